@@ -1,0 +1,98 @@
+# Rhetor. Targets:
+#   make            all programs, in bin/
+#   make deps       install what is missing (Debian 12; through sudo if not root)
+#   make demo       the whole pipeline on data that Rhetor generates itself  [SEED=1]
+#   make test       all tests; make test T=name runs those whose name contains it
+#   make bench      measures the machine's limits and our share of them
+#   make lint       format, warnings, who-includes-whom
+#   make asan       everything with AddressSanitizer and UBSan, in build/asan
+#   make install    PREFIX=/usr/local
+# Objects go to build/<variant>/, so the variants never mix.
+
+CC      ?= gcc
+VARIANT ?= release
+B       := build/$(VARIANT)
+BIN     := $(if $(filter release,$(VARIANT)),bin,$(B)/bin)
+PREFIX  ?= /usr/local
+VERSION := 0.1.0
+
+# --- the house: a room may include itself and the rooms on its line (make lint checks it) -------
+ROOMS        := base core data dist model optim checkpoints train rlhf
+USES_base        := base
+USES_core        := core base
+USES_data        := data base
+USES_dist        := dist base
+USES_model       := model core base
+USES_optim       := optim dist core base
+USES_checkpoints := checkpoints dist base
+USES_train       := train checkpoints optim model core data dist base
+USES_rlhf        := rlhf $(USES_train)
+USES_tools       := $(USES_rlhf)
+USES_e2e         := $(USES_rlhf)
+
+# --- flags ---------------------------------------------------------------------------------------
+PKGS     := libfyaml jansson libpcre2-8 libzstd libxxhash zlib hdf5-serial
+WARN     := -Wall -Wextra -Wshadow -Wdouble-promotion -Wstrict-prototypes -Wno-unused-parameter
+STRICT   := -Wconversion -Wno-sign-conversion
+OPT      := -O3 -fno-math-errno -fno-trapping-math
+ifeq ($(VARIANT),asan)
+OPT      := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
+endif
+ifeq ($(VARIANT),double)
+OPT      += -DRHETOR_DOUBLE
+endif
+CPPFLAGS := -I. -D_GNU_SOURCE -DRHETOR_VERSION='"$(VERSION)"' $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+CFLAGS   := -std=gnu11 -g $(OPT) -fopenmp $(WARN)
+MPI_CFLAGS = $(shell pkg-config --cflags ompi-c 2>/dev/null)
+BLAS_DIR := $(firstword $(wildcard /usr/lib/*/openblas-openmp))
+LDLIBS   := $(shell pkg-config --libs $(PKGS) ompi-c 2>/dev/null) -L$(BLAS_DIR) -Wl,-rpath,$(BLAS_DIR) -lopenblas -ldl -lm
+strict_rooms := base data checkpoints
+
+# --- what there is to build ----------------------------------------------------------------------
+STAGES   := train/pretrain train/sft rlhf/reward rlhf/ppo
+TOOLS    := $(patsubst %.c,%,$(wildcard tools/*.c))
+MAINS    := $(STAGES) $(TOOLS)
+PROGRAMS := $(patsubst %,$(BIN)/rhetor-%,$(filter-out rhetor,$(notdir $(MAINS)))) $(if $(wildcard tools/rhetor.c),$(BIN)/rhetor)
+sources   = $(filter-out $(STAGES:=.c),$(wildcard $(1)/*.c))
+archive   = $(B)/lib$(1).a
+archives  = $(foreach r,$(1),$(call archive,$(r)))
+TESTS    := $(patsubst %.c,$(B)/%,$(foreach r,$(ROOMS) e2e,$(wildcard tests/$(r)/test_*.c)))
+
+.PHONY: all
+all: $(PROGRAMS)
+
+# Every object also depends on the Makefile: flags changed, so everything is rebuilt.
+$(B)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(if $(filter $(strict_rooms),$(*D)),$(STRICT)) $(if $(filter dist,$(*D)),$(MPI_CFLAGS)) -MMD -MP -c $< -o $@
+
+define room_rule
+$(call archive,$(1)): $(patsubst %.c,$(B)/%.o,$(call sources,$(1)))
+	@rm -f $$@ && ar rcs $$@ $$^
+endef
+$(foreach r,$(ROOMS),$(eval $(call room_rule,$(r))))
+
+define program_rule
+$(BIN)/$(if $(filter tools/rhetor,$(1)),rhetor,rhetor-$(notdir $(1))): $(B)/$(1).o $(call archives,$(USES_tools))
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS) -o $$@ $$^ $$(LDLIBS)
+endef
+$(foreach m,$(MAINS),$(eval $(call program_rule,$(m))))
+
+# A unit test of a room links with that room and those it may use, no others.
+define test_rule
+$(B)/tests/$(1)/test_%: $(B)/tests/$(1)/test_%.o $(call archives,$(USES_$(1)))
+	$$(CC) $$(CFLAGS) -o $$@ $$^ $$(LDLIBS) -lcmocka
+endef
+$(foreach r,$(ROOMS) e2e,$(eval $(call test_rule,$(r))))
+.SECONDARY:
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+# --- the rest ------------------------------------------------------------------------------------
+.PHONY: deps demo test tests-built bench lint format asan install clean real-small
+deps:
+	@tools/deps.sh
+
+clean:
+	rm -rf build bin

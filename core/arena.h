@@ -1,0 +1,28 @@
+/* arena.h: memory that is given back all at once. */
+#ifndef CORE_ARENA_H
+#define CORE_ARENA_H
+
+#include <stddef.h>
+
+/* An open struct. It owns a chain of blocks; when a block is full a new one, at least as large as
+ * all before, joins it, and the next arena_reset() joins them into one, so that from the second
+ * step on nothing is allocated. */
+typedef struct ArenaBlock ArenaBlock;
+typedef struct Arena {
+    ArenaBlock *head; /* newest block */
+    size_t used;      /* bytes handed out since the last reset */
+    size_t high;      /* high-water mark of `used`: the memory plan */
+} Arena;
+
+void *arena_alloc(Arena *a, size_t bytes);  /* 64-byte aligned, not cleared */
+void *arena_zalloc(Arena *a, size_t bytes); /* cleared */
+void arena_reset(Arena *a);
+void arena_free(Arena *a);
+
+/* Marks allow stack-like scratch inside a step: everything allocated after the mark is given
+ * back by arena_release. */
+typedef struct ArenaMark { ArenaBlock *block; size_t block_used, used; } ArenaMark;
+ArenaMark arena_mark(const Arena *a);
+void arena_release(Arena *a, ArenaMark m);
+
+#endif

@@ -1,0 +1,72 @@
+/* ops.h: every operation of the core. Each is implemented in core/op_<family>.c, forward and
+ * backward side by side, under a comment with the formula, the shapes, what is saved and the
+ * source; each is in OP_LIST, whose members the gradient check visits.
+ *
+ * Shapes: n tokens of packed sequences, C width, H heads, V vocabulary. All ops end the job on a
+ * shape mismatch (CHECK) and return tensors that live in the tape's arena. Gradients accumulate
+ * with +=. Every op is threaded with OpenMP over fixed blocks: no result depends on scheduling. */
+#ifndef CORE_OPS_H
+#define CORE_OPS_H
+
+#include "core/param.h"
+#include "core/rng.h"
+#include "core/tape.h"
+
+/* Where the packed sequences begin; the arrays must live until tape_reset. */
+typedef struct Packing {
+    int64_t n;            /* tokens */
+    int64_t nseq;         /* sequences */
+    const int64_t *start; /* [nseq+1] */
+} Packing;
+
+/* x[i] = wte[tokens[i]] + wpe[i - start of i's sequence].  wte [V,C], wpe [T,C] -> [n,C] */
+Tensor *op_embed(Tape *t, Tensor *wte, Tensor *wpe, const int32_t *tokens, const Packing *p);
+
+typedef enum Activation { ACT_NONE, ACT_GELU_TANH, ACT_GELU_ERF } Activation;
+
+/* y = act(x W^T + b).  x [n,K], w [M,K], b [M] or NULL -> [n,M] */
+Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act);
+
+/* y = LayerNorm(s) * g + b with s = x + r (r NULL: s = x).  x, r [n,C], g [C], b [C] or NULL.
+ * *sum, if sum is not NULL, becomes s (a tensor of the tape, the next residual stream). */
+Tensor *op_layernorm(Tape *t, Tensor *x, Tensor *r, Tensor *g, Tensor *b, double eps, Tensor **sum);
+
+/* Causal self-attention inside each packed sequence, computed in tiles with the running softmax
+ * of FlashAttention (Dao 2022): no [T,T] matrix in memory; the backward pass rebuilds the
+ * probabilities from the saved log-sum-exp.  qkv [n,3C] (q, k, v side by side; head h uses
+ * columns h*C/H..) -> [n,C], scale 1/sqrt(C/H) */
+Tensor *op_attention(Tape *t, Tensor *qkv, const Packing *p, int heads);
+
+/* Inverted dropout; the mask of element (i, c) is a function of (key, row[i], c) alone, where
+ * row[i] identifies token i whatever the layout; NULL: row[i] = i. p = 0 returns x itself. */
+Tensor *op_dropout(Tape *t, Tensor *x, double p, RngKey key, const uint64_t *row);
+
+/* y = a + b.  [n,C] */
+Tensor *op_add(Tape *t, Tensor *a, Tensor *b);
+
+/* y[j] = w . x[rows[j]] + b.  x [n,C], w [1,C], b [1] -> [m]; rows NULL: all n rows */
+Tensor *op_scalar_head(Tape *t, Tensor *x, Tensor *w, Tensor *b, const int64_t *rows, int64_t m);
+
+/* The language-model head and a loss on log-probabilities, in one terminal op that never holds
+ * all logits: it walks over blocks of tokens, makes the block's logits x wte^T / temperature,
+ * their log-softmax, and asks `loss` for the loss of each token and its derivative; from that it
+ * makes the gradients of x and wte in the same pass (they are complete when op_token_loss
+ * returns; nothing else may be added after it on the same tape but tape_backward).
+ *
+ * For token i: logp = log softmax(logits_i)[targets[i]], entropy = -sum p log p.
+ * Returns the sum of the losses, added in token order in double. Tokens with active[i] = 0 are
+ * skipped (active NULL: all are active); their logp and entropy are written as 0.
+ *   x [n,C], wte [V,C], targets [n]
+ *   loss NULL: no gradient; use it for scoring (0 is returned).
+ *   logp_out, entropy_out: [n] or NULL. */
+typedef double TokenLossFn(void *ctx, int64_t i, double logp, double entropy, double *dlogp);
+double op_token_loss(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets,
+                     const unsigned char *active, double temperature, TokenLossFn *loss, void *ctx,
+                     real *logp_out, real *entropy_out);
+
+/* The usual loss: sum over i of -weight[i] * logp_i (weights already divided by the global count).
+ * nll_out, if not NULL, receives -logp of each token with weight != 0. */
+double op_cross_entropy(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets,
+                        const float *weight, real *logp_out);
+
+#endif

@@ -1,0 +1,42 @@
+/* rng.h: counter-based random numbers (Philox4x32-10, Salmon et al. 2011; Random123's header).
+ * A number is a pure function of (seed, purpose, step, sample, position, index), so it does not
+ * depend on threads, ranks, batch layout or what was drawn before. */
+#ifndef CORE_RNG_H
+#define CORE_RNG_H
+
+#include <stdint.h>
+
+#include "core/real.h"
+
+typedef enum RngPurpose {
+    RNG_INIT = 1,  /* parameters */
+    RNG_SHUFFLE,   /* data order */
+    RNG_DROPOUT,
+    RNG_SAMPLE,    /* decoding */
+    RNG_SYNTH,     /* the embedded world */
+    RNG_NOISE,     /* label noise */
+    RNG_TEST
+} RngPurpose;
+
+typedef struct RngKey {
+    uint64_t seed;
+    uint32_t purpose; /* RngPurpose, plus a stream number << 8 where a purpose has several */
+    uint32_t step;
+} RngKey;
+
+/* Four independent 32-bit numbers for (key, sample, position, index). */
+void rng_bits(const RngKey *key, uint64_t sample, uint32_t position, uint32_t index, uint32_t out[4]);
+
+/* Uniform in (0, 1), never 0 or 1, from 32 random bits. */
+static inline float rng_unit(uint32_t bits) { return ((float)(bits >> 8) + 0.5f) * 0x1p-24f; }
+
+double rng_uniform(const RngKey *key, uint64_t sample, uint32_t position, uint32_t index); /* (0,1) */
+int64_t rng_below(const RngKey *key, uint64_t sample, uint32_t position, uint32_t index,
+                  int64_t bound); /* 0 .. bound-1, without visible bias */
+void rng_normal_fill(const RngKey *key, uint64_t sample, real *out, int64_t n, double std);
+
+/* The i-th element of a pseudo-random permutation of 0..n-1 chosen by (key, stream): a Feistel
+ * network with cycle walking, so no table is kept. 0 <= i < n. */
+int64_t rng_permute(const RngKey *key, uint64_t stream, int64_t i, int64_t n);
+
+#endif
