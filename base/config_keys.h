@@ -1,0 +1,95 @@
+/* config_keys.h: the table of all keys. No include guard: included with different KEY macros.
+ * KEY(field, "name", Kind, default, lowest, highest, "choices", stages, "meaning")
+ * Defaults of Str, List and Enum are strings; "" means: not set. */
+
+/* clang-format off */
+/* --- the run ---------------------------------------------------------------------------------- */
+KEY(run_dir, "run.dir", Str, "", 0, 0, "", IN_ALL, "folder of this run: config, log, metrics, checkpoints")
+KEY(run_seed, "run.seed", I64, 1, 0, 4294967295.0, "", IN_ALL, "seed of everything random in the stage")
+KEY(run_threads, "run.threads", I64, 0, 0, 4096, "", IN_ALL, "OpenMP threads a rank; 0: OMP_NUM_THREADS, else the cores this rank may use")
+KEY(run_deadline, "run.deadline", F64, 0, 0, 1e9, "", IN_ALL, "seconds after which the run saves and leaves with 75; 0: never")
+KEY(run_log_every, "run.log_every", I64, 10, 1, 1e9, "", IN_ALL, "steps between two lines in the log")
+
+/* --- parents ----------------------------------------------------------------------------------- */
+KEY(from_tokenizer, "from.tokenizer", Str, "", 0, 0, "", IN_PRETRAIN, "tokenizer.json, or a folder with vocab.json and merges.txt")
+KEY(from_model, "from.model", Str, "", 0, 0, "", IN_SFT | IN_REWARD | IN_PPO, "parent: a run folder (its newest good checkpoint, the best where one was kept) or a checkpoint file. SFT: the pretrained model; reward and PPO: the SFT model")
+KEY(from_reward, "from.reward", Str, "", 0, 0, "", IN_PPO, "the reward model: scores the samples and starts the critic")
+
+/* --- the model (the other stages inherit it) ----------------------------------------------------- */
+KEY(model_layers, "model.layers", I64, 4, 1, 1000, "", IN_PRETRAIN, "transformer blocks")
+KEY(model_heads, "model.heads", I64, 4, 1, 1000, "", IN_PRETRAIN, "attention heads; divides model.width")
+KEY(model_width, "model.width", I64, 128, 8, 65536, "", IN_PRETRAIN, "width of the residual stream")
+KEY(model_context, "model.context", I64, 128, 8, 65536, "", IN_PRETRAIN, "longest sequence: learned positions")
+KEY(model_bias, "model.bias", Bool, true, 0, 1, "", IN_PRETRAIN, "biases in the linear layers and layer norms")
+KEY(model_dropout, "model.dropout", F64, 0, 0, 0.9, "", IN_PRETRAIN | IN_SFT, "residual and embedding dropout while training")
+
+/* --- data -------------------------------------------------------------------------------------- */
+KEY(data_train, "data.train", List, "", 0, 0, "", IN_ALL, "training files. Pretraining: corpora (.h5); SFT: demonstrations; reward: rankings; PPO: prompts")
+KEY(data_heldout, "data.heldout", List, "", 0, 0, "", IN_ALL, "held-out files of the same kind")
+KEY(data_mix, "data.mix", List, "", 0, 0, "", IN_SFT | IN_PPO, "pretraining corpora mixed in (SFT: data.mix_ratio; PPO: the ptx term)")
+KEY(data_mix_ratio, "data.mix_ratio", F64, 0, 0, 0.9, "", IN_SFT, "share of the tokens of a step that are pretraining text")
+KEY(data_template, "data.template", Enum, "plain", 0, 0, "plain|chatml|hh|alpaca", IN_SFT, "chat template; it travels with the checkpoint")
+KEY(data_loss_on, "data.loss_on", Enum, "response", 0, 0, "response|all", IN_SFT, "which tokens of an example are learned")
+KEY(data_on_long, "data.on_long", Enum, "drop", 0, 0, "drop|truncate_left|stop", IN_SFT | IN_REWARD | IN_PPO, "records longer than the context")
+KEY(data_on_bad, "data.on_bad", Enum, "stop", 0, 0, "stop|skip", IN_SFT | IN_REWARD | IN_PPO, "malformed records")
+KEY(data_max_bad, "data.max_bad", I64, 100, 0, 1e12, "", IN_SFT | IN_REWARD | IN_PPO, "with on_bad: skip, stop after so many")
+KEY(data_max_records, "data.max_records", I64, 0, 0, 1e12, "", IN_SFT | IN_REWARD | IN_PPO, "use only the first so many records of each file; 0: all")
+KEY(data_field_prompt, "data.fields.prompt", Str, "prompt", 0, 0, "", IN_SFT | IN_REWARD | IN_PPO, "name of the field with the prompt")
+KEY(data_field_completion, "data.fields.completion", Str, "completion", 0, 0, "", IN_SFT | IN_REWARD | IN_PPO, "name of the field with the completion")
+KEY(data_field_chosen, "data.fields.chosen", Str, "chosen", 0, 0, "", IN_REWARD, "name of the field with the better completion")
+KEY(data_field_rejected, "data.fields.rejected", Str, "rejected", 0, 0, "", IN_REWARD, "name of the field with the worse completion")
+KEY(data_field_messages, "data.fields.messages", Str, "messages", 0, 0, "", IN_SFT | IN_PPO, "name of the field with a list of messages")
+KEY(data_reference, "data.reference", List, "", 0, 0, "", IN_REWARD, "prompt and completion records whose mean reward becomes 0; not set: the demonstrations of the best rank in data.train")
+
+/* --- the loop ----------------------------------------------------------------------------------- */
+KEY(train_steps, "train.steps", I64, 0, 0, 1e12, "", IN_PRETRAIN | IN_SFT | IN_REWARD, "optimizer steps; 0: as many as train.epochs needs")
+KEY(train_epochs, "train.epochs", F64, 1, 0.001, 1e6, "", IN_PRETRAIN | IN_SFT | IN_REWARD, "passes over the data where train.steps is 0")
+KEY(train_batch, "train.batch", I64, 32, 1, 1e9, "", IN_PRETRAIN | IN_SFT | IN_REWARD, "global batch of a step. Pretraining: windows of model.context tokens; SFT: examples; reward: prompts")
+KEY(train_micro_tokens, "train.micro_tokens", I64, 8192, 1, 1e9, "", IN_ALL, "packed tokens of one forward and backward pass on a rank: memory against speed, no change of the result")
+KEY(train_overfit, "train.overfit", I64, 0, 0, 1e9, "", IN_PRETRAIN | IN_SFT | IN_REWARD, "train on the first so many batches again and again (--overfit N); 0: off")
+KEY(eval_every, "eval.every", I64, 0, 0, 1e12, "", IN_ALL, "steps between evaluations on held-out data; 0: at the end only")
+KEY(eval_records, "eval.records", I64, 0, 0, 1e12, "", IN_ALL, "held-out records (pretraining: windows) an evaluation uses; 0: all")
+KEY(save_every, "save.every", I64, 0, 0, 1e12, "", IN_ALL, "steps between checkpoints; 0: at the end only")
+KEY(save_every_epoch, "save.every_epoch", Bool, false, 0, 1, "", IN_SFT, "keep the checkpoint of every epoch")
+KEY(save_keep_last, "save.keep_last", I64, 2, 1, 1e9, "", IN_ALL, "newest checkpoints kept")
+KEY(save_keep_best, "save.keep_best", Bool, false, 0, 1, "", IN_ALL, "also keep the checkpoint with the best held-out result")
+KEY(save_compression, "save.compression", Enum, "zstd", 0, 0, "zstd|none", IN_ALL, "chunks of checkpoints")
+
+/* --- the optimizer -------------------------------------------------------------------------------- */
+KEY(optim_lr, "optim.lr", F64, 3e-4, 0, 10, "", IN_ALL, "peak learning rate (PPO: the policy's)")
+KEY(optim_schedule, "optim.schedule", Enum, "cosine", 0, 0, "constant|linear|cosine", IN_ALL, "course of the learning rate after the warm-up")
+KEY(optim_lr_end, "optim.lr_end", F64, 0.1, 0, 1, "", IN_ALL, "learning rate at the end as a share of the peak (linear, cosine)")
+KEY(optim_warmup, "optim.warmup", I64, 0, 0, 1e12, "", IN_ALL, "warm-up steps (PPO: iterations)")
+KEY(optim_warmup_from, "optim.warmup_from", F64, 0, 0, 1, "", IN_ALL, "where the warm-up begins, as a share of the peak")
+KEY(optim_beta1, "optim.beta1", F64, 0.9, 0, 0.999999, "", IN_ALL, "Adam: decay of the first moment")
+KEY(optim_beta2, "optim.beta2", F64, 0.95, 0, 0.999999, "", IN_ALL, "Adam: decay of the second moment")
+KEY(optim_eps, "optim.eps", F64, 1e-8, 0, 1, "", IN_ALL, "Adam: epsilon (1e-5 is usual in PPO)")
+KEY(optim_decay, "optim.decay", F64, 0, 0, 10, "", IN_ALL, "decoupled weight decay, matrices only")
+KEY(optim_clip, "optim.clip", F64, 1, 0, 1e9, "", IN_ALL, "largest global gradient norm; 0: no clipping")
+KEY(optim_max_skips, "optim.max_skips", I64, 3, 0, 1e9, "", IN_ALL, "steps in a row whose gradient is not finite that are skipped before the run ends with 70")
+
+/* --- PPO -------------------------------------------------------------------------------------------- */
+KEY(ppo_episodes, "ppo.episodes", I64, 8192, 1, 1e12, "", IN_PPO, "episodes in all")
+KEY(ppo_batch, "ppo.batch", I64, 512, 1, 1e9, "", IN_PPO, "episodes of an iteration, all ranks together")
+KEY(ppo_minibatches, "ppo.minibatches", I64, 8, 1, 1e9, "", IN_PPO, "minibatches of an iteration: optimizer steps an inner epoch")
+KEY(ppo_epochs, "ppo.epochs", I64, 1, 1, 1000, "", IN_PPO, "inner epochs over an iteration's episodes")
+KEY(ppo_max_response, "ppo.max_response", I64, 64, 1, 1e6, "", IN_PPO, "longest response in tokens")
+KEY(ppo_temperature, "ppo.temperature", F64, 1, 0.01, 100, "", IN_PPO, "divides the logits in sampling and in all log-probabilities")
+KEY(ppo_stop, "ppo.stop", Str, "", 0, 0, "", IN_PPO, "text of the stop token; not set: the end-of-text token")
+KEY(ppo_no_stop_score, "ppo.no_stop_score", F64, -1, -1e9, 1e9, "", IN_PPO, "score of a response without the stop token")
+KEY(ppo_clip, "ppo.clip", F64, 0.2, 0.001, 100, "", IN_PPO, "clipping of the probability ratio")
+KEY(ppo_clip_value, "ppo.clip_value", F64, 0.2, 0, 1e9, "", IN_PPO, "clipping of the value around the old one; 0: none")
+KEY(ppo_gamma, "ppo.gamma", F64, 1, 0, 1, "", IN_PPO, "discount")
+KEY(ppo_lambda, "ppo.lambda", F64, 0.95, 0, 1, "", IN_PPO, "GAE's lambda")
+KEY(ppo_beta, "ppo.beta", F64, 0.02, 0, 1e6, "", IN_PPO, "weight of the KL penalty (adaptive: its start)")
+KEY(ppo_kl, "ppo.kl", Enum, "fixed", 0, 0, "fixed|adaptive", IN_PPO, "KL controller")
+KEY(ppo_kl_target, "ppo.kl_target", F64, 6, 1e-6, 1e6, "", IN_PPO, "adaptive: KL an episode, nats")
+KEY(ppo_kl_horizon, "ppo.kl_horizon", F64, 10000, 1, 1e12, "", IN_PPO, "adaptive: episodes")
+KEY(ppo_whiten, "ppo.whiten", Bool, true, 0, 1, "", IN_PPO, "whiten advantages over the global batch")
+KEY(ppo_critic_lr, "ppo.critic_lr", F64, 0, 0, 10, "", IN_PPO, "the critic's learning rate; 0: optim.lr")
+KEY(ppo_ema, "ppo.ema", F64, 0.992, 0, 0.999999, "", IN_PPO, "decay of the moving average of the policy, one step an optimizer step; the average is what is evaluated and saved as the model; 0: none")
+KEY(ppo_replay, "ppo.replay", Str, "", 0, 0, "", IN_PPO, "folder of another run's rollouts to train on instead of sampling (tests, debugging)")
+KEY(ppo_save_rollouts, "ppo.save_rollouts", Bool, false, 0, 1, "", IN_PPO, "write the episodes of every iteration to rollouts/")
+KEY(ptx_coef, "ptx.coef", F64, 0, 0, 1e6, "", IN_PPO, "weight of the pretraining term (PPO-ptx), per token mean; 0: off")
+KEY(ptx_ratio, "ptx.ratio", F64, 1, 0, 1e6, "", IN_PPO, "pretraining windows for each episode")
+/* clang-format on */

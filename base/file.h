@@ -1,0 +1,43 @@
+/* file.h: files that survive. Not collective. */
+#ifndef BASE_FILE_H
+#define BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Writes path so that it holds either its old content or the new one whatever happens: temporary
+ * file beside it, fsync, rename, fsync of the directory. ERR_IO names the call that failed. */
+int file_write_durable(const char *path, const void *data, size_t len);
+int file_rename_durable(const char *from, const char *to); /* fsync from, rename, fsync dir */
+int file_sync(const char *path);
+int file_read(const char *path, char **data, size_t *len); /* malloc'd, NUL after the last byte */
+int file_append(const char *path, const void *data, size_t len); /* one write() at the end */
+
+bool file_exists(const char *path);
+bool file_is_dir(const char *path);
+int64_t file_size(const char *path);                    /* -1 if there is none */
+int file_make_dirs(const char *path);                   /* mkdir -p */
+int file_free_space(const char *path, int64_t *bytes);  /* of the file system path lies on */
+int file_hash(const char *path, uint64_t *xxh3);        /* of all its bytes */
+int file_remove(const char *path);                      /* no error if it is not there */
+
+/* Names in a directory (without . and ..), sorted; the caller frees with file_free_list. */
+int file_list(const char *dir, char ***names, int *n);
+void file_free_list(char ***names, int n);
+
+const char *file_basename(const char *path); /* points into path */
+char *file_join(const char *dir, const char *name); /* malloc'd */
+
+uint64_t hash_bytes(const void *data, size_t len); /* XXH3 64 */
+uint64_t hash_combine(uint64_t a, uint64_t b);
+
+/* One owner a run directory: dir/lock names host, job, pid and is touched by lock_beat. Taking it
+ * fails (ERR_CONFIG, names the owner) while the owner lives: same host: the pid exists and started
+ * when the lock says; another host: the heartbeat is younger than 5 minutes. */
+typedef struct FileLock FileLock;
+int lock_take(FileLock **out, const char *dir);
+void lock_beat(FileLock *l);
+void lock_drop(FileLock **l);
+
+#endif

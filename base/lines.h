@@ -1,0 +1,25 @@
+/* lines.h: records out of text files, plain, .gz or .zst, streamed in constant memory. */
+#ifndef BASE_LINES_H
+#define BASE_LINES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct Lines Lines;
+
+/* Opens path ("-": standard input). The compression is told by the first bytes, not the name.
+ * ERR_IO: missing or unreadable: the message has the path and errno's text. */
+int lines_open(Lines **out, const char *path);
+void lines_close(Lines **l);
+
+/* The next line without its newline (and without \r before it), NUL-terminated, valid until the
+ * next call. Returns 1, 0 at the end, or an error (damaged compression: ERR_DATA). Lines longer
+ * than 64 MiB are ERR_DATA. */
+int lines_next(Lines *l, const char **line, size_t *len);
+int64_t lines_number(const Lines *l); /* of the last line handed out, from 1 */
+const char *lines_path(const Lines *l);
+
+/* The whole decompressed content, malloc'd, NUL-terminated. */
+int lines_slurp(const char *path, char **text, size_t *len);
+
+#endif

@@ -1,0 +1,46 @@
+/* corpus.h: tokenised text in an HDF5 file: ids (u16, or u32 from 65,536 up) in chunks compressed
+ * with zstd, a hash a chunk, document offsets, the tokenizer and its hash. docs/FORMATS.md has the
+ * layout. */
+#ifndef DATA_CORPUS_H
+#define DATA_CORPUS_H
+
+#include "base/config.h"
+#include "data/tokenizer.h"
+
+/* Writes `path` (temporary, fsync, rename) from text files: .txt (one document a file, or split at
+ * the separator `split` when it is not NULL), .jsonl / .json records {"text"} (field `field`), each
+ * plain, .gz or .zst. Every document ends with the end-of-text token. The documents whose hash says
+ * so go to heldout_path (share heldout, 0: none). Errors ERR_DATA "file:line", ERR_IO. */
+typedef struct CorpusBuild {
+    const Tokenizer *tokenizer;
+    const char *field;        /* NULL: "text" */
+    const char *split;        /* NULL: a .txt file is one document */
+    const char *path, *heldout_path;
+    double heldout;
+    bool heldout_tail;        /* the last share of the tokens of each file instead (nanoGPT) */
+    bool no_eot;              /* do not add the end-of-text token */
+    int64_t documents, tokens, bytes, heldout_documents, heldout_tokens; /* out */
+} CorpusBuild;
+int corpus_build(CorpusBuild *b, const StrList *files);
+
+/* One or several corpora read as one long stream. Not collective. */
+typedef struct Corpus Corpus;
+/* tokenizer_hash: what the model's tokenizer has; another one is ERR_CONFIG naming both. 0: not
+ * compared. */
+int corpus_open(Corpus **out, const StrList *files, uint64_t tokenizer_hash);
+void corpus_close(Corpus **c);
+int64_t corpus_tokens(const Corpus *c);
+int64_t corpus_bytes(const Corpus *c); /* of the text, for bits per byte */
+uint64_t corpus_hash(const Corpus *c); /* of all chunk hashes */
+/* Tokenizer text carried by the first file; borrowed. */
+const char *corpus_tokenizer(const Corpus *c, size_t *len);
+/* tokens[offset..offset+n) of the stream into out. A damaged chunk is ERR_DATA naming file, chunk. */
+int corpus_read(Corpus *c, int64_t offset, int64_t n, int32_t *out);
+
+/* Training windows of T+1 tokens (T inputs and their targets). In epoch e the grid of windows is
+ * shifted by a random offset below T and visited in the order of data/order.h. The j-th window of
+ * the stream of epochs; *id identifies it. A corpus of fewer than T+1 tokens is ERR_DATA. */
+int64_t corpus_windows(const Corpus *c, int64_t T); /* windows an epoch */
+int corpus_window(Corpus *c, uint64_t seed, int64_t j, int64_t T, int32_t *out, uint64_t *id);
+
+#endif

@@ -1,0 +1,34 @@
+/* template.h: chat templates. The template is chosen in SFT and travels with the checkpoint, so
+ * every later stage and rhetor-generate use the same one. Prompt and completion are encoded
+ * separately and joined, so there is one boundary. User text is encoded with special tokens
+ * disabled; the template's own markers may be special tokens. */
+#ifndef DATA_TEMPLATE_H
+#define DATA_TEMPLATE_H
+
+#include "data/tokenizer.h"
+
+/* TEMPLATE_PLAIN: prompt "\n" completion EOS, nothing else. HH: "\n\nHuman: " prompt
+ * "\n\nAssistant:" " " completion EOS. ALPACA: "### Instruction:\n" prompt "\n\n### Response:\n"
+ * completion EOS. CHATML: "<|im_start|>user\n" prompt "<|im_end|>\n<|im_start|>assistant\n"
+ * completion "<|im_end|>" EOS. (Order: the choices of data.template.) */
+typedef enum Template { TEMPLATE_PLAIN, TEMPLATE_CHATML, TEMPLATE_HH, TEMPLATE_ALPACA } Template;
+
+typedef struct Message { const char *role, *content; } Message; /* roles: system, user, assistant */
+
+const char *template_name(Template t);
+int template_by_name(const char *name, Template *out); /* ERR_CONFIG with the choices */
+
+/* Ids of the conversation up to where the assistant's next answer begins. */
+int template_prompt(Template tp, const Tokenizer *tk, const Message *m, int nmsg, IdList *out);
+/* Ids of an answer, with its end (EOS). */
+int template_completion(Template tp, const Tokenizer *tk, const char *text, IdList *out);
+/* A whole conversation that ends with an assistant's turn; learn[i] = 1 on the tokens of every
+ * assistant turn (its end included). *learn is malloc'd, one byte a token. *prompt: tokens before
+ * the last assistant turn. */
+int template_conversation(Template tp, const Tokenizer *tk, const Message *m, int nmsg, IdList *out,
+                          uint8_t **learn, int64_t *prompt);
+/* The text of an answer from its ids: without the end tokens, markers and the space that the
+ * template put before it. malloc'd. */
+int template_decode(Template tp, const Tokenizer *tk, const int32_t *ids, int64_t n, char **text);
+
+#endif

@@ -1,0 +1,52 @@
+/* comm.h: the ranks of a job. The only caller of MPI. Everything here is Collective (all ranks call
+ * it, in the same order) unless it says otherwise. Without mpirun there is one rank. */
+#ifndef DIST_COMM_H
+#define DIST_COMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct Comm Comm;
+
+/* Starts MPI (thread level FUNNELED), tells base/ our rank and how to end the job (MPI_Abort with
+ * the exit status). When no launcher started us (no OMPI_COMM_WORLD_SIZE / PMI / PMIX variable)
+ * MPI is not started at all, so a single process starts at once and needs no MPI daemon. */
+int comm_open(Comm **out, int *argc, char ***argv);
+void comm_close(Comm **c);
+
+/* Not collective. */
+int comm_rank(const Comm *c);
+int comm_size(const Comm *c);
+
+/* After a step that can fail on some ranks: every rank passes its rc; all return the same: 0 if all
+ * were >= 0, else the code of the lowest failing rank, whose message replaces the others'. */
+int comm_agree(Comm *c, int rc);
+
+void comm_barrier(Comm *c);
+/* Sum in rank order, so equal inputs give equal bits on every rank and in every run. buf[n] holds
+ * each rank's part, afterwards the sum. Slices are exchanged (MPI_Alltoallv), added in rank order,
+ * gathered (MPI_Allgatherv). */
+void comm_sum_f32(Comm *c, float *buf, int64_t n);
+void comm_sum_f64(Comm *c, double *buf, int64_t n);
+void comm_sum_i64(Comm *c, int64_t *buf, int64_t n);
+void comm_max_f64(Comm *c, double *buf, int64_t n);
+void comm_bcast(Comm *c, void *buf, size_t bytes, int root); /* any size */
+/* Every rank's bytes, in rank order, on all ranks: *out malloc'd, offsets[size+1] the caller's. */
+void comm_allgather_bytes(Comm *c, const void *mine, size_t bytes, char **out, size_t *offsets);
+/* True on all ranks when the 64-bit values are equal everywhere. */
+bool comm_equal_u64(Comm *c, uint64_t v);
+
+/* Share of n items for a rank: contiguous, sizes differ by at most one. Not collective. */
+void comm_share(int64_t n, int rank, int size, int64_t *begin, int64_t *end);
+
+/* Cores this process may run on (sched_getaffinity). Not collective. When fewer than threads, or
+ * when ranks of one node are bound to the same cores, comm_check_binding warns with the mpirun or
+ * srun option that mends it. */
+int comm_cores(void);
+void comm_check_binding(Comm *c, int threads);
+
+/* Seconds this rank spent waiting inside collectives since the last call. Not collective. */
+double comm_wait_seconds(Comm *c);
+
+#endif

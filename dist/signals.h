@@ -1,0 +1,17 @@
+/* signals.h: requests to save and stop, agreed by all ranks. */
+#ifndef DIST_SIGNALS_H
+#define DIST_SIGNALS_H
+
+#include "dist/comm.h"
+
+enum { STOP_NONE, STOP_SAVE_GO_ON, STOP_SAVE_AND_LEAVE };
+
+/* Catches SIGTERM, SIGUSR1 and SIGINT (the second SIGINT ends at once). Not collective. */
+void signals_install(void);
+
+/* What to do at this step boundary: a signal on any rank, a file STOP or SAVE in run_dir (looked at
+ * by rank 0, removed when honoured), or `deadline` seconds since start (0: none). The answer is the
+ * same on all ranks. Collective. *why: a static text for the log, e.g. "SIGTERM". */
+int signals_poll(Comm *c, const char *run_dir, double deadline, const char **why);
+
+#endif

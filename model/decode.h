@@ -1,0 +1,50 @@
+/* decode.h: sampling with a KV cache, for many prompts of different lengths at once. Sequences
+ * that stop leave the batch and waiting prompts take their places. What a sequence samples does not
+ * depend on which others are in the batch: random numbers are keyed by (seed, step, sample id,
+ * position) and the token is argmax(logits/T + Gumbel noise) over the kept tokens. */
+#ifndef MODEL_DECODE_H
+#define MODEL_DECODE_H
+
+#include "model/gpt.h"
+
+typedef struct DecodeOptions {
+    double temperature;   /* 0: greedy */
+    int64_t top_k;        /* 0: off */
+    double top_p;         /* 1: off */
+    int64_t max_new;      /* longest response, stop token included */
+    const int32_t *stop;  /* [nstop] tokens that end a response; they are part of it */
+    int nstop;
+    uint64_t seed;
+    uint32_t step;        /* e.g. the PPO iteration */
+    int64_t slots;        /* sequences decoded at once; 0: chosen for the machine */
+    /* Called after every token of every sequence (streaming); NULL: not. A non-zero return ends the
+     * sequence. */
+    int (*on_token)(void *ctx, int64_t prompt, int32_t token);
+    void *ctx;
+} DecodeOptions;
+
+/* One response. tokens and logp lie in one allocation owned by the DecodeResult. */
+typedef struct Response {
+    const int32_t *tokens; /* [n] without the prompt */
+    const float *logp;     /* [n] log-probability of each token under the sampler's own forward, at
+                              the temperature (1 when greedy), before top_k and top_p */
+    int64_t n;
+    bool stopped;          /* ended with a stop token */
+} Response;
+
+typedef struct DecodeResult {
+    Response *v; /* [n], in the order of the prompts */
+    int64_t n;
+    int64_t tokens; /* generated in all */
+    void *priv;
+} DecodeResult;
+
+/* Generates one response for each of n prompts: prompt i is tokens[start[i]..start[i+1]), its
+ * sample id is id[i] (NULL: i). A prompt that leaves no room in the context, or is empty: ERR_DATA
+ * with its index. Responses end at max_new, at the context's end, or with a stop token. Memory: one
+ * KV cache of `slots` sequences, freed before return. Not collective. */
+int decode(DecodeResult *out, Gpt *g, const int32_t *tokens, const int64_t *start, int64_t n,
+           const uint64_t *id, const DecodeOptions *o);
+void decode_free(DecodeResult *r);
+
+#endif

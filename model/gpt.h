@@ -1,0 +1,83 @@
+/* gpt.h: the GPT-2/GPT-3 architecture (Radford 2019, Brown 2020): pre-norm blocks, learned
+ * positions, GELU (tanh), tied embeddings; residual projections initialised with std
+ * 0.02/sqrt(2 layers). A reward or value model is the same trunk with a scalar head. */
+#ifndef MODEL_GPT_H
+#define MODEL_GPT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/batch.h"
+#include "core/ops.h"
+#include "core/param.h"
+#include "core/tape.h"
+
+typedef struct GptConfig {
+    int64_t vocab, context, layers, heads, width;
+    bool bias;        /* biases in linear layers and layer norms */
+    bool scalar_head; /* reward or value model: head.weight [1,C], head.bias [1] */
+    bool gelu_erf;    /* exact GELU instead of the tanh form (imported models) */
+    double norm_eps;  /* 1e-5 */
+} GptConfig;
+
+typedef struct GptBlock {
+    Tensor *norm1_w, *norm1_b;               /* [C] */
+    Tensor *qkv_w, *qkv_b;                   /* [3C,C] [3C] */
+    Tensor *proj_w, *proj_b;                 /* [C,C] [C] */
+    Tensor *norm2_w, *norm2_b;               /* [C] */
+    Tensor *fc_w, *fc_b, *fc2_w, *fc2_b;     /* [4C,C] [4C] [C,4C] [C] */
+} GptBlock;
+
+/* Parameter names, in this order: wte.weight [V,C], wpe.weight [T,C], for each layer l
+ * h.<l>.norm1.weight, .bias, h.<l>.attn.qkv.weight, .bias, h.<l>.attn.proj.weight, .bias,
+ * h.<l>.norm2.weight, .bias, h.<l>.mlp.fc.weight, .bias, h.<l>.mlp.proj.weight, .bias, then
+ * norm_f.weight, .bias, and with a scalar head head.weight, head.bias. The biases are absent when
+ * cfg.bias is false (head.bias is always there). */
+typedef struct Gpt {
+    GptConfig cfg;
+    ParamSet params;
+    Tensor *wte, *wpe, *norm_f_w, *norm_f_b, *head_w, *head_b;
+    GptBlock *block; /* [layers] */
+} Gpt;
+
+/* Checks the configuration (ERR_CONFIG names the field), allocates zeroed parameters.
+ * with_grad: also the flat gradient. */
+int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad);
+void gpt_close(Gpt **g);
+
+void gpt_init(Gpt *g, uint64_t seed);            /* random weights, a function of seed alone */
+void gpt_init_head(Gpt *g, uint64_t seed);       /* head ~ N(0, 1/(C+1)), bias 0 */
+/* Copies all parameters that both have; a head that only dst has is left alone. Shapes must agree:
+ * ERR_CONFIG. */
+int gpt_copy(Gpt *dst, const Gpt *src);
+
+/* Options of a training forward; NULL: no dropout. */
+typedef struct GptDropout {
+    double p;
+    uint64_t seed;
+    uint32_t step;
+    const uint64_t *row; /* [n] identity of each token, independent of the layout */
+} GptDropout;
+
+/* Hidden states after the last layer norm, [n,C]. Tokens out of range or sequences longer than the
+ * context end the job (CHECK): data/ has checked before. */
+Tensor *gpt_forward(Gpt *g, Tape *t, const Batch *b, const GptDropout *drop);
+
+/* Language-model loss of the batch: sum over i of -weight[i]*logp_i, gradients made on a recording
+ * tape (then call tape_backward). logp_out [n] or NULL. */
+double gpt_loss(Gpt *g, Tape *t, const Batch *b, const GptDropout *drop, real *logp_out);
+
+/* Log-probability of targets[i] where active[i] (NULL: everywhere), without gradient. Resets the
+ * tape. logp_out, entropy_out [n] or NULL. */
+void gpt_score(Gpt *g, Tape *t, const Batch *b, const unsigned char *active, double temperature,
+               real *logp_out, real *entropy_out);
+
+/* Scalar head at rows[m] (NULL: all n) of the batch: [m]. */
+Tensor *gpt_values(Gpt *g, Tape *t, const Batch *b, const int64_t *rows, int64_t m);
+
+int64_t gpt_param_count(const GptConfig *cfg);
+/* FLOPs of forward and backward for n tokens in sequences of mean length T: n (6 (12 L C^2 + V C) +
+ * 6 L C T): the causal half of attention, the tied head once. */
+double gpt_train_flops(const GptConfig *cfg, double n, double T);
+
+#endif
