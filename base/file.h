@@ -14,6 +14,9 @@ int file_sync(const char *path);
 int file_read(const char *path, char **data, size_t *len); /* malloc'd, NUL after the last byte */
 int file_append(const char *path, const void *data, size_t len); /* one write() at the end */
 
+/* ERR_IO from errno: "path: call: reason; what to do". */
+int file_error(const char *path, const char *call);
+
 bool file_exists(const char *path);
 bool file_is_dir(const char *path);
 int64_t file_size(const char *path);                    /* -1 if there is none */

@@ -1,0 +1,286 @@
+/* file.c: files that survive.
+ *
+ * A durable write goes to a temporary file beside the target, which is fsync'ed and renamed over
+ * it; then the directory is fsync'ed, because the new name lives there. Every return value is
+ * checked, close() included: on network file systems that is where a full disk is reported. */
+#include "base/file.h"
+
+#include "base/error.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+enum { BLOCK = 1 << 20 };
+
+int file_error(const char *path, const char *call) {
+    int e = errno;
+    const char *hint = "";
+    switch (e) {
+    case ENOENT: hint = "; check the path"; break;
+    case EACCES:
+    case EPERM:
+    case EROFS: hint = "; check the permissions of the file and its folder"; break;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG: hint = "; free space there or write to another file system"; break;
+    case EIO: hint = "; the disk or the network file system fails: see dmesg"; break;
+    case EMFILE:
+    case ENFILE: hint = "; raise the limit of open files (ulimit -n)"; break;
+    default: break;
+    }
+    return error_set(ERR_IO, "%s: %s: %s%s", path, call, strerror(e), hint);
+}
+
+/* Writes all of it; false leaves the reason in errno. */
+static bool write_all(int fd, const char *data, size_t len) {
+    while (len > 0) {
+        ssize_t n = write(fd, data, len < (1u << 30) ? len : 1u << 30);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return false;
+        if (n == 0) {
+            errno = EIO;
+            return false;
+        }
+        data += n;
+        len -= (size_t)n;
+    }
+    return true;
+}
+
+int file_sync(const char *path) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return file_error(path, "open for fsync");
+    int rc = 0;
+    /* Some file systems know no fsync of a directory and say EINVAL. */
+    if (fsync(fd) != 0 && !(errno == EINVAL && file_is_dir(path))) rc = file_error(path, "fsync");
+    if (close(fd) != 0 && rc == 0) rc = file_error(path, "close");
+    return rc;
+}
+
+static char *parent_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    if (!slash) return xstrdup(".");
+    if (slash == path) return xstrdup("/");
+    return xasprintf("%.*s", (int)(slash - path), path);
+}
+
+static int sync_parent(const char *path) {
+    char *dir = parent_of(path);
+    int rc = file_sync(dir);
+    free(dir);
+    return rc;
+}
+
+int file_rename_durable(const char *from, const char *to) {
+    TRY(file_sync(from));
+    if (rename(from, to) != 0) return file_error(to, "rename into place");
+    return sync_parent(to);
+}
+
+static int write_and_sync(const char *path, const void *data, size_t len) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) return file_error(path, "create");
+    int rc = 0;
+    if (!write_all(fd, data, len)) rc = file_error(path, "write");
+    if (rc == 0 && fsync(fd) != 0) rc = file_error(path, "fsync");
+    if (close(fd) != 0 && rc == 0) rc = file_error(path, "close");
+    return rc;
+}
+
+int file_write_durable(const char *path, const void *data, size_t len) {
+    char *temporary = xasprintf("%s.tmp.%ld", path, (long)getpid());
+    int rc = write_and_sync(temporary, data, len);
+    if (rc == 0 && rename(temporary, path) != 0) rc = file_error(path, "rename into place");
+    if (rc == 0)
+        rc = sync_parent(path);
+    else
+        unlink(temporary);
+    free(temporary);
+    return rc;
+}
+
+int file_read(const char *path, char **data, size_t *len) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return file_error(path, "open");
+    struct stat st;
+    size_t n = 0, room = 4096;
+    if (fstat(fd, &st) == 0 && st.st_size > 0) room = (size_t)st.st_size + 1;
+    char *buffer = xmalloc(room + 1);
+    int rc = 0;
+    for (;;) { /* to the end, not to st_size: files in /proc have none */
+        if (n == room) buffer = xrealloc(buffer, (room *= 2) + 1);
+        ssize_t got = read(fd, buffer + n, room - n);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) rc = file_error(path, "read");
+        if (got <= 0) break;
+        n += (size_t)got;
+    }
+    close(fd);
+    if (rc < 0) {
+        free(buffer);
+        return rc;
+    }
+    buffer[n] = '\0';
+    *data = buffer;
+    *len = n;
+    return 0;
+}
+
+int file_append(const char *path, const void *data, size_t len) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (fd < 0) return file_error(path, "open for appending");
+    off_t before = lseek(fd, 0, SEEK_END);
+    ssize_t n;
+    do n = write(fd, data, len);
+    while (n < 0 && errno == EINTR);
+    int rc = 0;
+    if (n < 0) rc = file_error(path, "append");
+    if (n >= 0 && (size_t)n < len) { /* leave no half record behind */
+        errno = before >= 0 && ftruncate(fd, before) != 0 ? errno : ENOSPC;
+        rc = file_error(path, "append");
+    }
+    if (close(fd) != 0 && rc == 0) rc = file_error(path, "close");
+    return rc;
+}
+
+bool file_exists(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+bool file_is_dir(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+int64_t file_size(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 ? (int64_t)st.st_size : -1;
+}
+
+int file_make_dirs(const char *path) {
+    char *p = xstrdup(path);
+    int rc = 0;
+    for (size_t i = 1; rc == 0; i++) {
+        if (p[i - 1] == '\0') break;
+        if (p[i] != '/' && p[i] != '\0') continue;
+        char was = p[i];
+        p[i] = '\0';
+        if (mkdir(p, 0777) != 0 && errno != EEXIST && !file_is_dir(p))
+            rc = file_error(p, "make folder");
+        else if (!file_is_dir(p)) {
+            errno = ENOTDIR;
+            rc = file_error(p, "make folder");
+        }
+        p[i] = was;
+    }
+    free(p);
+    return rc;
+}
+
+int file_free_space(const char *path, int64_t *bytes) {
+    struct statvfs v;
+    char *p = xstrdup(path);
+    while (!file_exists(p)) { /* of a file that is still to be written: its nearest folder */
+        char *up = parent_of(p);
+        bool top = strcmp(up, p) == 0;
+        free(p);
+        p = up;
+        if (top) break;
+    }
+    int rc = statvfs(p, &v) == 0 ? 0 : file_error(p, "statvfs");
+    if (rc == 0) *bytes = (int64_t)(v.f_bavail * v.f_frsize);
+    free(p);
+    return rc;
+}
+
+int file_hash(const char *path, uint64_t *xxh3) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return file_error(path, "open");
+    char *block = xmalloc(BLOCK);
+    XXH3_state_t *state = XXH3_createState();
+    CHECK(state && XXH3_64bits_reset(state) == XXH_OK, "xxhash state");
+    int rc = 0;
+    for (;;) {
+        ssize_t n = read(fd, block, BLOCK);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) rc = file_error(path, "read");
+        if (n <= 0) break;
+        XXH3_64bits_update(state, block, (size_t)n);
+    }
+    if (rc == 0) *xxh3 = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    free(block);
+    close(fd);
+    return rc;
+}
+
+int file_remove(const char *path) {
+    if (unlink(path) != 0 && errno != ENOENT) return file_error(path, "remove");
+    return 0;
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int file_list(const char *dir, char ***names, int *n) {
+    DIR *d = opendir(dir);
+    if (!d) return file_error(dir, "list folder");
+    char **v = NULL;
+    int count = 0, rc = 0;
+    for (;;) {
+        errno = 0;
+        struct dirent *e = readdir(d);
+        if (!e) {
+            if (errno) rc = file_error(dir, "list folder");
+            break;
+        }
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        v = xrealloc(v, sizeof *v * (size_t)(count + 1));
+        v[count++] = xstrdup(e->d_name);
+    }
+    closedir(d);
+    if (rc < 0) {
+        file_free_list(&v, count);
+        return rc;
+    }
+    if (count) qsort(v, (size_t)count, sizeof *v, by_name);
+    *names = v;
+    *n = count;
+    return 0;
+}
+
+void file_free_list(char ***names, int n) {
+    for (int i = 0; i < n; i++) free((*names)[i]);
+    free(*names);
+    *names = NULL;
+}
+
+const char *file_basename(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+char *file_join(const char *dir, const char *name) {
+    size_t n = strlen(dir);
+    if (n == 0) return xstrdup(name);
+    return xasprintf("%s%s%s", dir, dir[n - 1] == '/' ? "" : "/", name);
+}
+
+uint64_t hash_bytes(const void *data, size_t len) {
+    return XXH3_64bits(data, len);
+}
+
+uint64_t hash_combine(uint64_t a, uint64_t b) {
+    uint64_t both[2] = {a, b};
+    return XXH3_64bits(both, sizeof both);
+}

@@ -1,0 +1,221 @@
+/* lock.c: one owner a run directory.
+ *
+ * dir/lock holds host, job, pid and the process's start time, and its modification time is the
+ * heartbeat. It appears complete in one step: written under another name, then link()ed, which
+ * fails when the lock exists (as O_EXCL does, also over NFS). A stale lock is first renamed away;
+ * when two processes find the same one stale, the slower might rename the faster's new lock, so
+ * what was renamed is compared with what was judged and put back if it is another.
+ *
+ * Ages are measured against the modification time of our own new file: clocks of hosts differ. */
+#include "base/file.h"
+
+#include "base/error.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { STALE_S = 300, BEAT_S = 10, TRIES = 20, FIELD = 256 };
+
+struct FileLock {
+    char *path;
+    char *text; /* what the file holds while it is ours */
+    time_t last_beat;
+    bool lost; /* somebody else took it: said once */
+};
+
+typedef struct Owner {
+    char host[FIELD], job[FIELD];
+    long pid;
+    unsigned long long started; /* clock ticks since the host booted */
+} Owner;
+
+/* Start time of a process, 0 if it is gone (or a zombie, which does nothing any more). */
+static unsigned long long started_at(long pid) {
+    char path[64], *text = NULL;
+    size_t len;
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    if (file_read(path, &text, &len) < 0) return 0;
+    unsigned long long when = 0;
+    char state = 'Z', *p = strrchr(text, ')'); /* the name before it may hold anything */
+    if (p)
+        sscanf(p + 1,
+               " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+               "%*s %llu",
+               &state, &when);
+    free(text);
+    return state == 'Z' || state == 'X' ? 0 : when;
+}
+
+/* "slurm 123.0": the number after the dot counts the requeues. */
+static void job_name(char *out) {
+    const char *id, *restarts = getenv("SLURM_RESTART_COUNT");
+    if ((id = getenv("SLURM_JOB_ID")) && *id)
+        snprintf(out, FIELD, "slurm %.100s.%.20s", id, restarts ? restarts : "0");
+    else if ((id = getenv("PBS_JOBID")) && *id)
+        snprintf(out, FIELD, "pbs %.200s", id);
+    else if ((id = getenv("LSB_JOBID")) && *id)
+        snprintf(out, FIELD, "lsf %.200s", id);
+    else
+        snprintf(out, FIELD, "none");
+}
+
+static void myself(Owner *o) {
+    memset(o, 0, sizeof *o);
+    if (gethostname(o->host, sizeof o->host - 1) != 0) snprintf(o->host, FIELD, "unknown");
+    job_name(o->job);
+    o->pid = (long)getpid();
+    o->started = started_at(o->pid);
+}
+
+static bool parse(const char *text, Owner *o) {
+    memset(o, 0, sizeof *o);
+    return sscanf(text, "host: %255[^\n]\njob: %255[^\n]\npid: %ld\nstarted: %llu", o->host, o->job,
+                  &o->pid, &o->started) == 4;
+}
+
+/* The same Slurm job, started again: its earlier life is over wherever it was. */
+static bool requeued(const char *was, const char *is) {
+    const char *dot = strrchr(was, '.');
+    return dot && strncmp(was, "slurm ", 6) == 0 && strcmp(was, is) != 0 &&
+           strncmp(was, is, (size_t)(dot - was) + 1) == 0;
+}
+
+/* Is the owner gone? Says why in `why`. */
+static bool is_stale(const Owner *o, bool readable, const Owner *me, double age, char why[FIELD]) {
+    if (readable && strcmp(o->host, me->host) == 0) {
+        unsigned long long s = started_at(o->pid);
+        snprintf(why, FIELD, "that process is gone");
+        return s == 0 || s != o->started;
+    }
+    if (readable && requeued(o->job, me->job)) {
+        snprintf(why, FIELD, "that job was requeued");
+        return true;
+    }
+    snprintf(why, FIELD, "no sign of life for %.0f s", age);
+    return age > STALE_S;
+}
+
+static int refuse(const char *path, const Owner *o, bool readable, double age) {
+    if (!readable)
+        return error_set(ERR_CONFIG,
+                         "%s: unreadable lock, %.0f s old: another run may own this folder; choose "
+                         "another run.dir, or remove the file if no run is alive",
+                         path, age);
+    return error_set(
+        ERR_CONFIG,
+        "%s: this run directory belongs to process %ld on host %s (job %s), whose last "
+        "sign of life is %.0f s old; stop that run, wait for it, or choose another "
+        "run.dir",
+        path, o->pid, o->host, o->job, age < 0 ? 0 : age);
+}
+
+static double mtime(const struct stat *st) {
+    return (double)st->st_mtim.tv_sec + 1e-9 * (double)st->st_mtim.tv_nsec;
+}
+
+/* Moves a stale lock away, unless it is no longer the one that was judged. */
+static int remove_stale(const char *path, const char *aside, const char *judged) {
+    if (rename(path, aside) != 0) return errno == ENOENT ? 0 : file_error(path, "rename");
+    char *text = NULL;
+    size_t len;
+    TRY(file_read(aside, &text, &len));
+    if (strcmp(text, judged) != 0 && link(aside, path) != 0 && errno != EEXIST)
+        log_warn("%s: could not be put back: %s", path, strerror(errno));
+    free(text);
+    return file_remove(aside);
+}
+
+/* 1: taken, 0: try again, negative: refused. `mine` is our complete lock under another name. */
+static int try_once(const char *path, const char *mine, const Owner *me) {
+    if (link(mine, path) == 0) return 1;
+    if (errno != EEXIST) return file_error(path, "create lock");
+
+    struct stat own, other;
+    if (stat(mine, &own) != 0) return file_error(mine, "stat");
+    if (stat(path, &other) != 0) return errno == ENOENT ? 0 : file_error(path, "stat");
+    char *text = NULL, why[FIELD];
+    size_t len;
+    if (file_read(path, &text, &len) < 0) return file_exists(path) ? ERR_IO : 0;
+    Owner o;
+    bool readable = parse(text, &o);
+    double age = mtime(&own) - mtime(&other);
+    int rc = 0;
+    if (!is_stale(&o, readable, me, age, why))
+        rc = refuse(path, &o, readable, age);
+    else {
+        log_warn("%s: taking over the run directory from process %ld on host %s: %s", path, o.pid,
+                 readable ? o.host : "unknown", why);
+        char *aside = xasprintf("%s.stale", mine);
+        rc = remove_stale(path, aside, text);
+        free(aside);
+    }
+    free(text);
+    return rc;
+}
+
+int lock_take(FileLock **out, const char *dir) {
+    *out = NULL;
+    Owner me;
+    myself(&me);
+    char *path = file_join(dir, "lock");
+    char *mine = xasprintf("%s.%s.%ld", path, me.host, me.pid);
+    char *text = xasprintf("host: %s\njob: %s\npid: %ld\nstarted: %llu\n", me.host, me.job, me.pid,
+                           me.started);
+    int rc = file_write_durable(mine, text, strlen(text));
+    for (int i = 0; rc == 0 && i < TRIES; i++) rc = try_once(path, mine, &me);
+    if (rc == 0)
+        rc = error_set(ERR_CONFIG,
+                       "%s: several runs fight for this run directory; choose another "
+                       "run.dir",
+                       path);
+    unlink(mine);
+    free(mine);
+    if (rc < 0) {
+        free(path);
+        free(text);
+        return rc;
+    }
+    FileLock *l = xcalloc(1, sizeof *l);
+    *l = (FileLock){.path = path, .text = text, .last_beat = time(NULL)};
+    *out = l;
+    return 0;
+}
+
+static bool is_ours(const FileLock *l) {
+    char *text = NULL;
+    size_t len;
+    if (file_read(l->path, &text, &len) < 0) return false;
+    bool ours = strcmp(text, l->text) == 0;
+    free(text);
+    return ours;
+}
+
+void lock_beat(FileLock *l) {
+    if (!l || l->lost) return;
+    time_t now = time(NULL);
+    if (now - l->last_beat < BEAT_S && now >= l->last_beat) return;
+    l->last_beat = now;
+    if (!is_ours(l)) {
+        l->lost = true;
+        log_warn("%s: the lock of this run was removed or taken by another run; two runs in one "
+                 "folder destroy each other's checkpoints",
+                 l->path);
+    } else
+        utimensat(AT_FDCWD, l->path, NULL, 0); /* a beat that fails is made up for by the next */
+}
+
+void lock_drop(FileLock **l) {
+    if (!*l) return;
+    if (is_ours(*l)) unlink((*l)->path);
+    free((*l)->path);
+    free((*l)->text);
+    free(*l);
+    *l = NULL;
+}
