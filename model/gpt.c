@@ -1,0 +1,280 @@
+/* gpt.c: GPT-2's architecture out of core's ops.
+ *
+ *     x = wte[token] + wpe[position]
+ *     for each block:
+ *         x += proj(attention(qkv(norm1(x))))
+ *         x += fc2(gelu(fc(norm2(x))))
+ *     hidden = norm_f(x);  logits = hidden wte^T,  or a scalar = head . hidden + b
+ *
+ * The additions to the residual stream are done by the layer norm that comes next (op_layernorm
+ * takes x and what is added to it, and hands the sum back), which saves one pass over memory each.
+ * Dropout sits where GPT-2 has it, without the one inside attention: on the embedding and on each
+ * branch before it joins the residual stream. */
+#include "model/gpt.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "model/trunk.h"
+
+static const double init_std = 0.02; /* Radford 2019 */
+
+/* --- configuration ---------------------------------------------------------------------------- */
+
+static int check_range(const char *field, int64_t v, int64_t max) {
+    if (v >= 1 && v <= max) return 0;
+    return error_set(ERR_CONFIG, "model.%s is %lld, expected 1 to %lld", field, (long long)v,
+                     (long long)max);
+}
+
+static int check_config(const GptConfig *c) {
+    TRY(check_range("vocab", c->vocab, INT32_MAX));
+    TRY(check_range("context", c->context, 1 << 24));
+    TRY(check_range("layers", c->layers, 4096));
+    TRY(check_range("width", c->width, 1 << 20));
+    TRY(check_range("heads", c->heads, c->width));
+    if (c->width % c->heads)
+        return error_set(ERR_CONFIG,
+                         "model.width is %lld, expected a multiple of model.heads (%lld)",
+                         (long long)c->width, (long long)c->heads);
+    if (!(c->norm_eps > 0 && c->norm_eps < 1))
+        return error_set(ERR_CONFIG,
+                         "model.norm_eps is %g, expected above 0 and below 1, e.g. 1e-5",
+                         c->norm_eps);
+    return 0;
+}
+
+int64_t gpt_param_count(const GptConfig *c) {
+    int64_t C = c->width, b = c->bias;
+    int64_t norm = C * (1 + b);
+    int64_t block = 2 * norm + 12 * C * C + b * (3 * C + C + 4 * C + C);
+    return (c->vocab + c->context) * C + c->layers * block + norm + c->scalar_head * (C + 1);
+}
+
+double gpt_train_flops(const GptConfig *c, double n, double T) {
+    double C = (double)c->width, L = (double)c->layers, V = (double)c->vocab;
+    return n * (6 * (12 * L * C * C + V * C) + 6 * L * C * T);
+}
+
+/* --- parameters ------------------------------------------------------------------------------- */
+
+/* A parameter's tensor has its address only once all have been added; until then we remember which
+ * pointer of the model wants it: slot[i] for parameter i. */
+typedef struct Layout {
+    ParamSet *params;
+    Tensor ***slot;
+} Layout;
+
+/* Adds a parameter of shape [d0] (d1 = 0) or [d0,d1]. Matrices, and only they, decay. */
+static void add(Layout *l, Tensor **slot, int64_t d0, int64_t d1, const char *name) {
+    int64_t shape[2] = {d0, d1};
+    int i = paramset_add(l->params, name, d1 ? 2 : 1, shape, d1 != 0);
+    l->slot[i] = slot;
+}
+
+/* "<prefix>.weight" and, if the model has biases, "<prefix>.bias". */
+static void add_pair(Layout *l, Tensor **w, Tensor **b, int64_t d0, int64_t d1, const char *prefix,
+                     bool bias) {
+    char name[PARAM_NAME_MAX];
+    snprintf(name, sizeof name, "%s.weight", prefix);
+    add(l, w, d0, d1, name);
+    if (!bias) return;
+    snprintf(name, sizeof name, "%s.bias", prefix);
+    add(l, b, d0, 0, name);
+}
+
+static void add_block(Layout *l, GptBlock *b, int layer, int64_t C, bool bias) {
+    const struct {
+        const char *name;
+        Tensor **w, **b;
+        int64_t d0, d1;
+    } part[] = {
+        {"norm1", &b->norm1_w, &b->norm1_b, C, 0},   {"attn.qkv", &b->qkv_w, &b->qkv_b, 3 * C, C},
+        {"attn.proj", &b->proj_w, &b->proj_b, C, C}, {"norm2", &b->norm2_w, &b->norm2_b, C, 0},
+        {"mlp.fc", &b->fc_w, &b->fc_b, 4 * C, C},    {"mlp.proj", &b->fc2_w, &b->fc2_b, C, 4 * C},
+    };
+    for (size_t i = 0; i < sizeof part / sizeof part[0]; i++) {
+        char prefix[PARAM_NAME_MAX / 2];
+        snprintf(prefix, sizeof prefix, "h.%d.%s", layer, part[i].name);
+        add_pair(l, part[i].w, part[i].b, part[i].d0, part[i].d1, prefix, bias);
+    }
+}
+
+int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad) {
+    TRY(check_config(cfg));
+    Gpt *g = xcalloc(1, sizeof *g);
+    int64_t C = cfg->width;
+    g->cfg = *cfg;
+    g->block = xcalloc((size_t)cfg->layers, sizeof *g->block);
+
+    Layout l = {&g->params, xcalloc((size_t)(6 + 12 * cfg->layers), sizeof *l.slot)};
+    add(&l, &g->wte, cfg->vocab, C, "wte.weight");
+    add(&l, &g->wpe, cfg->context, C, "wpe.weight");
+    for (int i = 0; i < (int)cfg->layers; i++) add_block(&l, &g->block[i], i, C, cfg->bias);
+    add_pair(&l, &g->norm_f_w, &g->norm_f_b, C, 0, "norm_f", cfg->bias);
+    if (cfg->scalar_head) {
+        add(&l, &g->head_w, 1, C, "head.weight");
+        add(&l, &g->head_b, 1, 0, "head.bias");
+    }
+    paramset_alloc(&g->params, with_grad);
+    for (int i = 0; i < g->params.n; i++) *l.slot[i] = &g->params.v[i].tensor;
+    free(l.slot);
+    *out = g;
+    return 0;
+}
+
+void gpt_close(Gpt **g) {
+    if (!*g) return;
+    paramset_free(&(*g)->params);
+    free((*g)->block);
+    free(*g);
+    *g = NULL;
+}
+
+static bool ends_with(const char *s, const char *end) {
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+void gpt_init(Gpt *g, uint64_t seed) {
+    RngKey key = {.seed = seed, .purpose = RNG_INIT};
+    /* Each block adds twice to the residual stream; this keeps its variance independent of depth.
+     */
+    double residual_std = init_std / sqrt(2 * (double)g->cfg.layers);
+    for (int i = 0; i < g->params.n; i++) {
+        Param *p = &g->params.v[i];
+        int64_t n = tensor_size(&p->tensor);
+        if (p->decay) {
+            double std = ends_with(p->name, "proj.weight") ? residual_std : init_std;
+            rng_normal_fill(&key, (uint64_t)i, p->tensor.data, n, std);
+        } else {
+            real v = ends_with(p->name, ".weight") ? 1 : 0; /* a layer norm's gain, or a bias */
+            for (int64_t j = 0; j < n; j++) p->tensor.data[j] = v;
+        }
+    }
+    if (g->cfg.scalar_head) gpt_init_head(g, seed);
+}
+
+void gpt_init_head(Gpt *g, uint64_t seed) {
+    CHECK(g->cfg.scalar_head, "this model has no scalar head");
+    RngKey key = {.seed = seed, .purpose = RNG_INIT | 1 << 8};
+    int64_t C = g->cfg.width;
+    rng_normal_fill(&key, 0, g->head_w->data, C, 1 / sqrt((double)C + 1));
+    g->head_b->data[0] = 0;
+}
+
+int gpt_copy(Gpt *dst, const Gpt *src) {
+    const GptConfig *a = &dst->cfg, *b = &src->cfg;
+    const struct {
+        const char *name;
+        double to, from;
+    } field[] = {
+        {"vocab", (double)a->vocab, (double)b->vocab},
+        {"context", (double)a->context, (double)b->context},
+        {"layers", (double)a->layers, (double)b->layers},
+        {"heads", (double)a->heads, (double)b->heads},
+        {"width", (double)a->width, (double)b->width},
+        {"bias", a->bias, b->bias},
+        {"gelu_erf", a->gelu_erf, b->gelu_erf},
+        {"norm_eps", a->norm_eps, b->norm_eps},
+    };
+    for (size_t i = 0; i < sizeof field / sizeof field[0]; i++)
+        if (field[i].to != field[i].from)
+            return error_set(ERR_CONFIG,
+                             "cannot copy a model: %s is %g in the source, expected %g; use a "
+                             "source of the same architecture",
+                             field[i].name, field[i].from, field[i].to);
+    for (int i = 0; i < src->params.n; i++) {
+        const Param *p = &src->params.v[i];
+        Tensor *to = paramset_find(&dst->params, p->name);
+        if (to) memcpy(to->data, p->tensor.data, sizeof(real) * (size_t)tensor_size(to));
+    }
+    return 0;
+}
+
+/* --- forward ---------------------------------------------------------------------------------- */
+
+/* Each place of dropout has its own stream: site 0 is the embedding, 2l+1 and 2l+2 are layer l. */
+static Tensor *dropout(Tape *t, Tensor *x, const GptDropout *d, int64_t site) {
+    if (!d || d->p == 0) return x;
+    RngKey key = {.seed = d->seed, .purpose = RNG_DROPOUT | (uint32_t)site << 8, .step = d->step};
+    return op_dropout(t, x, d->p, key, d->row);
+}
+
+Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, AttendFn *attend, void *ctx,
+                      const GptDropout *drop) {
+    Activation gelu = g->cfg.gelu_erf ? ACT_GELU_ERF : ACT_GELU_TANH;
+    double eps = g->cfg.norm_eps;
+    Tensor *branch = NULL; /* waits to be added to x by the next norm */
+    Tensor *h;
+    x = dropout(t, x, drop, 0);
+    for (int64_t l = 0; l < g->cfg.layers; l++) {
+        const GptBlock *b = &g->block[l];
+        h = op_layernorm(t, x, branch, b->norm1_w, b->norm1_b, eps, &x);
+        h = op_linear(t, h, b->qkv_w, b->qkv_b, ACT_NONE);
+        h = attend(ctx, t, l, h);
+        h = op_linear(t, h, b->proj_w, b->proj_b, ACT_NONE);
+        branch = dropout(t, h, drop, 2 * l + 1);
+
+        h = op_layernorm(t, x, branch, b->norm2_w, b->norm2_b, eps, &x);
+        h = op_linear(t, h, b->fc_w, b->fc_b, gelu);
+        h = op_linear(t, h, b->fc2_w, b->fc2_b, ACT_NONE);
+        branch = dropout(t, h, drop, 2 * l + 2);
+    }
+    return op_layernorm(t, x, branch, g->norm_f_w, g->norm_f_b, eps, NULL);
+}
+
+typedef struct Packed {
+    Packing packing;
+    int heads;
+} Packed;
+
+static Tensor *attend_packed(void *ctx, Tape *t, int64_t layer, Tensor *qkv) {
+    const Packed *p = ctx;
+    return op_attention(t, qkv, &p->packing, p->heads);
+}
+
+static void check_batch(const GptConfig *c, const Batch *b) {
+    CHECK(b->start[0] == 0 && b->start[b->nseq] == b->n,
+          "batch of %lld tokens has sequences from %lld to %lld", (long long)b->n,
+          (long long)b->start[0], (long long)b->start[b->nseq]);
+    for (int64_t s = 0; s < b->nseq; s++) {
+        int64_t len = b->start[s + 1] - b->start[s];
+        CHECK(len >= 0 && len <= c->context,
+              "sequence %lld of the batch has %lld tokens, expected at most %lld", (long long)s,
+              (long long)len, (long long)c->context);
+    }
+    for (int64_t i = 0; i < b->n; i++)
+        CHECK(b->tokens[i] >= 0 && b->tokens[i] < c->vocab,
+              "token %lld of the batch is %d, expected 0 to %lld", (long long)i, b->tokens[i],
+              (long long)c->vocab - 1);
+}
+
+Tensor *gpt_forward(Gpt *g, Tape *t, const Batch *b, const GptDropout *drop) {
+    check_batch(&g->cfg, b);
+    Packed *p = tape_alloc(t, sizeof *p); /* the backward pass reads it */
+    *p = (Packed){{b->n, b->nseq, b->start}, (int)g->cfg.heads};
+    Tensor *x = op_embed(t, g->wte, g->wpe, b->tokens, &p->packing);
+    return trunk_forward(g, t, x, attend_packed, p, drop);
+}
+
+double gpt_loss(Gpt *g, Tape *t, const Batch *b, const GptDropout *drop, real *logp_out) {
+    Tensor *h = gpt_forward(g, t, b, drop);
+    return op_cross_entropy(t, h, g->wte, b->targets, b->weight, logp_out);
+}
+
+void gpt_score(Gpt *g, Tape *t, const Batch *b, const unsigned char *active, double temperature,
+               real *logp_out, real *entropy_out) {
+    Tensor *h = gpt_forward(g, t, b, NULL);
+    op_token_loss(t, h, g->wte, b->targets, active, temperature, NULL, NULL, logp_out, entropy_out);
+    tape_reset(t);
+}
+
+Tensor *gpt_values(Gpt *g, Tape *t, const Batch *b, const int64_t *rows, int64_t m) {
+    CHECK(g->cfg.scalar_head, "this model has no scalar head");
+    Tensor *h = gpt_forward(g, t, b, NULL);
+    return op_scalar_head(t, h, g->head_w, g->head_b, rows, rows ? m : b->n);
+}
