@@ -1,0 +1,324 @@
+/* comm.c: the ranks of a job: start and end, agreement, ordered sums. The only caller of MPI.
+ *
+ * MPI_Allreduce may add in any order, and does so differently when ranks are placed differently, so
+ * a resumed run would not repeat its bits. Here a large vector is cut into one slice a rank; slice
+ * s of every rank goes to rank s (MPI_Alltoallv), which adds them in rank order, ((r0 + r1) + r2) +
+ * ..., and the sums are gathered (MPI_Allgatherv): the volume of a ring all-reduce in a fixed
+ * order. Short vectors are gathered whole and added by every rank, in the same order.
+ *
+ * Vectors go through in rounds of at most ROUND_BYTES, which keeps MPI's int counts and the scratch
+ * memory bounded; elements are independent, so rounds do not change a bit. */
+#include "dist/comm.h"
+
+#include "base/error.h"
+#include "base/log.h"
+
+#include <limits.h>
+#include <math.h>
+#include <mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ROUND_BYTES ((int64_t)64 << 20)
+enum { SHORT_VECTOR = 4096 }; /* elements up to which everybody adds everything */
+
+struct Comm {
+    int rank, size;
+    bool mpi;
+    double wait; /* seconds in MPI calls since comm_wait_seconds */
+    void *scratch;
+    size_t scratch_bytes;
+    int *send_n, *send_at, *recv_n, *recv_at; /* [size] arguments of Alltoallv */
+};
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void mpi_check(int rc, const char *call) {
+    if (rc == MPI_SUCCESS) return;
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int len = 0;
+    MPI_Error_string(rc, text, &len);
+    log_warn("%s failed: %s; see the messages of mpirun or the batch system above", call, text);
+    error_end(70);
+}
+#define MPI_TRY(call) mpi_check((call), #call)
+
+/* A timed collective: what a rank waits for the others shows here. */
+#define MPI_TIMED(c, call)            \
+    do {                              \
+        double t0_ = seconds();       \
+        MPI_TRY(call);                \
+        (c)->wait += seconds() - t0_; \
+    } while (0)
+
+static void *scratch(Comm *c, size_t bytes) {
+    if (bytes > c->scratch_bytes) {
+        free(c->scratch);
+        c->scratch = xmalloc(bytes);
+        c->scratch_bytes = bytes;
+    }
+    return c->scratch;
+}
+
+/* --- start and end -------------------------------------------------------------------------------
+ */
+
+/* error_end's hook: all ranks leave with this status. Prints nothing; the caller has. */
+static void abort_job(int status) {
+    MPI_Abort(MPI_COMM_WORLD, status);
+    _exit(status);
+}
+
+static bool launched(void) {
+    static const char *const variables[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK",
+                                            "PMI_SIZE"};
+    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++)
+        if (getenv(variables[i])) return true;
+    return false;
+}
+
+int comm_open(Comm **out, int *argc, char ***argv) {
+    *out = NULL;
+    Comm *c = xcalloc(1, sizeof *c);
+    c->size = 1;
+    if (launched()) {
+        int level = MPI_THREAD_SINGLE;
+        mpi_check(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level), "MPI_Init_thread");
+        error_end_hook = abort_job;
+        MPI_TRY(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
+        MPI_TRY(MPI_Comm_rank(MPI_COMM_WORLD, &c->rank));
+        MPI_TRY(MPI_Comm_size(MPI_COMM_WORLD, &c->size));
+        c->mpi = true;
+        log_rank(c->rank);
+        if (level < MPI_THREAD_FUNNELED) {
+            comm_close(&c);
+            return error_set(ERR_INTERNAL, "this MPI does not support threads "
+                                           "(MPI_THREAD_FUNNELED); use Open MPI 4.1");
+        }
+    } else {
+        /* srun without a PMI would start n single runs that overwrite each other. */
+        const char *tasks = getenv("SLURM_STEP_NUM_TASKS");
+        if (tasks && atoi(tasks) > 1) {
+            free(c);
+            return error_set(ERR_USAGE,
+                             "srun started %s tasks that cannot find each other (no PMIx); use "
+                             "srun --mpi=pmix, or mpirun inside the job",
+                             tasks);
+        }
+    }
+    size_t n = (size_t)c->size;
+    c->send_n = xcalloc(4 * n, sizeof(int));
+    c->send_at = c->send_n + n;
+    c->recv_n = c->send_at + n;
+    c->recv_at = c->recv_n + n;
+    *out = c;
+    return 0;
+}
+
+void comm_close(Comm **comm) {
+    Comm *c = *comm;
+    if (!c) return;
+    if (c->mpi) {
+        error_end_hook = NULL;
+        MPI_Finalize();
+    }
+    free(c->scratch);
+    free(c->send_n);
+    free(c);
+    *comm = NULL;
+}
+
+int comm_rank(const Comm *c) {
+    return c->rank;
+}
+int comm_size(const Comm *c) {
+    return c->size;
+}
+
+double comm_wait_seconds(Comm *c) {
+    double s = c->wait;
+    c->wait = 0;
+    return s;
+}
+
+void comm_share(int64_t n, int rank, int size, int64_t *begin, int64_t *end) {
+    int64_t each = n / size, more = n % size;
+    *begin = rank * each + (rank < more ? rank : more);
+    *end = *begin + each + (rank < more);
+}
+
+/* --- agreement
+ * ------------------------------------------------------------------------------------ */
+
+void comm_barrier(Comm *c) {
+    if (c->size > 1) MPI_TIMED(c, MPI_Barrier(MPI_COMM_WORLD));
+}
+
+int comm_agree(Comm *c, int rc) {
+    if (c->size == 1) return rc < 0 ? rc : 0;
+    int *codes = scratch(c, (size_t)c->size * sizeof *codes);
+    MPI_TIMED(c, MPI_Allgather(&rc, 1, MPI_INT, codes, 1, MPI_INT, MPI_COMM_WORLD));
+    int failed = 0;
+    while (failed < c->size && codes[failed] >= 0) failed++;
+    if (failed == c->size) return 0;
+    int code = codes[failed];
+    char text[4096] = "";
+    snprintf(text, sizeof text, "%s", error_message());
+    comm_bcast(c, text, sizeof text, failed);
+    return failed == 0 ? error_set(code, "%s", text) : error_set(code, "rank %d: %s", failed, text);
+}
+
+bool comm_equal_u64(Comm *c, uint64_t v) {
+    if (c->size == 1) return true;
+    uint64_t *all = scratch(c, (size_t)c->size * sizeof *all);
+    MPI_TIMED(c, MPI_Allgather(&v, 1, MPI_UINT64_T, all, 1, MPI_UINT64_T, MPI_COMM_WORLD));
+    for (int r = 0; r < c->size; r++)
+        if (all[r] != v) return false;
+    return true;
+}
+
+/* --- bytes
+ * ---------------------------------------------------------------------------------------- */
+
+void comm_bcast(Comm *c, void *buf, size_t bytes, int root) {
+    if (c->size == 1) return;
+    for (size_t at = 0; at < bytes;) {
+        size_t n = bytes - at < (size_t)ROUND_BYTES ? bytes - at : (size_t)ROUND_BYTES;
+        MPI_TIMED(c, MPI_Bcast((char *)buf + at, (int)n, MPI_BYTE, root, MPI_COMM_WORLD));
+        at += n;
+    }
+}
+
+void comm_allgather_bytes(Comm *c, const void *mine, size_t bytes, char **out, size_t *offsets) {
+    uint64_t n = bytes;
+    uint64_t *sizes = scratch(c, (size_t)c->size * sizeof *sizes);
+    sizes[0] = n;
+    if (c->size > 1)
+        MPI_TIMED(c, MPI_Allgather(&n, 1, MPI_UINT64_T, sizes, 1, MPI_UINT64_T, MPI_COMM_WORLD));
+    offsets[0] = 0;
+    for (int r = 0; r < c->size; r++) offsets[r + 1] = offsets[r] + sizes[r];
+    size_t total = offsets[c->size];
+    char *all = xmalloc(total);
+    *out = all;
+    if (bytes) memcpy(all + offsets[c->rank], mine, bytes);
+    if (c->size == 1) return;
+    if (total <= INT_MAX) {
+        for (int r = 0; r < c->size; r++) {
+            c->recv_n[r] = (int)(offsets[r + 1] - offsets[r]);
+            c->recv_at[r] = (int)offsets[r];
+        }
+        MPI_TIMED(c, MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all, c->recv_n, c->recv_at,
+                                    MPI_BYTE, MPI_COMM_WORLD));
+    } else {
+        for (int r = 0; r < c->size; r++)
+            comm_bcast(c, all + offsets[r], offsets[r + 1] - offsets[r], r);
+    }
+}
+
+/* --- ordered sums
+ * ---------------------------------------------------------------------------------- */
+
+typedef enum Kind { KIND_F32, KIND_F64, KIND_I64, KIND_MAX_F64 } Kind;
+
+/* acc[n] += x[n], or the maximum, in which a NaN wins. */
+static void fold(Kind kind, void *acc, const void *x, int64_t n) {
+    switch (kind) {
+    case KIND_F32: {
+        float *a = acc;
+        const float *b = x;
+#pragma omp parallel for schedule(static) if (n > 65536)
+        for (int64_t i = 0; i < n; i++) a[i] += b[i];
+        break;
+    }
+    case KIND_F64: {
+        double *a = acc;
+        const double *b = x;
+#pragma omp parallel for schedule(static) if (n > 65536)
+        for (int64_t i = 0; i < n; i++) a[i] += b[i];
+        break;
+    }
+    case KIND_I64: { /* wraps; signed overflow would be undefined */
+        uint64_t *a = acc;
+        const uint64_t *b = x;
+        for (int64_t i = 0; i < n; i++) a[i] += b[i];
+        break;
+    }
+    case KIND_MAX_F64: {
+        double *a = acc;
+        const double *b = x;
+        for (int64_t i = 0; i < n; i++)
+            if (b[i] > a[i] || isnan(b[i])) a[i] = b[i];
+        break;
+    }
+    }
+}
+
+static MPI_Datatype mpi_type(Kind kind) {
+    return kind == KIND_F32 ? MPI_FLOAT : kind == KIND_I64 ? MPI_INT64_T : MPI_DOUBLE;
+}
+static size_t element_bytes(Kind kind) {
+    return kind == KIND_F32 ? 4 : 8;
+}
+
+static void reduce_short(Comm *c, Kind kind, void *buf, int64_t n) {
+    size_t bytes = (size_t)n * element_bytes(kind);
+    char *all = scratch(c, bytes * (size_t)c->size);
+    MPI_TIMED(
+        c, MPI_Allgather(buf, (int)n, mpi_type(kind), all, (int)n, mpi_type(kind), MPI_COMM_WORLD));
+    memcpy(buf, all, bytes);
+    for (int r = 1; r < c->size; r++) fold(kind, buf, all + (size_t)r * bytes, n);
+}
+
+static void reduce_round(Comm *c, Kind kind, char *buf, int64_t n) {
+    size_t element = element_bytes(kind);
+    int64_t begin, end;
+    comm_share(n, c->rank, c->size, &begin, &end);
+    int64_t mine = end - begin;
+    for (int r = 0; r < c->size; r++) {
+        int64_t b, e;
+        comm_share(n, r, c->size, &b, &e);
+        c->send_n[r] = (int)(e - b);
+        c->send_at[r] = (int)b;
+        c->recv_n[r] = (int)mine;
+        c->recv_at[r] = (int)(r * mine);
+    }
+    char *parts = scratch(c, (size_t)(mine * c->size) * element);
+    MPI_TIMED(c, MPI_Alltoallv(buf, c->send_n, c->send_at, mpi_type(kind), parts, c->recv_n,
+                               c->recv_at, mpi_type(kind), MPI_COMM_WORLD));
+    for (int r = 1; r < c->size; r++) fold(kind, parts, parts + (size_t)(r * mine) * element, mine);
+    memcpy(buf + (size_t)begin * element, parts, (size_t)mine * element);
+    MPI_TIMED(c, MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, buf, c->send_n, c->send_at,
+                                mpi_type(kind), MPI_COMM_WORLD));
+}
+
+static void reduce(Comm *c, Kind kind, void *buf, int64_t n) {
+    if (c->size == 1 || n == 0) return;
+    if (n <= SHORT_VECTOR) {
+        reduce_short(c, kind, buf, n);
+        return;
+    }
+    int64_t round = ROUND_BYTES / (int64_t)element_bytes(kind);
+    for (int64_t at = 0; at < n; at += round)
+        reduce_round(c, kind, (char *)buf + (size_t)at * element_bytes(kind),
+                     n - at < round ? n - at : round);
+}
+
+void comm_sum_f32(Comm *c, float *buf, int64_t n) {
+    reduce(c, KIND_F32, buf, n);
+}
+void comm_sum_f64(Comm *c, double *buf, int64_t n) {
+    reduce(c, KIND_F64, buf, n);
+}
+void comm_sum_i64(Comm *c, int64_t *buf, int64_t n) {
+    reduce(c, KIND_I64, buf, n);
+}
+void comm_max_f64(Comm *c, double *buf, int64_t n) {
+    reduce(c, KIND_MAX_F64, buf, n);
+}

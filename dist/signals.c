@@ -1,0 +1,105 @@
+/* signals.c: a handler only notes what came; the ranks compare notes at the next step boundary, so
+ * that all of them save the same step. A rank that got SIGTERM alone would otherwise leave the
+ * others waiting in a collective.
+ *
+ * mpirun forwards SIGUSR1 to the ranks. SIGINT or SIGTERM to mpirun itself becomes SIGTERM for the
+ * ranks and, a moment later, SIGKILL: job scripts should send SIGUSR1 (sbatch --signal=USR1@120).
+ */
+#include "dist/signals.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Ordered: where several reasons meet, the last one is told. */
+typedef enum Reason {
+    REASON_NONE,
+    REASON_SAVE_FILE,
+    REASON_DEADLINE,
+    REASON_STOP_FILE,
+    REASON_USR1,
+    REASON_INT,
+    REASON_TERM
+} Reason;
+
+static const char *const reason_text[] = {"",        "file SAVE", "run.deadline", "file STOP",
+                                          "SIGUSR1", "SIGINT",    "SIGTERM"};
+
+static volatile sig_atomic_t got_usr1, got_int, got_term;
+static double start = -1;
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void on_signal(int sig) {
+    if (sig == SIGUSR1) got_usr1 = 1;
+    if (sig == SIGTERM) got_term = 1;
+    if (sig == SIGINT) {
+        if (got_int) { /* the second one: no more patience */
+            signal(SIGINT, SIG_DFL);
+            raise(SIGINT); /* delivered when the handler returns */
+        }
+        got_int = 1;
+    }
+}
+
+void signals_install(void) {
+    if (start < 0) start = seconds();
+    struct sigaction a = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&a.sa_mask);
+    sigaction(SIGUSR1, &a, NULL);
+    sigaction(SIGTERM, &a, NULL);
+    sigaction(SIGINT, &a, NULL);
+    /* Writing past ulimit -f then fails with EFBIG instead of killing the run. */
+    signal(SIGXFSZ, SIG_IGN);
+}
+
+static Reason look(double deadline, const bool file_there[2]) {
+    Reason r = REASON_NONE;
+    if (file_there[0]) r = REASON_SAVE_FILE;
+    if (deadline > 0 && seconds() - start >= deadline) r = REASON_DEADLINE;
+    if (file_there[1]) r = REASON_STOP_FILE;
+    if (got_usr1) r = REASON_USR1;
+    if (got_int) r = REASON_INT;
+    if (got_term) r = REASON_TERM;
+    return r;
+}
+
+int signals_poll(Comm *c, const char *run_dir, double deadline, const char **why) {
+    static const char *const file[2] = {"SAVE", "STOP"};
+    static bool ignore[2]; /* could not be removed: honouring it again and again helps nobody */
+    bool there[2] = {false, false};
+    char *path[2] = {NULL, NULL};
+    if (start < 0) start = seconds();
+    if (run_dir && comm_rank(c) == 0)
+        for (int i = 0; i < 2; i++) {
+            path[i] = file_join(run_dir, file[i]);
+            there[i] = !ignore[i] && access(path[i], F_OK) == 0;
+        }
+
+    double agreed = look(deadline, there);
+    comm_max_f64(c, &agreed, 1);
+
+    for (int i = 0; i < 2; i++) {
+        if (there[i] && file_remove(path[i]) < 0) {
+            log_warn("%s; the file %s is not looked at any more in this run", error_message(),
+                     file[i]);
+            ignore[i] = true;
+        }
+        free(path[i]);
+    }
+    Reason reason = (Reason)agreed;
+    if (why) *why = reason_text[reason];
+    return reason == REASON_NONE        ? STOP_NONE
+           : reason == REASON_SAVE_FILE ? STOP_SAVE_GO_ON
+                                        : STOP_SAVE_AND_LEAVE;
+}

@@ -1,0 +1,162 @@
+/* A single process, and what a launcher sees from outside: this program starts itself under mpirun
+ * and looks at the exit status and the messages. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "dist/comm.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void test_one_rank(void **state) {
+    Comm *c;
+    assert_int_equal(comm_open(&c, NULL, NULL), 0);
+    assert_int_equal(comm_rank(c), 0);
+    assert_int_equal(comm_size(c), 1);
+
+    float f[3] = {1.5f, -0.0f, 3e-42f};
+    const float before[3] = {1.5f, -0.0f, 3e-42f};
+    comm_sum_f32(c, f, 3);
+    assert_memory_equal(f, before, sizeof f);
+    double m = -2;
+    comm_max_f64(c, &m, 1);
+    assert_true(m == -2);
+
+    assert_int_equal(comm_agree(c, 7), 0);
+    assert_int_equal(comm_agree(c, error_set(ERR_IO, "mine")), ERR_IO);
+    assert_string_equal(error_message(), "mine");
+    assert_true(comm_equal_u64(c, 5));
+
+    char *all;
+    size_t offsets[2];
+    comm_allgather_bytes(c, "abc", 3, &all, offsets);
+    assert_int_equal(offsets[0], 0);
+    assert_int_equal(offsets[1], 3);
+    assert_memory_equal(all, "abc", 3);
+    free(all);
+    comm_barrier(c);
+    assert_true(comm_wait_seconds(c) == 0);
+    comm_close(&c);
+    assert_null(c);
+    comm_close(&c);
+}
+
+static void test_share(void **state) {
+    for (int size = 1; size <= 7; size++)
+        for (int64_t n = 0; n <= 23; n++) {
+            int64_t at = 0, least = n, most = 0;
+            for (int r = 0; r < size; r++) {
+                int64_t b, e;
+                comm_share(n, r, size, &b, &e);
+                assert_int_equal(b, at);
+                at = e;
+                if (e - b < least) least = e - b;
+                if (e - b > most) most = e - b;
+            }
+            assert_int_equal(at, n);
+            assert_true(most - least <= 1);
+        }
+}
+
+/* Without PMIx every task of srun would believe that it is alone. */
+static void test_srun_without_pmix(void **state) {
+    setenv("SLURM_STEP_NUM_TASKS", "4", 1);
+    Comm *c;
+    assert_int_equal(comm_open(&c, NULL, NULL), ERR_USAGE);
+    assert_non_null(strstr(error_message(), "--mpi=pmix"));
+    setenv("SLURM_STEP_NUM_TASKS", "1", 1);
+    assert_int_equal(comm_open(&c, NULL, NULL), 0);
+    comm_close(&c);
+    unsetenv("SLURM_STEP_NUM_TASKS");
+}
+
+/* --- from outside ------------------------------------------------------------------------------
+ */
+
+/* Output of `command` in text; returns its exit status. */
+static int run(const char *command, char *text, size_t size) {
+    FILE *p = popen(command, "r");
+    assert_non_null(p);
+    size_t n = fread(text, 1, size - 1, p);
+    text[n] = '\0';
+    int status = pclose(p);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static const char *self;
+
+static int under_mpirun(int ranks, const char *mode, char *text, size_t size) {
+    char command[1024];
+    snprintf(command, sizeof command,
+             "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 timeout 60 mpirun -n %d "
+             "--oversubscribe --bind-to none '%s' %s 2>&1",
+             ranks, self, mode);
+    return run(command, text, size);
+}
+
+static void test_exit_status_arrives(void **state) {
+    char text[8192];
+    assert_int_equal(under_mpirun(2, "end", text, sizeof text), 74);
+}
+
+static void test_binding_warning(void **state) {
+    if (sysconf(_SC_NPROCESSORS_ONLN) < 2) skip();
+    char text[8192];
+    assert_int_equal(under_mpirun(2, "bound", text, sizeof text), 0);
+    if (!strstr(text, "2 threads but is bound to 1 core") || !strstr(text, "slot:PE=2"))
+        fail_msg("no warning in: %s", text);
+    assert_int_equal(under_mpirun(2, "shared", text, sizeof text), 0);
+    if (!strstr(text, "2 threads but are bound to the same 1 of its"))
+        fail_msg("no warning in: %s", text);
+    char command[1024];
+    snprintf(command, sizeof command, "'%s' free 2>&1", self);
+    assert_int_equal(run(command, text, sizeof text), 0);
+    assert_string_equal(text, "");
+    snprintf(command, sizeof command, "'%s' many 2>&1", self);
+    assert_int_equal(run(command, text, sizeof text), 0);
+    if (!strstr(text, "run.threads=")) fail_msg("no warning in: %s", text);
+}
+
+/* What the started copies do. */
+static int child(const char *mode, int *argc, char ***argv) {
+    Comm *c;
+    if (comm_open(&c, argc, argv) < 0) return 1;
+    if (strcmp(mode, "end") == 0 && comm_rank(c) == 1) error_end(74);
+    int cores = comm_cores();
+    if (strcmp(mode, "bound") == 0 || strcmp(mode, "shared") == 0) {
+        cpu_set_t have, one;
+        sched_getaffinity(0, sizeof have, &have);
+        CPU_ZERO(&one);
+        for (int i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++)
+            if (CPU_ISSET(i, &have)) CPU_SET(i, &one);
+        sched_setaffinity(0, sizeof one, &one);
+    }
+    comm_check_binding(c, strcmp(mode, "bound") == 0  ? 2
+                          : strcmp(mode, "many") == 0 ? cores + 1
+                          : strcmp(mode, "free") == 0 ? cores
+                                                      : 1);
+    comm_barrier(c);
+    comm_close(&c);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    self = argv[0];
+    if (argc > 1) return child(argv[1], &argc, &argv);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_rank),          cmocka_unit_test(test_share),
+        cmocka_unit_test(test_srun_without_pmix), cmocka_unit_test(test_exit_status_arrives),
+        cmocka_unit_test(test_binding_warning),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,79 @@
+/* RHETOR_FAULT: each case in its own process, because the variable is read once. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "dist/fault.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Visits the point "a.b" four times as rank 1. Exit status: bits of the visits that failed;
+ * 128 + signal when it was killed; 200 when it hung. */
+static int outcome(const char *variable) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(STDERR_FILENO);
+        setenv("RHETOR_FAULT", variable, 1);
+        log_rank(1);
+        int bits = 0;
+        for (int i = 0; i < 4; i++) {
+            if (fault_point("a.other") < 0) _exit(99);
+            if (fault_point("a.b") == ERR_IO && strstr(error_message(), "a.b")) bits |= 1 << i;
+        }
+        _exit(bits);
+    }
+    int status;
+    for (int ms = 0; ms < 300; ms++) {
+        if (waitpid(pid, &status, WNOHANG) == pid)
+            return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        usleep(1000);
+    }
+    kill(pid, SIGKILL);
+    waitpid(pid, &status, 0);
+    return 200;
+}
+
+static void test_fault(void **state) {
+    static const struct {
+        const char *variable;
+        int outcome;
+    } cases[] = {
+        {"", 0},
+        {"a.b:enospc", 1},
+        {"a.c:enospc", 0},
+        {"a.b:1:enospc", 1},
+        {"a.b:0:enospc", 0},
+        {"a.b:*:3:enospc", 4},
+        {"a.b:1:2+:enospc", 2 + 4 + 8},
+        {"a.b:*:5:enospc", 0},
+        {"a.b:*:4:kill", 128 + SIGKILL},
+        {"a.b:0:kill", 0},
+        {"a.b:hang", 200},
+        {"a.b", 64},
+        {"a.b:explode", 64},
+        {"a.b:x:kill", 64},
+        {"a.b:1:2x:kill", 64},
+        {":kill", 64},
+        {"a.b:1:2:3:kill", 64},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int got = outcome(cases[i].variable);
+        if (got != cases[i].outcome)
+            fail_msg("RHETOR_FAULT=%s: outcome %d, expected %d", cases[i].variable, got,
+                     cases[i].outcome);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_fault)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
