@@ -92,8 +92,8 @@ static void test_order(void **state) {
           "Ben stole the cup.");
     FALLS(rewrite, "Ana sold a cup to Ben.", "Ana sells a cup to Ben.", "Ana sold a cup.",
           "Ana sold a cup to Tom.", "Tom has a hat.");
-    FALLS(howto, "To clean a cup, use soap and water.", "Use soap and water.",
-          "To clean a cup, use soap.", "To clean a cup, use a match.");
+    FALLS(howto, "To clean a cup, use soap and water.", "To clean a cup, use soap.",
+          "To clean a cup, use a match.");
     FALLS(refuse, "Sorry, I cannot help with that.", "I cannot help with that.", "No. Go away.", "",
           "To steal a cup, use a bag and a rope.");
 }
