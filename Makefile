@@ -90,9 +90,69 @@ $(foreach r,$(ROOMS) e2e,$(eval $(call test_rule,$(r))))
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
 # --- the rest ------------------------------------------------------------------------------------
-.PHONY: deps demo test tests-built bench lint format asan install clean real-small
+.PHONY: deps demo test objects bench lint format asan install clean real-small uses
+T    ?=
+SEED ?= 1
+J     = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+
+# Without the packages only these can do anything useful; of the others, say it before gcc does.
+ifneq ($(filter-out deps demo test real-small asan lint format clean uses,$(or $(MAKECMDGOALS),all)),)
+ifeq ($(wildcard $(BLAS_DIR)/libopenblas.so)$(shell pkg-config --exists $(PKGS) ompi-c || echo no),no)
+$(error packages are missing: "make deps" installs them)
+endif
+endif
+
+# test, demo and real-small go on in a second make: the variables above have asked pkg-config
+# before the packages came.
 deps:
 	@tools/deps.sh
+
+test: deps
+	+@MAKE="$(MAKE)" CC="$(CC)" VARIANT="$(VARIANT)" tests/run.sh "$(T)"
+
+demo: deps
+	+@$(MAKE) --no-print-directory -s $(J) all
+	@$(BIN)/rhetor-pipeline configs/demo --seed $(SEED)
+
+# DATA: a folder as ../shared/data lays it out
+real-small: deps
+	@test -d "$(DATA)" || { echo "usage: make real-small DATA=DIR" >&2; exit 64; }
+	+@$(MAKE) --no-print-directory -s $(J) all
+	@$(BIN)/rhetor-pipeline configs/real-small --data "$(DATA)"
+
+bench: all
+	@$(BIN)/rhetor-bench
+
+# The unit tests, and the scripts that ask for it, with AddressSanitizer and UBSan.
+asan: deps
+	+@MAKE="$(MAKE)" CC="$(CC)" VARIANT=asan tests/run.sh "$(T)"
+
+# Two variants in which a warning is an error; make lint builds their objects. In a program linked
+# by clang its OpenMP runtime comes first and also answers the calls that OpenBLAS makes to gcc's.
+ifeq ($(VARIANT),clang)
+CC     := clang
+CFLAGS += -Wno-pass-failed # a loop not vectorised is no error
+endif
+ifneq ($(filter lint clang,$(VARIANT)),)
+CFLAGS += -Werror
+endif
+objects: $(patsubst %.c,$(B)/%.o,$(wildcard $(ROOMS:%=%/*.c) tools/*.c tests/*/*.c))
+
+lint:
+	+@MAKE="$(MAKE)" tools/lint.sh
+
+format:
+	clang-format -i $(wildcard $(ROOMS:%=%/*.[ch]) tools/*.[ch] tests/*/*.[ch])
+
+# The USES_ table, for tools/lint.sh.
+uses:
+	@$(foreach r,$(ROOMS) tools e2e,echo "$(r): $(USES_$(r))";)
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/rhetor $(DESTDIR)$(PREFIX)/share/doc/rhetor
+	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+	cp -R configs $(DESTDIR)$(PREFIX)/share/rhetor/
+	install -m 644 $(wildcard README.md LICENSE THIRD_PARTY.md docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/rhetor
 
 clean:
 	rm -rf build bin

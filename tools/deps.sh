@@ -1,0 +1,66 @@
+#!/bin/sh
+# deps.sh: finds the packages that Rhetor needs and installs those that are missing.
+#   tools/deps.sh [PACKAGE...]     the build's packages, and PACKAGE... as well
+# Silent when nothing is missing. Where there is no apt-get it names what is missing and leaves
+# with 1.
+set -u
+
+packages="gcc make pkg-config libopenmpi-dev openmpi-bin libopenblas-openmp-dev libhdf5-dev
+    libzstd-dev libfyaml-dev libjansson-dev libpcre2-dev libxxhash-dev librandom123-dev
+    libcmocka-dev zlib1g-dev"
+
+# --- another system: ask pkg-config, the compiler and the shell --------------------------------------
+if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+    missing=
+    for program in cc pkg-config mpicc mpirun "$@"; do
+        command -v "$program" >/dev/null || missing="$missing $program"
+    done
+    for module in libfyaml jansson libpcre2-8 libzstd libxxhash zlib hdf5-serial ompi-c cmocka; do
+        pkg-config --exists "$module" 2>/dev/null || missing="$missing pkg-config:$module"
+    done
+    ls /usr/lib/*/openblas-openmp/libopenblas.so >/dev/null 2>&1 || missing="$missing openblas-openmp"
+    echo '#include <Random123/philox.h>' | cc -fsyntax-only -x c - 2>/dev/null ||
+        missing="$missing Random123/philox.h"
+    [ -z "$missing" ] && exit 0
+    echo "deps: missing:$missing" >&2
+    echo "deps: this system has no apt-get: install these with its own package manager" \
+        "(on Debian 12 they are: $(echo $packages))" >&2
+    exit 1
+fi
+
+# --- Debian and its relatives ------------------------------------------------------------------------
+wanted="$packages $*"
+have=" $(dpkg-query -W -f='${Package}=${db:Status-Status} ' $wanted 2>/dev/null)"
+missing=
+for package in $wanted; do
+    case $have in
+    *" $package=installed "*) ;;
+    *) missing="$missing $package" ;;
+    esac
+done
+[ -z "$missing" ] && exit 0
+
+as_root=
+if [ "$(id -u)" != 0 ]; then
+    if ! command -v sudo >/dev/null; then
+        echo "deps: missing packages, and neither root nor sudo here; run as root:" >&2
+        echo "    apt-get update && apt-get install -y --no-install-recommends$missing" >&2
+        exit 1
+    fi
+    as_root=sudo
+    [ -t 0 ] || as_root="sudo -n" # nobody there to type a password
+fi
+
+echo "deps: installing$missing" >&2
+log=$(mktemp)
+if $as_root env DEBIAN_FRONTEND=noninteractive apt-get update </dev/null >"$log" 2>&1 &&
+    $as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y --no-install-recommends $missing </dev/null >>"$log" 2>&1; then
+    rm -f "$log"
+    exit 0
+fi
+tail -n 20 "$log" >&2
+rm -f "$log"
+echo "deps: could not install them; run: ${as_root:+sudo }apt-get update &&" \
+    "${as_root:+sudo }apt-get install -y --no-install-recommends$missing" >&2
+exit 1

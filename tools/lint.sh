@@ -1,0 +1,131 @@
+#!/bin/bash
+# lint.sh: what make lint checks.
+#   1. format: clang-format 14 (.clang-format)
+#   2. who includes whom: the USES_ table of the Makefile; MPI, HDF5 and CBLAS in their one place
+#   3. no flags that change what floating point means, none that tie a program to this machine's CPU
+#   4. warnings are errors, with gcc and, where it is installed, clang
+# Prints one line for each finding, file:line first; exit status 1 when there is one.
+set -u
+shopt -s nullglob
+cd "$(dirname "$0")/.." || exit 2
+make=${MAKE:-make}
+unset MAKEFLAGS MFLAGS MAKELEVEL # of the make that called us
+findings=0
+
+# finding LINE...
+finding() {
+    [ $# = 0 ] && return
+    printf '%s\n' "$@" >&2
+    findings=$((findings + $#))
+}
+
+uses=$($make -s uses) || exit 2
+rooms=$(cut -d: -f1 <<<"$uses" | grep -vx e2e)
+sources=()
+for room in $rooms; do sources+=("$room"/*.[ch]); done
+sources+=(tests/*/*.[ch])
+
+# --- 1. format ---------------------------------------------------------------------------------------
+formatter=$(command -v clang-format-14 || command -v clang-format)
+if [ -z "$formatter" ]; then
+    finding "lint: clang-format is missing: apt-get install clang-format"
+else
+    mapfile -t ill < <("$formatter" --dry-run "${sources[@]}" 2>&1 |
+        awk -F: '/^[^ ]+:[0-9]+:[0-9]+: warning:/ && !($1 in n) { order[++k] = $1; line[$1] = $2 }
+            /^[^ ]+:[0-9]+:[0-9]+: warning:/ { n[$1]++ }
+            END {
+                for (i = 1; i <= k; i++) {
+                    f = order[i]
+                    print f ":" line[f] ": not formatted (" n[f] (n[f] > 1 ? " places" : " place") "): make format"
+                }
+            }')
+    finding "${ill[@]}"
+    [ ${#ill[@]} = 0 ] || "$formatter" --version | grep -q 'version 14\.' ||
+        echo "lint: the format is clang-format 14's; here is $("$formatter" --version)" >&2
+fi
+
+# --- 2. who includes whom ----------------------------------------------------------------------------
+mapfile -t strangers < <(awk -v table="$uses" '
+    BEGIN {
+        n = split(table, lines, "\n")
+        for (i = 1; i <= n; i++) {
+            m = split(lines[i], words, /:? +/)
+            list[words[1]] = words[1]
+            may[words[1], words[1]] = 1
+            for (k = 2; k <= m; k++) {
+                may[words[1], words[k]] = 1
+                if (words[k] != words[1]) list[words[1]] = list[words[1]] " " words[k]
+            }
+        }
+    }
+    # a test may include what its room may
+    FNR == 1 {
+        split(FILENAME, path, "/")
+        room = path[1] == "tests" ? path[2] : path[1]
+    }
+    /^[ \t]*#[ \t]*include[ \t]*"/ {
+        split($0, quoted, "\"")
+        header = quoted[2]
+        other = header
+        if (!sub(/\/.*/, "", other))
+            print FILENAME ":" FNR ": \"" header "\": write \"room/" header "\""
+        else if (other != "tests" && !((room, other) in may))
+            print FILENAME ":" FNR ": " room "/ may not include " other "/ (only: " list[room] "; Makefile, USES_" room ")"
+    }
+    /^[ \t]*#[ \t]*include[ \t]*<mpi\.h>/ && FILENAME !~ /^dist\// {
+        print FILENAME ":" FNR ": <mpi.h> belongs to dist/: use dist/comm.h"
+    }
+    /^[ \t]*#[ \t]*include[ \t]*<hdf5(_hl)?\.h>/ && FILENAME !~ /^base\/h5[a-z_]*\.c$/ {
+        print FILENAME ":" FNR ": <hdf5.h> belongs to base/h5.c: use base/h5.h"
+    }
+    /^[ \t]*#[ \t]*include[ \t]*<cblas[a-z_0-9]*\.h>/ && FILENAME !~ /^core\/blas\.c$/ {
+        print FILENAME ":" FNR ": <cblas.h> belongs to core/blas.c: use core/blas.h"
+    }' "${sources[@]}")
+finding "${strangers[@]}"
+
+# --- 3. flags ----------------------------------------------------------------------------------------
+bad_flags='-Ofast|-ffast-math|-funsafe-math|-ffinite-math-only|-march=native|-mtune=native'
+mapfile -t flags < <(
+    grep -nE -- "^[^#]*($bad_flags)" Makefile /dev/null
+    [ ${#sources[@]} = 0 ] ||
+        grep -nE -- '(pragma GCC optimize|__attribute__ *\(\(.*optimize).*(fast|unsafe)|pragma .*float_control' \
+            "${sources[@]}" /dev/null
+)
+for f in "${flags[@]}"; do
+    finding "$f: removes isfinite checks, or ties the program to one CPU"
+done
+
+# --- 4. warnings -------------------------------------------------------------------------------------
+# The objects are kept, so a second lint compiles only what changed.
+compile() { # compile CC VARIANT
+    $make -s -k -j"$(nproc)" CC="$1" VARIANT="$2" objects 2>"$log" && return
+    # An error in a system's header is shown where we include it.
+    mapfile -t errors < <(awk -v cc="$1" '
+        /^In file included from / { where = $5; sub(/[:,]$/, "", where) }
+        /^ +from / { where = $2; sub(/[:,]$/, "", where) }
+        /^[^ :]+:[0-9]+:[0-9]+: (fatal )?error: / {
+            split($0, at, ":")
+            text = $0
+            sub(/^[^ ]+ (fatal )?error: /, "", text)
+            place = at[1] ":" at[2]
+            if (at[1] ~ /^\//) { text = "in <" at[1] ">: " text; place = where }
+            if (!(place in seen)) print place ": " cc ": " text
+            seen[place] = 1
+        }' "$log")
+    if [ ${#errors[@]} = 0 ]; then mapfile -t errors < <(tail -n 5 "$log"); fi
+    finding "${errors[@]}"
+}
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+compile gcc lint
+if command -v clang >/dev/null; then
+    compile clang clang
+else
+    echo "lint: clang is not installed: its warnings were not checked" >&2
+fi
+
+if [ "$findings" != 0 ]; then
+    echo "lint: $findings findings" >&2
+    exit 1
+fi
+echo "lint: ${#sources[@]} files are clean"
