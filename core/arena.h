@@ -21,7 +21,10 @@ void arena_free(Arena *a);
 
 /* Marks allow stack-like scratch inside a step: everything allocated after the mark is given
  * back by arena_release. */
-typedef struct ArenaMark { ArenaBlock *block; size_t block_used, used; } ArenaMark;
+typedef struct ArenaMark {
+    ArenaBlock *block;
+    size_t block_used, used;
+} ArenaMark;
 ArenaMark arena_mark(const Arena *a);
 void arena_release(Arena *a, ArenaMark m);
 

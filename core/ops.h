@@ -8,16 +8,19 @@
 #ifndef CORE_OPS_H
 #define CORE_OPS_H
 
+#include "core/gradcheck.h"
 #include "core/param.h"
 #include "core/rng.h"
 #include "core/tape.h"
 
-/* Where the packed sequences begin; the arrays must live until tape_reset. */
+/* Where the packed sequences begin; the struct and its array must live until tape_reset. */
 typedef struct Packing {
     int64_t n;            /* tokens */
-    int64_t nseq;         /* sequences */
-    const int64_t *start; /* [nseq+1] */
+    int64_t nseq;         /* sequences; some may be empty */
+    const int64_t *start; /* [nseq+1], from 0 to n */
 } Packing;
+
+void packing_check(const Packing *p, const char *what); /* ends the job if `start` is not so */
 
 /* x[i] = wte[tokens[i]] + wpe[i - start of i's sequence].  wte [V,C], wpe [T,C] -> [n,C] */
 Tensor *op_embed(Tape *t, Tensor *wte, Tensor *wpe, const int32_t *tokens, const Packing *p);
@@ -54,7 +57,8 @@ Tensor *op_scalar_head(Tape *t, Tensor *x, Tensor *w, Tensor *b, const int64_t *
  * returns; nothing else may be added after it on the same tape but tape_backward).
  *
  * For token i: logp = log softmax(logits_i)[targets[i]], entropy = -sum p log p.
- * Returns the sum of the losses, added in token order in double. Tokens with active[i] = 0 are
+ * Returns the sum of the losses, added in token order in double; `loss` is called in token order
+ * from the calling thread. Tokens with active[i] = 0 are
  * skipped (active NULL: all are active); their logp and entropy are written as 0.
  *   x [n,C], wte [V,C], targets [n]
  *   loss NULL: no gradient; use it for scoring (0 is returned).
@@ -65,8 +69,33 @@ double op_token_loss(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets,
                      real *logp_out, real *entropy_out);
 
 /* The usual loss: sum over i of -weight[i] * logp_i (weights already divided by the global count).
- * nll_out, if not NULL, receives -logp of each token with weight != 0. */
+ * Tokens of weight 0 are not computed. logp_out [n], if not NULL, receives logp of the others and 0
+ * for these. */
 double op_cross_entropy(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets,
                         const float *weight, real *logp_out);
+
+/* All ops. Each has a builder of gradient-check cases (gradcheck.h) in its file: fills case i and
+ * returns true, or returns false when there are no more. */
+#define OP_LIST(X) \
+    X(embed)       \
+    X(linear)      \
+    X(layernorm)   \
+    X(attention)   \
+    X(dropout)     \
+    X(add)         \
+    X(scalar_head) \
+    X(token_loss)  \
+    X(cross_entropy)
+
+#define X(name) bool op_##name##_case(GradCase *c, int i);
+OP_LIST(X)
+#undef X
+
+typedef struct OpInfo {
+    const char *name;
+    bool (*grad_case)(GradCase *c, int i);
+} OpInfo;
+extern const OpInfo core_ops[];
+extern const int core_nops;
 
 #endif

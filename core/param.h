@@ -27,9 +27,9 @@ typedef struct ParamSet {
     real *grad;    /* [size]; NULL when made without gradients */
 } ParamSet;
 
-/* Build in two steps: add every parameter, then paramset_alloc gives them memory from `persist`.
- * paramset_add returns the index of the parameter. A NULL `persist` uses malloc'd memory owned by
- * the set. */
+/* Build in two steps: add every parameter, then paramset_alloc gives them memory, cleared and owned
+ * by the set. paramset_add returns the index of the parameter; pointers into `v` are valid after
+ * paramset_alloc. */
 int paramset_add(ParamSet *ps, const char *name, int ndim, const int64_t *shape, bool decay);
 void paramset_alloc(ParamSet *ps, bool with_grad);
 void paramset_free(ParamSet *ps);

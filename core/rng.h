@@ -9,12 +9,12 @@
 #include "core/real.h"
 
 typedef enum RngPurpose {
-    RNG_INIT = 1,  /* parameters */
-    RNG_SHUFFLE,   /* data order */
+    RNG_INIT = 1, /* parameters */
+    RNG_SHUFFLE,  /* data order */
     RNG_DROPOUT,
-    RNG_SAMPLE,    /* decoding */
-    RNG_SYNTH,     /* the embedded world */
-    RNG_NOISE,     /* label noise */
+    RNG_SAMPLE, /* decoding */
+    RNG_SYNTH,  /* the embedded world */
+    RNG_NOISE,  /* label noise */
     RNG_TEST
 } RngPurpose;
 
@@ -25,12 +25,19 @@ typedef struct RngKey {
 } RngKey;
 
 /* Four independent 32-bit numbers for (key, sample, position, index). */
-void rng_bits(const RngKey *key, uint64_t sample, uint32_t position, uint32_t index, uint32_t out[4]);
+void rng_bits(const RngKey *key, uint64_t sample, uint32_t position, uint32_t index,
+              uint32_t out[4]);
 
 /* Uniform in (0, 1), never 0 or 1, from 32 random bits. */
-static inline float rng_unit(uint32_t bits) { return ((float)(bits >> 8) + 0.5f) * 0x1p-24f; }
+static inline float rng_unit(uint32_t bits) {
+    return ((float)(bits >> 9) + 0.5f) * 0x1p-23f;
+}
 
-double rng_uniform(const RngKey *key, uint64_t sample, uint32_t position, uint32_t index); /* (0,1) */
+/* out[i] = rng_unit of number i % 4 of (key, sample, position, i / 4), for i < n. */
+void rng_unit_fill(const RngKey *key, uint64_t sample, uint32_t position, float *out, int64_t n);
+
+double rng_uniform(const RngKey *key, uint64_t sample, uint32_t position,
+                   uint32_t index); /* (0,1) */
 int64_t rng_below(const RngKey *key, uint64_t sample, uint32_t position, uint32_t index,
                   int64_t bound); /* 0 .. bound-1, without visible bias */
 void rng_normal_fill(const RngKey *key, uint64_t sample, real *out, int64_t n, double std);

@@ -19,8 +19,12 @@ void tape_close(Tape **tape); /* accepts NULL, nulls the pointer */
 bool tape_records(const Tape *tape);
 
 /* A new tensor of the tape; data is not cleared; grad is allocated and cleared when the tape
- * records, else NULL. */
+ * records, else NULL. tape_tensor_unset leaves grad uncleared and marks it so (tensor.h); the
+ * outputs of ops are such: a caller who adds a loss's gradient to one takes it from tensor_grad().
+ */
 Tensor *tape_tensor(Tape *tape, int ndim, const int64_t *shape);
+Tensor *tape_tensor_unset(Tape *tape, int ndim, const int64_t *shape);
+Arena *tape_arena(Tape *tape);
 void *tape_alloc(Tape *tape, size_t bytes); /* scratch that lives until tape_reset */
 
 /* Adds a node. `ctx` is arena memory. No-op when the tape does not record. */
@@ -28,7 +32,8 @@ typedef void BackwardFn(void *ctx);
 void tape_push(Tape *tape, BackwardFn *backward, void *ctx);
 
 /* Runs all nodes from the last to the first. The caller has put the gradient of the loss into the
- * grad of the last tensors (terminal ops, see op_token_loss, have done so themselves). */
+ * last tensors through tensor_grad() (terminal ops, see op_token_loss, have done so themselves).
+ * Afterwards the gradients of parameters are complete; those of the tape's tensors are used up. */
 void tape_backward(Tape *tape);
 
 void tape_reset(Tape *tape); /* forgets nodes and resets the arena */

@@ -1,0 +1,104 @@
+/* arena.c: a chain of blocks, bump allocation. Blocks of 2 MiB and more are aligned to huge pages
+ * and advised so, because activations are streamed through and page faults would show. */
+#include "core/arena.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/error.h"
+
+enum { ALIGN = 64, FIRST_BLOCK = 1 << 16, HUGE_PAGE = 1 << 21 };
+
+struct ArenaBlock {
+    ArenaBlock *prev;
+    size_t size, used; /* bytes after the header */
+    char pad[ALIGN - sizeof(void *) - 2 * sizeof(size_t)];
+    char data[];
+};
+_Static_assert(sizeof(ArenaBlock) == ALIGN, "block data must start on a cache line");
+
+static size_t round_up(size_t n, size_t to) {
+    return (n + to - 1) / to * to;
+}
+
+/* Becomes the newest block; holds at least `bytes`. */
+static void push_block(Arena *a, size_t bytes) {
+    size_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGN;
+    size_t total = round_up(bytes + sizeof(ArenaBlock), align);
+    ArenaBlock *b = aligned_alloc(align, total);
+    CHECK(b,
+          "out of memory: an arena needs %zu bytes more and holds %zu; use smaller micro-batches "
+          "or fewer ranks on this machine",
+          total, a->used);
+#ifdef MADV_HUGEPAGE
+    if (align == HUGE_PAGE) madvise(b, total, MADV_HUGEPAGE); /* only a hint: may fail */
+#endif
+    b->prev = a->head;
+    b->size = total - sizeof(ArenaBlock);
+    b->used = 0;
+    a->head = b;
+}
+
+static void pop_block(Arena *a) {
+    ArenaBlock *b = a->head;
+    a->head = b->prev;
+    free(b);
+}
+
+static size_t capacity(const Arena *a) {
+    size_t sum = 0;
+    for (const ArenaBlock *b = a->head; b; b = b->prev) sum += b->size;
+    return sum;
+}
+
+void *arena_alloc(Arena *a, size_t bytes) {
+    CHECK(bytes < SIZE_MAX / 2, "an allocation of %zu bytes: a negative size?", bytes);
+    size_t need = round_up(bytes ? bytes : 1, ALIGN);
+    if (!a->head || a->head->size - a->head->used < need) {
+        size_t grow = capacity(a);
+        if (grow < FIRST_BLOCK) grow = FIRST_BLOCK;
+        push_block(a, need > grow ? need : grow);
+    }
+    void *p = a->head->data + a->head->used;
+    a->head->used += need;
+    a->used += need;
+    if (a->used > a->high) a->high = a->used;
+    return p;
+}
+
+void *arena_zalloc(Arena *a, size_t bytes) {
+    return memset(arena_alloc(a, bytes), 0, bytes);
+}
+
+void arena_reset(Arena *a) {
+    if (a->head && (a->head->prev || a->head->size < a->high)) {
+        size_t high = a->high;
+        arena_free(a);
+        push_block(a, high);
+        a->high = high;
+    }
+    if (a->head) a->head->used = 0;
+    a->used = 0;
+}
+
+void arena_free(Arena *a) {
+    while (a->head) pop_block(a);
+    a->used = 0;
+    a->high = 0;
+}
+
+ArenaMark arena_mark(const Arena *a) {
+    return (ArenaMark){a->head, a->head ? a->head->used : 0, a->used};
+}
+
+void arena_release(Arena *a, ArenaMark m) {
+    /* With no block at the time of the mark one is kept, empty, so that it is not made anew. */
+    while (a->head != m.block && !(m.block == NULL && a->head->prev == NULL)) {
+        CHECK(a->head->prev, "arena_release: the mark is from before an arena_reset");
+        pop_block(a);
+    }
+    if (a->head) a->head->used = m.block_used;
+    a->used = m.used;
+}

@@ -1,0 +1,201 @@
+/* op_layernorm.c: y = LayerNorm(s) g + b with s = x + r (Ba, Kiros, Hinton 2016).
+ *
+ *   forward   s = x + r,  m = mean(s),  v = mean((s - m)^2),  R = 1/sqrt(v + eps)
+ *             h = (s - m) R,  y = h g + b                         over the C columns of a row
+ *             saved: s, m, R
+ *   backward  dh = dy g
+ *             ds = R (dh - mean(dh) - h mean(dh h)) + what reached s itself
+ *             dx += ds,  dr += ds,  dg += sum dy h,  db += sum dy   (sums over rows)
+ *
+ * The sums over rows are made for fixed blocks of rows and these added in order. */
+#include <math.h>
+
+#include "base/error.h"
+#include "core/gradcheck.h"
+#include "core/kernel.h"
+#include "core/ops.h"
+
+enum { BLOCK_ROWS = 64 };
+
+typedef struct Norm {
+    Tape *tape;
+    Tensor *x, *r, *g, *b, *y, *sum;
+    const real *s;
+    real *mean, *rstd;
+} Norm;
+
+/* s is written if r is given; else s is x. */
+KERNEL(norm_rows,
+       (int64_t rows, int64_t C, const real *restrict x, const real *restrict r,
+        const real *restrict g, const real *restrict b, real eps, real *restrict s,
+        real *restrict y, real *restrict mean, real *restrict rstd),
+       (rows, C, x, r, g, b, eps, s, y, mean, rstd)) {
+    for (int64_t i = 0; i < rows; i++, x += C, y += C) {
+        const real *restrict row = x;
+        real sum = 0, square = 0;
+        if (r) {
+#pragma omp simd reduction(+ : sum)
+            for (int64_t j = 0; j < C; j++) {
+                s[j] = x[j] + r[j];
+                sum += s[j];
+            }
+            row = s;
+            r += C;
+            s += C;
+        } else {
+#pragma omp simd reduction(+ : sum)
+            for (int64_t j = 0; j < C; j++) sum += x[j];
+        }
+        real m = sum / (real)C;
+#pragma omp simd reduction(+ : square)
+        for (int64_t j = 0; j < C; j++) square += (row[j] - m) * (row[j] - m);
+#ifdef RHETOR_DOUBLE
+        real R = 1 / sqrt(square / (real)C + eps);
+#else
+        real R = 1 / sqrtf(square / (real)C + eps);
+#endif
+        if (b)
+            for (int64_t j = 0; j < C; j++) y[j] = (row[j] - m) * R * g[j] + b[j];
+        else
+            for (int64_t j = 0; j < C; j++) y[j] = (row[j] - m) * R * g[j];
+        if (mean) {
+            mean[i] = m;
+            rstd[i] = R;
+        }
+    }
+}
+
+/* One block: dg, db [C] become the block's sums; ds of each row is stored in or added to dx, dr. */
+KERNEL(norm_rows_backward,
+       (int64_t rows, int64_t C, const real *restrict s, const real *restrict g,
+        const real *restrict mean, const real *restrict rstd, real *restrict dy,
+        const real *restrict dsum, real beta_x, real *restrict dx, real beta_r, real *restrict dr,
+        real *restrict dg, real *restrict db),
+       (rows, C, s, g, mean, rstd, dy, dsum, beta_x, dx, beta_r, dr, dg, db)) {
+    for (int64_t j = 0; j < C; j++) dg[j] = db[j] = 0;
+    for (int64_t i = 0; i < rows; i++, s += C, dy += C) {
+        real m = mean[i], R = rstd[i], m1 = 0, m2 = 0;
+#pragma omp simd reduction(+ : m1, m2)
+        for (int64_t j = 0; j < C; j++) {
+            real h = (s[j] - m) * R, dh = dy[j] * g[j];
+            dg[j] += dy[j] * h;
+            db[j] += dy[j];
+            m1 += dh;
+            m2 += dh * h;
+        }
+        m1 /= (real)C;
+        m2 /= (real)C;
+        /* dy is used up: its row may hold ds. */
+        real *ds = dy;
+        for (int64_t j = 0; j < C; j++) ds[j] = R * (dy[j] * g[j] - m1 - (s[j] - m) * R * m2);
+        if (dsum) {
+            for (int64_t j = 0; j < C; j++) ds[j] += dsum[j];
+            dsum += C;
+        }
+        if (dx) {
+            if (beta_x == 0)
+                for (int64_t j = 0; j < C; j++) dx[j] = ds[j];
+            else
+                for (int64_t j = 0; j < C; j++) dx[j] += ds[j];
+            dx += C;
+        }
+        if (dr) {
+            if (beta_r == 0)
+                for (int64_t j = 0; j < C; j++) dr[j] = ds[j];
+            else
+                for (int64_t j = 0; j < C; j++) dr[j] += ds[j];
+            dr += C;
+        }
+    }
+}
+
+static void layernorm_backward(void *ctx) {
+    const Norm *l = ctx;
+    int64_t n = l->y->shape[0], C = l->y->shape[1], blocks = (n + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    CHECK(!l->y->grad_unset, "the output of an op_layernorm [%lld,%lld] has no gradient",
+          (long long)n, (long long)C);
+    Arena *arena = tape_arena(l->tape);
+    ArenaMark mark = arena_mark(arena);
+    real *partial = arena_alloc(arena, (size_t)(blocks * 2 * C) * sizeof(real));
+    const real *dsum = l->sum && !l->sum->grad_unset ? l->sum->grad : NULL;
+    real *dx = l->x->grad, *dr = l->r ? l->r->grad : NULL;
+    real beta_x = dx ? tensor_grad_beta(l->x) : 0, beta_r = dr ? tensor_grad_beta(l->r) : 0;
+#pragma omp parallel for schedule(static) if (n * C > PARALLEL_MIN)
+    for (int64_t k = 0; k < blocks; k++) {
+        int64_t i = k * BLOCK_ROWS, rows = n - i < BLOCK_ROWS ? n - i : BLOCK_ROWS, at = i * C;
+        real *dg = partial + k * 2 * C;
+        norm_rows_backward(rows, C, l->s + at, l->g->data, l->mean + i, l->rstd + i,
+                           l->y->grad + at, dsum ? dsum + at : NULL, beta_x, dx ? dx + at : NULL,
+                           beta_r, dr ? dr + at : NULL, dg, dg + C);
+    }
+    for (int64_t k = 0; k < blocks; k++) {
+        const real *dg = partial + k * 2 * C, *db = dg + C;
+        if (l->g->grad)
+            for (int64_t j = 0; j < C; j++) l->g->grad[j] += dg[j];
+        if (l->b && l->b->grad)
+            for (int64_t j = 0; j < C; j++) l->b->grad[j] += db[j];
+    }
+    arena_release(arena, mark);
+}
+
+Tensor *op_layernorm(Tape *t, Tensor *x, Tensor *r, Tensor *g, Tensor *b, double eps,
+                     Tensor **sum) {
+    CHECK(x->ndim == 2, "op_layernorm: x has %d dimensions, expected 2", x->ndim);
+    int64_t n = x->shape[0], C = x->shape[1];
+    if (r) tensor_expect(r, "op_layernorm: r", 2, x->shape);
+    tensor_expect(g, "op_layernorm: g", 1, (int64_t[]){C});
+    if (b) tensor_expect(b, "op_layernorm: b", 1, (int64_t[]){C});
+    bool record = tape_records(t);
+    Tensor *y = tape_tensor_unset(t, 2, x->shape), *s = x;
+    if (r) s = tape_tensor_unset(t, 2, x->shape);
+    real *mean = record ? tape_alloc(t, (size_t)n * sizeof(real)) : NULL;
+    real *rstd = record ? tape_alloc(t, (size_t)n * sizeof(real)) : NULL;
+    int64_t blocks = (n + BLOCK_ROWS - 1) / BLOCK_ROWS;
+#pragma omp parallel for schedule(static) if (n * C > PARALLEL_MIN)
+    for (int64_t k = 0; k < blocks; k++) {
+        int64_t i = k * BLOCK_ROWS, rows = n - i < BLOCK_ROWS ? n - i : BLOCK_ROWS, at = i * C;
+        norm_rows(rows, C, x->data + at, r ? r->data + at : NULL, g->data, b ? b->data : NULL,
+                  (real)eps, r ? s->data + at : NULL, y->data + at, mean ? mean + i : NULL,
+                  rstd ? rstd + i : NULL);
+    }
+    if (sum) *sum = s;
+    if (record) {
+        Norm *l = tape_alloc(t, sizeof *l);
+        *l = (Norm){t, x, r, g, b, y, r ? s : NULL, s->data, mean, rstd};
+        tape_push(t, layernorm_backward, l);
+    }
+    return y;
+}
+
+/* variant: bit 0 bias, bit 1 residual, bit 2 the sum is used as well */
+static double layernorm_run(Tape *t, const GradCase *c) {
+    Tensor *b = c->variant & 1 ? c->in[2] : NULL, *sum = NULL;
+    Tensor *r = c->variant & 2 ? c->in[c->nin - 1] : NULL;
+    Tensor *y = op_layernorm(t, c->in[0], r, c->in[1], b, 1e-5, c->variant & 4 ? &sum : NULL);
+    double loss = grad_project(t, y);
+    return sum ? loss + grad_project(t, sum) : loss;
+}
+
+bool op_layernorm_case(GradCase *c, int i) {
+    static const struct {
+        int64_t n, C;
+        int variant;
+        const char *what;
+    } cases[] = {
+        {5, 8, 0, "no bias"},
+        {5, 9, 1, "bias"},
+        {150, 7, 3, "bias, residual, several blocks"},
+        {6, 20, 7, "bias, residual, sum used"},
+        {6, 20, 6, "residual, sum used"},
+    };
+    if (i >= (int)(sizeof cases / sizeof cases[0])) return false;
+    int64_t n = cases[i].n, C = cases[i].C;
+    c->variant = cases[i].variant;
+    c->what = cases[i].what;
+    grad_input(c, 2, (int64_t[]){n, C});
+    grad_input(c, 1, (int64_t[]){C});
+    if (c->variant & 1) grad_input(c, 1, (int64_t[]){C});
+    if (c->variant & 2) grad_input(c, 2, (int64_t[]){n, C});
+    c->run = layernorm_run;
+    return true;
+}

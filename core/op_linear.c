@@ -1,0 +1,187 @@
+/* op_linear.c: y = act(x W^T + b).
+ *
+ *   forward   z = x W^T + b       x [n,K], W [M,K], b [M], z [n,M]
+ *             y = act(z)          saved: act'(z), made while exp(..) is at hand
+ *   backward  dz = dy * act'(z)   in place of dy
+ *             dx += dz W,  dW += dz^T x,  db += column sums of dz
+ *
+ * GELU (Hendrycks and Gimpel 2016) as GPT-2 has it, with tanh:
+ *     gelu(z) = z/2 (1 + tanh u) = z s(2u),  u = sqrt(2/pi) (z + 0.044715 z^3),  s the logistic
+ * and with erf: gelu(z) = z Phi(z), Phi the normal distribution function. The logistic form keeps
+ * its relative precision for negative z, where 1 + tanh cancels. */
+#include "base/error.h"
+#include "core/blas.h"
+#include "core/gradcheck.h"
+#include "core/kernel.h"
+#include "core/ops.h"
+#include "core/vecmath.h"
+
+/* z [rows,cols] with leading dimension ld becomes act(z + b); d, if not NULL, act'(z + b). */
+KERNEL(linear_none,
+       (int64_t rows, int64_t cols, int64_t ld, const real *restrict b, real *restrict z),
+       (rows, cols, ld, b, z)) {
+    for (int64_t i = 0; i < rows; i++, z += ld)
+        for (int64_t j = 0; j < cols; j++) z[j] += b[j];
+}
+
+KERNEL_INLINE void gelu_tanh(real z, real *y, real *d) {
+    const real a = (real)0.7978845608028654 * 2, c = (real)0.044715; /* 2 sqrt(2/pi) */
+    real s = 1 / (1 + vm_exp(-a * z * (1 + c * z * z)));
+    *y = z * s;
+    *d = s + z * s * (1 - s) * a * (1 + 3 * c * z * z);
+}
+
+KERNEL_INLINE void gelu_erf(real z, real *y, real *d) {
+    const real r = (real)0.7071067811865476,
+               g = (real)0.3989422804014327; /* sqrt(1/2), 1/sqrt(2pi) */
+    real phi = (real)0.5 * (1 + vm_erf(z * r));
+    *y = z * phi;
+    *d = phi + z * g * vm_exp((real)-0.5 * z * z);
+}
+
+#define GELU_KERNEL(gelu)                                                                     \
+    KERNEL(linear_##gelu,                                                                     \
+           (int64_t rows, int64_t cols, int64_t ld, const real *restrict b, real *restrict z, \
+            real *restrict d),                                                                \
+           (rows, cols, ld, b, z, d)) {                                                       \
+        for (int64_t i = 0; i < rows; i++, z += ld) {                                         \
+            if (b)                                                                            \
+                for (int64_t j = 0; j < cols; j++) z[j] += b[j];                              \
+            if (d) {                                                                          \
+                for (int64_t j = 0; j < cols; j++) {                                          \
+                    real y, dy;                                                               \
+                    gelu(z[j], &y, &dy);                                                      \
+                    z[j] = y;                                                                 \
+                    d[j] = dy;                                                                \
+                }                                                                             \
+                d += ld;                                                                      \
+            } else {                                                                          \
+                for (int64_t j = 0; j < cols; j++) {                                          \
+                    real y, dy;                                                               \
+                    gelu(z[j], &y, &dy);                                                      \
+                    z[j] = y;                                                                 \
+                }                                                                             \
+            }                                                                                 \
+        }                                                                                     \
+    }
+GELU_KERNEL(gelu_tanh)
+GELU_KERNEL(gelu_erf)
+
+/* dy *= d where d is not NULL; db [cols], if not NULL, becomes the column sums of the result. */
+KERNEL(linear_dz,
+       (int64_t rows, int64_t cols, real *restrict dy, const real *restrict d, real *restrict db),
+       (rows, cols, dy, d, db)) {
+    if (db)
+        for (int64_t j = 0; j < cols; j++) db[j] = 0;
+    for (int64_t i = 0; i < rows; i++, dy += cols) {
+        if (d) {
+            for (int64_t j = 0; j < cols; j++) dy[j] *= d[j];
+            d += cols;
+        }
+        if (db)
+            for (int64_t j = 0; j < cols; j++) db[j] += dy[j];
+    }
+}
+
+typedef struct Linear {
+    Tape *tape;
+    Tensor *x, *w, *b, *y;
+    real *d; /* act'(z) [n,M]; NULL: no activation */
+} Linear;
+
+/* Tokens are done in blocks that stay in the cache between the product and the activation. */
+enum { BLOCK_ROWS = 128, BLOCK_COLS = 128 };
+
+static void linear_backward(void *ctx) {
+    const Linear *l = ctx;
+    int64_t n = l->x->shape[0], K = l->x->shape[1], M = l->w->shape[0];
+    int64_t blocks = (n + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    CHECK(!l->y->grad_unset, "the output of an op_linear [%lld,%lld] has no gradient", (long long)n,
+          (long long)M);
+    real *dy = l->y->grad, *db = l->b ? l->b->grad : NULL;
+    Arena *arena = tape_arena(l->tape);
+    ArenaMark mark = arena_mark(arena);
+    real *partial = db ? arena_alloc(arena, (size_t)(blocks * M) * sizeof(real)) : NULL;
+    real beta = l->x->grad ? tensor_grad_beta(l->x) : 0;
+#pragma omp parallel for schedule(static) if (n * M > PARALLEL_MIN)
+    for (int64_t k = 0; k < blocks; k++) {
+        int64_t i = k * BLOCK_ROWS, rows = n - i < BLOCK_ROWS ? n - i : BLOCK_ROWS;
+        if (l->d || partial)
+            linear_dz(rows, M, dy + i * M, l->d ? l->d + i * M : NULL,
+                      partial ? partial + k * M : NULL);
+        if (l->x->grad)
+            blas_gemm(false, false, rows, K, M, 1, dy + i * M, M, l->w->data, K, beta,
+                      l->x->grad + i * K, K);
+    }
+    if (db)
+        for (int64_t k = 0; k < blocks; k++)
+            for (int64_t j = 0; j < M; j++) db[j] += partial[k * M + j];
+    if (l->w->grad)
+        blas_gemm_tiles(true, false, M, K, n, 1, dy, M, l->x->data, K, tensor_grad_beta(l->w),
+                        l->w->grad, K);
+    arena_release(arena, mark);
+}
+
+Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {
+    CHECK(x->ndim == 2 && w->ndim == 2, "op_linear: x has %d dimensions and w %d, expected 2 and 2",
+          x->ndim, w->ndim);
+    int64_t n = x->shape[0], K = x->shape[1], M = w->shape[0];
+    tensor_expect(w, "op_linear: w", 2, (int64_t[]){M, K});
+    if (b) tensor_expect(b, "op_linear: b", 1, (int64_t[]){M});
+    Tensor *y = tape_tensor_unset(t, 2, (int64_t[]){n, M});
+    bool record = tape_records(t);
+    real *d = record && act != ACT_NONE ? tape_alloc(t, (size_t)(n * M) * sizeof(real)) : NULL;
+    /* Few tokens, as in decoding: then the columns are shared among the threads as well. */
+    int64_t cols_max = n > 4 * BLOCK_ROWS ? M : BLOCK_COLS;
+    int64_t nr = (n + BLOCK_ROWS - 1) / BLOCK_ROWS, nc = (M + cols_max - 1) / cols_max;
+#pragma omp parallel for schedule(static) if (n * M * K > 16 * PARALLEL_MIN)
+    for (int64_t k = 0; k < nr * nc; k++) {
+        int64_t i = k / nc * BLOCK_ROWS, j = k % nc * cols_max;
+        int64_t rows = n - i < BLOCK_ROWS ? n - i : BLOCK_ROWS;
+        int64_t cols = M - j < cols_max ? M - j : cols_max;
+        real *z = y->data + i * M + j, *dz = d ? d + i * M + j : NULL;
+        const real *bias = b ? b->data + j : NULL;
+        blas_gemm(false, true, rows, cols, K, 1, x->data + i * K, K, w->data + j * K, K, 0, z, M);
+        if (act == ACT_GELU_TANH)
+            linear_gelu_tanh(rows, cols, M, bias, z, dz);
+        else if (act == ACT_GELU_ERF)
+            linear_gelu_erf(rows, cols, M, bias, z, dz);
+        else if (bias)
+            linear_none(rows, cols, M, bias, z);
+    }
+    if (record) {
+        Linear *l = tape_alloc(t, sizeof *l);
+        *l = (Linear){t, x, w, b, y, d};
+        tape_push(t, linear_backward, l);
+    }
+    return y;
+}
+
+static double linear_run(Tape *t, const GradCase *c) {
+    return grad_project(t, op_linear(t, c->in[0], c->in[1], c->in[2], (Activation)c->variant));
+}
+
+bool op_linear_case(GradCase *c, int i) {
+    static const struct {
+        int64_t n, K, M;
+        Activation act;
+        bool bias;
+        const char *what;
+    } cases[] = {
+        {5, 7, 3, ACT_NONE, true, "bias"},
+        {150, 6, 10, ACT_NONE, true, "bias, several blocks"},
+        {4, 3, 150, ACT_NONE, false, "no bias, several column blocks"},
+        {9, 5, 20, ACT_GELU_TANH, true, "bias, gelu tanh"},
+        {530, 5, 8, ACT_GELU_TANH, false, "gelu tanh, several blocks"},
+        {9, 5, 20, ACT_GELU_ERF, true, "bias, gelu erf"},
+        {3, 5, 4, ACT_GELU_ERF, false, "gelu erf"},
+    };
+    if (i >= (int)(sizeof cases / sizeof cases[0])) return false;
+    grad_input(c, 2, (int64_t[]){cases[i].n, cases[i].K});
+    grad_input(c, 2, (int64_t[]){cases[i].M, cases[i].K});
+    if (cases[i].bias) grad_input(c, 1, (int64_t[]){cases[i].M});
+    c->variant = cases[i].act;
+    c->what = cases[i].what;
+    c->run = linear_run;
+    return true;
+}

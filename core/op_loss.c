@@ -1,0 +1,268 @@
+/* op_loss.c: the language-model head and losses on log-probabilities, without ever holding all
+ * logits. For each block of tokens:
+ *
+ *   z = x wte^T / temperature          x [n,C], wte [V,C], z [block,V]
+ *   logp_i = z_i[target] - log sum_v exp z_iv,   entropy_i = -sum_v p_iv log p_iv,  p = softmax(z)
+ *   loss_i, g_i = d loss_i / d logp_i  from the caller's function, in token order in one thread
+ *   dz_iv = g_i (1[v = target] - p_iv) / temperature     in place of z
+ *   dx += dz wte,  dwte += dz^T x
+ *
+ * Blocks come one after another and each product is cut into tiles by its shape only, so the sums
+ * do not depend on the threads. Inactive tokens are left out: the rows of the active ones are
+ * gathered, unless they lie together. */
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "core/blas.h"
+#include "core/gradcheck.h"
+#include "core/kernel.h"
+#include "core/ops.h"
+#include "core/vecmath.h"
+
+enum { BLOCK_LOGITS = 1 << 20, BLOCK_ROWS_MIN = 64, BLOCK_ROWS_MAX = 2048 };
+
+typedef struct RowSoftmax {
+    real max, sum; /* sum of exp(z - max) */
+    real dot;      /* sum of exp(z - max) (z - max), if the entropy is wanted */
+} RowSoftmax;
+
+/* z becomes exp(z - max). */
+KERNEL(softmax_row, (int64_t V, real *restrict z, bool entropy, RowSoftmax *restrict r),
+       (V, z, entropy, r)) {
+    real max = z[0], sum = 0, dot = 0;
+#pragma omp simd reduction(max : max)
+    for (int64_t v = 0; v < V; v++) max = z[v] > max ? z[v] : max;
+    if (entropy) {
+#pragma omp simd reduction(+ : sum, dot)
+        for (int64_t v = 0; v < V; v++) {
+            real u = z[v] - max, e = vm_exp(u);
+            z[v] = e;
+            sum += e;
+            dot += e * u;
+        }
+    } else {
+#pragma omp simd reduction(+ : sum)
+        for (int64_t v = 0; v < V; v++) {
+            real e = vm_exp(z[v] - max);
+            z[v] = e;
+            sum += e;
+        }
+    }
+    r->max = max;
+    r->sum = sum;
+    r->dot = dot;
+}
+
+KERNEL(scale_row, (int64_t V, real a, real *restrict z), (V, a, z)) {
+    for (int64_t v = 0; v < V; v++) z[v] *= a;
+}
+
+KERNEL(add_row, (int64_t C, const real *restrict from, real *restrict to), (C, from, to)) {
+    for (int64_t c = 0; c < C; c++) to[c] += from[c];
+}
+
+typedef struct HeadLoss {
+    Tensor *x, *wte;
+    const int32_t *targets;
+    const int64_t *active; /* [m]: the tokens to do, ascending */
+    int64_t m;
+    double temperature;
+    TokenLossFn *loss;
+    void *ctx;
+    bool entropy;
+    real *logp_out, *entropy_out;
+} HeadLoss;
+
+/* The arrays of one block. */
+typedef struct Block {
+    real *z;          /* [rows,V] */
+    real *gather;     /* [rows,C]: x of the active tokens, then their dx */
+    RowSoftmax *soft; /* [rows] */
+    double *logp;     /* [rows] */
+    real *dlogp;      /* [rows] */
+} Block;
+
+static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64_t rows,
+                         bool backward) {
+    int64_t C = l->x->shape[1], V = l->wte->shape[0];
+    const int64_t *index = l->active + first;
+    bool together = index[rows - 1] - index[0] == rows - 1;
+    const real *x = together ? l->x->data + index[0] * C : b->gather;
+    if (!together)
+        for (int64_t i = 0; i < rows; i++)
+            memcpy(b->gather + i * C, l->x->data + index[i] * C, (size_t)C * sizeof(real));
+
+    blas_gemm_tiles(false, true, rows, V, C, (real)(1 / l->temperature), x, C, l->wte->data, C, 0,
+                    b->z, V);
+#pragma omp parallel for schedule(static) if (rows * V > PARALLEL_MIN)
+    for (int64_t i = 0; i < rows; i++) {
+        real target = b->z[i * V + l->targets[index[i]]];
+        softmax_row(V, b->z + i * V, l->entropy, &b->soft[i]);
+        b->logp[i] = (double)(target - b->soft[i].max) - log((double)b->soft[i].sum);
+    }
+
+    double total = 0;
+    for (int64_t i = 0; i < rows; i++) {
+        double dlogp = 0, entropy = 0;
+        if (l->entropy)
+            entropy = log((double)b->soft[i].sum) - (double)(b->soft[i].dot / b->soft[i].sum);
+        if (l->loss) total += l->loss(l->ctx, index[i], b->logp[i], entropy, &dlogp);
+        if (l->logp_out) l->logp_out[index[i]] = (real)b->logp[i];
+        if (l->entropy_out) l->entropy_out[index[i]] = (real)entropy;
+        b->dlogp[i] = (real)(dlogp / l->temperature);
+    }
+    if (!backward) return total;
+
+#pragma omp parallel for schedule(static) if (rows * V > PARALLEL_MIN)
+    for (int64_t i = 0; i < rows; i++) {
+        scale_row(V, -b->dlogp[i] / b->soft[i].sum, b->z + i * V);
+        b->z[i * V + l->targets[index[i]]] += b->dlogp[i];
+    }
+    if (l->wte->grad)
+        blas_gemm_tiles(true, false, V, C, rows, 1, b->z, V, x, C, tensor_grad_beta(l->wte),
+                        l->wte->grad, C);
+    if (l->x->grad) { /* cleared by the caller if it was unset */
+        real *dx = together ? l->x->grad + index[0] * C : b->gather;
+        blas_gemm_tiles(false, false, rows, C, V, 1, b->z, V, l->wte->data, C, together ? 1 : 0, dx,
+                        C);
+        if (!together)
+            for (int64_t i = 0; i < rows; i++) add_row(C, dx + i * C, l->x->grad + index[i] * C);
+    }
+    return total;
+}
+
+static double head_loss(Tape *t, HeadLoss *l, const unsigned char *active) {
+    CHECK(l->x->ndim == 2, "the loss's x has %d dimensions, expected 2", l->x->ndim);
+    int64_t n = l->x->shape[0], C = l->x->shape[1], V = l->wte->shape[0];
+    tensor_expect(l->wte, "the loss's wte", 2, (int64_t[]){V, C});
+    CHECK(l->temperature > 0, "the loss's temperature is %g, expected > 0", l->temperature);
+    Arena *arena = tape_arena(t);
+    ArenaMark mark = arena_mark(arena);
+    int64_t *index = arena_alloc(arena, (size_t)n * sizeof *index);
+    for (int64_t i = 0; i < n; i++) {
+        if (active && !active[i]) {
+            if (l->logp_out) l->logp_out[i] = 0;
+            if (l->entropy_out) l->entropy_out[i] = 0;
+            continue;
+        }
+        CHECK(l->targets[i] >= 0 && l->targets[i] < V,
+              "the target of token %lld is %d, the vocabulary has %lld", (long long)i,
+              l->targets[i], (long long)V);
+        index[l->m++] = i;
+    }
+    l->active = index;
+
+    int64_t rows = BLOCK_LOGITS / V;
+    rows = rows < BLOCK_ROWS_MIN ? BLOCK_ROWS_MIN : rows > BLOCK_ROWS_MAX ? BLOCK_ROWS_MAX : rows;
+    if (rows > l->m) rows = l->m;
+    size_t r = (size_t)rows;
+    Block b = {.z = arena_alloc(arena, r * (size_t)V * sizeof(real)),
+               .gather = arena_alloc(arena, r * (size_t)C * sizeof(real)),
+               .soft = arena_alloc(arena, r * sizeof(RowSoftmax)),
+               .logp = arena_alloc(arena, r * sizeof(double)),
+               .dlogp = arena_alloc(arena, r * sizeof(real))};
+    bool backward = tape_records(t) && l->loss;
+    if (backward) tensor_grad(l->x);
+    double total = 0;
+    for (int64_t i = 0; i < l->m; i += rows)
+        total += block_loss(l, &b, i, l->m - i < rows ? l->m - i : rows, backward);
+    arena_release(arena, mark);
+    return total;
+}
+
+double op_token_loss(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets,
+                     const unsigned char *active, double temperature, TokenLossFn *loss, void *ctx,
+                     real *logp_out, real *entropy_out) {
+    HeadLoss l = {.x = x,
+                  .wte = wte,
+                  .targets = targets,
+                  .temperature = temperature,
+                  .loss = loss,
+                  .ctx = ctx,
+                  .entropy = loss || entropy_out,
+                  .logp_out = logp_out,
+                  .entropy_out = entropy_out};
+    return head_loss(t, &l, active);
+}
+
+static double weighted_nll(void *ctx, int64_t i, double logp, double entropy, double *dlogp) {
+    const float *weight = ctx;
+    *dlogp = -(double)weight[i];
+    return -(double)weight[i] * logp;
+}
+
+double op_cross_entropy(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets,
+                        const float *weight, real *logp_out) {
+    int64_t n = x->shape[0];
+    Arena *arena = tape_arena(t);
+    ArenaMark mark = arena_mark(arena);
+    unsigned char *active = arena_alloc(arena, (size_t)n);
+    for (int64_t i = 0; i < n; i++) active[i] = weight[i] != 0;
+    HeadLoss l = {.x = x,
+                  .wte = wte,
+                  .targets = targets,
+                  .temperature = 1,
+                  .loss = weighted_nll,
+                  .ctx = (void *)weight,
+                  .logp_out = logp_out};
+    double loss = head_loss(t, &l, active);
+    arena_release(arena, mark);
+    return loss;
+}
+
+enum { CASE_N = 75, CASE_V = 11 };
+
+static int32_t case_target(int64_t i) {
+    return (int32_t)(i * i % CASE_V);
+}
+
+/* Something that bends: PPO's ratio, say. */
+static double curved(void *ctx, int64_t i, double logp, double entropy, double *dlogp) {
+    double a = 0.5 + (double)(i % 3);
+    *dlogp = a * exp(a * logp) + 0.2 * logp;
+    return exp(a * logp) + 0.1 * logp * logp;
+}
+
+static double token_loss_run(Tape *t, const GradCase *c) {
+    int32_t targets[CASE_N];
+    unsigned char active[CASE_N];
+    for (int64_t i = 0; i < CASE_N; i++) {
+        targets[i] = case_target(i);
+        active[i] = i % 4 != 1 && i != 2;
+    }
+    return op_token_loss(t, c->in[0], c->in[1], targets, c->variant & 1 ? active : NULL,
+                         c->variant & 2 ? 0.7 : 1.0, curved, NULL, NULL, NULL);
+}
+
+bool op_token_loss_case(GradCase *c, int i) {
+    static const char *const what[] = {"all active", "some active", "temperature",
+                                       "some active, temperature"};
+    if (i >= 4) return false;
+    grad_input(c, 2, (int64_t[]){CASE_N, 4});
+    grad_input(c, 2, (int64_t[]){CASE_V, 4});
+    c->variant = i;
+    c->what = what[i];
+    c->run = token_loss_run;
+    return true;
+}
+
+static double cross_entropy_run(Tape *t, const GradCase *c) {
+    int32_t targets[CASE_N];
+    float weight[CASE_N];
+    for (int64_t i = 0; i < CASE_N; i++) {
+        targets[i] = case_target(i);
+        weight[i] = c->variant && i % 5 == 3 ? 0 : (float)(i % 7 + 1) / 40;
+    }
+    return op_cross_entropy(t, c->in[0], c->in[1], targets, weight, NULL);
+}
+
+bool op_cross_entropy_case(GradCase *c, int i) {
+    if (i >= 2) return false;
+    grad_input(c, 2, (int64_t[]){CASE_N, 4});
+    grad_input(c, 2, (int64_t[]){CASE_V, 4});
+    c->variant = i;
+    c->what = i ? "some weights 0" : "all weighted";
+    c->run = cross_entropy_run;
+    return true;
+}

@@ -1,0 +1,67 @@
+/* param.c: the flat buffers of a model's parameters. */
+#include "core/param.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+enum { LINE = 64 };
+
+int paramset_add(ParamSet *ps, const char *name, int ndim, const int64_t *shape, bool decay) {
+    CHECK(!ps->data, "parameter %s is added after paramset_alloc", name);
+    CHECK(strlen(name) < PARAM_NAME_MAX, "parameter name %s is longer than %d bytes", name,
+          PARAM_NAME_MAX - 1);
+    CHECK(!paramset_find(ps, name), "there are two parameters named %s", name);
+    CHECK(ndim >= 1 && ndim <= TENSOR_MAX_DIM, "parameter %s has %d dimensions", name, ndim);
+    ps->v = xrealloc(ps->v, (size_t)(ps->n + 1) * sizeof *ps->v);
+    Param *p = &ps->v[ps->n];
+    memset(p, 0, sizeof *p);
+    strcpy(p->name, name);
+    p->tensor.ndim = ndim;
+    for (int d = 0; d < ndim; d++) {
+        CHECK(shape[d] > 0, "parameter %s: dimension %d is %lld", name, d, (long long)shape[d]);
+        p->tensor.shape[d] = shape[d];
+    }
+    p->offset = ps->size;
+    p->decay = decay;
+    int64_t n = tensor_size(&p->tensor);
+    ps->count += n;
+    ps->size += (n + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
+    return ps->n++;
+}
+
+static real *flat(int64_t n) {
+    size_t bytes = ((size_t)n * sizeof(real) + LINE - 1) / LINE * LINE;
+    real *p = aligned_alloc(LINE, bytes ? bytes : LINE);
+    CHECK(p, "out of memory: %zu bytes for parameters", bytes);
+    return memset(p, 0, bytes);
+}
+
+void paramset_alloc(ParamSet *ps, bool with_grad) {
+    CHECK(!ps->data, "paramset_alloc called twice");
+    ps->data = flat(ps->size);
+    ps->grad = with_grad ? flat(ps->size) : NULL;
+    for (int i = 0; i < ps->n; i++) {
+        Param *p = &ps->v[i];
+        p->tensor.data = ps->data + p->offset;
+        p->tensor.grad = with_grad ? ps->grad + p->offset : NULL;
+    }
+}
+
+void paramset_free(ParamSet *ps) {
+    free(ps->v);
+    free(ps->data);
+    free(ps->grad);
+    *ps = (ParamSet){0};
+}
+
+Tensor *paramset_find(ParamSet *ps, const char *name) {
+    for (int i = 0; i < ps->n; i++)
+        if (strcmp(ps->v[i].name, name) == 0) return &ps->v[i].tensor;
+    return NULL;
+}
+
+void paramset_zero_grad(ParamSet *ps) {
+    if (ps->grad) memset(ps->grad, 0, (size_t)ps->size * sizeof(real));
+}

@@ -1,0 +1,101 @@
+/* rng.c: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3",
+ * SC 2011). Philox has a 64-bit key and a 128-bit counter; a Rhetor key has 128 bits of its own, so
+ * one Philox call under the seed turns (purpose, step) into the 64-bit key of the stream, and
+ * (sample, position, index) are the counter in that stream. */
+#include "core/rng.h"
+
+#include <Random123/philox.h>
+#include <math.h>
+
+#include "base/error.h"
+
+static philox4x32_key_t stream_key(const RngKey *key) {
+    philox4x32_key_t seed = {{(uint32_t)key->seed, (uint32_t)(key->seed >> 32)}};
+    philox4x32_ctr_t c = {{key->purpose, key->step, 0, 0}};
+    c = philox4x32(c, seed);
+    return (philox4x32_key_t){{c.v[0], c.v[1]}};
+}
+
+static inline philox4x32_ctr_t draw(philox4x32_key_t k, uint64_t sample, uint32_t position,
+                                    uint32_t index) {
+    philox4x32_ctr_t c = {{(uint32_t)sample, (uint32_t)(sample >> 32), position, index}};
+    return philox4x32(c, k);
+}
+
+/* (0,1) with 52 bits: half a unit more than the largest integer is still exact in a double. */
+static double unit53(uint32_t hi, uint32_t lo) {
+    uint64_t bits = (uint64_t)hi << 32 | lo;
+    return ((double)(bits >> 12) + 0.5) * 0x1p-52;
+}
+
+void rng_bits(const RngKey *key, uint64_t sample, uint32_t position, uint32_t index,
+              uint32_t out[4]) {
+    philox4x32_ctr_t c = draw(stream_key(key), sample, position, index);
+    for (int i = 0; i < 4; i++) out[i] = c.v[i];
+}
+
+void rng_unit_fill(const RngKey *key, uint64_t sample, uint32_t position, float *out, int64_t n) {
+    philox4x32_key_t k = stream_key(key);
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        philox4x32_ctr_t c = draw(k, sample, position, (uint32_t)(i / 4));
+        for (int j = 0; j < 4; j++) out[i + j] = rng_unit(c.v[j]);
+    }
+    if (i < n) {
+        philox4x32_ctr_t c = draw(k, sample, position, (uint32_t)(i / 4));
+        for (int j = 0; i + j < n; j++) out[i + j] = rng_unit(c.v[j]);
+    }
+}
+
+double rng_uniform(const RngKey *key, uint64_t sample, uint32_t position, uint32_t index) {
+    philox4x32_ctr_t c = draw(stream_key(key), sample, position, index);
+    return unit53(c.v[0], c.v[1]);
+}
+
+int64_t rng_below(const RngKey *key, uint64_t sample, uint32_t position, uint32_t index,
+                  int64_t bound) {
+    CHECK(bound > 0, "rng_below: bound %lld", (long long)bound);
+    philox4x32_ctr_t c = draw(stream_key(key), sample, position, index);
+    uint64_t bits = (uint64_t)c.v[0] << 32 | c.v[1];
+    return (int64_t)((unsigned __int128)bits * (uint64_t)bound >> 64); /* bias < bound / 2^64 */
+}
+
+/* Box and Muller: two normals from two uniforms, so one draw makes two numbers. */
+void rng_normal_fill(const RngKey *key, uint64_t sample, real *out, int64_t n, double std) {
+    philox4x32_key_t k = stream_key(key);
+#pragma omp parallel for schedule(static) if (n > 4096)
+    for (int64_t i = 0; i < n; i += 2) {
+        int64_t pair = i / 2;
+        philox4x32_ctr_t c = draw(k, sample, (uint32_t)(pair >> 32), (uint32_t)pair);
+        double r = std * sqrt(-2 * log(unit53(c.v[0], c.v[1])));
+        double angle = 2 * M_PI * unit53(c.v[2], c.v[3]);
+        out[i] = (real)(r * cos(angle));
+        if (i + 1 < n) out[i + 1] = (real)(r * sin(angle));
+    }
+}
+
+/* A balanced Feistel network permutes 0..4^half-1, the smallest such range that holds n; walking
+ * on from values >= n until one is < n makes it a permutation of 0..n-1 (Black and Rogaway 2002).
+ * Fewer than four steps on average. */
+int64_t rng_permute(const RngKey *key, uint64_t stream, int64_t i, int64_t n) {
+    enum { ROUNDS = 6 };
+    CHECK(n > 0 && i >= 0 && i < n, "rng_permute: element %lld of %lld", (long long)i,
+          (long long)n);
+    int half = 1;
+    while (half < 31 && (int64_t)1 << (2 * half) < n) half++;
+    CHECK(n <= (int64_t)1 << (2 * half), "rng_permute: %lld elements", (long long)n);
+    uint32_t mask = (uint32_t)(((uint64_t)1 << half) - 1);
+    philox4x32_key_t k = stream_key(key);
+    uint64_t x = (uint64_t)i;
+    do {
+        uint32_t left = (uint32_t)(x >> half) & mask, right = (uint32_t)x & mask;
+        for (uint32_t round = 0; round < ROUNDS; round++) {
+            uint32_t f = draw(k, stream, round, right).v[0] & mask;
+            uint32_t t = left ^ f;
+            left = right;
+            right = t;
+        }
+        x = (uint64_t)left << half | right;
+    } while (x >= (uint64_t)n);
+    return (int64_t)x;
+}

@@ -1,0 +1,42 @@
+/* tensor.c: shapes and first-write gradients. */
+#include "core/tensor.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+
+int64_t tensor_size(const Tensor *t) {
+    int64_t n = 1;
+    for (int d = 0; d < t->ndim; d++) n *= t->shape[d];
+    return n;
+}
+
+static void shape_text(char *out, size_t size, int ndim, const int64_t *shape) {
+    size_t used = (size_t)snprintf(out, size, "[");
+    for (int d = 0; d < ndim && d < TENSOR_MAX_DIM && used < size; d++)
+        used +=
+            (size_t)snprintf(out + used, size - used, d ? ",%lld" : "%lld", (long long)shape[d]);
+    if (used < size) snprintf(out + used, size - used, "]");
+}
+
+void tensor_expect(const Tensor *t, const char *what, int ndim, const int64_t *shape) {
+    CHECK(t, "%s is NULL", what);
+    if (t->ndim == ndim && memcmp(t->shape, shape, (size_t)ndim * sizeof *shape) == 0) return;
+    char have[96], want[96];
+    shape_text(have, sizeof have, t->ndim, t->shape);
+    shape_text(want, sizeof want, ndim, shape);
+    CHECK(0, "%s has the shape %s, expected %s", what, have, want);
+}
+
+real tensor_grad_beta(Tensor *t) {
+    bool unset = t->grad_unset;
+    t->grad_unset = false;
+    return unset ? 0 : 1;
+}
+
+real *tensor_grad(Tensor *t) {
+    if (t->grad && t->grad_unset) memset(t->grad, 0, (size_t)tensor_size(t) * sizeof(real));
+    t->grad_unset = false;
+    return t->grad;
+}

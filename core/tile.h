@@ -1,0 +1,18 @@
+/* tile.h: small matrix products on tiles that lie in the cache, for attention. OpenBLAS packs its
+ * operands anew in every call; here the caller has packed them once. Single-threaded. */
+#ifndef CORE_TILE_H
+#define CORE_TILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/real.h"
+
+enum { TILE_WIDTH = 16 }; /* N is a multiple of this */
+
+/* C[M,N] = A B, or C += A B when `add`.  A(i,k) = a[i*ai + k*ak]; B[K,N] and C row-major with
+ * leading dimensions ldb and ldc. */
+void tile_gemm(int64_t M, int64_t N, int64_t K, const real *a, int64_t ai, int64_t ak,
+               const real *b, int64_t ldb, bool add, real *c, int64_t ldc);
+
+#endif

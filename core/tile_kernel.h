@@ -1,0 +1,57 @@
+/* tile_kernel.h: the product of tile.c, included once for each version of the kernels with
+ *   TILE(name)   the version's function names
+ *   LANES        reals in a vector register
+ *   ROWS         rows of C kept in registers
+ * A strip of ROWS x 2 vectors of C stays in registers while k runs: each step loads two vectors of
+ * B, broadcasts ROWS numbers of A, and does 2 ROWS fused multiply-adds. (No include guard.) */
+
+typedef real TILE(vec)
+    __attribute__((vector_size(LANES * sizeof(real)), aligned(sizeof(real)), may_alias));
+
+static inline __attribute__((always_inline)) void
+TILE(strip)(const int rows, const int vecs, int64_t K, const real *a, int64_t ai, int64_t ak,
+            const real *b, int64_t ldb, bool add, real *c, int64_t ldc) {
+    TILE(vec) acc[ROWS][2];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vecs; v++)
+            acc[i][v] = add ? *(const TILE(vec) *)(c + i * ldc + v * LANES) : (TILE(vec)){0};
+    for (int64_t k = 0; k < K; k++, a += ak, b += ldb) {
+        TILE(vec) bv[2];
+#pragma GCC unroll 2
+        for (int v = 0; v < vecs; v++) bv[v] = *(const TILE(vec) *)(b + v * LANES);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+            for (int v = 0; v < vecs; v++) acc[i][v] += a[i * ai] * bv[v];
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vecs; v++) *(TILE(vec) *)(c + i * ldc + v * LANES) = acc[i][v];
+}
+
+static void TILE(gemm)(int64_t M, int64_t N, int64_t K, const real *a, int64_t ai, int64_t ak,
+                       const real *b, int64_t ldb, bool add, real *c, int64_t ldc) {
+    int64_t j = 0;
+    for (; j + 2 * LANES <= N; j += 2 * LANES) {
+        int64_t i = 0;
+        for (; i + ROWS <= M; i += ROWS)
+            TILE(strip)(ROWS, 2, K, a + i * ai, ai, ak, b + j, ldb, add, c + i * ldc + j, ldc);
+        for (; i + 2 <= M; i += 2)
+            TILE(strip)(2, 2, K, a + i * ai, ai, ak, b + j, ldb, add, c + i * ldc + j, ldc);
+        if (i < M) TILE(strip)(1, 2, K, a + i * ai, ai, ak, b + j, ldb, add, c + i * ldc + j, ldc);
+    }
+    for (; j < N; j += LANES) {
+        int64_t i = 0;
+        for (; i + ROWS <= M; i += ROWS)
+            TILE(strip)(ROWS, 1, K, a + i * ai, ai, ak, b + j, ldb, add, c + i * ldc + j, ldc);
+        for (; i < M; i++)
+            TILE(strip)(1, 1, K, a + i * ai, ai, ak, b + j, ldb, add, c + i * ldc + j, ldc);
+    }
+}
+
+#undef TILE
+#undef LANES
+#undef ROWS
