@@ -1,0 +1,184 @@
+/* Training: the merges of Hugging Face's BpeTrainer on the golden text; ids and limits. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "data/tokenizer.h"
+
+typedef struct Texts {
+    const char *const *text;
+    int n, next;
+    int rc; /* what comes after the last */
+} Texts;
+
+static int next_text(void *ctx, const char **text, size_t *len) {
+    Texts *t = ctx;
+    if (t->next == t->n) return t->rc;
+    *text = t->text[t->next++];
+    *len = strlen(*text);
+    return 1;
+}
+
+static Tokenizer *train(const char *const *text, int n, int64_t vocab, int64_t min_frequency,
+                        const char *const *special, int nspecial) {
+    Tokenizer *t;
+    Texts texts = {.text = text, .n = n};
+    if (tokenizer_train(&t, next_text, &texts, vocab, min_frequency, special, nspecial) < 0) {
+        fail_msg("%s", error_message());
+    }
+    return t;
+}
+
+static void test_hugging_face_merges(void **state) {
+    json_t *golden, *ours, *want;
+    assert_int_equal(json_read_file(&golden, "tests/golden/tokenizer_golden.json"), 0);
+    const char *text = json_string_value(json_object_get(golden, "text"));
+    const int64_t vocab = json_integer_value(json_object_get(golden, "vocab"));
+    const char *special[2];
+    for (size_t i = 0; i < 2; i++) {
+        special[i] = json_string_value(json_array_get(json_object_get(golden, "special"), i));
+    }
+    Tokenizer *t = train(&text, 1, vocab, 0, special, 2);
+    assert_int_equal(tokenizer_vocab(t), vocab);
+    char *json = tokenizer_json(t);
+    assert_int_equal(json_parse(&ours, json, strlen(json), "ours", 1), 0);
+    free(json);
+    want = json_object_get(golden, "tokenizer");
+    assert_true(
+        json_equal(json_object_get(ours, "added_tokens"), json_object_get(want, "added_tokens")));
+    const json_t *a = json_object_get(ours, "model"), *b = json_object_get(want, "model");
+    const json_t *ma = json_object_get(a, "merges"), *mb = json_object_get(b, "merges");
+    assert_int_equal(json_array_size(ma), json_array_size(mb));
+    for (size_t i = 0; i < json_array_size(mb); i++) {
+        const json_t *pair = json_array_get(mb, i);
+        char *both = xasprintf("%s %s", json_string_value(json_array_get(pair, 0)),
+                               json_string_value(json_array_get(pair, 1)));
+        assert_string_equal(json_string_value(json_array_get(ma, i)), both);
+        free(both);
+    }
+    assert_true(json_equal(json_object_get(a, "vocab"), json_object_get(b, "vocab")));
+    json_decref(ours);
+    json_decref(golden);
+    tokenizer_close(&t);
+}
+
+/* Worked by hand. "ab" is there 4 times; then "ab"+"c" twice; then "x"+"y" and "ab"+"d" once each,
+ * and the byte x has a smaller id than the token ab. */
+static void test_by_hand(void **state) {
+    static const char *const texts[] = {"abc", "abc", "ab", "xy", "abd"};
+    static const char *const special[] = {"<|endoftext|>"};
+    static const char *const want[] = {"ab", "abc", "xy", "abd"};
+    Tokenizer *t = train(texts, 5, 1000, 0, special, 1);
+    assert_int_equal(tokenizer_vocab(t), 1 + 256 + 4); /* no more pairs */
+    assert_string_equal(tokenizer_token_bytes(t, 0, NULL), "<|endoftext|>");
+    assert_string_equal(tokenizer_token_bytes(t, 1, NULL), "!"); /* GPT-2's order of the bytes */
+    for (int i = 0; i < 4; i++) {
+        assert_string_equal(tokenizer_token_bytes(t, 257 + i, NULL), want[i]);
+        assert_int_equal(tokenizer_id(t, want[i]), 257 + i);
+    }
+    tokenizer_close(&t);
+    t = train(texts, 5, 1000, 2, special, 1); /* only what occurs twice */
+    assert_int_equal(tokenizer_vocab(t), 1 + 256 + 2);
+    tokenizer_close(&t);
+    t = train(texts, 5, 257, 0, special, 1); /* no room for merges */
+    assert_int_equal(tokenizer_vocab(t), 257);
+    IdList ids = {0};
+    assert_int_equal(tokenizer_encode(t, "abc", 3, false, &ids), 0);
+    assert_int_equal(ids.n, 3);
+    ids_free(&ids);
+    tokenizer_close(&t);
+    t = train(NULL, 0, 300, 0, NULL, 0); /* nothing to learn from */
+    assert_int_equal(tokenizer_vocab(t), 256);
+    assert_int_equal(tokenizer_eos(t), -1);
+    tokenizer_close(&t);
+}
+
+/* Texts are separate, and a special token is never learned from plain text. */
+static void test_special_tokens(void **state) {
+    static const char *const texts[] = {"ab", "ab", "ab", "cd", "cd"};
+    static const char *const special[] = {"ab", "<|\xe6\xb0\xb4|>"};
+    Tokenizer *t = train(texts, 5, 300, 0, special, 2);
+    assert_int_equal(tokenizer_vocab(t), 2 + 256 + 1); /* cd */
+    assert_int_equal(tokenizer_id(t, "ab"), 0);
+    assert_int_equal(tokenizer_id(t, "<|\xe6\xb0\xb4|>"), 1);
+    IdList ids = {0};
+    assert_int_equal(tokenizer_encode(t, "ab", 2, false, &ids), 0);
+    assert_int_equal(ids.n, 2);
+    assert_int_equal(tokenizer_encode(t, "ab<|\xe6\xb0\xb4|>", 9, true, &ids), 0);
+    assert_int_equal(ids.n, 4);
+    assert_int_equal(ids.v[2], 0);
+    assert_int_equal(ids.v[3], 1);
+    ids_free(&ids);
+    char *json = tokenizer_json(t);
+    Tokenizer *again;
+    if (tokenizer_parse(&again, json, strlen(json), "again") < 0) fail_msg("%s", error_message());
+    assert_int_equal(tokenizer_hash(again), tokenizer_hash(t));
+    free(json);
+    tokenizer_close(&again);
+    tokenizer_close(&t);
+}
+
+/* Bytes that are no UTF-8 are learned too. */
+static void test_any_bytes(void **state) {
+    static const char *const texts[] = {"\xff\xfe\xff\xfe", "\xff\xfe", "x\xff\xfe"};
+    Tokenizer *t = train(texts, 3, 257, 0, NULL, 0);
+    assert_string_equal(tokenizer_token_bytes(t, 256, NULL), "\xff\xfe");
+    char *json = tokenizer_json(t);
+    Tokenizer *again;
+    assert_int_equal(tokenizer_parse(&again, json, strlen(json), "again"), 0);
+    assert_string_equal(tokenizer_token_bytes(again, 256, NULL), "\xff\xfe");
+    free(json);
+    tokenizer_close(&again);
+    tokenizer_close(&t);
+}
+
+static void test_errors(void **state) {
+    static const char *const texts[] = {"ab"};
+    static const char *const bad[][2] = {
+        {"", "<a>"}, {"<a>", "<a>"}, {"x", "<a>"}, {"<\xff>", "<a>"}};
+    Tokenizer *t;
+    Texts source = {.text = texts, .n = 1};
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(tokenizer_train(&t, next_text, &source, 300, 0, bad[i], 2), ERR_CONFIG);
+        assert_null(t);
+        assert_non_null(strstr(error_message(), "special token"));
+    }
+    assert_int_equal(tokenizer_train(&t, next_text, &source, 257, 0, bad[1], 2), ERR_CONFIG);
+    assert_non_null(strstr(error_message(), "at least 258"));
+    source = (Texts){.text = texts, .n = 1, .rc = ERR_IO}; /* the source fails */
+    assert_int_equal(tokenizer_train(&t, next_text, &source, 300, 0, NULL, 0), ERR_IO);
+    assert_null(t);
+}
+
+/* One piece of a megabyte: as many passes as merges, not as bytes. */
+static void test_long_piece(void **state) {
+    char *text = xmalloc((1 << 20) + 1);
+    memset(text, 'a', 1 << 20);
+    text[1 << 20] = 0;
+    const char *texts[] = {text};
+    Tokenizer *t = train(texts, 1, 270, 0, NULL, 0);
+    size_t len;
+    tokenizer_token_bytes(t, 269, &len);
+    assert_int_equal(len, 1 << 14); /* doubled with each merge */
+    free(text);
+    tokenizer_close(&t);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_hugging_face_merges),
+        cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_special_tokens),
+        cmocka_unit_test(test_any_bytes),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_long_piece),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,585 @@
+/* The tokenizer as a reader of files and as encode and decode: against ids that Hugging Face's
+ * library gave (golden), against tiktoken's GPT-2 ids where ../shared/data has them, against a
+ * merge loop written here in the plainest way, and against malformed files. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/lines.h"
+#include "data/tokenizer.h"
+
+#define SHARED "../shared/data/"
+#define GPT2   SHARED "tokenizers/gpt2_tokenizer.json"
+
+static json_t *golden;
+static Tokenizer *small; /* the golden file's own tokenizer, 420 ids */
+
+static Tokenizer *from_json(json_t *v, const char *name) {
+    Tokenizer *t;
+    char *text = json_dumps(v, JSON_COMPACT);
+    const int rc = tokenizer_parse(&t, text, strlen(text), name);
+    free(text);
+    if (rc < 0) fail_msg("%s", error_message());
+    return t;
+}
+
+static int setup(void **state) {
+    if (json_read_file(&golden, "tests/golden/tokenizer_golden.json") < 0) return -1;
+    small = from_json(json_object_get(golden, "tokenizer"), "golden");
+    return 0;
+}
+
+static int teardown(void **state) {
+    tokenizer_close(&small);
+    json_decref(golden);
+    return 0;
+}
+
+static IdList encode(const Tokenizer *t, const char *text, size_t len, bool specials) {
+    IdList ids = {0};
+    if (tokenizer_encode(t, text, len, specials, &ids) < 0) fail_msg("%s", error_message());
+    return ids;
+}
+
+static void assert_ids(const char *what, const char *text, const IdList *ids, const json_t *want) {
+    bool same = ids->n == (int64_t)json_array_size(want);
+    for (int64_t i = 0; same && i < ids->n; i++) {
+        same = ids->v[i] == json_integer_value(json_array_get(want, (size_t)i));
+    }
+    if (same) return;
+    fprintf(stderr, "found:");
+    for (int64_t i = 0; i < ids->n; i++) fprintf(stderr, " %d", ids->v[i]);
+    char *expected = json_dumps(want, JSON_COMPACT);
+    fprintf(stderr, "\nexpected: %s\n", expected);
+    free(expected);
+    fail_msg("%s: other ids for \"%s\"", what, text);
+}
+
+static void assert_decodes(const Tokenizer *t, const IdList *ids, const char *text, size_t len) {
+    char *back;
+    size_t n;
+    assert_int_equal(tokenizer_decode(t, ids->v, ids->n, false, &back, &n), 0);
+    assert_int_equal(n, len);
+    assert_memory_equal(back, text, len);
+    free(back);
+}
+
+/* --- golden files --------------------------------------------------------------------------- */
+
+static void test_hugging_face_ids(void **state) {
+    const json_t *texts = json_object_get(golden, "texts"), *c;
+    size_t i, k;
+    assert_true(json_array_size(json_object_get(golden, "cases")) >= 11);
+    json_array_foreach(json_object_get(golden, "cases"), i, c) {
+        const char *name = json_string_value(json_object_get(c, "name"));
+        json_t *patched = json_deep_copy(json_object_get(golden, "tokenizer"));
+        json_object_update_recursive(patched, json_object_get(c, "patch"));
+        Tokenizer *t = from_json(patched, name);
+        json_decref(patched);
+
+        char *saved = tokenizer_json(t); /* and what we write is the same tokenizer again */
+        Tokenizer *again;
+        assert_int_equal(tokenizer_parse(&again, saved, strlen(saved), name), 0);
+        assert_int_equal(tokenizer_hash(again), tokenizer_hash(t));
+        free(saved);
+
+        const json_t *text;
+        json_array_foreach(texts, k, text) {
+            const char *s = json_string_value(text);
+            const json_t *want = json_array_get(json_object_get(c, "ids"), k);
+            IdList ids = encode(t, s, strlen(s), true), ids2 = encode(again, s, strlen(s), true);
+            assert_ids(name, s, &ids, want);
+            assert_ids(name, s, &ids2, want);
+            if (!strstr(name, "prefix_space")) assert_decodes(t, &ids, s, strlen(s));
+            ids_free(&ids);
+            ids_free(&ids2);
+        }
+        tokenizer_close(&t);
+        tokenizer_close(&again);
+    }
+}
+
+static Tokenizer *gpt2(void) {
+    Tokenizer *t;
+    if (!file_exists(GPT2)) skip();
+    if (tokenizer_load(&t, GPT2) < 0) fail_msg("%s", error_message());
+    return t;
+}
+
+static size_t unhex(const char *hex, char **out) {
+    const size_t n = strlen(hex) / 2;
+    *out = xmalloc(n + 1);
+    for (size_t i = 0; i < n; i++) {
+        unsigned byte = 0;
+        assert_int_equal(sscanf(hex + 2 * i, "%2x", &byte), 1);
+        (*out)[i] = (char)byte;
+    }
+    return n;
+}
+
+typedef void CheckRecord(const Tokenizer *t, const json_t *record);
+
+/* Not by base/json.h, which refuses the NULs that some of these texts have. */
+static int for_each(const char *path, const Tokenizer *t, CheckRecord *check) {
+    Lines *lines;
+    const char *line;
+    size_t len;
+    int n = 0, rc;
+    if (lines_open(&lines, path) < 0) fail_msg("%s", error_message());
+    for (; (rc = lines_next(lines, &line, &len)) > 0; n++) {
+        json_t *v = json_loadb(line, len, JSON_ALLOW_NUL, NULL);
+        assert_non_null(v);
+        check(t, v);
+        json_decref(v);
+    }
+    assert_int_equal(rc, 0);
+    lines_close(&lines);
+    return n;
+}
+
+static void check_encode(const Tokenizer *t, const json_t *r) {
+    char *text;
+    const size_t n = unhex(json_string_value(json_object_get(r, "utf8_hex")), &text);
+    IdList ids = encode(t, text, n, false);
+    assert_ids("gpt2_encode", text, &ids, json_object_get(r, "ids"));
+    assert_decodes(t, &ids, text, n);
+    ids_free(&ids);
+    free(text);
+}
+
+static void check_decode(const Tokenizer *t, const json_t *r) {
+    char *want, *text;
+    size_t len, i;
+    const size_t n = unhex(json_string_value(json_object_get(r, "bytes_hex")), &want);
+    const json_t *list = json_object_get(r, "ids"), *v;
+    IdList ids = {0};
+    json_array_foreach(list, i, v) ids_push(&ids, (int32_t)json_integer_value(v));
+    assert_int_equal(tokenizer_decode(t, ids.v, ids.n, false, &text, &len), 0);
+    assert_int_equal(len, n);
+    assert_memory_equal(text, want, n);
+    ids_free(&ids);
+    free(text);
+    free(want);
+}
+
+/* Bytes that are not UTF-8 have no ids that the world agrees on. Ours must decode to the same
+ * bytes; the text with U+FFFD for them, and the ids of the single bytes, are as in the file. */
+static void check_invalid(const Tokenizer *t, const json_t *r) {
+    char *bytes;
+    const size_t n = unhex(json_string_value(json_object_get(r, "bytes_hex")), &bytes);
+    const char *replaced = json_string_value(json_object_get(r, "replaced_text"));
+    const size_t len = json_string_length(json_object_get(r, "replaced_text"));
+    IdList ids = encode(t, bytes, n, false);
+    assert_decodes(t, &ids, bytes, n);
+    ids_free(&ids);
+    ids = encode(t, replaced, len, false);
+    assert_ids("replaced", replaced, &ids, json_object_get(r, "ids_of_replaced_text"));
+    ids_free(&ids);
+    const json_t *single = json_object_get(r, "ids_bytes_only");
+    for (size_t i = 0; i < n; i++) {
+        ids = encode(t, bytes + i, 1, false);
+        assert_int_equal(ids.n, 1);
+        assert_int_equal(ids.v[0], json_integer_value(json_array_get(single, i)));
+        ids_free(&ids);
+    }
+    free(bytes);
+}
+
+static void test_gpt2_golden(void **state) {
+    Tokenizer *t = gpt2();
+    assert_int_equal(tokenizer_vocab(t), 50257);
+    assert_int_equal(tokenizer_eos(t), 50256);
+    assert_int_equal(for_each(SHARED "golden/gpt2_encode.jsonl", t, check_encode), 306);
+    assert_int_equal(for_each(SHARED "golden/gpt2_decode.jsonl", t, check_decode), 139);
+    assert_int_equal(for_each(SHARED "golden/gpt2_invalid_utf8.jsonl", t, check_invalid), 30);
+    Lines *lines;
+    const char *line;
+    size_t len;
+    int64_t n = 0;
+    assert_int_equal(lines_open(&lines, SHARED "golden/gpt2_token_bytes.txt"), 0);
+    for (; lines_next(lines, &line, &len) > 0; n++) { /* "id hex" */
+        char *want, *hex;
+        const long id = strtol(line, &hex, 10);
+        const size_t want_len = unhex(hex + 1, &want);
+        const char *bytes = tokenizer_token_bytes(t, (int32_t)id, &len);
+        assert_int_equal(len, want_len);
+        assert_memory_equal(bytes, want, len);
+        free(want);
+    }
+    assert_int_equal(n, 50257);
+    lines_close(&lines);
+    tokenizer_close(&t);
+}
+
+/* --- our own checks ------------------------------------------------------------------------- */
+
+/* splitmix64: the tests' own random numbers */
+static uint64_t seed = 1;
+static uint64_t random64(void) {
+    uint64_t z = seed += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+/* Any bytes, in texts that are mostly UTF-8, mostly not, and with special tokens within. */
+static void test_bytes_come_back(void **state) {
+    static const char *const parts[] = {"the river", " ", "\n", "\xe6\xb0\xb4",  "\xf0\x9f\x99\x82",
+                                        "\xc3",      "'", "7",  "<|endoftext|>", "\xed\xa0\x80"};
+    char text[256];
+    for (int round = 0; round < 3000; round++) {
+        size_t n = 0;
+        while (n < sizeof text - 16 && random64() % 64) {
+            if (round % 2) {
+                text[n++] = (char)random64();
+            } else {
+                const char *p = parts[random64() % (sizeof parts / sizeof *parts)];
+                memcpy(text + n, p, strlen(p));
+                n += strlen(p);
+            }
+        }
+        IdList ids = encode(small, text, n, round % 3 == 0);
+        assert_decodes(small, &ids, text, n);
+        ids_free(&ids);
+    }
+}
+
+/* A stray byte splits the text as U+FFFD would: words beside it keep their ids. */
+static void test_invalid_utf8_splits_as_a_symbol(void **state) {
+    static const struct {
+        const char *text, *before, *stray, *after;
+    } cases[] = {{"the\xffriver", "the", "\xff", "river"},
+                 {"the \xff river", "the", " \xff", " river"},
+                 {"12\xe6\xb0, by", "12", "\xe6\xb0,", " by"},
+                 {"\xf0\x9f\x99  we", "", "\xf0\x9f\x99", "  we"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        IdList ids = encode(small, cases[i].text, strlen(cases[i].text), false), want = {0};
+        const char *const parts[] = {cases[i].before, cases[i].stray, cases[i].after};
+        for (int k = 0; k < 3; k++) {
+            tokenizer_encode(small, parts[k], strlen(parts[k]), false, &want);
+        }
+        assert_int_equal(ids.n, want.n);
+        assert_memory_equal(ids.v, want.v, (size_t)ids.n * sizeof *ids.v);
+        ids_free(&ids);
+        ids_free(&want);
+    }
+}
+
+/* The rule, as plainly as it can be written: merge the pair of lowest rank, leftmost first. */
+static IdList merge_plainly(const char *text, size_t len) {
+    const json_t *model = json_object_get(json_object_get(golden, "tokenizer"), "model");
+    const json_t *merges = json_object_get(model, "merges"), *m;
+    char part[512][64];
+    size_t n = len, rank;
+    assert_true(len < 512);
+    for (size_t i = 0; i < n; i++) snprintf(part[i], sizeof part[i], "%c", text[i]);
+    json_array_foreach(merges, rank, m) {
+        const char *a = json_string_value(json_array_get(m, 0));
+        const char *b = json_string_value(json_array_get(m, 1));
+        for (size_t i = 0; i + 1 < n; i++) {
+            if (strcmp(part[i], a) || strcmp(part[i + 1], b)) continue;
+            strcat(part[i], part[i + 1]);
+            n--;
+            for (size_t k = i + 1; k < n; k++) memcpy(part[k], part[k + 1], sizeof part[k]);
+        }
+    }
+    IdList ids = {0};
+    for (size_t i = 0; i < n; i++) {
+        const json_t *id = json_object_get(json_object_get(model, "vocab"), part[i]);
+        ids_push(&ids, (int32_t)json_integer_value(id));
+    }
+    return ids;
+}
+
+/* Pieces of all lengths, so both ways of merging are met, on either side of their border. */
+static void test_merges_against_plain_loop(void **state) {
+    char text[400];
+    for (size_t len = 1; len < sizeof text; len += len < 100 ? 1 : 37) {
+        for (size_t i = 0; i < len; i++) text[i] = "abcaeothr"[random64() % 9];
+        IdList ids = encode(small, text, len, false), want = merge_plainly(text, len);
+        assert_int_equal(ids.n, want.n);
+        assert_memory_equal(ids.v, want.v, (size_t)ids.n * sizeof *ids.v);
+        ids_free(&ids);
+        ids_free(&want);
+    }
+}
+
+static void test_empty(void **state) {
+    IdList ids = encode(small, NULL, 0, true);
+    assert_int_equal(ids.n, 0);
+    char *text;
+    size_t len = 1;
+    assert_int_equal(tokenizer_decode(small, NULL, 0, false, &text, &len), 0);
+    assert_int_equal(len, 0);
+    assert_string_equal(text, "");
+    free(text);
+}
+
+/* 4 MB of one letter, then of spaces: a quadratic way would take minutes. */
+static void test_long_piece(void **state) {
+    const size_t n = 4 << 20;
+    char *text = xmalloc(n);
+    for (int k = 0; k < 3; k++) {
+        memset(text, "a \xff"[k], n);
+        const clock_t start = clock();
+        IdList ids = encode(small, text, n, false);
+        assert_decodes(small, &ids, text, n);
+        assert_true((double)(clock() - start) / CLOCKS_PER_SEC < 20.0);
+        ids_free(&ids);
+    }
+    free(text);
+}
+
+static void test_special_tokens(void **state) {
+    static const char text[] = "the<|endoftext|><|pad|>river";
+    const int32_t eos = tokenizer_id(small, "<|endoftext|>"), pad = tokenizer_id(small, "<|pad|>");
+    assert_int_equal(eos, 0);
+    assert_int_equal(pad, 1);
+    assert_int_equal(tokenizer_eos(small), 0);
+    assert_int_equal(tokenizer_id(small, "no such token"), -1);
+    IdList ids = encode(small, text, strlen(text), true);
+    assert_int_equal(ids.v[1], eos);
+    assert_int_equal(ids.v[2], pad);
+    char *plain;
+    assert_int_equal(tokenizer_decode(small, ids.v, ids.n, true, &plain, NULL), 0);
+    assert_string_equal(plain, "theriver");
+    free(plain);
+    ids_free(&ids);
+    ids = encode(small, text, strlen(text), false); /* a user's text */
+    for (int64_t i = 0; i < ids.n; i++) assert_true(ids.v[i] != eos && ids.v[i] != pad);
+    assert_decodes(small, &ids, text, strlen(text));
+    ids_free(&ids);
+}
+
+static void test_unknown_ids(void **state) {
+    const int32_t ids[][2] = {{5, 420}, {5, -1}, {INT32_MAX, 5}};
+    for (int i = 0; i < 3; i++) {
+        char *text = NULL;
+        assert_int_equal(tokenizer_decode(small, ids[i], 2, false, &text, NULL), ERR_DATA);
+        assert_non_null(strstr(error_message(), "0 to 419"));
+    }
+    size_t len;
+    assert_null(tokenizer_token_bytes(small, 420, &len));
+    assert_int_equal(len, 0);
+    assert_string_equal(tokenizer_token_bytes(small, 1, &len), "<|pad|>");
+    assert_int_equal(len, 7);
+}
+
+static char *temporary_dir(void) {
+    const char *tmp = getenv("TMPDIR");
+    char *dir = xasprintf("%s/rhetor-tokenizer-XXXXXX", tmp ? tmp : "/tmp");
+    assert_non_null(mkdtemp(dir));
+    return dir;
+}
+
+static void write_file(const char *dir, const char *name, const char *text) {
+    char *path = file_join(dir, name);
+    if (file_write_durable(path, text, strlen(text)) < 0) fail_msg("%s", error_message());
+    free(path);
+}
+
+static void remove_dir(char *dir) {
+    char **names;
+    int n;
+    assert_int_equal(file_list(dir, &names, &n), 0);
+    for (int i = 0; i < n; i++) {
+        char *path = file_join(dir, names[i]);
+        file_remove(path);
+        free(path);
+    }
+    file_free_list(&names, n);
+    rmdir(dir);
+    free(dir);
+}
+
+static void test_save_and_load(void **state) {
+    char *dir = temporary_dir(), *path = file_join(dir, "tokenizer.json");
+    Tokenizer *t;
+    assert_int_equal(tokenizer_save(small, path), 0);
+    for (int by_folder = 0; by_folder < 2; by_folder++) {
+        assert_int_equal(tokenizer_load(&t, by_folder ? dir : path), 0);
+        assert_int_equal(tokenizer_hash(t), tokenizer_hash(small));
+        const char *text = json_string_value(json_object_get(golden, "text"));
+        IdList a = encode(small, text, strlen(text), true), b = encode(t, text, strlen(text), true);
+        assert_int_equal(a.n, b.n);
+        assert_memory_equal(a.v, b.v, (size_t)a.n * sizeof *a.v);
+        ids_free(&a);
+        ids_free(&b);
+        tokenizer_close(&t);
+    }
+    free(path);
+    remove_dir(dir);
+}
+
+static void test_vocab_json_and_merges_txt(void **state) {
+    static const char vocab[] = "{\"a\": 0, \"b\": 1, \"ab\": 2, \"\\u0120\": 3, "
+                                "\"\\u0120ab\": 4, \"<|endoftext|>\": 5}";
+    static const char merges[] = "#version: 0.2\na b\r\n\n\xc4\xa0 ab";
+    static const struct {
+        const char *vocab, *merges, *given;
+    } names[] = {{"vocab.json", "merges.txt", ""},
+                 {"x-vocab.json", "x-merges.txt", "/x"},
+                 {"y_vocab.json", "y_merges.txt", "/y_"}};
+    for (int i = 0; i < 3; i++) {
+        char *dir = temporary_dir(), *path = xasprintf("%s%s", dir, names[i].given);
+        write_file(dir, names[i].vocab, vocab);
+        Tokenizer *t;
+        assert_int_equal(tokenizer_load(&t, path), ERR_IO); /* no merges yet */
+        assert_non_null(strstr(error_message(), names[i].merges));
+        assert_null(t);
+        write_file(dir, names[i].merges, merges);
+        if (tokenizer_load(&t, path) < 0) fail_msg("%s", error_message());
+        IdList ids = encode(t, "ab ab<|endoftext|>b", 19, true);
+        static const int32_t want[] = {2, 4, 5, 1};
+        assert_int_equal(ids.n, 4);
+        assert_memory_equal(ids.v, want, sizeof want);
+        ids_free(&ids);
+        assert_int_equal(tokenizer_encode(t, "a!", 2, false, &ids), ERR_DATA);
+        assert_non_null(strstr(error_message(), "0x21"));
+        ids_free(&ids);
+        tokenizer_close(&t);
+        write_file(dir, names[i].merges, "a b\nb c\n");
+        assert_int_equal(tokenizer_load(&t, path), ERR_DATA);
+        assert_non_null(strstr(error_message(), "merges.txt:2: "));
+        assert_non_null(strstr(error_message(), "\"c\" is not in the vocabulary"));
+        free(path);
+        remove_dir(dir);
+    }
+}
+
+/* What is wrong, and what the message must say. M: a model, P: a pre-tokenizer that are right. */
+#define V        "\"vocab\":{\"a\":0,\"b\":1,\"ab\":2}"
+#define M        "\"model\":{\"type\":\"BPE\"," V ",\"merges\":[\"a b\"]}"
+#define P        "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}"
+#define ADDED(x) "{" M "," P ",\"added_tokens\":[" x "]}"
+#define PRE(x)   "{" M ",\"pre_tokenizer\":" x "}"
+#define MODEL(x) "{\"model\":{" x "}," P "}"
+static const struct {
+    const char *json, *message;
+} malformed[] = {
+    {"", ":1"},
+    {"{", ":1"},
+    {"{" M "," P "} x", ":1"},
+    {"\xff", ":1"},
+    {"[]", "is an array, expected an object"},
+    {"{" P "}", "\"model\" is missing"},
+    {"{\"model\":3," P "}", "\"model\" is an integer"},
+    {"{" M "}", "\"pre_tokenizer\" is missing"},
+    {MODEL("\"type\":\"Unigram\""), "\"Unigram\", expected \"BPE\""},
+    {MODEL("\"type\":\"BPE\",\"merges\":[]"), "\"vocab\" is missing"},
+    {MODEL("\"vocab\":[],\"merges\":[]"), "\"vocab\" is an array"},
+    {MODEL(V), "\"merges\" is missing"},
+    {MODEL(V ",\"merges\":\"a b\""), "\"merges\" is a string"},
+    {MODEL(V ",\"merges\":[\"a b\",\"ab\"]"), "\"merges\"[1]: merge \"ab\""},
+    {MODEL(V ",\"merges\":[\"a b a\"]"), "one space"},
+    {MODEL(V ",\"merges\":[\" a\"]"), "not in the vocabulary"},
+    {MODEL(V ",\"merges\":[\"b a\"]"), "\"ba\" is not in the vocabulary"},
+    {MODEL(V ",\"merges\":[[\"a\"]]"), "\"merges\"[0]: expected"},
+    {MODEL(V ",\"merges\":[[\"a\",1]]"), "\"merges\"[0]: expected"},
+    {MODEL(V ",\"merges\":[7]"), "found an integer"},
+    {MODEL(V ",\"merges\":[],\"dropout\":0.1"), "dropout"},
+    {MODEL(V ",\"merges\":[],\"byte_fallback\":true"), "byte_fallback"},
+    {MODEL(V ",\"merges\":[],\"end_of_word_suffix\":\"</w>\""), "end_of_word_suffix"},
+    {MODEL("\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]"), "have the same id 0"},
+    {MODEL("\"vocab\":{\"a\":-1},\"merges\":[]"), "id -1"},
+    {MODEL("\"vocab\":{\"a\":99999999999},\"merges\":[]"), "id 99999999999"},
+    {MODEL("\"vocab\":{\"a\":\"0\"},\"merges\":[]"), "token \"a\" is a string"},
+    {MODEL("\"vocab\":{\"a\":1.5},\"merges\":[]"), "token \"a\" is a number"},
+    {MODEL("\"vocab\":{\"\xe6\xb0\xb4\":0,\"a\":1,\"\xe6\xb0\xb4"
+           "a\":2},"
+           "\"merges\":[\"\xe6\xb0\xb4 a\"]"),
+     "byte alphabet"},
+    {PRE("null"), "\"pre_tokenizer\" is null"},
+    {PRE("{\"type\":\"Metaspace\"}"), "Metaspace is not supported"},
+    {PRE("{\"type\":\"Sequence\",\"pretokenizers\":[]}"), "empty Sequence"},
+    {PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\"}]}"), "Digits is not"},
+    {PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":"
+         "\"MergedWithNext\"},{\"type\":\"ByteLevel\"}]}"),
+     "MergedWithNext"},
+    {PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":\"Isolated\","
+         "\"pattern\":{}},{\"type\":\"ByteLevel\"}]}"),
+     "lacks a \"pattern\""},
+    {PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":\"Isolated\","
+         "\"pattern\":{\"Regex\":\"a(\"}},{\"type\":\"ByteLevel\"}]}"),
+     "does not compile"},
+    {PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":\"Isolated\","
+         "\"pattern\":{\"Regex\":\"[^\\\\S]\"}},{\"type\":\"ByteLevel\"}]}"),
+     "not supported"},
+    {"{" M "," P ",\"normalizer\":{\"type\":\"NFC\"}}", "\"normalizer\" is NFC"},
+    {"{" M "," P ",\"decoder\":{\"type\":\"WordPiece\"}}", "\"decoder\" is WordPiece"},
+    {ADDED("3"), "\"added_tokens\"[0] is an integer"},
+    {ADDED("{\"content\":\"x\"}"), "lacks an integer \"id\""},
+    {ADDED("{\"id\":3,\"content\":\"\"}"), "a text \"content\""},
+    {ADDED("{\"id\":1,\"content\":\"x\"}"), "have the same id 1"},
+    {ADDED("{\"id\":3,\"content\":\"ab\"}"), "has id 3, but 2 in"},
+    {ADDED("{\"id\":3,\"content\":\"x\"},{\"id\":4,\"content\":\"x\"}"), "is there twice"},
+    {ADDED("{\"id\":3,\"content\":\"x\",\"lstrip\":true}"), "lstrip = true"},
+    {ADDED("{\"id\":3,\"content\":\"x\",\"single_word\":true}"), "single_word = true"},
+};
+
+static void test_malformed(void **state) {
+    Tokenizer *t;
+    const char *right = "{" M "," P "}";
+    assert_int_equal(tokenizer_parse(&t, right, strlen(right), "right.json"), 0);
+    tokenizer_close(&t);
+    for (size_t i = 0; i < sizeof malformed / sizeof *malformed; i++) {
+        const char *json = malformed[i].json;
+        if (tokenizer_parse(&t, json, strlen(json), "the file.json") != ERR_DATA) {
+            fail_msg("%s: accepted", json);
+        }
+        assert_null(t);
+        const char *found = error_message();
+        if (!strstr(found, malformed[i].message) || strncmp(found, "the file.json:", 14) != 0 ||
+            strchr(found, '\n')) {
+            fail_msg("%s:\n  %s\n  expected: %s", json, found, malformed[i].message);
+        }
+    }
+    assert_int_equal(tokenizer_load(&t, "/no/such/tokenizer.json"), ERR_IO);
+    assert_non_null(strstr(error_message(), "/no/such/tokenizer.json"));
+}
+
+static void test_threads(void **state) {
+    const char *text = json_string_value(json_object_get(golden, "text"));
+    const size_t len = strlen(text);
+    IdList want = encode(small, text, len, true);
+    int wrong = 0;
+#pragma omp parallel for num_threads(4) reduction(+ : wrong)
+    for (int i = 0; i < 64; i++) {
+        IdList ids = {0};
+        wrong += tokenizer_encode(small, text, len, true, &ids) < 0 || ids.n != want.n ||
+                 memcmp(ids.v, want.v, (size_t)want.n * sizeof *want.v) != 0;
+        ids_free(&ids);
+    }
+    assert_int_equal(wrong, 0);
+    ids_free(&want);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_hugging_face_ids),
+        cmocka_unit_test(test_gpt2_golden),
+        cmocka_unit_test(test_bytes_come_back),
+        cmocka_unit_test(test_invalid_utf8_splits_as_a_symbol),
+        cmocka_unit_test(test_merges_against_plain_loop),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_long_piece),
+        cmocka_unit_test(test_special_tokens),
+        cmocka_unit_test(test_unknown_ids),
+        cmocka_unit_test(test_save_and_load),
+        cmocka_unit_test(test_vocab_json_and_merges_txt),
+        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_threads),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,125 @@
+"""Makes tests/golden/tokenizer_golden.json with Hugging Face `tokenizers`.
+
+    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install tokenizers==0.23.3
+    /tmp/venv/bin/python tests/golden/tokenizer_golden.py
+
+In it: a text and the tokenizer.json that BpeTrainer makes of it (tests/data/test_bpe_train.c wants
+the same vocabulary and merges), and cases (tests/data/test_tokenizer.c): a patch to that
+tokenizer.json, texts, the ids of each.
+"""
+
+import copy
+import json
+import os
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+TEXT = """\
+The river rose in the night, and by morning the lower road was gone. "We'll wait," said the miller;
+"it's risen before, and it'll fall again." Nobody believed him. They'd counted 12 carts on the
+bridge, then 7, then none at all, and the water wasn't falling.
+
+\tBy noon the baker had given away 340 loaves.  By evening there were people sleeping in the mill,
+in the church, in the school;   the miller's daughter wrote down every name. She wrote: "I've seen
+the river higher, but I haven't seen it faster."
+
+Der Fluß stieg über die Brücke. Le café était fermé. 水は低いところへ流れる。 水面很高,水流很急。
+naïve façade, coöperate; ½ and ² and Ⅷ; 🙂🙂 -- ... !!! ??? ==== ab ab abc abc bc bc abab aaaa aaa
+then the other, rather than the others, gathered there together with their mothers and brothers
+"""
+
+VOCAB = 420
+SPECIAL = ["<|endoftext|>", "<|pad|>"]
+
+TEXTS = [
+    "",
+    " ",
+    "  ",
+    "the river",
+    "The Miller's daughter hasn't 1234 loaves, we'll see; it's THEY'D they'd",
+    "water\n\n\nwater  \n \t x",
+    "aaaaaaaaaaa abababab abcabcabc",
+    "a\u00a0b\u3000c\u180ed\u0085e\u200bf\u2028g\u001ch",
+    "Fluß 水は 🙂🙂🙂 e\u0301 ①②③ ٣٤",
+    "<|endoftext|>the<|pad|> mill<|endoftext|><|endoftext|>",
+    "end <|endoftext| > <|pad|>>",
+    "zzq zzqzzq zzq. <note>zzq</note>",
+    "2024-01-31, 3.14159 and 1000000",
+    "trailing space ",
+    " leading space",
+    "ſ'ſ IT'S it'S",
+    "if (x == 10) {\n        return x*x;\n}\n\r\n",
+]
+
+CL100K = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def byte_level(prefix=False, regex=True):
+    return {"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": True, "use_regex": regex}
+
+
+def split(pattern, behavior="Isolated", invert=False):
+    return {"type": "Split", "pattern": pattern, "behavior": behavior, "invert": invert}
+
+
+def sequence(*steps):
+    return {"type": "Sequence", "pretokenizers": list(steps)}
+
+
+def added(id, content, special):
+    return {"id": id, "content": content, "single_word": False, "lstrip": False, "rstrip": False,
+            "normalized": not special, "special": special}
+
+
+def merge_patch(base, patch):
+    for k, v in patch.items():
+        if isinstance(v, dict) and isinstance(base.get(k), dict):
+            merge_patch(base[k], v)
+        else:
+            base[k] = v
+    return base
+
+
+def main():
+    t = Tokenizer(models.BPE())
+    t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    t.decoder = decoders.ByteLevel()
+    t.train_from_iterator(
+        [TEXT],
+        trainers.BpeTrainer(vocab_size=VOCAB, special_tokens=SPECIAL, show_progress=False,
+                            initial_alphabet=pre_tokenizers.ByteLevel.alphabet()),
+    )
+    base = json.loads(t.to_str())
+    specials = base["added_tokens"]
+    whole = {"vocab": {"zzq": VOCAB, "aaaaaaaaaaa": VOCAB + 1, "\u0120river": base["model"]["vocab"].get("\u0120river", VOCAB + 2)}}
+    patches = {
+        "GPT-2's splitting": {},
+        "add_prefix_space": {"pre_tokenizer": byte_level(prefix=True)},
+        "no regular expression": {"pre_tokenizer": byte_level(regex=False)},
+        "a Split as cl100k has it": {"pre_tokenizer": sequence(split({"Regex": CL100K}), byte_level(regex=False))},
+        "the same, as Removed and inverted": {"pre_tokenizer": sequence(split({"Regex": CL100K}, "Removed", True), byte_level(regex=False))},
+        "Digits, then GPT-2's": {"pre_tokenizer": sequence({"type": "Digits", "individual_digits": True}, byte_level())},
+        "runs of Digits": {"pre_tokenizer": sequence({"type": "Digits", "individual_digits": False}, byte_level())},
+        "two Splits, one literal": {"pre_tokenizer": sequence(split({"Regex": r"\p{N}{1,3}"}), split({"String": "e."}), byte_level())},
+        "tokens that no merge makes": {"model": whole},
+        "the same with ignore_merges": {"model": {**whole, "ignore_merges": True}},
+        "added tokens beyond the vocabulary": {"added_tokens": specials + [
+            added(VOCAB, "<note>", False), added(VOCAB + 1, "</note>", True), added(VOCAB + 2, "   ", False),
+            added(VOCAB + 3, "  ", False), added(VOCAB + 4, "水", False)]},
+    }
+    cases = []
+    for name, patch in patches.items():
+        patched = Tokenizer.from_str(json.dumps(merge_patch(copy.deepcopy(base), patch)))
+        ids = [patched.encode(x, add_special_tokens=False).ids for x in TEXTS]
+        cases.append({"name": name, "patch": patch, "ids": ids})
+    out = {"text": TEXT, "vocab": VOCAB, "special": SPECIAL, "tokenizer": base, "texts": TEXTS, "cases": cases}
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tokenizer_golden.json")
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(out, f, ensure_ascii=True, separators=(",", ":"))
+        f.write("\n")
+
+
+main()
