@@ -121,6 +121,10 @@ const char *json_records_path(const JsonRecords *r) {
     return r->path;
 }
 
+bool json_records_is_array(const JsonRecords *r) {
+    return r->array != NULL;
+}
+
 void json_records_close(JsonRecords **rp) {
     JsonRecords *r = *rp;
     if (!r) return;

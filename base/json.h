@@ -3,6 +3,7 @@
 #define BASE_JSON_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,7 @@ int json_records_open(JsonRecords **out, const char *path);
 int json_records_next(JsonRecords *r, json_t **out);
 int64_t json_records_line(const JsonRecords *r); /* line of the last record (array: its index, from 1) */
 const char *json_records_path(const JsonRecords *r);
+bool json_records_is_array(const JsonRecords *r); /* one array, not JSON lines */
 void json_records_close(JsonRecords **r);
 
 /* Members with a type check: ERR_DATA "missing \"x\"" / "\"x\" is a number, expected a string". */

@@ -257,6 +257,18 @@ int lines_peek(Lines *l, int *byte) {
     return 0;
 }
 
+int lines_read(Lines *l, char *buf, size_t room, size_t *got) {
+    size_t n = l->end - l->pos;
+    if (n > room) n = room;
+    memcpy(buf, l->text + l->pos, n);
+    l->pos += n;
+    *got = n;
+    if (n > 0) return 0;
+    int rc = decode(l, buf, room, got);
+    if (rc < 0) l->broken = true;
+    return rc;
+}
+
 int lines_rest(Lines *l, char **text, size_t *len) {
     size_t n = l->end - l->pos, room = n + FIRST_BUFFER, got;
     char *all = xmalloc(room + 1);

@@ -21,6 +21,8 @@ const char *lines_path(const Lines *l);
 
 /* The next byte that is neither white space nor a byte order mark, without taking it; -1: none. */
 int lines_peek(Lines *l, int *byte);
+/* The next bytes as they are, at most `room`; *got = 0 at the end. */
+int lines_read(Lines *l, char *buf, size_t room, size_t *got);
 /* All that was not yet handed out, malloc'd, NUL-terminated. */
 int lines_rest(Lines *l, char **text, size_t *len);
 

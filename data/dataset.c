@@ -1,0 +1,354 @@
+/* dataset.c: files of records -> token sequences.
+ *
+ * Records are read one after the other, encoded a block at a time by all threads, and committed in
+ * the order of the files, so the result and the messages do not depend on the number of threads.
+ * All tokens lie in one array; while it grows, sequences are known by their offsets in it. */
+#include "data/dataset.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "data/record.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK = 512, BAD_SHOWN = 5 };
+
+/* A record on its way. */
+typedef struct Item {
+    Record record;
+    int64_t line;
+    int rc; /* negative: what was wrong with it is in `message` */
+    char *message;
+    IdList prompt;  /* demonstrations: the whole conversation */
+    IdList *answer; /* ranked: [record.nanswer] */
+    uint8_t *learn; /* demonstrations: of the conversation */
+    int64_t nprompt;
+} Item;
+
+/* Owned by the Dataset. */
+typedef struct Store {
+    int32_t *tokens;
+    uint8_t *learn; /* NULL for prompts */
+    int64_t *offset;
+    int64_t n, cap;       /* tokens */
+    int64_t nseq, seqcap; /* sequences */
+    int64_t itemcap;
+} Store;
+
+typedef struct Loading {
+    Dataset *d;
+    const DatasetOptions *o;
+    Store *store;
+    const char *path;
+    int file;
+    bool array;
+    int64_t records; /* of all files */
+    Item block[BLOCK];
+    int n;
+} Loading;
+
+void dataset_options(DatasetOptions *o, const Config *c, const Tokenizer *t, Template tmpl,
+                     int64_t context) {
+    *o = (DatasetOptions){.tokenizer = t,
+                          .tmpl = tmpl,
+                          .context = context,
+                          .on_long = c->data_on_long,
+                          .on_bad = c->data_on_bad,
+                          .max_bad = c->data_max_bad,
+                          .max_records = c->data_max_records,
+                          .field_prompt = c->data_field_prompt,
+                          .field_completion = c->data_field_completion,
+                          .field_chosen = c->data_field_chosen,
+                          .field_rejected = c->data_field_rejected,
+                          .field_messages = c->data_field_messages};
+}
+
+/* --- one record ----------------------------------------------------------------------------- */
+
+static int encode(Item *it, DatasetKind kind, const DatasetOptions *o) {
+    const Record *r = &it->record;
+    if (kind == DATASET_DEMOS) {
+        int n = r->nprompt + 1;
+        Message *m = xmalloc((size_t)n * sizeof *m);
+        memcpy(m, r->prompt, (size_t)r->nprompt * sizeof *m);
+        m[n - 1] = (Message){"assistant", r->answer[0]};
+        int rc = template_conversation(o->tmpl, o->tokenizer, m, n, &it->prompt, &it->learn,
+                                       &it->nprompt);
+        free(m);
+        return rc;
+    }
+    TRY(template_prompt(o->tmpl, o->tokenizer, r->prompt, r->nprompt, &it->prompt));
+    it->nprompt = it->prompt.n;
+    if (kind == DATASET_PROMPTS) return 0;
+    it->answer = xcalloc((size_t)r->nanswer, sizeof *it->answer);
+    for (int i = 0; i < r->nanswer; i++)
+        TRY(template_completion(o->tmpl, o->tokenizer, r->answer[i], &it->answer[i]));
+    return 0;
+}
+
+/* Runs in a worker thread, whose stored message nobody else can see: it goes with the item. */
+static void encode_item(Loading *l, Item *it) {
+    if (it->rc >= 0) {
+        it->rc = encode(it, l->d->kind, l->o);
+        if (it->rc < 0) record_wrap(it->rc, l->path, l->array, it->line);
+    }
+    if (it->rc < 0 && !it->message) it->message = xstrdup(error_message());
+}
+
+static void item_free(Item *it) {
+    for (int i = 0; it->answer && i < it->record.nanswer; i++) ids_free(&it->answer[i]);
+    free(it->answer);
+    record_free(&it->record);
+    ids_free(&it->prompt);
+    free(it->learn);
+    free(it->message);
+    *it = (Item){0};
+}
+
+/* --- committing it ---------------------------------------------------------------------------- */
+
+static void reserve(Store *s, int64_t tokens, bool learn) {
+    if (s->n + tokens > s->cap) {
+        s->cap = 2 * (s->n + tokens) + 4096;
+        s->tokens = xrealloc(s->tokens, (size_t)s->cap * sizeof *s->tokens);
+        if (learn) s->learn = xrealloc(s->learn, (size_t)s->cap);
+    }
+    if (s->nseq == s->seqcap) {
+        s->seqcap = 2 * s->seqcap + 256;
+        s->offset = xrealloc(s->offset, (size_t)s->seqcap * sizeof *s->offset);
+    }
+}
+
+/* A sequence of the prompt's tokens from `cut` on and, for ranked ones, an answer. */
+static void add_sequence(Loading *l, const Item *it, int64_t cut, const IdList *answer, int rank) {
+    Dataset *d = l->d;
+    Store *s = l->store;
+    int64_t head = it->prompt.n - cut, n = head + (answer ? answer->n : 0);
+    int64_t had = s->seqcap;
+    reserve(s, n, d->kind != DATASET_PROMPTS);
+    if (s->seqcap != had) {
+        d->seq = xrealloc(d->seq, (size_t)s->seqcap * sizeof *d->seq);
+        if (d->kind == DATASET_RANKED)
+            d->rank = xrealloc(d->rank, (size_t)s->seqcap * sizeof *d->rank);
+    }
+    int32_t *tokens = s->tokens + s->n;
+    memcpy(tokens, it->prompt.v + cut, (size_t)head * sizeof *tokens);
+    if (answer) memcpy(tokens + head, answer->v, (size_t)answer->n * sizeof *tokens);
+    uint8_t *learn = s->learn ? s->learn + s->n : NULL;
+    if (learn && it->learn) memcpy(learn, it->learn + cut, (size_t)n);
+    if (learn && !it->learn) {
+        memset(learn, 0, (size_t)head);
+        memset(learn + head, 1, (size_t)(n - head));
+    }
+    d->seq[s->nseq] = (Sequence){.n = n, .prompt = it->nprompt - cut};
+    if (d->rank) d->rank[s->nseq] = rank;
+    s->offset[s->nseq++] = s->n;
+    s->n += n;
+    d->tokens += n;
+    d->hash = hash_combine(d->hash, hash_bytes(tokens, (size_t)n * sizeof *tokens));
+    d->hash = hash_combine(d->hash, (uint64_t)(it->nprompt - cut) << 32 | (uint64_t)rank);
+    if (learn) d->hash = hash_combine(d->hash, hash_bytes(learn, (size_t)n));
+}
+
+static void add_item(Loading *l, const Item *it) {
+    Dataset *d = l->d;
+    Store *s = l->store;
+    if (d->n == s->itemcap) {
+        s->itemcap = 2 * s->itemcap + 256;
+        size_t cap = (size_t)s->itemcap;
+        d->first = xrealloc(d->first, (cap + 1) * sizeof *d->first);
+        d->line = xrealloc(d->line, cap * sizeof *d->line);
+        d->file = xrealloc(d->file, cap * sizeof *d->file);
+        d->first[0] = 0;
+    }
+    d->line[d->n] = it->line;
+    d->file[d->n] = l->file;
+    d->first[++d->n] = s->nseq;
+}
+
+/* Too many tokens under on_long: stop. */
+static int stop_long(const Loading *l, const Item *it, int64_t n, int64_t limit) {
+    int rc = error_set(ERR_DATA,
+                       "%lld tokens, %lld fit; shorten the record or set data.on_long to drop or "
+                       "truncate_left",
+                       (long long)n, (long long)limit);
+    return record_wrap(rc, l->path, l->array, it->line);
+}
+
+/* Demonstrations and prompts. At least one token of the prompt stays. */
+static int commit_single(Loading *l, const Item *it) {
+    const DatasetOptions *o = l->o;
+    int64_t limit = o->context, n = it->prompt.n, cut = 0;
+    if (l->d->kind == DATASET_PROMPTS) limit = o->max_prompt > 0 ? o->max_prompt : o->context - 1;
+    if (n > limit) {
+        if (o->on_long == ON_LONG_STOP) return stop_long(l, it, n, limit);
+        cut = n - limit;
+        if (o->on_long == ON_LONG_DROP || cut >= it->nprompt) {
+            l->d->too_long++;
+            return 0;
+        }
+        l->d->truncated++;
+    }
+    add_sequence(l, it, cut, NULL, 0);
+    add_item(l, it);
+    return 0;
+}
+
+/* The ranks of the kept answers without gaps. */
+static void close_ranks(const int32_t *rank, const bool *kept, int k, int32_t *out) {
+    double *score = xmalloc((size_t)k * sizeof *score);
+    int32_t *dense = xmalloc((size_t)k * sizeof *dense);
+    int n = 0;
+    for (int i = 0; i < k; i++)
+        if (kept[i]) score[n++] = -(double)rank[i];
+    record_ranks(score, n, dense);
+    for (int i = 0, j = 0; i < k; i++) out[i] = kept[i] ? dense[j++] : 0;
+    free(score);
+    free(dense);
+}
+
+/* The answers that fit; all with the same prompt, so it is cut for the longest of them. A group in
+ * which fewer than two fit is dropped. */
+static int commit_ranked(Loading *l, const Item *it) {
+    const DatasetOptions *o = l->o;
+    const Record *r = &it->record;
+    int k = r->nanswer, nkept = 0;
+    int64_t head = it->prompt.n, room = o->on_long == ON_LONG_TRUNCATE_LEFT ? 1 : head, longest = 0;
+    bool *kept = xcalloc((size_t)k, sizeof *kept);
+    int32_t *rank = xmalloc((size_t)k * sizeof *rank);
+    int rc = 0;
+    for (int i = 0; i < k; i++) {
+        int64_t n = it->answer[i].n;
+        if (o->on_long == ON_LONG_STOP && head + n > o->context) {
+            rc = stop_long(l, it, head + n, o->context);
+            goto done;
+        }
+        kept[i] = room + n <= o->context;
+        if (kept[i]) nkept++;
+        if (kept[i] && n > longest) longest = n;
+    }
+    l->d->too_long += nkept < 2 ? k : k - nkept;
+    if (nkept < 2) goto done;
+    int64_t cut = head + longest > o->context ? head + longest - o->context : 0;
+    if (cut > 0) l->d->truncated++;
+    close_ranks(r->rank, kept, k, rank);
+    for (int i = 0; i < k; i++)
+        if (kept[i]) add_sequence(l, it, cut, &it->answer[i], rank[i]);
+    add_item(l, it);
+done:
+    free(kept);
+    free(rank);
+    return rc;
+}
+
+static int commit(Loading *l, const Item *it) {
+    Dataset *d = l->d;
+    if (it->rc >= 0) return d->kind == DATASET_RANKED ? commit_ranked(l, it) : commit_single(l, it);
+    if (it->rc != ERR_DATA || l->o->on_bad == ON_BAD_STOP)
+        return error_set(it->rc, "%s", it->message);
+    if (++d->bad > l->o->max_bad)
+        return error_set(ERR_DATA, "%s (and %lld bad records before it: more than data.max_bad)",
+                         it->message, (long long)d->bad - 1);
+    if (d->bad <= BAD_SHOWN)
+        log_warn("skipped: %s%s", it->message,
+                 d->bad == BAD_SHOWN ? " (further ones not shown)" : "");
+    return 0;
+}
+
+/* --- files ------------------------------------------------------------------------------------ */
+
+static int flush(Loading *l) {
+    int rc = 0;
+#pragma omp parallel for schedule(dynamic, 8)
+    for (int i = 0; i < l->n; i++) encode_item(l, &l->block[i]);
+    for (int i = 0; i < l->n; i++) {
+        if (rc == 0) rc = commit(l, &l->block[i]);
+        item_free(&l->block[i]);
+    }
+    l->n = 0;
+    return rc;
+}
+
+static int load_file(Loading *l, const char *path) {
+    JsonRecords *records;
+    TRY(json_records_open(&records, path));
+    l->path = path;
+    l->array = json_records_is_array(records);
+    int rc = 0;
+    for (int64_t n = 0; l->o->max_records == 0 || n < l->o->max_records; n++) {
+        json_t *json = NULL;
+        rc = json_records_next(records, &json);
+        if (rc == 0 || (rc < 0 && rc != ERR_DATA)) break;
+        Item *it = &l->block[l->n++];
+        it->line = json_records_line(records);
+        it->rc = rc;
+        if (rc > 0) {
+            it->rc = record_parse(&it->record, l->d->kind, json, l->o);
+            if (it->rc < 0) record_wrap(it->rc, path, l->array, it->line);
+        }
+        if (it->rc < 0) it->message = xstrdup(error_message());
+        l->records++;
+        if (l->n == BLOCK) TRY_GOTO(done, flush(l));
+    }
+    if (rc >= 0 || rc == ERR_DATA) {
+        rc = flush(l);
+    } else { /* the records before it may have an error of their own, which comes first */
+        char *message = xstrdup(error_message());
+        int earlier = flush(l);
+        rc = earlier < 0 ? earlier : error_set(rc, "%s", message);
+        free(message);
+    }
+done:
+    json_records_close(&records);
+    return rc;
+}
+
+int dataset_load(Dataset *out, DatasetKind kind, const StrList *files, const DatasetOptions *o) {
+    *out = (Dataset){.kind = kind};
+    Loading *l = xcalloc(1, sizeof *l);
+    l->d = out;
+    l->o = o;
+    out->priv = l->store = xcalloc(1, sizeof *l->store);
+    int rc = 0;
+    for (int i = 0; i < files->n; i++) {
+        l->file = i;
+        TRY_GOTO(done, load_file(l, files->v[i]));
+    }
+    if (out->n == 0) {
+        rc = error_set(ERR_DATA,
+                       "%s%s: no usable record among %lld: %lld malformed, %lld too long for "
+                       "a context of %lld tokens",
+                       files->n > 0 ? files->v[0] : "no file", files->n > 1 ? ", ..." : "",
+                       (long long)l->records, (long long)out->bad, (long long)out->too_long,
+                       (long long)o->context);
+        goto done;
+    }
+    for (int64_t i = 0; i < l->store->nseq; i++) {
+        int64_t at = l->store->offset[i];
+        out->seq[i].tokens = l->store->tokens + at;
+        out->seq[i].learn = l->store->learn ? l->store->learn + at : NULL;
+    }
+done:
+    free(l);
+    if (rc < 0) dataset_free(out);
+    return rc;
+}
+
+void dataset_free(Dataset *d) {
+    Store *s = d->priv;
+    if (s) {
+        free(s->tokens);
+        free(s->learn);
+        free(s->offset);
+        free(s);
+    }
+    free(d->first);
+    free(d->seq);
+    free(d->rank);
+    free(d->line);
+    free(d->file);
+    *d = (Dataset){0};
+}

@@ -1,0 +1,215 @@
+/* template.c: chat templates.
+ *
+ * A conversation is cut into parts: prompt parts (all that stands before an answer, the opening of
+ * the assistant's turn included) and answers. Each part is encoded on its own and the ids are
+ * joined, so the boundary lies at the same place in training and in sampling, and
+ *     template_conversation(m) = template_prompt(m without its last turn) +
+ * template_completion(last). Within a part, the text between two of the template's own special
+ * tokens is encoded in one go: "Human: hello" becomes "Human", ":", " hello", as the pretrained
+ * model knows it. Every answer ends with EOS, also within a conversation, for that is what a model
+ * emits before the user goes on. */
+#include "data/template.h"
+
+#include "base/error.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define IM_START "<|im_start|>"
+#define IM_END   "<|im_end|>"
+
+/* What stands around the contents. `again`: before a turn that is not the first part's first (after
+ * an answer and its EOS). */
+static const struct Format {
+    const char *name;
+    const char *system, *system_end;
+    const char *again, *user, *user_end;
+    const char *open; /* the assistant's turn; end of the prompt part */
+    const char *answer, *answer_end;
+} formats[] = {
+    [TEMPLATE_PLAIN] = {"plain", "", "\n", "", "", "\n", "", "", ""},
+    [TEMPLATE_CHATML] = {"chatml", IM_START "system\n", IM_END "\n", "\n", IM_START "user\n",
+                         IM_END "\n", IM_START "assistant\n", "", IM_END},
+    [TEMPLATE_HH] = {"hh", "", "", "", "\n\nHuman: ", "", "\n\nAssistant:", " ", ""},
+    [TEMPLATE_ALPACA] = {"alpaca", "", "\n\n", "\n\n", "### Instruction:\n", "\n\n",
+                         "### Response:\n", "", ""},
+};
+enum { TEMPLATES = sizeof formats / sizeof *formats };
+
+const char *template_name(Template t) {
+    CHECK((unsigned)t < TEMPLATES, "template %d", (int)t);
+    return formats[t].name;
+}
+
+int template_by_name(const char *name, Template *out) {
+    for (int i = 0; i < TEMPLATES; i++)
+        if (strcmp(formats[i].name, name) == 0) {
+            *out = (Template)i;
+            return 0;
+        }
+    return error_set(ERR_CONFIG, "no chat template \"%s\"; there are plain, chatml, hh, alpaca",
+                     name);
+}
+
+/* --- a part in the making ------------------------------------------------------------------- */
+
+typedef struct Part {
+    const Tokenizer *tk;
+    IdList *out;
+    char *text; /* ordinary text that is not encoded yet */
+    size_t n, cap;
+} Part;
+
+static void part_text(Part *p, const char *s, size_t n) {
+    if (p->n + n > p->cap) {
+        p->cap = 2 * (p->n + n) + 256;
+        p->text = xrealloc(p->text, p->cap);
+    }
+    if (n > 0) memcpy(p->text + p->n, s, n);
+    p->n += n;
+}
+
+/* The user's words: never read for special tokens. */
+static void part_user(Part *p, const char *s) {
+    part_text(p, s, strlen(s));
+}
+
+static int part_flush(Part *p) {
+    size_t n = p->n;
+    p->n = 0;
+    return n > 0 ? tokenizer_encode(p->tk, p->text, n, false, p->out) : 0;
+}
+
+/* The template's own words. Its markers become single ids where the tokenizer has them. */
+static int part_marker(Part *p, const char *s) {
+    static const char *const special[] = {IM_START, IM_END};
+    while (*s) {
+        size_t len = 1;
+        int32_t id = -1;
+        for (int i = 0; i < 2 && id < 0; i++)
+            if (strncmp(s, special[i], strlen(special[i])) == 0) {
+                len = strlen(special[i]);
+                id = tokenizer_id(p->tk, special[i]);
+            }
+        if (id >= 0) {
+            TRY(part_flush(p));
+            ids_push(p->out, id);
+        } else {
+            part_text(p, s, len);
+        }
+        s += len;
+    }
+    return 0;
+}
+
+/* --- turns ---------------------------------------------------------------------------------- */
+
+typedef enum Role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT } Role;
+
+static int role_of(const char *name, Role *out) {
+    static const char *const names[] = {"system", "user", "assistant"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *out = (Role)i;
+            return 0;
+        }
+    return error_set(ERR_DATA, "a message has the role \"%s\"; expected system, user or assistant",
+                     name);
+}
+
+static int need_eos(const Tokenizer *tk, int32_t *eos) {
+    *eos = tokenizer_eos(tk);
+    if (*eos >= 0) return 0;
+    return error_set(ERR_CONFIG, "the tokenizer has no end-of-text token, which ends every answer; "
+                                 "train one with --special '<|endoftext|>'");
+}
+
+static int add_answer(const struct Format *f, Part *p, const char *text) {
+    int32_t eos;
+    TRY(need_eos(p->tk, &eos));
+    TRY(part_marker(p, f->answer));
+    part_user(p, text);
+    TRY(part_marker(p, f->answer_end));
+    TRY(part_flush(p));
+    ids_push(p->out, eos);
+    return 0;
+}
+
+/* Appends messages 0..nmsg-1; `learn` (may be NULL) collects a byte a token. With `open` the
+ * assistant's turn is opened at the end. */
+static int add_turns(const struct Format *f, Part *p, const Message *m, int nmsg, bool open,
+                     uint8_t **learn, int64_t *prompt) {
+    int64_t marked = p->out->n; /* tokens that have their byte in *learn */
+    for (int i = 0; i < nmsg; i++) {
+        Role role = ROLE_USER;
+        TRY(role_of(m[i].role, &role));
+        if (i > 0 && role != ROLE_ASSISTANT && strcmp(m[i - 1].role, "assistant") == 0)
+            TRY(part_marker(p, f->again));
+        if (role != ROLE_ASSISTANT) {
+            TRY(part_marker(p, role == ROLE_USER ? f->user : f->system));
+            part_user(p, m[i].content);
+            TRY(part_marker(p, role == ROLE_USER ? f->user_end : f->system_end));
+            continue;
+        }
+        TRY(part_marker(p, f->open));
+        TRY(part_flush(p));
+        int64_t begin = p->out->n;
+        TRY(add_answer(f, p, m[i].content));
+        if (prompt) *prompt = begin;
+        if (learn) {
+            *learn = xrealloc(*learn, (size_t)p->out->n);
+            memset(*learn + marked, 0, (size_t)(begin - marked));
+            memset(*learn + begin, 1, (size_t)(p->out->n - begin));
+            marked = p->out->n;
+        }
+    }
+    if (open) TRY(part_marker(p, f->open));
+    return part_flush(p);
+}
+
+int template_prompt(Template tp, const Tokenizer *tk, const Message *m, int nmsg, IdList *out) {
+    if (nmsg < 1 || strcmp(m[nmsg - 1].role, "user") != 0)
+        return error_set(ERR_DATA, "a prompt must end with a message of the user");
+    Part p = {.tk = tk, .out = out};
+    int rc = add_turns(&formats[tp], &p, m, nmsg, true, NULL, NULL);
+    free(p.text);
+    return rc;
+}
+
+int template_completion(Template tp, const Tokenizer *tk, const char *text, IdList *out) {
+    Part p = {.tk = tk, .out = out};
+    int rc = add_answer(&formats[tp], &p, text);
+    free(p.text);
+    return rc;
+}
+
+int template_conversation(Template tp, const Tokenizer *tk, const Message *m, int nmsg, IdList *out,
+                          uint8_t **learn, int64_t *prompt) {
+    if (nmsg < 2 || strcmp(m[nmsg - 1].role, "assistant") != 0)
+        return error_set(ERR_DATA, "a conversation must end with an answer of the assistant to a "
+                                   "message before it");
+    CHECK(out->n == 0, "the list holds %lld ids already", (long long)out->n);
+    *learn = NULL;
+    Part p = {.tk = tk, .out = out};
+    int rc = add_turns(&formats[tp], &p, m, nmsg, false, learn, prompt);
+    free(p.text);
+    if (rc < 0) {
+        free(*learn);
+        *learn = NULL;
+    }
+    return rc;
+}
+
+int template_decode(Template tp, const Tokenizer *tk, const int32_t *ids, int64_t n, char **text) {
+    int32_t eos = tokenizer_eos(tk), end = tp == TEMPLATE_CHATML ? tokenizer_id(tk, IM_END) : -1;
+    int64_t stop = 0;
+    while (stop < n && (eos < 0 || ids[stop] != eos) && (end < 0 || ids[stop] != end)) stop++;
+    TRY(tokenizer_decode(tk, ids, stop, true, text, NULL));
+    const struct Format *f = &formats[tp];
+    char *cut = *f->answer_end ? strstr(*text, f->answer_end) : NULL;
+    if (cut) *cut = '\0';
+    size_t skip = strlen(f->answer);
+    if (skip > 0 && strncmp(*text, f->answer, skip) == 0)
+        memmove(*text, *text + skip, strlen(*text) - skip + 1);
+    return 0;
+}

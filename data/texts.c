@@ -1,0 +1,226 @@
+/* texts.c: documents out of people's files.
+ *
+ * Plain text is read in blocks into a window from which documents are cut at the separators, so a
+ * file of any size takes the memory of its longest document. Invalid UTF-8 is an error here, with
+ * its line and column: a tokenizer would encode any bytes, and a file in the wrong encoding would
+ * be found out by the odd samples of a trained model. */
+#include "data/texts.h"
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/lines.h"
+#include "data/record.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { READ_BYTES = 1 << 20 };
+
+struct Texts {
+    const TextOptions *o;
+    char *path;
+    int64_t line; /* of the last document's first character */
+
+    JsonRecords *records; /* JSON */
+    json_t *record;
+    int field; /* the next field of the record to look at */
+    bool found;
+
+    Lines *lines; /* plain text: the window [pos, end) */
+    char *window;
+    size_t pos, end, room;
+    int64_t next_line; /* of the character at pos */
+    bool eof;
+};
+
+bool texts_is_json(const char *path) {
+    size_t n = strlen(path);
+    if (n > 3 && strcmp(path + n - 3, ".gz") == 0) n -= 3;
+    if (n > 4 && strncmp(path + n - 4, ".zst", 4) == 0) n -= 4;
+    return (n > 5 && strncmp(path + n - 5, ".json", 5) == 0) ||
+           (n > 6 && strncmp(path + n - 6, ".jsonl", 6) == 0);
+}
+
+/* Table 3-7 of the Unicode standard: bytes of the character at s, 0 if it is not well formed. */
+static size_t utf8_length(const unsigned char *s, size_t left) {
+    unsigned char c = s[0], low = 0x80, high = 0xBF;
+    if (c < 0x80) return 1;
+    size_t n = c >= 0xC2 && c <= 0xDF   ? 2
+               : c >= 0xE0 && c <= 0xEF ? 3
+               : c >= 0xF0 && c <= 0xF4 ? 4
+                                        : 0;
+    if (n == 0 || n > left) return 0;
+    if (c == 0xE0) low = 0xA0;  /* else written too long */
+    if (c == 0xED) high = 0x9F; /* else a surrogate */
+    if (c == 0xF0) low = 0x90;
+    if (c == 0xF4) high = 0x8F; /* else beyond U+10FFFF */
+    if (s[1] < low || s[1] > high) return 0;
+    for (size_t i = 2; i < n; i++)
+        if ((s[i] & 0xC0) != 0x80) return 0;
+    return n;
+}
+
+size_t utf8_valid(const char *text, size_t len) {
+    const unsigned char *s = (const unsigned char *)text;
+    size_t i = 0;
+    while (i < len) {
+        uint64_t eight;
+        if (i + 8 <= len && (memcpy(&eight, s + i, 8), (eight & 0x8080808080808080u) == 0)) {
+            i += 8;
+            continue;
+        }
+        size_t n = utf8_length(s + i, len - i);
+        if (n == 0) return i;
+        i += n;
+    }
+    return len;
+}
+
+int texts_open(Texts **out, const char *path, const TextOptions *o) {
+    *out = NULL;
+    Texts *t = xcalloc(1, sizeof *t);
+    t->o = o;
+    t->path = xstrdup(path);
+    t->next_line = 1;
+    int rc =
+        texts_is_json(path) ? json_records_open(&t->records, path) : lines_open(&t->lines, path);
+    if (rc < 0) texts_close(&t);
+    *out = t;
+    return rc;
+}
+
+void texts_close(Texts **tp) {
+    Texts *t = *tp;
+    if (!t) return;
+    json_decref(t->record);
+    json_records_close(&t->records);
+    lines_close(&t->lines);
+    free(t->window);
+    free(t->path);
+    free(t);
+    *tp = NULL;
+}
+
+int64_t texts_line(const Texts *t) {
+    return t->line;
+}
+
+/* --- JSON ----------------------------------------------------------------------------------- */
+
+static int wrap(const Texts *t, int rc) {
+    return record_wrap(rc, t->path, json_records_is_array(t->records), t->line);
+}
+
+static int next_field(Texts *t, const char **text, size_t *len) {
+    static const char *const only_text[] = {"text"};
+    const char *const *fields = t->o->fields ? t->o->fields : only_text;
+    int nfields = t->o->fields ? t->o->nfields : 1;
+    for (;;) {
+        while (t->record && t->field < nfields) {
+            const char *name = fields[t->field++];
+            if (!json_is_object(t->record) || !json_object_get(t->record, name)) continue;
+            int rc = json_get_str(t->record, name, text);
+            if (rc < 0) return wrap(t, rc);
+            *len = strlen(*text);
+            t->found = true;
+            return 1;
+        }
+        if (t->record && !t->found) {
+            const char *value;
+            int rc = json_get_str(t->record, fields[0], &value); /* for its message */
+            return wrap(t, rc);
+        }
+        json_decref(t->record);
+        t->record = NULL;
+        t->field = 0;
+        t->found = false;
+        int rc = json_records_next(t->records, &t->record);
+        t->line = json_records_line(t->records);
+        if (rc <= 0) return rc;
+    }
+}
+
+/* --- plain text ------------------------------------------------------------------------------- */
+
+static int fill_window(Texts *t) {
+    if (t->pos > 0) {
+        memmove(t->window, t->window + t->pos, t->end - t->pos);
+        t->end -= t->pos;
+        t->pos = 0;
+    }
+    if (t->room - t->end < READ_BYTES) {
+        t->room = 2 * t->room + 2 * READ_BYTES;
+        t->window = xrealloc(t->window, t->room + 1);
+    }
+    size_t got;
+    TRY(lines_read(t->lines, t->window + t->end, t->room - t->end, &got));
+    t->end += got;
+    t->eof = got == 0;
+    return 0;
+}
+
+static int64_t count_lines(const char *s, size_t n) {
+    int64_t lines = 0;
+    for (const char *end = s + n; (s = memchr(s, '\n', (size_t)(end - s))) != NULL; s++) lines++;
+    return lines;
+}
+
+static int check_utf8(const Texts *t, const char *text, size_t len) {
+    size_t good = utf8_valid(text, len);
+    if (good == len) return 0;
+    const char *line = text + good;
+    while (line > text && line[-1] != '\n') line--;
+    return error_set(ERR_DATA,
+                     "%s:%lld: invalid UTF-8, byte 0x%02X at column %zu; re-encode the file, e.g. "
+                     "with iconv",
+                     t->path, (long long)(t->line + count_lines(text, good)),
+                     (unsigned)(unsigned char)text[good], (size_t)(text + good - line) + 1);
+}
+
+/* The document up to the next separator or the end; 0 at the end of the file. */
+static int next_piece(Texts *t, const char **text, size_t *len) {
+    const char *split = t->o->split;
+    size_t nsplit = split ? strlen(split) : 0, looked = 0;
+    for (;;) {
+        char *from = t->window + t->pos, *found = NULL;
+        size_t n = t->end - t->pos;
+        if (nsplit > 0 && n > looked) found = memmem(from + looked, n - looked, split, nsplit);
+        if (!found && !t->eof) {
+            looked = n >= nsplit && nsplit > 0 ? n - nsplit + 1 : 0;
+            TRY(fill_window(t));
+            continue;
+        }
+        if (!found && n == 0) return 0;
+        *text = from;
+        *len = found ? (size_t)(found - from) : n;
+        t->line = t->next_line;
+        size_t taken = *len + (found ? nsplit : 0);
+        t->next_line += count_lines(from, taken);
+        t->pos += taken;
+        if (found && *len > 0 && from[*len - 1] == '\n') --*len;
+        return 1;
+    }
+}
+
+static int next_plain(Texts *t, const char **text, size_t *len) {
+    for (;;) {
+        bool first = t->line == 0;
+        int rc = next_piece(t, text, len);
+        if (rc <= 0) return rc;
+        const char *skip = first ? "\xEF\xBB\xBF" : "\n"; /* a byte order mark is no text */
+        size_t n = strlen(skip);
+        if (*len >= n && memcmp(*text, skip, n) == 0) {
+            *text += n;
+            *len -= n;
+            if (!first) t->line++;
+        }
+        if (*len == 0) continue;
+        TRY(check_utf8(t, *text, *len));
+        return 1;
+    }
+}
+
+int texts_next(Texts *t, const char **text, size_t *len) {
+    if (t->records) return next_field(t, text, len);
+    return next_plain(t, text, len);
+}

@@ -1,0 +1,33 @@
+/* texts.h: documents out of people's files, for corpora and for training tokenizers. */
+#ifndef DATA_TEXTS_H
+#define DATA_TEXTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What a document is. In .json and .jsonl files (also .gz, .zst) each of the `fields` (NULL: only
+ * "text") that a record has is one; a record that has none of them is ERR_DATA. Any other file is
+ * one document, or several between separators: then the line break before and after a separator
+ * belongs to it, and empty documents are left out. */
+typedef struct TextOptions {
+    const char *const *fields;
+    int nfields;
+    const char *split; /* separator, NULL: none */
+} TextOptions;
+
+typedef struct Texts Texts;
+int texts_open(Texts **out, const char *path, const TextOptions *o); /* borrows o */
+void texts_close(Texts **t);
+/* The next document, in valid UTF-8; borrowed until the next call. Returns 1, 0 at the
+ * end, or ERR_DATA, ERR_IO with "file:line". Memory: the longest document. */
+int texts_next(Texts *t, const char **text, size_t *len);
+int64_t texts_line(const Texts *t); /* where the last document began */
+
+/* Does the name say JSON (.json, .jsonl, also .gz, .zst)? */
+bool texts_is_json(const char *path);
+
+/* Length of the valid UTF-8 at the beginning of text: len if it is valid altogether. */
+size_t utf8_valid(const char *text, size_t len);
+
+#endif
