@@ -84,42 +84,51 @@ static bool launched(void) {
     return false;
 }
 
+static Comm *new_comm(int size) {
+    Comm *c = xcalloc(1, sizeof *c);
+    c->size = size;
+    size_t n = (size_t)size;
+    c->send_n = xcalloc(4 * n, sizeof(int));
+    c->send_at = c->send_n + n;
+    c->recv_n = c->send_at + n;
+    c->recv_at = c->recv_n + n;
+    return c;
+}
+
+int comm_open_alone(Comm **out) {
+    *out = new_comm(1);
+    return 0;
+}
+
 int comm_open(Comm **out, int *argc, char ***argv) {
     *out = NULL;
-    Comm *c = xcalloc(1, sizeof *c);
-    c->size = 1;
     if (launched()) {
-        int level = MPI_THREAD_SINGLE;
+        int level = MPI_THREAD_SINGLE, rank, size;
         mpi_check(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level), "MPI_Init_thread");
         error_end_hook = abort_job;
         MPI_TRY(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
-        MPI_TRY(MPI_Comm_rank(MPI_COMM_WORLD, &c->rank));
-        MPI_TRY(MPI_Comm_size(MPI_COMM_WORLD, &c->size));
+        MPI_TRY(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
+        MPI_TRY(MPI_Comm_size(MPI_COMM_WORLD, &size));
+        log_rank(rank);
+        Comm *c = new_comm(size);
+        c->rank = rank;
         c->mpi = true;
-        log_rank(c->rank);
         if (level < MPI_THREAD_FUNNELED) {
             comm_close(&c);
             return error_set(ERR_INTERNAL, "this MPI does not support threads "
                                            "(MPI_THREAD_FUNNELED); use Open MPI 4.1");
         }
-    } else {
-        /* srun without a PMI would start n single runs that overwrite each other. */
-        const char *tasks = getenv("SLURM_STEP_NUM_TASKS");
-        if (tasks && atoi(tasks) > 1) {
-            free(c);
-            return error_set(ERR_USAGE,
-                             "srun started %s tasks that cannot find each other (no PMIx); use "
-                             "srun --mpi=pmix, or mpirun inside the job",
-                             tasks);
-        }
+        *out = c;
+        return 0;
     }
-    size_t n = (size_t)c->size;
-    c->send_n = xcalloc(4 * n, sizeof(int));
-    c->send_at = c->send_n + n;
-    c->recv_n = c->send_at + n;
-    c->recv_at = c->recv_n + n;
-    *out = c;
-    return 0;
+    /* srun without a PMI would start n single runs that overwrite each other. */
+    const char *tasks = getenv("SLURM_STEP_NUM_TASKS");
+    if (tasks && atoi(tasks) > 1)
+        return error_set(ERR_USAGE,
+                         "srun started %s tasks that cannot find each other (no PMIx); use srun "
+                         "--mpi=pmix, or mpirun inside the job",
+                         tasks);
+    return comm_open_alone(out);
 }
 
 void comm_close(Comm **comm) {

@@ -27,15 +27,17 @@ void adamw_update(AdamW *a, ParamSet *ps, double lr, double grad_scale);
 /* sqrt of the sum of squares over the flat gradient, in double, over fixed blocks added in order.
  * A NaN or Inf anywhere makes the result NaN or Inf. */
 double grad_norm(const ParamSet *ps);
-/* Scale for adamw_update: min(1, clip / norm); 1 when clip is 0. */
+/* Scale for adamw_update: min(1, clip / norm); 1 when clip is 0. NaN when the norm is not finite:
+ * such a step is skipped, and adamw_update refuses it (CHECK). */
 double clip_scale(double norm, double clip);
 
 /* Gradients of all ranks, summed in rank order. Collective. */
 void grad_reduce(ParamSet *ps, Comm *c);
 
 /* Learning rate for `step` (from 0) of `steps`: linear warm-up from warmup_from*peak over `warmup`
- * steps (step 0 has warmup_from + (1-warmup_from)/warmup when warmup_from is 0: never lr 0), then
- * constant, linear or cosine down to end*peak at the last step. `kind`: SCHEDULE_* of base/config.h. */
+ * steps (step s has the share warmup_from + (1-warmup_from) (s+1)/warmup: never lr 0), then from
+ * the peak constant, linear or cosine down to end*peak at the last step. `kind`: SCHEDULE_* of
+ * base/config.h. Not collective. */
 typedef struct Schedule {
     int kind;
     double peak, end, warmup_from;

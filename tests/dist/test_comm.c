@@ -73,7 +73,11 @@ static void test_srun_without_pmix(void **state) {
     setenv("SLURM_STEP_NUM_TASKS", "4", 1);
     Comm *c;
     assert_int_equal(comm_open(&c, NULL, NULL), ERR_USAGE);
+    assert_null(c);
     assert_non_null(strstr(error_message(), "--mpi=pmix"));
+    assert_int_equal(comm_open_alone(&c), 0); /* does not look at the launcher */
+    assert_int_equal(comm_size(c), 1);
+    comm_close(&c);
     setenv("SLURM_STEP_NUM_TASKS", "1", 1);
     assert_int_equal(comm_open(&c, NULL, NULL), 0);
     comm_close(&c);
