@@ -126,6 +126,9 @@ bench: all
 # The unit tests, and the scripts that ask for it, with AddressSanitizer and UBSan.
 asan: deps
 	+@MAKE="$(MAKE)" CC="$(CC)" VARIANT=asan tests/run.sh "$(T)"
+ifeq ($(VARIANT),asan)
+$(PROGRAMS) $(TESTS): $(B)/tests/keep_plugins.o
+endif
 
 # Two variants in which a warning is an error; make lint builds their objects. In a program linked
 # by clang its OpenMP runtime comes first and also answers the calls that OpenBLAS makes to gcc's.
