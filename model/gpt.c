@@ -204,6 +204,11 @@ static Tensor *dropout(Tape *t, Tensor *x, const GptDropout *d, int64_t site) {
     return op_dropout(t, x, d->p, key, d->row);
 }
 
+static Tensor *copy_to(Tensor *to, const Tensor *from) {
+    memcpy(to->data, from->data, sizeof(real) * (size_t)tensor_size(to));
+    return to;
+}
+
 Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, AttendFn *attend, void *ctx,
                       const GptDropout *drop) {
     Activation gelu = g->cfg.gelu_erf ? ACT_GELU_ERF : ACT_GELU_TANH;
@@ -211,8 +216,20 @@ Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, AttendFn *attend, void *ctx,
     Tensor *branch = NULL; /* waits to be added to x by the next norm */
     Tensor *h;
     x = dropout(t, x, drop, 0);
+    /* Without a backward pass only the residual stream outlives a block: it moves out of the way
+     * and the rest is given back, so memory does not grow with the layers and stays in the cache.
+     */
+    bool record = tape_records(t);
+    Tensor *keep_x = record ? NULL : tape_tensor(t, 2, x->shape);
+    Tensor *keep_branch = record ? NULL : tape_tensor(t, 2, x->shape);
+    ArenaMark mark = arena_mark(tape_arena(t));
     for (int64_t l = 0; l < g->cfg.layers; l++) {
         const GptBlock *b = &g->block[l];
+        if (l && !record) {
+            x = copy_to(keep_x, x);
+            branch = copy_to(keep_branch, branch);
+            arena_release(tape_arena(t), mark);
+        }
         h = op_layernorm(t, x, branch, b->norm1_w, b->norm1_b, eps, &x);
         h = op_linear(t, h, b->qkv_w, b->qkv_b, ACT_NONE);
         h = attend(ctx, t, l, h);

@@ -1,0 +1,305 @@
+/* decode.c: continuous batching.
+ *
+ * A crew decodes a share of the prompts in a fixed number of slots. One pass through the trunk
+ * carries, packed, the whole prompt of every sequence that has just taken a slot and the last token
+ * of every other one; the row of each sequence's last token then gives its next token. A sequence
+ * that ends leaves its slot to the next prompt of the crew.
+ *
+ * Small models: a crew a thread, so that threads never wait for one another. Few sequences: one
+ * crew, whose matrix products and attention use all threads. Which prompts a crew has is fixed
+ * beforehand, not first come first served, so that a run can be repeated exactly. Nothing is
+ * allocated for a token: rows live in the crew's arena, responses in one allocation. */
+#include "model/decode.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "core/blas.h"
+#include "core/kernel.h"
+#include "model/kv_cache.h"
+#include "model/sample.h"
+#include "model/trunk.h"
+
+enum {
+    SLOTS_PER_THREAD = 32,     /* enough rows for an efficient matrix product */
+    SLOTS_PER_CREW_MIN = 4,    /* with fewer, threads share the rows' columns instead */
+    PASS_ELEMENTS = 8 << 20,   /* activations of one pass, per crew */
+    CACHE_BYTES_MAX = 1 << 30, /* for slots = 0 */
+};
+
+typedef struct Work {
+    Gpt *g;
+    const DecodeOptions *o;
+    const int32_t *tokens; /* prompts */
+    const int64_t *start;
+    const uint64_t *id;
+    int64_t n;
+    Response *v;
+    int32_t *out_tokens; /* responses: prompt i's begins at room[i] */
+    float *out_logp;
+    int64_t *room;   /* [n+1] */
+    int64_t longest; /* prompt and response together */
+    int64_t crews;
+} Work;
+
+/* A sequence in a slot. */
+typedef struct Seat {
+    int64_t prompt; /* -1: free */
+    int64_t cached; /* tokens in the cache */
+    int64_t row;    /* of its last token in this pass, -1: not in this pass */
+} Seat;
+
+typedef struct Crew {
+    const Work *w;
+    int64_t next; /* prompt to admit next; then next + crews, ... */
+    int64_t slots, rows_max;
+    Seat *seat; /* [slots] */
+    Arena arena;
+    Tape *tape;
+    KvCache kv;
+    /* the rows of this pass */
+    int64_t n;
+    int32_t *token, *slot, *pos; /* [n] */
+} Crew;
+
+static int64_t prompt_len(const Work *w, int64_t i) {
+    return w->start[i + 1] - w->start[i];
+}
+static int64_t room_of(const Work *w, int64_t i) {
+    return w->room[i + 1] - w->room[i];
+}
+
+/* --- one pass --------------------------------------------------------------------------------- */
+
+static void add_row(Crew *c, int64_t slot, int32_t token) {
+    c->token[c->n] = token;
+    c->slot[c->n] = (int32_t)slot;
+    c->pos[c->n] = (int32_t)c->seat[slot].cached++;
+    c->n++;
+}
+
+/* Lays out the rows of the next pass; fills free slots while the pass has room for whole prompts.
+ * Returns the number of rows, 0 when all is done. */
+static int64_t collect_rows(Crew *c) {
+    const Work *w = c->w;
+    c->n = 0;
+    for (int64_t s = 0; s < c->slots; s++) {
+        Seat *seat = &c->seat[s];
+        if (seat->prompt < 0) continue;
+        int64_t last = w->room[seat->prompt] + w->v[seat->prompt].n - 1;
+        add_row(c, s, w->out_tokens[last]);
+        seat->row = c->n - 1;
+    }
+    for (int64_t s = 0; s < c->slots && c->next < w->n; s++) {
+        Seat *seat = &c->seat[s];
+        if (seat->prompt >= 0) continue;
+        int64_t p = c->next, len = prompt_len(w, p);
+        if (c->n && c->n + len > c->rows_max) break;
+        *seat = (Seat){.prompt = p};
+        for (int64_t i = 0; i < len; i++) add_row(c, s, w->tokens[w->start[p] + i]);
+        seat->row = c->n - 1;
+        c->next += w->crews;
+    }
+    return c->n;
+}
+
+static Tensor *attend_cached(void *ctx, Tape *t, int64_t layer, Tensor *qkv) {
+    Crew *c = ctx;
+    Tensor *y = tape_tensor(t, 2, (int64_t[]){c->n, qkv->shape[1] / 3});
+    kv_attend(&c->kv, layer, c->n, c->slot, c->pos, qkv->data, y->data);
+    return y;
+}
+
+static Tensor *embed_rows(Crew *c) {
+    const Gpt *g = c->w->g;
+    int64_t C = g->cfg.width;
+    Tensor *x = tape_tensor(c->tape, 2, (int64_t[]){c->n, C});
+    for (int64_t i = 0; i < c->n; i++) {
+        const real *a = g->wte->data + c->token[i] * C, *b = g->wpe->data + c->pos[i] * C;
+        for (int64_t j = 0; j < C; j++) x->data[i * C + j] = a[j] + b[j];
+    }
+    return x;
+}
+
+/* Gives the sequence in slot s its next token; frees the slot if it was the last. */
+static void take_token(Crew *c, int64_t s, int32_t token, float logp) {
+    const Work *w = c->w;
+    const DecodeOptions *o = w->o;
+    int64_t p = c->seat[s].prompt;
+    Response *r = &w->v[p];
+    w->out_tokens[w->room[p] + r->n] = token;
+    w->out_logp[w->room[p] + r->n] = logp;
+    r->n++;
+    bool end = r->n == room_of(w, p);
+    for (int i = 0; i < o->nstop; i++) r->stopped |= token == o->stop[i];
+    if (o->on_token) {
+#pragma omp critical(decode_on_token)
+        end |= o->on_token(o->ctx, p, token) != 0;
+    }
+    if (end || r->stopped) c->seat[s].prompt = -1;
+}
+
+static void one_pass(Crew *c) {
+    const Work *w = c->w;
+    const DecodeOptions *o = w->o;
+    Gpt *g = w->g;
+    int64_t C = g->cfg.width, V = g->cfg.vocab, m = 0;
+    Tensor *h = trunk_forward(g, c->tape, embed_rows(c), attend_cached, c, NULL);
+
+    int64_t *slot = tape_alloc(c->tape, sizeof *slot * (size_t)c->slots);
+    real *last = tape_alloc(c->tape, sizeof *last * (size_t)(c->slots * C)); /* hidden states */
+    for (int64_t s = 0; s < c->slots; s++) {
+        if (c->seat[s].prompt < 0) continue;
+        memcpy(last + m * C, h->data + c->seat[s].row * C, sizeof *last * (size_t)C);
+        slot[m++] = s;
+    }
+    bool filter = o->temperature > 0 && ((o->top_k > 0 && o->top_k < V) || o->top_p < 1);
+    real *logits = tape_alloc(c->tape, sizeof *logits * (size_t)(m * V));
+    int32_t *heap = filter ? tape_alloc(c->tape, sizeof *heap * (size_t)(m * V)) : NULL;
+    int32_t *token = tape_alloc(c->tape, sizeof *token * (size_t)m);
+    float *logp = tape_alloc(c->tape, sizeof *logp * (size_t)m);
+    blas_gemm_tiles(false, true, m, V, C, 1, last, C, g->wte->data, C, 0, logits, V);
+
+    RngKey key = {.seed = o->seed, .purpose = RNG_SAMPLE, .step = o->step};
+#pragma omp parallel for schedule(static) if (m * V > PARALLEL_MIN)
+    for (int64_t i = 0; i < m; i++) {
+        int64_t s = slot[i], p = c->seat[s].prompt;
+        uint64_t id = w->id ? w->id[p] : (uint64_t)p;
+        token[i] = sample_token(logits + i * V, V, o, &key, id, (uint32_t)c->seat[s].cached,
+                                heap ? heap + i * V : NULL, &logp[i]);
+    }
+    for (int64_t i = 0; i < m; i++) take_token(c, slot[i], token[i], logp[i]);
+    tape_reset(c->tape);
+}
+
+/* --- crews ------------------------------------------------------------------------------------ */
+
+static void crew_run(const Work *w, int64_t number, int64_t slots) {
+    const GptConfig *cfg = &w->g->cfg;
+    Crew c = {.w = w, .next = number, .slots = slots};
+    /* A pass holds at most about 12 widths a row: a block's tensors. */
+    int64_t longest_prompt = 0;
+    for (int64_t i = number; i < w->n; i += w->crews)
+        if (prompt_len(w, i) > longest_prompt) longest_prompt = prompt_len(w, i);
+    c.rows_max = PASS_ELEMENTS / (12 * cfg->width);
+    if (c.rows_max < slots) c.rows_max = slots;
+    int64_t rows = c.rows_max + longest_prompt; /* a pass admits at least one prompt */
+    c.seat = xmalloc(sizeof *c.seat * (size_t)slots);
+    c.token = xmalloc(3 * sizeof *c.token * (size_t)rows);
+    c.slot = c.token + rows;
+    c.pos = c.slot + rows;
+    for (int64_t s = 0; s < slots; s++) c.seat[s].prompt = -1;
+    kv_open(&c.kv, cfg, slots, w->longest);
+    c.tape = tape_open(&c.arena, false);
+    while (collect_rows(&c) > 0) one_pass(&c);
+    tape_close(&c.tape);
+    arena_free(&c.arena);
+    kv_close(&c.kv);
+    free(c.token);
+    free(c.seat);
+}
+
+static int64_t at_most(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static int64_t at_least(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+static void run_crews(Work *w) {
+    int64_t threads = omp_in_parallel() ? 1 : omp_get_max_threads();
+    int64_t slots = w->o->slots;
+    if (slots == 0) {
+        int64_t fit = CACHE_BYTES_MAX / kv_bytes_per_slot(&w->g->cfg, w->longest);
+        slots = at_least(1, at_most(threads * SLOTS_PER_THREAD, fit));
+    }
+    slots = at_most(slots, w->n);
+    w->crews = at_least(1, at_most(threads, slots / SLOTS_PER_CREW_MIN));
+    if (w->crews == 1) { /* outside a parallel region, so that the ops have all threads */
+        crew_run(w, 0, slots);
+        return;
+    }
+#pragma omp parallel for schedule(static, 1) num_threads((int)w->crews)
+    for (int64_t i = 0; i < w->crews; i++)
+        crew_run(w, i, slots * (i + 1) / w->crews - slots * i / w->crews);
+}
+
+/* --- the call --------------------------------------------------------------------------------- */
+
+static int check_options(const DecodeOptions *o) {
+    if (!(o->temperature >= 0 && isfinite(o->temperature)))
+        return error_set(ERR_CONFIG, "temperature is %g, expected 0 (greedy) or more",
+                         o->temperature);
+    if (!(o->top_p > 0 && o->top_p <= 1))
+        return error_set(ERR_CONFIG, "top_p is %g, expected above 0 and at most 1 (off)", o->top_p);
+    if (o->top_k < 0)
+        return error_set(ERR_CONFIG, "top_k is %lld, expected 0 (off) or more",
+                         (long long)o->top_k);
+    if (o->max_new < 1)
+        return error_set(ERR_CONFIG, "the longest response is %lld tokens, expected 1 or more",
+                         (long long)o->max_new);
+    if (o->slots < 0)
+        return error_set(ERR_CONFIG, "decoding slots are %lld, expected 0 (automatic) or more",
+                         (long long)o->slots);
+    return 0;
+}
+
+static int check_prompt(const Work *w, int64_t i) {
+    int64_t len = prompt_len(w, i), T = w->g->cfg.context, V = w->g->cfg.vocab;
+    if (len < 1)
+        return error_set(ERR_DATA, "prompt %lld is empty, expected at least one token",
+                         (long long)i);
+    if (len >= T)
+        return error_set(ERR_DATA,
+                         "prompt %lld has %lld tokens, expected at most %lld: the model's context "
+                         "is %lld and the response needs room; shorten the prompt",
+                         (long long)i, (long long)len, (long long)T - 1, (long long)T);
+    for (int64_t j = w->start[i]; j < w->start[i + 1]; j++)
+        if (w->tokens[j] < 0 || w->tokens[j] >= V)
+            return error_set(ERR_DATA,
+                             "prompt %lld has token %d, expected 0 to %lld: was it encoded with "
+                             "the model's tokenizer?",
+                             (long long)i, w->tokens[j], (long long)V - 1);
+    return 0;
+}
+
+int decode(DecodeResult *out, Gpt *g, const int32_t *tokens, const int64_t *start, int64_t n,
+           const uint64_t *id, const DecodeOptions *o) {
+    *out = (DecodeResult){0};
+    TRY(check_options(o));
+    Work w = {.g = g, .o = o, .tokens = tokens, .start = start, .id = id, .n = n};
+    for (int64_t i = 0; i < n; i++) TRY(check_prompt(&w, i));
+    if (n == 0) return 0;
+
+    w.room = xmalloc(sizeof *w.room * (size_t)(n + 1));
+    w.room[0] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t room = at_most(o->max_new, g->cfg.context - prompt_len(&w, i));
+        w.room[i + 1] = w.room[i] + room;
+        w.longest = at_least(w.longest, prompt_len(&w, i) + room);
+    }
+    int64_t total = w.room[n];
+    out->n = n;
+    out->v = w.v = xcalloc((size_t)n, sizeof *w.v);
+    out->priv = w.out_tokens = xmalloc((sizeof *w.out_tokens + sizeof *w.out_logp) * (size_t)total);
+    w.out_logp = (float *)(w.out_tokens + total);
+
+    run_crews(&w);
+
+    for (int64_t i = 0; i < n; i++) {
+        w.v[i].tokens = w.out_tokens + w.room[i];
+        w.v[i].logp = w.out_logp + w.room[i];
+        out->tokens += w.v[i].n;
+    }
+    free(w.room);
+    return 0;
+}
+
+void decode_free(DecodeResult *r) {
+    free(r->v);
+    free(r->priv);
+    *r = (DecodeResult){0};
+}
