@@ -128,7 +128,7 @@ static int encode_long(const Tokenizer *t, const char *piece, size_t len, IdList
     Symbol *s = xmalloc(len * sizeof *s);
     Heap heap = {0};
     int rc = 0;
-    int32_t id;
+    int32_t id = -1;
     for (int64_t i = 0; i < n; i++) {
         s[i] = (Symbol){t->byte_id[(uint8_t)piece[i]], i - 1, i + 1};
         if (s[i].id < 0) {

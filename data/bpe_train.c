@@ -7,10 +7,10 @@
  * only fall while an entry waits, so an entry whose count is out of date is put back with the
  * present one, and what comes out right is the maximum.
  *
- * Ids must equal those of Hugging Face's BpeTrainer on the same text, which fixes what happens
- * when two merges make the same bytes ("a"+"bc", "ab"+"c"): the second reuses the token. Pairs with
- * such a token can arise anew while an older entry for them waits; each entry then merges in its
- * own words only, and the pair is twice in the list of merges, of which the last place counts. */
+ * Ids equal those of Hugging Face's BpeTrainer on the same text. No two merges make the same bytes:
+ * the ends of a token were ends of tokens at every earlier step, so between them merging went as it
+ * goes for these bytes alone. Hence a new token always needs a new id, and only pairs with the
+ * newest token can arise. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -205,8 +205,8 @@ static void queue_fresh(Pairs *p, Heap *h) {
 
 /* --- training ------------------------------------------------------------------------------- */
 
-/* Replaces a, b by id in one word and corrects the counts of the pairs beside it. The count of
- * (a, b) itself stays, as Hugging Face leaves it. */
+/* Replaces a, b by id in one word and corrects the counts of the pairs beside it. (a, b)
+ * itself is left as it is: nobody asks for it again. */
 static void merge_word(Word *w, int32_t *symbols, int32_t index, int32_t a, int32_t b, int32_t id,
                        Pairs *pairs) {
     int32_t *s = symbols + w->at;
@@ -230,34 +230,21 @@ static void merge_word(Word *w, int32_t *symbols, int32_t index, int32_t a, int3
     w->len = n;
 }
 
-/* The id of the token with these bytes, -1 if there is none, -2 if a special token has them. */
-static int32_t find_token(const Tokenizer *t, const int32_t *slot, uint64_t mask, const char *bytes,
-                          size_t len, uint64_t *where) {
-    uint64_t i = XXH3_64bits(bytes, len) & mask;
-    for (; slot[i]; i = (i + 1) & mask) {
-        const Token *k = &t->token[slot[i] - 1];
-        if ((size_t)k->len == len && memcmp(k->bytes, bytes, len) == 0) {
-            return k->flags & TOKEN_SPECIAL ? -2 : slot[i] - 1;
-        }
+/* Plain text must never become a special token. A TOKEN_RAW one may have a plain twin: the file
+ * writes the two differently. */
+static bool is_special(const Tokenizer *t, const char *bytes, size_t len) {
+    for (int64_t i = 0; i < t->vocab && t->token[i].flags & TOKEN_SPECIAL; i++) {
+        const Token *k = &t->token[i];
+        if (k->flags & TOKEN_RAW) continue;
+        if ((size_t)k->len == len && memcmp(k->bytes, bytes, len) == 0) return true;
     }
-    *where = i;
-    return -1;
+    return false;
 }
 
 /* Adds tokens and merges to t, which has the special tokens and the bytes, until it has `vocab`
  * tokens or no pair occurs min_frequency times. */
 static void learn(Tokenizer *t, Words *words, int32_t *symbols, int64_t vocab,
                   int64_t min_frequency) {
-    uint64_t size = 1024, where;
-    while (size < 2 * (uint64_t)vocab) size *= 2;
-    int32_t *slot = xcalloc(size, sizeof *slot); /* tokens by bytes; id + 1 */
-    for (int64_t i = 0; i < t->vocab; i++) {
-        const Token *k = &t->token[i];
-        if (k->flags & TOKEN_RAW) continue; /* written otherwise than any merge */
-        if (find_token(t, slot, size - 1, k->bytes, (size_t)k->len, &where) == -1) {
-            slot[where] = (int32_t)i + 1;
-        }
-    }
     Pairs pairs = {0};
     Heap heap = {0};
     for (int64_t i = 0; i < words->n; i++) {
@@ -284,15 +271,10 @@ static void learn(Tokenizer *t, Words *words, int32_t *symbols, int64_t vocab,
         const size_t alen = (size_t)t->token[a].len, len = alen + (size_t)t->token[b].len;
         char *bytes = xmalloc(len);
         memcpy(mempcpy(bytes, t->token[a].bytes, alen), t->token[b].bytes, len - alen);
-        int32_t id = find_token(t, slot, size - 1, bytes, len, &where);
-        if (id == -1) {
-            id = (int32_t)t->vocab;
-            int rc = tokenizer_set_token(t, id, bytes, len, TOKEN_IN_VOCAB);
+        if (!is_special(t, bytes, len)) {
+            const int32_t id = (int32_t)t->vocab;
+            const int rc = tokenizer_set_token(t, id, bytes, len, TOKEN_IN_VOCAB);
             CHECK(rc == 0, "%s", error_message());
-            slot[where] = id + 1;
-        }
-        free(bytes);
-        if (id >= 0) { /* never merge plain text into a special token */
             tokenizer_add_merge(t, a, b, id);
             for (int32_t i = 0; i < top.places.n; i++) {
                 const int32_t w = top.places.v[i];
@@ -300,28 +282,13 @@ static void learn(Tokenizer *t, Words *words, int32_t *symbols, int64_t vocab,
             }
             queue_fresh(&pairs, &heap);
         }
+        free(bytes);
         free(top.places.v);
     }
     for (int64_t i = 0; i < heap.n; i++) free(heap.v[i].places.v);
     free(heap.v);
     free(pairs.v);
     free(pairs.fresh);
-    free(slot);
-}
-
-/* Of merges that are there twice only the last stays. */
-static void drop_repeated(Tokenizer *t) {
-    Pairs last = {0};
-    int64_t n = 0;
-    for (int64_t i = 0; i < t->nmerge; i++) {
-        pairs_get(&last, pair_key(t->merge[i].a, t->merge[i].b))->count = i;
-    }
-    for (int64_t i = 0; i < t->nmerge; i++) {
-        const Merge m = t->merge[i];
-        if (pairs_slot(&last, pair_key(m.a, m.b))->count == i) t->merge[n++] = m;
-    }
-    t->nmerge = n;
-    free(last.v);
 }
 
 /* The special tokens, then the bytes in the order of their characters in the byte alphabet. */
@@ -360,11 +327,12 @@ static int first_tokens(Tokenizer *t, const char *const *special, int nspecial) 
 int tokenizer_train(Tokenizer **out, TextSource *next, void *ctx, int64_t vocab,
                     int64_t min_frequency, const char *const *special, int nspecial) {
     *out = NULL;
-    if (vocab < 256 + nspecial) {
-        return error_set(ERR_CONFIG,
-                         "a vocabulary of %lld: expected at least %d (256 bytes and %d "
-                         "special tokens)",
-                         (long long)vocab, 256 + nspecial, nspecial);
+    if (vocab < 256 + nspecial || vocab > MAX_VOCAB) {
+        return error_set(
+            ERR_CONFIG,
+            "a vocabulary of %lld tokens: expected %d (256 bytes and %d special tokens) "
+            "to %d",
+            (long long)vocab, 256 + nspecial, nspecial, MAX_VOCAB);
     }
     Tokenizer *t = tokenizer_new();
     Words words = {0};
@@ -390,7 +358,6 @@ int tokenizer_train(Tokenizer **out, TextSource *next, void *ctx, int64_t vocab,
     symbols = xmalloc((words.nbytes + 1) * sizeof *symbols);
     for (size_t i = 0; i < words.nbytes; i++) symbols[i] = byte_id[(uint8_t)words.bytes[i]];
     learn(t, &words, symbols, vocab, min_frequency);
-    drop_repeated(t);
     tokenizer_finish(t);
     *out = t;
     t = NULL;

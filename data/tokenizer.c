@@ -10,8 +10,6 @@
 #include "base/file.h"
 #include "data/tokenizer_impl.h"
 
-enum { MAX_ID = 1 << 24 };
-
 void ids_push(IdList *l, int32_t id) {
     if (l->n == l->cap) {
         l->cap = l->cap ? 2 * l->cap : 64;
@@ -48,13 +46,11 @@ void tokenizer_close(Tokenizer **out) {
 }
 
 int tokenizer_set_token(Tokenizer *t, int64_t id, const char *bytes, size_t len, int flags) {
-    if (id < 0 || id >= MAX_ID || len > INT32_MAX) {
-        return error_set(ERR_DATA, "token \"%s\" has id %lld, expected 0 to %d", bytes,
-                         (long long)id, MAX_ID - 1);
+    if (id < 0 || id >= MAX_VOCAB || len > INT32_MAX) {
+        return error_set(ERR_DATA, "id %lld, expected 0 to %d", (long long)id, MAX_VOCAB - 1);
     }
     if (id < t->vocab && t->token[id].bytes) {
-        return error_set(ERR_DATA, "tokens \"%s\" and \"%s\" have the same id %lld",
-                         t->token[id].bytes, bytes, (long long)id);
+        return error_set(ERR_DATA, "another token has the same id %lld", (long long)id);
     }
     if (id >= t->vocab) {
         /* Ids mostly come in order, so room grows by doubling, at each power of two. */

@@ -17,7 +17,8 @@ void ids_push(IdList *l, int32_t id);
 void ids_free(IdList *l);
 
 /* Reads a Hugging Face `tokenizer.json` (byte-level BPE), or a folder / prefix with vocab.json and
- * merges.txt. ERR_DATA (malformed, unsupported: says which part), ERR_IO. */
+ * merges.txt. ERR_DATA (malformed, unsupported: says which part), ERR_IO. A post-processor (one
+ * that adds bos, say) is not read. */
 int tokenizer_load(Tokenizer **out, const char *path);
 /* The same from the text of a tokenizer.json; `origin` names it in messages. Checkpoints carry it. */
 int tokenizer_parse(Tokenizer **out, const char *json, size_t len, const char *origin);
@@ -39,7 +40,9 @@ int tokenizer_train(Tokenizer **out, TextSource *next, void *ctx, int64_t vocab,
 
 int64_t tokenizer_vocab(const Tokenizer *t); /* number of ids */
 /* Appends ids of text. User text is encoded with specials = false: then "<|endoftext|>" in the
- * text is ordinary characters. Any bytes are accepted (invalid UTF-8 too) and decode back. */
+ * text is ordinary characters. Any bytes are accepted (invalid UTF-8 too) and decode back, with the
+ * one space more that a file with add_prefix_space asks for. ERR_DATA: a byte for which the
+ * vocabulary of the file has no token. Any number of threads may encode at a time. */
 int tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool specials, IdList *out);
 /* Bytes of the ids, malloc'd and NUL-terminated; *len (may be NULL) without the NUL. Ids out of
  * range: ERR_DATA. skip_special leaves special tokens out. */

@@ -34,7 +34,9 @@ size_t utf8_char(const char *s, size_t n);
 
 /* --- tokenizer.c --------------------------------------------------------------------------- */
 
-enum { TOKEN_NONE = 0, TOKEN_IN_VOCAB = 1, TOKEN_ADDED = 2, TOKEN_SPECIAL = 4, TOKEN_RAW = 8 };
+enum { MAX_VOCAB = 1 << 24 }; /* a bound for sanity: ids index a table */
+
+enum { TOKEN_IN_VOCAB = 1, TOKEN_ADDED = 2, TOKEN_SPECIAL = 4, TOKEN_RAW = 8 };
 
 /* A token's bytes as they stand in text. In a tokenizer.json it is written in the byte alphabet,
  * except TOKEN_RAW ones (added tokens, and what is not in the alphabet), which are as they are.

@@ -98,7 +98,7 @@ static int add_token(Tokenizer *t, const char *content, int64_t id, int flags) {
     const int rc = raw ? tokenizer_set_token(t, id, content, len, flags | TOKEN_RAW)
                        : tokenizer_set_token(t, id, bytes, (size_t)n, flags);
     free(bytes);
-    return rc;
+    return rc < 0 ? error_wrap(rc, "token \"%s\"", content) : 0;
 }
 
 static int read_added(Tokenizer *t, const json_t *list, const json_t *vocab, json_t *seen) {

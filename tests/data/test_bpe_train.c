@@ -150,8 +150,13 @@ static void test_errors(void **state) {
         assert_null(t);
         assert_non_null(strstr(error_message(), "special token"));
     }
-    assert_int_equal(tokenizer_train(&t, next_text, &source, 257, 0, bad[1], 2), ERR_CONFIG);
-    assert_non_null(strstr(error_message(), "at least 258"));
+    static const int64_t vocab[] = {-1, 0, 257, (1 << 24) + 1};
+    static const char *const special[] = {"<a>", "<b>"};
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(tokenizer_train(&t, next_text, &source, vocab[i], 0, special, 2),
+                         ERR_CONFIG);
+        assert_non_null(strstr(error_message(), "expected 258 "));
+    }
     source = (Texts){.text = texts, .n = 1, .rc = ERR_IO}; /* the source fails */
     assert_int_equal(tokenizer_train(&t, next_text, &source, 300, 0, NULL, 0), ERR_IO);
     assert_null(t);
