@@ -20,7 +20,8 @@ void ids_free(IdList *l);
  * merges.txt. ERR_DATA (malformed, unsupported: says which part), ERR_IO. A post-processor (one
  * that adds bos, say) is not read. */
 int tokenizer_load(Tokenizer **out, const char *path);
-/* The same from the text of a tokenizer.json; `origin` names it in messages. Checkpoints carry it. */
+/* The same from the text of a tokenizer.json; `origin` names it in messages. Checkpoints carry it.
+ */
 int tokenizer_parse(Tokenizer **out, const char *json, size_t len, const char *origin);
 void tokenizer_close(Tokenizer **t);
 
