@@ -32,6 +32,9 @@ void corpus_close(Corpus **c);
 int64_t corpus_tokens(const Corpus *c);
 int64_t corpus_bytes(const Corpus *c); /* of the text, for bits per byte */
 uint64_t corpus_hash(const Corpus *c); /* of all chunk hashes */
+int64_t corpus_documents(const Corpus *c);
+/* Document i is tokens *begin .. *end-1 of the stream. ERR_DATA, ERR_IO. */
+int corpus_document(Corpus *c, int64_t i, int64_t *begin, int64_t *end);
 /* Tokenizer text carried by the first file; borrowed. */
 const char *corpus_tokenizer(const Corpus *c, size_t *len);
 /* tokens[offset..offset+n) of the stream into out. A damaged chunk is ERR_DATA naming file, chunk. */

@@ -105,11 +105,11 @@ int64_t texts_line(const Texts *t) {
     return t->line;
 }
 
-/* --- JSON ----------------------------------------------------------------------------------- */
-
-static int wrap(const Texts *t, int rc) {
-    return record_wrap(rc, t->path, json_records_is_array(t->records), t->line);
+int texts_wrap(const Texts *t, int code, int64_t line) {
+    return record_wrap(code, t->path, t->records && json_records_is_array(t->records), line);
 }
+
+/* --- JSON ----------------------------------------------------------------------------------- */
 
 static int next_field(Texts *t, const char **text, size_t *len) {
     static const char *const only_text[] = {"text"};
@@ -120,7 +120,7 @@ static int next_field(Texts *t, const char **text, size_t *len) {
             const char *name = fields[t->field++];
             if (!json_is_object(t->record) || !json_object_get(t->record, name)) continue;
             int rc = json_get_str(t->record, name, text);
-            if (rc < 0) return wrap(t, rc);
+            if (rc < 0) return texts_wrap(t, rc, t->line);
             *len = strlen(*text);
             t->found = true;
             return 1;
@@ -128,7 +128,7 @@ static int next_field(Texts *t, const char **text, size_t *len) {
         if (t->record && !t->found) {
             const char *value;
             int rc = json_get_str(t->record, fields[0], &value); /* for its message */
-            return wrap(t, rc);
+            return texts_wrap(t, rc, t->line);
         }
         json_decref(t->record);
         t->record = NULL;

@@ -23,6 +23,8 @@ void texts_close(Texts **t);
  * end, or ERR_DATA, ERR_IO with "file:line". Memory: the longest document. */
 int texts_next(Texts *t, const char **text, size_t *len);
 int64_t texts_line(const Texts *t); /* where the last document began */
+/* Puts the place of a document (its line as given by texts_line) before the stored message. */
+int texts_wrap(const Texts *t, int code, int64_t line);
 
 /* Does the name say JSON (.json, .jsonl, also .gz, .zst)? */
 bool texts_is_json(const char *path);

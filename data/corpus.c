@@ -1,0 +1,308 @@
+/* corpus.c: reading corpora.
+ *
+ * Chunks are decompressed on demand and kept in a cache of at most CACHE_BYTES (the one that was
+ * not used for the longest time goes first). Whenever a chunk enters the cache its ids are hashed
+ * and compared with the hash that was written, and those hashes are checked themselves when the
+ * file is opened: a damaged file never becomes wrong tokens. */
+#include "data/corpus.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/h5.h"
+#include "data/corpus_file.h"
+#include "data/order.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CACHE_BYTES (256ll << 20)
+
+typedef struct File {
+    char *path;
+    H5 *h5;
+    int64_t attribute[CORPUS_ATTRIBUTES];
+    uint64_t *chunk_hash;
+    int64_t chunks;
+    int64_t first, first_chunk; /* in the stream: its first token, its first chunk */
+    bool wide;
+} File;
+
+/* A chunk in the cache. */
+typedef struct Slot {
+    int64_t chunk; /* of the stream */
+    uint64_t used; /* when, by Corpus.clock */
+    void *ids;     /* u16 or u32, as in the file */
+} Slot;
+
+struct Corpus {
+    File *file;
+    int nfiles;
+    char *tokenizer;
+    size_t tokenizer_len;
+    int64_t tokens, bytes, documents, chunks;
+    uint64_t hash;
+
+    int32_t *slot_of; /* [chunks] place in the cache, -1: not there */
+    Slot *slot;
+    int nslots, max_slots;
+    uint64_t clock;
+    int64_t chunk;   /* tokens */
+    size_t id_bytes; /* 4 if any file has wide ids */
+};
+
+/* --- opening ------------------------------------------------------------------------------------
+ */
+
+static int damaged(const File *f, const char *what) {
+    return error_set(ERR_DATA, "%s: %s; restore the file or encode the text again", f->path, what);
+}
+
+static int open_file(File *f, const char *path) {
+    f->path = xstrdup(path);
+    TRY(h5_open(&f->h5, path));
+    char *format = NULL;
+    int64_t version, hash, shape[H5_MAX_DIM];
+    H5Type type;
+    int ndim;
+    if (h5_get_str(f->h5, "/", "format", &format) < 0 || strcmp(format, CORPUS_FORMAT) != 0) {
+        int rc = error_set(ERR_DATA, "%s is no corpus%s%s; make one with rhetor-data encode", path,
+                           format ? ", it is a file of the format " : "", format ? format : "");
+        free(format);
+        return rc;
+    }
+    free(format);
+    TRY(h5_get_i64(f->h5, "/", "version", &version));
+    if (version != CORPUS_VERSION)
+        return error_set(ERR_DATA,
+                         "%s: corpus version %lld, this program reads version %d; use the "
+                         "program that wrote it or encode the text again",
+                         path, (long long)version, CORPUS_VERSION);
+    for (int i = 0; i < CORPUS_ATTRIBUTES; i++)
+        TRY(h5_get_i64(f->h5, "/", corpus_attribute[i], &f->attribute[i]));
+    TRY(h5_get_i64(f->h5, "/", "hash", &hash));
+
+    int64_t tokens = f->attribute[CORPUS_A_TOKENS], chunk = f->attribute[CORPUS_A_CHUNK];
+    TRY(h5_shape(f->h5, CORPUS_TOKENS, &type, &ndim, shape));
+    if (ndim != 1 || shape[0] != tokens || chunk < 1 || (type != H5_U16 && type != H5_U32))
+        return damaged(f, "its tokens are not what its attributes say");
+    f->wide = type == H5_U32;
+    f->chunks = (tokens + chunk - 1) / chunk;
+    f->chunk_hash = xmalloc((size_t)f->chunks * sizeof *f->chunk_hash);
+    TRY(h5_read(f->h5, CORPUS_HASHES, H5_I64, f->chunk_hash, f->chunks));
+    if (corpus_digest(f->attribute, f->chunk_hash, f->chunks) != (uint64_t)hash)
+        return damaged(f, "its attributes or chunk hashes do not have the hash that was written");
+    return 0;
+}
+
+static uint64_t tokenizer_of(const File *f) {
+    return (uint64_t)f->attribute[CORPUS_A_TOKENIZER_HASH];
+}
+
+static int check_tokenizers(const Corpus *c, uint64_t expected) {
+    const File *first = &c->file[0];
+    for (int i = 1; i < c->nfiles; i++)
+        if (tokenizer_of(&c->file[i]) != tokenizer_of(first))
+            return error_set(ERR_CONFIG,
+                             "%s and %s were encoded with different tokenizers (%016llx and "
+                             "%016llx); encode both with the same one",
+                             first->path, c->file[i].path, (unsigned long long)tokenizer_of(first),
+                             (unsigned long long)tokenizer_of(&c->file[i]));
+    if (expected != 0 && tokenizer_of(first) != expected)
+        return error_set(
+            ERR_CONFIG,
+            "%s was encoded with the tokenizer %016llx, the model's is %016llx; encode "
+            "the text with the model's tokenizer",
+            first->path, (unsigned long long)tokenizer_of(first), (unsigned long long)expected);
+    return 0;
+}
+
+static int open_all(Corpus *c, const StrList *files, uint64_t tokenizer_hash) {
+    for (int i = 0; i < files->n; i++) {
+        File *f = &c->file[c->nfiles++];
+        TRY(open_file(f, files->v[i]));
+        f->first = c->tokens;
+        f->first_chunk = c->chunks;
+        c->tokens += f->attribute[CORPUS_A_TOKENS];
+        c->bytes += f->attribute[CORPUS_A_BYTES];
+        c->documents += f->attribute[CORPUS_A_DOCUMENTS];
+        c->chunks += f->chunks;
+        c->hash = hash_combine(c->hash, corpus_digest(f->attribute, f->chunk_hash, f->chunks));
+        if (f->attribute[CORPUS_A_CHUNK] > c->chunk) c->chunk = f->attribute[CORPUS_A_CHUNK];
+        if (f->wide || c->id_bytes == 0) c->id_bytes = f->wide ? 4 : 2;
+    }
+    TRY(check_tokenizers(c, tokenizer_hash));
+    File *f = &c->file[0];
+    TRY(h5_read_text(f->h5, CORPUS_TOKENIZER, &c->tokenizer, &c->tokenizer_len));
+    if (hash_bytes(c->tokenizer, c->tokenizer_len) != tokenizer_of(f))
+        return damaged(f, "its tokenizer does not have the hash that was written");
+    return 0;
+}
+
+int corpus_open(Corpus **out, const StrList *files, uint64_t tokenizer_hash) {
+    *out = NULL;
+    if (files->n == 0) return error_set(ERR_CONFIG, "no corpus given");
+    Corpus *c = xcalloc(1, sizeof *c);
+    c->file = xcalloc((size_t)files->n, sizeof *c->file);
+    int rc = open_all(c, files, tokenizer_hash);
+    if (rc < 0) {
+        corpus_close(&c);
+        return rc;
+    }
+    c->slot_of = xmalloc((size_t)c->chunks * sizeof *c->slot_of);
+    for (int64_t i = 0; i < c->chunks; i++) c->slot_of[i] = -1;
+    int64_t slots = CACHE_BYTES / (c->chunk * (int64_t)c->id_bytes);
+    if (slots < 2) slots = 2;
+    c->max_slots = (int)(slots < c->chunks ? slots : c->chunks);
+    c->slot = xcalloc((size_t)c->max_slots, sizeof *c->slot);
+    *out = c;
+    return 0;
+}
+
+void corpus_close(Corpus **cp) {
+    Corpus *c = *cp;
+    if (!c) return;
+    for (int i = 0; i < c->nfiles; i++) {
+        h5_close(&c->file[i].h5);
+        free(c->file[i].path);
+        free(c->file[i].chunk_hash);
+    }
+    for (int i = 0; i < c->nslots; i++) free(c->slot[i].ids);
+    free(c->file);
+    free(c->slot);
+    free(c->slot_of);
+    free(c->tokenizer);
+    free(c);
+    *cp = NULL;
+}
+
+int64_t corpus_tokens(const Corpus *c) {
+    return c->tokens;
+}
+int64_t corpus_bytes(const Corpus *c) {
+    return c->bytes;
+}
+int64_t corpus_documents(const Corpus *c) {
+    return c->documents;
+}
+uint64_t corpus_hash(const Corpus *c) {
+    return c->hash;
+}
+const char *corpus_tokenizer(const Corpus *c, size_t *len) {
+    if (len) *len = c->tokenizer_len;
+    return c->tokenizer;
+}
+
+/* --- chunks
+ * ---------------------------------------------------------------------------------------- */
+
+/* A place in the cache: a new one, or that of the chunk not used for the longest time. */
+static Slot *free_slot(Corpus *c) {
+    if (c->nslots < c->max_slots) {
+        Slot *s = &c->slot[c->nslots++];
+        s->ids = xmalloc((size_t)c->chunk * c->id_bytes);
+        s->chunk = -1;
+        return s;
+    }
+    Slot *oldest = &c->slot[0];
+    for (int i = 1; i < c->nslots; i++)
+        if (c->slot[i].used < oldest->used) oldest = &c->slot[i];
+    if (oldest->chunk >= 0) c->slot_of[oldest->chunk] = -1;
+    oldest->chunk = -1;
+    return oldest;
+}
+
+static int load_chunk(Corpus *c, const File *f, int64_t k, const Slot **out) {
+    int64_t at = f->first_chunk + k, chunk = f->attribute[CORPUS_A_CHUNK];
+    if (c->slot_of[at] >= 0) {
+        Slot *s = &c->slot[c->slot_of[at]];
+        s->used = ++c->clock;
+        *out = s;
+        return 0;
+    }
+    int64_t begin = k * chunk, n = f->attribute[CORPUS_A_TOKENS] - begin;
+    if (n > chunk) n = chunk;
+    Slot *s = free_slot(c);
+    TRY(h5_read_range(f->h5, CORPUS_TOKENS, f->wide ? H5_U32 : H5_U16, begin, n, s->ids));
+    if (hash_bytes(s->ids, (size_t)n * (f->wide ? 4 : 2)) != f->chunk_hash[k])
+        return error_set(
+            ERR_DATA,
+            "%s: chunk %lld of %lld (tokens %lld to %lld) is damaged: its ids do not "
+            "have the hash that was written; restore the file or encode the text again",
+            f->path, (long long)k, (long long)f->chunks, (long long)begin,
+            (long long)(begin + n - 1));
+    s->chunk = at;
+    s->used = ++c->clock;
+    c->slot_of[at] = (int32_t)(s - c->slot);
+    *out = s;
+    return 0;
+}
+
+static const File *file_of(const Corpus *c, int64_t offset) {
+    int i = c->nfiles - 1;
+    while (c->file[i].first > offset) i--;
+    return &c->file[i];
+}
+
+int corpus_read(Corpus *c, int64_t offset, int64_t n, int32_t *out) {
+    CHECK(offset >= 0 && n >= 0 && offset + n <= c->tokens, "tokens %lld to %lld of %lld",
+          (long long)offset, (long long)(offset + n), (long long)c->tokens);
+    while (n > 0) {
+        const File *f = file_of(c, offset);
+        int64_t chunk = f->attribute[CORPUS_A_CHUNK], in_file = offset - f->first;
+        int64_t from = in_file % chunk, left = f->attribute[CORPUS_A_TOKENS] - in_file;
+        int64_t take = chunk - from < left ? chunk - from : left;
+        if (take > n) take = n;
+        const Slot *s = NULL;
+        TRY(load_chunk(c, f, in_file / chunk, &s));
+        if (f->wide) {
+            memcpy(out, (const uint32_t *)s->ids + from, (size_t)take * sizeof *out);
+        } else {
+            const uint16_t *ids = (const uint16_t *)s->ids + from;
+            for (int64_t i = 0; i < take; i++) out[i] = ids[i];
+        }
+        out += take;
+        offset += take;
+        n -= take;
+    }
+    return 0;
+}
+
+int corpus_document(Corpus *c, int64_t i, int64_t *begin, int64_t *end) {
+    CHECK(i >= 0 && i < c->documents, "document %lld of %lld", (long long)i,
+          (long long)c->documents);
+    const File *f = c->file;
+    while (i >= f->attribute[CORPUS_A_DOCUMENTS]) i -= f++->attribute[CORPUS_A_DOCUMENTS];
+    bool last = i + 1 == f->attribute[CORPUS_A_DOCUMENTS];
+    int64_t at[2] = {0, f->attribute[CORPUS_A_TOKENS]};
+    TRY(h5_read_range(f->h5, CORPUS_DOCUMENTS, H5_I64, i, last ? 1 : 2, at));
+    if (at[0] < 0 || at[0] > at[1] || at[1] > f->attribute[CORPUS_A_TOKENS])
+        return damaged(f, "its document offsets make no sense");
+    *begin = f->first + at[0];
+    *end = f->first + at[1];
+    return 0;
+}
+
+/* --- windows
+ * --------------------------------------------------------------------------------------- */
+
+/* One window less than fits without a shift, so that every shift below T leaves as many; but at
+ * least one, for which the shift then has less room. */
+int64_t corpus_windows(const Corpus *c, int64_t T) {
+    if (c->tokens < T + 1) return 0;
+    int64_t n = (c->tokens - T) / T;
+    return n > 1 ? n : 1;
+}
+
+int corpus_window(Corpus *c, uint64_t seed, int64_t j, int64_t T, int32_t *out, uint64_t *id) {
+    int64_t n = corpus_windows(c, T);
+    if (n == 0)
+        return error_set(ERR_DATA,
+                         "%s: %lld tokens, but a window takes %lld (the context and one more); use "
+                         "more text or a smaller model.context",
+                         c->file[0].path, (long long)c->tokens, (long long)T + 1);
+    int64_t epoch = j / n, room = c->tokens - n * T; /* shifts that leave the last window inside */
+    if (room > T) room = T;
+    int64_t shift = order_item(~seed, 0, epoch % room, room);
+    if (id) *id = (uint64_t)j;
+    return corpus_read(c, shift + order_stream(seed, j, n) * T, T + 1, out);
+}

@@ -1,0 +1,37 @@
+/* corpus_file.h: the layout of a corpus file, which corpus_build.c writes and corpus.c reads
+ * (docs/FORMATS.md describes it). Nobody else includes it. */
+#ifndef DATA_CORPUS_FILE_H
+#define DATA_CORPUS_FILE_H
+
+#include <stdint.h>
+
+#define CORPUS_FORMAT    "rhetor-corpus"
+#define CORPUS_TOKENS    "/tokens"       /* u16 or u32 [tokens] */
+#define CORPUS_DOCUMENTS "/documents"    /* i64 [documents]: where each begins in tokens */
+#define CORPUS_HASHES    "/chunk_hashes" /* i64 [chunks]: XXH3 of each chunk's ids */
+#define CORPUS_TOKENIZER "/tokenizer"    /* the text of its tokenizer.json */
+
+enum {
+    CORPUS_VERSION = 1,
+    CORPUS_CHUNK =
+        1 << 16, /* tokens: a window touches one or two chunks, zstd has enough to find */
+    CORPUS_NARROW = 1 << 16, /* vocabularies up to this size are stored as u16 */
+    CORPUS_DOCUMENT_CHUNK = 1 << 14
+};
+
+/* Integer attributes of "/". `hash` is the hash of the ones before it and of the chunk hashes. */
+enum {
+    CORPUS_A_TOKENS,
+    CORPUS_A_DOCUMENTS,
+    CORPUS_A_BYTES,
+    CORPUS_A_VOCAB,
+    CORPUS_A_CHUNK,
+    CORPUS_A_TOKENIZER_HASH,
+    CORPUS_ATTRIBUTES
+};
+extern const char *const corpus_attribute[CORPUS_ATTRIBUTES];
+
+uint64_t corpus_digest(const int64_t attribute[CORPUS_ATTRIBUTES], const uint64_t *chunk_hashes,
+                       int64_t chunks);
+
+#endif
