@@ -270,6 +270,10 @@ while [ "$shown" -lt ${#labels[@]} ]; do
     done
 done
 
+if [ -n "${not_built[all]:-}" ]; then
+    failed=$((failed + 1))
+    echo "FAIL  the programs could not be built; repeat: make VARIANT=$VARIANT"
+fi
 rm -f "$work"/*.done
 rmdir "$work" 2>/dev/null
 echo "$passed passed, $failed failed$([ "$skipped" = 0 ] || echo ", $skipped skipped")"
