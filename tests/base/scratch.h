@@ -1,0 +1,58 @@
+/* scratch.h: a folder of its own for a test program, and short checks of errors. Included after
+ * cmocka.h. */
+#ifndef TESTS_BASE_SCRATCH_H
+#define TESTS_BASE_SCRATCH_H
+
+#include "base/error.h"
+#include "base/file.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Success, or the message of the error. */
+#define OK(call)                                                         \
+    do {                                                                 \
+        int ok_rc_ = (call);                                             \
+        if (ok_rc_ < 0) print_error("%s: %s\n", #call, error_message()); \
+        assert_true(ok_rc_ >= 0);                                        \
+    } while (0)
+
+/* Fails with `code` and one line that holds both texts: the place and what was found or to do. */
+#define FAILS(call, code, place, text)                                                         \
+    do {                                                                                       \
+        assert_int_equal((call), (code));                                                      \
+        const char *message_ = error_message();                                                \
+        if (!strstr(message_, (place)) || !strstr(message_, (text)) || strchr(message_, '\n')) \
+            fail_msg("\"%s\" lacks \"%s\" or \"%s\"", message_, (place), (text));              \
+    } while (0)
+
+static char *scratch_folder;
+
+/* A path in the folder; the caller frees. */
+__attribute__((unused)) static char *scratch(const char *name) {
+    return file_join(scratch_folder, name);
+}
+
+__attribute__((unused)) static int scratch_make(void **unused) {
+    const char *tmp = getenv("TMPDIR");
+    scratch_folder = file_join(tmp && *tmp ? tmp : "/tmp", "rhetor-test-XXXXXX");
+    return mkdtemp(scratch_folder) ? 0 : -1;
+}
+
+__attribute__((unused)) static int scratch_remove(void **unused) {
+    char **names = NULL;
+    int n = 0;
+    if (file_list(scratch_folder, &names, &n) == 0)
+        for (int i = 0; i < n; i++) {
+            char *path = scratch(names[i]);
+            if (unlink(path) != 0) rmdir(path);
+            free(path);
+        }
+    file_free_list(&names, n);
+    rmdir(scratch_folder);
+    free(scratch_folder);
+    return 0;
+}
+
+#endif
