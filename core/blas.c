@@ -8,8 +8,6 @@
 #include <cblas.h>
 #include <omp.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #ifdef __x86_64__
 #include <immintrin.h>
 #endif
@@ -36,19 +34,21 @@ void blas_gemm_tiles(bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K
                      const real *a, int64_t lda, const real *b, int64_t ldb, real beta, real *c,
                      int64_t ldc) {
     if (M == 0 || N == 0) return;
-    /* Halve the longer side until there is work for a node's cores or tiles get inefficient. */
-    enum { ROWS = 256, SIDE_MIN = 64, TILES = 32, WORK_MIN = 1 << 20 };
-    int64_t rows = M < ROWS ? M : ROWS, cols = N;
-    bool one = 2 * M * N * K < WORK_MIN;
-    if (one) rows = M;
-    while (!one && ((M + rows - 1) / rows) * ((N + cols - 1) / cols) < TILES) {
-        if (rows >= cols && rows >= 2 * SIDE_MIN)
-            rows = (rows / 2 + 15) / 16 * 16;
-        else if (cols >= 2 * SIDE_MIN)
-            cols = (cols / 2 + 15) / 16 * 16;
+    /* Small tiles pack their operands too often, few tiles leave threads idle: halve the longer
+     * side until there are 32 tiles of at least about 96 x 128, or more of about 256 x 256. */
+    enum { WORK_MIN = 1 << 20, AREA_MIN = 96 * 128, AREA_GOOD = 256 * 256, TILES = 32 };
+    int64_t rows = M, cols = N, tiles = M * N / AREA_MIN;
+    if (tiles > TILES) tiles = TILES;
+    if (tiles < M * N / AREA_GOOD) tiles = M * N / AREA_GOOD;
+    if (tiles < 2) tiles = 2;
+    for (; tiles > 1 && 2 * M * N * K > WORK_MIN; tiles /= 2) {
+        if (rows >= cols)
+            rows = (rows + 1) / 2;
         else
-            break;
+            cols = (cols + 1) / 2;
     }
+    rows = (rows + 15) / 16 * 16;
+    cols = (cols + 15) / 16 * 16;
     int64_t nr = (M + rows - 1) / rows, nc = (N + cols - 1) / cols;
 #pragma omp parallel for schedule(dynamic) if (nr * nc > 1)
     for (int64_t t = 0; t < nr * nc; t++) {
@@ -57,24 +57,6 @@ void blas_gemm_tiles(bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K
         blas_gemm(trans_a, trans_b, m, n, K, alpha, a + (trans_a ? i : i * lda), lda,
                   b + (trans_b ? j * ldb : j), ldb, beta, c + i * ldc + j, ldc);
     }
-}
-
-/* OpenBLAS 0.3.21 does not know newer AMD processors and gives those with AVX-512 its AVX2
- * kernels, at half the speed. Its own switch, OPENBLAS_CORETYPE, is read when it picks its kernels;
- * so we set it and let it pick again. A user's OPENBLAS_CORETYPE is respected. The functions are
- * OpenBLAS's own, but in no header; where they do not exist nothing happens. */
-extern void gotoblas_dynamic_init(void) __attribute__((weak));
-extern void gotoblas_dynamic_quit(void) __attribute__((weak));
-
-static void pick_blas_kernels(void) {
-    const char *core = openblas_get_corename();
-    if (kernel_supported() != KERNEL_AVX512 || getenv("OPENBLAS_CORETYPE")) return;
-    if (strcmp(core, "Haswell") != 0 && strcmp(core, "Zen") != 0) return;
-    if (!gotoblas_dynamic_init || !gotoblas_dynamic_quit) return;
-    setenv("OPENBLAS_CORETYPE", "SkylakeX", 1);
-    gotoblas_dynamic_quit();
-    gotoblas_dynamic_init();
-    unsetenv("OPENBLAS_CORETYPE");
 }
 
 const char *blas_kernel(void) {
@@ -95,12 +77,7 @@ static void flush_denormals(void) {
 }
 
 void core_init(void) {
-    static bool done;
-    if (!done) {
-        done = true;
-        kernel_level = kernel_supported();
-        pick_blas_kernels();
-    }
+    kernel_level = kernel_supported();
 #pragma omp parallel
     flush_denormals();
 }

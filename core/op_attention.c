@@ -83,9 +83,7 @@ KERNEL(softmax_tile,
     for (int64_t i = 0; i < rows; i++, S += TILE, o += D) {
         if (diagonal)
             for (int64_t j = i + 1; j < TILE; j++) S[j] = -(real)INFINITY;
-        real max = m[i], sum = 0;
-#pragma omp simd reduction(max : max)
-        for (int64_t j = 0; j < TILE; j++) max = S[j] > max ? S[j] : max;
+        real largest = vm_max(TILE, S), max = largest > m[i] ? largest : m[i], sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (int64_t j = 0; j < TILE; j++) {
             S[j] = vm_exp(S[j] - max);

@@ -30,9 +30,7 @@ typedef struct RowSoftmax {
 /* z becomes exp(z - max). */
 KERNEL(softmax_row, (int64_t V, real *restrict z, bool entropy, RowSoftmax *restrict r),
        (V, z, entropy, r)) {
-    real max = z[0], sum = 0, dot = 0;
-#pragma omp simd reduction(max : max)
-    for (int64_t v = 0; v < V; v++) max = z[v] > max ? z[v] : max;
+    real max = vm_max(V, z), sum = 0, dot = 0;
     if (entropy) {
 #pragma omp simd reduction(+ : sum, dot)
         for (int64_t v = 0; v < V; v++) {

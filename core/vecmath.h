@@ -68,6 +68,40 @@ KERNEL_INLINE float vm_logf(float x) {
     return x < 0.0f || x != x ? (float)NAN : y;
 }
 
+/* erf: x + x P(x^2) below 1, 1 - exp(Q(|x|)) above, with Q approximating log erfc up to 4, where
+ * erf is 1 in float. P and Q are minimax polynomials (Remez; relative errors of 1.2e-9 and 1.1e-9).
+ */
+KERNEL_INLINE float vm_erff(float x) {
+    float a = fabsf(x), s = x * x;
+    float t = a > 4.0f ? 4.0f : a;
+    float p = 7.853861089e-05f;
+    p = p * s - 8.010193534e-04f;
+    p = p * s + 5.188327674e-03f;
+    p = p * s - 2.685381193e-02f;
+    p = p * s + 1.128358515e-01f;
+    p = p * s - 3.761262582e-01f;
+    p = p * s + 1.283791657e-01f;
+    float q = 1.876045648e-04f;
+    q = q * t - 2.960111910e-03f;
+    q = q * t + 2.188963334e-02f;
+    q = q * t - 1.032181841e-01f;
+    q = q * t - 6.380122377e-01f;
+    q = q * t - 1.127171637e+00f;
+    q = q * t - 3.205771563e-04f;
+    float tail = copysignf(1.0f - vm_expf(q), x);
+    return a < 1.0f ? x + x * p : tail;
+}
+
+/* The largest of x[0..n-1], n > 0; NaNs are passed over unless x[0] is one. */
+KERNEL_INLINE real vm_max(int64_t n, const real *x) {
+    real max = x[0];
+#ifndef __clang__ /* clang 14 cannot, and warns */
+#pragma omp simd reduction(max : max)
+#endif
+    for (int64_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
+    return max;
+}
+
 #ifdef RHETOR_DOUBLE
 KERNEL_INLINE real vm_exp(real x) {
     return exp(x);
@@ -86,7 +120,7 @@ KERNEL_INLINE real vm_log(real x) {
     return vm_logf(x);
 }
 KERNEL_INLINE real vm_erf(real x) {
-    return erff(x);
+    return vm_erff(x);
 }
 #endif
 
