@@ -97,7 +97,7 @@ J     = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 # Without the packages only these can do anything useful; of the others, say it before gcc does.
 ifneq ($(filter-out deps demo test real-small asan lint format clean uses,$(or $(MAKECMDGOALS),all)),)
-ifeq ($(wildcard $(BLAS_DIR)/libopenblas.so)$(shell pkg-config --exists $(PKGS) ompi-c || echo no),no)
+ifeq ($(wildcard $(BLAS_DIR)/libopenblas.so)$(shell pkg-config --exists $(PKGS) ompi-c 2>/dev/null || echo no),no)
 $(error packages are missing: "make deps" installs them)
 endif
 endif
