@@ -17,18 +17,20 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "core/blas.h"
 #include "core/kernel.h"
 #include "model/kv_cache.h"
+#include "model/packed.h"
 #include "model/sample.h"
 #include "model/trunk.h"
 
 enum {
-    SLOTS_PER_THREAD = 32,     /* enough rows for an efficient matrix product */
-    SLOTS_PER_CREW_MIN = 4,    /* with fewer, threads share the rows' columns instead */
-    PASS_ELEMENTS = 8 << 20,   /* activations of one pass, per crew */
+    SLOTS_PER_THREAD = 16,   /* enough for efficient products; more caches leave the processor's */
+    SLOTS_PER_CREW_MIN = 4,  /* with fewer, threads share the rows' columns instead */
+    PASS_ELEMENTS = 8 << 20, /* activations of one pass, per crew */
     CACHE_BYTES_MAX = 1 << 30, /* for slots = 0 */
 };
+
+enum { QKV, PROJ, FC, FC2, LINEARS }; /* of a block, in the order of use */
 
 typedef struct Work {
     Gpt *g;
@@ -43,6 +45,8 @@ typedef struct Work {
     int64_t *room;   /* [n+1] */
     int64_t longest; /* prompt and response together */
     int64_t crews;
+    Packed *linear; /* [layers][LINEARS], then wte */
+    Arena arena;    /* of the packed weights */
 } Work;
 
 /* A sequence in a slot. */
@@ -63,6 +67,7 @@ typedef struct Crew {
     /* the rows of this pass */
     int64_t n;
     int32_t *token, *slot, *pos; /* [n] */
+    int64_t linear;              /* the trunk's next weight matrix */
 } Crew;
 
 static int64_t prompt_len(const Work *w, int64_t i) {
@@ -106,7 +111,17 @@ static int64_t collect_rows(Crew *c) {
     return c->n;
 }
 
-static Tensor *attend_cached(void *ctx, Tape *t, int64_t layer, Tensor *qkv) {
+static Tensor *linear(void *ctx, Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {
+    Crew *c = ctx;
+    const Packed *p = &c->w->linear[c->linear++];
+    CHECK(p->w == w, "the trunk's weight %lld is not the one that was packed",
+          (long long)c->linear);
+    Tensor *y = tape_tensor(t, 2, (int64_t[]){c->n, p->M});
+    packed_linear(p, c->n, x->data, b, act, y->data);
+    return y;
+}
+
+static Tensor *attend(void *ctx, Tape *t, int64_t layer, Tensor *qkv) {
     Crew *c = ctx;
     Tensor *y = tape_tensor(t, 2, (int64_t[]){c->n, qkv->shape[1] / 3});
     kv_attend(&c->kv, layer, c->n, c->slot, c->pos, qkv->data, y->data);
@@ -147,7 +162,8 @@ static void one_pass(Crew *c) {
     const DecodeOptions *o = w->o;
     Gpt *g = w->g;
     int64_t C = g->cfg.width, V = g->cfg.vocab, m = 0;
-    Tensor *h = trunk_forward(g, c->tape, embed_rows(c), attend_cached, c, NULL);
+    c->linear = 0;
+    Tensor *h = trunk_forward(g, c->tape, embed_rows(c), &(TrunkOps){c, linear, attend}, NULL);
 
     int64_t *slot = tape_alloc(c->tape, sizeof *slot * (size_t)c->slots);
     real *last = tape_alloc(c->tape, sizeof *last * (size_t)(c->slots * C)); /* hidden states */
@@ -161,7 +177,7 @@ static void one_pass(Crew *c) {
     int32_t *heap = filter ? tape_alloc(c->tape, sizeof *heap * (size_t)(m * V)) : NULL;
     int32_t *token = tape_alloc(c->tape, sizeof *token * (size_t)m);
     float *logp = tape_alloc(c->tape, sizeof *logp * (size_t)m);
-    blas_gemm_tiles(false, true, m, V, C, 1, last, C, g->wte->data, C, 0, logits, V);
+    packed_linear(&w->linear[g->cfg.layers * LINEARS], m, last, NULL, ACT_NONE, logits);
 
     RngKey key = {.seed = o->seed, .purpose = RNG_SAMPLE, .step = o->step};
 #pragma omp parallel for schedule(static) if (m * V > PARALLEL_MIN)
@@ -227,6 +243,25 @@ static void run_crews(Work *w) {
         crew_run(w, i, slots * (i + 1) / w->crews - slots * i / w->crews);
 }
 
+static void pack_weight(Work *w, Packed *p, const Tensor *weight) {
+    packed_make(p, weight, arena_alloc(&w->arena, sizeof(real) * (size_t)packed_size(weight)));
+}
+
+static void pack_weights(Work *w) {
+    const Gpt *g = w->g;
+    int64_t L = g->cfg.layers;
+    w->linear = arena_alloc(&w->arena, sizeof *w->linear * (size_t)(L * LINEARS + 1));
+    for (int64_t l = 0; l < L; l++) {
+        const GptBlock *b = &g->block[l];
+        Packed *p = &w->linear[l * LINEARS];
+        pack_weight(w, &p[QKV], b->qkv_w);
+        pack_weight(w, &p[PROJ], b->proj_w);
+        pack_weight(w, &p[FC], b->fc_w);
+        pack_weight(w, &p[FC2], b->fc2_w);
+    }
+    pack_weight(w, &w->linear[L * LINEARS], g->wte);
+}
+
 /* --- the call --------------------------------------------------------------------------------- */
 
 static int check_options(const DecodeOptions *o) {
@@ -287,6 +322,7 @@ int decode(DecodeResult *out, Gpt *g, const int32_t *tokens, const int64_t *star
     out->priv = w.out_tokens = xmalloc((sizeof *w.out_tokens + sizeof *w.out_logp) * (size_t)total);
     w.out_logp = (float *)(w.out_tokens + total);
 
+    pack_weights(&w);
     run_crews(&w);
 
     for (int64_t i = 0; i < n; i++) {
@@ -294,6 +330,7 @@ int decode(DecodeResult *out, Gpt *g, const int32_t *tokens, const int64_t *star
         w.v[i].logp = w.out_logp + w.room[i];
         out->tokens += w.v[i].n;
     }
+    arena_free(&w.arena);
     free(w.room);
     return 0;
 }

@@ -209,8 +209,7 @@ static Tensor *copy_to(Tensor *to, const Tensor *from) {
     return to;
 }
 
-Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, AttendFn *attend, void *ctx,
-                      const GptDropout *drop) {
+Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, const TrunkOps *o, const GptDropout *drop) {
     Activation gelu = g->cfg.gelu_erf ? ACT_GELU_ERF : ACT_GELU_TANH;
     double eps = g->cfg.norm_eps;
     Tensor *branch = NULL; /* waits to be added to x by the next norm */
@@ -231,14 +230,14 @@ Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, AttendFn *attend, void *ctx,
             arena_release(tape_arena(t), mark);
         }
         h = op_layernorm(t, x, branch, b->norm1_w, b->norm1_b, eps, &x);
-        h = op_linear(t, h, b->qkv_w, b->qkv_b, ACT_NONE);
-        h = attend(ctx, t, l, h);
-        h = op_linear(t, h, b->proj_w, b->proj_b, ACT_NONE);
+        h = o->linear(o->ctx, t, h, b->qkv_w, b->qkv_b, ACT_NONE);
+        h = o->attend(o->ctx, t, l, h);
+        h = o->linear(o->ctx, t, h, b->proj_w, b->proj_b, ACT_NONE);
         branch = dropout(t, h, drop, 2 * l + 1);
 
         h = op_layernorm(t, x, branch, b->norm2_w, b->norm2_b, eps, &x);
-        h = op_linear(t, h, b->fc_w, b->fc_b, gelu);
-        h = op_linear(t, h, b->fc2_w, b->fc2_b, ACT_NONE);
+        h = o->linear(o->ctx, t, h, b->fc_w, b->fc_b, gelu);
+        h = o->linear(o->ctx, t, h, b->fc2_w, b->fc2_b, ACT_NONE);
         branch = dropout(t, h, drop, 2 * l + 2);
     }
     return op_layernorm(t, x, branch, g->norm_f_w, g->norm_f_b, eps, NULL);
@@ -249,7 +248,11 @@ typedef struct Packed {
     int heads;
 } Packed;
 
-static Tensor *attend_packed(void *ctx, Tape *t, int64_t layer, Tensor *qkv) {
+static Tensor *linear(void *ctx, Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {
+    return op_linear(t, x, w, b, act);
+}
+
+static Tensor *attend(void *ctx, Tape *t, int64_t layer, Tensor *qkv) {
     const Packed *p = ctx;
     return op_attention(t, qkv, &p->packing, p->heads);
 }
@@ -275,7 +278,7 @@ Tensor *gpt_forward(Gpt *g, Tape *t, const Batch *b, const GptDropout *drop) {
     Packed *p = tape_alloc(t, sizeof *p); /* the backward pass reads it */
     *p = (Packed){{b->n, b->nseq, b->start}, (int)g->cfg.heads};
     Tensor *x = op_embed(t, g->wte, g->wpe, b->tokens, &p->packing);
-    return trunk_forward(g, t, x, attend_packed, p, drop);
+    return trunk_forward(g, t, x, &(TrunkOps){p, linear, attend}, drop);
 }
 
 double gpt_loss(Gpt *g, Tape *t, const Batch *b, const GptDropout *drop, real *logp_out) {

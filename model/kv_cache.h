@@ -4,12 +4,12 @@
 
 #include <stdint.h>
 
-#include "core/real.h"
 #include "model/gpt.h"
 
 enum { KV_BLOCK = 32 };
 
 typedef struct KvCache {
+    Arena arena; /* owns what follows */
     int64_t layers, heads, head_dim, slots;
     int64_t context;        /* positions a slot holds, a multiple of KV_BLOCK */
     int64_t v_stride;       /* head_dim rounded up, so that vectors need no tail */

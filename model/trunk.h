@@ -1,16 +1,20 @@
 /* trunk.h: the stack of blocks between embedding and heads, private to model/. Training and
- * decoding differ only in how a row attends to the rows before it: over the packed batch, or over a
- * KV cache. So the architecture is written once and attention is handed in. */
+ * decoding differ in how they multiply by a weight matrix and in what a row attends to: the packed
+ * batch, or a KV cache. The architecture is written once, and these two are handed in. */
 #ifndef MODEL_TRUNK_H
 #define MODEL_TRUNK_H
 
 #include "model/gpt.h"
 
-/* qkv [n,3C] of layer `layer` -> [n,C] */
-typedef Tensor *AttendFn(void *ctx, Tape *t, int64_t layer, Tensor *qkv);
+typedef struct TrunkOps {
+    void *ctx;
+    /* act(x w^T + b), as op_linear; called for each layer with its qkv, proj, fc, fc2 weights. */
+    Tensor *(*linear)(void *ctx, Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act);
+    /* qkv [n,3C] of layer `layer` -> [n,C] */
+    Tensor *(*attend)(void *ctx, Tape *t, int64_t layer, Tensor *qkv);
+} TrunkOps;
 
 /* Embedded tokens x [n,C] -> hidden states after the last layer norm [n,C]. drop NULL: none. */
-Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, AttendFn *attend, void *ctx,
-                      const GptDropout *drop);
+Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, const TrunkOps *o, const GptDropout *drop);
 
 #endif
