@@ -1,7 +1,7 @@
 /* corpus.c: reading corpora.
  *
- * Chunks are decompressed on demand and kept in a cache of at most CACHE_BYTES (the one that was
- * not used for the longest time goes first). Whenever a chunk enters the cache its ids are hashed
+ * Chunks are decompressed on demand and kept in a cache of at most corpus_cache_bytes (the one that
+ * was not used for the longest time goes first). Whenever a chunk enters the cache its ids are hashed
  * and compared with the hash that was written, and those hashes are checked themselves when the
  * file is opened: a damaged file never becomes wrong tokens. */
 #include "data/corpus.h"
@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CACHE_BYTES (256ll << 20)
+int64_t corpus_cache_bytes = 256ll << 20;
 
 typedef struct File {
     char *path;
@@ -150,7 +150,7 @@ int corpus_open(Corpus **out, const StrList *files, uint64_t tokenizer_hash) {
     }
     c->slot_of = xmalloc((size_t)c->chunks * sizeof *c->slot_of);
     for (int64_t i = 0; i < c->chunks; i++) c->slot_of[i] = -1;
-    int64_t slots = CACHE_BYTES / (c->chunk * (int64_t)c->id_bytes);
+    int64_t slots = corpus_cache_bytes / (c->chunk * (int64_t)c->id_bytes);
     if (slots < 2) slots = 2;
     c->max_slots = (int)(slots < c->chunks ? slots : c->chunks);
     c->slot = xcalloc((size_t)c->max_slots, sizeof *c->slot);

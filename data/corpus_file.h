@@ -1,5 +1,5 @@
 /* corpus_file.h: the layout of a corpus file, which corpus_build.c writes and corpus.c reads
- * (docs/FORMATS.md describes it). Nobody else includes it. */
+ * (docs/FORMATS.md describes it). Only they and their test include it. */
 #ifndef DATA_CORPUS_FILE_H
 #define DATA_CORPUS_FILE_H
 
@@ -30,6 +30,8 @@ enum {
     CORPUS_ATTRIBUTES
 };
 extern const char *const corpus_attribute[CORPUS_ATTRIBUTES];
+
+extern int64_t corpus_cache_bytes; /* of decompressed chunks a Corpus keeps; tests make it small */
 
 uint64_t corpus_digest(const int64_t attribute[CORPUS_ATTRIBUTES], const uint64_t *chunk_hashes,
                        int64_t chunks);
