@@ -24,9 +24,10 @@ typedef struct CkptArray {
 } CkptArray;
 
 /* What to save. Texts are borrowed. `meta` is an object of small values (counters, model
- * configuration, KL controller, lineage, ...), kept as JSON text; doubles survive bit by bit. */
+ * configuration, KL controller, lineage, ...), kept as JSON text; doubles survive bit by bit. Its
+ * member "kernel", if it is a string, also goes into the manifest. */
 typedef struct CkptContent {
-    const char *stage;     /* "pretrain", "sft", "reward", "ppo" */
+    const char *stage; /* "pretrain", "sft", "reward", "ppo" */
     int64_t step;
     const CkptArray *arrays;
     int narrays;
@@ -37,38 +38,43 @@ typedef struct CkptContent {
 } CkptContent;
 
 /* Writes dir/step_%08d.h5 and its manifest. Rank 0 writes, all ranks get the result. Free space is
- * checked first (ERR_IO with both numbers). On failure the temporary is removed and everything older
- * is untouched. Collective. */
+ * checked first (ERR_IO with both numbers). On failure the temporary is removed and everything
+ * older is untouched. A step that is already there is replaced; a kill meanwhile leaves the old one
+ * or the new one. Collective. */
 int ckpt_save(const char *dir, const CkptContent *content, Comm *c);
 
 /* Deletes committed checkpoints except the newest keep_last, those whose step is in keep[nkeep],
- * and never the only verified one. Also removes stale temporaries. Collective. */
+ * and never the only verified one; damaged ones do not count and stay. Also removes stale
+ * temporaries and files of earlier steps that were never committed. The caller owns the run
+ * directory and is not inside ckpt_save. Collective. */
 int ckpt_rotate(const char *dir, int64_t keep_last, const int64_t *keep, int nkeep, Comm *c);
 
 /* An open checkpoint, read-only. */
 typedef struct Ckpt Ckpt;
 
-/* Opens a file (its manifest beside it is used to verify size and hash of the bytes before HDF5 sees
- * them; a file without a manifest is refused: ERR_DATA with the remedy). Not collective. */
+/* Opens a file (its manifest beside it is used to verify size and hash of the bytes before HDF5
+ * sees them; a file without a manifest is refused: ERR_DATA with the remedy). Not collective. */
 int ckpt_open(Ckpt **out, const char *path);
-/* Opens what `path` means: a checkpoint file; a run directory (its "best" if status or best.json
- * names one and prefer_best, else its newest good checkpoint); a checkpoints directory. Damaged ones
+/* Opens what `path` means: a checkpoint file; a run directory (its "best" if best.json names
+ * one and prefer_best, else its newest good checkpoint); a checkpoints directory. Damaged ones
  * are named in a warning and the next older is taken; none left: ERR_DATA. Not collective. */
 int ckpt_open_at(Ckpt **out, const char *path, bool prefer_best);
-/* For resuming: newest good checkpoint in dir; *out = NULL and 0 when there is none at all. If there
- * are checkpoints but all are damaged: ERR_DATA. All ranks open the same one. Collective. */
+/* For resuming: newest good checkpoint in dir; *out = NULL and 0 when there is none at all. If
+ * there are checkpoints but all are damaged: ERR_DATA. All ranks open the same one. Removes stale
+ * temporaries: the caller owns the run directory. Collective. */
 int ckpt_open_newest(Ckpt **out, const char *dir, Comm *c);
 void ckpt_close(Ckpt **k);
 
 const char *ckpt_path(const Ckpt *k);
-const char *ckpt_id(const Ckpt *k);    /* hash of the file's bytes, hex: the lineage's name for it */
+const char *ckpt_id(const Ckpt *k); /* hash of the file's bytes, hex: the lineage's name for it */
 const char *ckpt_stage(const Ckpt *k);
 int64_t ckpt_step(const Ckpt *k);
 const json_t *ckpt_meta(const Ckpt *k);
 const char *ckpt_config(const Ckpt *k);
 const char *ckpt_tokenizer(const Ckpt *k, size_t *len); /* "" when it has none */
 bool ckpt_has(const Ckpt *k, const char *name);
-/* Reads one array into out; the shape must be the given one: ERR_DATA names both. Not collective. */
+/* Reads one array into out; the shape must be the given one: ERR_DATA names both. Not collective.
+ */
 int ckpt_read(Ckpt *k, const char *name, H5Type type, int ndim, const int64_t *shape, void *out);
 int ckpt_each(Ckpt *k, const char *group, H5Visit *fn, void *ctx); /* names without leading '/' */
 

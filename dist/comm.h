@@ -13,7 +13,8 @@ typedef struct Comm Comm;
  * the exit status). When no launcher started us (no OMPI_COMM_WORLD_SIZE / PMI / PMIX variable)
  * MPI is not started at all, so a single process starts at once and needs no MPI daemon. */
 int comm_open(Comm **out, int *argc, char ***argv);
-/* One rank that never starts MPI, whatever launched us: for --dry-run and the tools. Not collective. */
+/* One rank that never starts MPI, whatever launched us: for --dry-run and the tools. Not
+ * collective. */
 int comm_open_alone(Comm **out);
 void comm_close(Comm **c);
 

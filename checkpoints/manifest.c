@@ -1,0 +1,166 @@
+/* manifest.c: step_N.json beside step_N.h5. A checkpoint exists when its manifest does; the
+ * manifest says what the file's bytes must be. */
+#include "checkpoints/manifest.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+char *manifest_name(const char *dir, int64_t step, bool aside, const char *suffix) {
+    return xasprintf("%s/step_%08" PRId64 "%s%s", dir, step, aside ? CKPT_ASIDE : "", suffix);
+}
+
+char *manifest_path(const char *file) {
+    size_t n = strlen(file), end = strlen(CKPT_FILE);
+    if (n >= end && strcmp(file + n - end, CKPT_FILE) == 0) n -= end;
+    return xasprintf("%.*s%s", (int)n, file, CKPT_MANIFEST);
+}
+
+static json_t *hex(uint64_t hash) {
+    char text[17];
+    snprintf(text, sizeof text, "%016" PRIx64, hash);
+    return json_string(text);
+}
+
+int manifest_write(const Manifest *m, const char *file) {
+    json_t *j = json_object();
+    json_object_set_new(j, "format", json_integer(CKPT_FORMAT));
+    json_object_set_new(j, "step", json_integer(m->step));
+    json_object_set_new(j, "stage", json_string(m->stage));
+    json_object_set_new(j, "bytes", json_integer(m->bytes));
+    json_object_set_new(j, CKPT_HASH, hex(m->hash));
+    json_object_set_new(j, "arrays", json_integer(m->arrays));
+    json_object_set_new(j, "config_hash", hex(m->config_hash));
+    json_object_set_new(j, "version", json_string(RHETOR_VERSION));
+    json_object_set_new(j, "ranks", json_integer(m->ranks));
+    json_object_set_new(j, "threads", json_integer(m->threads));
+    if (m->kernel) json_object_set_new(j, "kernel", json_string(m->kernel));
+    char *path = manifest_path(file);
+    int rc = json_write_file(j, path);
+    free(path);
+    json_decref(j);
+    return rc;
+}
+
+static int take_members(Manifest *m, const json_t *j) {
+    int64_t format = 0;
+    const char *hash = NULL, *stage = NULL;
+    TRY(json_get_i64(j, "format", &format));
+    if (format != CKPT_FORMAT)
+        return error_set(ERR_DATA,
+                         "format %" PRId64 ", expected %d: written by another version of Rhetor; "
+                         "use that one",
+                         format, CKPT_FORMAT);
+    TRY(json_get_i64(j, "step", &m->step));
+    TRY(json_get_i64(j, "bytes", &m->bytes));
+    TRY(json_get_i64(j, "arrays", &m->arrays));
+    TRY(json_get_str(j, CKPT_HASH, &hash));
+    TRY(json_get_str(j, "stage", &stage));
+    char *end = NULL;
+    m->hash = strtoull(hash, &end, 16);
+    if (strlen(hash) != 16 || *end)
+        return error_set(ERR_DATA, "\"%s\" is \"%s\", expected 16 hexadecimal digits", CKPT_HASH,
+                         hash);
+    if (strlen(stage) >= sizeof m->stage)
+        return error_set(ERR_DATA, "\"stage\" is \"%s\", expected a short word", stage);
+    strcpy(m->stage, stage);
+    return 0;
+}
+
+int manifest_read(Manifest *m, const char *file) {
+    *m = (Manifest){0};
+    char *path = manifest_path(file);
+    json_t *j = NULL;
+    int rc = 0;
+    if (!file_exists(path))
+        rc = error_set(ERR_DATA,
+                       "%s: has no manifest %s: its save was interrupted, or it was copied without "
+                       "it; copy both files, or use another checkpoint",
+                       file, file_basename(path));
+    else if ((rc = json_read_file(&j, path)) >= 0 && (rc = take_members(m, j)) < 0)
+        rc = error_wrap(rc, "%s", path);
+    json_decref(j);
+    free(path);
+    return rc;
+}
+
+int manifest_verify(Manifest *m, const char *file) {
+    int64_t bytes = file_size(file);
+    if (bytes < 0)
+        return error_set(ERR_IO, "%s: no such file, or it cannot be read; check the path", file);
+    TRY(manifest_read(m, file));
+    if (bytes != m->bytes)
+        return error_set(ERR_DATA,
+                         "%s: has %" PRId64 " bytes, its manifest says %" PRId64
+                         ": truncated or replaced; use another checkpoint",
+                         file, bytes, m->bytes);
+    uint64_t hash = 0;
+    TRY(file_hash(file, &hash));
+    if (hash != m->hash)
+        return error_set(ERR_DATA,
+                         "%s: hash of its bytes is %016" PRIx64 ", its manifest says %016" PRIx64
+                         ": damaged; use another checkpoint",
+                         file, hash, m->hash);
+    return 0;
+}
+
+/* --- names ----------------------------------------------------------------------------------- */
+
+/* Takes `word` off the front of *text. */
+static bool skip(const char **text, const char *word) {
+    size_t n = strlen(word);
+    if (strncmp(*text, word, n) != 0) return false;
+    *text += n;
+    return true;
+}
+
+static bool digits(const char **text, int least, int64_t *value) {
+    int n = 0;
+    for (*value = 0; isdigit((unsigned char)**text) && n < 18; n++, ++*text)
+        *value = *value * 10 + (**text - '0');
+    return n >= least;
+}
+
+Name manifest_parse_name(const char *name) {
+    Name other = {.kind = NAME_OTHER}, r = other;
+    if (!skip(&name, "step_") || !digits(&name, 8, &r.step)) return other;
+    r.aside = skip(&name, CKPT_ASIDE);
+    if (skip(&name, CKPT_FILE))
+        r.kind = NAME_FILE;
+    else if (skip(&name, CKPT_MANIFEST))
+        r.kind = NAME_MANIFEST;
+    if (r.kind != NAME_OTHER && skip(&name, ".tmp.")) {
+        r.kind = NAME_TEMPORARY;
+        if (!digits(&name, 1, &r.pid)) return other;
+    }
+    return *name ? other : r;
+}
+
+static int newer_first(const void *a, const void *b) {
+    const Committed *x = a, *y = b;
+    if (x->step != y->step) return x->step < y->step ? 1 : -1;
+    return x->aside - y->aside;
+}
+
+int manifest_list(const char *dir, Committed **out, int *n) {
+    *out = NULL;
+    *n = 0;
+    if (!file_exists(dir)) return 0;
+    char **names = NULL;
+    int count = 0;
+    TRY(file_list(dir, &names, &count));
+    Committed *v = xcalloc((size_t)count, sizeof *v);
+    for (int i = 0; i < count; i++) {
+        Name name = manifest_parse_name(names[i]);
+        if (name.kind == NAME_MANIFEST) v[(*n)++] = (Committed){name.step, name.aside};
+    }
+    file_free_list(&names, count);
+    if (*n) qsort(v, (size_t)*n, sizeof *v, newer_first);
+    *out = v;
+    return 0;
+}

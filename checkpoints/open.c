@@ -1,0 +1,199 @@
+/* open.c: an open checkpoint. The bytes are verified before HDF5 sees them. */
+#include "checkpoints/open.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "checkpoints/manifest.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct Ckpt {
+    H5 *h5;
+    char *path, *stage, *config, *tokenizer;
+    size_t tokenizer_len;
+    char id[17];
+    int64_t step;
+    json_t *meta;
+};
+
+static int read_header(Ckpt *k, const Manifest *m) {
+    int64_t format = 0;
+    TRY(h5_get_i64(k->h5, "/", "format", &format));
+    if (format != CKPT_FORMAT)
+        return error_set(ERR_DATA,
+                         "%s: format %" PRId64 ", this Rhetor reads %d; use the version "
+                         "that wrote it",
+                         k->path, format, CKPT_FORMAT);
+    TRY(h5_get_str(k->h5, "/", "stage", &k->stage));
+    TRY(h5_get_i64(k->h5, "/", "step", &k->step));
+    if (k->step != m->step)
+        return error_set(ERR_DATA,
+                         "%s: holds step %" PRId64 ", its manifest says %" PRId64
+                         "; use another checkpoint",
+                         k->path, k->step, m->step);
+    char *text = NULL;
+    size_t len = 0;
+    TRY(h5_read_text(k->h5, "config", &k->config, &len));
+    TRY(h5_read_text(k->h5, "tokenizer", &k->tokenizer, &k->tokenizer_len));
+    TRY(h5_read_text(k->h5, "meta", &text, &len));
+    int rc = json_parse(&k->meta, text, len, k->path, 1);
+    free(text);
+    return rc;
+}
+
+int open_file(Ckpt **out, const char *path, bool verify) {
+    *out = NULL;
+    Manifest m;
+    TRY(verify ? manifest_verify(&m, path) : manifest_read(&m, path));
+    Ckpt *k = xcalloc(1, sizeof *k);
+    k->path = xstrdup(path);
+    snprintf(k->id, sizeof k->id, "%016" PRIx64, m.hash);
+    int rc = h5_open(&k->h5, path);
+    if (rc >= 0) rc = read_header(k, &m);
+    if (rc < 0)
+        ckpt_close(&k);
+    else
+        *out = k;
+    return rc < 0 ? rc : 0;
+}
+
+int ckpt_open(Ckpt **out, const char *path) {
+    return open_file(out, path, true);
+}
+
+void ckpt_close(Ckpt **kp) {
+    Ckpt *k = *kp;
+    if (!k) return;
+    h5_close(&k->h5);
+    free(k->path);
+    free(k->stage);
+    free(k->config);
+    free(k->tokenizer);
+    json_decref(k->meta);
+    free(k);
+    *kp = NULL;
+}
+
+const char *ckpt_path(const Ckpt *k) {
+    return k->path;
+}
+const char *ckpt_id(const Ckpt *k) {
+    return k->id;
+}
+const char *ckpt_stage(const Ckpt *k) {
+    return k->stage;
+}
+int64_t ckpt_step(const Ckpt *k) {
+    return k->step;
+}
+const json_t *ckpt_meta(const Ckpt *k) {
+    return k->meta;
+}
+const char *ckpt_config(const Ckpt *k) {
+    return k->config;
+}
+const char *ckpt_tokenizer(const Ckpt *k, size_t *len) {
+    if (len) *len = k->tokenizer_len;
+    return k->tokenizer;
+}
+bool ckpt_has(const Ckpt *k, const char *name) {
+    return h5_exists(k->h5, name);
+}
+
+/* "[3, 4]" */
+static char *shape_text(int ndim, const int64_t *shape) {
+    char *s = xstrdup("[");
+    for (int i = 0; i < ndim; i++) {
+        char *t = xasprintf("%s%s%" PRId64, s, i ? ", " : "", shape[i]);
+        free(s);
+        s = t;
+    }
+    char *t = xasprintf("%s]", s);
+    free(s);
+    return t;
+}
+
+int ckpt_read(Ckpt *k, const char *name, H5Type type, int ndim, const int64_t *shape, void *out) {
+    H5Type have_type;
+    int have_ndim = 0;
+    int64_t have[H5_MAX_DIM], n = 1;
+    TRY(h5_shape(k->h5, name, &have_type, &have_ndim, have));
+    bool same = ndim == have_ndim;
+    for (int i = 0; same && i < ndim; i++) same = shape[i] == have[i];
+    if (!same) {
+        char *a = shape_text(have_ndim, have), *b = shape_text(ndim, shape);
+        int rc = error_set(ERR_DATA,
+                           "%s: %s has the shape %s, expected %s; is it a checkpoint of another "
+                           "model?",
+                           k->path, name, a, b);
+        free(a);
+        free(b);
+        return rc;
+    }
+    for (int i = 0; i < ndim; i++) n *= shape[i];
+    return h5_read(k->h5, name, type, out, n);
+}
+
+/* h5_each names objects from the root; here names are as in CkptArray. */
+typedef struct Visit {
+    H5Visit *fn;
+    void *ctx;
+} Visit;
+
+static int visit(void *ctx, const char *name, H5Type type, int ndim, const int64_t *shape) {
+    const Visit *v = ctx;
+    return v->fn(v->ctx, name + (*name == '/'), type, ndim, shape);
+}
+
+int ckpt_each(Ckpt *k, const char *group, H5Visit *fn, void *ctx) {
+    Visit v = {fn, ctx};
+    return h5_each(k->h5, *group ? group : "/", visit, &v);
+}
+
+/* --- verifying -----------------------------------------------------------------------------------
+ */
+typedef struct Sums {
+    Ckpt *k;
+    int64_t datasets, bytes;
+} Sums;
+
+static int verify_dataset(void *ctx, const char *name, H5Type type, int ndim,
+                          const int64_t *shape) {
+    Sums *s = ctx;
+    int64_t n = 1;
+    for (int i = 0; i < ndim; i++) n *= shape[i];
+    size_t bytes = (size_t)n * h5_type_size(type);
+    char *said = NULL, hex[17];
+    TRY(h5_get_str(s->k->h5, name, CKPT_HASH, &said));
+    void *data = xmalloc(bytes);
+    int rc = h5_read(s->k->h5, name, type, data, n);
+    if (rc >= 0) {
+        snprintf(hex, sizeof hex, "%016" PRIx64, hash_bytes(data, bytes));
+        if (strcmp(hex, said) != 0)
+            rc = error_set(ERR_DATA,
+                           "%s: %s: hash of its values is %s, expected %s: damaged; use "
+                           "another checkpoint",
+                           s->k->path, name, hex, said);
+    }
+    free(data);
+    free(said);
+    s->datasets++;
+    s->bytes += (int64_t)bytes;
+    return rc;
+}
+
+int ckpt_verify(const char *path, char **report) {
+    Sums s = {0};
+    int rc = ckpt_open(&s.k, path);
+    if (rc >= 0) rc = h5_each(s.k->h5, "/", verify_dataset, &s);
+    *report =
+        rc < 0
+            ? xstrdup(error_message())
+            : xasprintf("%s: good: %s, step %" PRId64 ", %" PRId64 " datasets with %.1f MB, id %s",
+                        path, s.k->stage, s.k->step, s.datasets, (double)s.bytes / 1e6, s.k->id);
+    ckpt_close(&s.k);
+    return rc;
+}
