@@ -1,9 +1,9 @@
 /* corpus.c: reading corpora.
  *
  * Chunks are decompressed on demand and kept in a cache of at most corpus_cache_bytes (the one that
- * was not used for the longest time goes first). Whenever a chunk enters the cache its ids are hashed
- * and compared with the hash that was written, and those hashes are checked themselves when the
- * file is opened: a damaged file never becomes wrong tokens. */
+ * was not used for the longest time goes first). Whenever a chunk enters the cache its ids are
+ * hashed and compared with the hash that was written, and those hashes are checked themselves when
+ * the file is opened: a damaged file never becomes wrong tokens. */
 #include "data/corpus.h"
 
 #include "base/error.h"
