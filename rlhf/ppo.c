@@ -1,0 +1,347 @@
+/* rhetor-ppo: reinforcement learning from a reward model by PPO (Ouyang 2022, section 3.5 and App. C;
+ * Schulman 2017; Ziegler 2019).
+ *
+ * for each iteration:                                              rlhf/iteration.c
+ *     episodes <- policy's responses to a batch of prompts         rollout_sample
+ *     old and reference log-probabilities, values, scores          ppo_score
+ *     rewards with the KL penalty, GAE, whitening                  ppo_advantages
+ *     inner epochs over minibatches: policy (+ ptx), critic, EMA   ppo_update
+ *
+ * Four networks: the policy and the frozen reference begin as the SFT model, the critic and the frozen
+ * reward model as the reward model. A step of the run is an iteration; checkpoints fall between them. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "data/order.h"
+#include "rlhf/iteration.h"
+#include "rlhf/score.h"
+#include "rlhf/selftest.h"
+#include "train/load.h"
+
+typedef struct Stage {
+    Loaded policy, reference, reward, critic;
+    Dataset prompts, heldout;
+    Ppo ppo;
+    DecodeOptions decode;
+    int32_t stop;
+    int64_t *item; /* [batch] prompts of the iteration */
+} Stage;
+
+/* --- opening ------------------------------------------------------------------------------------------- */
+
+static int open_models(Stage *s, Run *run)
+{
+    const Config *c = &run->cfg;
+    TRY(load_model(&s->policy, c->from_model, "from.model", LOAD_GRAD));
+    TRY(load_model(&s->reference, c->from_model, "from.model", 0));
+    TRY(load_model(&s->reward, c->from_reward, "from.reward", LOAD_HEAD));
+    TRY(load_model(&s->critic, c->from_reward, "from.reward", LOAD_HEAD | LOAD_GRAD));
+    TRY(load_same_tokenizer(&s->policy, &s->reward));
+    if (s->reward.gpt->cfg.context < s->policy.gpt->cfg.context)
+        return config_bad(c, "from.reward", "the reward model's context of %" PRId64
+                                            " is shorter than the policy's %" PRId64,
+                          s->reward.gpt->cfg.context, s->policy.gpt->cfg.context);
+    run_describe(run, &s->policy.gpt->cfg, s->policy.tokenizer, s->policy.tmpl,
+                 c->ppo_ema > 0 ? "ema" : "params");
+    run_parent(run, "model", s->policy.id);
+    run_parent(run, "reward", s->reward.id);
+    return 0;
+}
+
+static int find_stop(Stage *s, const Config *c)
+{
+    s->stop = c->ppo_stop[0] ? tokenizer_id(s->policy.tokenizer, c->ppo_stop)
+                             : tokenizer_eos(s->policy.tokenizer);
+    if (s->stop < 0)
+        return config_bad(c, "ppo.stop", "\"%s\" is not one token of the model's tokenizer",
+                          c->ppo_stop[0] ? c->ppo_stop : "<|endoftext|>");
+    return 0;
+}
+
+static int open_data(Stage *s, Run *run)
+{
+    const Config *c = &run->cfg;
+    const int64_t context = s->policy.gpt->cfg.context;
+    if (c->ppo_max_response >= context)
+        return config_bad(c, "ppo.max_response", "leaves no room for a prompt in the context of %" PRId64,
+                          context);
+    if (c->ppo_minibatches > c->ppo_batch)
+        return config_bad(c, "ppo.minibatches", "is more than the %" PRId64 " episodes of ppo.batch",
+                          c->ppo_batch);
+    DatasetOptions o;
+    dataset_options(&o, c, s->policy.tokenizer, s->policy.tmpl, context);
+    o.max_prompt = context - c->ppo_max_response;
+    TRY(dataset_load(&s->prompts, DATASET_PROMPTS, &c->data_train, &o));
+    if (c->data_heldout.n > 0) TRY(dataset_load(&s->heldout, DATASET_PROMPTS, &c->data_heldout, &o));
+    run_data(run, "train", s->prompts.hash);
+    if (c->ptx_coef > 0) {
+        if (c->data_mix.n == 0)
+            return config_bad(c, "ptx.coef", "the pretraining term needs a corpus in data.mix");
+        TRY(corpus_open(&s->ppo.ptx, &c->data_mix, tokenizer_hash(s->policy.tokenizer)));
+        run_data(run, "mix", corpus_hash(s->ppo.ptx));
+    }
+    return 0;
+}
+
+static int open_all(Stage *s, Run *run)
+{
+    const Config *c = &run->cfg;
+    TRY(open_models(s, run));
+    TRY(find_stop(s, c));
+    TRY(open_data(s, run));
+    Ppo *p = &s->ppo;
+    p->o = (PpoOptions){.batch = c->ppo_batch,
+                        .minibatches = c->ppo_minibatches,
+                        .epochs = c->ppo_epochs,
+                        .micro_tokens = c->train_micro_tokens,
+                        .temperature = c->ppo_temperature,
+                        .clip = c->ppo_clip,
+                        .clip_value = c->ppo_clip_value,
+                        .gamma = c->ppo_gamma,
+                        .lambda = c->ppo_lambda,
+                        .no_stop_score = c->ppo_no_stop_score,
+                        .whiten = c->ppo_whiten,
+                        .ptx_coef = c->ptx_coef,
+                        .ptx_ratio = c->ptx_ratio,
+                        .seed = (uint64_t)c->run_seed};
+    p->kl = (KlControl){c->ppo_kl == KL_ADAPTIVE, c->ppo_beta, c->ppo_kl_target, c->ppo_kl_horizon};
+    p->reference = s->reference.gpt;
+    p->reward = s->reward.gpt;
+    p->comm = run->comm;
+    p->window = xmalloc((size_t)(s->policy.gpt->cfg.context + 1) * sizeof *p->window);
+    s->item = xmalloc((size_t)p->o.batch * sizeof *s->item);
+    s->decode = (DecodeOptions){.temperature = p->o.temperature,
+                                .top_p = 1,
+                                .max_new = c->ppo_max_response,
+                                .stop = &s->stop,
+                                .nstop = 1,
+                                .seed = p->o.seed};
+    run->steps = (c->ppo_episodes + c->ppo_batch - 1) / c->ppo_batch;
+
+    trainer_open(&p->policy, s->policy.gpt, run, "");
+    trainer_open(&p->critic, s->critic.gpt, run, "critic/");
+    if (c->ppo_ema > 0) {
+        ema_init(&p->ema, &s->policy.gpt->params, c->ppo_ema);
+        run_keep_params(run, "ema", &s->policy.gpt->params, p->ema.w);
+    }
+    run_keep_f64(run, "kl_beta", &p->kl.beta);
+    run_keep_i64(run, "updates", &p->updates);
+    return 0;
+}
+
+/* --- episodes ------------------------------------------------------------------------------------------- */
+
+static int rollout(Stage *s, Run *run, Episodes *e)
+{
+    const Config *c = &run->cfg;
+    char name[64];
+    snprintf(name, sizeof name, "iteration_%06" PRId64 ".jsonl", run->step);
+    if (c->ppo_replay[0]) {
+        char *path = file_join(c->ppo_replay, name);
+        const GptConfig *g = &s->policy.gpt->cfg;
+        int rc = rollout_read(e, path, c->ppo_batch, g->vocab, g->context);
+        free(path);
+        return rc;
+    }
+    const int64_t first = run->step * c->ppo_batch;
+    for (int64_t i = 0; i < c->ppo_batch; i++)
+        s->item[i] = order_stream((uint64_t)c->run_seed, first + i, s->prompts.n);
+    s->decode.step = (uint32_t)run->step;
+    TRY(rollout_sample(e, s->policy.gpt, &s->prompts, s->item, c->ppo_batch, (uint64_t)first, &s->decode,
+                       run->comm));
+    if (!c->ppo_save_rollouts) return 0;
+    int rc = 0;
+    if (run->main_rank) {
+        char *dir = file_join(c->run_dir, "rollouts"), *path = file_join(dir, name);
+        rc = file_make_dirs(dir);
+        if (rc == 0) rc = rollout_write(e, path);
+        free(path);
+        free(dir);
+    }
+    return comm_agree(run->comm, rc);
+}
+
+static void print_sample(const Stage *s, Run *run, const Episodes *e, int64_t i)
+{
+    const int32_t *t = e->tokens + e->start[i];
+    char *prompt, *response;
+    if (tokenizer_decode(s->policy.tokenizer, t, e->prompt[i], false, &prompt, NULL) < 0) return;
+    if (tokenizer_decode(s->policy.tokenizer, t + e->prompt[i], rollout_length(e, i), false, &response,
+                         NULL) >= 0) {
+        run_text(run, "--- iteration %" PRId64 ", score %.3f\n%s[%s]\n", run->step + 1,
+                 (double)e->score[i], prompt, response);
+        free(response);
+    }
+    free(prompt);
+}
+
+/* Mean score of the model that will be saved (the average, if there is one) on held-out prompts. */
+static int evaluate(Stage *s, Run *run)
+{
+    if (s->heldout.n == 0) return 0;
+    Ppo *p = &s->ppo;
+    int64_t n = run->cfg.eval_records > 0 && run->cfg.eval_records < s->heldout.n ? run->cfg.eval_records
+                                                                                : s->heldout.n;
+    int64_t *item = xmalloc((size_t)n * sizeof *item);
+    for (int64_t i = 0; i < n; i++) item[i] = i;
+    DecodeOptions o = s->decode;
+    o.step = UINT32_MAX; /* the same random numbers in every evaluation */
+    if (p->ema.decay > 0) ema_swap(&p->ema, &s->policy.gpt->params);
+    Episodes e = {0};
+    int rc = rollout_sample(&e, s->policy.gpt, &s->heldout, item, n, 0, &o, run->comm);
+    if (p->ema.decay > 0) ema_swap(&p->ema, &s->policy.gpt->params);
+    free(item);
+    TRY(rc);
+    Sequence *q = xmalloc((size_t)n * sizeof *q);
+    for (int64_t i = 0; i < n; i++)
+        q[i] = (Sequence){.tokens = e.tokens + e.start[i], .n = e.start[i + 1] - e.start[i]};
+    score_sequences(p->reward, q, n, p->o.micro_tokens, e.score);
+    double score = 0, stopped = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (!e.stopped[i]) e.score[i] = (float)p->o.no_stop_score;
+        score += (double)e.score[i] / (double)n;
+        stopped += e.stopped[i] / (double)n;
+    }
+    run_metric(run, "eval/score", score);
+    run_metric(run, "eval/length", (double)e.first[n] / (double)n);
+    run_metric(run, "eval/stopped", stopped);
+    run_eval_result(run, -score);
+    for (int64_t i = 0; i < n && i < 4; i++) print_sample(s, run, &e, i);
+    if (run->main_rank)
+        log_info("step %" PRId64 ": held-out score %.4f, %.1f tokens, %.1f %% stopped", run->step + 1, score,
+                 (double)e.first[n] / (double)n, 100 * stopped);
+    free(q);
+    rollout_free(&e);
+    return 0;
+}
+
+static void report(Run *run, const PpoStats *s, double lr)
+{
+    run_metric(run, "objective/kl", s->kl);
+    run_metric(run, "objective/kl_k3", s->kl3);
+    run_metric(run, "objective/entropy", s->neg_logp);
+    run_metric(run, "objective/scores", s->score);
+    run_metric(run, "objective/scores_std", s->score_std);
+    run_metric(run, "objective/rlhf_reward", s->rlhf_reward);
+    run_metric(run, "objective/non_score_reward", s->non_score_reward);
+    run_metric(run, "objective/beta", s->beta);
+    run_metric(run, "policy/entropy_avg", s->entropy);
+    run_metric(run, "policy/approxkl_avg", s->approxkl);
+    run_metric(run, "policy/clipfrac_avg", s->clipfrac);
+    run_metric(run, "loss/policy_avg", s->policy_loss);
+    run_metric(run, "loss/value_avg", s->value_loss);
+    run_metric(run, "loss/ptx_avg", s->ptx_loss);
+    run_metric(run, "val/clipfrac_avg", s->value_clipfrac);
+    run_metric(run, "val/ratio", s->ratio);
+    run_metric(run, "val/ratio_var", s->ratio_var);
+    run_metric(run, "val/explained_variance", s->explained);
+    run_metric(run, "val/num_eos_tokens", s->stopped * (double)run->cfg.ppo_batch);
+    run_metric(run, "val/first_ratio_gap", s->first_ratio_gap);
+    run_metric(run, "rollout/length", s->length);
+    run_metric(run, "rollout/decode_gap_max", s->decode_gap);
+    run_metric(run, "grad_norm/policy", s->policy_norm);
+    run_metric(run, "grad_norm/critic", s->critic_norm);
+    run_metric(run, "lr", lr);
+    run_metric(run, "eps", run->cfg.ppo_clip);
+    run_metric(run, "episode", (double)((run->step + 1) * run->cfg.ppo_batch));
+    run_headline(run, "score %.3f  kl %.2f  length %.1f  entropy %.2f  loss %.3f/%.3f", s->score, s->kl,
+                 s->length, s->entropy, s->policy_loss, s->value_loss);
+}
+
+/* --- the stage ----------------------------------------------------------------------------------------------- */
+
+static int dry_run(Stage *s, Run *run)
+{
+    Ppo *p = &s->ppo;
+    Episodes e = {0};
+    PpoStats stats = {0};
+    TRY(rollout(s, run, &e));
+    ppo_score(p, &e, 0);
+    ppo_advantages(p, &e, &stats);
+    TRY(ppo_update(p, &e, 0, 0, 0, &stats)); /* learning rate 0 */
+    const ParamSet *a = &s->policy.gpt->params, *b = &s->critic.gpt->params;
+    const double tokens = (double)e.start[e.n];
+    run_plan(run, "PPO", a->count + b->count, tokens,
+             (double)p->o.epochs * (gpt_train_flops(&s->policy.gpt->cfg, tokens, tokens / (double)e.n) +
+                                    gpt_train_flops(&s->critic.gpt->cfg, tokens, tokens / (double)e.n)),
+             (size_t)(6 * a->size + 5 * b->size) * sizeof(real),
+             p->policy.arena.high + p->critic.arena.high);
+    printf("  an episode:\n");
+    char *text;
+    TRY(tokenizer_decode(s->policy.tokenizer, e.tokens, e.start[1], false, &text, NULL));
+    printf("%s\n", text);
+    free(text);
+    rollout_free(&e);
+    return 0;
+}
+
+static int train(Stage *s, Run *run)
+{
+    const Config *c = &run->cfg;
+    Ppo *p = &s->ppo;
+    if (run->dry) return dry_run(s, run);
+    TRY(run_resume(run));
+    if (run->main_rank)
+        log_info("%" PRId64 " prompts (%" PRId64 " too long, %" PRId64 " bad), %" PRId64
+                 " iterations of %" PRId64 " episodes",
+                 s->prompts.n, s->prompts.too_long, s->prompts.bad, run->steps, c->ppo_batch);
+
+    const Schedule schedule = {.kind = c->optim_schedule,
+                               .peak = c->optim_lr,
+                               .end = c->optim_lr_end,
+                               .warmup = c->optim_warmup,
+                               .warmup_from = c->optim_warmup_from,
+                               .steps = run->steps};
+    const double critic_share = c->ppo_critic_lr > 0 ? c->ppo_critic_lr / c->optim_lr : 1;
+    while (run_goes_on(run)) {
+        const double lr = schedule_lr(&schedule, run->step);
+        Episodes e = {0};
+        PpoStats stats = {0};
+        TRY(rollout(s, run, &e));
+        ppo_score(p, &e, run->step);
+        ppo_advantages(p, &e, &stats);
+        TRY(ppo_update(p, &e, run->step, lr, lr * critic_share, &stats));
+
+        report(run, &stats, lr);
+        if (run->step % c->run_log_every == 0) print_sample(s, run, &e, 0);
+        const int64_t tokens = e.start[e.n];
+        rollout_free(&e);
+        if (run_eval_due(run)) TRY(evaluate(s, run));
+        TRY(run_step_end(run, tokens));
+    }
+    return 0;
+}
+
+static int ppo(Run *run)
+{
+    if (run->selftest) return ppo_selftest(run);
+    if (run->cfg.data_train.n == 0 && !run->cfg.ppo_replay[0])
+        return config_bad(&run->cfg, "data.train", "no prompts are given");
+    Stage s = {0};
+    int rc = open_all(&s, run);
+    if (rc == 0) rc = train(&s, run);
+    trainer_close(&s.ppo.policy);
+    trainer_close(&s.ppo.critic);
+    ema_free(&s.ppo.ema);
+    pack_free(&s.ppo.pack);
+    corpus_close(&s.ppo.ptx);
+    free(s.ppo.window);
+    free(s.item);
+    dataset_free(&s.prompts);
+    dataset_free(&s.heldout);
+    load_free(&s.policy);
+    load_free(&s.reference);
+    load_free(&s.reward);
+    load_free(&s.critic);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    return run_main(argc, argv, IN_PPO, ppo);
+}

@@ -1,0 +1,284 @@
+/* rhetor-reward: a reward model from ranked completions (Ouyang 2022, section 3.5; Stiennon 2020).
+ *
+ * The SFT model's trunk with a scalar head at the last token. A step takes train.batch prompts; each
+ * of a prompt's K completions goes forward once and all its pairs make one loss (ranking.h), so that
+ * a completion is not seen K-1 times. The mean is over the global batch's prompts that have pairs.
+ * At the end the head's bias is set so that the mean reward of the reference completions is 0. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "data/order.h"
+#include "rlhf/ranking.h"
+#include "rlhf/score.h"
+#include "train/load.h"
+#include "train/trainer.h"
+
+typedef struct Reward {
+    Loaded model;
+    Dataset ranked, heldout, reference;
+    Trainer trainer;
+    Pack pack;
+    int64_t *last;    /* [sequences of a micro-batch] their last tokens */
+    int64_t *item;    /* [prompts of a micro-batch] */
+    int64_t nitem, cap;
+    double mean, std; /* of the rewards, after training */
+} Reward;
+
+/* The b-th prompt of the step. */
+static int64_t prompt(const Reward *w, const Config *c, int64_t step, int64_t b)
+{
+    return order_stream((uint64_t)c->run_seed, step * c->train_batch + b, w->ranked.n);
+}
+
+/* One forward over all completions of the collected prompts, the ranking loss of each prompt, one
+ * backward. */
+static void micro_batch(Reward *w, double weight, double *loss, RankStats *stats)
+{
+    const Dataset *d = &w->ranked;
+    Batch b = pack_batch(&w->pack);
+    Tensor *r = gpt_values(w->model.gpt, w->trainer.tape, &b, w->last, b.nseq);
+    double *dr = tape_alloc(w->trainer.tape, (size_t)b.nseq * sizeof *dr);
+    for (int64_t i = 0, at = 0; i < w->nitem; i++) {
+        const int64_t first = d->first[w->item[i]], K = d->first[w->item[i] + 1] - first;
+        *loss += weight * ranking_loss(r->data + at, d->rank + first, K, dr, NULL);
+        rank_stats_add(stats, r->data + at, d->rank + first, K);
+        for (int64_t k = 0; k < K; k++) r->grad[at + k] = (real)(weight * dr[k]);
+        at += K;
+    }
+    tape_backward(w->trainer.tape);
+    tape_reset(w->trainer.tape);
+    pack_clear(&w->pack);
+    w->nitem = 0;
+}
+
+static void collect(Reward *w, int64_t item)
+{
+    const Dataset *d = &w->ranked;
+    const int64_t need = w->pack.nseq + d->first[item + 1] - d->first[item] + w->nitem + 1;
+    if (need > w->cap) {
+        w->cap = 2 * need;
+        w->last = xrealloc(w->last, (size_t)w->cap * sizeof *w->last);
+        w->item = xrealloc(w->item, (size_t)w->cap * sizeof *w->item);
+    }
+    for (int64_t s = d->first[item]; s < d->first[item + 1]; s++) {
+        pack_add(&w->pack, d->seq[s].tokens, d->seq[s].n, NULL, 0, 0);
+        w->last[w->pack.nseq - 1] = w->pack.n - 1;
+    }
+    w->item[w->nitem++] = item;
+}
+
+static int64_t item_tokens(const Dataset *d, int64_t item)
+{
+    int64_t n = 0;
+    for (int64_t s = d->first[item]; s < d->first[item + 1]; s++) n += d->seq[s].n;
+    return n;
+}
+
+/* Forward and backward of this rank's prompts; *loss its part of the mean. */
+static void gradients(Reward *w, Run *run, double *loss, RankStats *stats, int64_t *tokens)
+{
+    const Config *c = &run->cfg;
+    const Dataset *d = &w->ranked;
+    const int64_t step = c->train_overfit > 0 ? run->step % c->train_overfit : run->step;
+    int64_t begin, end, with_pairs = 0;
+    *tokens = 0;
+    for (int64_t b = 0; b < c->train_batch; b++) { /* every rank knows the whole step */
+        int64_t i = prompt(w, c, step, b), first = d->first[i];
+        with_pairs += ranking_pairs(d->rank + first, d->first[i + 1] - first) > 0;
+        *tokens += item_tokens(d, i);
+    }
+    const double weight = with_pairs > 0 ? 1.0 / (double)with_pairs : 0;
+    *loss = 0;
+    *stats = (RankStats){0};
+    comm_share(c->train_batch, comm_rank(run->comm), comm_size(run->comm), &begin, &end);
+    for (int64_t b = begin; b < end; b++) {
+        int64_t i = prompt(w, c, step, b);
+        if (w->pack.n > 0 && w->pack.n + item_tokens(d, i) > c->train_micro_tokens)
+            micro_batch(w, weight, loss, stats);
+        collect(w, i);
+    }
+    if (w->pack.n > 0) micro_batch(w, weight, loss, stats);
+}
+
+/* Rewards of this rank's share of `d` (its first `records` items), summed over the ranks. */
+static void evaluate_set(Reward *w, Run *run, const Dataset *d, int64_t records, RankStats *stats)
+{
+    const int64_t n = records > 0 && records < d->n ? records : d->n;
+    int64_t begin, end;
+    comm_share(n, comm_rank(run->comm), comm_size(run->comm), &begin, &end);
+    const int64_t first = d->first[begin], nseq = d->first[end] - first;
+    float *r = xmalloc((size_t)(nseq > 0 ? nseq : 1) * sizeof *r);
+    score_sequences(w->model.gpt, d->seq + first, nseq, run->cfg.train_micro_tokens, r);
+    static const int32_t alone = 1; /* a demonstration is a group of one, without pairs */
+    *stats = (RankStats){0};
+    for (int64_t i = begin; i < end; i++)
+        rank_stats_add(stats, r + d->first[i] - first, d->rank ? d->rank + d->first[i] : &alone,
+                       d->first[i + 1] - d->first[i]);
+    free(r);
+    rank_stats_sum(stats, run->comm);
+}
+
+static void evaluate(Reward *w, Run *run)
+{
+    if (w->heldout.n == 0) return;
+    RankStats s;
+    evaluate_set(w, run, &w->heldout, run->cfg.eval_records, &s);
+    run_metric(run, "eval/loss", rank_loss(&s));
+    run_metric(run, "eval/accuracy", rank_accuracy(&s));
+    run_metric(run, "eval/margin", rank_margin(&s));
+    run_metric(run, "eval/reward_mean", rank_mean(&s));
+    run_metric(run, "eval/reward_std", rank_std(&s));
+    run_eval_result(run, rank_loss(&s));
+    if (run->main_rank)
+        log_info("step %" PRId64 ": held-out accuracy %.4f over %.0f pairs, loss %.4f, margin %.3f",
+                 run->step + 1, rank_accuracy(&s), s.pairs, rank_loss(&s), rank_margin(&s));
+}
+
+/* bias -= mean reward of the reference completions. */
+static void normalise(Reward *w, Run *run)
+{
+    RankStats s;
+    evaluate_set(w, run, &w->reference, 0, &s);
+    w->mean = rank_mean(&s);
+    w->std = rank_std(&s);
+    w->model.gpt->head_b->data[0] -= (real)w->mean;
+    if (run->main_rank)
+        log_info("the mean reward of %.0f reference completions was %.4f and is 0 now; deviation %.4f",
+                 s.n, w->mean, w->std);
+}
+
+/* Without data.reference: the best ranked completion of every prompt of the training set. */
+static void best_as_reference(Reward *w)
+{
+    const Dataset *d = &w->ranked;
+    w->reference = (Dataset){.kind = DATASET_DEMOS, .n = d->n};
+    w->reference.first = xmalloc((size_t)(d->n + 1) * sizeof *w->reference.first);
+    w->reference.seq = xmalloc((size_t)d->n * sizeof *w->reference.seq);
+    for (int64_t i = 0; i < d->n; i++) {
+        int64_t best = d->first[i];
+        for (int64_t s = best; s < d->first[i + 1]; s++)
+            if (d->rank[s] < d->rank[best]) best = s;
+        w->reference.first[i] = i;
+        w->reference.seq[i] = d->seq[best];
+    }
+    w->reference.first[d->n] = d->n;
+}
+
+static int dry_run(Reward *w, Run *run)
+{
+    double loss;
+    RankStats stats;
+    int64_t tokens;
+    gradients(w, run, &loss, &stats, &tokens);
+    const ParamSet *ps = &w->model.gpt->params;
+    run_plan(run, "reward model", ps->count, (double)tokens,
+             gpt_train_flops(&w->model.gpt->cfg, (double)tokens,
+                             (double)w->ranked.tokens / (double)w->ranked.first[w->ranked.n]),
+             4 * (size_t)ps->size * sizeof(real), w->trainer.arena.high);
+    const Dataset *d = &w->ranked;
+    for (int64_t s = d->first[0]; s < d->first[1]; s++) {
+        char *text;
+        TRY(tokenizer_decode(w->model.tokenizer, d->seq[s].tokens + (s == d->first[0] ? 0 : d->seq[s].prompt),
+                             d->seq[s].n - (s == d->first[0] ? 0 : d->seq[s].prompt), false, &text, NULL));
+        printf("  rank %d: %s\n", d->rank[s], text);
+        free(text);
+    }
+    return 0;
+}
+
+static int open_all(Reward *w, Run *run)
+{
+    const Config *c = &run->cfg;
+    TRY(load_model(&w->model, c->from_model, "from.model", LOAD_GRAD | LOAD_TRUNK));
+    gpt_init_head(w->model.gpt, (uint64_t)c->run_seed);
+    DatasetOptions o;
+    dataset_options(&o, c, w->model.tokenizer, w->model.tmpl, w->model.gpt->cfg.context);
+    TRY(dataset_load(&w->ranked, DATASET_RANKED, &c->data_train, &o));
+    if (c->data_heldout.n > 0) TRY(dataset_load(&w->heldout, DATASET_RANKED, &c->data_heldout, &o));
+    if (c->data_reference.n > 0)
+        TRY(dataset_load(&w->reference, DATASET_DEMOS, &c->data_reference, &o));
+    else best_as_reference(w);
+    run_describe(run, &w->model.gpt->cfg, w->model.tokenizer, w->model.tmpl, "params");
+    run_parent(run, "model", w->model.id);
+    run_data(run, "train", w->ranked.hash);
+    run->steps = c->train_steps > 0 ? c->train_steps
+                                    : (int64_t)ceil(c->train_epochs * (double)w->ranked.n /
+                                                        (double)c->train_batch -
+                                                    1e-9);
+    if (run->steps < 1) run->steps = 1;
+    return 0;
+}
+
+static int train(Reward *w, Run *run)
+{
+    const Config *c = &run->cfg;
+    trainer_open(&w->trainer, w->model.gpt, run, "");
+    run_keep_f64(run, "reward_mean_before", &w->mean);
+    run_keep_f64(run, "reward_std", &w->std);
+    if (run->dry) return dry_run(w, run);
+    TRY(run_resume(run));
+    if (run->main_rank)
+        log_info("%" PRId64 " prompts with %" PRId64 " completions (%" PRId64 " too long, %" PRId64
+                 " bad), %" PRId64 " steps of %" PRId64 " prompts",
+                 w->ranked.n, w->ranked.first[w->ranked.n], w->ranked.too_long, w->ranked.bad,
+                 run->steps, c->train_batch);
+
+    const Schedule schedule = {.kind = c->optim_schedule,
+                               .peak = c->optim_lr,
+                               .end = c->optim_lr_end,
+                               .warmup = c->optim_warmup,
+                               .warmup_from = c->optim_warmup_from,
+                               .steps = run->steps};
+    while (run_goes_on(run)) {
+        double loss, norm, lr = schedule_lr(&schedule, run->step);
+        RankStats stats;
+        int64_t tokens;
+        gradients(w, run, &loss, &stats, &tokens);
+        comm_sum_f64(run->comm, &loss, 1);
+        rank_stats_sum(&stats, run->comm);
+        char what[64];
+        snprintf(what, sizeof what, "step %" PRId64 " (prompts %" PRId64 "..)", run->step,
+                 run->step * c->train_batch);
+        TRY(trainer_update(&w->trainer, run->comm, lr, what, &norm));
+
+        run_metric(run, "loss", loss);
+        run_metric(run, "accuracy", rank_accuracy(&stats));
+        run_metric(run, "margin", rank_margin(&stats));
+        run_metric(run, "reward_mean", rank_mean(&stats));
+        run_metric(run, "reward_std", rank_std(&stats));
+        run_metric(run, "lr", lr);
+        run_metric(run, "grad_norm", norm);
+        run_headline(run, "loss %.4f  accuracy %.3f  lr %.2e", loss, rank_accuracy(&stats), lr);
+        if (run_eval_due(run)) evaluate(w, run);
+        if (run->step + 1 == run->steps) normalise(w, run);
+        TRY(run_step_end(run, tokens));
+    }
+    return 0;
+}
+
+static int reward(Run *run)
+{
+    if (run->cfg.data_train.n == 0)
+        return config_bad(&run->cfg, "data.train", "no rankings are given");
+    Reward w = {0};
+    int rc = open_all(&w, run);
+    if (rc == 0) rc = train(&w, run);
+    trainer_close(&w.trainer);
+    pack_free(&w.pack);
+    free(w.last);
+    free(w.item);
+    dataset_free(&w.ranked);
+    dataset_free(&w.heldout);
+    dataset_free(&w.reference);
+    load_free(&w.model);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    return run_main(argc, argv, IN_REWARD, reward);
+}

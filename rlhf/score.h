@@ -1,0 +1,12 @@
+/* score.h: a reward model at work. */
+#ifndef RLHF_SCORE_H
+#define RLHF_SCORE_H
+
+#include "data/dataset.h"
+#include "model/gpt.h"
+
+/* r[i] = reward of sequence i at its last token, for sequences begin..end-1 of q, in micro-batches of
+ * at most micro_tokens. Not collective. */
+void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, float *r);
+
+#endif

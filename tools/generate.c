@@ -1,0 +1,261 @@
+/* rhetor-generate: text from a model: one prompt, a file of prompts with K completions each, or a
+ * conversation. */
+#include <argp.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "core/blas.h"
+#include "rlhf/sampling.h"
+#include "train/run.h"
+
+typedef struct Args {
+    const char *model, *in, *out, *prompt, *field;
+    int64_t n, max_new, max, seed, top_k;
+    double temperature, top_p;
+    bool raw, chat;
+} Args;
+
+enum { OPT_IN = 1000, OPT_OUT, OPT_MAX_NEW, OPT_MAX, OPT_TOP_K, OPT_TOP_P, OPT_RAW, OPT_CHAT, OPT_FIELD };
+static const struct argp_option options[] = {
+    {"model", 'm', "PATH", 0, "run folder or checkpoint", 0},
+    {"in", OPT_IN, "FILE", 0, "prompts: JSON lines, one record each; other fields are kept", 0},
+    {"out", OPT_OUT, "FILE", 0, "completions, JSON lines: the record and \"completions\": [...] (default: standard output)", 0},
+    {"n", 'n', "K", 0, "completions a prompt (1)", 0},
+    {"max-new", OPT_MAX_NEW, "N", 0, "longest completion in tokens (default: what the context leaves, at most 256)", 0},
+    {"max-records", OPT_MAX, "N", 0, "use only the first N prompts", 0},
+    {"temperature", 't', "T", 0, "0 is greedy (1)", 0},
+    {"top-k", OPT_TOP_K, "K", 0, "sample among the K likeliest tokens (0: all)", 0},
+    {"top-p", OPT_TOP_P, "P", 0, "sample among the likeliest tokens of total probability P (1)", 0},
+    {"seed", 's', "N", 0, "seed (1)", 0},
+    {"raw", OPT_RAW, 0, 0, "continue the text as it is, without the chat template", 0},
+    {"chat", OPT_CHAT, 0, 0, "a conversation: /reset begins anew, /quit or Ctrl-D ends", 0},
+    {"field", OPT_FIELD, "NAME", 0, "name of the field with the prompt (prompt)", 0},
+    {0}};
+
+static int64_t number(const char *arg, const char *name, int64_t lo, struct argp_state *state)
+{
+    char *end;
+    long long v = strtoll(arg, &end, 10);
+    if (*end || v < lo) argp_error(state, "--%s %s: expected a whole number from %" PRId64, name, arg, lo);
+    return v;
+}
+
+static double real_number(const char *arg, const char *name, double lo, double hi, struct argp_state *state)
+{
+    char *end;
+    double v = strtod(arg, &end);
+    if (*end || !(v >= lo && v <= hi)) argp_error(state, "--%s %s: expected a number from %g to %g", name, arg, lo, hi);
+    return v;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    Args *a = state->input;
+    switch (key) {
+    case 'm': a->model = arg; break;
+    case OPT_IN: a->in = arg; break;
+    case OPT_OUT: a->out = arg; break;
+    case 'n': a->n = number(arg, "n", 1, state); break;
+    case OPT_MAX_NEW: a->max_new = number(arg, "max-new", 1, state); break;
+    case OPT_MAX: a->max = number(arg, "max-records", 0, state); break;
+    case 't': a->temperature = real_number(arg, "temperature", 0, 100, state); break;
+    case OPT_TOP_K: a->top_k = number(arg, "top-k", 0, state); break;
+    case OPT_TOP_P: a->top_p = real_number(arg, "top-p", 1e-6, 1, state); break;
+    case 's': a->seed = number(arg, "seed", 0, state); break;
+    case OPT_RAW: a->raw = true; break;
+    case OPT_CHAT: a->chat = true; break;
+    case OPT_FIELD: a->field = arg; break;
+    case ARGP_KEY_ARG:
+        if (a->prompt) argp_error(state, "one prompt, please: put it in quotation marks");
+        a->prompt = arg;
+        break;
+    case ARGP_KEY_END:
+        if (!a->model) argp_error(state, "which model? --model runs/NAME/sft");
+        if (!a->in && !a->prompt && !a->chat) argp_error(state, "give a prompt, --in FILE or --chat");
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static DecodeOptions decode_options(const Args *a, const Loaded *m, const int32_t *stop)
+{
+    return (DecodeOptions){.temperature = a->temperature,
+                           .top_k = a->top_k,
+                           .top_p = a->top_p,
+                           .max_new = a->max_new ? a->max_new : m->gpt->cfg.context < 256 ? m->gpt->cfg.context : 256,
+                           .stop = stop,
+                           .nstop = *stop >= 0,
+                           .seed = (uint64_t)a->seed};
+}
+
+/* Streams an answer; bytes of a character that is not complete yet are held back by the terminal. */
+typedef struct Stream {
+    const Tokenizer *tokenizer;
+    int32_t stop;
+} Stream;
+
+static int print_token(void *ctx, int64_t prompt, int32_t token)
+{
+    const Stream *s = ctx;
+    size_t len;
+    if (token == s->stop) return 0;
+    const char *bytes = tokenizer_token_bytes(s->tokenizer, token, &len);
+    fwrite(bytes, 1, len, stdout);
+    fflush(stdout);
+    return 0;
+}
+
+static int answer(const Args *a, const Loaded *m, const int32_t *ids, int64_t n, uint32_t turn, char **text)
+{
+    int32_t stop = sample_stop_token(m);
+    Stream stream = {m->tokenizer, stop};
+    DecodeOptions o = decode_options(a, m, &stop);
+    o.on_token = print_token;
+    o.ctx = &stream;
+    o.step = turn;
+    const int64_t start[2] = {0, n};
+    DecodeResult r = {0};
+    TRY(decode(&r, m->gpt, ids, start, 1, NULL, &o));
+    printf("\n");
+    int rc = text ? template_decode(m->tmpl, m->tokenizer, r.v[0].tokens, r.v[0].n, text) : 0;
+    decode_free(&r);
+    return rc;
+}
+
+static int one_prompt(const Args *a, const Loaded *m)
+{
+    IdList ids = {0};
+    const Message msg = {"user", a->prompt};
+    int rc = a->raw ? tokenizer_encode(m->tokenizer, a->prompt, strlen(a->prompt), false, &ids)
+                    : template_prompt(m->tmpl, m->tokenizer, &msg, 1, &ids);
+    for (int64_t k = 0; k < a->n && rc >= 0; k++) rc = answer(a, m, ids.v, ids.n, (uint32_t)k, NULL);
+    ids_free(&ids);
+    return rc;
+}
+
+/* The newest turns that fit in three quarters of the context. */
+static int chat_ids(const Loaded *m, Message *turns, int n, int *first, IdList *ids)
+{
+    for (;; *first += 2) {
+        ids->n = 0;
+        TRY(template_prompt(m->tmpl, m->tokenizer, turns + *first, n - *first, ids));
+        if (ids->n <= m->gpt->cfg.context * 3 / 4 || *first + 2 >= n) return 0;
+    }
+}
+
+static int chat(const Args *a, const Loaded *m)
+{
+    enum { MAX_TURNS = 1024 };
+    Message turns[MAX_TURNS + 2];
+    char *line = NULL;
+    size_t cap = 0;
+    int n = 0, first = 0, rc = 0;
+    uint32_t turn = 0;
+    IdList ids = {0};
+    while (rc >= 0) {
+        if (isatty(STDIN_FILENO)) printf("> ");
+        fflush(stdout);
+        ssize_t len = getline(&line, &cap, stdin);
+        if (len < 0) break;
+        if (len > 0 && line[len - 1] == '\n') line[len - 1] = '\0';
+        if (!line[0]) continue;
+        if (strcmp(line, "/quit") == 0) break;
+        if (strcmp(line, "/reset") == 0 || n >= MAX_TURNS) {
+            for (int i = 0; i < n; i++) free((char *)(uintptr_t)turns[i].content);
+            n = first = 0;
+            if (line[0] == '/') continue;
+        }
+        turns[n++] = (Message){"user", xstrdup(line)};
+        rc = chat_ids(m, turns, n, &first, &ids);
+        char *text = NULL;
+        if (rc >= 0) rc = answer(a, m, ids.v, ids.n, turn++, &text);
+        if (rc >= 0) turns[n++] = (Message){"assistant", text};
+    }
+    for (int i = 0; i < n; i++) free((char *)(uintptr_t)turns[i].content);
+    free(line);
+    ids_free(&ids);
+    return rc;
+}
+
+static int write_records(FILE *f, const Args *a, const Loaded *m, const PromptFile *p, const DecodeResult *r)
+{
+    for (int64_t i = 0; i < p->n; i++) {
+        json_t *texts = json_array();
+        for (int64_t k = 0; k < a->n; k++) {
+            const Response *s = &r->v[i * a->n + k];
+            char *text;
+            size_t len;
+            int rc = a->raw ? tokenizer_decode(m->tokenizer, s->tokens, s->n, true, &text, &len)
+                            : template_decode(m->tmpl, m->tokenizer, s->tokens, s->n, &text);
+            if (rc < 0) {
+                json_decref(texts);
+                return rc;
+            }
+            /* bytes that are not UTF-8 cannot stand in JSON */
+            json_t *v = json_string(text);
+            if (!v) {
+                for (unsigned char *c = (unsigned char *)text; *c; c++)
+                    if (*c >= 0x80) *c = '?';
+                v = json_string(text);
+            }
+            json_array_append_new(texts, v);
+            free(text);
+        }
+        json_object_set_new(p->record[i], "completions", texts);
+        json_dumpf(p->record[i], f, JSON_COMPACT);
+        fputc('\n', f);
+    }
+    return ferror(f) ? error_set(ERR_IO, "%s: writing failed: %m", a->out ? a->out : "standard output") : 0;
+}
+
+static int file_of_prompts(const Args *a, const Loaded *m)
+{
+    int32_t stop = sample_stop_token(m);
+    DecodeOptions o = decode_options(a, m, &stop);
+    PromptFile p;
+    TRY(prompts_load(&p, a->in, m, a->raw, m->gpt->cfg.context - 1, a->max, a->field));
+    DecodeResult r = {0};
+    double began = run_seconds();
+    int rc = sample_prompts(&r, m, &p, a->n, &o);
+    if (rc >= 0) {
+        double s = run_seconds() - began;
+        log_info("%" PRId64 " completions, %" PRId64 " tokens, %.1f s, %.0f tokens/s (%" PRId64
+                 " prompts too long)",
+                 r.n, r.tokens, s, (double)r.tokens / s, p.skipped);
+        FILE *f = a->out ? fopen(a->out, "w") : stdout;
+        if (!f) rc = error_set(ERR_IO, "%s: cannot be written: %m", a->out);
+        else rc = write_records(f, a, m, &p, &r);
+        if (f && f != stdout && fclose(f) != 0 && rc >= 0)
+            rc = error_set(ERR_IO, "%s: writing failed: %m", a->out);
+    }
+    decode_free(&r);
+    prompts_free(&p);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    Args a = {.n = 1, .temperature = 1, .top_p = 1, .seed = 1};
+    static const struct argp argp = {options, parse, "[PROMPT]",
+                                     "Text from a trained model.\v"
+                                     "rhetor-generate -m runs/demo/sft \"Who lives in Rome?\"\n"
+                                     "rhetor-generate -m runs/demo/sft --in prompts.jsonl --out samples.jsonl -n 6\n",
+                                     NULL, NULL, NULL};
+    argp_err_exit_status = error_exit_code(ERR_USAGE);
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    core_init();
+    Loaded m;
+    int rc = load_model(&m, a.model, "--model", 0);
+    if (rc >= 0) {
+        rc = a.chat ? chat(&a, &m) : a.in ? file_of_prompts(&a, &m) : one_prompt(&a, &m);
+        load_free(&m);
+    }
+    if (rc < 0) fprintf(stderr, "rhetor-generate: %s\n", error_message());
+    return error_exit_code(rc);
+}

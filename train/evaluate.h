@@ -1,0 +1,25 @@
+/* evaluate.h: held-out losses. Collective: the ranks share the work, all get the result. */
+#ifndef TRAIN_EVALUATE_H
+#define TRAIN_EVALUATE_H
+
+#include "data/corpus.h"
+#include "data/dataset.h"
+#include "train/run.h"
+
+typedef struct EvalLoss {
+    double nll;      /* mean nats a token, over all tokens of all ranks */
+    double bits_per_byte; /* of the text behind the tokens; 0 where the bytes are not known */
+    int64_t tokens;
+} EvalLoss;
+
+/* Every token of the corpus but the first, in windows of the model's context side by side; `windows`
+ * > 0: only so many, spread evenly. */
+int evaluate_corpus(Gpt *gpt, Corpus *c, int64_t windows, int64_t micro_tokens, Comm *comm,
+                    EvalLoss *out);
+/* All tokens but the first of ids[n], in windows of the context side by side. Not collective. */
+void evaluate_tokens(Gpt *gpt, const int32_t *ids, int64_t n, int64_t micro_tokens, EvalLoss *out);
+/* The learned tokens of demonstrations; `records` > 0: only the first so many. */
+int evaluate_demos(Gpt *gpt, const Dataset *d, int64_t records, int64_t micro_tokens, Comm *comm,
+                   EvalLoss *out);
+
+#endif

@@ -1,0 +1,121 @@
+/* load.c: a model out of a checkpoint. See load.h. */
+#include "train/load.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "checkpoints/checkpoint.h"
+
+json_t *model_to_json(const GptConfig *c)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:f}", "vocab", (json_int_t)c->vocab,
+                     "context", (json_int_t)c->context, "layers", (json_int_t)c->layers, "heads",
+                     (json_int_t)c->heads, "width", (json_int_t)c->width, "bias", c->bias,
+                     "scalar_head", c->scalar_head, "gelu_erf", c->gelu_erf, "norm_eps",
+                     c->norm_eps);
+}
+
+int model_from_json(GptConfig *c, const json_t *j)
+{
+    json_int_t vocab, context, layers, heads, width;
+    int bias, scalar_head, gelu_erf;
+    if (json_unpack((json_t *)(uintptr_t)j, "{s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:F}", "vocab",
+                    &vocab, "context", &context, "layers", &layers, "heads", &heads, "width", &width,
+                    "bias", &bias, "scalar_head", &scalar_head, "gelu_erf", &gelu_erf, "norm_eps",
+                    &c->norm_eps) < 0)
+        return error_set(ERR_DATA, "the description of the model is incomplete");
+    c->vocab = vocab;
+    c->context = context;
+    c->layers = layers;
+    c->heads = heads;
+    c->width = width;
+    c->bias = bias;
+    c->scalar_head = scalar_head;
+    c->gelu_erf = gelu_erf;
+    return 0;
+}
+
+static int read_weights(Loaded *l, Ckpt *k, const char *group)
+{
+    ParamSet *ps = &l->gpt->params;
+    for (int i = 0; i < ps->n; i++) {
+        const Param *p = &ps->v[i];
+        char name[2 * PARAM_NAME_MAX];
+        snprintf(name, sizeof name, "%s/%s", group, p->name);
+        if (strncmp(p->name, "head.", 5) == 0 && !ckpt_has(k, name)) continue;
+        TRY(ckpt_read(k, name, H5_F32, p->tensor.ndim, p->tensor.shape, p->tensor.data));
+    }
+    return 0;
+}
+
+static int load_from(Loaded *l, Ckpt *k, const char *key, int flags)
+{
+    const json_t *meta = ckpt_meta(k);
+    GptConfig cfg;
+    int rc = model_from_json(&cfg, json_object_get(meta, "model"));
+    if (rc < 0) return error_wrap(rc, "%s", ckpt_path(k));
+    if ((flags & LOAD_HEAD) && !cfg.scalar_head)
+        return error_set(ERR_CONFIG,
+                         "%s: %s is a language model of stage %s; a reward model is needed here "
+                         "(rhetor-reward makes one)",
+                         key, ckpt_path(k), ckpt_stage(k));
+    if (!(flags & (LOAD_HEAD | LOAD_TRUNK)) && cfg.scalar_head)
+        return error_set(ERR_CONFIG,
+                         "%s: %s is a reward model; a language model is needed here (stage "
+                         "pretrain, sft or ppo)",
+                         key, ckpt_path(k));
+    if (flags & LOAD_TRUNK) cfg.scalar_head = true;
+    size_t len;
+    const char *text = ckpt_tokenizer(k, &len);
+    TRY(tokenizer_parse(&l->tokenizer, text, len, ckpt_path(k)));
+    if (tokenizer_vocab(l->tokenizer) > cfg.vocab)
+        return error_set(ERR_DATA, "%s: its tokenizer has %" PRId64 " tokens, its model %" PRId64,
+                         ckpt_path(k), tokenizer_vocab(l->tokenizer), cfg.vocab);
+    TRY(template_by_name(json_string_value(json_object_get(meta, "template")), &l->tmpl));
+    TRY(gpt_open(&l->gpt, &cfg, flags & LOAD_GRAD));
+    const char *use = json_string_value(json_object_get(meta, "use"));
+    TRY(read_weights(l, k, (flags & LOAD_RAW) || !use ? "params" : use));
+    l->id = xstrdup(ckpt_id(k));
+    l->path = xstrdup(ckpt_path(k));
+    l->stage = xstrdup(ckpt_stage(k));
+    l->step = ckpt_step(k);
+    return 0;
+}
+
+int load_model(Loaded *out, const char *path, const char *key, int flags)
+{
+    *out = (Loaded){0};
+    if (!path[0]) return error_set(ERR_CONFIG, "%s is not set: which model?", key);
+    Ckpt *k;
+    int rc = ckpt_open_at(&k, path, true);
+    if (rc < 0) return error_wrap(rc, "%s", key);
+    rc = load_from(out, k, key, flags);
+    ckpt_close(&k);
+    if (rc < 0) load_free(out);
+    return rc;
+}
+
+void load_free(Loaded *l)
+{
+    gpt_close(&l->gpt);
+    tokenizer_close(&l->tokenizer);
+    free(l->id);
+    free(l->path);
+    free(l->stage);
+    *l = (Loaded){0};
+}
+
+int load_same_tokenizer(const Loaded *a, const Loaded *b)
+{
+    if (tokenizer_hash(a->tokenizer) == tokenizer_hash(b->tokenizer) && a->tmpl == b->tmpl) return 0;
+    bool tk = tokenizer_hash(a->tokenizer) != tokenizer_hash(b->tokenizer);
+    return error_set(ERR_CONFIG,
+                     "%s and %s have different %s (%" PRId64 " tokens, %s; %" PRId64
+                     " tokens, %s); both must come from the same pretrained and SFT model",
+                     a->path, b->path, tk ? "tokenizers" : "chat templates",
+                     tokenizer_vocab(a->tokenizer), template_name(a->tmpl),
+                     tokenizer_vocab(b->tokenizer), template_name(b->tmpl));
+}

@@ -1,0 +1,39 @@
+/* load.h: a model out of a checkpoint: weights, tokenizer, template. Not collective: every rank reads
+ * the file. */
+#ifndef TRAIN_LOAD_H
+#define TRAIN_LOAD_H
+
+#include <jansson.h>
+
+#include "data/template.h"
+#include "data/tokenizer.h"
+#include "model/gpt.h"
+
+typedef struct Loaded {
+    Gpt *gpt;
+    Tokenizer *tokenizer;
+    Template tmpl;
+    char *id;    /* the checkpoint's, for the lineage */
+    char *path;
+    char *stage; /* that wrote it */
+    int64_t step;
+} Loaded;
+
+enum {
+    LOAD_GRAD = 1,  /* with a gradient buffer, to train on */
+    LOAD_HEAD = 2,  /* must be a reward or value model (ERR_CONFIG otherwise) */
+    LOAD_TRUNK = 4, /* any model; made into one with a scalar head (initialised by the caller) */
+    LOAD_RAW = 8    /* the group params even where the checkpoint says to use its moving average */
+};
+
+/* `path`: checkpoint file or run directory. `key` names the setting in messages. */
+int load_model(Loaded *out, const char *path, const char *key, int flags);
+void load_free(Loaded *l);
+
+/* ERR_CONFIG unless both have the same tokenizer; names both checkpoints. */
+int load_same_tokenizer(const Loaded *a, const Loaded *b);
+
+json_t *model_to_json(const GptConfig *c);
+int model_from_json(GptConfig *c, const json_t *j);
+
+#endif

@@ -1,0 +1,184 @@
+/* rhetor-pretrain: a language model from text.
+ *
+ * Maximises log p(x) over windows of T+1 tokens of a corpus (Radford 2019). A step takes train.batch
+ * windows, the same ones whatever the number of ranks: window j of the stream is a pure function of
+ * (seed, j). Each rank takes a contiguous share of them, in micro-batches of train.micro_tokens; all
+ * losses are divided by the global number of tokens, so ranks and accumulation change the speed, not
+ * the experiment. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "data/corpus.h"
+#include "train/evaluate.h"
+#include "train/load.h"
+#include "train/trainer.h"
+
+typedef struct Pretrain {
+    Corpus *corpus, *heldout;
+    Tokenizer *tokenizer;
+    Gpt *gpt;
+    Trainer trainer;
+    Pack pack;
+    int32_t *window;
+    int64_t T, nwindows; /* context; windows an epoch */
+} Pretrain;
+
+/* Forward and backward of this rank's windows of the step; returns its share of the loss. */
+static int gradients(Pretrain *p, Run *run, double *loss)
+{
+    const Config *c = &run->cfg;
+    const int64_t B = c->train_batch;
+    const float weight = 1.0f / (float)(B * p->T);
+    int64_t begin, end;
+    comm_share(B, comm_rank(run->comm), comm_size(run->comm), &begin, &end);
+    *loss = 0;
+    int64_t step = c->train_overfit > 0 ? run->step % c->train_overfit : run->step;
+    for (int64_t b = begin; b < end; b++) {
+        uint64_t id;
+        TRY(corpus_window(p->corpus, (uint64_t)c->run_seed, step * B + b, p->T, p->window, &id));
+        pack_add_window(&p->pack, p->window, p->T, weight, id);
+        if (b + 1 == end || p->pack.n + p->T > c->train_micro_tokens) {
+            *loss += trainer_lm(&p->trainer, &p->pack, c->model_dropout, (uint64_t)c->run_seed,
+                                run->step);
+            pack_clear(&p->pack);
+        }
+    }
+    return 0;
+}
+
+static int evaluate(Pretrain *p, Run *run)
+{
+    if (!p->heldout) return 0;
+    EvalLoss e;
+    TRY(evaluate_corpus(p->gpt, p->heldout, run->cfg.eval_records, run->cfg.train_micro_tokens,
+                        run->comm, &e));
+    run_metric(run, "eval/loss", e.nll);
+    run_metric(run, "eval/bits_per_byte", e.bits_per_byte);
+    run_eval_result(run, e.nll);
+    if (run->main_rank)
+        log_info("step %" PRId64 ": held-out loss %.4f nats a token, %.4f bits a byte", run->step + 1,
+                 e.nll, e.bits_per_byte);
+    return 0;
+}
+
+static int dry_run(Pretrain *p, Run *run)
+{
+    double loss, norm = gpt_train_flops(&p->gpt->cfg, (double)(run->cfg.train_batch * p->T),
+                                        (double)p->T);
+    TRY(gradients(p, run, &loss));
+    run_plan(run, "pretraining", p->gpt->params.count, (double)(run->cfg.train_batch * p->T), norm,
+             4 * (size_t)p->gpt->params.size * sizeof(real), p->trainer.arena.high);
+    char *text;
+    TRY(tokenizer_decode(p->tokenizer, p->window, p->T, false, &text, NULL));
+    printf("  a window:\n%s\n", text);
+    free(text);
+    return 0;
+}
+
+static int open_all(Pretrain *p, Run *run)
+{
+    const Config *c = &run->cfg;
+    TRY(corpus_open(&p->corpus, &c->data_train, 0));
+    size_t len;
+    const char *text = corpus_tokenizer(p->corpus, &len);
+    TRY(tokenizer_parse(&p->tokenizer, text, len, "the tokenizer in data.train"));
+    if (c->from_tokenizer[0]) { /* the corpus carries one; a given one must be the same */
+        Tokenizer *given;
+        TRY(tokenizer_load(&given, c->from_tokenizer));
+        bool same = tokenizer_hash(given) == tokenizer_hash(p->tokenizer);
+        tokenizer_close(&given);
+        if (!same)
+            return config_bad(c, "from.tokenizer",
+                              "%s is not the tokenizer that %s was encoded with; encode it again "
+                              "(rhetor-data encode --tokenizer %s) or leave the key out",
+                              c->from_tokenizer, c->data_train.v[0], c->from_tokenizer);
+    }
+    if (c->data_heldout.n > 0)
+        TRY(corpus_open(&p->heldout, &c->data_heldout, tokenizer_hash(p->tokenizer)));
+    GptConfig g = {.vocab = tokenizer_vocab(p->tokenizer),
+                   .context = c->model_context,
+                   .layers = c->model_layers,
+                   .heads = c->model_heads,
+                   .width = c->model_width,
+                   .bias = c->model_bias,
+                   .norm_eps = 1e-5};
+    TRY(gpt_open(&p->gpt, &g, true));
+    gpt_init(p->gpt, (uint64_t)c->run_seed);
+    p->T = g.context;
+    p->window = xmalloc((size_t)(p->T + 1) * sizeof *p->window);
+    p->nwindows = corpus_windows(p->corpus, p->T);
+    if (p->nwindows < 1)
+        return config_bad(c, "data.train", "%" PRId64 " tokens in all, but a window needs %" PRId64
+                                           ": give more text or a shorter model.context",
+                          corpus_tokens(p->corpus), p->T + 1);
+    run->steps = c->train_steps > 0
+                     ? c->train_steps
+                     : (int64_t)(c->train_epochs * (double)p->nwindows / (double)c->train_batch + 0.5);
+    if (run->steps < 1) run->steps = 1;
+    return 0;
+}
+
+static int train(Pretrain *p, Run *run)
+{
+    const Config *c = &run->cfg;
+    trainer_open(&p->trainer, p->gpt, run, "");
+    run_describe(run, &p->gpt->cfg, p->tokenizer, TEMPLATE_PLAIN, "params");
+    run_data(run, "train", corpus_hash(p->corpus));
+    if (run->dry) return dry_run(p, run);
+    TRY(run_resume(run));
+    if (run->main_rank)
+        log_info("%" PRId64 " parameters, %" PRId64 " tokens (%" PRId64 " windows of %" PRId64
+                 "), %" PRId64 " steps of %" PRId64 " windows: %.2f epochs",
+                 p->gpt->params.count, corpus_tokens(p->corpus), p->nwindows, p->T, run->steps,
+                 c->train_batch,
+                 (double)run->steps * (double)c->train_batch / (double)p->nwindows);
+
+    const Schedule schedule = {.kind = c->optim_schedule,
+                               .peak = c->optim_lr,
+                               .end = c->optim_lr_end,
+                               .warmup = c->optim_warmup,
+                               .warmup_from = c->optim_warmup_from,
+                               .steps = run->steps};
+    while (run_goes_on(run)) {
+        double loss, norm, lr = schedule_lr(&schedule, run->step);
+        TRY(gradients(p, run, &loss));
+        comm_sum_f64(run->comm, &loss, 1);
+        char what[64];
+        snprintf(what, sizeof what, "step %" PRId64 " (windows %" PRId64 "..)", run->step,
+                 run->step * c->train_batch);
+        TRY(trainer_update(&p->trainer, run->comm, lr, what, &norm));
+
+        run_metric(run, "loss", loss);
+        run_metric(run, "lr", lr);
+        run_metric(run, "grad_norm", norm);
+        run_headline(run, "loss %.4f  lr %.2e  |g| %.3f", loss, lr, norm);
+        if (run_eval_due(run)) TRY(evaluate(p, run));
+        TRY(run_step_end(run, c->train_batch * p->T));
+    }
+    return 0;
+}
+
+static int pretrain(Run *run)
+{
+    if (run->cfg.data_train.n == 0)
+        return config_bad(&run->cfg, "data.train", "no corpus is given; rhetor-data encode makes one");
+    Pretrain p = {0};
+    int rc = open_all(&p, run);
+    if (rc == 0) rc = train(&p, run);
+    trainer_close(&p.trainer);
+    pack_free(&p.pack);
+    free(p.window);
+    gpt_close(&p.gpt);
+    tokenizer_close(&p.tokenizer);
+    corpus_close(&p.corpus);
+    corpus_close(&p.heldout);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    return run_main(argc, argv, IN_PRETRAIN, pretrain);
+}

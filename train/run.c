@@ -1,0 +1,390 @@
+/* run.c: the run directory and the state in it. See run.h; the command line is in stage.c.
+ *
+ * runs/<name>/<stage>/ holds config.yaml, status.json, metrics.jsonl, log.txt, samples.txt and
+ * checkpoints/. What a checkpoint holds is the list of registered entries below: run_save and
+ * run_resume walk it in the same way. */
+#include "train/run.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <omp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "checkpoints/checkpoint.h"
+#include "core/blas.h"
+#include "dist/signals.h"
+#include "train/load.h"
+#include "train/run_impl.h"
+
+_Static_assert(sizeof(real) == sizeof(float), "checkpoints hold float");
+
+double run_seconds(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+const char *run_path(const Run *run, const char *name)
+{
+    free(run->priv->path);
+    run->priv->path = file_join(run->cfg.run_dir, name);
+    return run->priv->path;
+}
+
+/* --- what a checkpoint holds --------------------------------------------------------------------- */
+
+static void keep_array(RunPriv *p, const char *group, const Param *param, real *flat)
+{
+    p->array = xrealloc(p->array, (size_t)(p->narray + 1) * sizeof *p->array);
+    CkptArray *a = &p->array[p->narray++];
+    *a = (CkptArray){.name = xasprintf("%s/%s", group, param->name),
+                     .type = H5_F32,
+                     .ndim = param->tensor.ndim,
+                     .data = flat + param->offset};
+    memcpy(a->shape, param->tensor.shape, sizeof param->tensor.shape);
+}
+
+void run_keep_params(Run *run, const char *group, const ParamSet *ps, real *data)
+{
+    for (int i = 0; i < ps->n; i++) keep_array(run->priv, group, &ps->v[i], data);
+}
+
+void run_keep_adamw(Run *run, const char *group, const ParamSet *ps, AdamW *a)
+{
+    char name[PARAM_NAME_MAX];
+    snprintf(name, sizeof name, "%s/m", group);
+    run_keep_params(run, name, ps, a->m);
+    snprintf(name, sizeof name, "%s/v", group);
+    run_keep_params(run, name, ps, a->v);
+    snprintf(name, sizeof name, "%s/step", group);
+    run_keep_i64(run, name, &a->step);
+}
+
+static void keep_counter(RunPriv *p, const char *name, int64_t *i, double *f)
+{
+    CHECK(p->ncounter < RUN_MAX_COUNTERS, "more than %d counters", RUN_MAX_COUNTERS);
+    p->counter[p->ncounter++] = (Counter){xstrdup(name), i, f};
+}
+
+void run_keep_i64(Run *run, const char *name, int64_t *v) { keep_counter(run->priv, name, v, NULL); }
+void run_keep_f64(Run *run, const char *name, double *v) { keep_counter(run->priv, name, NULL, v); }
+
+void run_describe(Run *run, const GptConfig *model, const Tokenizer *tk, Template tmpl,
+                  const char *use)
+{
+    RunPriv *p = run->priv;
+    json_object_set_new(p->meta, "model", model_to_json(model));
+    json_object_set_new(p->meta, "template", json_string(template_name(tmpl)));
+    json_object_set_new(p->meta, "use", json_string(use));
+    free(p->tokenizer);
+    p->tokenizer = tokenizer_json(tk);
+}
+
+static json_t *meta_object(RunPriv *p, const char *name)
+{
+    json_t *o = json_object_get(p->meta, name);
+    if (!o) json_object_set_new(p->meta, name, o = json_object());
+    return o;
+}
+
+void run_parent(Run *run, const char *role, const char *id)
+{
+    json_object_set_new(meta_object(run->priv, "parents"), role, json_string(id));
+}
+
+void run_data(Run *run, const char *role, uint64_t hash)
+{
+    char hex[17];
+    snprintf(hex, sizeof hex, "%016" PRIx64, hash);
+    json_object_set_new(meta_object(run->priv, "data"), role, json_string(hex));
+}
+
+void run_keep_steps(Run *run, const int64_t *steps, int n)
+{
+    run->priv->keep_step = steps;
+    run->priv->nkeep_step = n;
+}
+
+static void meta_refresh(Run *run)
+{
+    RunPriv *p = run->priv;
+    json_t *counters = json_object();
+    for (int i = 0; i < p->ncounter; i++) {
+        const Counter *c = &p->counter[i];
+        json_object_set_new(counters, c->name, c->i ? json_integer(*c->i) : json_real(*c->f));
+    }
+    json_object_set_new(p->meta, "counters", counters);
+    json_object_set_new(p->meta, "program", json_string("rhetor " RHETOR_VERSION));
+    json_object_set_new(p->meta, "kernel", json_string(blas_kernel()));
+    json_object_set_new(p->meta, "ranks", json_integer(comm_size(run->comm)));
+    json_object_set_new(p->meta, "threads", json_integer(omp_get_max_threads()));
+}
+
+int run_save(Run *run)
+{
+    RunPriv *p = run->priv;
+    if (p->saved_step == run->step) return 0;
+    double began = run_seconds();
+    meta_refresh(run);
+    CkptContent content = {
+        .stage = config_stage_name(run->cfg.stage),
+        .step = run->step,
+        .arrays = p->array,
+        .narrays = p->narray,
+        .meta = p->meta,
+        .config = p->config_text,
+        .tokenizer = p->tokenizer,
+        .compress = run->cfg.save_compression == COMPRESS_ZSTD,
+    };
+    int rc = ckpt_save(p->ckpt_dir, &content, run->comm);
+    if (rc < 0) {
+        /* A full disk must not end a run that could go on; three failures in a row do. */
+        if (++p->save_failures >= 3) return error_wrap(rc, "3 checkpoints in a row failed");
+        if (run->main_rank)
+            log_warn("step %" PRId64 " was not saved: %s; training goes on", run->step,
+                     error_message());
+        return 0;
+    }
+    p->save_failures = 0;
+    p->saved_step = run->step;
+    if (p->new_best)
+        TRY(ckpt_mark_best(p->ckpt_dir, run->step, p->best, run->comm));
+    p->new_best = false;
+
+    int nkeep = p->nkeep_step;
+    int64_t *keep = xmalloc((size_t)(nkeep + 1) * sizeof *keep);
+    if (nkeep) memcpy(keep, p->keep_step, (size_t)nkeep * sizeof *keep);
+    int64_t best = run->cfg.save_keep_best ? ckpt_best_step(p->ckpt_dir, NULL) : -1;
+    if (best >= 0) keep[nkeep++] = best;
+    rc = ckpt_rotate(p->ckpt_dir, run->cfg.save_keep_last, keep, nkeep, run->comm);
+    free(keep);
+    TRY(rc);
+    if (run->main_rank)
+        log_info("saved step %" PRId64 " in %.2f s", run->step, run_seconds() - began);
+    return 0;
+}
+
+/* Both objects say the same about `what` (parents, data)? */
+static int same_lineage(const Ckpt *k, const json_t *now, const char *what)
+{
+    const json_t *then = json_object_get(ckpt_meta(k), what), *mine = json_object_get(now, what);
+    if (json_equal(then, mine) || (json_object_size(then) == 0 && json_object_size(mine) == 0))
+        return 0;
+    char *a = json_dumps(then, JSON_SORT_KEYS), *b = json_dumps(mine, JSON_SORT_KEYS);
+    int rc = error_set(ERR_CONFIG,
+                       "%s was made with other %s: found %s, now %s; resume with the same ones, or "
+                       "choose another run.dir",
+                       ckpt_path(k), what, a ? a : "none", b ? b : "none");
+    free(a);
+    free(b);
+    return rc;
+}
+
+static int restore(Run *run, Ckpt *k)
+{
+    RunPriv *p = run->priv;
+    if (strcmp(ckpt_stage(k), config_stage_name(run->cfg.stage)) != 0)
+        return error_set(ERR_CONFIG, "%s is a checkpoint of stage %s, this is %s; choose another run.dir",
+                         ckpt_path(k), ckpt_stage(k), config_stage_name(run->cfg.stage));
+    TRY(same_lineage(k, p->meta, "parents"));
+    TRY(same_lineage(k, p->meta, "data"));
+    for (int i = 0; i < p->narray; i++)
+        TRY(ckpt_read(k, p->array[i].name, H5_F32, p->array[i].ndim, p->array[i].shape,
+                      p->array[i].data));
+    const json_t *counters = json_object_get(ckpt_meta(k), "counters");
+    for (int i = 0; i < p->ncounter; i++) {
+        const Counter *c = &p->counter[i];
+        const json_t *v = json_object_get(counters, c->name);
+        if (!json_is_number(v))
+            return error_set(ERR_DATA, "%s: the counter \"%s\" is missing", ckpt_path(k), c->name);
+        if (c->i) *c->i = json_integer_value(v);
+        else *c->f = json_number_value(v);
+    }
+    run->step = ckpt_step(k);
+    p->saved_step = run->step;
+    return 0;
+}
+
+/* Keeps the lines of metrics.jsonl that belong to steps before `step`. */
+static int metrics_rewind(Run *run, int64_t step)
+{
+    char *text;
+    size_t len;
+    const char *path = run_path(run, "metrics.jsonl");
+    if (!file_exists(path)) return 0;
+    TRY(file_read(path, &text, &len));
+    size_t keep = 0;
+    for (char *line = text; *line;) {
+        char *end = strchr(line, '\n');
+        int64_t at;
+        if (!end || sscanf(line, "{\"step\": %" SCNd64, &at) != 1 || at > step) break;
+        line = end + 1;
+        keep = (size_t)(line - text);
+    }
+    int rc = keep < len ? file_write_durable(path, text, keep) : 0;
+    free(text);
+    return rc;
+}
+
+int run_resume(Run *run)
+{
+    RunPriv *p = run->priv;
+    if (run->dry) return 0;
+    Ckpt *k;
+    TRY(ckpt_open_newest(&k, p->ckpt_dir, run->comm));
+    int rc = 0;
+    if (k) {
+        TRY_GOTO(out, comm_agree(run->comm, restore(run, k)));
+        if (run->main_rank) {
+            char *diff = config_diff(ckpt_config(k), p->config_text);
+            log_info("resuming at step %" PRId64 " of %" PRId64 " from %s", run->step, run->steps,
+                     ckpt_path(k));
+            if (*diff) log_info("settings that differ from the saved ones:\n%s", diff);
+            free(diff);
+        }
+        double best;
+        if (ckpt_best_step(p->ckpt_dir, &best) >= 0) p->best = best;
+    }
+    if (run->main_rank) {
+        rc = metrics_rewind(run, run->step);
+        if (rc == 0) {
+            const char *path = run_path(run, "metrics.jsonl");
+            p->metrics_file = fopen(path, "a");
+            if (!p->metrics_file) rc = error_set(ERR_IO, "%s: cannot be opened: %m", path);
+        }
+    }
+    rc = comm_agree(run->comm, rc);
+out:
+    ckpt_close(&k);
+    p->began = p->last_log = run_seconds();
+    p->first_step = run->step;
+    return rc;
+}
+
+/* --- the loop --------------------------------------------------------------------------------------- */
+
+bool run_goes_on(const Run *run) { return run->step < run->steps; }
+
+void run_metric(Run *run, const char *name, double value)
+{
+    RunPriv *p = run->priv;
+    CHECK(p->nmetric < RUN_MAX_METRICS, "more than %d metrics", RUN_MAX_METRICS);
+    p->metric[p->nmetric].name = name;
+    p->metric[p->nmetric++].value = value;
+}
+
+void run_headline(Run *run, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(run->priv->headline, sizeof run->priv->headline, fmt, ap);
+    va_end(ap);
+}
+
+void run_text(Run *run, const char *fmt, ...)
+{
+    if (!run->main_rank) return;
+    char *text = NULL;
+    va_list ap;
+    va_start(ap, fmt);
+    if (vasprintf(&text, fmt, ap) < 0) text = NULL;
+    va_end(ap);
+    if (text && file_append(run_path(run, "samples.txt"), text, strlen(text)) < 0)
+        log_warn("%s", error_message());
+    free(text);
+}
+
+bool run_eval_due(const Run *run)
+{
+    int64_t done = run->step + 1;
+    return done == run->steps || (run->cfg.eval_every > 0 && done % run->cfg.eval_every == 0);
+}
+
+void run_eval_result(Run *run, double value)
+{
+    RunPriv *p = run->priv;
+    if (!run->cfg.save_keep_best || !(value < p->best)) return;
+    p->best = value;
+    p->new_best = true;
+}
+
+static void metrics_write(Run *run)
+{
+    RunPriv *p = run->priv;
+    FILE *f = p->metrics_file;
+    if (f) {
+        fprintf(f, "{\"step\": %" PRId64, run->step);
+        for (int i = 0; i < p->nmetric; i++) {
+            if (isfinite(p->metric[i].value))
+                fprintf(f, ", \"%s\": %.10g", p->metric[i].name, p->metric[i].value);
+            else
+                fprintf(f, ", \"%s\": null", p->metric[i].name);
+        }
+        if (fprintf(f, "}\n") < 0 || fflush(f) != 0) {
+            log_warn("%s: %m; metrics are no longer written", run_path(run, "metrics.jsonl"));
+            fclose(f);
+            p->metrics_file = NULL;
+        }
+    }
+    p->nmetric = 0;
+}
+
+static const char *clock_text(double s, char out[32])
+{
+    int64_t t = (int64_t)(s + 0.5);
+    if (t >= 3600) snprintf(out, 32, "%" PRId64 ":%02d:%02d", t / 3600, (int)(t / 60 % 60), (int)(t % 60));
+    else snprintf(out, 32, "%d:%02d", (int)(t / 60), (int)(t % 60));
+    return out;
+}
+
+static void log_step(Run *run, int64_t tokens)
+{
+    RunPriv *p = run->priv;
+    p->tokens_since += tokens;
+    p->steps_since++;
+    bool last = run->step == run->steps;
+    bool due = last || run->step % run->cfg.run_log_every == 0 || run->step == p->first_step + 1;
+    if (!run->main_rank || !due) return;
+    double now = run_seconds(), dt = now - p->last_log;
+    double eta = (now - p->began) / (double)(run->step - p->first_step) *
+                 (double)(run->steps - run->step);
+    char clock[32];
+    log_info("step %" PRId64 "/%" PRId64 "  %s  %.0f tok/s  %.0f ms/step  eta %s", run->step,
+             run->steps, p->headline, (double)p->tokens_since / dt,
+             1e3 * dt / (double)p->steps_since, clock_text(eta, clock));
+    p->tokens_since = 0;
+    p->steps_since = 0;
+    p->last_log = now;
+}
+
+int run_step_end(Run *run, int64_t tokens)
+{
+    RunPriv *p = run->priv;
+    run->step++;
+    metrics_write(run);
+    log_step(run, tokens);
+    lock_beat(p->lock);
+
+    const char *why = "";
+    int stop = signals_poll(run->comm, run->cfg.run_dir, run->cfg.run_deadline, &why);
+    bool kept = false;
+    for (int i = 0; i < p->nkeep_step; i++) kept |= p->keep_step[i] == run->step;
+    bool due = run->step == run->steps || kept || p->new_best ||
+               (run->cfg.save_every > 0 && run->step % run->cfg.save_every == 0);
+    if (due || stop != STOP_NONE) TRY(run_save(run));
+    if (run->step == run->steps && p->saved_step != run->step)
+        return error_set(ERR_IO, "the last step could not be saved: %s", error_message());
+    if (stop == STOP_SAVE_AND_LEAVE && run->step < run->steps)
+        return error_set(ERR_REQUEUE, "%s: saved at step %" PRId64 " of %" PRId64
+                                      "; the same command goes on from there",
+                         why, p->saved_step, run->steps);
+    return 0;
+}

@@ -1,0 +1,44 @@
+/* run_impl.h: what run.c and stage.c share. */
+#ifndef TRAIN_RUN_IMPL_H
+#define TRAIN_RUN_IMPL_H
+
+#include <stdio.h>
+
+#include "base/file.h"
+#include "checkpoints/checkpoint.h"
+#include "train/run.h"
+
+enum { RUN_MAX_METRICS = 64, RUN_MAX_COUNTERS = 32 };
+
+typedef struct Counter {
+    char *name;
+    int64_t *i; /* one of the two is set */
+    double *f;
+} Counter;
+
+struct RunPriv {
+    char *ckpt_dir, *config_text, *tokenizer, *path;
+    FileLock *lock; /* rank 0 */
+    FILE *metrics_file;
+    json_t *meta;
+    CkptArray *array;
+    int narray;
+    Counter counter[RUN_MAX_COUNTERS];
+    int ncounter;
+    struct {
+        const char *name;
+        double value;
+    } metric[RUN_MAX_METRICS];
+    int nmetric;
+    char headline[256];
+    const int64_t *keep_step;
+    int nkeep_step;
+    int64_t saved_step, first_step;
+    int save_failures;
+    double best;
+    bool new_best;
+    double began, last_log;
+    int64_t tokens_since, steps_since;
+};
+
+#endif

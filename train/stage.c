@@ -1,0 +1,275 @@
+/* stage.c: main() of the four stages: command line, configuration, ranks, run directory, the end.
+ *
+ * `rhetor-STAGE CONFIG.yaml [key=value...]`. --help, --print-config and --dry-run start no MPI and
+ * write nothing. Whoever ends a job leaves status.json (code, reason) in the run directory, since
+ * launchers do not hand exit codes on faithfully. */
+#include <argp.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "core/blas.h"
+#include "dist/signals.h"
+#include "train/run_impl.h"
+
+typedef struct Args {
+    int stage;
+    const char *config;
+    const char **override;
+    int noverride;
+    bool help, print_config, dry, selftest;
+} Args;
+
+enum { OPT_PRINT = 1000, OPT_DRY, OPT_OVERFIT, OPT_SELFTEST };
+
+static void add_override(Args *a, const char *text)
+{
+    a->override = xrealloc(a->override, (size_t)(a->noverride + 1) * sizeof *a->override);
+    a->override[a->noverride++] = text;
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+    Args *a = state->input;
+    switch (key) {
+    case 'h': a->help = true; break;
+    case 'V': printf("rhetor-%s %s\n", config_stage_name(a->stage), RHETOR_VERSION); exit(0);
+    case OPT_PRINT: a->print_config = true; break;
+    case OPT_DRY: a->dry = true; break;
+    case OPT_OVERFIT: add_override(a, xasprintf("train.overfit=%s", arg)); break;
+    case OPT_SELFTEST:
+        if (a->stage != IN_PPO) argp_error(state, "--selftest is an option of rhetor-ppo");
+        a->selftest = true;
+        break;
+    case ARGP_KEY_ARG:
+        if (strchr(arg, '=')) add_override(a, arg);
+        else if (!a->config) a->config = arg;
+        else
+            argp_error(state, "two config files, %s and %s; settings are written key=value",
+                       a->config, arg);
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static const struct argp_option options[] = {
+    {"help", 'h', 0, 0, "print this help with all settings", 0},
+    {"version", 'V', 0, 0, "print the version", 0},
+    {"print-config", OPT_PRINT, 0, 0, "print the resolved configuration", 0},
+    {"dry-run", OPT_DRY, 0, 0, "print parameters, memory and a decoded batch; write nothing", 0},
+    {"overfit", OPT_OVERFIT, "N", 0, "train on the first N batches again and again", 0},
+    {"selftest", OPT_SELFTEST, 0, 0, "PPO: run the algorithm's ten checks on this machine", 0},
+    {0}};
+
+static void print_help(int stage)
+{
+    char *keys = config_help(stage);
+    printf("Usage: rhetor-%s CONFIG.yaml [section.key=value...] [options]\n\n"
+           "Options:\n"
+           "  --print-config   print the resolved configuration\n"
+           "  --dry-run        print parameters, memory and a decoded batch; write nothing\n",
+           config_stage_name(stage));
+    if (stage == IN_PPO)
+        printf("  --selftest       run the algorithm's ten checks on this machine\n");
+    else
+        printf("  --overfit N      train on the first N batches again and again\n");
+    printf("  --help, --version\n\n"
+           "Several ranks:     mpirun -n N --bind-to none rhetor-%s ...\n"
+           "A run that was stopped goes on with the same command.\n\nSettings:\n%s",
+           config_stage_name(stage), keys);
+    free(keys);
+}
+
+/* --- the end of a run ------------------------------------------------------------------------------ */
+
+static Run *current; /* for the hook that ends a job from anywhere below */
+
+static void write_status(Run *run, const char *state, int code, const char *reason)
+{
+    if (!run || run->dry || !run->priv || !run->priv->config_text || !file_is_dir(run->cfg.run_dir))
+        return;
+    json_t *s = json_pack("{s:s, s:s, s:i, s:s, s:I, s:I, s:I}", "stage",
+                          config_stage_name(run->cfg.stage), "state", state, "code", code, "reason",
+                          reason, "step", (json_int_t)run->step, "steps", (json_int_t)run->steps,
+                          "saved", (json_int_t)run->priv->saved_step);
+    if (!s || json_write_file(s, run_path(run, "status.json")) < 0)
+        log_warn("%s: not written", run_path(run, "status.json"));
+    json_decref(s);
+}
+
+static void (*next_end_hook)(int status);
+static void end_with_status(int status)
+{
+    Run *run = current;
+    current = NULL;
+    if (run) write_status(run, "failed", status, error_message()[0] ? error_message() : "ended");
+    if (next_end_hook) next_end_hook(status);
+    exit(status);
+}
+
+/* Prints the failure once. Ranks that fail together carry the same message: the others give rank 0
+ * a moment to print and to end the job; a failure that only they have is then theirs to print. */
+static int fail(Run *run, int stage, int rc)
+{
+    int status = error_exit_code(rc);
+    bool alone = !run->comm || comm_size(run->comm) == 1;
+    if (!alone && !run->main_rank) usleep(500 * 1000);
+    if (rc == ERR_REQUEUE) log_info("%s", error_message());
+    else fprintf(stderr, "rhetor-%s: %s\n", config_stage_name(stage), error_message());
+    write_status(run, rc == ERR_REQUEUE ? "stopped" : "failed", status, error_message());
+    if (run->priv && run->priv->lock) lock_drop(&run->priv->lock);
+    current = NULL;
+    if (!alone && rc != ERR_REQUEUE) error_end(status);
+    return status;
+}
+
+/* --- opening ------------------------------------------------------------------------------------------ */
+
+/* run.threads, else OMP_NUM_THREADS, else this rank's share of the cores it may run on. */
+static void set_threads(const Run *run)
+{
+    int threads = (int)run->cfg.run_threads;
+    if (threads == 0 && !getenv("OMP_NUM_THREADS")) {
+        int cores = comm_cores();
+        const char *local = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+        bool unbound = cores == sysconf(_SC_NPROCESSORS_ONLN);
+        threads = unbound && local && atoi(local) > 0 ? cores / atoi(local) : cores;
+        if (threads < 1) threads = 1;
+    }
+    if (threads > 0) omp_set_num_threads(threads);
+}
+
+static int open_run_dir(Run *run)
+{
+    RunPriv *p = run->priv;
+    int rc = 0;
+    if (!run->cfg.run_dir[0])
+        return error_set(ERR_CONFIG, "run.dir is not set: where shall the run be written? e.g. "
+                                     "run.dir=runs/first/%s",
+                         config_stage_name(run->cfg.stage));
+    if (run->main_rank) {
+        rc = file_make_dirs(p->ckpt_dir);
+        if (rc == 0) rc = lock_take(&p->lock, run->cfg.run_dir);
+        if (rc == 0) rc = log_file(run_path(run, "log.txt"));
+        if (rc == 0)
+            rc = file_write_durable(run_path(run, "config.yaml"), p->config_text,
+                                    strlen(p->config_text));
+    }
+    return comm_agree(run->comm, rc);
+}
+
+static int run_stage(Run *run, StageFn *fn)
+{
+    RunPriv *p = run->priv;
+    set_threads(run);
+    core_init();
+    if (!run->dry && !run->selftest) {
+        TRY(open_run_dir(run));
+        comm_check_binding(run->comm, omp_get_max_threads());
+        signals_install();
+        if (run->main_rank) {
+            log_info("rhetor-%s %s: %s, %d rank%s, %s", config_stage_name(run->cfg.stage),
+                     RHETOR_VERSION, run->cfg.run_dir, comm_size(run->comm),
+                     comm_size(run->comm) == 1 ? "" : "s", blas_kernel());
+            write_status(run, "running", 0, "");
+        }
+    }
+    p->began = p->last_log = run_seconds();
+    TRY(fn(run));
+    if (!run->dry && !run->selftest && run->main_rank) {
+        write_status(run, "done", 0, "");
+        log_info("done: %s, %.1f s", run->cfg.run_dir, run_seconds() - p->began);
+    }
+    return 0;
+}
+
+static void free_priv(RunPriv *p)
+{
+    if (p->metrics_file) fclose(p->metrics_file);
+    for (int i = 0; i < p->narray; i++) free((char *)(uintptr_t)p->array[i].name);
+    for (int i = 0; i < p->ncounter; i++) free(p->counter[i].name);
+    free(p->array);
+    free(p->ckpt_dir);
+    free(p->config_text);
+    free(p->tokenizer);
+    free(p->path);
+    json_decref(p->meta);
+    lock_drop(&p->lock);
+    free(p);
+}
+
+int run_main(int argc, char **argv, int stage, StageFn *fn)
+{
+    Args a = {.stage = stage};
+    struct argp argp = {options, parse_option, "CONFIG.yaml [key=value...]", NULL, NULL, NULL, NULL};
+    argp_err_exit_status = error_exit_code(ERR_USAGE);
+    argp_program_version = NULL;
+    argp_parse(&argp, argc, argv, ARGP_NO_HELP | ARGP_IN_ORDER, NULL, &a);
+    if (a.help) {
+        print_help(stage);
+        return 0;
+    }
+    Run run = {.dry = a.dry, .selftest = a.selftest, .main_rank = true};
+    int rc = 0, status = 0;
+    if (!a.config && !a.selftest) {
+        fprintf(stderr, "rhetor-%s: which config file? rhetor-%s CONFIG.yaml [key=value...]; see "
+                        "configs/ for recipes and --help for all settings\n",
+                config_stage_name(stage), config_stage_name(stage));
+        return error_exit_code(ERR_USAGE);
+    }
+    rc = config_load(&run.cfg, stage, a.config, a.override, a.noverride);
+    free(a.override);
+    if (rc < 0) return fail(&run, stage, rc);
+    char *text = config_yaml(&run.cfg);
+    if (a.print_config) {
+        fputs(text, stdout);
+        free(text);
+        config_free(&run.cfg);
+        return 0;
+    }
+    rc = a.dry ? comm_open_alone(&run.comm) : comm_open(&run.comm, &argc, &argv);
+    if (rc < 0) return fail(&run, stage, rc);
+    run.main_rank = comm_rank(run.comm) == 0;
+    run.priv = xcalloc(1, sizeof *run.priv);
+    run.priv->config_text = text;
+    run.priv->meta = json_object();
+    run.priv->best = INFINITY;
+    run.priv->saved_step = -1;
+    run.priv->ckpt_dir = file_join(run.cfg.run_dir, "checkpoints");
+    next_end_hook = error_end_hook;
+    error_end_hook = end_with_status;
+    current = &run;
+
+    rc = run_stage(&run, fn);
+    if (rc < 0) status = fail(&run, stage, rc);
+    current = NULL;
+    comm_close(&run.comm);
+    log_close();
+    free_priv(run.priv);
+    config_free(&run.cfg);
+    return status;
+}
+
+void run_plan(const Run *run, const char *what, int64_t parameters, double tokens_per_step,
+              double flops_per_step, size_t state_bytes, size_t arena_bytes)
+{
+    const double mib = 1024.0 * 1024.0;
+    printf("%s\n"
+           "  parameters        %" PRId64 "\n"
+           "  steps             %" PRId64 "\n"
+           "  tokens a step     %.0f\n"
+           "  FLOPs             %.3g a step, %.3g in all\n"
+           "  memory a rank     %.1f MiB: weights, gradients, moments %.1f, activations %.1f\n",
+           what, parameters, run->steps, tokens_per_step, flops_per_step,
+           flops_per_step * (double)run->steps, (double)(state_bytes + arena_bytes) / mib,
+           (double)state_bytes / mib, (double)arena_bytes / mib);
+}

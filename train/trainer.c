@@ -1,0 +1,64 @@
+/* trainer.c: gradients in, update out. See trainer.h. */
+#include "train/trainer.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "base/log.h"
+
+void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix)
+{
+    const Config *c = &run->cfg;
+    *t = (Trainer){.gpt = gpt, .clip = c->optim_clip, .max_skips = c->optim_max_skips};
+    adamw_init(&t->adam, &gpt->params, c->optim_beta1, c->optim_beta2, c->optim_eps, c->optim_decay);
+    t->tape = tape_open(&t->arena, true);
+    char name[PARAM_NAME_MAX];
+    snprintf(name, sizeof name, "%sparams", prefix);
+    run_keep_params(run, name, &gpt->params, gpt->params.data);
+    snprintf(name, sizeof name, "%soptimizer", prefix);
+    run_keep_adamw(run, name, &gpt->params, &t->adam);
+    snprintf(name, sizeof name, "%sskips", prefix);
+    run_keep_i64(run, name, &t->skips);
+}
+
+void trainer_close(Trainer *t)
+{
+    tape_close(&t->tape);
+    arena_free(&t->arena);
+    adamw_free(&t->adam);
+}
+
+int trainer_update(Trainer *t, Comm *comm, double lr, const char *what, double *norm)
+{
+    ParamSet *ps = &t->gpt->params;
+    grad_reduce(ps, comm);
+    *norm = grad_norm(ps);
+    if (isfinite(*norm)) {
+        adamw_update(&t->adam, ps, lr, clip_scale(*norm, t->clip));
+        t->skips = 0;
+    } else {
+        t->skips++;
+        log_warn("the gradient of %s is not finite: this update is skipped, the weights are as "
+                 "before (%" PRId64 " in a row, %" PRId64 " allowed)",
+                 what, t->skips, t->max_skips);
+    }
+    paramset_zero_grad(ps);
+    if (t->skips > t->max_skips)
+        return error_set(ERR_INTERNAL,
+                         "%" PRId64 " gradients in a row were not finite, the last of %s; a smaller "
+                         "optim.lr or optim.clip may help; the last checkpoint is good",
+                         t->skips, what);
+    return 0;
+}
+
+double trainer_lm(Trainer *t, const Pack *p, double dropout, uint64_t seed, int64_t step)
+{
+    Batch b = pack_batch(p);
+    GptDropout drop = {.p = dropout, .seed = seed, .step = (uint32_t)step, .row = p->row};
+    double loss = gpt_loss(t->gpt, t->tape, &b, dropout > 0 ? &drop : NULL, NULL);
+    tape_backward(t->tape);
+    tape_reset(t->tape);
+    return loss;
+}

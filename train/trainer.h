@@ -1,0 +1,35 @@
+/* trainer.h: one model being trained: gradients in, update out. */
+#ifndef TRAIN_TRAINER_H
+#define TRAIN_TRAINER_H
+
+#include "base/config.h"
+#include "core/tape.h"
+#include "data/pack.h"
+#include "dist/comm.h"
+#include "model/gpt.h"
+#include "optim/optim.h"
+#include "train/run.h"
+
+typedef struct Trainer {
+    Gpt *gpt; /* borrowed; has gradients */
+    AdamW adam;
+    Arena arena; /* activations */
+    Tape *tape;
+    double clip;
+    int64_t skips, max_skips; /* updates skipped in a row because a gradient was not finite */
+} Trainer;
+
+/* Reads the optim.* keys. Registers weights and moments with the run under `prefix` ("" or
+ * "critic/"). Not collective. */
+void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix);
+void trainer_close(Trainer *t);
+
+/* Sum of the ranks' gradients, finiteness, clipping, AdamW, gradients cleared. A gradient that is
+ * not finite leaves the weights alone and is counted: ERR_INTERNAL (70) after max_skips in a row,
+ * with `what` (the batch) in the message. *norm: before clipping. Collective. */
+int trainer_update(Trainer *t, Comm *comm, double lr, const char *what, double *norm);
+
+/* Language-model loss of the packed sequences, gradients added. Returns the weighted sum. */
+double trainer_lm(Trainer *t, const Pack *p, double dropout, uint64_t seed, int64_t step);
+
+#endif
