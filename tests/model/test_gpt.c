@@ -1,0 +1,369 @@
+/* The model apart from its numbers: parameters, configuration, initialisation, packing, dropout,
+ * gradients of the whole by finite differences, accumulation. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/blas.h"
+#include "tests/model/random_gpt.h"
+
+#ifdef RHETOR_DOUBLE
+static const double NEAR = 1e-12, STEP = 1e-4, SLOPE = 1e-6;
+#else
+static const double NEAR = 1e-5, STEP = 1e-2, SLOPE = 2e-2;
+#endif
+
+static const GptConfig small = {
+    .vocab = 23, .context = 16, .layers = 2, .heads = 2, .width = 12, .bias = true};
+
+/* Sequences of 5, 16, 1 and 3 tokens. */
+enum { N = 25, SEQS = 4 };
+typedef struct Sample {
+    Batch b;
+    int32_t tokens[N], targets[N];
+    float weight[N];
+    uint64_t row[N];
+} Sample;
+static const int64_t sample_start[SEQS + 1] = {0, 5, 21, 22, 25};
+
+static void make_sample(Sample *s) {
+    for (int i = 0; i < N; i++) {
+        s->tokens[i] = (int32_t)random_below(100 + (uint64_t)i, small.vocab);
+        s->targets[i] = (int32_t)random_below(200 + (uint64_t)i, small.vocab);
+        s->weight[i] = (float)random_below(300 + (uint64_t)i, 4) / 16; /* 0 among them */
+        s->row[i] = 1000 + 7 * (uint64_t)i;
+    }
+    s->b = (Batch){N, SEQS, s->tokens, s->targets, s->weight, sample_start};
+}
+
+/* Sequence q of the sample alone. */
+static Batch alone(const Sample *s, int q, int64_t start[2]) {
+    int64_t a = sample_start[q];
+    start[0] = 0, start[1] = sample_start[q + 1] - a;
+    return (Batch){start[1], 1, s->tokens + a, s->targets + a, s->weight + a, start};
+}
+
+static void expect_close(const real *a, const real *b, int64_t n, double tol) {
+    for (int64_t i = 0; i < n; i++)
+        if (!(fabs((double)a[i] - (double)b[i]) <= tol))
+            fail_msg("element %lld: %.10g and %.10g", (long long)i, (double)a[i], (double)b[i]);
+}
+
+/* --- parameters ------------------------------------------------------------------------------- */
+
+static void test_names(void **state) {
+    static const char *const names[] = {
+        "wte.weight",          "wpe.weight",        "h.0.norm1.weight",     "h.0.norm1.bias",
+        "h.0.attn.qkv.weight", "h.0.attn.qkv.bias", "h.0.attn.proj.weight", "h.0.attn.proj.bias",
+        "h.0.norm2.weight",    "h.0.norm2.bias",    "h.0.mlp.fc.weight",    "h.0.mlp.fc.bias",
+        "h.0.mlp.proj.weight", "h.0.mlp.proj.bias", "norm_f.weight",        "norm_f.bias",
+        "head.weight",         "head.bias",
+    };
+    enum { COUNT = sizeof names / sizeof names[0] };
+    GptConfig cfg = small;
+    cfg.layers = 1, cfg.scalar_head = true;
+    for (int bias = 1; bias >= 0; bias--) {
+        cfg.bias = bias;
+        Gpt *g = random_gpt(cfg, 1);
+        int at = 0;
+        for (int i = 0; i < COUNT; i++) {
+            bool is_bias = strstr(names[i], "bias") && strcmp(names[i], "head.bias") != 0;
+            if (is_bias && !bias) continue;
+            assert_string_equal(g->params.v[at].name, names[i]);
+            assert_int_equal(g->params.v[at].decay, g->params.v[at].tensor.ndim == 2);
+            at++;
+        }
+        assert_int_equal(g->params.n, at);
+        gpt_close(&g);
+    }
+}
+
+static void test_count(void **state) {
+    GptConfig gpt2 = {.vocab = 50257,
+                      .context = 1024,
+                      .layers = 12,
+                      .heads = 12,
+                      .width = 768,
+                      .bias = true,
+                      .norm_eps = 1e-5};
+    assert_int_equal(gpt_param_count(&gpt2), 124439808); /* as Hugging Face counts it */
+    for (int i = 0; i < 4; i++) {
+        GptConfig cfg = small;
+        cfg.bias = i & 1, cfg.scalar_head = i & 2;
+        Gpt *g = random_gpt(cfg, 1);
+        assert_int_equal(g->params.count, gpt_param_count(&cfg));
+        gpt_close(&g);
+    }
+    /* n (6 (12 L C^2 + V C) + 6 L C T) */
+    double want = 100 * (6.0 * (12 * 2 * 144 + 23 * 12) + 6.0 * 2 * 12 * 10);
+    assert_true(gpt_train_flops(&small, 100, 10) == want);
+}
+
+static void test_bad_config(void **state) {
+    static const struct {
+        GptConfig cfg;
+        const char *says;
+    } bad[] = {
+        {{.vocab = 0, .context = 8, .layers = 1, .heads = 1, .width = 4, .norm_eps = 1e-5},
+         "vocab"},
+        {{.vocab = 9, .context = 0, .layers = 1, .heads = 1, .width = 4, .norm_eps = 1e-5},
+         "context"},
+        {{.vocab = 9, .context = 8, .layers = 0, .heads = 1, .width = 4, .norm_eps = 1e-5},
+         "layers"},
+        {{.vocab = 9, .context = 8, .layers = 1, .heads = 0, .width = 4, .norm_eps = 1e-5},
+         "heads"},
+        {{.vocab = 9, .context = 8, .layers = 1, .heads = 1, .width = -4, .norm_eps = 1e-5},
+         "width"},
+        {{.vocab = 9, .context = 8, .layers = 1, .heads = 3, .width = 4, .norm_eps = 1e-5},
+         "multiple"},
+        {{.vocab = 9, .context = 8, .layers = 1, .heads = 1, .width = 4, .norm_eps = 0},
+         "norm_eps"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        Gpt *g = NULL;
+        assert_int_equal(gpt_open(&g, &bad[i].cfg, false), ERR_CONFIG);
+        assert_null(g);
+        assert_non_null(strstr(error_message(), bad[i].says));
+    }
+}
+
+/* --- initialisation and copies ---------------------------------------------------------------- */
+
+static double deviation(const Tensor *t) {
+    int64_t n = tensor_size(t);
+    double sum = 0, sum2 = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)t->data[i];
+    for (int64_t i = 0; i < n; i++) sum2 += pow((double)t->data[i] - sum / (double)n, 2);
+    return sqrt(sum2 / (double)n);
+}
+
+static void test_init(void **state) {
+    GptConfig cfg = {.vocab = 300,
+                     .context = 64,
+                     .layers = 8,
+                     .heads = 4,
+                     .width = 64,
+                     .bias = true,
+                     .scalar_head = true,
+                     .norm_eps = 1e-5};
+    Gpt *g, *h;
+    assert_int_equal(gpt_open(&g, &cfg, true), 0);
+    assert_int_equal(gpt_open(&h, &cfg, false), 0);
+    gpt_init(g, 11);
+    for (int i = 0; i < g->params.n; i++) {
+        const Param *p = &g->params.v[i];
+        int64_t n = tensor_size(&p->tensor);
+        double want = 0.02, have = deviation(&p->tensor), off = 4 / sqrt(2 * (double)n);
+        if (strstr(p->name, "proj.weight")) want = 0.02 / sqrt(16.0);
+        if (strcmp(p->name, "head.weight") == 0) want = 1 / sqrt(65.0);
+        if (p->tensor.ndim == 2) {
+            assert_true(have > want * (1 - off) && have < want * (1 + off));
+        } else {
+            for (int64_t j = 0; j < n; j++)
+                assert_true(p->tensor.data[j] ==
+                            (strstr(p->name, "norm") && strstr(p->name, "weight")));
+        }
+    }
+    size_t bytes = sizeof(real) * (size_t)g->params.size;
+    gpt_init(h, 11);
+    assert_memory_equal(g->params.data, h->params.data, bytes);
+    gpt_init(h, 12);
+    assert_memory_not_equal(g->params.data, h->params.data, bytes);
+    assert_null(h->params.grad);
+    gpt_close(&g);
+    gpt_close(&h);
+    gpt_close(&h);
+}
+
+static void test_copy(void **state) {
+    GptConfig with_head = small;
+    with_head.scalar_head = true;
+    Gpt *lm = random_gpt(small, 1), *rm = random_gpt(with_head, 2), *lm2 = random_gpt(small, 3);
+    real bias = rm->head_b->data[0];
+    assert_int_equal(gpt_copy(rm, lm), 0);
+    assert_true(rm->head_b->data[0] == bias);
+    for (int i = 0; i < lm->params.n; i++)
+        expect_close(rm->params.v[i].tensor.data, lm->params.v[i].tensor.data,
+                     tensor_size(&lm->params.v[i].tensor), 0);
+    assert_int_equal(gpt_copy(lm2, rm), 0);
+    assert_memory_equal(lm2->params.data, lm->params.data, sizeof(real) * (size_t)lm->params.size);
+
+    GptConfig other = small;
+    other.context = 17;
+    Gpt *longer = random_gpt(other, 1);
+    assert_int_equal(gpt_copy(longer, lm), ERR_CONFIG);
+    assert_non_null(strstr(error_message(), "context"));
+    gpt_close(&longer), gpt_close(&lm), gpt_close(&rm), gpt_close(&lm2);
+}
+
+/* --- the function ----------------------------------------------------------------------------- */
+
+static void test_packed_is_alone(void **state) {
+    Gpt *g = random_gpt(small, 1);
+    Arena arena = {0};
+    Tape *t = tape_open(&arena, false);
+    Sample s;
+    make_sample(&s);
+    real logp[N], entropy[N], logp1[N], entropy1[N];
+    gpt_score(g, t, &s.b, NULL, 0.7, logp, entropy);
+    for (int q = 0; q < SEQS; q++) {
+        int64_t start[2], a = sample_start[q];
+        Batch one = alone(&s, q, start);
+        gpt_score(g, t, &one, NULL, 0.7, logp1, entropy1);
+        expect_close(logp + a, logp1, one.n, NEAR);
+        expect_close(entropy + a, entropy1, one.n, NEAR);
+    }
+    tape_close(&t);
+    arena_free(&arena);
+    gpt_close(&g);
+}
+
+/* Inference gives a block's memory back when it is done; the result is the same. */
+static void test_inference_memory(void **state) {
+    GptConfig deep = small;
+    deep.layers = 12;
+    Gpt *g = random_gpt(deep, 1);
+    Arena a = {0}, b = {0};
+    Tape *record = tape_open(&a, true), *infer = tape_open(&b, false);
+    Sample s;
+    make_sample(&s);
+    Tensor *x = gpt_forward(g, record, &s.b, NULL), *y = gpt_forward(g, infer, &s.b, NULL);
+    expect_close(x->data, y->data, N * deep.width, 0);
+    assert_true(b.high < a.high / 10);
+    tape_close(&record), tape_close(&infer);
+    arena_free(&a), arena_free(&b);
+    gpt_close(&g);
+}
+
+/* Every parameter tensor, at some elements, in a model with dropout and zero weights. */
+static void check_slopes(GptConfig cfg) {
+    Gpt *g = random_gpt(cfg, 4);
+    Arena arena = {0};
+    Tape *t = tape_open(&arena, true);
+    Sample s;
+    make_sample(&s);
+    GptDropout drop = {.p = 0.2, .seed = 3, .step = 9, .row = s.row};
+    paramset_zero_grad(&g->params);
+    gpt_loss(g, t, &s.b, &drop, NULL);
+    tape_backward(t);
+    tape_reset(t);
+    real *grad = malloc(sizeof(real) * (size_t)g->params.size); /* later losses add to wte's */
+    memcpy(grad, g->params.grad, sizeof(real) * (size_t)g->params.size);
+    for (int i = 0; i < g->params.n; i++) {
+        Tensor *p = &g->params.v[i].tensor;
+        const real *dp = grad + g->params.v[i].offset;
+        int64_t n = tensor_size(p);
+        double largest = 0;
+        for (int64_t j = 0; j < n; j++) largest = fmax(largest, fabs((double)dp[j]));
+        assert_true(largest > 1e-6);
+        for (int64_t j = 0; j < n; j += n / 7 + 1) {
+            real at = p->data[j];
+            double f[4], shift[4] = {1, -1, 2, -2};
+            for (int k = 0; k < 4; k++) {
+                p->data[j] = at + (real)(shift[k] * STEP);
+                f[k] = gpt_loss(g, t, &s.b, &drop, NULL);
+                tape_reset(t);
+            }
+            p->data[j] = at;
+            double want = (8 * (f[0] - f[1]) - (f[2] - f[3])) / (12 * STEP);
+            if (!(fabs(want - (double)dp[j]) <= SLOPE * largest))
+                fail_msg("%s[%lld]: gradient %.10g, finite differences %.10g, largest %.3g",
+                         g->params.v[i].name, (long long)j, (double)dp[j], want, largest);
+        }
+    }
+    free(grad);
+    tape_close(&t);
+    arena_free(&arena);
+    gpt_close(&g);
+}
+
+static void test_slopes(void **state) {
+    check_slopes(small);
+}
+
+static void test_slopes_no_bias(void **state) {
+    GptConfig cfg = small;
+    cfg.bias = false, cfg.gelu_erf = true;
+    check_slopes(cfg);
+}
+
+/* The sum over micro-batches is the batch, dropout included: masks follow the token, not the place.
+ */
+static void test_accumulation(void **state) {
+    Gpt *g = random_gpt(small, 1);
+    Arena arena = {0};
+    Tape *t = tape_open(&arena, true);
+    Sample s;
+    make_sample(&s);
+    int64_t size = g->params.size;
+    real *whole = malloc(sizeof(real) * (size_t)size);
+    GptDropout drop = {.p = 0.3, .seed = 3, .step = 1, .row = s.row};
+
+    paramset_zero_grad(&g->params);
+    double loss = gpt_loss(g, t, &s.b, &drop, NULL), sum = 0;
+    tape_backward(t);
+    tape_reset(t);
+    memcpy(whole, g->params.grad, sizeof(real) * (size_t)size);
+
+    paramset_zero_grad(&g->params);
+    for (int q = SEQS - 1; q >= 0; q--) {
+        int64_t start[2];
+        Batch one = alone(&s, q, start);
+        drop.row = s.row + sample_start[q];
+        sum += gpt_loss(g, t, &one, &drop, NULL);
+        tape_backward(t);
+        tape_reset(t);
+    }
+    assert_true(fabs(sum - loss) <= NEAR * fabs(loss));
+    expect_close(g->params.grad, whole, size, NEAR);
+    free(whole);
+    tape_close(&t);
+    arena_free(&arena);
+    gpt_close(&g);
+}
+
+static void test_dropout(void **state) {
+    Gpt *g = random_gpt(small, 1);
+    Arena arena = {0};
+    Tape *t = tape_open(&arena, true);
+    Sample s;
+    make_sample(&s);
+    GptDropout off = {.p = 0}, on = {.p = 0.5, .seed = 3, .step = 1}, later = on;
+    later.step = 2;
+    double none = gpt_loss(g, t, &s.b, NULL, NULL);
+    tape_reset(t);
+    assert_true(gpt_loss(g, t, &s.b, &off, NULL) == none);
+    tape_reset(t);
+    double first = gpt_loss(g, t, &s.b, &on, NULL);
+    tape_reset(t);
+    assert_true(first != none);
+    assert_true(gpt_loss(g, t, &s.b, &on, NULL) == first);
+    tape_reset(t);
+    assert_true(gpt_loss(g, t, &s.b, &later, NULL) != first);
+    tape_close(&t);
+    arena_free(&arena);
+    gpt_close(&g);
+}
+
+int main(void) {
+    core_init();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_count),
+        cmocka_unit_test(test_bad_config),
+        cmocka_unit_test(test_init),
+        cmocka_unit_test(test_copy),
+        cmocka_unit_test(test_packed_is_alone),
+        cmocka_unit_test(test_inference_memory),
+        cmocka_unit_test(test_slopes),
+        cmocka_unit_test(test_slopes_no_bias),
+        cmocka_unit_test(test_accumulation),
+        cmocka_unit_test(test_dropout),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
