@@ -255,7 +255,7 @@ stop() { # interrupted: end what still runs; timeout hands the signal on to its 
     rm -rf "$work"
     exit 130
 }
-trap stop INT TERM
+trap stop INT TERM HUP
 
 started=0 shown=0
 while [ "$shown" -lt ${#labels[@]} ]; do
