@@ -7,7 +7,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef struct StrList { char **v; int n; } StrList; /* owned by the Config */
+typedef struct StrList {
+    char **v;
+    int n;
+} StrList; /* owned by the Config */
 
 /* Which stages know a key. */
 enum { IN_PRETRAIN = 1, IN_SFT = 2, IN_REWARD = 4, IN_PPO = 8, IN_ALL = 15 };
@@ -44,9 +47,9 @@ enum { COMPRESS_ZSTD, COMPRESS_NONE };
 int config_load(Config *c, int stage, const char *path, const char *const *overrides, int n);
 void config_free(Config *c);
 
-char *config_yaml(const Config *c);     /* resolved, every key of the stage; malloc'd */
-char *config_help(int stage);           /* text for --help; malloc'd */
-char *config_markdown(void);            /* docs/CONFIG.md; malloc'd */
+char *config_yaml(const Config *c); /* resolved, every key of the stage; malloc'd */
+char *config_help(int stage);       /* text for --help; malloc'd */
+char *config_markdown(void);        /* docs/CONFIG.md; malloc'd */
 /* "key: old -> new" lines for the keys that differ between two resolved texts; malloc'd, "" if
  * none. Keys `run.*` are left out. */
 char *config_diff(const char *yaml_old, const char *yaml_new);

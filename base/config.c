@@ -1,0 +1,482 @@
+/* config.c: from a recipe and the command line to a Config, or to one line that says what is wrong
+ * where and how to mend it.
+ *
+ * config_keys.h becomes a table with offsets into Config. Each setting (from the YAML file, then
+ * from the overrides) is looked up, its ${NAME} replaced, parsed by kind, checked against range or
+ * choices and stored, with the place it came from kept for later messages. */
+#include "base/config.h"
+
+#include "base/config_table.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/yaml.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NUMBER_I64(d)  .number = (double)(d)
+#define NUMBER_F64(d)  .number = (double)(d)
+#define NUMBER_Bool(d) .number = (double)(d)
+#define NUMBER_Str(d)  .text = (d)
+#define NUMBER_List(d) .text = (d)
+#define NUMBER_Enum(d) .text = (d)
+
+const ConfigKey config_keys[] = {
+#define KEY(field, key, Kind, def, low, high, words, in, meaning) \
+    {.name = key,                                                 \
+     .kind = KIND_##Kind,                                         \
+     .offset = offsetof(Config, field),                           \
+     NUMBER_##Kind(def),                                          \
+     .lo = low,                                                   \
+     .hi = high,                                                  \
+     .choices = words,                                            \
+     .stages = in,                                                \
+     .help = meaning},
+#include "base/config_keys.h"
+#undef KEY
+};
+enum { NKEYS = sizeof config_keys / sizeof config_keys[0] };
+const int config_nkeys = NKEYS;
+
+/* Where each value was set; NULL: default. */
+typedef struct Places {
+    char *origin;
+    char *set[NKEYS];
+} Places;
+
+static const struct {
+    int stage;
+    const char *name;
+} stages[] = {{IN_PRETRAIN, "pretrain"}, {IN_SFT, "sft"}, {IN_REWARD, "reward"}, {IN_PPO, "ppo"}};
+
+const char *config_stage_name(int stage) {
+    for (int i = 0; i < 4; i++)
+        if (stages[i].stage == stage) return stages[i].name;
+    CHECK(0, "stage %d", stage);
+}
+
+char *config_stages(int set) {
+    char *text = xstrdup("");
+    for (int i = 0; i < 4; i++) {
+        if (!(set & stages[i].stage)) continue;
+        char *longer = xasprintf("%s%s%s", text, *text ? ", " : "", stages[i].name);
+        free(text);
+        text = longer;
+    }
+    return text;
+}
+
+const ConfigKey *config_key(const char *name) {
+    for (int i = 0; i < NKEYS; i++)
+        if (strcmp(config_keys[i].name, name) == 0) return &config_keys[i];
+    return NULL;
+}
+
+char *config_choice(const char *choices, int i) {
+    for (; i > 0 && choices; i--) {
+        choices = strchr(choices, '|');
+        if (choices) choices++;
+    }
+    if (!choices || !*choices) return NULL;
+    return xasprintf("%.*s", (int)strcspn(choices, "|"), choices);
+}
+
+/* --- "did you mean" -------------------------------------------------------------------------- */
+enum { LONGEST_WORD = 63 };
+
+/* Insertions, deletions, replacements and swaps of neighbours that make a out of b. */
+static int distance(const char *a, const char *b) {
+    int n = (int)strlen(a), m = (int)strlen(b);
+    if (n > LONGEST_WORD || m > LONGEST_WORD) return LONGEST_WORD;
+    int d[LONGEST_WORD + 1][LONGEST_WORD + 1];
+    for (int i = 0; i <= n; i++)
+        for (int j = 0; j <= m; j++) {
+            if (i == 0 || j == 0) {
+                d[i][j] = i + j;
+                continue;
+            }
+            int best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+            if (d[i - 1][j] + 1 < best) best = d[i - 1][j] + 1;
+            if (d[i][j - 1] + 1 < best) best = d[i][j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                d[i - 2][j - 2] + 1 < best)
+                best = d[i - 2][j - 2] + 1;
+            d[i][j] = best;
+        }
+    return d[n][m];
+}
+
+/* Too far apart to be a slip of the finger? */
+static int near_enough(const char *word) {
+    int n = (int)strlen(word) / 4;
+    return n < 1 ? 1 : n > 3 ? 3 : n;
+}
+
+/* The key of the stage that was probably meant: nearly the same name, or the right name without or
+ * with a wrong section. NULL if none. */
+static const ConfigKey *nearest_key(int stage, const char *name) {
+    const ConfigKey *best = NULL;
+    int best_distance = near_enough(name) + 1;
+    for (int i = 0; i < NKEYS; i++) {
+        const ConfigKey *k = &config_keys[i];
+        if (!(k->stages & stage)) continue;
+        int d = distance(name, k->name);
+        if (d < best_distance) {
+            best = k;
+            best_distance = d;
+        }
+    }
+    if (best) return best;
+    const char *dot = strrchr(name, '.'), *leaf = dot ? dot + 1 : name;
+    for (int i = 0; i < NKEYS; i++) {
+        const ConfigKey *k = &config_keys[i];
+        if ((k->stages & stage) && strcmp(strrchr(k->name, '.') + 1, leaf) == 0) return k;
+    }
+    return NULL;
+}
+
+static bool is_section(const char *name) {
+    size_t n = strlen(name);
+    for (int i = 0; i < NKEYS; i++)
+        if (strncmp(config_keys[i].name, name, n) == 0 && config_keys[i].name[n] == '.')
+            return true;
+    return false;
+}
+
+static int unknown_key(int stage, const char *place, const char *name) {
+    const char *me = config_stage_name(stage);
+    const ConfigKey *k = config_key(name);
+    if (k) {
+        char *others = config_stages(k->stages);
+        int rc =
+            error_set(ERR_CONFIG, "%s: %s is a setting of %s, not of %s; remove it here%s", place,
+                      name, others, me,
+                      strncmp(name, "model.", 6) == 0 ? " (the model comes from from.model)" : "");
+        free(others);
+        return rc;
+    }
+    if (is_section(name))
+        return error_set(ERR_CONFIG,
+                         "%s: %s is a section, not a setting; expected %s.something "
+                         "(rhetor-%s --help lists them)",
+                         place, name, name, me);
+    if ((k = nearest_key(stage, name)))
+        return error_set(ERR_CONFIG, "%s: unknown setting %s; did you mean %s?", place, name,
+                         k->name);
+    return error_set(ERR_CONFIG, "%s: unknown setting %s; rhetor-%s --help lists all of them",
+                     place, name, me);
+}
+
+/* --- values ---------------------------------------------------------------------------------- */
+/* Replaces ${NAME} and ${NAME:-default}; $${ stands for ${. malloc'd, NULL on error. */
+static char *substitute(const char *place, const char *key, const char *text) {
+    char *out = xstrdup("");
+    while (*text) {
+        size_t n = strcspn(text, "$");
+        char *piece = xasprintf("%.*s", (int)n, text), *name = NULL;
+        text += n;
+        const char *more = "", *end;
+        if (strncmp(text, "$${", 3) == 0) {
+            more = "${";
+            text += 3;
+        } else if (strncmp(text, "${", 2) == 0) {
+            end = strchr(text, '}');
+            if (end) name = xasprintf("%.*s", (int)(end - text - 2), text + 2);
+            char *otherwise = name ? strstr(name, ":-") : NULL;
+            if (otherwise) *otherwise = '\0';
+            more = name ? getenv(name) : NULL;
+            if (otherwise && (!more || !*more)) more = otherwise + 2;
+            if (!more) {
+                if (end)
+                    error_set(ERR_CONFIG,
+                              "%s: %s: the environment variable %s is not set; set it, "
+                              "or write ${%s:-default}",
+                              place, key, name, name);
+                else
+                    error_set(ERR_CONFIG, "%s: %s: \"${\" without \"}\"; write $${ for a plain ${",
+                              place, key);
+                free(name);
+                free(piece);
+                free(out);
+                return NULL;
+            }
+            text = end + 1;
+        } else if (*text) {
+            more = "$";
+            text++;
+        }
+        char *longer = xasprintf("%s%s%s", out, piece, more);
+        free(out);
+        free(piece);
+        free(name);
+        out = longer;
+    }
+    return out;
+}
+
+static int wrong_value(const char *place, const ConfigKey *k, const char *found) {
+    static const char *nouns[] = {
+        [KIND_I64] = "an integer", [KIND_F64] = "a number",         [KIND_Bool] = "true or false",
+        [KIND_Str] = "one text",   [KIND_List] = "a list of texts", [KIND_Enum] = "one of"};
+    char *range = config_range(k);
+    int rc = error_set(ERR_CONFIG, "%s: %s is %s, expected %s%s%s", place, k->name,
+                       *found ? found : "empty", nouns[k->kind], *range ? " " : "", range);
+    free(range);
+    return rc;
+}
+
+/* Decimal numbers only: strtod alone would take 0x10, inf and nan. */
+static bool parse_number(const char *s, double *x) {
+    if (!*s || s[strspn(s, "0123456789+-.eE")] != '\0') return false;
+    char *end;
+    *x = strtod(s, &end);
+    return *end == '\0' && isfinite(*x);
+}
+
+static bool parse_integer(const char *s, int64_t *i) {
+    char *end;
+    double x;
+    if (!parse_number(s, &x)) return false;
+    errno = 0;
+    long long n = strtoll(s, &end, 10);
+    if (*end == '\0' && errno == 0) {
+        *i = n;
+        return true;
+    }
+    if (x != floor(x) || fabs(x) > 9007199254740992.0) return false; /* 1e6 is fine, 1.5 is not */
+    *i = (int64_t)x;
+    return true;
+}
+
+static int set_enum(const char *place, const ConfigKey *k, const char *s, int *out) {
+    char *word, *best = NULL;
+    for (int i = 0; (word = config_choice(k->choices, i)); i++) {
+        bool same = strcmp(word, s) == 0;
+        if (!best && distance(word, s) <= near_enough(word))
+            best = word;
+        else
+            free(word);
+        if (same) {
+            free(best);
+            *out = i;
+            return 0;
+        }
+    }
+    int rc = wrong_value(place, k, s);
+    if (best) {
+        char *message = xstrdup(error_message());
+        error_set(rc, "%s; did you mean %s?", message, best);
+        free(message);
+    }
+    free(best);
+    return rc;
+}
+
+static void free_value(Config *c, const ConfigKey *k) {
+    if (k->kind == KIND_Str) {
+        free((char *)*CONFIG_AT(ConfigStr, c, k));
+        *CONFIG_AT(ConfigStr, c, k) = NULL;
+    } else if (k->kind == KIND_List) {
+        StrList *l = CONFIG_AT(ConfigList, c, k);
+        for (int i = 0; i < l->n; i++) free(l->v[i]);
+        free(l->v);
+        *l = (StrList){0};
+    }
+}
+
+static int set_scalar(Config *c, const ConfigKey *k, const char *place, const char *s) {
+    double x = 0;
+    int64_t i = 0;
+    switch (k->kind) {
+    case KIND_I64:
+        if (!parse_integer(s, &i) || (double)i < k->lo || (double)i > k->hi)
+            return wrong_value(place, k, s);
+        *CONFIG_AT(ConfigI64, c, k) = i;
+        return 0;
+    case KIND_F64:
+        if (!parse_number(s, &x) || x < k->lo || x > k->hi) return wrong_value(place, k, s);
+        *CONFIG_AT(ConfigF64, c, k) = x;
+        return 0;
+    case KIND_Bool:
+        if (strcmp(s, "true") != 0 && strcmp(s, "false") != 0) return wrong_value(place, k, s);
+        *CONFIG_AT(ConfigBool, c, k) = *s == 't';
+        return 0;
+    case KIND_Enum: return set_enum(place, k, s, CONFIG_AT(ConfigEnum, c, k));
+    default:
+        free_value(c, k);
+        *CONFIG_AT(ConfigStr, c, k) = xstrdup(s);
+        return 0;
+    }
+}
+
+static int set_value(Config *c, const ConfigKey *k, const char *place, const YamlValue *v) {
+    if (v->list && k->kind != KIND_List) return wrong_value(place, k, "a list");
+    StrList values = {xcalloc((size_t)v->n + 1, sizeof(char *)), 0};
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < v->n; i++) {
+        const char *text = v->null ? "" : v->items[i];
+        json_t *utf8 = json_string(text); /* NULL where it is no UTF-8 */
+        char *s = NULL;
+        if (!utf8)
+            rc = error_set(ERR_CONFIG, "%s: %s is not valid UTF-8; re-encode it", place, k->name);
+        else if (!(s = substitute(place, k->name, text)))
+            rc = ERR_CONFIG;
+        else
+            values.v[values.n++] = s;
+        json_decref(utf8);
+    }
+    if (rc == 0 && k->kind != KIND_List) rc = set_scalar(c, k, place, values.v[0]);
+    if (rc == 0 && k->kind == KIND_List) {
+        free_value(c, k);
+        bool none = !v->list && !*values.v[0]; /* "" is no list of one empty name */
+        if (!none) {
+            *CONFIG_AT(ConfigList, c, k) = values;
+            values = (StrList){0};
+        }
+    }
+    for (int i = 0; i < values.n; i++) free(values.v[i]);
+    free(values.v);
+    if (rc == 0) {
+        Places *p = c->priv;
+        free(p->set[k - config_keys]);
+        p->set[k - config_keys] = xstrdup(place);
+    }
+    return rc;
+}
+
+/* --- where settings come from ---------------------------------------------------------------- */
+static int set_from_file(void *ctx, const YamlValue *v) {
+    Config *c = ctx;
+    Places *p = c->priv;
+    char *place = xasprintf("%s:%d:%d", p->origin, v->line, v->column);
+    const ConfigKey *k = config_key(v->key);
+    int rc = 0;
+    if (k && (k->stages & c->stage)) {
+        const char *before = p->set[k - config_keys];
+        if (before)
+            rc = error_set(ERR_CONFIG, "%s: %s is set again, first at %s; remove one of the two",
+                           place, v->key, before);
+        else
+            rc = set_value(c, k, place, v);
+    } else if (k || !v->null || !is_section(v->key)) /* `data:` with nothing below it is fine */
+        rc = unknown_key(c->stage, place, v->key);
+    free(place);
+    return rc;
+}
+
+static int load_file(Config *c, const char *path) {
+    char *text = NULL;
+    size_t len;
+    if (file_read(path, &text, &len) < 0) {
+        char *message = xstrdup(error_message());
+        error_set(ERR_CONFIG, "%s (the configuration file)", message);
+        free(message);
+        return ERR_CONFIG;
+    }
+    int rc = yaml_settings(text, len, path, set_from_file, c);
+    free(text);
+    return rc;
+}
+
+static int set_from_yaml_list(void *ctx, const YamlValue *v) {
+    Config *c = ctx;
+    const ConfigKey *k = config_key(v->key); /* a line break may bring in another one */
+    return k && (k->stages & c->stage) ? set_value(c, k, "command line", v)
+                                       : unknown_key(c->stage, "command line", v->key);
+}
+
+/* "section.key=value"; a list is a,b or [a, "b, c"]. */
+static int set_from_command_line(Config *c, const char *override) {
+    const char *equals = strchr(override, '=');
+    if (!equals || equals == override)
+        return error_set(
+            ERR_CONFIG, "command line: \"%s\" is no setting; expected section.key=value", override);
+    char *name = xasprintf("%.*s", (int)(equals - override), override);
+    const char *text = equals + 1;
+    const ConfigKey *k = config_key(name);
+    int rc;
+    if (!k || !(k->stages & c->stage))
+        rc = unknown_key(c->stage, "command line", name);
+    else if (k->kind == KIND_List && *text == '[') {
+        char *yaml = xasprintf("%s: %s\n", name, text);
+        rc = yaml_settings(yaml, strlen(yaml), "command line", set_from_yaml_list, c);
+        free(yaml);
+    } else {
+        char *copy = xstrdup(text), *rest = copy;
+        YamlValue v = {.key = name, .list = k->kind == KIND_List && strchr(text, ',')};
+        v.items = xmalloc(sizeof *v.items * (strlen(text) + 1));
+        if (v.list)
+            while (rest) v.items[v.n++] = strsep(&rest, ",");
+        else
+            v.items[v.n++] = copy;
+        rc = set_value(c, k, "command line", &v);
+        free(v.items);
+        free(copy);
+    }
+    free(name);
+    return rc;
+}
+
+static void set_defaults(Config *c) {
+    for (const ConfigKey *k = config_keys; k < config_keys + NKEYS; k++) {
+        switch (k->kind) {
+        case KIND_I64: *CONFIG_AT(ConfigI64, c, k) = (int64_t)k->number; break;
+        case KIND_F64: *CONFIG_AT(ConfigF64, c, k) = k->number; break;
+        case KIND_Bool: *CONFIG_AT(ConfigBool, c, k) = k->number != 0; break;
+        case KIND_Str: *CONFIG_AT(ConfigStr, c, k) = xstrdup(k->text); break;
+        case KIND_List:
+            CHECK(!*k->text, "%s: lists have no defaults", k->name);
+            *CONFIG_AT(ConfigList, c, k) = (StrList){0};
+            break;
+        case KIND_Enum:
+            CHECK(set_enum("default", k, k->text, CONFIG_AT(ConfigEnum, c, k)) == 0, "%s", k->name);
+        }
+    }
+}
+
+int config_load(Config *c, int stage, const char *path, const char *const *overrides, int n) {
+    config_stage_name(stage); /* one of the four */
+    *c = (Config){.stage = stage};
+    Places *p = xcalloc(1, sizeof *p);
+    c->priv = p;
+    c->origin = p->origin = xstrdup(path ? path : "");
+    set_defaults(c);
+    int rc = path ? load_file(c, path) : 0;
+    for (int i = 0; rc == 0 && i < n; i++) rc = set_from_command_line(c, overrides[i]);
+    if (rc < 0) config_free(c);
+    return rc;
+}
+
+void config_free(Config *c) {
+    Places *p = c->priv;
+    if (!p) return;
+    for (const ConfigKey *k = config_keys; k < config_keys + NKEYS; k++) free_value(c, k);
+    for (int i = 0; i < NKEYS; i++) free(p->set[i]);
+    free(p->origin);
+    free(p);
+    *c = (Config){0};
+}
+
+int config_bad(const Config *c, const char *key, const char *fmt, ...) {
+    const ConfigKey *k = config_key(key);
+    CHECK(k, "no key %s", key);
+    const Places *p = c->priv;
+    const char *set = p ? p->set[k - config_keys] : NULL;
+    const char *place = set ? set : *c->origin ? c->origin : "command line";
+    char *value = config_value(c, k), *text = NULL;
+    bool none = strcmp(value, "\"\"") == 0 || strcmp(value, "[]") == 0;
+    va_list ap;
+    va_start(ap, fmt);
+    CHECK(vasprintf(&text, fmt, ap) >= 0, "format \"%s\"", fmt);
+    va_end(ap);
+    int rc = error_set(ERR_CONFIG, "%s: %s is %.200s%s: %s", place, key, none ? "not set" : value,
+                       set || none ? "" : " (default)", text);
+    free(value);
+    free(text);
+    return rc;
+}

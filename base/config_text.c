@@ -1,0 +1,278 @@
+/* config_text.c: settings as text: the resolved YAML, --help, docs/CONFIG.md, differences. All of
+ * it comes from the one table of keys, so it cannot drift from what is parsed. */
+#include "base/config.h"
+
+#include "base/config_table.h"
+#include "base/error.h"
+#include "base/yaml.h"
+
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { HELP_COLUMNS = 96, HELP_INDENT = 8 };
+
+/* A growing text. */
+typedef struct Text {
+    char *s;
+    size_t n;
+} Text;
+
+__attribute__((format(printf, 2, 3))) static void put(Text *t, const char *fmt, ...) {
+    char *more = NULL;
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vasprintf(&more, fmt, ap);
+    va_end(ap);
+    CHECK(n >= 0, "format \"%s\"", fmt);
+    t->s = xrealloc(t->s, t->n + (size_t)n + 1);
+    memcpy(t->s + t->n, more, (size_t)n + 1);
+    t->n += (size_t)n;
+    free(more);
+}
+
+/* As a person writes it: 10, 0.1, 1e-5, 1e9. */
+char *config_number(double x) {
+    char s[40];
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(s, sizeof s, "%.*g", digits, x);
+        if (strtod(s, NULL) == x) break;
+    }
+    char *e = strchr(s, 'e');
+    if (!e) return xstrdup(s);
+    int exponent = atoi(e + 1);
+    if (exponent > 0 && exponent < 6) return xasprintf("%.0f", x); /* %g makes 1e+01 of 10 */
+    return xasprintf("%.*se%d", (int)(e - s), s, exponent);
+}
+
+char *config_range(const ConfigKey *k) {
+    Text t = {0};
+    put(&t, "%s", "");
+    if (k->kind == KIND_Enum) {
+        char *word;
+        for (int i = 0; (word = config_choice(k->choices, i)); i++) {
+            put(&t, "%s%s", i ? ", " : "", word);
+            free(word);
+        }
+    } else if (k->kind == KIND_I64 || k->kind == KIND_F64) {
+        char *lo = config_number(k->lo), *hi = config_number(k->hi);
+        put(&t, "from %s to %s", lo, hi);
+        free(lo);
+        free(hi);
+    }
+    return t.s;
+}
+
+/* In double quotes with JSON's escapes, which YAML shares; ${ is doubled so that it is read back as
+ * it is. */
+static void put_quoted(Text *t, const char *s) {
+    json_t *v = json_string(s);
+    CHECK(v, "a setting that is no UTF-8");
+    char *quoted = json_dumps(v, JSON_ENCODE_ANY);
+    json_decref(v);
+    for (const char *p = quoted; *p; p++) {
+        if (p[0] == '$' && p[1] == '{') put(t, "$");
+        if (*p == 0x7F)
+            put(t, "\\x7f"); /* DEL is allowed in JSON, not in YAML */
+        else
+            put(t, "%c", *p);
+    }
+    free(quoted);
+}
+
+char *config_value(const Config *c, const ConfigKey *k) {
+    Text t = {0};
+    char *s = NULL;
+    switch (k->kind) {
+    case KIND_I64: put(&t, "%lld", (long long)*CONFIG_IN(ConfigI64, c, k)); break;
+    case KIND_F64: put(&t, "%s", s = config_number(*CONFIG_IN(ConfigF64, c, k))); break;
+    case KIND_Bool: put(&t, "%s", *CONFIG_IN(ConfigBool, c, k) ? "true" : "false"); break;
+    case KIND_Enum:
+        s = config_choice(k->choices, *CONFIG_IN(ConfigEnum, c, k));
+        CHECK(s, "%s has no choice %d", k->name, *CONFIG_IN(ConfigEnum, c, k));
+        put(&t, "%s", s);
+        break;
+    case KIND_Str: put_quoted(&t, *CONFIG_IN(ConfigStr, c, k)); break;
+    case KIND_List: {
+        const StrList *l = CONFIG_IN(ConfigList, c, k);
+        put(&t, "[");
+        for (int i = 0; i < l->n; i++) {
+            if (i) put(&t, ", ");
+            put_quoted(&t, l->v[i]);
+        }
+        put(&t, "]");
+    }
+    }
+    free(s);
+    return t.s;
+}
+
+/* Does this key open a new section? `before` is the key before it or NULL. */
+static bool opens_section(const ConfigKey *k, const ConfigKey *before) {
+    size_t n = strcspn(k->name, ".");
+    return !before || strncmp(k->name, before->name, n + 1) != 0;
+}
+
+char *config_yaml(const Config *c) {
+    Text t = {0};
+    const ConfigKey *before = NULL;
+    put(&t, "# the settings of a rhetor-%s run\n", config_stage_name(c->stage));
+    for (const ConfigKey *k = config_keys; k < config_keys + config_nkeys; k++) {
+        if (!(k->stages & c->stage)) continue;
+        const char *leaf = strchr(k->name, '.') + 1;
+        if (opens_section(k, before)) put(&t, "%.*s:\n", (int)(leaf - 1 - k->name), k->name);
+        char *value = config_value(c, k);
+        put(&t, "  %s: %s\n", leaf, value);
+        free(value);
+        before = k;
+    }
+    return t.s;
+}
+
+/* The default as people write it. */
+static char *default_text(const ConfigKey *k) {
+    switch (k->kind) {
+    case KIND_I64:
+    case KIND_F64: return config_number(k->number);
+    case KIND_Bool: return xstrdup(k->number != 0 ? "true" : "false");
+    default: return xstrdup(*k->text ? k->text : "not set");
+    }
+}
+
+static const char *const kind_words[] = {
+    [KIND_I64] = "integer", [KIND_F64] = "number", [KIND_Bool] = "true or false",
+    [KIND_Str] = "text",    [KIND_List] = "list",  [KIND_Enum] = "word"};
+
+/* Words of `s`, indented, no line longer than HELP_COLUMNS. */
+static void put_wrapped(Text *t, const char *s) {
+    int column = 0;
+    while (*s) {
+        int n = (int)strcspn(s, " ");
+        if (column > 0 && column + 1 + n > HELP_COLUMNS) {
+            put(t, "\n");
+            column = 0;
+        }
+        put(t, "%*s%.*s", column ? 1 : HELP_INDENT, "", n, s);
+        column += n + (column ? 1 : HELP_INDENT);
+        s += n;
+        while (*s == ' ') s++;
+    }
+    put(t, "\n");
+}
+
+char *config_help(int stage) {
+    Text t = {0};
+    const ConfigKey *before = NULL;
+    for (const ConfigKey *k = config_keys; k < config_keys + config_nkeys; k++) {
+        if (!(k->stages & stage)) continue;
+        if (opens_section(k, before))
+            put(&t, "%s%.*s\n", before ? "\n" : "", (int)strcspn(k->name, "."), k->name);
+        char *def = default_text(k), *range = config_range(k);
+        put(&t, "    %s=%s\n", k->name, def);
+        char *text =
+            xasprintf("%s (%s%s%s)", k->help, kind_words[k->kind], *range ? " " : "", range);
+        put_wrapped(&t, text);
+        free(text);
+        free(def);
+        free(range);
+        before = k;
+    }
+    return t.s;
+}
+
+/* In a table a | ends the cell. */
+static void put_cell(Text *t, const char *s) {
+    for (; *s; s++) put(t, *s == '|' ? "\\|" : "%c", *s);
+}
+
+char *config_markdown(void) {
+    Text t = {0};
+    const ConfigKey *before = NULL;
+    put(&t, "# Settings\n\n"
+            "Generated from base/config_keys.h; do not edit.\n\n"
+            "A stage reads a YAML file and then `section.key=value` from its command line. In "
+            "values,\n`${NAME}` and `${NAME:-default}` are replaced from the environment; `$${` "
+            "stands for `${`.\nA list is a YAML list, or on the command line `a,b` or `[a, b]`.\n");
+    for (const ConfigKey *k = config_keys; k < config_keys + config_nkeys; k++) {
+        if (opens_section(k, before))
+            put(&t,
+                "\n## %.*s\n\n| name | type | default | range or choices | stages | meaning |\n"
+                "|---|---|---|---|---|---|\n",
+                (int)strcspn(k->name, "."), k->name);
+        char *def = default_text(k), *range = config_range(k), *in = config_stages(k->stages);
+        put(&t, "| `%s` | %s | %s | %s | %s | ", k->name, kind_words[k->kind], def, range,
+            k->stages == IN_ALL ? "all" : in);
+        put_cell(&t, k->help);
+        put(&t, " |\n");
+        free(def);
+        free(range);
+        free(in);
+        before = k;
+    }
+    return t.s;
+}
+
+/* --- differences ----------------------------------------------------------------------------- */
+typedef struct Settings {
+    char **keys, **values;
+    int n;
+} Settings;
+
+static int remember(void *ctx, const YamlValue *v) {
+    Settings *s = ctx;
+    Text t = {0};
+    put(&t, "%s", v->list ? "[" : "");
+    for (int i = 0; i < v->n; i++) put(&t, "%s%s", i ? ", " : "", v->items[i]);
+    if (v->list) put(&t, "]");
+    s->keys = xrealloc(s->keys, sizeof *s->keys * (size_t)(s->n + 1));
+    s->values = xrealloc(s->values, sizeof *s->values * (size_t)(s->n + 1));
+    s->keys[s->n] = xstrdup(v->key);
+    s->values[s->n++] = t.s;
+    return 0;
+}
+
+static const char *lookup(const Settings *s, const char *key) {
+    for (int i = 0; i < s->n; i++)
+        if (strcmp(s->keys[i], key) == 0) return s->values[i];
+    return NULL;
+}
+
+static void forget(Settings *s) {
+    for (int i = 0; i < s->n; i++) {
+        free(s->keys[i]);
+        free(s->values[i]);
+    }
+    free(s->keys);
+    free(s->values);
+}
+
+static void put_difference(Text *t, const char *key, const char *was, const char *is) {
+    if (strncmp(key, "run.", 4) == 0 || (was && is && strcmp(was, is) == 0)) return;
+    const char *texts[] = {was, is};
+    for (int i = 0; i < 2; i++)
+        if (!texts[i])
+            texts[i] = "(absent)";
+        else if (!*texts[i])
+            texts[i] = "(not set)";
+    put(t, "%s: %s -> %s\n", key, texts[0], texts[1]);
+}
+
+char *config_diff(const char *yaml_old, const char *yaml_new) {
+    Settings was = {0}, is = {0};
+    Text t = {0};
+    put(&t, "%s", "");
+    if (yaml_settings(yaml_old, strlen(yaml_old), "old settings", remember, &was) < 0 ||
+        yaml_settings(yaml_new, strlen(yaml_new), "new settings", remember, &is) < 0)
+        put(&t, "settings cannot be compared: %s\n", error_message());
+    else {
+        for (int i = 0; i < is.n; i++)
+            put_difference(&t, is.keys[i], lookup(&was, is.keys[i]), is.values[i]);
+        for (int i = 0; i < was.n; i++)
+            if (!lookup(&is, was.keys[i])) put_difference(&t, was.keys[i], was.values[i], NULL);
+    }
+    forget(&was);
+    forget(&is);
+    return t.s;
+}

@@ -1,0 +1,332 @@
+/* test_config.c: settings are read, checked, written back; messages name place and remedy. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/config.h"
+#include "base/error.h"
+#include "tests/base/scratch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char *recipe; /* the file of the current test */
+
+static int load(Config *c, int stage, const char *yaml) {
+    OK(file_write_durable(recipe, yaml, strlen(yaml)));
+    return config_load(c, stage, recipe, NULL, 0);
+}
+
+static int override(Config *c, int stage, const char *setting) {
+    return config_load(c, stage, NULL, &setting, 1);
+}
+
+static void test_defaults(void **unused) {
+    Config c;
+    OK(config_load(&c, IN_PPO, NULL, NULL, 0));
+    assert_int_equal(c.stage, IN_PPO);
+    assert_string_equal(c.origin, "");
+    assert_int_equal(c.ppo_batch, 512);
+    assert_true(c.optim_lr == 3e-4);
+    assert_true(c.ppo_whiten);
+    assert_int_equal(c.optim_schedule, SCHEDULE_COSINE);
+    assert_int_equal(c.save_compression, COMPRESS_ZSTD);
+    assert_string_equal(c.from_model, "");
+    assert_int_equal(c.data_train.n, 0);
+    config_free(&c);
+    config_free(&c); /* twice does no harm */
+}
+
+static void test_forms(void **unused) {
+    Config c;
+    OK(load(&c, IN_SFT,
+            "# a comment\n"
+            "run: {dir: runs/x, seed: 7}\n"
+            "optim.lr: 1e-5\n"
+            "optim:\n"
+            "  schedule: linear\n"
+            "  warmup: 1e3\n"
+            "data:\n"
+            "  train: [a.jsonl, \"b, c.jsonl\"]\n"
+            "  heldout: one.jsonl\n"
+            "  fields: {prompt: question, completion: \"an swer\"}\n"
+            "  on_bad: skip\n"
+            "save.every_epoch: true\n"
+            "eval:\n"));
+    assert_string_equal(c.run_dir, "runs/x");
+    assert_int_equal(c.run_seed, 7);
+    assert_true(c.optim_lr == 1e-5);
+    assert_int_equal(c.optim_schedule, SCHEDULE_LINEAR);
+    assert_int_equal(c.optim_warmup, 1000);
+    assert_int_equal(c.data_train.n, 2);
+    assert_string_equal(c.data_train.v[1], "b, c.jsonl");
+    assert_int_equal(c.data_heldout.n, 1);
+    assert_string_equal(c.data_heldout.v[0], "one.jsonl");
+    assert_string_equal(c.data_field_prompt, "question");
+    assert_string_equal(c.data_field_completion, "an swer");
+    assert_int_equal(c.data_on_bad, ON_BAD_SKIP);
+    assert_true(c.save_every_epoch);
+    assert_string_equal(c.origin, recipe);
+    config_free(&c);
+    OK(load(&c, IN_SFT, ""));
+    config_free(&c);
+    OK(load(&c, IN_SFT, "# nothing\n---\n"));
+    config_free(&c);
+}
+
+static void test_overrides(void **unused) {
+    Config c;
+    static const char *settings[] = {"optim.lr=2e-4",        "optim.lr=1e-4",
+                                     "data.train=a.h5,b.h5", "data.heldout=[x, \"y,z\"]",
+                                     "run.dir=runs/a=b c",   "data.on_bad=skip"};
+    OK(file_write_durable(recipe, "optim.lr: 1\ndata.train: [q]\n", 28));
+    OK(config_load(&c, IN_REWARD, recipe, settings, 6));
+    assert_true(c.optim_lr == 1e-4);
+    assert_int_equal(c.data_train.n, 2);
+    assert_string_equal(c.data_train.v[1], "b.h5");
+    assert_int_equal(c.data_heldout.n, 2);
+    assert_string_equal(c.data_heldout.v[1], "y,z");
+    assert_string_equal(c.run_dir, "runs/a=b c");
+    config_free(&c);
+    OK(override(&c, IN_REWARD, "data.train="));
+    assert_int_equal(c.data_train.n, 0);
+    config_free(&c);
+    FAILS(override(&c, IN_PPO, "nonsense"), ERR_CONFIG, "command line", "section.key=value");
+    FAILS(override(&c, IN_PPO, "=3"), ERR_CONFIG, "command line", "section.key=value");
+    FAILS(override(&c, IN_PPO, "ppo.bacth=3"), ERR_CONFIG, "command line",
+          "did you mean ppo.batch?");
+    FAILS(override(&c, IN_PPO, "data.train=[a, b"), ERR_CONFIG, "command line", "malformed YAML");
+    FAILS(override(&c, IN_PPO, "data.train=[a]\nx: 1"), ERR_CONFIG, "command line",
+          "unknown setting x");
+    FAILS(override(&c, IN_PPO, "run.dir=\xff\xfe"), ERR_CONFIG, "command line", "UTF-8");
+}
+
+static void test_environment(void **unused) {
+    Config c;
+    setenv("RHETOR_TEST_HOME", "/data", 1);
+    setenv("RHETOR_TEST_N", "17", 1);
+    setenv("RHETOR_TEST_EMPTY", "", 1);
+    unsetenv("RHETOR_TEST_NONE");
+    OK(load(&c, IN_PPO,
+            "run:\n  dir: ${RHETOR_TEST_HOME}/${RHETOR_TEST_NONE:-runs}/$x$${y}\n"
+            "  seed: ${RHETOR_TEST_N}\n"
+            "  threads: ${RHETOR_TEST_EMPTY:-3}\n"
+            "data.train: [\"${RHETOR_TEST_HOME}/a\", '${RHETOR_TEST_NONE:-}b']\n"));
+    assert_string_equal(c.run_dir, "/data/runs/$x${y}");
+    assert_int_equal(c.run_seed, 17);
+    assert_int_equal(c.run_threads, 3);
+    assert_string_equal(c.data_train.v[0], "/data/a");
+    assert_string_equal(c.data_train.v[1], "b");
+    config_free(&c);
+    FAILS(load(&c, IN_PPO, "run:\n  dir: a/${RHETOR_TEST_NONE}\n"), ERR_CONFIG, "recipe.yaml:2:8",
+          "RHETOR_TEST_NONE is not set; set it, or write ${RHETOR_TEST_NONE:-default}");
+    FAILS(load(&c, IN_PPO, "run.dir: \"${RHETOR\"\n"), ERR_CONFIG, "recipe.yaml:1:11",
+          "without \"}\"");
+}
+
+static void test_messages(void **unused) {
+    static const struct {
+        const char *yaml, *place, *text;
+    } cases[] = {
+        {"optim:\n  lr: 20\n", ":2:7: optim.lr is 20", "expected a number from 0 to 10"},
+        {"optim:\n  lr: fast\n", ":2:7: optim.lr is fast", "expected a number"},
+        {"optim.lr: 0x1\n", ":1:11", "expected a number"},
+        {"optim.lr: nan\n", ":1:11", "expected a number"},
+        {"optim.lr: 1e400\n", ":1:11", "expected a number"},
+        {"optim.lr:\n", "optim.lr is empty", "expected a number"},
+        {"ppo.batch: 0\n", ":1:12: ppo.batch is 0", "expected an integer from 1 to 1e9"},
+        {"ppo.batch: 1.5\n", "ppo.batch is 1.5", "expected an integer"},
+        {"ppo.batch: 1_000\n", "ppo.batch is 1_000", "expected an integer"},
+        {"ppo.batch: [1]\n", "ppo.batch is a list", "expected an integer"},
+        {"ppo.batch: 99999999999999999999\n", ":1:12", "expected an integer"},
+        {"ppo.whiten: yes\n", "ppo.whiten is yes", "expected true or false"},
+        {"ppo.kl: adaptve\n", ":1:9: ppo.kl is adaptve",
+         "expected one of fixed, adaptive; did you mean adaptive?"},
+        {"ppo.kl: off\n", "ppo.kl is off", "expected one of fixed, adaptive"},
+        {"ppo:\n  batchs: 3\n", ":2:11: unknown setting ppo.batchs", "did you mean ppo.batch?"},
+        {"lr: 1\n", ":1:5: unknown setting lr", "did you mean optim.lr?"},
+        {"train.lr: 1\n", "unknown setting train.lr", "did you mean optim.lr?"},
+        {"quux: 1\n", "unknown setting quux", "rhetor-ppo --help"},
+        {"model.layers: 3\n", ":1:15: model.layers is a setting of pretrain, not of ppo",
+         "from.model"},
+        {"train:\n  epochs: 2\n", ":2:11",
+         "is a setting of pretrain, sft, reward, not of ppo; remove"},
+        {"ppo: 3\n", ":1:6: ppo is a section", "--help"},
+        {"ppo.batch: 8\nppo: {batch: 9}\n", ":2:14: ppo.batch is set again", "recipe.yaml:1:12"},
+        {"ppo.batch: {a: 1}\n", "unknown setting ppo.batch.a", "did you mean"},
+        {"ppo: [1, 2\n", "recipe.yaml:", "malformed YAML"},
+        {"ppo:\n\tbatch: 3\n", "recipe.yaml:2", "malformed YAML"},
+        {"- a\n", "recipe.yaml:1:1", "a bare list"},
+        {"word\n", "recipe.yaml:1:1", "a bare word"},
+        {"data.train: [[a]]\n", "recipe.yaml:1:14", "a list inside a list"},
+        {"a: &x 1\nb: *x\n", "recipe.yaml:1", "unknown setting a"},
+        {"run.seed: &x 1\nrun.threads: *x\n", "recipe.yaml:2", "alias"},
+        {"run.seed: 1\n---\nrun.seed: 2\n", "recipe.yaml:2", "second document"},
+        {"run.seed: 1\nrun.dir: \xff\xfe\n", "recipe.yaml:2", "not valid UTF-8; re-encode"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Config c;
+        if (load(&c, IN_PPO, cases[i].yaml) == 0) fail_msg("accepted: %s", cases[i].yaml);
+        FAILS(load(&c, IN_PPO, cases[i].yaml), ERR_CONFIG, cases[i].place, cases[i].text);
+        if (!strstr(error_message(), "recipe.yaml")) fail_msg("no file in: %s", error_message());
+        assert_null(c.priv);
+    }
+    Config c;
+    char *gone = scratch("gone.yaml");
+    FAILS(config_load(&c, IN_SFT, gone, NULL, 0), ERR_CONFIG, gone, "No such file");
+    free(gone);
+}
+
+static void test_bad(void **unused) {
+    Config c;
+    OK(load(&c, IN_PPO, "ppo:\n  batch: 30\n"));
+    FAILS(config_bad(&c, "ppo.batch", "expected a multiple of %d", 8), ERR_CONFIG,
+          "recipe.yaml:2:10: ppo.batch is 30: ", "expected a multiple of 8");
+    FAILS(config_bad(&c, "ppo.minibatches", "too many"), ERR_CONFIG,
+          "recipe.yaml: ", "ppo.minibatches is 8 (default): too many");
+    FAILS(config_bad(&c, "from.reward", "no reward model is given"), ERR_CONFIG,
+          "recipe.yaml: ", "from.reward is not set: no reward model");
+    config_free(&c);
+    OK(override(&c, IN_PPO, "ppo.batch=31"));
+    FAILS(config_bad(&c, "ppo.batch", "odd"), ERR_CONFIG, "command line: ", "ppo.batch is 31: odd");
+    config_free(&c);
+}
+
+/* Everything that is written is read back to the same text, for every stage and odd values. */
+static void test_yaml_reads_back(void **unused) {
+    static const char *odd[] = {
+        "run.dir=a: b # \"c\" 'd' \\ \t \n é 😀 ${x} $${ \x7f \x01 \xc2\x85 \xe2\x80\xa8"};
+    char settings[4][64];
+    const char *all[5] = {odd[0]};
+    static const double numbers[] = {0.1, 1.0 / 3, 3e-4, 6.02214076e-23};
+    for (int i = 0; i < 4; i++) {
+        snprintf(settings[i], sizeof settings[i], "%s=%.17g",
+                 (const char *[]){"optim.lr", "optim.lr_end", "optim.decay", "optim.eps"}[i],
+                 numbers[i]);
+        all[i + 1] = settings[i];
+    }
+    for (int stage = IN_PRETRAIN; stage <= IN_PPO; stage *= 2) {
+        Config c, again;
+        setenv("x", "must not be used", 1);
+        /* On the command line $${ stands for ${; what is stored must survive the way back. */
+        all[0] = "run.dir=a: b # \"c\" 'd' \\ \t \n é 😀 $${x} $ \x7f \x01 \xc2\x85 \xe2\x80\xa8";
+        OK(config_load(&c, stage, NULL, all, 5));
+        assert_non_null(strstr(c.run_dir, " ${x} "));
+        char *yaml = config_yaml(&c);
+        OK(load(&again, stage, yaml));
+        assert_string_equal(c.run_dir, again.run_dir);
+        assert_true(c.optim_lr == again.optim_lr && again.optim_lr == 0.1);
+        assert_true(again.optim_lr_end == 1.0 / 3 && again.optim_decay == 3e-4);
+        assert_true(again.optim_eps == 6.02214076e-23);
+        char *second = config_yaml(&again), *diff = config_diff(yaml, second);
+        assert_string_equal(yaml, second);
+        assert_string_equal(diff, "");
+        free(yaml);
+        free(second);
+        free(diff);
+        config_free(&c);
+        config_free(&again);
+    }
+}
+
+static void test_diff(void **unused) {
+    char *d = config_diff("run.dir: a\noptim:\n  lr: 1\n  clip: 2\nold: x\ndata: {train: [a, b]}\n",
+                          "run.dir: b\noptim: {lr: 3, clip: 2}\ndata: {train: []}\nnew.key: ''\n");
+    assert_string_equal(d, "optim.lr: 1 -> 3\ndata.train: [a, b] -> []\n"
+                           "new.key: (absent) -> (not set)\nold: x -> (absent)\n");
+    free(d);
+    d = config_diff("a: [", "a: 1");
+    assert_non_null(strstr(d, "cannot be compared"));
+    free(d);
+}
+
+static int longest_line(const char *s) {
+    int longest = 0;
+    while (*s) {
+        int n = (int)strcspn(s, "\n");
+        if (n > longest) longest = n;
+        s += n + (s[n] == '\n');
+    }
+    return longest;
+}
+
+static void test_help_and_markdown(void **unused) {
+    for (int stage = IN_PRETRAIN; stage <= IN_PPO; stage *= 2) {
+        char *help = config_help(stage);
+        assert_true(longest_line(help) <= 100);
+        assert_non_null(strstr(help, "optim.lr=0.0003"));
+        assert_int_equal(strstr(help, "ppo.batch=512") != NULL, stage == IN_PPO);
+        assert_int_equal(strstr(help, "model.layers=4") != NULL, stage == IN_PRETRAIN);
+        free(help);
+    }
+    char *md = config_markdown();
+    assert_non_null(strstr(md, "\n## ppo\n"));
+    assert_non_null(
+        strstr(md, "| `optim.schedule` | word | cosine | constant, linear, cosine | all |"));
+    assert_non_null(strstr(md, "| `model.bias` | true or false | true |  | pretrain |"));
+    /* every key of the table, once */
+#define KEY(field, name, Kind, def, lo, hi, choices, stages, help) \
+    {                                                              \
+        char *at = strstr(md, "| `" name "` |");                   \
+        assert_non_null(at);                                       \
+        assert_null(strstr(at + 1, "| `" name "` |"));             \
+    }
+#include "base/config_keys.h"
+#undef KEY
+    free(md);
+}
+
+/* Random damage to a recipe: an error or a config, never a crash, and errors have their place. */
+static void test_damaged_recipes(void **unused) {
+    static const char good[] = "run: {dir: x, seed: 3}\noptim:\n  lr: 1e-3\n  schedule: linear\n"
+                               "data:\n  train: [a, \"b\"]\n";
+    uint64_t s = 42;
+    int errors = 0;
+    for (int i = 0; i < 3000; i++) {
+        char yaml[sizeof good];
+        memcpy(yaml, good, sizeof good);
+        for (int j = 0; j < 1 + i % 3; j++) {
+            s = s * 6364136223846793005u + 1442695040888963407u;
+            yaml[(s >> 33) % (sizeof good - 1)] = (char)(s >> 25 & 0xFF);
+        }
+        Config c;
+        if (i == 0) OK(file_write_durable(recipe, good, strlen(good)));
+        FILE *f = fopen(recipe, "w");
+        assert_non_null(f);
+        fwrite(yaml, 1, sizeof good - 1, f);
+        fclose(f);
+        int rc = config_load(&c, IN_SFT, recipe, NULL, 0);
+        if (rc < 0) {
+            errors++;
+            assert_int_equal(rc, ERR_CONFIG);
+            if (!strstr(error_message(), recipe)) fail_msg("run %d: %s", i, error_message());
+        }
+        config_free(&c);
+    }
+    assert_true(errors > 1000);
+}
+
+static int make(void **unused) {
+    if (scratch_make(unused)) return -1;
+    recipe = scratch("recipe.yaml");
+    return 0;
+}
+
+static int clean(void **unused) {
+    free(recipe);
+    return scratch_remove(unused);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),          cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_overrides),         cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_messages),          cmocka_unit_test(test_bad),
+        cmocka_unit_test(test_yaml_reads_back),   cmocka_unit_test(test_diff),
+        cmocka_unit_test(test_help_and_markdown), cmocka_unit_test(test_damaged_recipes)};
+    return cmocka_run_group_tests(tests, make, clean);
+}
