@@ -6,15 +6,14 @@
  *             dV += P^T dY,  dP = dY V^T,  dS = P (dP - D),
  *             dQ += dS K / sqrt(d),  dK += dS^T Q / sqrt(d)
  *
- * as FlashAttention does it (Dao et al. 2022; FlashAttention-2, Dao 2023): TILE queries meet TILE
- * keys at a time, the forward pass keeps a running maximum, sum and output for each query and
+ * as FlashAttention does it (Dao et al. 2022; FlashAttention-2, Dao 2023): QUERIES queries meet
+ * KEYS keys at a time, the forward pass keeps a running maximum, sum and output for each query and
  * rescales them when the maximum grows, and the backward pass makes P again from L.
  *
  * One (sequence, head) is one unit of work of one thread. It writes its own rows and columns only,
  * so threads never share a sum. The unit's q, k, v are first copied out of the wide qkv rows into
  * packed arrays, q scaled, k and v also transposed where a product needs it; columns are padded
- * with zeros from d to D, a multiple of TILE_WIDTH, and transposed rows from T to a multiple of
- * TILE. */
+ * with zeros from d to D, and transposed rows from T to W, multiples of TILE_WIDTH. */
 #include <math.h>
 #include <omp.h>
 #include <string.h>
@@ -26,7 +25,7 @@
 #include "core/tile.h"
 #include "core/vecmath.h"
 
-enum { TILE = 64 };
+enum { QUERIES = 32, KEYS = 64 };
 
 typedef struct Attention {
     Tape *tape;
@@ -73,19 +72,24 @@ static void transpose(int64_t T, int64_t D, int64_t W, const real *restrict in,
                 out[c * W + j] = j < T ? in[j * D + c] : 0;
 }
 
-/* One tile of scores S [rows,TILE] becomes exp(S - m) with the running maximum m and sum l of each
- * row brought up to date, and the row's output o [rows,D] scaled to the new maximum. On the
- * diagonal, row i has i + 1 keys. */
+/* Hides the keys after each query in a tile [rows,w] of scores: query i sees keys 0..first+i. */
+KERNEL_INLINE void hide_future(int64_t i, int64_t w, int64_t first, real *S) {
+    for (int64_t j = first + i + 1; j < w; j++) S[j] = -(real)INFINITY;
+}
+
+/* One tile of scores S [rows,w] (rows KEYS apart) becomes exp(S - m) with the running maximum m and
+ * sum l of each row brought up to date, and the row's output o [rows,D] scaled to the new maximum.
+ * w is a multiple of TILE_WIDTH. */
 KERNEL(softmax_tile,
-       (int64_t rows, bool diagonal, int64_t D, real *restrict S, real *restrict m,
+       (int64_t rows, int64_t w, int64_t first, int64_t D, real *restrict S, real *restrict m,
         real *restrict l, real *restrict o),
-       (rows, diagonal, D, S, m, l, o)) {
-    for (int64_t i = 0; i < rows; i++, S += TILE, o += D) {
-        if (diagonal)
-            for (int64_t j = i + 1; j < TILE; j++) S[j] = -(real)INFINITY;
-        real largest = vm_max(TILE, S), max = largest > m[i] ? largest : m[i], sum = 0;
+       (rows, w, first, D, S, m, l, o)) {
+    w = w / TILE_WIDTH * TILE_WIDTH;
+    for (int64_t i = 0; i < rows; i++, S += KEYS, o += D) {
+        hide_future(i, w, first, S);
+        real largest = vm_max(w, S), max = largest > m[i] ? largest : m[i], sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (int64_t j = 0; j < TILE; j++) {
+        for (int64_t j = 0; j < w; j++) {
             S[j] = vm_exp(S[j] - max);
             sum += S[j];
         }
@@ -98,13 +102,13 @@ KERNEL(softmax_tile,
 
 /* Backward: S becomes P = exp(S - L), dP becomes dS = P (dP - delta). */
 KERNEL(softmax_tile_backward,
-       (int64_t rows, bool diagonal, const real *restrict L, const real *restrict delta,
+       (int64_t rows, int64_t w, int64_t first, const real *restrict L, const real *restrict delta,
         real *restrict S, real *restrict dP),
-       (rows, diagonal, L, delta, S, dP)) {
-    for (int64_t i = 0; i < rows; i++, S += TILE, dP += TILE) {
-        if (diagonal)
-            for (int64_t j = i + 1; j < TILE; j++) S[j] = -(real)INFINITY;
-        for (int64_t j = 0; j < TILE; j++) {
+       (rows, w, first, L, delta, S, dP)) {
+    w = w / TILE_WIDTH * TILE_WIDTH;
+    for (int64_t i = 0; i < rows; i++, S += KEYS, dP += KEYS) {
+        hide_future(i, w, first, S);
+        for (int64_t j = 0; j < w; j++) {
             S[j] = vm_exp(S[j] - L[i]);
             dP[j] = S[j] * (dP[j] - delta[i]);
         }
@@ -125,34 +129,35 @@ KERNEL(row_dots,
 
 /* The reals of scratch that one unit of work of up to T tokens needs. */
 static int64_t forward_scratch(int64_t T, int64_t D) {
-    return 3 * padded(T, TILE) * D + TILE * (TILE + D + 2);
+    return 3 * padded(T, TILE_WIDTH) * D + QUERIES * (KEYS + D + 2);
 }
 
 static int64_t backward_scratch(int64_t T, int64_t D) {
-    return 7 * padded(T, TILE) * D + padded(T, TILE) + TILE * (2 * TILE + D);
+    int64_t W = padded(T, TILE_WIDTH);
+    return 7 * W * D + W + QUERIES * (2 * KEYS + D);
 }
 
 static void forward_unit(const Attention *a, int64_t start, int64_t T, int64_t h, real *scratch) {
-    int64_t d = a->d, D = a->D, C = a->C, W = padded(T, TILE);
+    int64_t d = a->d, D = a->D, C = a->C, W = padded(T, TILE_WIDTH);
     const real *q_in = a->qkv->data + start * 3 * C + h * d;
     real *q = scratch, *v = q + W * D, *kT = v + W * D;
-    real *S = kT + W * D, *o = S + TILE * TILE, *m = o + TILE * D, *l = m + TILE;
+    real *S = kT + W * D, *o = S + QUERIES * KEYS, *m = o + QUERIES * D, *l = m + QUERIES;
     copy_in(T, d, D, 1, q_in + C, 3 * C, v); /* k, for a moment */
     transpose(T, D, W, v, kT);
     copy_in(T, d, D, a->scale, q_in, 3 * C, q);
     copy_in(T, d, D, 1, q_in + 2 * C, 3 * C, v);
-    for (int64_t i0 = 0; i0 < T; i0 += TILE) {
-        int64_t rows = T - i0 < TILE ? T - i0 : TILE;
+    for (int64_t i0 = 0; i0 < T; i0 += QUERIES) {
+        int64_t rows = T - i0 < QUERIES ? T - i0 : QUERIES, end = i0 + rows; /* keys 0..end-1 */
         for (int64_t i = 0; i < rows; i++) {
             m[i] = -(real)INFINITY;
             l[i] = 0;
         }
         memset(o, 0, (size_t)(rows * D) * sizeof(real));
-        for (int64_t j0 = 0; j0 <= i0; j0 += TILE) {
-            int64_t keys = T - j0 < TILE ? T - j0 : TILE;
-            tile_gemm(rows, TILE, D, q + i0 * D, D, 1, kT + j0, W, false, S, TILE);
-            softmax_tile(rows, j0 == i0, D, S, m, l, o);
-            tile_gemm(rows, D, keys, S, TILE, 1, v + j0 * D, D, true, o, D);
+        for (int64_t j0 = 0; j0 < end; j0 += KEYS) {
+            int64_t keys = end - j0 < KEYS ? end - j0 : KEYS, w = padded(keys, TILE_WIDTH);
+            tile_gemm(rows, w, D, q + i0 * D, D, 1, kT + j0, W, false, S, KEYS);
+            softmax_tile(rows, w, i0 - j0, D, S, m, l, o);
+            tile_gemm(rows, D, keys, S, KEYS, 1, v + j0 * D, D, true, o, D);
         }
         for (int64_t i = 0; i < rows; i++) {
             real *y = a->y->data + (start + i0 + i) * C + h * d, inv = 1 / l[i];
@@ -164,13 +169,13 @@ static void forward_unit(const Attention *a, int64_t start, int64_t T, int64_t h
 
 static void backward_unit(const Attention *a, int64_t start, int64_t T, int64_t h, real beta,
                           real *scratch) {
-    int64_t d = a->d, D = a->D, C = a->C, W = padded(T, TILE);
+    int64_t d = a->d, D = a->D, C = a->C, W = padded(T, TILE_WIDTH);
     int64_t in = start * 3 * C + h * d, out = start * C + h * d;
     const real *qkv = a->qkv->data + in, *L = a->lse + h * a->p->n + start;
     real *dqkv = a->qkv->grad + in;
     real *q = scratch, *k = q + W * D, *kT = k + W * D, *vT = kT + W * D, *dy = vT + W * D;
     real *dk = dy + W * D, *dv = dk + W * D, *delta = dv + W * D;
-    real *S = delta + W, *dP = S + TILE * TILE, *dq = dP + TILE * TILE;
+    real *S = delta + W, *dP = S + QUERIES * KEYS, *dq = dP + QUERIES * KEYS;
     copy_in(T, d, D, 1, qkv + 2 * C, 3 * C, k); /* v, for a moment */
     transpose(T, D, W, k, vT);
     copy_in(T, d, D, 1, qkv + C, 3 * C, k);
@@ -179,17 +184,17 @@ static void backward_unit(const Attention *a, int64_t start, int64_t T, int64_t 
     copy_in(T, d, D, 1, a->y->grad + out, C, dy);
     row_dots(T, d, a->y->data + out, C, dy, D, delta);
     memset(dk, 0, (size_t)(2 * W * D) * sizeof(real)); /* dv as well */
-    for (int64_t i0 = 0; i0 < T; i0 += TILE) {
-        int64_t rows = T - i0 < TILE ? T - i0 : TILE;
+    for (int64_t i0 = 0; i0 < T; i0 += QUERIES) {
+        int64_t rows = T - i0 < QUERIES ? T - i0 : QUERIES, end = i0 + rows; /* keys 0..end-1 */
         memset(dq, 0, (size_t)(rows * D) * sizeof(real));
-        for (int64_t j0 = 0; j0 <= i0; j0 += TILE) {
-            int64_t keys = T - j0 < TILE ? T - j0 : TILE;
-            tile_gemm(rows, TILE, D, q + i0 * D, D, 1, kT + j0, W, false, S, TILE);
-            tile_gemm(rows, TILE, D, dy + i0 * D, D, 1, vT + j0, W, false, dP, TILE);
-            softmax_tile_backward(rows, j0 == i0, L + i0, delta + i0, S, dP);
-            tile_gemm(keys, D, rows, S, 1, TILE, dy + i0 * D, D, true, dv + j0 * D, D);
-            tile_gemm(keys, D, rows, dP, 1, TILE, q + i0 * D, D, true, dk + j0 * D, D);
-            tile_gemm(rows, D, keys, dP, TILE, 1, k + j0 * D, D, true, dq, D);
+        for (int64_t j0 = 0; j0 < end; j0 += KEYS) {
+            int64_t keys = end - j0 < KEYS ? end - j0 : KEYS, w = padded(keys, TILE_WIDTH);
+            tile_gemm(rows, w, D, q + i0 * D, D, 1, kT + j0, W, false, S, KEYS);
+            tile_gemm(rows, w, D, dy + i0 * D, D, 1, vT + j0, W, false, dP, KEYS);
+            softmax_tile_backward(rows, w, i0 - j0, L + i0, delta + i0, S, dP);
+            tile_gemm(keys, D, rows, S, 1, KEYS, dy + i0 * D, D, true, dv + j0 * D, D);
+            tile_gemm(keys, D, rows, dP, 1, KEYS, q + i0 * D, D, true, dk + j0 * D, D);
+            tile_gemm(rows, D, keys, dP, KEYS, 1, k + j0 * D, D, true, dq, D);
         }
         copy_out(rows, d, D, a->scale, dq, beta, dqkv + i0 * 3 * C, 3 * C);
     }

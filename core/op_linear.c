@@ -89,13 +89,20 @@ typedef struct Linear {
     real *d; /* act'(z) [n,M]; NULL: no activation */
 } Linear;
 
-/* Tokens are done in blocks that stay in the cache between the product and the activation. */
-enum { BLOCK_ROWS = 256, BLOCK_COLS = 128 };
+/* Tokens are done in blocks that stay in the cache between the product and the activation: about 16
+ * blocks, of at most 256 rows; very short ones would pack W too often. Few tokens, as in decoding,
+ * also have their columns shared among the threads. */
+enum { ROWS_MIN = 64, ROWS_MAX = 256, FEW_TOKENS = 512, FEW_COLUMNS = 128 };
+
+static int64_t block_rows(int64_t n) {
+    int64_t rows = (n / 16 + 31) / 32 * 32;
+    return rows < ROWS_MIN ? ROWS_MIN : rows > ROWS_MAX ? ROWS_MAX : rows;
+}
 
 static void linear_backward(void *ctx) {
     const Linear *l = ctx;
     int64_t n = l->x->shape[0], K = l->x->shape[1], M = l->w->shape[0];
-    int64_t blocks = (n + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    int64_t rows_max = block_rows(n), blocks = (n + rows_max - 1) / rows_max;
     CHECK(!l->y->grad_unset, "the output of an op_linear [%lld,%lld] has no gradient", (long long)n,
           (long long)M);
     real *dy = l->y->grad, *db = l->b ? l->b->grad : NULL;
@@ -105,7 +112,7 @@ static void linear_backward(void *ctx) {
     real beta = l->x->grad ? tensor_grad_beta(l->x) : 0;
 #pragma omp parallel for schedule(static) if (n * M > PARALLEL_MIN)
     for (int64_t k = 0; k < blocks; k++) {
-        int64_t i = k * BLOCK_ROWS, rows = n - i < BLOCK_ROWS ? n - i : BLOCK_ROWS;
+        int64_t i = k * rows_max, rows = n - i < rows_max ? n - i : rows_max;
         if (l->d || partial)
             linear_dz(rows, M, dy + i * M, l->d ? l->d + i * M : NULL,
                       partial ? partial + k * M : NULL);
@@ -131,13 +138,12 @@ Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {
     Tensor *y = tape_tensor_unset(t, 2, (int64_t[]){n, M});
     bool record = tape_records(t);
     real *d = record && act != ACT_NONE ? tape_alloc(t, (size_t)(n * M) * sizeof(real)) : NULL;
-    /* Few tokens, as in decoding: then the columns are shared among the threads as well. */
-    int64_t cols_max = n > 4 * BLOCK_ROWS ? M : BLOCK_COLS;
-    int64_t nr = (n + BLOCK_ROWS - 1) / BLOCK_ROWS, nc = (M + cols_max - 1) / cols_max;
+    int64_t rows_max = block_rows(n), cols_max = n > FEW_TOKENS ? M : FEW_COLUMNS;
+    int64_t nr = (n + rows_max - 1) / rows_max, nc = (M + cols_max - 1) / cols_max;
 #pragma omp parallel for schedule(static) if (n * M * K > 16 * PARALLEL_MIN)
     for (int64_t k = 0; k < nr * nc; k++) {
-        int64_t i = k / nc * BLOCK_ROWS, j = k % nc * cols_max;
-        int64_t rows = n - i < BLOCK_ROWS ? n - i : BLOCK_ROWS;
+        int64_t i = k / nc * rows_max, j = k % nc * cols_max;
+        int64_t rows = n - i < rows_max ? n - i : rows_max;
         int64_t cols = M - j < cols_max ? M - j : cols_max;
         real *z = y->data + i * M + j, *dz = d ? d + i * M + j : NULL;
         const real *bias = b ? b->data + j : NULL;
