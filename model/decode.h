@@ -8,15 +8,15 @@
 #include "model/gpt.h"
 
 typedef struct DecodeOptions {
-    double temperature;   /* 0: greedy */
-    int64_t top_k;        /* 0: off */
-    double top_p;         /* 1: off */
-    int64_t max_new;      /* longest response, stop token included */
-    const int32_t *stop;  /* [nstop] tokens that end a response; they are part of it */
+    double temperature;  /* 0: greedy */
+    int64_t top_k;       /* 0: off */
+    double top_p;        /* 1: off */
+    int64_t max_new;     /* longest response, stop token included */
+    const int32_t *stop; /* [nstop] tokens that end a response; they are part of it */
     int nstop;
     uint64_t seed;
-    uint32_t step;        /* e.g. the PPO iteration */
-    int64_t slots;        /* sequences decoded at once; 0: chosen for the machine */
+    uint32_t step; /* e.g. the PPO iteration */
+    int64_t slots; /* sequences decoded at once; 0: chosen for the machine */
     /* Called after every token of every sequence (streaming); NULL: not. A non-zero return ends the
      * sequence. */
     int (*on_token)(void *ctx, int64_t prompt, int32_t token);
@@ -29,7 +29,7 @@ typedef struct Response {
     const float *logp;     /* [n] log-probability of each token under the sampler's own forward, at
                               the temperature (1 when greedy), before top_k and top_p */
     int64_t n;
-    bool stopped;          /* ended with a stop token */
+    bool stopped; /* ended with a stop token */
 } Response;
 
 typedef struct DecodeResult {

@@ -21,11 +21,11 @@ typedef struct GptConfig {
 } GptConfig;
 
 typedef struct GptBlock {
-    Tensor *norm1_w, *norm1_b;               /* [C] */
-    Tensor *qkv_w, *qkv_b;                   /* [3C,C] [3C] */
-    Tensor *proj_w, *proj_b;                 /* [C,C] [C] */
-    Tensor *norm2_w, *norm2_b;               /* [C] */
-    Tensor *fc_w, *fc_b, *fc2_w, *fc2_b;     /* [4C,C] [4C] [C,4C] [C] */
+    Tensor *norm1_w, *norm1_b;           /* [C] */
+    Tensor *qkv_w, *qkv_b;               /* [3C,C] [3C] */
+    Tensor *proj_w, *proj_b;             /* [C,C] [C] */
+    Tensor *norm2_w, *norm2_b;           /* [C] */
+    Tensor *fc_w, *fc_b, *fc2_w, *fc2_b; /* [4C,C] [4C] [C,4C] [C] */
 } GptBlock;
 
 /* Parameter names, in this order: wte.weight [V,C], wpe.weight [T,C], for each layer l
@@ -45,8 +45,8 @@ typedef struct Gpt {
 int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad);
 void gpt_close(Gpt **g);
 
-void gpt_init(Gpt *g, uint64_t seed);            /* random weights, a function of seed alone */
-void gpt_init_head(Gpt *g, uint64_t seed);       /* head ~ N(0, 1/(C+1)), bias 0 */
+void gpt_init(Gpt *g, uint64_t seed);      /* random weights, a function of seed alone */
+void gpt_init_head(Gpt *g, uint64_t seed); /* head ~ N(0, 1/(C+1)), bias 0 */
 /* Copies all parameters that both have; a head that only dst has is left alone. Shapes must agree:
  * ERR_CONFIG. */
 int gpt_copy(Gpt *dst, const Gpt *src);

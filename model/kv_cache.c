@@ -46,9 +46,7 @@ void kv_close(KvCache *c) {
 
 /* s[t] becomes exp(scale * (s[t] - max)); *sum is their sum. */
 KERNEL(exponentials, (real *restrict s, int64_t len, real scale, real *sum), (s, len, scale, sum)) {
-    real max = -INFINITY, total = 0;
-#pragma omp simd reduction(max : max)
-    for (int64_t t = 0; t < len; t++) max = s[t] > max ? s[t] : max;
+    real max = vm_max(len, s), total = 0;
 #pragma omp simd reduction(+ : total)
     for (int64_t t = 0; t < len; t++) {
         s[t] = vm_exp(scale * (s[t] - max));

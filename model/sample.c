@@ -21,13 +21,10 @@ enum { SUM_BLOCK = 512 /* summed in vector lanes, then added in double */ };
 
 /* *max becomes the largest of x[0..n); NaN if any of them is NaN or infinite. */
 KERNEL(largest, (const real *restrict x, int64_t n, real *max), (x, n, max)) {
-    real m = x[0], finite = 0;
-#pragma omp simd reduction(max : m) reduction(+ : finite)
-    for (int64_t i = 0; i < n; i++) {
-        m = x[i] > m ? x[i] : m;
-        finite += x[i] * 0; /* 0 or NaN */
-    }
-    *max = m + finite;
+    real finite = 0;
+#pragma omp simd reduction(+ : finite)
+    for (int64_t i = 0; i < n; i++) finite += x[i] * 0; /* 0 or NaN */
+    *max = vm_max(n, x) + finite;
 }
 
 /* x[i] becomes exp((x[i] - max) * scale); *sum is their sum. */
