@@ -69,18 +69,25 @@ static void add(YamlValue *v, char *item) {
     v->items[v->n++] = item;
 }
 
-static int walk_list(Walk *w, YamlValue *v) {
+static int walk_section(Walk *w, const char *prefix);
+
+/* Scalars become items of v; sections become settings of "key.0", "key.1", ... */
+static int walk_list(Walk *w, YamlValue *v, int *sections) {
     v->list = true;
     for (;;) {
         TRY(advance(w));
         if (w->event->type == FYET_SEQUENCE_END) return 0;
-        if (w->event->type != FYET_SCALAR)
-            return refuse(w, "a list inside a list or a section in it");
-        add(v, scalar(w));
+        if (w->event->type == FYET_SCALAR && *sections == 0)
+            add(v, scalar(w));
+        else if (w->event->type == FYET_MAPPING_START && v->n == 0) {
+            char *prefix = xasprintf("%s.%d.", v->key, (*sections)++);
+            int rc = walk_section(w, prefix);
+            free(prefix);
+            if (rc < 0) return rc;
+        } else
+            return refuse(w, "a list inside a list, or one of values and sections");
     }
 }
-
-static int walk_section(Walk *w, const char *prefix);
 
 /* The value of `key`: a section, a list or a scalar. */
 static int walk_value(Walk *w, const char *key) {
@@ -92,15 +99,15 @@ static int walk_value(Walk *w, const char *key) {
         return rc;
     }
     YamlValue v = {.key = key, .line = w->line, .column = w->column};
-    int rc = 0;
+    int rc = 0, sections = 0;
     if (w->event->type == FYET_SCALAR) {
         add(&v, scalar(w));
         v.null = is_null(w, v.items[0]);
     } else if (w->event->type == FYET_SEQUENCE_START)
-        rc = walk_list(w, &v);
+        rc = walk_list(w, &v, &sections);
     else
         rc = refuse(w, "an alias");
-    if (rc == 0) rc = w->visit(w->ctx, &v);
+    if (rc == 0 && sections == 0) rc = w->visit(w->ctx, &v);
     for (int i = 0; i < v.n; i++) free(v.items[i]);
     free(v.items);
     return rc;

@@ -1,5 +1,7 @@
 /* yaml.h: the settings in a YAML text, one by one. Sections nest as deep as one likes:
- *   run: {dir: x}    and    run.dir: x    are both the setting "run.dir". */
+ *   run: {dir: x}    and    run.dir: x    are both the setting "run.dir".
+ * In a list of sections they are numbered:
+ *   steps: [{name: a}, {name: b}]         are the settings "steps.0.name" and "steps.1.name". */
 #ifndef BASE_YAML_H
 #define BASE_YAML_H
 
@@ -19,7 +21,7 @@ typedef struct YamlValue {
 typedef int YamlVisit(void *ctx, const YamlValue *v);
 
 /* ERR_CONFIG "path:line:column: ..." for what is no YAML, or more than sections, scalars and lists
- * of scalars. */
+ * of either. */
 int yaml_settings(const char *text, size_t len, const char *path, YamlVisit *visit, void *ctx);
 
 #endif
