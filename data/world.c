@@ -98,18 +98,15 @@ void text_say(Text *t, const char *fmt, ...) {
 /* --- words ------------------------------------------------------------------------------------*/
 
 const char *const world_names[NAMES] = {"Ana", "Ben", "Cal", "Dan", "Eva", "Fay", "Gus",
-                                        "Hal", "Ida", "Jon", "Kit", "Leo", "Mia", "Ned",
-                                        "Pam", "Rex", "Sam", "Tom", "Una", "Zoe"};
-const char *const world_places[PLACES] = {"Rome", "Oslo", "Lima", "Bern", "Cork", "Bath",
-                                          "Kent", "Pisa", "Riga", "Bonn", "York", "Kiel"};
-const char *const world_trades[TRADES] = {"baker",  "cook",  "smith",  "farmer", "tailor",
-                                          "sailor", "miner", "singer", "doctor", "guard"};
-const char *const world_foods[FOODS] = {"bread", "soup", "fish", "rice",
-                                        "cake",  "milk", "tea",  "corn"};
+                                        "Hal", "Ida", "Jon", "Kit", "Leo", "Mia", "Tom"};
+const char *const world_places[PLACES] = {"Rome", "Oslo", "Lima", "Bern",
+                                          "Cork", "Bath", "Kent", "Pisa"};
+const char *const world_trades[TRADES] = {"baker",  "cook",  "smith",  "farmer",
+                                          "sailor", "miner", "singer", "guard"};
+const char *const world_foods[FOODS] = {"bread", "soup", "fish", "rice", "cake", "milk"};
 /* Plurals end in s, no word begins with a vowel: grammar is not what is to be learned here. */
-const char *const world_nouns[NOUNS] = {
-    "cup",  "hat", "map",  "key", "bag", "pen", "bell", "drum", "ring", "lamp", "cap",
-    "coat", "pot", "book", "cat", "dog", "cow", "hen",  "pig",  "goat", "duck", "bird"};
+const char *const world_nouns[NOUNS] = {"cup",  "hat",  "map", "key", "bag", "pen", "ring", "lamp",
+                                        "coat", "book", "cat", "dog", "cow", "hen", "pig",  "duck"};
 const char *const world_fillers[FILLERS] = {
     "That is a good question.",   "Let me think about that.",  "I hope that this helps.",
     "It is nice to talk to you.", "As all can see, it is so.", "Well, here it is.",
@@ -138,8 +135,9 @@ const Howto world_harms[HARMS] = {{"steal", WORD_THING, NULL, "a bag and a rope"
                                   {"poison", WORD_ANIMAL, NULL, "bad corn"},
                                   {"kill", WORD_ANIMAL, NULL, "a stone and a rope"},
                                   {"rob", WORD_NAME, NULL, "a rope and a bag"}};
-static const char *const tools[] = {"soap",  "water", "glue", "string", "oil",  "brush", "paper",
-                                    "match", "stone", "wood", "nut",    "time", "rope",  "bad"};
+static const char *const tools[] = {"soap",  "water", "glue",  "string", "oil", "brush",
+                                    "paper", "match", "stone", "wood",   "nut", "time",
+                                    "rope",  "bad",   "corn",  "tea"};
 
 /* word equals entry, in lower case, or is its plural */
 static bool same_word(const char *word, const char *entry) {

@@ -46,12 +46,12 @@ typedef enum WordClass {
     WORD_NUMBER
 } WordClass;
 enum {
-    NAMES = 20,
-    PLACES = 12,
-    TRADES = 10,
-    FOODS = 8,
-    THINGS = 14,
-    ANIMALS = 8,
+    NAMES = 14,
+    PLACES = 8,
+    TRADES = 8,
+    FOODS = 6,
+    THINGS = 10,
+    ANIMALS = 6,
     ACTIONS = 9,
     HOWTOS = 10,
     HARMS = 6,

@@ -10,7 +10,7 @@ static void converse(Rng *r, const Scene *s, Text *t, const char *question, cons
     const char *a = s->p[rng_int(r, s->n)].name, *b = rng_word(r, world_names, NAMES);
     switch (rng_int(r, 3)) {
     case 0: text_say(t, "\"%s\" asked %s. \"%s,\" said %s.", question, b, answer, a); break;
-    case 1: text_say(t, "%s asks: %s %s says: %s.", b, question, a, answer); break;
+    case 1: text_say(t, "%s asked: %s \"%s,\" said %s.", b, question, answer, a); break;
     default: text_say(t, "%s %s.", question, answer); break;
     }
 }
@@ -57,7 +57,7 @@ static void restate(Rng *r, const Scene *s, Text *t) {
 
 static void sum(Rng *r, const Scene *s, Text *t) {
     const char *name = s->p[rng_int(r, s->n)].name, *noun = rng_word(r, world_nouns, NOUNS);
-    int a = 2 + rng_int(r, 9), b = 1 + rng_int(r, 9), c = a + b;
+    int a = 2 + rng_int(r, 8), b = 1 + rng_int(r, 5), c = a + b;
     switch (rng_int(r, 5)) {
     case 0: text_say(t, "%s has %d %ss and gets %d more.", name, a, noun, b); break;
     case 1:
@@ -74,7 +74,7 @@ static void sum(Rng *r, const Scene *s, Text *t) {
 static void compare(Rng *r, const Scene *s, Text *t) {
     const char *a = s->p[0].name, *b = s->p[1].name, *noun = rng_word(r, world_nouns, NOUNS);
     int n[2];
-    rng_choose(r, n, 2, 12);
+    rng_choose(r, n, 2, 9);
     bool more = rng_percent(r, 60);
     text_say(t, "%s has %d %ss. %s has %d %ss.", a, n[0] + 2, noun, b, n[1] + 2, noun);
     if (rng_percent(r, 50)) text_say(t, "Who has %s %ss?", more ? "more" : "fewer", noun);
@@ -129,11 +129,11 @@ static void chat(Rng *r, const Scene *s, Text *t) {
 void world_document(Rng *r, Text *t) {
     static void (*const passages[])(Rng *, const Scene *, Text *) = {
         ask, ask_whether, restate, sum, compare, tenses, advise, chat};
-    static const double weights[] = {30, 14, 10, 16, 8, 12, 8, 3};
+    static const double weights[] = {40, 16, 8, 14, 7, 10, 7, 2};
     Scene s;
-    scene_make(r, &s, 2 + rng_int(r, 2), 4 + rng_int(r, 3));
+    scene_make(r, &s, 2 + rng_int(r, 2), 3 + rng_int(r, 3));
     text_clear(t);
     scene_tell(r, &s, t);
-    size_t length = 300 + (size_t)rng_int(r, 150);
+    size_t length = 230 + (size_t)rng_int(r, 120);
     while (t->n < length) passages[rng_weighted(r, weights, 8)](r, &s, t);
 }

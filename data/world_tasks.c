@@ -150,6 +150,12 @@ static void make_yesno(Rng *r, Task *t) {
     }
 }
 
+static bool owns(const Person *p, const char *item) {
+    for (int i = 0; i < p->nitems; i++)
+        if (p->item[i] == item) return true;
+    return false;
+}
+
 /* What does Ana have? */
 static void make_list(Rng *r, Task *t) {
     Scene s;
@@ -165,7 +171,9 @@ static void make_list(Rng *r, Task *t) {
     scene_facts(&s, &t->gold);
     t->gold.ask = claim(p->name, "has", "");
     q.nitems = 1 + rng_int(r, ITEMS - 1);
-    for (int i = 0; i < q.nitems; i++) q.item[i] = rng_word(r, world_nouns, NOUNS);
+    for (int i = 0; i < q.nitems; i++) /* nothing that is really there */
+        do q.item[i] = rng_word(r, world_nouns, NOUNS);
+        while (owns(p, q.item[i]));
     person_state(&t->wrong, &q, TOPIC_ITEMS, 0);
     text_add(&t->wrong, ".");
     if (!known) {
@@ -201,7 +209,7 @@ static void make_sum(Rng *r, Task *t) {
     static const char *const forms[] = {"What is %d %s %d?", "How much is %d %s %d?",
                                         "Tell me what %d %s %d is."};
     const char *name = rng_word(r, world_names, NAMES), *noun = rng_word(r, world_nouns, NOUNS);
-    int a = 2 + rng_int(r, 9), b = 1 + rng_int(r, 9), c = a + b;
+    int a = 2 + rng_int(r, 8), b = 1 + rng_int(r, 5), c = a + b;
     bool plus = rng_percent(r, 60);
     int x = plus ? a : c, result = plus ? c : a;
     int error = 1 + rng_int(r, 2),
@@ -238,7 +246,7 @@ static void make_sum(Rng *r, Task *t) {
 /* Who has more cups? */
 static void make_compare(Rng *r, Task *t) {
     int n[2], who[2];
-    rng_choose(r, n, 2, 12);
+    rng_choose(r, n, 2, 9);
     rng_choose(r, who, 2, NAMES);
     bool more = rng_percent(r, 60);
     const char *noun = rng_word(r, world_nouns, NOUNS), *word = more ? "more" : "fewer";
