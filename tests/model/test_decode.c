@@ -203,6 +203,31 @@ static void test_seed_and_step(void **state) {
     decode_free(&a), decode_free(&again), decode_free(&step), decode_free(&seed);
 }
 
+/* With all logits equal only the noise speaks: it differs between tokens, positions and sequences.
+ */
+static void test_noise(void **state) {
+    World *w = *state;
+    size_t bytes = sizeof(real) * V * C;
+    real *keep = malloc(bytes);
+    memcpy(keep, w->g->wte->data, bytes);
+    memset(w->g->wte->data, 0, bytes);
+    DecodeResult r = run(w, &(DecodeOptions){.temperature = 1, .top_p = 1, .max_new = 100});
+    memcpy(w->g->wte->data, keep, bytes);
+    free(keep);
+    int64_t count[V] = {0}, n = 0, repeats = 0, twins = 0;
+    for (int64_t i = 0; i < PROMPTS; i++)
+        for (int64_t k = 0; k < r.v[i].n; k++, n++) {
+            count[r.v[i].tokens[k]]++;
+            repeats += k > 0 && r.v[i].tokens[k] == r.v[i].tokens[k - 1];
+            twins += i > 0 && k < r.v[i - 1].n && r.v[i].tokens[k] == r.v[i - 1].tokens[k];
+        }
+    double each = (double)n / V, spread = 5 * sqrt(each);
+    for (int v = 0; v < V; v++) assert_true(fabs((double)count[v] - each) < spread);
+    assert_true(fabs((double)repeats - each) < spread + PROMPTS);
+    assert_true(fabs((double)twins - each) < spread + PROMPTS);
+    decode_free(&r);
+}
+
 /* More prompt tokens than one pass carries: some sequences enter later. */
 static void test_many_long_prompts(void **state) {
     enum { WIDTH = 32, LEN = 250, COUNT = 100 };
@@ -438,6 +463,7 @@ int main(void) {
         cmocka_unit_test(test_batch_does_not_matter),
         cmocka_unit_test(test_order_does_not_matter),
         cmocka_unit_test(test_seed_and_step),
+        cmocka_unit_test(test_noise),
         cmocka_unit_test(test_many_long_prompts),
         cmocka_unit_test(test_distribution),
         cmocka_unit_test(test_narrow_filters_are_greedy),
