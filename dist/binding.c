@@ -46,76 +46,109 @@ int comm_cores(void) {
 
 typedef struct Place {
     char host[64];
-    int threads, cpus_of_node;
+    int threads;
+    int free_cores; /* of the node, for this job */
     CpuMask mask;
 } Place;
 
-static const char *launcher(void) {
-    return getenv("OMPI_COMM_WORLD_SIZE") && !getenv("SLURM_STEP_NUM_TASKS") ? "mpirun"
-           : getenv("PMIX_RANK") && getenv("SLURM_STEP_NUM_TASKS")           ? "srun"
-                                                                             : "mpirun";
+static int free_cores(const CpuMask *mine) {
+    CpuMask all;
+    memset(&all, 0, sizeof all);
+    sched_getaffinity(getppid(), MASK_BYTES, &all.set);
+    CPU_OR_S(MASK_BYTES, &all.set, &all.set, &mine->set);
+    return CPU_COUNT_S(MASK_BYTES, &all.set);
 }
 
-static void warn_few_cores(const Place *p, int rank, int size, int cores) {
-    if (cores >= p->cpus_of_node)
-        log_warn("%d threads on %d cores (rank %d on %s): threads will take turns; use "
+/* srun started us directly (mpirun inside a job sets OMPI_COMMAND). */
+static bool under_srun(void) {
+    return getenv("SLURM_STEP_NUM_TASKS") && !getenv("OMPI_COMMAND");
+}
+
+static void warn_rank(const Place *p, int rank, int cores) {
+    if (cores >= p->free_cores)
+        log_warn("rank %d has %d threads on the %d core%s of %s: threads will take turns; use "
                  "run.threads=%d",
-                 p->threads, cores, rank, p->host, cores);
-    else if (size == 1)
-        log_warn("%d threads, but this process may use only %d of the %d cores of %s; start it "
-                 "without taskset, with mpirun --bind-to none, or use run.threads=%d",
-                 p->threads, cores, p->cpus_of_node, p->host, cores);
-    else if (strcmp(launcher(), "srun") == 0)
-        log_warn("rank %d has %d threads but is bound to %d core%s of %s; use srun "
+                 rank, p->threads, cores, cores == 1 ? "" : "s", p->host, cores);
+    else if (under_srun())
+        log_warn("rank %d has %d threads but is bound to %d of %d cores of %s; use srun "
                  "--cpus-per-task=%d, or run.threads=%d",
-                 rank, p->threads, cores, cores == 1 ? "" : "s", p->host, p->threads, cores);
-    else
-        log_warn("rank %d has %d threads but is bound to %d core%s of %s; use mpirun --map-by "
+                 rank, p->threads, cores, p->free_cores, p->host, p->threads, cores);
+    else if (getenv("OMPI_COMMAND"))
+        log_warn("rank %d has %d threads but is bound to %d of %d cores of %s; use mpirun --map-by "
                  "slot:PE=%d (or --bind-to none), or run.threads=%d",
-                 rank, p->threads, cores, cores == 1 ? "" : "s", p->host, p->threads, cores);
+                 rank, p->threads, cores, p->free_cores, p->host, p->threads, cores);
+    else
+        log_warn("%d threads, but this process is bound to %d of %d cores of %s; start it without "
+                 "taskset, or use run.threads=%d",
+                 p->threads, cores, p->free_cores, p->host, cores);
+}
+
+/* All ranks of one node: their threads and the cores that they may use together. */
+typedef struct Node {
+    const char *host;
+    int ranks, threads, cores, free_cores;
+} Node;
+
+static Node node_of(const Place *place, int size, const Place *p) {
+    Node n = {.host = p->host, .free_cores = p->free_cores};
+    CpuMask all;
+    memset(&all, 0, sizeof all);
+    for (int q = 0; q < size; q++) {
+        if (strcmp(place[q].host, p->host) != 0) continue;
+        CPU_OR_S(MASK_BYTES, &all.set, &all.set, &place[q].mask.set);
+        n.ranks++;
+        n.threads += place[q].threads;
+    }
+    n.cores = CPU_COUNT_S(MASK_BYTES, &all.set);
+    return n;
+}
+
+/* True if it had something to say. */
+static bool warn_node(const Node *n) {
+    int share = n->free_cores / n->ranks > 0 ? n->free_cores / n->ranks : 1;
+    if (n->threads > n->cores && n->cores >= n->free_cores)
+        log_warn("the %d ranks on %s run %d threads on %d cores and will take turns; use fewer "
+                 "ranks a node, or run.threads=%d",
+                 n->ranks, n->host, n->threads, n->cores, share);
+    else if (n->threads > n->cores && under_srun())
+        log_warn("the %d ranks on %s run %d threads but are bound to the same %d of %d cores; use "
+                 "srun --cpus-per-task=%d",
+                 n->ranks, n->host, n->threads, n->cores, n->free_cores, share);
+    else if (n->threads > n->cores)
+        log_warn("the %d ranks on %s run %d threads but are bound to the same %d of %d cores; use "
+                 "mpirun --map-by slot:PE=%d (or --bind-to none)",
+                 n->ranks, n->host, n->threads, n->cores, n->free_cores, share);
+    else if (n->cores * 2 <= n->free_cores && getenv("OMPI_COMMAND"))
+        log_warn("mpirun bound the %d rank%s on %s to %d of %d cores, the others are idle; use "
+                 "mpirun --map-by slot:PE=%d (or --bind-to none) with run.threads=%d",
+                 n->ranks, n->ranks == 1 ? "" : "s", n->host, n->cores, n->free_cores, share,
+                 share);
+    else
+        return false;
+    return true;
 }
 
 void comm_check_binding(Comm *c, int threads) {
     int size = comm_size(c);
-    Place me = {.threads = threads, .cpus_of_node = (int)sysconf(_SC_NPROCESSORS_ONLN)};
+    Place me = {.threads = threads};
     gethostname(me.host, sizeof me.host - 1);
     my_cpus(&me.mask);
+    me.free_cores = free_cores(&me.mask);
     char *bytes;
     size_t *offsets = xmalloc((size_t)(size + 1) * sizeof *offsets);
     comm_allgather_bytes(c, &me, sizeof me, &bytes, offsets);
     const Place *place = (const Place *)bytes;
 
     /* One warning, for the first rank or node that is wrong; rank 0 speaks. */
-    for (int r = 0; comm_rank(c) == 0 && r < size; r++) {
-        const Place *p = place + r;
-        int cores = CPU_COUNT_S(MASK_BYTES, &p->mask.set);
-        if (cores < p->threads) {
-            warn_few_cores(p, r, size, cores);
-            break;
-        }
-        CpuMask all;
-        memset(&all, 0, sizeof all);
-        int ranks = 0, wanted = 0;
-        for (int q = 0; q < size; q++) {
-            if (strcmp(place[q].host, p->host) != 0) continue;
-            CPU_OR_S(MASK_BYTES, &all.set, &all.set, &place[q].mask.set);
-            ranks++;
-            wanted += place[q].threads;
-        }
-        int have = CPU_COUNT_S(MASK_BYTES, &all.set);
-        if (wanted <= have) continue;
-        if (have < p->cpus_of_node)
-            log_warn("the %d ranks on %s run %d threads but are bound to the same %d of its %d "
-                     "cores; use %s",
-                     ranks, p->host, wanted, have, p->cpus_of_node,
-                     strcmp(launcher(), "srun") == 0 ? "srun --cpus-per-task"
-                                                     : "mpirun --map-by slot:PE=<threads> (or "
-                                                       "--bind-to none)");
-        else
-            log_warn("the %d ranks on %s run %d threads on %d cores and will take turns; use fewer "
-                     "ranks a node or run.threads=%d",
-                     ranks, p->host, wanted, have, have / ranks > 0 ? have / ranks : 1);
-        break;
+    bool said = comm_rank(c) != 0;
+    for (int r = 0; !said && r < size; r++) {
+        int cores = CPU_COUNT_S(MASK_BYTES, &place[r].mask.set);
+        if ((said = cores < place[r].threads)) warn_rank(&place[r], r, cores);
+    }
+    for (int r = 0; !said && r < size; r++) {
+        if (r > 0 && strcmp(place[r].host, place[r - 1].host) == 0) continue;
+        Node n = node_of(place, size, &place[r]);
+        said = warn_node(&n);
     }
     free(bytes);
     free(offsets);

@@ -43,9 +43,9 @@ bool comm_equal_u64(Comm *c, uint64_t v);
 /* Share of n items for a rank: contiguous, sizes differ by at most one. Not collective. */
 void comm_share(int64_t n, int rank, int size, int64_t *begin, int64_t *end);
 
-/* Cores this process may run on (sched_getaffinity). Not collective. When fewer than threads, or
- * when ranks of one node are bound to the same cores, comm_check_binding warns with the mpirun or
- * srun option that mends it. */
+/* Cores this process may run on (sched_getaffinity). Not collective. When a rank has fewer of them
+ * than threads, when the ranks of one node are bound to the same cores, or when mpirun left most of
+ * a node's cores idle, comm_check_binding warns with the mpirun or srun option that mends it. */
 int comm_cores(void);
 void comm_check_binding(Comm *c, int threads);
 
