@@ -170,9 +170,10 @@ char *config_help(int stage) {
         if (opens_section(k, before))
             put(&t, "%s%.*s\n", before ? "\n" : "", (int)strcspn(k->name, "."), k->name);
         char *def = default_text(k), *range = config_range(k);
-        put(&t, "    %s=%s\n", k->name, def);
-        char *text =
-            xasprintf("%s (%s%s%s)", k->help, kind_words[k->kind], *range ? " " : "", range);
+        bool unset = strcmp(def, "not set") == 0;
+        put(&t, "    %s=%s\n", k->name, unset ? "" : def);
+        const char *kind = k->kind == KIND_Enum ? "one of" : kind_words[k->kind];
+        char *text = xasprintf("%s (%s%s%s)", k->help, kind, *range ? " " : "", range);
         put_wrapped(&t, text);
         free(text);
         free(def);

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/file.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -34,7 +35,17 @@ __attribute__((unused)) static char *scratch(const char *name) {
     return file_join(scratch_folder, name);
 }
 
-__attribute__((unused)) static int scratch_make(void **unused) {
+__attribute__((
+    unused)) /* Without waiting for the disk, since tests write many files: no fsync, and a new
+              * file, because some file systems flush one that was truncated when it is closed. */
+__attribute__((unused)) static void
+scratch_write(const char *path, const void *data, size_t len) {
+    unlink(path);
+    FILE *f = fopen(path, "w");
+    if (!f || fwrite(data, 1, len, f) != len || fclose(f) != 0) fail_msg("cannot write %s", path);
+}
+
+static int scratch_make(void **unused) {
     const char *tmp = getenv("TMPDIR");
     scratch_folder = file_join(tmp && *tmp ? tmp : "/tmp", "rhetor-test-XXXXXX");
     return mkdtemp(scratch_folder) ? 0 : -1;

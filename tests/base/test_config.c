@@ -17,7 +17,7 @@
 static char *recipe; /* the file of the current test */
 
 static int load(Config *c, int stage, const char *yaml) {
-    OK(file_write_durable(recipe, yaml, strlen(yaml)));
+    scratch_write(recipe, yaml, strlen(yaml));
     return config_load(c, stage, recipe, NULL, 0);
 }
 
@@ -83,7 +83,7 @@ static void test_overrides(void **unused) {
     static const char *settings[] = {"optim.lr=2e-4",        "optim.lr=1e-4",
                                      "data.train=a.h5,b.h5", "data.heldout=[x, \"y,z\"]",
                                      "run.dir=runs/a=b c",   "data.on_bad=skip"};
-    OK(file_write_durable(recipe, "optim.lr: 1\ndata.train: [q]\n", 28));
+    scratch_write(recipe, "optim.lr: 1\ndata.train: [q]\n", 28);
     OK(config_load(&c, IN_REWARD, recipe, settings, 6));
     assert_true(c.optim_lr == 1e-4);
     assert_int_equal(c.data_train.n, 2);
@@ -294,11 +294,7 @@ static void test_damaged_recipes(void **unused) {
             yaml[(s >> 33) % (sizeof good - 1)] = (char)(s >> 25 & 0xFF);
         }
         Config c;
-        if (i == 0) OK(file_write_durable(recipe, good, strlen(good)));
-        FILE *f = fopen(recipe, "w");
-        assert_non_null(f);
-        fwrite(yaml, 1, sizeof good - 1, f);
-        fclose(f);
+        scratch_write(recipe, yaml, sizeof good - 1);
         int rc = config_load(&c, IN_SFT, recipe, NULL, 0);
         if (rc < 0) {
             errors++;

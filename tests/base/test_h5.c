@@ -52,6 +52,7 @@ static void round_trip(H5Type type, H5Codec codec, int ndim, const int64_t *shap
     char *in = xcalloc(bytes + 1, 1), *out = xcalloc(bytes + 1, 1);
     fill(type, n, in);
     char *path = scratch("round.h5");
+    unlink(path); /* see scratch_write() */
     H5 *h = NULL;
     OK(h5_create(&h, path));
     OK(h5_write(h, "/a/b/c", type, ndim, shape, in, codec));
@@ -113,6 +114,7 @@ static void test_append(void **unused) {
             fill(H5_U16, n, in);
             H5 *h = NULL;
             H5Append *a = NULL;
+            unlink(path);
             OK(h5_create(&h, path));
             OK(h5_append_begin(&a, h, "/tokens", H5_U16, CHUNK, (H5Codec)codec));
             while (sent < n) {
@@ -229,9 +231,9 @@ static void test_wrong_reads(void **unused) {
     OK(h5_close(&h));
     FAILS(h5_open(&h, gone), ERR_IO, gone, "No such file");
     assert_null(h);
-    OK(file_write_durable(path, "{\"json\": 1}\n", 12));
+    scratch_write(path, "{\"json\": 1}\n", 12);
     FAILS(h5_open(&h, path), ERR_DATA, path, "not an HDF5 file");
-    OK(file_write_durable(path, "", 0));
+    scratch_write(path, "", 0);
     FAILS(h5_open(&h, path), ERR_DATA, path, "empty");
     FAILS(h5_create(&h, "/nonexistent/x.h5"), ERR_IO, "/nonexistent/x.h5", "No such file");
     free(path);
@@ -295,6 +297,7 @@ static int write_content(const char *path, const Content *c) {
     H5Append *a = NULL;
     const int64_t w[] = {100, NW / 100}, m = NM;
     int rc;
+    unlink(path); /* see scratch_write() */
     TRY(h5_create(&h, path));
     TRY_GOTO(done, h5_set_i64(h, "/", "step", c->step));
     TRY_GOTO(done, h5_write(h, "/params/w", H5_F32, 2, w, c->w, H5_SHUFFLE_ZSTD));
@@ -390,7 +393,7 @@ static void test_damage(void **unused) {
     assert_true(seen[2] > 200); /* most bytes matter */
     for (int i = 0; i < 40; i++) {
         size_t keep = draw() % len;
-        OK(file_write_durable(path, bytes, keep));
+        scratch_write(path, bytes, keep);
         assert_int_not_equal(read_damaged(path, &truth), 1);
         assert_int_not_equal(read_damaged(path, &truth), 0);
     }

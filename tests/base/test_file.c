@@ -1,0 +1,297 @@
+/* test_file.c: durable files and the lock of a run directory. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "tests/base/scratch.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+
+static void expect(const char *path, const char *content) {
+    char *text = NULL;
+    size_t n = 0;
+    OK(file_read(path, &text, &n));
+    assert_int_equal(n, strlen(content));
+    assert_string_equal(text, content);
+    free(text);
+}
+
+static int count_files(void) {
+    char **names = NULL;
+    int n = 0;
+    OK(file_list(scratch_folder, &names, &n));
+    file_free_list(&names, n);
+    assert_null(names);
+    return n;
+}
+
+static void test_write_read(void **unused) {
+    char *path = scratch("a"), *other = scratch("b"), *text = NULL;
+    size_t n;
+    OK(file_write_durable(path, "one", 3));
+    expect(path, "one");
+    OK(file_write_durable(path, "", 0));
+    expect(path, "");
+    OK(file_write_durable(path, "two\n", 4));
+    assert_int_equal(file_size(path), 4);
+    OK(file_append(path, "three\n", 6));
+    expect(path, "two\nthree\n");
+    OK(file_append(other, "new", 3));
+    expect(other, "new");
+    OK(file_rename_durable(path, other));
+    expect(other, "two\nthree\n");
+    assert_false(file_exists(path));
+    assert_int_equal(file_size(path), -1);
+    assert_int_equal(count_files(), 1);          /* no temporaries */
+    OK(file_read("/proc/self/stat", &text, &n)); /* a file that says its size is 0 */
+    assert_true(n > 20);
+    free(text);
+    OK(file_sync(other));
+    OK(file_sync(scratch_folder));
+    OK(file_remove(other));
+    OK(file_remove(other));
+    free(path);
+    free(other);
+}
+
+static void test_errors(void **unused) {
+    char *gone = scratch("gone"), *inside = scratch("gone/x"), *text = NULL;
+    uint64_t hash;
+    size_t n;
+    char **names = NULL;
+    int count;
+    FAILS(file_read(gone, &text, &n), ERR_IO, gone, "No such file or directory; check the path");
+    FAILS(file_read(scratch_folder, &text, &n), ERR_IO, scratch_folder, "Is a directory");
+    FAILS(file_write_durable(inside, "x", 1), ERR_IO, inside, "No such file");
+    FAILS(file_append(inside, "x", 1), ERR_IO, inside, "No such file");
+    FAILS(file_rename_durable(gone, inside), ERR_IO, gone, "No such file");
+    FAILS(file_hash(gone, &hash), ERR_IO, gone, "No such file");
+    FAILS(file_sync(gone), ERR_IO, gone, "No such file");
+    FAILS(file_list(gone, &names, &count), ERR_IO, gone, "No such file");
+    FAILS(file_remove(scratch_folder), ERR_IO, scratch_folder, "remove");
+    free(gone);
+    free(inside);
+}
+
+/* A disk that fills up: the error says so, the old content stays, no half record is appended. */
+static void test_full_disk(void **unused) {
+    char *path = scratch("full");
+    OK(file_write_durable(path, "old\n", 4));
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        static char big[100000];
+        struct rlimit small = {50000, RLIM_INFINITY};
+        signal(SIGXFSZ, SIG_IGN);
+        setrlimit(RLIMIT_FSIZE, &small);
+        if (file_write_durable(path, big, sizeof big) != ERR_IO) _exit(1);
+        if (!strstr(error_message(), "free space there")) _exit(2);
+        if (!strstr(error_message(), path)) _exit(3);
+        if (file_append(path, big, sizeof big) != ERR_IO) _exit(4);
+        if (!strstr(error_message(), "free space there")) _exit(5);
+        _exit(0);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    expect(path, "old\n");
+    assert_int_equal(count_files(), 1);
+    OK(file_remove(path));
+    free(path);
+}
+
+static void test_folders(void **unused) {
+    char *deep = scratch("x/y/z"), *slash = scratch("x/y/z//w/"), *file = scratch("file");
+    char *below = scratch("file/below"), **names = NULL;
+    int n = 0;
+    OK(file_make_dirs(deep));
+    OK(file_make_dirs(deep));
+    OK(file_make_dirs(slash));
+    assert_true(file_is_dir(deep));
+    assert_true(file_is_dir(slash));
+    OK(file_write_durable(file, "", 0));
+    assert_false(file_is_dir(file));
+    FAILS(file_make_dirs(file), ERR_IO, file, "Not a directory");
+    FAILS(file_make_dirs(below), ERR_IO, file, "Not a directory");
+    char *b = file_join(deep, "b"), *a = file_join(deep, "a");
+    OK(file_write_durable(b, "", 0));
+    OK(file_write_durable(a, "", 0));
+    OK(file_list(deep, &names, &n));
+    assert_int_equal(n, 3);
+    assert_string_equal(names[0], "a");
+    assert_string_equal(names[1], "b");
+    assert_string_equal(names[2], "w");
+    file_free_list(&names, n);
+    int64_t free_here = 0, free_later = 0;
+    OK(file_free_space(scratch_folder, &free_here));
+    OK(file_free_space(below, &free_later)); /* not there yet */
+    assert_true(free_here > 0 && free_later > 0);
+    unlink(a);
+    unlink(b);
+    rmdir(slash);
+    rmdir(deep);
+    deep[strlen(deep) - 2] = '\0';
+    rmdir(deep);
+    char *all[] = {deep, slash, file, below, a, b};
+    for (int i = 0; i < 6; i++) free(all[i]);
+}
+
+static void test_hashes(void **unused) {
+    char *path = scratch("hash"), *big = xmalloc(3000000);
+    for (int i = 0; i < 3000000; i++) big[i] = (char)(i * 31 >> 3);
+    uint64_t h = 0;
+    OK(file_write_durable(path, big, 3000000));
+    OK(file_hash(path, &h));
+    assert_true(h == hash_bytes(big, 3000000));
+    big[1234567] ^= 1;
+    assert_true(h != hash_bytes(big, 3000000));
+    assert_true(hash_bytes("", 0) == 0x2D06800538D394C2ull); /* XXH3's published value */
+    assert_true(hash_combine(1, 2) != hash_combine(2, 1));
+    free(big);
+    free(path);
+}
+
+static void test_names(void **unused) {
+    assert_string_equal(file_basename("a/b/c.txt"), "c.txt");
+    assert_string_equal(file_basename("c.txt"), "c.txt");
+    static const char *cases[][3] = {
+        {"a", "b", "a/b"}, {"a/", "b", "a/b"}, {"", "b", "b"}, {"/", "b", "/b"}};
+    for (int i = 0; i < 4; i++) {
+        char *p = file_join(cases[i][0], cases[i][1]);
+        assert_string_equal(p, cases[i][2]);
+        free(p);
+    }
+}
+
+/* --- the lock -------------------------------------------------------------------------------- */
+static void write_lock(const char *host, const char *job, long pid, unsigned long long started,
+                       int age) {
+    char *path = scratch("lock");
+    char *text = xasprintf("host: %s\njob: %s\npid: %ld\nstarted: %llu\n", host, job, pid, started);
+    OK(file_write_durable(path, text, strlen(text)));
+    struct timespec t[2];
+    clock_gettime(CLOCK_REALTIME, &t[0]);
+    t[0].tv_sec -= age;
+    t[1] = t[0];
+    assert_int_equal(utimensat(AT_FDCWD, path, t, 0), 0);
+    free(text);
+    free(path);
+}
+
+static void test_lock_lives(void **unused) {
+    FileLock *l = NULL, *second = NULL;
+    OK(lock_take(&l, scratch_folder));
+    char pid[32];
+    snprintf(pid, sizeof pid, "process %ld", (long)getpid());
+    FAILS(lock_take(&second, scratch_folder), ERR_CONFIG, pid, "choose another run.dir");
+    assert_null(second);
+    lock_beat(l);
+    lock_drop(&l);
+    lock_drop(&l);
+    assert_null(l);
+    OK(lock_take(&l, scratch_folder)); /* free again */
+    lock_drop(&l);
+    char *path = scratch("lock");
+    assert_false(file_exists(path));
+    free(path);
+}
+
+static void test_lock_of_the_dead(void **unused) {
+    FileLock *l = NULL;
+    char host[256] = "";
+    gethostname(host, sizeof host - 1);
+    unsetenv("SLURM_JOB_ID");
+    /* killed with -9, not even waited for: a zombie owns nothing */
+    pid_t child = fork();
+    if (child == 0) {
+        FileLock *mine = NULL;
+        _exit(lock_take(&mine, scratch_folder) < 0);
+    }
+    siginfo_t info;
+    waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT);
+    assert_int_equal(info.si_status, 0);
+    OK(lock_take(&l, scratch_folder));
+    lock_drop(&l);
+    waitpid(child, NULL, 0);
+    write_lock(host, "none", (long)getpid(), 1, 0); /* our pid, but a process of another time */
+    OK(lock_take(&l, scratch_folder));
+    lock_drop(&l);
+    write_lock("elsewhere", "none", 77, 1, 301);
+    OK(lock_take(&l, scratch_folder));
+    lock_drop(&l);
+    write_lock("elsewhere", "slurm 12.0", 77, 1, 60);
+    FAILS(lock_take(&l, scratch_folder), ERR_CONFIG,
+          "process 77 on host elsewhere (job slurm 12.0)", "stop that run");
+    setenv("SLURM_JOB_ID", "12", 1);
+    FAILS(lock_take(&l, scratch_folder), ERR_CONFIG, "host elsewhere", "60 s");
+    setenv("SLURM_RESTART_COUNT", "1", 1); /* the same job, requeued on another host */
+    OK(lock_take(&l, scratch_folder));
+    lock_drop(&l);
+    unsetenv("SLURM_JOB_ID");
+    char *path = scratch("lock");
+    OK(file_write_durable(path, "garbage", 7));
+    FAILS(lock_take(&l, scratch_folder), ERR_CONFIG, path, "unreadable lock");
+    OK(file_remove(path));
+    free(path);
+}
+
+/* Many processes at once on a stale lock: exactly one gets it, ten times. The winner holds it until
+ * all others have given up. */
+static void test_lock_race(void **unused) {
+    enum { N = 8 };
+    for (int round = 0; round < 10; round++) {
+        int go[2], stop[2], won = 0;
+        assert_int_equal(pipe(go), 0);
+        assert_int_equal(pipe(stop), 0);
+        write_lock("elsewhere", "none", 77, 1, 1000);
+        fflush(NULL);
+        for (int i = 0; i < N; i++)
+            if (fork() == 0) {
+                char c;
+                FileLock *l = NULL;
+                if (!freopen("/dev/null", "w", stderr)) _exit(9);
+                close(go[1]);
+                close(stop[1]);
+                alarm(30);
+                if (read(go[0], &c, 1) != 0) _exit(9); /* the parent closes it */
+                int rc = lock_take(&l, scratch_folder);
+                if (rc == 0 && read(stop[0], &c, 1) != 0) _exit(9);
+                _exit(rc == 0 ? 1 : rc == ERR_CONFIG ? 0 : 9);
+            }
+        close(go[0]);
+        close(go[1]);
+        close(stop[0]);
+        for (int i = 0; i < N; i++) {
+            int status = 0;
+            if (i == N - 1) close(stop[1]); /* one is left: the owner */
+            wait(&status);
+            assert_true(WIFEXITED(status) && WEXITSTATUS(status) <= 1);
+            won += WEXITSTATUS(status);
+        }
+        assert_int_equal(won, 1);
+        char *path = scratch("lock");
+        OK(file_remove(path));
+        free(path);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_write_read), cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_full_disk),  cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_hashes),     cmocka_unit_test(test_names),
+        cmocka_unit_test(test_lock_lives), cmocka_unit_test(test_lock_of_the_dead),
+        cmocka_unit_test(test_lock_race)};
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
+}
