@@ -16,6 +16,7 @@ struct JsonRecords {
     char *path;
     size_t next;  /* array: index of the next record */
     int64_t line; /* of the last record */
+    size_t flags; /* of jansson, for JSON lines */
 };
 
 /* A byte order mark is no JSON, but Windows editors write it. */
@@ -23,9 +24,10 @@ static size_t bom(const char *text, size_t len) {
     return len >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
 }
 
-int json_parse(json_t **out, const char *text, size_t len, const char *path, int64_t line) {
+static int parse(json_t **out, const char *text, size_t len, size_t flags, const char *path,
+                 int64_t line) {
     json_error_t e;
-    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
+    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | flags, &e);
     if (*out) return 0;
     long long at = (long long)line + (e.line > 0 ? e.line - 1 : 0);
     const char *hint = "";
@@ -40,6 +42,10 @@ int json_parse(json_t **out, const char *text, size_t len, const char *path, int
     }
     return error_set(ERR_DATA, "%s:%lld:%d: %s%s", path, at, e.column > 0 ? e.column : 1, hint,
                      e.text);
+}
+
+int json_parse(json_t **out, const char *text, size_t len, const char *path, int64_t line) {
+    return parse(out, text, len, 0, path, line);
 }
 
 int json_read_file(json_t **out, const char *path) {
@@ -109,7 +115,7 @@ int json_records_next(JsonRecords *r, json_t **out) {
             len -= skip;
         }
         if (strspn(text, " \t\r") == len) continue; /* an empty line is no record */
-        TRY(json_parse(out, text, len, r->path, r->line));
+        TRY(parse(out, text, len, r->flags, r->path, r->line));
         return 1;
     }
 }
@@ -119,6 +125,10 @@ int64_t json_records_line(const JsonRecords *r) {
 }
 const char *json_records_path(const JsonRecords *r) {
     return r->path;
+}
+
+void json_records_allow_nul(JsonRecords *r) {
+    r->flags |= JSON_ALLOW_NUL;
 }
 
 bool json_records_is_array(const JsonRecords *r) {

@@ -84,6 +84,7 @@ int texts_open(Texts **out, const char *path, const TextOptions *o) {
     t->next_line = 1;
     int rc =
         texts_is_json(path) ? json_records_open(&t->records, path) : lines_open(&t->lines, path);
+    if (t->records) json_records_allow_nul(t->records);
     if (rc < 0) texts_close(&t);
     *out = t;
     return rc;
@@ -121,7 +122,7 @@ static int next_field(Texts *t, const char **text, size_t *len) {
             if (!json_is_object(t->record) || !json_object_get(t->record, name)) continue;
             int rc = json_get_str(t->record, name, text);
             if (rc < 0) return texts_wrap(t, rc, t->line);
-            *len = strlen(*text);
+            *len = json_string_length(json_object_get(t->record, name));
             t->found = true;
             return 1;
         }

@@ -1,0 +1,265 @@
+/* records.c: rank, score, split. See records.h. */
+#include "data/records.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "data/record.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- output -------------------------------------------------------------------------------------
+ */
+
+int record_writer_open(RecordWriter *w, const char *path) {
+    *w = (RecordWriter){0};
+    if (!path || strcmp(path, "-") == 0) {
+        w->f = stdout;
+        return 0;
+    }
+    w->path = xstrdup(path);
+    w->temporary = xasprintf("%s.tmp", path);
+    w->f = fopen(w->temporary, "w");
+    if (w->f) return 0;
+    int rc = error_set(ERR_IO,
+                       "%s: cannot be written: %s; check that the folder exists and may be "
+                       "written",
+                       path, strerror(errno));
+    return record_writer_close(w, rc);
+}
+
+void record_write(RecordWriter *w, const json_t *record) {
+    json_dumpf(record, w->f, JSON_COMPACT | JSON_ENCODE_ANY);
+    fputc('\n', w->f); /* errors are sticky: record_writer_close sees them */
+}
+
+int record_writer_close(RecordWriter *w, int rc) {
+    bool bad = w->f && (fflush(w->f) != 0 || ferror(w->f));
+    if (bad && rc >= 0)
+        rc = error_set(ERR_IO, "%s: write: %s; check the free space",
+                       w->path ? w->path : "standard output", strerror(errno));
+    if (w->f && w->f != stdout) fclose(w->f);
+    if (rc >= 0 && w->path) rc = file_rename_durable(w->temporary, w->path);
+    if (rc < 0 && w->temporary) remove(w->temporary);
+    free(w->path);
+    free(w->temporary);
+    *w = (RecordWriter){0};
+    return rc;
+}
+
+/* --- every record of a file
+ * ----------------------------------------------------------------------- */
+
+typedef int RecordFn(void *ctx, json_t *record, const char *where);
+
+/* Calls fn for each record; `where` is "path:line". Errors of fn get that place before them. */
+static int each_record(const char *path, RecordFn *fn, void *ctx) {
+    JsonRecords *records;
+    TRY(json_records_open(&records, path));
+    json_t *record;
+    int rc;
+    while ((rc = json_records_next(records, &record)) > 0) {
+        bool array = json_records_is_array(records);
+        int64_t line = json_records_line(records);
+        char *where = xasprintf(array ? "%s, item %lld" : "%s:%lld", path, (long long)line);
+        rc = json_is_object(record) ? fn(ctx, record, where)
+                                    : error_set(ERR_DATA, "%s: not a JSON object", where);
+        free(where);
+        json_decref(record);
+        if (rc < 0) break;
+    }
+    json_records_close(&records);
+    return rc;
+}
+
+/* --- rank
+ * ------------------------------------------------------------------------------------------ */
+
+typedef struct Ranking {
+    RecordWriter out;
+    GoldNoise noise;
+} Ranking;
+
+static int rank_record(void *ctx, json_t *record, const char *where) {
+    Ranking *r = ctx;
+    const json_t *list = json_object_get(record, "completions");
+    int k = (int)json_array_size(list);
+    if (k < 2)
+        return error_set(ERR_DATA,
+                         "%s: no \"completions\" with at least two answers; sample them "
+                         "with rhetor-generate --n K",
+                         where);
+    Gold gold;
+    TRY(gold_read(&gold, json_object_get(record, "gold"), where));
+    double *score = xmalloc((size_t)k * sizeof *score);
+    int *same = xmalloc((size_t)k * sizeof *same), *rank = xmalloc((size_t)k * sizeof *rank);
+    int rc = 0;
+    for (int i = 0; i < k && rc == 0; i++) {
+        const char *text = json_string_value(json_array_get(list, (size_t)i));
+        if (!text) {
+            rc = error_set(ERR_DATA, "%s: completion %d is not a string", where, i + 1);
+            break;
+        }
+        same[i] = i;
+        for (int j = i - 1; j >= 0; j--)
+            if (strcmp(text, json_string_value(json_array_get(list, (size_t)j))) == 0) same[i] = j;
+        score[i] = gold_score(&gold, text, NULL);
+    }
+    if (rc == 0) {
+        char *prompt =
+            json_dumps(json_object_get(record, "prompt"), JSON_ENCODE_ANY | JSON_SORT_KEYS);
+        uint64_t id = prompt ? hash_bytes(prompt, strlen(prompt)) : 0;
+        free(prompt);
+        gold_rank(score, same, k, r->noise, id, rank);
+        json_t *scores = json_array(), *ranks = json_array();
+        for (int i = 0; i < k; i++) {
+            json_array_append_new(scores, json_real(score[i]));
+            json_array_append_new(ranks, json_integer(rank[i]));
+        }
+        json_object_set_new(record, "scores", scores);
+        json_object_set_new(record, "ranks", ranks);
+        record_write(&r->out, record);
+    }
+    free(score);
+    free(same);
+    free(rank);
+    return rc;
+}
+
+int records_rank(const char *in, const char *out, GoldNoise noise) {
+    Ranking r = {.noise = noise};
+    TRY(record_writer_open(&r.out, out));
+    return record_writer_close(&r.out, each_record(in, rank_record, &r));
+}
+
+/* --- score
+ * ------------------------------------------------------------------------------------------- */
+
+enum { PARTS = 5, FAMILIES = 64 };
+
+typedef struct Means {
+    char family[GOLD_WORD];
+    int64_t n;
+    double sum[PARTS], squares; /* squares: of the total */
+} Means;
+
+typedef struct Scoring {
+    const char *field;
+    Means all, family[FAMILIES];
+    int nfamilies;
+} Scoring;
+
+static void add_score(Means *m, const GoldParts *p) {
+    const double v[PARTS] = {p->helpful, p->honest, p->harmless, p->concise, p->total};
+    for (int i = 0; i < PARTS; i++) m->sum[i] += v[i];
+    m->squares += p->total * p->total;
+    m->n++;
+}
+
+static int score_record(void *ctx, json_t *record, const char *where) {
+    Scoring *s = ctx;
+    Gold gold;
+    TRY(gold_read(&gold, json_object_get(record, "gold"), where));
+    int f = 0;
+    while (f < s->nfamilies && strcmp(s->family[f].family, gold.family) != 0) f++;
+    if (f == s->nfamilies && f < FAMILIES) {
+        memcpy(s->family[f].family, gold.family, sizeof gold.family);
+        s->nfamilies++;
+    }
+    const char *names[] = {"completion", "completions"};
+    const json_t *v = NULL;
+    if (s->field) v = json_object_get(record, s->field);
+    for (int i = 0; i < 2 && !v && !s->field; i++) v = json_object_get(record, names[i]);
+    size_t n = json_is_array(v) ? json_array_size(v) : 1;
+    for (size_t i = 0; i < n; i++) {
+        const char *text = json_string_value(json_is_array(v) ? json_array_get(v, i) : v);
+        if (!text)
+            return error_set(ERR_DATA, "%s: no text in \"%s\"", where,
+                             s->field ? s->field : "completion");
+        GoldParts p;
+        gold_score(&gold, text, &p);
+        add_score(&s->all, &p);
+        if (f < FAMILIES) add_score(&s->family[f], &p);
+    }
+    return 0;
+}
+
+static void print_means(FILE *out, const char *name, const Means *m) {
+    if (m->n == 0) return;
+    double n = (double)m->n, mean = m->sum[PARTS - 1] / n;
+    double variance = m->n > 1 ? (m->squares - n * mean * mean) / (n - 1) : 0;
+    fprintf(out, "%-12s %7lld", name, (long long)m->n);
+    for (int i = 0; i < PARTS; i++) fprintf(out, " %8.3f", m->sum[i] / n);
+    fprintf(out, " +- %.3f\n", sqrt(variance > 0 ? variance / n : 0));
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const Means *)a)->family, ((const Means *)b)->family);
+}
+
+int records_score(const char *in, const char *field, FILE *out) {
+    Scoring s = {.field = field};
+    TRY(each_record(in, score_record, &s));
+    if (s.all.n == 0) return error_set(ERR_DATA, "%s holds no records", in);
+    fprintf(out, "%-12s %7s %8s %8s %8s %8s %8s\n", "", "n", "helpful", "honest", "harmless",
+            "concise", "total");
+    qsort(s.family, (size_t)s.nfamilies, sizeof *s.family, by_name);
+    for (int i = 0; i < s.nfamilies; i++) print_means(out, s.family[i].family, &s.family[i]);
+    print_means(out, "all", &s.all);
+    return 0;
+}
+
+/* --- split
+ * -------------------------------------------------------------------------------------------- */
+
+typedef struct Split {
+    RecordWriter train, heldout;
+    double share;
+    const DatasetOptions *o;
+    int64_t n[2];
+} Split;
+
+static uint64_t prompt_hash(const json_t *record, const DatasetOptions *o) {
+    Record r;
+    uint64_t h = 0;
+    json_t *again = json_incref((json_t *)(uintptr_t)record);
+    if (record_parse(&r, DATASET_PROMPTS, again, o) >= 0) {
+        for (int i = 0; i < r.nprompt; i++)
+            h = hash_combine(h, hash_bytes(r.prompt[i].content, strlen(r.prompt[i].content)));
+    } else {
+        char *text = json_dumps(record, JSON_SORT_KEYS | JSON_COMPACT);
+        h = hash_combine(h, hash_bytes(text, strlen(text)));
+        free(text);
+    }
+    record_free(&r);
+    return h;
+}
+
+static int split_record(void *ctx, json_t *record, const char *where) {
+    Split *s = ctx;
+    bool held = (double)(prompt_hash(record, s->o) >> 11) * 0x1p-53 < s->share;
+    record_write(held ? &s->heldout : &s->train, record);
+    s->n[held]++;
+    return 0;
+}
+
+int records_split(const char *in, double heldout, const char *train_out, const char *heldout_out,
+                  const DatasetOptions *o, int64_t *train, int64_t *held) {
+    Split s = {.share = heldout, .o = o};
+    TRY(record_writer_open(&s.train, train_out));
+    int rc = record_writer_open(&s.heldout, heldout_out);
+    if (rc >= 0) rc = each_record(in, split_record, &s);
+    if (rc >= 0 && (s.n[0] == 0 || s.n[1] == 0))
+        rc = error_set(ERR_DATA,
+                       "%s: %lld records would go to %s and %lld to %s; one of them would "
+                       "be empty, choose another share",
+                       in, (long long)s.n[0], train_out, (long long)s.n[1], heldout_out);
+    rc = record_writer_close(&s.train, rc);
+    rc = record_writer_close(&s.heldout, rc);
+    *train = s.n[0];
+    *held = s.n[1];
+    return rc;
+}

@@ -1,0 +1,36 @@
+/* records.h: files of records in, files of records out: ranking by the gold reward, its means,
+ * splitting. The work of rhetor-data rank, score, split. */
+#ifndef DATA_RECORDS_H
+#define DATA_RECORDS_H
+
+#include <stdio.h>
+
+#include "data/dataset.h"
+#include "data/gold.h"
+
+/* JSON lines written to `path` (under a temporary name until writer_close), NULL or "-": standard
+ * output. */
+typedef struct RecordWriter {
+    FILE *f;
+    char *path, *temporary;
+} RecordWriter;
+int record_writer_open(RecordWriter *w, const char *path);
+void record_write(RecordWriter *w, const json_t *record);
+/* rc < 0: the file is dropped and rc returned. ERR_IO. */
+int record_writer_close(RecordWriter *w, int rc);
+
+/* For each record of `in` with "gold" and "completions" (rhetor-generate --n K) the same record
+ * with "scores" (of the gold reward) and "ranks" (of the scores with noise: 1 is best, ties share
+ * one). Equal completions share a rank. ERR_DATA "file:line", ERR_IO. */
+int records_rank(const char *in, const char *out, GoldNoise noise);
+
+/* Prints the mean gold reward and its parts, over all and by family, of the records of `in` with
+ * "gold" and "completion" or "completions" (the field `field` where it is not NULL). */
+int records_score(const char *in, const char *field, FILE *out);
+
+/* Divides the records of `in`: a hash of the prompt (of the whole record where none is recognised)
+ * says which side a record belongs to, so no prompt is on both. Counts come back. */
+int records_split(const char *in, double heldout, const char *train_out, const char *heldout_out,
+                  const DatasetOptions *o, int64_t *train, int64_t *held);
+
+#endif

@@ -1,0 +1,609 @@
+/* rhetor-data: text into tokens, tokens into corpora, and a look at what is in a file of data. */
+#include <argp.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/h5.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "data/chars.h"
+#include "data/corpus.h"
+#include "data/inspect.h"
+#include "data/records.h"
+#include "data/synth.h"
+#include "data/texts.h"
+
+enum { MAX_LIST = 64 };
+
+/* What all subcommands' options set. */
+typedef struct Args {
+    const char *out, *train_out, *heldout_out, *tokenizer, *split;
+    const char *field[MAX_LIST], *special[MAX_LIST];
+    int nfield, nspecial;
+    const char **file;
+    int nfile;
+    int64_t vocab, min_frequency, samples, seed;
+    double heldout, noise;
+    bool heldout_tail, no_eot, ids, chars, gold, specials;
+    int kind; /* -1: told by the first record */
+    DatasetOptions records;
+    SynthOptions synth;
+} Args;
+
+enum {
+    OPT_VOCAB = 1000,
+    OPT_MIN_FREQUENCY,
+    OPT_SPECIAL,
+    OPT_CHARS,
+    OPT_FIELD,
+    OPT_HELDOUT,
+    OPT_HELDOUT_OUT,
+    OPT_HELDOUT_TAIL,
+    OPT_SPLIT,
+    OPT_NO_EOT,
+    OPT_IDS,
+    OPT_SPECIALS,
+    OPT_TEMPLATE,
+    OPT_KIND,
+    OPT_CONTEXT,
+    OPT_FIELDS,
+    OPT_SAMPLES,
+    OPT_SKIP,
+    OPT_GOLD,
+    OPT_NOISE,
+    OPT_SEED,
+    OPT_TRAIN,
+    OPT_SYNTH /* + the index of a size in synth_sizes */
+};
+
+/* --- values of options --------------------------------------------------------------------------
+ */
+
+static int64_t whole(struct argp_state *state, const char *name, const char *arg, int64_t lowest) {
+    char *end;
+    errno = 0;
+    long long v = strtoll(arg, &end, 10);
+    if (end == arg || *end || errno || v < lowest)
+        argp_error(state, "--%s is \"%s\"; expected a whole number from %lld up", name, arg,
+                   (long long)lowest);
+    return v;
+}
+
+static double real(struct argp_state *state, const char *name, const char *arg, double lowest,
+                   double below) {
+    char *end;
+    double v = strtod(arg, &end);
+    if (end == arg || *end || !(v >= lowest && v < below))
+        argp_error(state, "--%s is \"%s\"; expected a number from %g up to, not including, %g",
+                   name, arg, lowest, below);
+    return v;
+}
+
+static void push(struct argp_state *state, const char *name, const char **list, int *n,
+                 const char *arg) {
+    if (*n == MAX_LIST) argp_error(state, "more than %d --%s", MAX_LIST, name);
+    list[(*n)++] = arg;
+}
+
+/* prompt=question */
+static void set_field(struct argp_state *state, DatasetOptions *o, char *arg) {
+    const struct {
+        const char *name;
+        const char **value;
+    } fields[] = {
+        {"prompt", &o->field_prompt},     {"completion", &o->field_completion},
+        {"chosen", &o->field_chosen},     {"rejected", &o->field_rejected},
+        {"messages", &o->field_messages},
+    };
+    char *equals = strchr(arg, '=');
+    if (equals) {
+        *equals = '\0';
+        for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+            if (strcmp(arg, fields[i].name) == 0) {
+                *fields[i].value = equals + 1;
+                return;
+            }
+        *equals = '=';
+    }
+    argp_error(state,
+               "--fields is \"%s\"; expected NAME=FIELD with the name prompt, completion, "
+               "chosen, rejected or messages",
+               arg);
+}
+
+static int kind_by_name(struct argp_state *state, const char *arg) {
+    static const char *const names[] = {"demos", "ranked", "prompts"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(arg, names[i]) == 0) return i;
+    argp_error(state, "--kind is \"%s\"; expected demos, ranked or prompts", arg);
+    return -1;
+}
+
+/* --- options, by subcommand ----------------------------------------------------------------------
+ */
+
+static const struct argp_option tokenizer_options[] = {
+    {"out", 'o', "FILE", 0, "the tokenizer.json to write", 0},
+    {"vocab", OPT_VOCAB, "N", 0, "number of ids: special tokens, 256 bytes, merges", 0},
+    {"min-frequency", OPT_MIN_FREQUENCY, "N", 0, "merge only pairs that occur as often (2)", 0},
+    {"special", OPT_SPECIAL, "TOKEN", 0,
+     "a special token after <|endoftext|>, which is always the first; may be repeated. With "
+     "--chars "
+     "there are only those given",
+     0},
+    {"chars", OPT_CHARS, 0, 0,
+     "no merges: the characters (bytes) that occur, as nanoGPT's "
+     "shakespeare_char has it",
+     0},
+    {"field", OPT_FIELD, "NAME", 0,
+     "field of .json and .jsonl records to train on; may be repeated "
+     "(text)",
+     0},
+    {"split", OPT_SPLIT, "TEXT", 0, "separator between the documents of a .txt file", 0},
+    {0}};
+
+static const struct argp_option encode_options[] = {
+    {"tokenizer", 't', "FILE", 0, "tokenizer.json, or a folder with vocab.json and merges.txt", 0},
+    {"out", 'o', "FILE", 0, "the corpus to write", 0},
+    {"heldout", OPT_HELDOUT, "SHARE", 0,
+     "hold out so large a share of the documents, chosen by a "
+     "hash of their text",
+     0},
+    {"heldout-out", OPT_HELDOUT_OUT, "FILE", 0, "the corpus of what is held out", 0},
+    {"heldout-tail", OPT_HELDOUT_TAIL, 0, 0, "hold out the end of each file instead", 0},
+    {"split", OPT_SPLIT, "TEXT", 0,
+     "separator between the documents of a .txt file; without it the "
+     "file is one document",
+     0},
+    {"no-eot", OPT_NO_EOT, 0, 0, "no end-of-text token after each document", 0},
+    {"field", OPT_FIELD, "NAME", 0, "field of .json and .jsonl records (text)", 0},
+    {"ids", OPT_IDS, 0, 0,
+     "print {\"ids\":[...]} for each {\"text\"} line of the file (\"-\": "
+     "standard input) instead of writing a corpus",
+     0},
+    {"specials", OPT_SPECIALS, 0, 0, "with --ids: special tokens in the text are special", 0},
+    {0}};
+
+static const struct argp_option decode_options[] = {
+    {"tokenizer", 't', "FILE", 0, "tokenizer.json, or a folder with vocab.json and merges.txt", 0},
+    {"out", 'o', "FILE", 0, "where to write (standard output)", 0},
+    {0}};
+
+static const struct argp_option inspect_options[] = {
+    {"tokenizer", 't', "FILE", 0, "for records and texts; without it lengths are in bytes", 0},
+    {"kind", OPT_KIND, "KIND", 0, "demos, ranked or prompts (told by the first record)", 0},
+    {"template", OPT_TEMPLATE, "NAME", 0, "chat template: plain, chatml, hh, alpaca (plain)", 0},
+    {"context", OPT_CONTEXT, "N", 0, "count what is longer as too long (no limit)", 0},
+    {"fields", OPT_FIELDS, "NAME=FIELD", 0, "data.fields, e.g. prompt=question; may be repeated",
+     0},
+    {"skip-bad", OPT_SKIP, 0, 0, "count malformed records instead of stopping at the first", 0},
+    {"samples", OPT_SAMPLES, "N", 0, "records or documents to show (3)", 0},
+    {0}};
+
+static const struct argp_option rank_options[] = {
+    {"gold", OPT_GOLD, 0, 0, "by the gold reward of the embedded world (needed: there is no other)",
+     0},
+    {"out", 'o', "FILE", 0, "where to write (standard output)", 0},
+    {"noise", OPT_NOISE, "SD", 0,
+     "standard deviation of a noise on the scores before they are "
+     "ranked (0)",
+     0},
+    {"seed", OPT_SEED, "N", 0, "of the noise (1)", 0},
+    {0}};
+
+static const struct argp_option score_options[] = {
+    {"gold", OPT_GOLD, 0, 0, "by the gold reward of the embedded world (needed: there is no other)",
+     0},
+    {"field", OPT_FIELD, "NAME", 0, "field with the text or texts (completion, completions)", 0},
+    {0}};
+
+static const struct argp_option split_options[] = {
+    {"heldout", OPT_HELDOUT, "SHARE", 0, "share of the records to hold out", 0},
+    {"train", OPT_TRAIN, "FILE", 0, "where the others go", 0},
+    {"heldout-out", OPT_HELDOUT_OUT, "FILE", 0, "where the held-out ones go", 0},
+    {"fields", OPT_FIELDS, "NAME=FIELD", 0, "data.fields, e.g. prompt=question; may be repeated",
+     0},
+    {0}};
+
+static const struct argp_option synth_options[] = {
+    {"out", 'o', "DIR", 0, "folder for the files", 0},
+    {"seed", OPT_SEED, "N", 0, "seed (1)", 0},
+    {"documents", OPT_SYNTH + 0, "N", 0, "documents to pretrain on", 0},
+    {"documents-heldout", OPT_SYNTH + 1, "N", 0, "", 0},
+    {"sft", OPT_SYNTH + 2, "N", 0, "demonstrations", 0},
+    {"sft-heldout", OPT_SYNTH + 3, "N", 0, "", 0},
+    {"compare", OPT_SYNTH + 4, "N", 0, "prompts for comparisons", 0},
+    {"compare-heldout", OPT_SYNTH + 5, "N", 0, "", 0},
+    {"ppo", OPT_SYNTH + 6, "N", 0, "prompts for PPO", 0},
+    {"eval", OPT_SYNTH + 7, "N", 0, "prompts for evaluation", 0},
+    {0}};
+
+static int64_t *synth_size(SynthOptions *o, int i) {
+    int64_t *const sizes[] = {&o->documents, &o->documents_heldout, &o->sft, &o->sft_heldout,
+                              &o->compare,   &o->compare_heldout,   &o->ppo, &o->eval};
+    return sizes[i];
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    Args *a = state->input;
+    if (key >= OPT_SYNTH && key < OPT_SYNTH + 8) {
+        *synth_size(&a->synth, key - OPT_SYNTH) =
+            whole(state, synth_options[key - OPT_SYNTH + 2].name, arg, 0);
+        return 0;
+    }
+    switch (key) {
+    case 'o': a->out = arg; break;
+    case 't': a->tokenizer = arg; break;
+    case OPT_VOCAB: a->vocab = whole(state, "vocab", arg, 257); break;
+    case OPT_MIN_FREQUENCY: a->min_frequency = whole(state, "min-frequency", arg, 1); break;
+    case OPT_SPECIAL: push(state, "special", a->special, &a->nspecial, arg); break;
+    case OPT_CHARS: a->chars = true; break;
+    case OPT_FIELD: push(state, "field", a->field, &a->nfield, arg); break;
+    case OPT_FIELDS: set_field(state, &a->records, arg); break;
+    case OPT_SPLIT:
+        if (!*arg) argp_error(state, "--split is empty");
+        a->split = arg;
+        break;
+    case OPT_HELDOUT: a->heldout = real(state, "heldout", arg, 0, 1); break;
+    case OPT_HELDOUT_OUT: a->heldout_out = arg; break;
+    case OPT_HELDOUT_TAIL: a->heldout_tail = true; break;
+    case OPT_TRAIN: a->train_out = arg; break;
+    case OPT_NO_EOT: a->no_eot = true; break;
+    case OPT_IDS: a->ids = true; break;
+    case OPT_SPECIALS: a->specials = true; break;
+    case OPT_KIND: a->kind = kind_by_name(state, arg); break;
+    case OPT_TEMPLATE:
+        if (template_by_name(arg, &a->records.tmpl) < 0) argp_error(state, "%s", error_message());
+        break;
+    case OPT_CONTEXT: a->records.context = whole(state, "context", arg, 2); break;
+    case OPT_SKIP: a->records.on_bad = ON_BAD_SKIP; break;
+    case OPT_SAMPLES: a->samples = whole(state, "samples", arg, 0); break;
+    case OPT_GOLD: a->gold = true; break;
+    case OPT_NOISE: a->noise = real(state, "noise", arg, 0, 1e6); break;
+    case OPT_SEED: a->seed = whole(state, "seed", arg, 0); break;
+    case ARGP_KEY_ARGS:
+        a->file = (const char **)state->argv + state->next;
+        a->nfile = state->argc - state->next;
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+/* --- subcommands
+ * ---------------------------------------------------------------------------------- */
+
+static int need(const void *value, const char *option) {
+    return value ? 0 : error_set(ERR_USAGE, "%s is needed; see --help", option);
+}
+
+static int need_files(const Args *a, int most) {
+    if (a->nfile == 0) return error_set(ERR_USAGE, "no file given; see --help");
+    if (a->nfile <= most) return 0;
+    return error_set(ERR_USAGE, "%d files given, one is expected: what is \"%s\"? see --help",
+                     a->nfile, a->file[1]);
+}
+
+/* A TextSource over all documents of all files. */
+typedef struct Source {
+    const Args *a;
+    TextOptions o;
+    Texts *texts;
+    int next;
+    int64_t documents, bytes;
+} Source;
+
+static int next_text(void *ctx, const char **text, size_t *len) {
+    Source *s = ctx;
+    for (;;) {
+        if (!s->texts) {
+            if (s->next == s->a->nfile) return 0;
+            TRY(texts_open(&s->texts, s->a->file[s->next++], &s->o));
+        }
+        int rc = texts_next(s->texts, text, len);
+        if (rc > 0) {
+            s->documents++;
+            s->bytes += (int64_t)*len;
+        }
+        if (rc != 0) return rc;
+        texts_close(&s->texts);
+    }
+}
+
+static int run_tokenizer(Args *a) {
+    TRY(need(a->out, "--out FILE"));
+    TRY(need_files(a, INT32_MAX));
+    if (!a->chars && a->vocab == 0) return error_set(ERR_USAGE, "--vocab N is needed; see --help");
+    Source s = {
+        .a = a,
+        .o = {.fields = a->nfield ? a->field : NULL, .nfields = a->nfield, .split = a->split}};
+    Tokenizer *t = NULL;
+    const char *special[MAX_LIST + 1] = {"<|endoftext|>"};
+    int n = a->chars ? 0 : 1;
+    for (int i = 0; i < a->nspecial; i++)
+        if (n == 0 || strcmp(a->special[i], special[0]) != 0) special[n++] = a->special[i];
+    int rc = a->chars ? chars_tokenizer(&t, next_text, &s, special, n)
+                      : tokenizer_train(&t, next_text, &s, a->vocab, a->min_frequency, special, n);
+    texts_close(&s.texts);
+    if (rc >= 0) rc = tokenizer_save(t, a->out);
+    if (rc >= 0)
+        log_info("%s: %lld ids from %lld documents of %lld bytes, hash %016llx", a->out,
+                 (long long)tokenizer_vocab(t), (long long)s.documents, (long long)s.bytes,
+                 (unsigned long long)tokenizer_hash(t));
+    tokenizer_close(&t);
+    return rc;
+}
+
+/* {"text"} -> {"ids"}, or the other way round, one record a line. */
+typedef int Translate(const Args *a, const Tokenizer *t, const json_t *in, json_t **out);
+
+static int text_to_ids(const Args *a, const Tokenizer *t, const json_t *in, json_t **out) {
+    const char *text;
+    const char *field = a->nfield ? a->field[0] : "text";
+    TRY(json_get_str(in, field, &text));
+    IdList ids = {0};
+    size_t len = json_string_length(json_object_get(in, field));
+    int rc = tokenizer_encode(t, text, len, a->specials, &ids);
+    if (rc >= 0) {
+        json_t *list = json_array();
+        for (int64_t i = 0; i < ids.n; i++) json_array_append_new(list, json_integer(ids.v[i]));
+        *out = json_pack("{s:o}", "ids", list);
+    }
+    ids_free(&ids);
+    return rc;
+}
+
+/* JSON holds characters only: bytes that are none become U+FFFD. */
+static json_t *json_text(const char *text, size_t len) {
+    char *valid = xmalloc(3 * len + 1), *end = valid;
+    while (len > 0) {
+        size_t good = utf8_valid(text, len);
+        end = mempcpy(end, text, good);
+        if (good < len) end = mempcpy(end, "\xEF\xBF\xBD", 3), good++;
+        text += good;
+        len -= good;
+    }
+    json_t *v = json_stringn(valid, (size_t)(end - valid));
+    free(valid);
+    return v;
+}
+
+static int ids_to_text(const Args *a, const Tokenizer *t, const json_t *in, json_t **out) {
+    const json_t *list = json_object_get(in, "ids");
+    if (!json_is_array(list)) return error_set(ERR_DATA, "no list \"ids\"");
+    IdList ids = {0};
+    size_t i, len;
+    json_t *id;
+    int rc = 0;
+    json_array_foreach(list, i, id) {
+        json_int_t v = json_integer_value(id);
+        if (!json_is_integer(id) || v < 0 || v > INT32_MAX) {
+            rc = error_set(ERR_DATA, "\"ids\", item %zu is no token", i + 1);
+            break;
+        }
+        ids_push(&ids, (int32_t)v);
+    }
+    char *text;
+    if (rc >= 0) rc = tokenizer_decode(t, ids.v, ids.n, false, &text, &len);
+    if (rc >= 0) {
+        *out = json_pack("{s:o}", "text", json_text(text, len));
+        free(text);
+    }
+    ids_free(&ids);
+    return rc;
+}
+
+static int translate(const Args *a, Translate *fn) {
+    TRY(need(a->tokenizer, "--tokenizer FILE"));
+    TRY(need_files(a, 1));
+    Tokenizer *t = NULL;
+    JsonRecords *records = NULL;
+    RecordWriter w = {0};
+    int rc = tokenizer_load(&t, a->tokenizer);
+    if (rc >= 0) rc = json_records_open(&records, a->file[0]);
+    if (rc >= 0) json_records_allow_nul(records);
+    if (rc >= 0) rc = record_writer_open(&w, a->out);
+    json_t *in, *out = NULL;
+    while (rc >= 0 && (rc = json_records_next(records, &in)) > 0) {
+        rc = fn(a, t, in, &out);
+        if (rc < 0)
+            error_wrap(rc, "%s:%lld", json_records_path(records),
+                       (long long)json_records_line(records));
+        else
+            record_write(&w, out), json_decref(out);
+        json_decref(in);
+    }
+    rc = record_writer_close(&w, rc);
+    json_records_close(&records);
+    tokenizer_close(&t);
+    return rc;
+}
+
+static int run_decode(Args *a) {
+    return translate(a, ids_to_text);
+}
+
+static int run_encode(Args *a) {
+    if (a->ids) return translate(a, text_to_ids);
+    TRY(need(a->tokenizer, "--tokenizer FILE"));
+    TRY(need(a->out, "--out FILE"));
+    TRY(need_files(a, INT32_MAX));
+    if (a->nfield > 1) return error_set(ERR_USAGE, "more than one --field for a corpus");
+    if (a->heldout_out && a->heldout == 0)
+        return error_set(ERR_USAGE, "--heldout-out without --heldout SHARE");
+    Tokenizer *t;
+    TRY(tokenizer_load(&t, a->tokenizer));
+    CorpusBuild b = {.tokenizer = t,
+                     .field = a->nfield ? a->field[0] : NULL,
+                     .split = a->split,
+                     .path = a->out,
+                     .heldout_path = a->heldout_out,
+                     .heldout = a->heldout,
+                     .heldout_tail = a->heldout_tail,
+                     .no_eot = a->no_eot};
+    StrList files = {(char **)a->file, a->nfile};
+    int rc = corpus_build(&b, &files);
+    if (rc >= 0) {
+        log_info("%s: %lld documents, %lld tokens, %.2f bytes a token", a->out,
+                 (long long)b.documents, (long long)b.tokens, (double)b.bytes / (double)b.tokens);
+        if (a->heldout > 0)
+            log_info("%s: %lld documents, %lld tokens", a->heldout_out,
+                     (long long)b.heldout_documents, (long long)b.heldout_tokens);
+    }
+    tokenizer_close(&t);
+    return rc;
+}
+
+/* Bytes as tokens, for who only wants to see the records. */
+static int no_text(void *ctx, const char **text, size_t *len) {
+    return 0;
+}
+
+static bool is_hdf5(const char *path) {
+    unsigned char b[8] = {0};
+    FILE *f = fopen(path, "rb");
+    bool yes = f && fread(b, 1, 8, f) == 8 && memcmp(b, "\x89HDF\r\n\x1a\n", 8) == 0;
+    if (f) fclose(f);
+    return yes;
+}
+
+static int run_inspect(Args *a) {
+    TRY(need_files(a, INT32_MAX));
+    static const char *const special[] = {"<|endoftext|>"};
+    Tokenizer *t;
+    TRY(a->tokenizer ? tokenizer_load(&t, a->tokenizer)
+                     : tokenizer_train(&t, no_text, NULL, 257, 1, special, 1));
+    a->records.tokenizer = t;
+    bool colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
+    int rc = 0;
+    for (int i = 0; i < a->nfile && rc >= 0; i++) {
+        const char *path = a->file[i];
+        if (a->nfile > 1) printf("%s== %s\n", i > 0 ? "\n" : "", path);
+        rc = is_hdf5(path)
+                 ? inspect_corpus(stdout, path, (int)a->samples, colour)
+                 : inspect_records(stdout, path, a->kind, &a->records, (int)a->samples, colour);
+    }
+    tokenizer_close(&t);
+    return rc;
+}
+
+static int need_gold(const Args *a) {
+    return a->gold ? 0 : error_set(ERR_USAGE, "--gold is needed: there is no other judge yet");
+}
+
+static int run_rank(Args *a) {
+    TRY(need_gold(a));
+    TRY(need_files(a, 1));
+    return records_rank(a->file[0], a->out, (GoldNoise){a->noise, (uint64_t)a->seed});
+}
+
+static int run_score(Args *a) {
+    TRY(need_gold(a));
+    TRY(need_files(a, 1));
+    return records_score(a->file[0], a->nfield ? a->field[0] : NULL, stdout);
+}
+
+static int run_split(Args *a) {
+    TRY(need(a->train_out, "--train FILE"));
+    TRY(need(a->heldout_out, "--heldout-out FILE"));
+    TRY(need_files(a, 1));
+    if (a->heldout <= 0) return error_set(ERR_USAGE, "--heldout SHARE is needed; see --help");
+    int64_t n[2];
+    TRY(records_split(a->file[0], a->heldout, a->train_out, a->heldout_out, &a->records, &n[0],
+                      &n[1]));
+    log_info("%s: %lld records; %s: %lld", a->train_out, (long long)n[0], a->heldout_out,
+             (long long)n[1]);
+    return 0;
+}
+
+static int run_synth(Args *a) {
+    TRY(need(a->out, "--out DIR"));
+    if (a->nfile > 0) return error_set(ERR_USAGE, "what is \"%s\"? see --help", a->file[0]);
+    a->synth.seed = (uint64_t)a->seed;
+    return synth_write(a->out, &a->synth);
+}
+
+static const struct Command {
+    const char *name;
+    int (*run)(Args *);
+    const struct argp_option *options;
+    const char *args, *what;
+} commands[] = {
+    {"tokenizer", run_tokenizer, tokenizer_options, "--vocab N --out tokenizer.json FILE...",
+     "Trains a byte-level BPE tokenizer on .txt, .jsonl and .json files (also .gz, .zst)."},
+    {"encode", run_encode, encode_options,
+     "--tokenizer FILE --out corpus.h5 FILE...\n--ids --tokenizer FILE IN.jsonl",
+     "Encodes text files into a corpus to pretrain on; with --ids prints ids."},
+    {"decode", run_decode, decode_options, "--tokenizer FILE IN.jsonl",
+     "Prints {\"text\"} for each {\"ids\"} line (\"-\": standard input)."},
+    {"inspect", run_inspect, inspect_options, "FILE...",
+     "Shows what is in corpora and files of records: counts, lengths, samples with what is "
+     "learned. "
+     "Corpora are verified."},
+    {"split", run_split, split_options, "--heldout SHARE --train FILE --heldout-out FILE IN",
+     "Divides a file of records by a hash of their prompts."},
+    {"synth", run_synth, synth_options, "--out DIR",
+     "Writes the data of the embedded world: documents, demonstrations, prompts."},
+    {"rank", run_rank, rank_options, "--gold IN.jsonl",
+     "Ranks the completions that rhetor-generate --n K wrote."},
+    {"score", run_score, score_options, "--gold IN.jsonl",
+     "Prints the mean gold reward of completions, by family."},
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_commands(FILE *out) {
+    fprintf(out, "Usage: rhetor-data COMMAND [OPTION...] FILE...\n\n");
+    for (int i = 0; i < COMMANDS; i++)
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].what);
+    fprintf(out, "\nrhetor-data COMMAND --help says more.\n");
+}
+
+static int run_command(const struct Command *c, int argc, char **argv) {
+    Args a = {.min_frequency = 2,
+              .samples = 3,
+              .seed = 1,
+              .kind = -1,
+              .synth = synth_defaults(),
+              .records = {.context = INT32_MAX, .max_bad = INT64_MAX}};
+    const struct argp argp = {c->options, parse, c->args, c->what, NULL, NULL, NULL};
+    char *name = xasprintf("rhetor-data %s", c->name);
+    argv[0] = name;
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    int rc = c->run(&a);
+    if (rc >= 0 && (fflush(stdout) != 0 || ferror(stdout)))
+        rc = error_set(ERR_IO, "standard output: write: %s", strerror(errno));
+    if (rc < 0) fprintf(stderr, "%s: %s error: %s\n", name, error_name(rc), error_message());
+    free(name);
+    return error_exit_code(rc);
+}
+
+int main(int argc, char **argv) {
+    argp_program_version = "rhetor-data " RHETOR_VERSION;
+    argp_err_exit_status = error_exit_code(ERR_USAGE);
+    if (argc < 2) {
+        print_commands(stderr);
+        return error_exit_code(ERR_USAGE);
+    }
+    for (int i = 0; i < COMMANDS; i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return run_command(&commands[i], argc - 1, argv + 1);
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        print_commands(stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        puts(argp_program_version);
+        return 0;
+    }
+    fprintf(stderr, "rhetor-data: no command \"%s\"; there are", argv[1]);
+    for (int i = 0; i < COMMANDS; i++) fprintf(stderr, "%s %s", i ? "," : "", commands[i].name);
+    fprintf(stderr, "\n");
+    return error_exit_code(ERR_USAGE);
+}
