@@ -3,7 +3,7 @@
  * Keys lie in blocks of 32 positions, transposed inside the block, and values as rows: both are
  * then the right-hand side of a small product as core/tile.h has it, scores = q K^T and
  * out = p V. A row's arithmetic depends on its own position only; the rows of a prompt and single
- * decoded tokens take the same path. */
+ * decoded tokens take the same path, and a chunk's shorter rows only gain terms 0 * v. */
 #include "model/kv_cache.h"
 
 #include <omp.h>
@@ -13,6 +13,8 @@
 #include "core/tile.h"
 #include "core/vecmath.h"
 
+enum { CHUNK = 8 /* rows that share a pass over keys and values; divides KV_BLOCK */ };
+
 static int64_t round_up(int64_t n, int64_t to) {
     return (n + to - 1) / to * to;
 }
@@ -21,6 +23,11 @@ int64_t kv_bytes_per_slot(const GptConfig *cfg, int64_t context) {
     int64_t hd = cfg->width / cfg->heads;
     int64_t per_head = round_up(context, KV_BLOCK) * (hd + round_up(hd, TILE_WIDTH));
     return cfg->layers * cfg->heads * per_head * (int64_t)sizeof(real);
+}
+
+/* Of a thread: scores and outputs of a chunk. */
+static int64_t scratch_size(const KvCache *c) {
+    return CHUNK * (c->context + c->v_stride);
 }
 
 void kv_open(KvCache *c, const GptConfig *cfg, int64_t slots, int64_t context) {
@@ -35,8 +42,8 @@ void kv_open(KvCache *c, const GptConfig *cfg, int64_t slots, int64_t context) {
     size_t heads = (size_t)(c->layers * slots * c->heads);
     c->k = arena_zalloc(&c->arena, sizeof(real) * heads * (size_t)c->k_size);
     c->v = arena_zalloc(&c->arena, sizeof(real) * heads * (size_t)c->v_size);
-    c->scores = arena_alloc(
-        &c->arena, sizeof(real) * (size_t)(omp_get_max_threads() * (c->context + c->v_stride)));
+    c->scores =
+        arena_alloc(&c->arena, sizeof(real) * (size_t)(omp_get_max_threads() * scratch_size(c)));
 }
 
 void kv_close(KvCache *c) {
@@ -44,11 +51,13 @@ void kv_close(KvCache *c) {
     *c = (KvCache){0};
 }
 
-/* s[t] becomes exp(scale * (s[t] - max)); *sum is their sum. */
+/* s[0..len) becomes exp(scale * (s - max)), the rest of the last block 0; *sum is their sum. */
 KERNEL(exponentials, (real *restrict s, int64_t len, real scale, real *sum), (s, len, scale, sum)) {
-    real max = vm_max(len, s), total = 0;
+    int64_t end = (len + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK; /* whole vectors, no tail */
+    for (int64_t t = len; t < end; t++) s[t] = -(real)INFINITY;
+    real max = vm_max(end, s), total = 0;
 #pragma omp simd reduction(+ : total)
-    for (int64_t t = 0; t < len; t++) {
+    for (int64_t t = 0; t < end; t++) {
         s[t] = vm_exp(scale * (s[t] - max));
         total += s[t];
     }
@@ -59,17 +68,19 @@ KERNEL(scale_row, (int64_t n, real a, const real *restrict x, real *restrict y),
     for (int64_t j = 0; j < n; j++) y[j] = a * x[j];
 }
 
-/* One row of one head: q attends to the first len positions. k, v: of the (layer, slot, head).
- * s [context] and y [v_stride] are scratch. */
-static void attend_row(const KvCache *c, const real *q, const real *k, const real *v, int64_t len,
-                       real *s, real *y, real *out) {
-    int64_t hd = c->head_dim;
-    real sum;
-    for (int64_t t = 0; t < len; t += KV_BLOCK, k += hd * KV_BLOCK)
-        tile_gemm(1, KV_BLOCK, hd, q, hd, 1, k, KV_BLOCK, false, s + t, KV_BLOCK);
-    exponentials(s, len, (real)(1 / sqrt((double)hd)), &sum);
-    tile_gemm(1, c->v_stride, len, s, len, 1, v, c->v_stride, false, y, c->v_stride);
-    scale_row(hd, 1 / sum, y, out);
+/* m rows of one sequence, at positions pos, pos + 1, ..., and one head: row r attends to the first
+ * pos + r + 1 positions. q: rows 3C apart. k, v: of the (layer, slot, head). s [CHUNK][context] and
+ * y [CHUNK][v_stride] are scratch. out: rows C apart. */
+static void attend_rows(const KvCache *c, int64_t m, int64_t pos, const real *q, const real *k,
+                        const real *v, real *s, real *y, real *out) {
+    int64_t hd = c->head_dim, C = c->heads * hd, T = c->context, longest = pos + m;
+    real scale = (real)(1 / sqrt((double)hd)), sum[CHUNK];
+    for (int64_t t = 0; t < longest; t += KV_BLOCK, k += hd * KV_BLOCK)
+        tile_gemm(m, KV_BLOCK, hd, q, 3 * C, 1, k, KV_BLOCK, false, s + t, T);
+    /* A chunk ends in one block, so the zeros behind a row's own positions reach the longest's. */
+    for (int64_t r = 0; r < m; r++) exponentials(s + r * T, pos + r + 1, scale, &sum[r]);
+    tile_gemm(m, c->v_stride, longest, s, T, 1, v, c->v_stride, false, y, c->v_stride);
+    for (int64_t r = 0; r < m; r++) scale_row(hd, 1 / sum[r], y + r * c->v_stride, out + r * C);
 }
 
 static void store(KvCache *c, int64_t head, int64_t pos, const real *k, const real *v) {
@@ -79,6 +90,11 @@ static void store(KvCache *c, int64_t head, int64_t pos, const real *k, const re
     memcpy(c->v + head * c->v_size + pos * c->v_stride, v, sizeof(real) * (size_t)hd);
 }
 
+/* Rows of a prompt are done several at a time. */
+static bool begins_chunk(int64_t i, const int32_t *slot, const int32_t *pos) {
+    return i == 0 || slot[i] != slot[i - 1] || pos[i] % CHUNK == 0;
+}
+
 void kv_attend(KvCache *c, int64_t layer, int64_t n, const int32_t *slot, const int32_t *pos,
                const real *qkv, real *out) {
     int64_t hd = c->head_dim, H = c->heads, C = H * hd;
@@ -86,7 +102,7 @@ void kv_attend(KvCache *c, int64_t layer, int64_t n, const int32_t *slot, const 
     for (int64_t i = 0; i < n; i++) work += C * (pos[i] + 1);
 #pragma omp parallel if (work > 4 * PARALLEL_MIN)
     {
-        real *s = c->scores + omp_get_thread_num() * (c->context + c->v_stride);
+        real *s = c->scores + omp_get_thread_num() * scratch_size(c);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < n; i++)
             for (int64_t h = 0; h < H; h++) {
@@ -96,10 +112,12 @@ void kv_attend(KvCache *c, int64_t layer, int64_t n, const int32_t *slot, const 
 #pragma omp for collapse(2) schedule(static)
         for (int64_t i = 0; i < n; i++)
             for (int64_t h = 0; h < H; h++) {
-                int64_t head = (layer * c->slots + slot[i]) * H + h;
-                attend_row(c, qkv + i * 3 * C + h * hd, c->k + head * c->k_size,
-                           c->v + head * c->v_size, pos[i] + 1, s, s + c->context,
-                           out + i * C + h * hd);
+                if (!begins_chunk(i, slot, pos)) continue;
+                int64_t head = (layer * c->slots + slot[i]) * H + h, m = 1;
+                while (i + m < n && !begins_chunk(i + m, slot, pos)) m++;
+                attend_rows(c, m, pos[i], qkv + i * 3 * C + h * hd, c->k + head * c->k_size,
+                            c->v + head * c->v_size, s, s + CHUNK * c->context,
+                            out + i * C + h * hd);
             }
     }
 }

@@ -16,7 +16,7 @@ typedef struct KvCache {
     int64_t k_size, v_size; /* elements of one (layer, slot, head) */
     real *k;                /* [layers][slots][heads][context/KV_BLOCK][head_dim][KV_BLOCK] */
     real *v;                /* [layers][slots][heads][context][v_stride] */
-    real *scores;           /* [threads][context] */
+    real *scores;           /* scratch of each thread */
 } KvCache;
 
 /* Room for `slots` sequences of up to `context` tokens. */
