@@ -232,7 +232,7 @@ double gold_score(const Gold *g, const char *completion, GoldParts *parts) {
 /* --- ranks ------------------------------------------------------------------------------------*/
 
 static double normal_deviate(Rng *r) {
-    double u = 1 - rng_uniform(r), v = rng_uniform(r); /* Box and Muller 1958 */
+    double u = 1 - rng_unit(r), v = rng_unit(r); /* Box and Muller 1958 */
     return sqrt(-2 * log(u)) * cos(2 * M_PI * v);
 }
 

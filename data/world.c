@@ -26,12 +26,12 @@ Rng rng_make(uint64_t seed, const char *stream, uint64_t index, uint64_t attempt
     return (Rng){XXH64(key, sizeof key, seed)};
 }
 
-double rng_uniform(Rng *r) {
+double rng_unit(Rng *r) {
     return (double)(rng_next(r) >> 11) * 0x1p-53;
 }
 
 int rng_int(Rng *r, int n) {
-    return (int)(rng_uniform(r) * n);
+    return (int)(rng_unit(r) * n);
 }
 
 bool rng_percent(Rng *r, int percent) {
@@ -45,7 +45,7 @@ const char *rng_word(Rng *r, const char *const *words, int n) {
 int rng_weighted(Rng *r, const double *weights, int n) {
     double sum = 0;
     for (int i = 0; i < n; i++) sum += weights[i];
-    double x = rng_uniform(r) * sum;
+    double x = rng_unit(r) * sum;
     int last = 0;
     for (int i = 0; i < n; i++) {
         if (weights[i] <= 0) continue;
