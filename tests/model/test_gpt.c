@@ -169,6 +169,9 @@ static void test_init(void **state) {
                             (strstr(p->name, "norm") && strstr(p->name, "weight")));
         }
     }
+    /* The head has numbers of its own, not those of the embedding. */
+    assert_true(fabs((double)(g->head_w->data[0] / g->head_w->data[1]) -
+                     (double)(g->wte->data[0] / g->wte->data[1])) > 1e-3);
     size_t bytes = sizeof(real) * (size_t)g->params.size;
     gpt_init(h, 11);
     assert_memory_equal(g->params.data, h->params.data, bytes);
@@ -350,6 +353,38 @@ static void test_dropout(void **state) {
     gpt_close(&g);
 }
 
+static int ascending(const void *a, const void *b) {
+    real x = *(const real *)a, y = *(const real *)b;
+    return (x > y) - (x < y);
+}
+
+/* The five places of dropout in two layers, made to add 1, 2, 4, 8 and 16: with independent masks
+ * all 32 sums occur among the 512 columns of a row. */
+static void test_dropout_sites(void **state) {
+    enum { WIDTH = 512 };
+    GptConfig cfg = {
+        .vocab = 2, .context = 2, .layers = 2, .heads = 1, .width = WIDTH, .bias = true};
+    Gpt *g = random_gpt(cfg, 1);
+    memset(g->params.data, 0, sizeof(real) * (size_t)g->params.size);
+    for (int j = 0; j < WIDTH; j++) {
+        g->wte->data[j] = 1;
+        g->block[0].proj_b->data[j] = 2, g->block[0].fc2_b->data[j] = 4;
+        g->block[1].proj_b->data[j] = 8, g->block[1].fc2_b->data[j] = 16;
+        g->norm_f_w->data[j] = 1;
+    }
+    Arena arena = {0};
+    Tape *t = tape_open(&arena, false);
+    Batch b = {1, 1, (int32_t[]){0}, NULL, NULL, (int64_t[]){0, 1}};
+    Tensor *h = gpt_forward(g, t, &b, &(GptDropout){.p = 0.5, .seed = 3, .step = 1});
+    qsort(h->data, WIDTH, sizeof(real), ascending);
+    int levels = 1;
+    for (int j = 1; j < WIDTH; j++) levels += h->data[j] - h->data[j - 1] > (real)0.05;
+    assert_int_equal(levels, 32);
+    tape_close(&t);
+    arena_free(&arena);
+    gpt_close(&g);
+}
+
 int main(void) {
     core_init();
     const struct CMUnitTest tests[] = {
@@ -364,6 +399,7 @@ int main(void) {
         cmocka_unit_test(test_slopes_no_bias),
         cmocka_unit_test(test_accumulation),
         cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_dropout_sites),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
