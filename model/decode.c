@@ -1,14 +1,15 @@
 /* decode.c: continuous batching.
  *
- * A crew decodes a share of the prompts in a fixed number of slots. One pass through the trunk
+ * A worker decodes a share of the prompts in a fixed number of slots. One pass through the trunk
  * carries, packed, the whole prompt of every sequence that has just taken a slot and the last token
  * of every other one; the row of each sequence's last token then gives its next token. A sequence
- * that ends leaves its slot to the next prompt of the crew.
+ * that ends leaves its slot to the next prompt of the worker.
  *
- * Small models: a crew a thread, so that threads never wait for one another. Few sequences: one
- * crew, whose matrix products and attention use all threads. Which prompts a crew has is fixed
- * beforehand, not first come first served, so that a run can be repeated exactly. Nothing is
- * allocated for a token: rows live in the crew's arena, responses in one allocation. */
+ * Many sequences: a worker a thread, so that threads never wait for one another. Few: one worker,
+ * whose matrix products and attention use all threads. What a sequence decodes does not depend, to
+ * the last bit, on who decodes it with which others (packed.h), so workers take prompts as they
+ * come free. Nothing is allocated for a token: rows live in the worker's arena, responses in one
+ * allocation. */
 #include "model/decode.h"
 
 #include <math.h>
@@ -24,9 +25,9 @@
 #include "model/trunk.h"
 
 enum {
-    SLOTS_PER_THREAD = 16,   /* enough for efficient products; more caches leave the processor's */
-    SLOTS_PER_CREW_MIN = 4,  /* with fewer, threads share the rows' columns instead */
-    PASS_ELEMENTS = 8 << 20, /* activations of one pass, per crew */
+    SLOTS_PER_THREAD = 16,    /* enough for efficient products; more caches leave the processor's */
+    SLOTS_PER_WORKER_MIN = 4, /* with fewer, threads share the rows' columns instead */
+    PASS_ELEMENTS = 8 << 20,  /* activations of one pass, per worker */
     CACHE_BYTES_MAX = 1 << 30, /* for slots = 0 */
 };
 
@@ -44,23 +45,23 @@ typedef struct Work {
     float *out_logp;
     int64_t *room;   /* [n+1] */
     int64_t longest; /* prompt and response together */
-    int64_t crews;
+    int64_t longest_prompt;
+    int64_t next;   /* prompt that no worker has taken yet */
     Packed *linear; /* [layers][LINEARS], then wte */
     Arena arena;    /* of the packed weights */
 } Work;
 
 /* A sequence in a slot. */
-typedef struct Seat {
+typedef struct Sequence {
     int64_t prompt; /* -1: free */
     int64_t cached; /* tokens in the cache */
-    int64_t row;    /* of its last token in this pass, -1: not in this pass */
-} Seat;
+    int64_t row;    /* of its last token in this pass */
+} Sequence;
 
-typedef struct Crew {
-    const Work *w;
-    int64_t next; /* prompt to admit next; then next + crews, ... */
+typedef struct Worker {
+    Work *w;
     int64_t slots, rows_max;
-    Seat *seat; /* [slots] */
+    Sequence *seq; /* [slots] */
     Arena arena;
     Tape *tape;
     KvCache kv;
@@ -68,8 +69,14 @@ typedef struct Crew {
     int64_t n;
     int32_t *token, *slot, *pos; /* [n] */
     int64_t linear;              /* the trunk's next weight matrix */
-} Crew;
+} Worker;
 
+static int64_t at_most(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static int64_t at_least(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
 static int64_t prompt_len(const Work *w, int64_t i) {
     return w->start[i + 1] - w->start[i];
 }
@@ -79,71 +86,79 @@ static int64_t room_of(const Work *w, int64_t i) {
 
 /* --- one pass --------------------------------------------------------------------------------- */
 
-static void add_row(Crew *c, int64_t slot, int32_t token) {
-    c->token[c->n] = token;
-    c->slot[c->n] = (int32_t)slot;
-    c->pos[c->n] = (int32_t)c->seat[slot].cached++;
-    c->n++;
+static void add_row(Worker *k, int64_t slot, int32_t token) {
+    k->token[k->n] = token;
+    k->slot[k->n] = (int32_t)slot;
+    k->pos[k->n] = (int32_t)k->seq[slot].cached++;
+    k->n++;
+}
+
+/* The next prompt if its rows fit into this pass (an empty pass takes any), else -1. */
+static int64_t take_prompt(Worker *k) {
+    Work *w = k->w;
+    int64_t p = -1;
+#pragma omp critical(decode_take_prompt)
+    if (w->next < w->n && (k->n == 0 || k->n + prompt_len(w, w->next) <= k->rows_max))
+        p = w->next++;
+    return p;
 }
 
 /* Lays out the rows of the next pass; fills free slots while the pass has room for whole prompts.
  * Returns the number of rows, 0 when all is done. */
-static int64_t collect_rows(Crew *c) {
-    const Work *w = c->w;
-    c->n = 0;
-    for (int64_t s = 0; s < c->slots; s++) {
-        Seat *seat = &c->seat[s];
-        if (seat->prompt < 0) continue;
-        int64_t last = w->room[seat->prompt] + w->v[seat->prompt].n - 1;
-        add_row(c, s, w->out_tokens[last]);
-        seat->row = c->n - 1;
+static int64_t collect_rows(Worker *k) {
+    const Work *w = k->w;
+    k->n = 0;
+    for (int64_t s = 0; s < k->slots; s++) {
+        Sequence *seq = &k->seq[s];
+        if (seq->prompt < 0) continue;
+        int64_t last = w->room[seq->prompt] + w->v[seq->prompt].n - 1;
+        add_row(k, s, w->out_tokens[last]);
+        seq->row = k->n - 1;
     }
-    for (int64_t s = 0; s < c->slots && c->next < w->n; s++) {
-        Seat *seat = &c->seat[s];
-        if (seat->prompt >= 0) continue;
-        int64_t p = c->next, len = prompt_len(w, p);
-        if (c->n && c->n + len > c->rows_max) break;
-        *seat = (Seat){.prompt = p};
-        for (int64_t i = 0; i < len; i++) add_row(c, s, w->tokens[w->start[p] + i]);
-        seat->row = c->n - 1;
-        c->next += w->crews;
+    for (int64_t s = 0; s < k->slots; s++) {
+        if (k->seq[s].prompt >= 0) continue;
+        int64_t p = take_prompt(k);
+        if (p < 0) break;
+        k->seq[s] = (Sequence){.prompt = p};
+        for (int64_t i = w->start[p]; i < w->start[p + 1]; i++) add_row(k, s, w->tokens[i]);
+        k->seq[s].row = k->n - 1;
     }
-    return c->n;
+    return k->n;
 }
 
 static Tensor *linear(void *ctx, Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {
-    Crew *c = ctx;
-    const Packed *p = &c->w->linear[c->linear++];
+    Worker *k = ctx;
+    const Packed *p = &k->w->linear[k->linear++];
     CHECK(p->w == w, "the trunk's weight %lld is not the one that was packed",
-          (long long)c->linear);
-    Tensor *y = tape_tensor(t, 2, (int64_t[]){c->n, p->M});
-    packed_linear(p, c->n, x->data, b, act, y->data);
+          (long long)k->linear);
+    Tensor *y = tape_tensor(t, 2, (int64_t[]){k->n, p->M});
+    packed_linear(p, k->n, x->data, b, act, y->data);
     return y;
 }
 
 static Tensor *attend(void *ctx, Tape *t, int64_t layer, Tensor *qkv) {
-    Crew *c = ctx;
-    Tensor *y = tape_tensor(t, 2, (int64_t[]){c->n, qkv->shape[1] / 3});
-    kv_attend(&c->kv, layer, c->n, c->slot, c->pos, qkv->data, y->data);
+    Worker *k = ctx;
+    Tensor *y = tape_tensor(t, 2, (int64_t[]){k->n, qkv->shape[1] / 3});
+    kv_attend(&k->kv, layer, k->n, k->slot, k->pos, qkv->data, y->data);
     return y;
 }
 
-static Tensor *embed_rows(Crew *c) {
-    const Gpt *g = c->w->g;
+static Tensor *embed_rows(Worker *k) {
+    const Gpt *g = k->w->g;
     int64_t C = g->cfg.width;
-    Tensor *x = tape_tensor(c->tape, 2, (int64_t[]){c->n, C});
-    for (int64_t i = 0; i < c->n; i++) {
-        const real *a = g->wte->data + c->token[i] * C, *b = g->wpe->data + c->pos[i] * C;
+    Tensor *x = tape_tensor(k->tape, 2, (int64_t[]){k->n, C});
+    for (int64_t i = 0; i < k->n; i++) {
+        const real *a = g->wte->data + k->token[i] * C, *b = g->wpe->data + k->pos[i] * C;
         for (int64_t j = 0; j < C; j++) x->data[i * C + j] = a[j] + b[j];
     }
     return x;
 }
 
 /* Gives the sequence in slot s its next token; frees the slot if it was the last. */
-static void take_token(Crew *c, int64_t s, int32_t token, float logp) {
-    const Work *w = c->w;
+static void take_token(Worker *k, int64_t s, int32_t token, float logp) {
+    const Work *w = k->w;
     const DecodeOptions *o = w->o;
-    int64_t p = c->seat[s].prompt;
+    int64_t p = k->seq[s].prompt;
     Response *r = &w->v[p];
     w->out_tokens[w->room[p] + r->n] = token;
     w->out_logp[w->room[p] + r->n] = logp;
@@ -154,78 +169,66 @@ static void take_token(Crew *c, int64_t s, int32_t token, float logp) {
 #pragma omp critical(decode_on_token)
         end |= o->on_token(o->ctx, p, token) != 0;
     }
-    if (end || r->stopped) c->seat[s].prompt = -1;
+    if (end || r->stopped) k->seq[s].prompt = -1;
 }
 
-static void one_pass(Crew *c) {
-    const Work *w = c->w;
+static void one_pass(Worker *k) {
+    const Work *w = k->w;
     const DecodeOptions *o = w->o;
     Gpt *g = w->g;
     int64_t C = g->cfg.width, V = g->cfg.vocab, m = 0;
-    c->linear = 0;
-    Tensor *h = trunk_forward(g, c->tape, embed_rows(c), &(TrunkOps){c, linear, attend}, NULL);
+    k->linear = 0;
+    Tensor *h = trunk_forward(g, k->tape, embed_rows(k), &(TrunkOps){k, linear, attend}, NULL);
 
-    int64_t *slot = tape_alloc(c->tape, sizeof *slot * (size_t)c->slots);
-    real *last = tape_alloc(c->tape, sizeof *last * (size_t)(c->slots * C)); /* hidden states */
-    for (int64_t s = 0; s < c->slots; s++) {
-        if (c->seat[s].prompt < 0) continue;
-        memcpy(last + m * C, h->data + c->seat[s].row * C, sizeof *last * (size_t)C);
+    int64_t *slot = tape_alloc(k->tape, sizeof *slot * (size_t)k->slots);
+    real *last = tape_alloc(k->tape, sizeof *last * (size_t)(k->slots * C)); /* hidden states */
+    for (int64_t s = 0; s < k->slots; s++) {
+        if (k->seq[s].prompt < 0) continue;
+        memcpy(last + m * C, h->data + k->seq[s].row * C, sizeof *last * (size_t)C);
         slot[m++] = s;
     }
     bool filter = o->temperature > 0 && ((o->top_k > 0 && o->top_k < V) || o->top_p < 1);
-    real *logits = tape_alloc(c->tape, sizeof *logits * (size_t)(m * V));
-    int32_t *heap = filter ? tape_alloc(c->tape, sizeof *heap * (size_t)(m * V)) : NULL;
-    int32_t *token = tape_alloc(c->tape, sizeof *token * (size_t)m);
-    float *logp = tape_alloc(c->tape, sizeof *logp * (size_t)m);
+    real *logits = tape_alloc(k->tape, sizeof *logits * (size_t)(m * V));
+    int32_t *heap = filter ? tape_alloc(k->tape, sizeof *heap * (size_t)(m * V)) : NULL;
+    int32_t *token = tape_alloc(k->tape, sizeof *token * (size_t)m);
+    float *logp = tape_alloc(k->tape, sizeof *logp * (size_t)m);
     packed_linear(&w->linear[g->cfg.layers * LINEARS], m, last, NULL, ACT_NONE, logits);
 
     RngKey key = {.seed = o->seed, .purpose = RNG_SAMPLE, .step = o->step};
 #pragma omp parallel for schedule(static) if (m * V > PARALLEL_MIN)
     for (int64_t i = 0; i < m; i++) {
-        int64_t s = slot[i], p = c->seat[s].prompt;
+        int64_t s = slot[i], p = k->seq[s].prompt;
         uint64_t id = w->id ? w->id[p] : (uint64_t)p;
-        token[i] = sample_token(logits + i * V, V, o, &key, id, (uint32_t)c->seat[s].cached,
+        token[i] = sample_token(logits + i * V, V, o, &key, id, (uint32_t)k->seq[s].cached,
                                 heap ? heap + i * V : NULL, &logp[i]);
     }
-    for (int64_t i = 0; i < m; i++) take_token(c, slot[i], token[i], logp[i]);
-    tape_reset(c->tape);
+    for (int64_t i = 0; i < m; i++) take_token(k, slot[i], token[i], logp[i]);
+    tape_reset(k->tape);
 }
 
-/* --- crews ------------------------------------------------------------------------------------ */
+/* --- workers ---------------------------------------------------------------------------------- */
 
-static void crew_run(const Work *w, int64_t number, int64_t slots) {
+static void worker_run(Work *w, int64_t slots) {
     const GptConfig *cfg = &w->g->cfg;
-    Crew c = {.w = w, .next = number, .slots = slots};
-    /* A pass holds at most about 12 widths a row: a block's tensors. */
-    int64_t longest_prompt = 0;
-    for (int64_t i = number; i < w->n; i += w->crews)
-        if (prompt_len(w, i) > longest_prompt) longest_prompt = prompt_len(w, i);
-    c.rows_max = PASS_ELEMENTS / (12 * cfg->width);
-    if (c.rows_max < slots) c.rows_max = slots;
-    int64_t rows = c.rows_max + longest_prompt; /* a pass admits at least one prompt */
-    c.seat = xmalloc(sizeof *c.seat * (size_t)slots);
-    c.token = xmalloc(3 * sizeof *c.token * (size_t)rows);
-    c.slot = c.token + rows;
-    c.pos = c.slot + rows;
-    for (int64_t s = 0; s < slots; s++) c.seat[s].prompt = -1;
-    kv_open(&c.kv, cfg, slots, w->longest);
-    c.tape = tape_open(&c.arena, false);
-    while (collect_rows(&c) > 0) one_pass(&c);
-    tape_close(&c.tape);
-    arena_free(&c.arena);
-    kv_close(&c.kv);
-    free(c.token);
-    free(c.seat);
+    Worker k = {.w = w, .slots = slots};
+    k.rows_max = at_least(slots, PASS_ELEMENTS / (12 * cfg->width)); /* a block's tensors */
+    int64_t rows = at_least(k.rows_max, w->longest_prompt);
+    k.seq = xmalloc(sizeof *k.seq * (size_t)slots);
+    k.token = xmalloc(3 * sizeof *k.token * (size_t)rows);
+    k.slot = k.token + rows;
+    k.pos = k.slot + rows;
+    for (int64_t s = 0; s < slots; s++) k.seq[s].prompt = -1;
+    kv_open(&k.kv, cfg, slots, w->longest);
+    k.tape = tape_open(&k.arena, false);
+    while (collect_rows(&k) > 0) one_pass(&k);
+    tape_close(&k.tape);
+    arena_free(&k.arena);
+    kv_close(&k.kv);
+    free(k.token);
+    free(k.seq);
 }
 
-static int64_t at_most(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-static int64_t at_least(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
-
-static void run_crews(Work *w) {
+static void run_workers(Work *w) {
     int64_t threads = omp_in_parallel() ? 1 : omp_get_max_threads();
     int64_t slots = w->o->slots;
     if (slots == 0) {
@@ -233,14 +236,14 @@ static void run_crews(Work *w) {
         slots = at_least(1, at_most(threads * SLOTS_PER_THREAD, fit));
     }
     slots = at_most(slots, w->n);
-    w->crews = at_least(1, at_most(threads, slots / SLOTS_PER_CREW_MIN));
-    if (w->crews == 1) { /* outside a parallel region, so that the ops have all threads */
-        crew_run(w, 0, slots);
+    int64_t workers = at_least(1, at_most(threads, slots / SLOTS_PER_WORKER_MIN));
+    if (workers == 1) { /* outside a parallel region, so that the ops have all threads */
+        worker_run(w, slots);
         return;
     }
-#pragma omp parallel for schedule(static, 1) num_threads((int)w->crews)
-    for (int64_t i = 0; i < w->crews; i++)
-        crew_run(w, i, slots * (i + 1) / w->crews - slots * i / w->crews);
+#pragma omp parallel for schedule(static, 1) num_threads((int)workers)
+    for (int64_t i = 0; i < workers; i++)
+        worker_run(w, slots * (i + 1) / workers - slots * i / workers);
 }
 
 static void pack_weight(Work *w, Packed *p, const Tensor *weight) {
@@ -315,6 +318,7 @@ int decode(DecodeResult *out, Gpt *g, const int32_t *tokens, const int64_t *star
         int64_t room = at_most(o->max_new, g->cfg.context - prompt_len(&w, i));
         w.room[i + 1] = w.room[i] + room;
         w.longest = at_least(w.longest, prompt_len(&w, i) + room);
+        w.longest_prompt = at_least(w.longest_prompt, prompt_len(&w, i));
     }
     int64_t total = w.room[n];
     out->n = n;
@@ -323,7 +327,7 @@ int decode(DecodeResult *out, Gpt *g, const int32_t *tokens, const int64_t *star
     w.out_logp = (float *)(w.out_tokens + total);
 
     pack_weights(&w);
-    run_crews(&w);
+    run_workers(&w);
 
     for (int64_t i = 0; i < n; i++) {
         w.v[i].tokens = w.out_tokens + w.room[i];

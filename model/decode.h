@@ -17,8 +17,8 @@ typedef struct DecodeOptions {
     uint64_t seed;
     uint32_t step; /* e.g. the PPO iteration */
     int64_t slots; /* sequences decoded at once; 0: chosen for the machine */
-    /* Called after every token of every sequence (streaming); NULL: not. A non-zero return ends the
-     * sequence. */
+    /* Called after every token of every sequence (streaming), by one thread at a time; NULL: not. A
+     * non-zero return ends the sequence. */
     int (*on_token)(void *ctx, int64_t prompt, int32_t token);
     void *ctx;
 } DecodeOptions;
@@ -42,7 +42,8 @@ typedef struct DecodeResult {
 /* Generates one response for each of n prompts: prompt i is tokens[start[i]..start[i+1]), its
  * sample id is id[i] (NULL: i). A prompt that leaves no room in the context, or is empty: ERR_DATA
  * with its index. Responses end at max_new, at the context's end, or with a stop token. Memory: one
- * KV cache of `slots` sequences, freed before return. Not collective. */
+ * KV cache of `slots` sequences and a second copy of the weights, freed before return. Responses
+ * are the same, bit for bit, for any slots, threads and order of prompts. Not collective. */
 int decode(DecodeResult *out, Gpt *g, const int32_t *tokens, const int64_t *start, int64_t n,
            const uint64_t *id, const DecodeOptions *o);
 void decode_free(DecodeResult *r);
