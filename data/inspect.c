@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BINS = 40, BAR = 40, SAMPLE_TOKENS = 300 };
+enum { BINS = 40, BAR = 40, SAMPLE_TOKENS = 300, NO_LIMIT = INT32_MAX };
 
 /* --- lengths ------------------------------------------------------------------------------------
  */
@@ -246,11 +246,11 @@ static int dataset_report(FILE *out, const Dataset *d, const DatasetOptions *o, 
         fprintf(out, ", %lld of them learned (%.1f %%)", (long long)learned,
                 100 * (double)learned / (double)d->tokens);
     if (d->rank) fprintf(out, ", %lld pairs, %lld ties", (long long)pairs, (long long)ties);
-    fprintf(out,
-            "\ntemplate %s; %lld too long for %lld tokens, %lld truncated, %lld malformed; hash "
-            "%016llx\n",
-            template_name(o->tmpl), (long long)d->too_long, (long long)o->context,
-            (long long)d->truncated, (long long)d->bad, (unsigned long long)d->hash);
+    fprintf(out, "\ntemplate %s; %lld malformed", template_name(o->tmpl), (long long)d->bad);
+    if (o->context < NO_LIMIT)
+        fprintf(out, ", %lld too long for %lld tokens", (long long)d->too_long,
+                (long long)o->context);
+    fprintf(out, "; hash %016llx\n", (unsigned long long)d->hash);
     print_lengths(out, "sequences", &whole);
     print_lengths(out, "prompts", &prompt);
     print_lengths(out, "answers", &answer);

@@ -169,7 +169,7 @@ static int score_record(void *ctx, json_t *record, const char *where) {
         memcpy(s->family[f].family, gold.family, sizeof gold.family);
         s->nfamilies++;
     }
-    const char *names[] = {"completion", "completions"};
+    const char *names[] = {"completions", "completion"};
     const json_t *v = NULL;
     if (s->field) v = json_object_get(record, s->field);
     for (int i = 0; i < 2 && !v && !s->field; i++) v = json_object_get(record, names[i]);

@@ -41,23 +41,22 @@ bool texts_is_json(const char *path) {
            (n > 6 && strncmp(path + n - 6, ".jsonl", 6) == 0);
 }
 
-/* Table 3-7 of the Unicode standard: bytes of the character at s, 0 if it is not well formed. */
-static size_t utf8_length(const unsigned char *s, size_t left) {
+/* Table 3-7 of the Unicode standard: is s a well-formed character, *n bytes long? If not, *n bytes
+ * are the beginning of one ("maximal subpart") or a byte that cannot begin one. */
+static bool utf8_char_at(const unsigned char *s, size_t left, size_t *n) {
     unsigned char c = s[0], low = 0x80, high = 0xBF;
-    if (c < 0x80) return 1;
-    size_t n = c >= 0xC2 && c <= 0xDF   ? 2
-               : c >= 0xE0 && c <= 0xEF ? 3
-               : c >= 0xF0 && c <= 0xF4 ? 4
-                                        : 0;
-    if (n == 0 || n > left) return 0;
+    size_t want = c < 0x80                 ? 1
+                  : c >= 0xC2 && c <= 0xDF ? 2
+                  : c >= 0xE0 && c <= 0xEF ? 3
+                  : c >= 0xF0 && c <= 0xF4 ? 4
+                                           : 0;
     if (c == 0xE0) low = 0xA0;  /* else written too long */
     if (c == 0xED) high = 0x9F; /* else a surrogate */
     if (c == 0xF0) low = 0x90;
     if (c == 0xF4) high = 0x8F; /* else beyond U+10FFFF */
-    if (s[1] < low || s[1] > high) return 0;
-    for (size_t i = 2; i < n; i++)
-        if ((s[i] & 0xC0) != 0x80) return 0;
-    return n;
+    for (*n = 1; *n < want; ++*n, low = 0x80, high = 0xBF)
+        if (*n == left || s[*n] < low || s[*n] > high) return false;
+    return want > 0;
 }
 
 size_t utf8_valid(const char *text, size_t len) {
@@ -69,11 +68,28 @@ size_t utf8_valid(const char *text, size_t len) {
             i += 8;
             continue;
         }
-        size_t n = utf8_length(s + i, len - i);
-        if (n == 0) return i;
+        size_t n;
+        if (!utf8_char_at(s + i, len - i, &n)) return i;
         i += n;
     }
     return len;
+}
+
+char *utf8_repair(const char *text, size_t len, size_t *out_len) {
+    char *repaired = xmalloc(3 * len + 1), *end = repaired;
+    while (len > 0) {
+        size_t good = utf8_valid(text, len), bad = 0;
+        end = mempcpy(end, text, good);
+        if (good < len) {
+            utf8_char_at((const unsigned char *)text + good, len - good, &bad);
+            end = mempcpy(end, "\xEF\xBF\xBD", 3);
+        }
+        text += good + bad;
+        len -= good + bad;
+    }
+    *end = '\0';
+    *out_len = (size_t)(end - repaired);
+    return repaired;
 }
 
 int texts_open(Texts **out, const char *path, const TextOptions *o) {

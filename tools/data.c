@@ -215,11 +215,11 @@ static const struct argp_option synth_options[] = {
     {"out", 'o', "DIR", 0, "folder for the files", 0},
     {"seed", OPT_SEED, "N", 0, "seed (1)", 0},
     {"documents", OPT_SYNTH + 0, "N", 0, "documents to pretrain on", 0},
-    {"documents-heldout", OPT_SYNTH + 1, "N", 0, "", 0},
+    {"documents-heldout", OPT_SYNTH + 1, "N", 0, "held-out documents", 0},
     {"sft", OPT_SYNTH + 2, "N", 0, "demonstrations", 0},
-    {"sft-heldout", OPT_SYNTH + 3, "N", 0, "", 0},
+    {"sft-heldout", OPT_SYNTH + 3, "N", 0, "held-out demonstrations", 0},
     {"compare", OPT_SYNTH + 4, "N", 0, "prompts for comparisons", 0},
-    {"compare-heldout", OPT_SYNTH + 5, "N", 0, "", 0},
+    {"compare-heldout", OPT_SYNTH + 5, "N", 0, "held-out prompts for comparisons", 0},
     {"ppo", OPT_SYNTH + 6, "N", 0, "prompts for PPO", 0},
     {"eval", OPT_SYNTH + 7, "N", 0, "prompts for evaluation", 0},
     {0}};
@@ -359,21 +359,6 @@ static int text_to_ids(const Args *a, const Tokenizer *t, const json_t *in, json
     return rc;
 }
 
-/* JSON holds characters only: bytes that are none become U+FFFD. */
-static json_t *json_text(const char *text, size_t len) {
-    char *valid = xmalloc(3 * len + 1), *end = valid;
-    while (len > 0) {
-        size_t good = utf8_valid(text, len);
-        end = mempcpy(end, text, good);
-        if (good < len) end = mempcpy(end, "\xEF\xBF\xBD", 3), good++;
-        text += good;
-        len -= good;
-    }
-    json_t *v = json_stringn(valid, (size_t)(end - valid));
-    free(valid);
-    return v;
-}
-
 static int ids_to_text(const Args *a, const Tokenizer *t, const json_t *in, json_t **out) {
     const json_t *list = json_object_get(in, "ids");
     if (!json_is_array(list)) return error_set(ERR_DATA, "no list \"ids\"");
@@ -391,8 +376,10 @@ static int ids_to_text(const Args *a, const Tokenizer *t, const json_t *in, json
     }
     char *text;
     if (rc >= 0) rc = tokenizer_decode(t, ids.v, ids.n, false, &text, &len);
-    if (rc >= 0) {
-        *out = json_pack("{s:o}", "text", json_text(text, len));
+    if (rc >= 0) { /* JSON holds characters only */
+        char *valid = utf8_repair(text, len, &len);
+        *out = json_pack("{s:o}", "text", json_stringn(valid, len));
+        free(valid);
         free(text);
     }
     ids_free(&ids);
