@@ -17,7 +17,7 @@ typedef struct Rng {
 Rng rng_make(uint64_t seed, const char *stream, uint64_t index, uint64_t attempt);
 uint64_t rng_next(Rng *r);
 int rng_int(Rng *r, int n); /* 0 .. n-1 */
-double rng_unit(Rng *r); /* [0, 1) */
+double rng_unit(Rng *r);    /* [0, 1) */
 bool rng_percent(Rng *r, int percent);
 const char *rng_word(Rng *r, const char *const *words, int n);
 int rng_weighted(Rng *r, const double *weights, int n);
