@@ -45,6 +45,10 @@ scratch_write(const char *path, const void *data, size_t len) {
     if (!f || fwrite(data, 1, len, f) != len || fclose(f) != 0) fail_msg("cannot write %s", path);
 }
 
+__attribute__((unused)) static void scratch_text(const char *path, const char *text) {
+    scratch_write(path, text, strlen(text));
+}
+
 static int scratch_make(void **unused) {
     const char *tmp = getenv("TMPDIR");
     scratch_folder = file_join(tmp && *tmp ? tmp : "/tmp", "rhetor-test-XXXXXX");

@@ -103,7 +103,7 @@ static void test_bad_records(void **unused) {
         if (strncmp(error_message(), path, strlen(path)) != 0) fail_msg("%s", error_message());
         json_records_close(&r);
     }
-    scratch_write(path, "{\"x\":1}\n{\"abc\":2, \"d\":}\n", 26);
+    scratch_text(path, "{\"x\":1}\n{\"abc\":2, \"d\":}\n");
     JsonRecords *r = NULL;
     json_t *v = NULL;
     OK(json_records_open(&r, path));
@@ -142,9 +142,9 @@ static void test_files(void **unused) {
         json_decref(v);
         json_decref(w);
     }
-    scratch_write(path, "{\n  \"a\": 1,\n  oops\n}\n", 21);
+    scratch_text(path, "{\n  \"a\": 1,\n  oops\n}\n");
     FAILS(json_read_file(&w, path), ERR_DATA, "text:3:", "oops");
-    scratch_write(path, "", 0);
+    scratch_text(path, "");
     FAILS(json_read_file(&w, path), ERR_DATA, "text:1:", "JSON");
     v = json_integer(1);
     FAILS(json_write_file(v, "/nonexistent/x.json"), ERR_IO, "/nonexistent/x.json", "No such file");
