@@ -22,8 +22,7 @@ typedef struct Answers {
     unsigned char *ended;
 } Answers;
 
-static void answers_free(Answers *a)
-{
+static void answers_free(Answers *a) {
     for (int64_t i = 0; i < a->n; i++) {
         free((void *)(uintptr_t)a->seq[i].tokens);
         free(a->text[i]);
@@ -34,8 +33,8 @@ static void answers_free(Answers *a)
     *a = (Answers){0};
 }
 
-static int answer_all(Answers *a, const Loaded *m, const PromptFile *p, int64_t K, const CompareOptions *o)
-{
+static int answer_all(Answers *a, const Loaded *m, const PromptFile *p, int64_t K,
+                      const CompareOptions *o) {
     int32_t stop = sample_stop_token(m);
     DecodeOptions d = {.temperature = o->temperature,
                        .top_p = 1,
@@ -67,8 +66,8 @@ static int answer_all(Answers *a, const Loaded *m, const PromptFile *p, int64_t 
 }
 
 /* Sum over response tokens of log-probabilities under g, for each answer. */
-static void response_logp(Gpt *g, const Answers *a, double temperature, int64_t micro_tokens, double *sum)
-{
+static void response_logp(Gpt *g, const Answers *a, double temperature, int64_t micro_tokens,
+                          double *sum) {
     Arena arena = {0};
     Tape *tape = tape_open(&arena, false);
     Pack pack = {0};
@@ -81,7 +80,8 @@ static void response_logp(Gpt *g, const Answers *a, double temperature, int64_t 
         for (int64_t j = first; j <= i; j++) {
             const int64_t at = b.start[j - first];
             sum[j] = 0;
-            for (int64_t t = a->seq[j].prompt; t < a->seq[j].n; t++) sum[j] += (double)logp[at + t - 1];
+            for (int64_t t = a->seq[j].prompt; t < a->seq[j].n; t++)
+                sum[j] += (double)logp[at + t - 1];
         }
         free(logp);
         tape_reset(tape);
@@ -94,8 +94,7 @@ static void response_logp(Gpt *g, const Answers *a, double temperature, int64_t 
 }
 
 /* Mean and its standard error. */
-static double mean_se(const double *x, int64_t n, double *se)
-{
+static double mean_se(const double *x, int64_t n, double *se) {
     double mean = 0, var = 0;
     for (int64_t i = 0; i < n; i++) mean += x[i] / (double)n;
     for (int64_t i = 0; i < n; i++) var += (x[i] - mean) * (x[i] - mean) / (double)(n - 1);
@@ -104,8 +103,8 @@ static double mean_se(const double *x, int64_t n, double *se)
 }
 
 typedef struct Judge {
-    Gold *gold;      /* [n], or NULL */
-    Loaded reward;   /* gpt NULL: none */
+    Gold *gold;    /* [n], or NULL */
+    Loaded reward; /* gpt NULL: none */
     Loaded base;
     const CompareOptions *o;
     Corpus *heldout;
@@ -113,8 +112,7 @@ typedef struct Judge {
 } Judge;
 
 /* Reward model's scores of all answers. */
-static void rewards(const Judge *j, const Answers *a, double *out)
-{
+static void rewards(const Judge *j, const Answers *a, double *out) {
     float *r = xmalloc((size_t)(a->n + 1) * sizeof *r);
     score_sequences(j->reward.gpt, a->seq, a->n, j->o->micro_tokens, r);
     for (int64_t i = 0; i < a->n; i++) out[i] = (double)r[i];
@@ -122,8 +120,7 @@ static void rewards(const Judge *j, const Answers *a, double *out)
 }
 
 /* Fills a row from the answers (one a prompt); takes over their texts. */
-static void judge_answers(const Judge *j, CompareRow *row, const char *name, Answers *a)
-{
+static void judge_answers(const Judge *j, CompareRow *row, const char *name, Answers *a) {
     const int64_t n = a->n;
     double *reward = xcalloc((size_t)n + 1, sizeof *reward);
     snprintf(row->name, sizeof row->name, "%s", name);
@@ -145,8 +142,7 @@ static void judge_answers(const Judge *j, CompareRow *row, const char *name, Ans
 }
 
 static int judge_model(const Judge *j, CompareRow *row, const char *name, const char *path,
-                       const PromptFile *p)
-{
+                       const PromptFile *p) {
     Loaded m;
     Answers a = {0};
     TRY(load_model(&m, path, name, 0));
@@ -157,7 +153,8 @@ static int judge_model(const Judge *j, CompareRow *row, const char *name, const 
     if (rc == 0) rc = answer_all(&a, &m, p, 1, j->o);
     if (rc == 0) {
         judge_answers(j, row, name, &a);
-        double *mine = xmalloc((size_t)a.n * sizeof *mine), *base = xmalloc((size_t)a.n * sizeof *base);
+        double *mine = xmalloc((size_t)a.n * sizeof *mine),
+               *base = xmalloc((size_t)a.n * sizeof *base);
         response_logp(m.gpt, &a, j->o->temperature, j->o->micro_tokens, mine);
         response_logp(j->base.gpt, &a, j->o->temperature, j->o->micro_tokens, base);
         row->kl = 0;
@@ -176,8 +173,7 @@ static int judge_model(const Judge *j, CompareRow *row, const char *name, const 
 }
 
 /* Best of K samples of the base model by the reward model. KL: log K - (K-1)/K. */
-static int judge_best_of(const Judge *j, CompareRow *row, const PromptFile *p)
-{
+static int judge_best_of(const Judge *j, CompareRow *row, const PromptFile *p) {
     const int64_t K = j->o->best_of;
     Answers all = {0}, best = {0};
     TRY(answer_all(&all, &j->base, p, K, j->o));
@@ -209,30 +205,28 @@ static int judge_best_of(const Judge *j, CompareRow *row, const PromptFile *p)
     return 0;
 }
 
-static CompareRow *find_row(const Comparison *c, const char *name)
-{
+static CompareRow *find_row(const Comparison *c, const char *name) {
     for (int i = 0; i < c->nrow; i++)
         if (strcmp(c->row[i].name, name) == 0) return &c->row[i];
     return NULL;
 }
 
-static void difference(const CompareRow *a, const CompareRow *b, int64_t n, double *mean, double *se)
-{
+static void difference(const CompareRow *a, const CompareRow *b, int64_t n, double *mean,
+                       double *se) {
     double *d = xmalloc((size_t)(n + 1) * sizeof *d);
     for (int64_t i = 0; i < n; i++) d[i] = a->score[i] - b->score[i];
     *mean = mean_se(d, n, se);
     free(d);
 }
 
-void compare_difference(const Comparison *c, const char *a, const char *b, double *mean, double *se)
-{
+void compare_difference(const Comparison *c, const char *a, const char *b, double *mean,
+                        double *se) {
     const CompareRow *x = find_row(c, a), *y = find_row(c, b);
     *mean = *se = (double)NAN;
     if (x && y) difference(x, y, c->n, mean, se);
 }
 
-static int read_gold(Judge *j, const PromptFile *p)
-{
+static int read_gold(Judge *j, const PromptFile *p) {
     if (!json_object_get(p->record[0], "gold")) return 0;
     j->gold = xcalloc((size_t)p->n, sizeof *j->gold);
     for (int64_t i = 0; i < p->n; i++) {
@@ -243,25 +237,27 @@ static int read_gold(Judge *j, const PromptFile *p)
     return 0;
 }
 
-static int open_judge(Judge *j, const CompareOptions *o, PromptFile *p)
-{
+static int open_judge(Judge *j, const CompareOptions *o, PromptFile *p) {
     const char *path = NULL;
     for (int i = 0; i < o->n; i++)
         if (strcmp(o->name[i], o->base) == 0) path = o->path[i];
     if (!path)
-        return error_set(ERR_USAGE, "--base %s is none of the models given with --model NAME=PATH", o->base);
+        return error_set(ERR_USAGE, "--base %s is none of the models given with --model NAME=PATH",
+                         o->base);
     TRY(comm_open_alone(&j->comm));
     TRY(load_model(&j->base, path, o->base, 0));
     if (o->reward) {
         TRY(load_model(&j->reward, o->reward, "--reward", LOAD_HEAD));
         TRY(load_same_tokenizer(&j->base, &j->reward));
     }
-    TRY(prompts_load(p, o->prompts, &j->base, false, j->base.gpt->cfg.context - o->max_new, o->max_prompts,
-                     NULL));
+    TRY(prompts_load(p, o->prompts, &j->base, false, j->base.gpt->cfg.context - o->max_new,
+                     o->max_prompts, NULL));
     TRY(read_gold(j, p));
     if (!j->gold && !j->reward.gpt)
-        return error_set(ERR_USAGE, "%s has no \"gold\" records and there is no --reward: nothing can score "
-                                    "the answers", o->prompts);
+        return error_set(ERR_USAGE,
+                         "%s has no \"gold\" records and there is no --reward: nothing can score "
+                         "the answers",
+                         o->prompts);
     if (o->nheldout > 0) {
         StrList files = {(char **)(uintptr_t)o->heldout, o->nheldout};
         TRY(corpus_open(&j->heldout, &files, tokenizer_hash(j->base.tokenizer)));
@@ -269,15 +265,15 @@ static int open_judge(Judge *j, const CompareOptions *o, PromptFile *p)
     return 0;
 }
 
-static int judge_all(Comparison *c, const Judge *j, const PromptFile *p)
-{
+static int judge_all(Comparison *c, const Judge *j, const PromptFile *p) {
     const CompareOptions *o = j->o;
     c->n = p->n;
     c->has_gold = j->gold != NULL;
     c->row = xcalloc((size_t)o->n + 1, sizeof *c->row);
     c->prompt = xcalloc((size_t)p->n + 1, sizeof *c->prompt);
     for (int64_t i = 0; i < p->n; i++)
-        TRY(tokenizer_decode(j->base.tokenizer, p->ids[i].v, p->ids[i].n, true, &c->prompt[i], NULL));
+        TRY(tokenizer_decode(j->base.tokenizer, p->ids[i].v, p->ids[i].n, true, &c->prompt[i],
+                             NULL));
     for (int i = 0; i < o->n; i++)
         TRY(judge_model(j, &c->row[c->nrow++], o->name[i], o->path[i], p));
     if (o->best_of > 0 && j->reward.gpt) TRY(judge_best_of(j, &c->row[c->nrow++], p));
@@ -286,13 +282,15 @@ static int judge_all(Comparison *c, const Judge *j, const PromptFile *p)
         CompareRow *r = &c->row[i];
         difference(r, base, c->n, &r->diff, &r->diff_se);
         for (int64_t k = 0; k < c->n; k++)
-            r->win += (r->score[k] > base->score[k] ? 1 : r->score[k] < base->score[k] ? 0 : 0.5) / (double)c->n;
+            r->win += (r->score[k] > base->score[k]   ? 1
+                       : r->score[k] < base->score[k] ? 0
+                                                      : 0.5) /
+                      (double)c->n;
     }
     return 0;
 }
 
-int compare(Comparison *out, const CompareOptions *o)
-{
+int compare(Comparison *out, const CompareOptions *o) {
     *out = (Comparison){0};
     Judge j = {.o = o};
     PromptFile p = {0};
@@ -308,8 +306,7 @@ int compare(Comparison *out, const CompareOptions *o)
     return rc;
 }
 
-void compare_free(Comparison *c)
-{
+void compare_free(Comparison *c) {
     for (int i = 0; i < c->nrow; i++) {
         for (int64_t k = 0; c->row[i].text && k < c->n; k++) free(c->row[i].text[k]);
         free(c->row[i].text);
@@ -321,38 +318,42 @@ void compare_free(Comparison *c)
     *c = (Comparison){0};
 }
 
-static const char *cell(double v, const char *fmt, char out[32])
-{
-    if (isnan(v)) snprintf(out, 32, "-");
+static const char *cell(double v, const char *fmt, char out[32]) {
+    if (isnan(v))
+        snprintf(out, 32, "-");
     else {
-        #pragma GCC diagnostic push
-        #pragma GCC diagnostic ignored "-Wformat-nonliteral"
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
         snprintf(out, 32, fmt, v);
-        #pragma GCC diagnostic pop
+#pragma GCC diagnostic pop
     }
     return out;
 }
 
-void compare_print(const Comparison *c, const CompareOptions *o, FILE *f)
-{
+void compare_print(const Comparison *c, const CompareOptions *o, FILE *f) {
     char a[32], b[32], d[32], e[32], g[32], h[32];
     const char *what = c->has_gold ? "gold" : "reward";
     char minus[48];
     snprintf(minus, sizeof minus, "minus %s", o->base);
-    fprintf(f, "%" PRId64 " held-out prompts, temperature %g; +- is a standard error, paired for differences\n\n", c->n,
-            o->temperature);
-    fprintf(f, "%-12s %16s %20s %8s %8s %8s %9s %8s\n", "model", what, minus, "win rate", "RM score", "KL", "LM loss",
-            "tokens");
+    fprintf(f,
+            "%" PRId64
+            " held-out prompts, temperature %g; +- is a standard error, paired for differences\n\n",
+            c->n, o->temperature);
+    fprintf(f, "%-12s %16s %20s %8s %8s %8s %9s %8s\n", "model", what, minus, "win rate",
+            "RM score", "KL", "LM loss", "tokens");
     for (int i = 0; i < c->nrow; i++) {
         const CompareRow *r = &c->row[i];
         char score[80], diff[80];
         double se, mean = mean_se(r->score, c->n, &se);
         snprintf(score, sizeof score, "%s +- %s", cell(mean, "%.3f", a), cell(se, "%.3f", b));
-        if (strcmp(r->name, o->base) == 0) snprintf(diff, sizeof diff, "(base)");
-        else snprintf(diff, sizeof diff, "%s +- %s", cell(r->diff, "%+.3f", a), cell(r->diff_se, "%.3f", b));
-        fprintf(f, "%-12s %16s %20s %8s %8s %8s %9s %8s\n", r->name, score, diff, cell(r->win, "%.3f", d),
-                cell(r->reward, "%.3f", e), cell(r->kl, "%.2f", g), cell(r->lm_loss, "%.4f", h),
-                cell(r->length, "%.1f", a));
+        if (strcmp(r->name, o->base) == 0)
+            snprintf(diff, sizeof diff, "(base)");
+        else
+            snprintf(diff, sizeof diff, "%s +- %s", cell(r->diff, "%+.3f", a),
+                     cell(r->diff_se, "%.3f", b));
+        fprintf(f, "%-12s %16s %20s %8s %8s %8s %9s %8s\n", r->name, score, diff,
+                cell(r->win, "%.3f", d), cell(r->reward, "%.3f", e), cell(r->kl, "%.2f", g),
+                cell(r->lm_loss, "%.4f", h), cell(r->length, "%.1f", a));
     }
     for (int64_t k = 0; k < o->samples && k < c->n; k++) {
         int64_t i = k * (c->n / o->samples); /* spread over the file */
@@ -362,8 +363,7 @@ void compare_print(const Comparison *c, const CompareOptions *o, FILE *f)
     }
 }
 
-json_t *compare_json(const Comparison *c)
-{
+json_t *compare_json(const Comparison *c) {
     json_t *rows = json_array();
     for (int i = 0; i < c->nrow; i++) {
         const CompareRow *r = &c->row[i];
@@ -371,13 +371,16 @@ json_t *compare_json(const Comparison *c)
         const struct {
             const char *key;
             double v;
-        } number[] = {{"score", mean},     {"score_se", se},  {"gold", r->gold},       {"reward", r->reward},
-                      {"diff", r->diff},   {"diff_se", r->diff_se}, {"win", r->win},   {"kl", r->kl},
-                      {"lm_loss", r->lm_loss}, {"length", r->length}, {"stopped", r->stopped}};
+        } number[] = {{"score", mean},       {"score_se", se},       {"gold", r->gold},
+                      {"reward", r->reward}, {"diff", r->diff},      {"diff_se", r->diff_se},
+                      {"win", r->win},       {"kl", r->kl},          {"lm_loss", r->lm_loss},
+                      {"length", r->length}, {"stopped", r->stopped}};
         json_t *row = json_pack("{s:s}", "model", r->name);
         for (size_t k = 0; k < sizeof number / sizeof *number; k++)
-            if (isfinite(number[k].v)) json_object_set_new(row, number[k].key, json_real(number[k].v));
+            if (isfinite(number[k].v))
+                json_object_set_new(row, number[k].key, json_real(number[k].v));
         json_array_append_new(rows, row);
     }
-    return json_pack("{s:I, s:b, s:o}", "prompts", (json_int_t)c->n, "gold", c->has_gold, "rows", rows);
+    return json_pack("{s:I, s:b, s:o}", "prompts", (json_int_t)c->n, "gold", c->has_gold, "rows",
+                     rows);
 }

@@ -4,10 +4,10 @@
  * log-probability and the critic's value before it was chosen both come from position j - 1; these
  * positions are the active ones. The reward model reads the last token.
  *
- * Who does what. All ranks hold all episodes. Inner epoch k visits them in the order of a permutation
- * that is a function of (seed, iteration, k); minibatch m is a slice of it, a rank's share a slice of
- * that. Scoring walks over the shares of inner epoch 0 in the same micro-batches, so that in the first
- * minibatch the new log-probabilities are the old ones bit by bit. */
+ * Who does what. All ranks hold all episodes. Inner epoch k visits them in the order of a
+ * permutation that is a function of (seed, iteration, k); minibatch m is a slice of it, a rank's
+ * share a slice of that. Scoring walks over the shares of inner epoch 0 in the same micro-batches,
+ * so that in the first minibatch the new log-probabilities are the old ones bit by bit. */
 #include "rlhf/iteration.h"
 
 #include <inttypes.h>
@@ -20,7 +20,8 @@
 #include "data/order.h"
 #include "rlhf/score.h"
 
-/* --- packing episodes --------------------------------------------------------------------------------- */
+/* --- packing episodes
+ * --------------------------------------------------------------------------------- */
 
 /* A micro-batch of episodes with its active positions. Arrays live in an arena until its reset. */
 typedef struct Micro {
@@ -34,8 +35,8 @@ typedef struct Micro {
 } Micro;
 
 /* Packs as many of pick[0..n) as fit; returns how many. */
-static int64_t pack_micro(Ppo *p, const Episodes *e, const int64_t *pick, int64_t n, Arena *a, Micro *m)
-{
+static int64_t pack_micro(Ppo *p, const Episodes *e, const int64_t *pick, int64_t n, Arena *a,
+                          Micro *m) {
     pack_clear(&p->pack);
     *m = (Micro){.pick = pick};
     for (; m->n < n; m->n++) {
@@ -63,8 +64,7 @@ static int64_t pack_micro(Ppo *p, const Episodes *e, const int64_t *pick, int64_
 }
 
 /* The episodes of minibatch `m` of inner epoch `k` in their order; returns how many. */
-static int64_t minibatch(const Ppo *p, int64_t iteration, int64_t k, int64_t m, int64_t *out)
-{
+static int64_t minibatch(const Ppo *p, int64_t iteration, int64_t k, int64_t m, int64_t *out) {
     int64_t begin, end;
     comm_share(p->o.batch, (int)m, (int)p->o.minibatches, &begin, &end);
     for (int64_t i = begin; i < end; i++)
@@ -72,10 +72,10 @@ static int64_t minibatch(const Ppo *p, int64_t iteration, int64_t k, int64_t m, 
     return end - begin;
 }
 
-/* --- scoring ---------------------------------------------------------------------------------------------- */
+/* --- scoring
+ * ---------------------------------------------------------------------------------------------- */
 
-static void score_micro(Ppo *p, Episodes *e, const Micro *m, Tape *t, real *logp, real *entropy)
-{
+static void score_micro(Ppo *p, Episodes *e, const Micro *m, Tape *t, real *logp, real *entropy) {
     const Batch *b = &m->batch;
     gpt_score(p->policy.gpt, t, b, m->active, p->o.temperature, logp, entropy);
     for (int64_t k = 0; k < m->tokens; k++) {
@@ -93,8 +93,7 @@ static void score_micro(Ppo *p, Episodes *e, const Micro *m, Tape *t, real *logp
     tape_reset(t);
 }
 
-void ppo_score(Ppo *p, Episodes *e, int64_t iteration)
-{
+void ppo_score(Ppo *p, Episodes *e, int64_t iteration) {
     Arena arena = {0}, lists = {0};
     Tape *tape = tape_open(&arena, false);
     int64_t *pick = xmalloc((size_t)p->o.batch * sizeof *pick), cap = 0;
@@ -128,12 +127,12 @@ void ppo_score(Ppo *p, Episodes *e, int64_t iteration)
     arena_free(&lists);
 }
 
-/* --- advantages -------------------------------------------------------------------------------------------- */
+/* --- advantages
+ * -------------------------------------------------------------------------------------------- */
 
-static void rollout_stats(const Ppo *p, const Episodes *e, PpoStats *s)
-{
+static void rollout_stats(const Ppo *p, const Episodes *e, PpoStats *s) {
     const double n = (double)e->n, tokens = (double)e->first[e->n];
-    double score2 = 0, v = 0, v2 = 0, r = 0, r2 = 0, err2 = 0;
+    double score2 = 0, v = 0, r = 0, r2 = 0, err2 = 0;
     for (int64_t i = 0; i < e->n; i++) {
         s->score += (double)e->score[i] / n;
         score2 += (double)e->score[i] * (double)e->score[i] / n;
@@ -148,7 +147,6 @@ static void rollout_stats(const Ppo *p, const Episodes *e, PpoStats *s)
         s->entropy += (double)e->entropy[t] / tokens;
         if (e->sampled_logp[t] < 0 && gap > s->decode_gap) s->decode_gap = gap;
         v += (double)e->value[t] / tokens;
-        v2 += (double)e->value[t] * (double)e->value[t] / tokens;
         r += (double)e->ret[t] / tokens;
         r2 += (double)e->ret[t] * (double)e->ret[t] / tokens;
         err2 += pow((double)e->ret[t] - (double)e->value[t], 2) / tokens;
@@ -164,18 +162,21 @@ static void rollout_stats(const Ppo *p, const Episodes *e, PpoStats *s)
     s->beta = p->kl.beta;
 }
 
-void ppo_advantages(Ppo *p, Episodes *e, PpoStats *s)
-{
+void ppo_advantages(Ppo *p, Episodes *e, PpoStats *s) {
     for (int64_t i = 0; i < e->n; i++) {
         const int64_t f = e->first[i], n = rollout_length(e, i);
-        ppo_rewards(e->logp + f, e->ref_logp + f, n, p->kl.beta, (double)e->score[i], e->reward + f);
-        ppo_gae(e->reward + f, e->value + f, n, p->o.gamma, p->o.lambda, e->advantage + f, e->ret + f);
+        ppo_rewards(e->logp + f, e->ref_logp + f, n, p->kl.beta, (double)e->score[i],
+                    e->reward + f);
+        ppo_gae(e->reward + f, e->value + f, n, p->o.gamma, p->o.lambda, e->advantage + f,
+                e->ret + f);
     }
     rollout_stats(p, e, s);
     if (p->o.whiten) ppo_whiten(e->advantage, e->first[e->n]);
 }
 
-/* --- updates -------------------------------------------------------------------------------------------------- */
+/* --- updates
+ * --------------------------------------------------------------------------------------------------
+ */
 
 /* What the policy's loss needs to know at position i of a micro-batch. */
 typedef struct PolicyCtx {
@@ -185,14 +186,14 @@ typedef struct PolicyCtx {
     double *sums;
 } PolicyCtx;
 
-static double policy_loss(void *ctx, int64_t i, double logp, double entropy, double *dlogp)
-{
+static double policy_loss(void *ctx, int64_t i, double logp, double entropy, double *dlogp) {
     const PolicyCtx *c = ctx;
     const int64_t at = c->place[i];
     const double old = (double)c->e->logp[at];
     const double new_logp = (double)(float)logp; /* as the old one was kept */
     bool clipped;
-    double loss = ppo_policy_loss(new_logp, old, (double)c->e->advantage[at], c->clip, dlogp, &clipped);
+    double loss =
+        ppo_policy_loss(new_logp, old, (double)c->e->advantage[at], c->clip, dlogp, &clipped);
     *dlogp *= c->weight;
     c->sums[SUM_POLICY] += loss * c->weight;
     c->sums[SUM_APPROXKL] += 0.5 * (new_logp - old) * (new_logp - old) * c->weight;
@@ -202,29 +203,28 @@ static double policy_loss(void *ctx, int64_t i, double logp, double entropy, dou
     return loss * c->weight;
 }
 
-static void policy_micro(Ppo *p, const Episodes *e, const Micro *m, double weight, double *sums)
-{
+static void policy_micro(Ppo *p, const Episodes *e, const Micro *m, double weight, double *sums) {
     Tape *t = p->policy.tape;
     Gpt *g = p->policy.gpt;
     int64_t *place = tape_alloc(t, (size_t)m->batch.n * sizeof *place);
     for (int64_t k = 0; k < m->tokens; k++) place[m->row[k]] = m->at[k];
     PolicyCtx ctx = {e, place, weight, p->o.clip, sums};
     Tensor *x = gpt_forward(g, t, &m->batch, NULL);
-    op_token_loss(t, x, g->wte, m->batch.targets, m->active, p->o.temperature, policy_loss, &ctx, NULL,
-                  NULL);
+    op_token_loss(t, x, g->wte, m->batch.targets, m->active, p->o.temperature, policy_loss, &ctx,
+                  NULL, NULL);
     tape_backward(t);
     tape_reset(t);
 }
 
-static void critic_micro(Ppo *p, const Episodes *e, const Micro *m, double weight, double *sums)
-{
+static void critic_micro(Ppo *p, const Episodes *e, const Micro *m, double weight, double *sums) {
     Tape *t = p->critic.tape;
     Tensor *v = gpt_values(p->critic.gpt, t, &m->batch, m->row, m->tokens);
     for (int64_t k = 0; k < m->tokens; k++) {
         double dv;
         bool clipped;
-        sums[SUM_VALUE] += weight * ppo_value_loss((double)v->data[k], (double)e->value[m->at[k]],
-                                                   (double)e->ret[m->at[k]], p->o.clip_value, &dv, &clipped);
+        sums[SUM_VALUE] +=
+            weight * ppo_value_loss((double)v->data[k], (double)e->value[m->at[k]],
+                                    (double)e->ret[m->at[k]], p->o.clip_value, &dv, &clipped);
         sums[SUM_VALUE_CLIP] += weight * clipped;
         v->grad[k] = (real)(weight * dv);
     }
@@ -233,8 +233,7 @@ static void critic_micro(Ppo *p, const Episodes *e, const Micro *m, double weigh
 }
 
 void ppo_gradients(Ppo *p, const Episodes *e, const int64_t *pick, int64_t n, int64_t tokens,
-                   double sums[SUM_COUNT])
-{
+                   double sums[SUM_COUNT]) {
     Arena lists = {0};
     const double weight = 1.0 / (double)tokens;
     for (int64_t i = 0; i < n;) {
@@ -249,8 +248,7 @@ void ppo_gradients(Ppo *p, const Episodes *e, const int64_t *pick, int64_t n, in
 
 /* coef * mean over the tokens of the step's pretraining windows of -log pi(x), into the policy's
  * gradient. */
-static int ptx_gradients(Ppo *p, int64_t episodes, double *loss)
-{
+static int ptx_gradients(Ppo *p, int64_t episodes, double *loss) {
     const int64_t T = p->policy.gpt->cfg.context;
     const double per_update = p->o.ptx_ratio * (double)episodes;
     const int64_t first = (int64_t)floor((double)p->updates * per_update);
@@ -272,8 +270,7 @@ static int ptx_gradients(Ppo *p, int64_t episodes, double *loss)
 
 /* One optimizer step on minibatch `pick`. */
 static int update_minibatch(Ppo *p, Episodes *e, const int64_t *pick, int64_t n, double policy_lr,
-                            double critic_lr, const char *what, double *sums, PpoStats *s)
-{
+                            double critic_lr, const char *what, double *sums, PpoStats *s) {
     int64_t begin, end, tokens = 0;
     for (int64_t i = 0; i < n; i++) tokens += rollout_length(e, pick[i]);
     comm_share(n, comm_rank(p->comm), comm_size(p->comm), &begin, &end);
@@ -286,8 +283,8 @@ static int update_minibatch(Ppo *p, Episodes *e, const int64_t *pick, int64_t n,
     return 0;
 }
 
-int ppo_update(Ppo *p, Episodes *e, int64_t iteration, double policy_lr, double critic_lr, PpoStats *s)
-{
+int ppo_update(Ppo *p, Episodes *e, int64_t iteration, double policy_lr, double critic_lr,
+               PpoStats *s) {
     int64_t *pick = xmalloc((size_t)p->o.batch * sizeof *pick);
     const double steps = (double)(p->o.epochs * p->o.minibatches);
     double ratio2 = 0;
@@ -296,7 +293,8 @@ int ppo_update(Ppo *p, Episodes *e, int64_t iteration, double policy_lr, double 
         for (int64_t m = 0; m < p->o.minibatches && rc == 0; m++) {
             double sums[SUM_COUNT + 1] = {0}; /* and the pretraining loss */
             char what[96];
-            snprintf(what, sizeof what, "iteration %" PRId64 ", inner epoch %" PRId64 ", minibatch %" PRId64,
+            snprintf(what, sizeof what,
+                     "iteration %" PRId64 ", inner epoch %" PRId64 ", minibatch %" PRId64,
                      iteration, k, m);
             int64_t n = minibatch(p, iteration, k, m, pick);
             rc = update_minibatch(p, e, pick, n, policy_lr, critic_lr, what, sums, s);

@@ -1,5 +1,5 @@
-/* rhetor-ppo: reinforcement learning from a reward model by PPO (Ouyang 2022, section 3.5 and App. C;
- * Schulman 2017; Ziegler 2019).
+/* rhetor-ppo: reinforcement learning from a reward model by PPO (Ouyang 2022, section 3.5 and App.
+ * C; Schulman 2017; Ziegler 2019).
  *
  * for each iteration:                                              rlhf/iteration.c
  *     episodes <- policy's responses to a batch of prompts         rollout_sample
@@ -7,8 +7,9 @@
  *     rewards with the KL penalty, GAE, whitening                  ppo_advantages
  *     inner epochs over minibatches: policy (+ ptx), critic, EMA   ppo_update
  *
- * Four networks: the policy and the frozen reference begin as the SFT model, the critic and the frozen
- * reward model as the reward model. A step of the run is an iteration; checkpoints fall between them. */
+ * Four networks: the policy and the frozen reference begin as the SFT model, the critic and the
+ * frozen reward model as the reward model. A step of the run is an iteration; checkpoints fall
+ * between them. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -32,10 +33,10 @@ typedef struct Stage {
     int64_t *item; /* [batch] prompts of the iteration */
 } Stage;
 
-/* --- opening ------------------------------------------------------------------------------------------- */
+/* --- opening
+ * ------------------------------------------------------------------------------------------- */
 
-static int open_models(Stage *s, Run *run)
-{
+static int open_models(Stage *s, Run *run) {
     const Config *c = &run->cfg;
     TRY(load_model(&s->policy, c->from_model, "from.model", LOAD_GRAD));
     TRY(load_model(&s->reference, c->from_model, "from.model", 0));
@@ -43,8 +44,9 @@ static int open_models(Stage *s, Run *run)
     TRY(load_model(&s->critic, c->from_reward, "from.reward", LOAD_HEAD | LOAD_GRAD));
     TRY(load_same_tokenizer(&s->policy, &s->reward));
     if (s->reward.gpt->cfg.context < s->policy.gpt->cfg.context)
-        return config_bad(c, "from.reward", "the reward model's context of %" PRId64
-                                            " is shorter than the policy's %" PRId64,
+        return config_bad(c, "from.reward",
+                          "the reward model's context of %" PRId64
+                          " is shorter than the policy's %" PRId64,
                           s->reward.gpt->cfg.context, s->policy.gpt->cfg.context);
     run_describe(run, &s->policy.gpt->cfg, s->policy.tokenizer, s->policy.tmpl,
                  c->ppo_ema > 0 ? "ema" : "params");
@@ -53,8 +55,7 @@ static int open_models(Stage *s, Run *run)
     return 0;
 }
 
-static int find_stop(Stage *s, const Config *c)
-{
+static int find_stop(Stage *s, const Config *c) {
     s->stop = c->ppo_stop[0] ? tokenizer_id(s->policy.tokenizer, c->ppo_stop)
                              : tokenizer_eos(s->policy.tokenizer);
     if (s->stop < 0)
@@ -63,21 +64,21 @@ static int find_stop(Stage *s, const Config *c)
     return 0;
 }
 
-static int open_data(Stage *s, Run *run)
-{
+static int open_data(Stage *s, Run *run) {
     const Config *c = &run->cfg;
     const int64_t context = s->policy.gpt->cfg.context;
     if (c->ppo_max_response >= context)
-        return config_bad(c, "ppo.max_response", "leaves no room for a prompt in the context of %" PRId64,
-                          context);
+        return config_bad(c, "ppo.max_response",
+                          "leaves no room for a prompt in the context of %" PRId64, context);
     if (c->ppo_minibatches > c->ppo_batch)
-        return config_bad(c, "ppo.minibatches", "is more than the %" PRId64 " episodes of ppo.batch",
-                          c->ppo_batch);
+        return config_bad(c, "ppo.minibatches",
+                          "is more than the %" PRId64 " episodes of ppo.batch", c->ppo_batch);
     DatasetOptions o;
     dataset_options(&o, c, s->policy.tokenizer, s->policy.tmpl, context);
     o.max_prompt = context - c->ppo_max_response;
     TRY(dataset_load(&s->prompts, DATASET_PROMPTS, &c->data_train, &o));
-    if (c->data_heldout.n > 0) TRY(dataset_load(&s->heldout, DATASET_PROMPTS, &c->data_heldout, &o));
+    if (c->data_heldout.n > 0)
+        TRY(dataset_load(&s->heldout, DATASET_PROMPTS, &c->data_heldout, &o));
     run_data(run, "train", s->prompts.hash);
     if (c->ptx_coef > 0) {
         if (c->data_mix.n == 0)
@@ -88,8 +89,7 @@ static int open_data(Stage *s, Run *run)
     return 0;
 }
 
-static int open_all(Stage *s, Run *run)
-{
+static int open_all(Stage *s, Run *run) {
     const Config *c = &run->cfg;
     TRY(open_models(s, run));
     TRY(find_stop(s, c));
@@ -134,10 +134,10 @@ static int open_all(Stage *s, Run *run)
     return 0;
 }
 
-/* --- episodes ------------------------------------------------------------------------------------------- */
+/* --- episodes
+ * ------------------------------------------------------------------------------------------- */
 
-static int rollout(Stage *s, Run *run, Episodes *e)
-{
+static int rollout(Stage *s, Run *run, Episodes *e) {
     const Config *c = &run->cfg;
     char name[64];
     snprintf(name, sizeof name, "iteration_%06" PRId64 ".jsonl", run->step);
@@ -152,8 +152,8 @@ static int rollout(Stage *s, Run *run, Episodes *e)
     for (int64_t i = 0; i < c->ppo_batch; i++)
         s->item[i] = order_stream((uint64_t)c->run_seed, first + i, s->prompts.n);
     s->decode.step = (uint32_t)run->step;
-    TRY(rollout_sample(e, s->policy.gpt, &s->prompts, s->item, c->ppo_batch, (uint64_t)first, &s->decode,
-                       run->comm));
+    TRY(rollout_sample(e, s->policy.gpt, &s->prompts, s->item, c->ppo_batch, (uint64_t)first,
+                       &s->decode, run->comm));
     if (!c->ppo_save_rollouts) return 0;
     int rc = 0;
     if (run->main_rank) {
@@ -166,13 +166,12 @@ static int rollout(Stage *s, Run *run, Episodes *e)
     return comm_agree(run->comm, rc);
 }
 
-static void print_sample(const Stage *s, Run *run, const Episodes *e, int64_t i)
-{
+static void print_sample(const Stage *s, Run *run, const Episodes *e, int64_t i) {
     const int32_t *t = e->tokens + e->start[i];
     char *prompt, *response;
     if (tokenizer_decode(s->policy.tokenizer, t, e->prompt[i], false, &prompt, NULL) < 0) return;
-    if (tokenizer_decode(s->policy.tokenizer, t + e->prompt[i], rollout_length(e, i), false, &response,
-                         NULL) >= 0) {
+    if (tokenizer_decode(s->policy.tokenizer, t + e->prompt[i], rollout_length(e, i), false,
+                         &response, NULL) >= 0) {
         run_text(run, "--- iteration %" PRId64 ", score %.3f\n%s[%s]\n", run->step + 1,
                  (double)e->score[i], prompt, response);
         free(response);
@@ -181,12 +180,12 @@ static void print_sample(const Stage *s, Run *run, const Episodes *e, int64_t i)
 }
 
 /* Mean score of the model that will be saved (the average, if there is one) on held-out prompts. */
-static int evaluate(Stage *s, Run *run)
-{
+static int evaluate(Stage *s, Run *run) {
     if (s->heldout.n == 0) return 0;
     Ppo *p = &s->ppo;
-    int64_t n = run->cfg.eval_records > 0 && run->cfg.eval_records < s->heldout.n ? run->cfg.eval_records
-                                                                                : s->heldout.n;
+    int64_t n = run->cfg.eval_records > 0 && run->cfg.eval_records < s->heldout.n
+                    ? run->cfg.eval_records
+                    : s->heldout.n;
     int64_t *item = xmalloc((size_t)n * sizeof *item);
     for (int64_t i = 0; i < n; i++) item[i] = i;
     DecodeOptions o = s->decode;
@@ -213,15 +212,14 @@ static int evaluate(Stage *s, Run *run)
     run_eval_result(run, -score);
     for (int64_t i = 0; i < n && i < 4; i++) print_sample(s, run, &e, i);
     if (run->main_rank)
-        log_info("step %" PRId64 ": held-out score %.4f, %.1f tokens, %.1f %% stopped", run->step + 1, score,
-                 (double)e.first[n] / (double)n, 100 * stopped);
+        log_info("step %" PRId64 ": held-out score %.4f, %.1f tokens, %.1f %% stopped",
+                 run->step + 1, score, (double)e.first[n] / (double)n, 100 * stopped);
     free(q);
     rollout_free(&e);
     return 0;
 }
 
-static void report(Run *run, const PpoStats *s, double lr)
-{
+static void report(Run *run, const PpoStats *s, double lr) {
     run_metric(run, "objective/kl", s->kl);
     run_metric(run, "objective/kl_k3", s->kl3);
     run_metric(run, "objective/entropy", s->neg_logp);
@@ -249,14 +247,15 @@ static void report(Run *run, const PpoStats *s, double lr)
     run_metric(run, "lr", lr);
     run_metric(run, "eps", run->cfg.ppo_clip);
     run_metric(run, "episode", (double)((run->step + 1) * run->cfg.ppo_batch));
-    run_headline(run, "score %.3f  kl %.2f  length %.1f  entropy %.2f  loss %.3f/%.3f", s->score, s->kl,
-                 s->length, s->entropy, s->policy_loss, s->value_loss);
+    run_headline(run, "score %.3f  kl %.2f  length %.1f  entropy %.2f  loss %.3f/%.3f", s->score,
+                 s->kl, s->length, s->entropy, s->policy_loss, s->value_loss);
 }
 
-/* --- the stage ----------------------------------------------------------------------------------------------- */
+/* --- the stage
+ * -----------------------------------------------------------------------------------------------
+ */
 
-static int dry_run(Stage *s, Run *run)
-{
+static int dry_run(Stage *s, Run *run) {
     Ppo *p = &s->ppo;
     Episodes e = {0};
     PpoStats stats = {0};
@@ -267,8 +266,9 @@ static int dry_run(Stage *s, Run *run)
     const ParamSet *a = &s->policy.gpt->params, *b = &s->critic.gpt->params;
     const double tokens = (double)e.start[e.n];
     run_plan(run, "PPO", a->count + b->count, tokens,
-             (double)p->o.epochs * (gpt_train_flops(&s->policy.gpt->cfg, tokens, tokens / (double)e.n) +
-                                    gpt_train_flops(&s->critic.gpt->cfg, tokens, tokens / (double)e.n)),
+             (double)p->o.epochs *
+                 (gpt_train_flops(&s->policy.gpt->cfg, tokens, tokens / (double)e.n) +
+                  gpt_train_flops(&s->critic.gpt->cfg, tokens, tokens / (double)e.n)),
              (size_t)(6 * a->size + 5 * b->size) * sizeof(real),
              p->policy.arena.high + p->critic.arena.high);
     printf("  an episode:\n");
@@ -280,8 +280,7 @@ static int dry_run(Stage *s, Run *run)
     return 0;
 }
 
-static int train(Stage *s, Run *run)
-{
+static int train(Stage *s, Run *run) {
     const Config *c = &run->cfg;
     Ppo *p = &s->ppo;
     if (run->dry) return dry_run(s, run);
@@ -317,8 +316,7 @@ static int train(Stage *s, Run *run)
     return 0;
 }
 
-static int ppo(Run *run)
-{
+static int ppo(Run *run) {
     if (run->selftest) return ppo_selftest(run);
     if (run->cfg.data_train.n == 0 && !run->cfg.ppo_replay[0])
         return config_bad(&run->cfg, "data.train", "no prompts are given");
@@ -341,7 +339,6 @@ static int ppo(Run *run)
     return rc;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     return run_main(argc, argv, IN_PPO, ppo);
 }

@@ -3,21 +3,19 @@
 
 #include <math.h>
 
-static double clamp(double x, double lo, double hi)
-{
+static double clamp(double x, double lo, double hi) {
     return x < lo ? lo : x > hi ? hi : x;
 }
 
 void ppo_rewards(const float *logp, const float *ref_logp, int64_t n, double beta, double score,
-                 float *reward)
-{
+                 float *reward) {
     for (int64_t t = 0; t < n; t++)
-        reward[t] = (float)(-beta * ((double)logp[t] - (double)ref_logp[t]) + (t == n - 1 ? score : 0));
+        reward[t] =
+            (float)(-beta * ((double)logp[t] - (double)ref_logp[t]) + (t == n - 1 ? score : 0));
 }
 
 void ppo_gae(const float *reward, const float *value, int64_t n, double gamma, double lambda,
-             float *advantage, float *ret)
-{
+             float *advantage, float *ret) {
     double next_value = 0, next_advantage = 0;
     for (int64_t t = n - 1; t >= 0; t--) {
         double delta = (double)reward[t] + gamma * next_value - (double)value[t];
@@ -29,8 +27,7 @@ void ppo_gae(const float *reward, const float *value, int64_t n, double gamma, d
     }
 }
 
-void ppo_whiten(float *x, int64_t n)
-{
+void ppo_whiten(float *x, int64_t n) {
     double mean = 0, var = 0;
     for (int64_t i = 0; i < n; i++) mean += (double)x[i];
     mean /= (double)n;
@@ -40,8 +37,7 @@ void ppo_whiten(float *x, int64_t n)
 }
 
 double ppo_policy_loss(double logp, double old, double advantage, double clip, double *dlogp,
-                       bool *clipped)
-{
+                       bool *clipped) {
     const double ratio = exp(logp - old);
     const double free = -advantage * ratio;
     const double held = -advantage * clamp(ratio, 1 - clip, 1 + clip);
@@ -50,8 +46,7 @@ double ppo_policy_loss(double logp, double old, double advantage, double clip, d
     return *clipped ? held : free;
 }
 
-double ppo_value_loss(double v, double old, double ret, double clip, double *dv, bool *clipped)
-{
+double ppo_value_loss(double v, double old, double ret, double clip, double *dv, bool *clipped) {
     const double held = clip > 0 ? clamp(v, old - clip, old + clip) : v;
     const double free2 = (v - ret) * (v - ret), held2 = (held - ret) * (held - ret);
     *clipped = held2 > free2;
@@ -59,8 +54,7 @@ double ppo_value_loss(double v, double old, double ret, double clip, double *dv,
     return 0.5 * (*clipped ? held2 : free2);
 }
 
-void kl_control_update(KlControl *k, double kl, int64_t episodes)
-{
+void kl_control_update(KlControl *k, double kl, int64_t episodes) {
     if (!k->adaptive) return;
     double e = clamp(kl / k->target - 1, -0.2, 0.2);
     k->beta *= 1 + e * (double)episodes / k->horizon;

@@ -18,8 +18,8 @@ void ppo_gae(const float *reward, const float *value, int64_t n, double gamma, d
 /* (x - mean) / sqrt(var + 1e-8), population variance over all n numbers. */
 void ppo_whiten(float *x, int64_t n);
 
-/* max(-A rho, -A clip(rho, 1-e, 1+e)), rho = exp(logp - old). *dlogp: derivative. *clipped: the clipped
- * branch is the larger one. */
+/* max(-A rho, -A clip(rho, 1-e, 1+e)), rho = exp(logp - old). *dlogp: derivative. *clipped: the
+ * clipped branch is the larger one. */
 double ppo_policy_loss(double logp, double old, double advantage, double clip, double *dlogp,
                        bool *clipped);
 

@@ -4,28 +4,24 @@
 #include <math.h>
 
 /* log(1 + e^x) without overflow. */
-static double softplus(double x)
-{
+static double softplus(double x) {
     return (x > 0 ? x : 0) + log1p(exp(-fabs(x)));
 }
 
-static double sigmoid(double x)
-{
+static double sigmoid(double x) {
     if (x >= 0) return 1 / (1 + exp(-x));
     double e = exp(x);
     return e / (1 + e);
 }
 
-int64_t ranking_pairs(const int32_t *rank, int64_t K)
-{
+int64_t ranking_pairs(const int32_t *rank, int64_t K) {
     int64_t n = 0;
     for (int64_t i = 0; i < K; i++)
         for (int64_t j = 0; j < i; j++) n += rank[i] != rank[j];
     return n;
 }
 
-double ranking_loss(const float *r, const int32_t *rank, int64_t K, double *dr, int64_t *pairs)
-{
+double ranking_loss(const float *r, const int32_t *rank, int64_t K, double *dr, int64_t *pairs) {
     const int64_t P = ranking_pairs(rank, K);
     double loss = 0;
     if (pairs) *pairs = P;
@@ -42,14 +38,12 @@ double ranking_loss(const float *r, const int32_t *rank, int64_t K, double *dr, 
     return loss;
 }
 
-double rank_bin_low(int bin)
-{
+double rank_bin_low(int bin) {
     static const double low[RANK_BINS] = {0, 0.25, 0.5, 1, 1.5, 2, 3, 4};
     return low[bin];
 }
 
-void rank_stats_add(RankStats *s, const float *r, const int32_t *rank, int64_t K)
-{
+void rank_stats_add(RankStats *s, const float *r, const int32_t *rank, int64_t K) {
     int64_t pairs;
     s->loss += ranking_loss(r, rank, K, 0, &pairs);
     s->groups += pairs > 0;
@@ -71,18 +65,24 @@ void rank_stats_add(RankStats *s, const float *r, const int32_t *rank, int64_t K
     }
 }
 
-void rank_stats_sum(RankStats *s, Comm *c)
-{
+void rank_stats_sum(RankStats *s, Comm *c) {
     comm_sum_f64(c, (double *)s, sizeof *s / sizeof(double));
 }
 
-double rank_accuracy(const RankStats *s) { return s->correct / s->pairs; }
-double rank_loss(const RankStats *s) { return s->loss / s->groups; }
-double rank_margin(const RankStats *s) { return s->margin / s->pairs; }
-double rank_mean(const RankStats *s) { return s->sum / s->n; }
+double rank_accuracy(const RankStats *s) {
+    return s->correct / s->pairs;
+}
+double rank_loss(const RankStats *s) {
+    return s->loss / s->groups;
+}
+double rank_margin(const RankStats *s) {
+    return s->margin / s->pairs;
+}
+double rank_mean(const RankStats *s) {
+    return s->sum / s->n;
+}
 
-double rank_std(const RankStats *s)
-{
+double rank_std(const RankStats *s) {
     double mean = rank_mean(s), var = s->sumsq / s->n - mean * mean;
     return sqrt(var > 0 ? var : 0);
 }

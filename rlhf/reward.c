@@ -1,9 +1,10 @@
 /* rhetor-reward: a reward model from ranked completions (Ouyang 2022, section 3.5; Stiennon 2020).
  *
- * The SFT model's trunk with a scalar head at the last token. A step takes train.batch prompts; each
- * of a prompt's K completions goes forward once and all its pairs make one loss (ranking.h), so that
- * a completion is not seen K-1 times. The mean is over the global batch's prompts that have pairs.
- * At the end the head's bias is set so that the mean reward of the reference completions is 0. */
+ * The SFT model's trunk with a scalar head at the last token. A step takes train.batch prompts;
+ * each of a prompt's K completions goes forward once and all its pairs make one loss (ranking.h),
+ * so that a completion is not seen K-1 times. The mean is over the global batch's prompts that have
+ * pairs. At the end the head's bias is set so that the mean reward of the reference completions is
+ * 0. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -22,22 +23,20 @@ typedef struct Reward {
     Dataset ranked, heldout, reference;
     Trainer trainer;
     Pack pack;
-    int64_t *last;    /* [sequences of a micro-batch] their last tokens */
-    int64_t *item;    /* [prompts of a micro-batch] */
+    int64_t *last; /* [sequences of a micro-batch] their last tokens */
+    int64_t *item; /* [prompts of a micro-batch] */
     int64_t nitem, cap;
     double mean, std; /* of the rewards, after training */
 } Reward;
 
 /* The b-th prompt of the step. */
-static int64_t prompt(const Reward *w, const Config *c, int64_t step, int64_t b)
-{
+static int64_t prompt(const Reward *w, const Config *c, int64_t step, int64_t b) {
     return order_stream((uint64_t)c->run_seed, step * c->train_batch + b, w->ranked.n);
 }
 
 /* One forward over all completions of the collected prompts, the ranking loss of each prompt, one
  * backward. */
-static void micro_batch(Reward *w, double weight, double *loss, RankStats *stats)
-{
+static void micro_batch(Reward *w, double weight, double *loss, RankStats *stats) {
     const Dataset *d = &w->ranked;
     Batch b = pack_batch(&w->pack);
     Tensor *r = gpt_values(w->model.gpt, w->trainer.tape, &b, w->last, b.nseq);
@@ -55,8 +54,7 @@ static void micro_batch(Reward *w, double weight, double *loss, RankStats *stats
     w->nitem = 0;
 }
 
-static void collect(Reward *w, int64_t item)
-{
+static void collect(Reward *w, int64_t item) {
     const Dataset *d = &w->ranked;
     const int64_t need = w->pack.nseq + d->first[item + 1] - d->first[item] + w->nitem + 1;
     if (need > w->cap) {
@@ -71,16 +69,14 @@ static void collect(Reward *w, int64_t item)
     w->item[w->nitem++] = item;
 }
 
-static int64_t item_tokens(const Dataset *d, int64_t item)
-{
+static int64_t item_tokens(const Dataset *d, int64_t item) {
     int64_t n = 0;
     for (int64_t s = d->first[item]; s < d->first[item + 1]; s++) n += d->seq[s].n;
     return n;
 }
 
 /* Forward and backward of this rank's prompts; *loss its part of the mean. */
-static void gradients(Reward *w, Run *run, double *loss, RankStats *stats, int64_t *tokens)
-{
+static void gradients(Reward *w, Run *run, double *loss, RankStats *stats, int64_t *tokens) {
     const Config *c = &run->cfg;
     const Dataset *d = &w->ranked;
     const int64_t step = c->train_overfit > 0 ? run->step % c->train_overfit : run->step;
@@ -105,8 +101,7 @@ static void gradients(Reward *w, Run *run, double *loss, RankStats *stats, int64
 }
 
 /* Rewards of this rank's share of `d` (its first `records` items), summed over the ranks. */
-static void evaluate_set(Reward *w, Run *run, const Dataset *d, int64_t records, RankStats *stats)
-{
+static void evaluate_set(Reward *w, Run *run, const Dataset *d, int64_t records, RankStats *stats) {
     const int64_t n = records > 0 && records < d->n ? records : d->n;
     int64_t begin, end;
     comm_share(n, comm_rank(run->comm), comm_size(run->comm), &begin, &end);
@@ -122,8 +117,7 @@ static void evaluate_set(Reward *w, Run *run, const Dataset *d, int64_t records,
     rank_stats_sum(stats, run->comm);
 }
 
-static void evaluate(Reward *w, Run *run)
-{
+static void evaluate(Reward *w, Run *run) {
     if (w->heldout.n == 0) return;
     RankStats s;
     evaluate_set(w, run, &w->heldout, run->cfg.eval_records, &s);
@@ -139,21 +133,20 @@ static void evaluate(Reward *w, Run *run)
 }
 
 /* bias -= mean reward of the reference completions. */
-static void normalise(Reward *w, Run *run)
-{
+static void normalise(Reward *w, Run *run) {
     RankStats s;
     evaluate_set(w, run, &w->reference, 0, &s);
     w->mean = rank_mean(&s);
     w->std = rank_std(&s);
     w->model.gpt->head_b->data[0] -= (real)w->mean;
     if (run->main_rank)
-        log_info("the mean reward of %.0f reference completions was %.4f and is 0 now; deviation %.4f",
-                 s.n, w->mean, w->std);
+        log_info(
+            "the mean reward of %.0f reference completions was %.4f and is 0 now; deviation %.4f",
+            s.n, w->mean, w->std);
 }
 
 /* Without data.reference: the best ranked completion of every prompt of the training set. */
-static void best_as_reference(Reward *w)
-{
+static void best_as_reference(Reward *w) {
     const Dataset *d = &w->ranked;
     w->reference = (Dataset){.kind = DATASET_DEMOS, .n = d->n};
     w->reference.first = xmalloc((size_t)(d->n + 1) * sizeof *w->reference.first);
@@ -168,8 +161,7 @@ static void best_as_reference(Reward *w)
     w->reference.first[d->n] = d->n;
 }
 
-static int dry_run(Reward *w, Run *run)
-{
+static int dry_run(Reward *w, Run *run) {
     double loss;
     RankStats stats;
     int64_t tokens;
@@ -182,16 +174,16 @@ static int dry_run(Reward *w, Run *run)
     const Dataset *d = &w->ranked;
     for (int64_t s = d->first[0]; s < d->first[1]; s++) {
         char *text;
-        TRY(tokenizer_decode(w->model.tokenizer, d->seq[s].tokens + (s == d->first[0] ? 0 : d->seq[s].prompt),
-                             d->seq[s].n - (s == d->first[0] ? 0 : d->seq[s].prompt), false, &text, NULL));
+        TRY(tokenizer_decode(
+            w->model.tokenizer, d->seq[s].tokens + (s == d->first[0] ? 0 : d->seq[s].prompt),
+            d->seq[s].n - (s == d->first[0] ? 0 : d->seq[s].prompt), false, &text, NULL));
         printf("  rank %d: %s\n", d->rank[s], text);
         free(text);
     }
     return 0;
 }
 
-static int open_all(Reward *w, Run *run)
-{
+static int open_all(Reward *w, Run *run) {
     const Config *c = &run->cfg;
     TRY(load_model(&w->model, c->from_model, "from.model", LOAD_GRAD | LOAD_TRUNK));
     gpt_init_head(w->model.gpt, (uint64_t)c->run_seed);
@@ -201,20 +193,20 @@ static int open_all(Reward *w, Run *run)
     if (c->data_heldout.n > 0) TRY(dataset_load(&w->heldout, DATASET_RANKED, &c->data_heldout, &o));
     if (c->data_reference.n > 0)
         TRY(dataset_load(&w->reference, DATASET_DEMOS, &c->data_reference, &o));
-    else best_as_reference(w);
+    else
+        best_as_reference(w);
     run_describe(run, &w->model.gpt->cfg, w->model.tokenizer, w->model.tmpl, "params");
     run_parent(run, "model", w->model.id);
     run_data(run, "train", w->ranked.hash);
-    run->steps = c->train_steps > 0 ? c->train_steps
-                                    : (int64_t)ceil(c->train_epochs * (double)w->ranked.n /
-                                                        (double)c->train_batch -
-                                                    1e-9);
+    run->steps =
+        c->train_steps > 0
+            ? c->train_steps
+            : (int64_t)ceil(c->train_epochs * (double)w->ranked.n / (double)c->train_batch - 1e-9);
     if (run->steps < 1) run->steps = 1;
     return 0;
 }
 
-static int train(Reward *w, Run *run)
-{
+static int train(Reward *w, Run *run) {
     const Config *c = &run->cfg;
     trainer_open(&w->trainer, w->model.gpt, run, "");
     run_keep_f64(run, "reward_mean_before", &w->mean);
@@ -260,8 +252,7 @@ static int train(Reward *w, Run *run)
     return 0;
 }
 
-static int reward(Run *run)
-{
+static int reward(Run *run) {
     if (run->cfg.data_train.n == 0)
         return config_bad(&run->cfg, "data.train", "no rankings are given");
     Reward w = {0};
@@ -278,7 +269,6 @@ static int reward(Run *run)
     return rc;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     return run_main(argc, argv, IN_REWARD, reward);
 }

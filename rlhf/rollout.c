@@ -11,8 +11,7 @@
 #include "base/json.h"
 
 /* Room for n episodes with the given lengths of prompt and response; scalars are cleared. */
-static void allocate(Episodes *e, int64_t n, const int64_t *prompt, const int64_t *response)
-{
+static void allocate(Episodes *e, int64_t n, const int64_t *prompt, const int64_t *response) {
     *e = (Episodes){.n = n};
     e->start = xcalloc((size_t)n + 1, sizeof *e->start);
     e->first = xcalloc((size_t)n + 1, sizeof *e->first);
@@ -31,18 +30,17 @@ static void allocate(Episodes *e, int64_t n, const int64_t *prompt, const int64_
         *arrays[a] = xcalloc((size_t)e->first[n] + 1, sizeof(float));
 }
 
-void rollout_free(Episodes *e)
-{
-    void *all[] = {e->start,    e->first, e->prompt,  e->stopped, e->score,  e->tokens,    e->sampled_logp,
-                   e->logp,     e->ref_logp, e->entropy, e->value, e->reward, e->advantage, e->ret};
+void rollout_free(Episodes *e) {
+    void *all[] = {e->start,  e->first,        e->prompt,    e->stopped,  e->score,
+                   e->tokens, e->sampled_logp, e->logp,      e->ref_logp, e->entropy,
+                   e->value,  e->reward,       e->advantage, e->ret};
     for (size_t a = 0; a < sizeof all / sizeof *all; a++) free(all[a]);
     *e = (Episodes){0};
 }
 
-/* What ranks exchange: for each response its length with the stop flag in the lowest bit, its tokens,
- * its log-probabilities; all 4 bytes wide. */
-static int32_t *serialise(const DecodeResult *r, size_t *words)
-{
+/* What ranks exchange: for each response its length with the stop flag in the lowest bit, its
+ * tokens, its log-probabilities; all 4 bytes wide. */
+static int32_t *serialise(const DecodeResult *r, size_t *words) {
     *words = 0;
     for (int64_t i = 0; i < r->n; i++) *words += 1 + 2 * (size_t)r->v[i].n;
     int32_t *out = xmalloc((*words + 1) * sizeof *out), *w = out;
@@ -57,8 +55,7 @@ static int32_t *serialise(const DecodeResult *r, size_t *words)
 }
 
 static void assemble(Episodes *e, const Dataset *prompts, const int64_t *item, int64_t n,
-                     const int32_t *words)
-{
+                     const int32_t *words) {
     int64_t *prompt = xmalloc((size_t)(n + 1) * sizeof *prompt);
     int64_t *response = xmalloc((size_t)(n + 1) * sizeof *response);
     const int32_t *w = words;
@@ -73,7 +70,8 @@ static void assemble(Episodes *e, const Dataset *prompts, const int64_t *item, i
         const size_t len = (size_t)response[i];
         int32_t *tokens = e->tokens + e->start[i];
         e->stopped[i] = *w++ & 1;
-        memcpy(tokens, prompts->seq[prompts->first[item[i]]].tokens, (size_t)prompt[i] * sizeof *tokens);
+        memcpy(tokens, prompts->seq[prompts->first[item[i]]].tokens,
+               (size_t)prompt[i] * sizeof *tokens);
         memcpy(tokens + prompt[i], w, len * sizeof *tokens);
         memcpy(e->sampled_logp + e->first[i], w + len, len * sizeof(float));
         w += 2 * len;
@@ -83,8 +81,7 @@ static void assemble(Episodes *e, const Dataset *prompts, const int64_t *item, i
 }
 
 int rollout_sample(Episodes *e, Gpt *policy, const Dataset *prompts, const int64_t *item, int64_t n,
-                   uint64_t first_id, const DecodeOptions *o, Comm *c)
-{
+                   uint64_t first_id, const DecodeOptions *o, Comm *c) {
     int64_t begin, end, total = 0;
     comm_share(n, comm_rank(c), comm_size(c), &begin, &end);
     const int64_t mine = end - begin;
@@ -119,24 +116,23 @@ int rollout_sample(Episodes *e, Gpt *policy, const Dataset *prompts, const int64
     return rc;
 }
 
-/* --- replay ------------------------------------------------------------------------------------------ */
+/* --- replay
+ * ------------------------------------------------------------------------------------------ */
 
-static json_t *ids_to_json(const int32_t *v, int64_t n)
-{
+static json_t *ids_to_json(const int32_t *v, int64_t n) {
     json_t *a = json_array();
     for (int64_t i = 0; i < n; i++) json_array_append_new(a, json_integer(v[i]));
     return a;
 }
 
-int rollout_write(const Episodes *e, const char *path)
-{
+int rollout_write(const Episodes *e, const char *path) {
     FILE *f = fopen(path, "w");
     if (!f) return error_set(ERR_IO, "%s: cannot be written: %m", path);
     for (int64_t i = 0; i < e->n; i++) {
         const int32_t *t = e->tokens + e->start[i];
-        json_t *line = json_pack("{s:o, s:o, s:b}", "prompt", ids_to_json(t, e->prompt[i]), "response",
-                                 ids_to_json(t + e->prompt[i], rollout_length(e, i)), "stopped",
-                                 e->stopped[i]);
+        json_t *line = json_pack("{s:o, s:o, s:b}", "prompt", ids_to_json(t, e->prompt[i]),
+                                 "response", ids_to_json(t + e->prompt[i], rollout_length(e, i)),
+                                 "stopped", e->stopped[i]);
         json_dumpf(line, f, JSON_COMPACT);
         fputc('\n', f);
         json_decref(line);
@@ -146,27 +142,31 @@ int rollout_write(const Episodes *e, const char *path)
     return 0;
 }
 
-static int check_record(const json_t *rec, const JsonRecords *r, int64_t vocab, int64_t context)
-{
+static int check_record(const json_t *rec, const JsonRecords *r, int64_t vocab, int64_t context) {
     const json_t *p = json_object_get(rec, "prompt"), *s = json_object_get(rec, "response");
     if (!json_is_array(p) || !json_is_array(s) || json_array_size(p) < 1 || json_array_size(s) < 1)
-        return error_set(ERR_DATA, "%s:%" PRId64 ": expected \"prompt\" and \"response\" as lists of ids",
+        return error_set(ERR_DATA,
+                         "%s:%" PRId64 ": expected \"prompt\" and \"response\" as lists of ids",
                          json_records_path(r), json_records_line(r));
     if ((int64_t)(json_array_size(p) + json_array_size(s)) > context)
-        return error_set(ERR_DATA, "%s:%" PRId64 ": the episode is longer than the context of %" PRId64,
+        return error_set(ERR_DATA,
+                         "%s:%" PRId64 ": the episode is longer than the context of %" PRId64,
                          json_records_path(r), json_records_line(r), context);
     size_t i;
     const json_t *v;
     for (int half = 0; half < 2; half++)
-        json_array_foreach(half ? s : p, i, v)
-            if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) >= vocab)
-                return error_set(ERR_DATA, "%s:%" PRId64 ": ids must lie in 0..%" PRId64,
-                                 json_records_path(r), json_records_line(r), vocab - 1);
+        json_array_foreach(half ? s : p, i,
+                           v) if (!json_is_integer(v) || json_integer_value(v) < 0 ||
+                                  json_integer_value(v) >=
+                                      vocab) return error_set(ERR_DATA,
+                                                              "%s:%" PRId64
+                                                              ": ids must lie in 0..%" PRId64,
+                                                              json_records_path(r),
+                                                              json_records_line(r), vocab - 1);
     return 0;
 }
 
-static void fill_replay(Episodes *e, json_t *const *rec, int64_t n)
-{
+static void fill_replay(Episodes *e, json_t *const *rec, int64_t n) {
     int64_t *prompt = xmalloc((size_t)(n + 1) * sizeof *prompt);
     int64_t *response = xmalloc((size_t)(n + 1) * sizeof *response);
     for (int64_t i = 0; i < n; i++) {
@@ -178,16 +178,17 @@ static void fill_replay(Episodes *e, json_t *const *rec, int64_t n)
         int32_t *t = e->tokens + e->start[i];
         size_t k;
         const json_t *v;
-        json_array_foreach(json_object_get(rec[i], "prompt"), k, v) *t++ = (int32_t)json_integer_value(v);
-        json_array_foreach(json_object_get(rec[i], "response"), k, v) *t++ = (int32_t)json_integer_value(v);
+        json_array_foreach(json_object_get(rec[i], "prompt"), k, v) *t++ =
+            (int32_t)json_integer_value(v);
+        json_array_foreach(json_object_get(rec[i], "response"), k, v) *t++ =
+            (int32_t)json_integer_value(v);
         e->stopped[i] = json_is_true(json_object_get(rec[i], "stopped"));
     }
     free(prompt);
     free(response);
 }
 
-int rollout_read(Episodes *e, const char *path, int64_t n, int64_t vocab, int64_t context)
-{
+int rollout_read(Episodes *e, const char *path, int64_t n, int64_t vocab, int64_t context) {
     JsonRecords *r;
     TRY(json_records_open(&r, path));
     json_t **rec = xcalloc((size_t)n + 1, sizeof *rec);
@@ -198,7 +199,8 @@ int rollout_read(Episodes *e, const char *path, int64_t n, int64_t vocab, int64_
         if (rc < 0) break;
     }
     if (rc >= 0 && got < n)
-        rc = error_set(ERR_DATA, "%s: %" PRId64 " episodes, ppo.batch asks for %" PRId64, path, got, n);
+        rc = error_set(ERR_DATA, "%s: %" PRId64 " episodes, ppo.batch asks for %" PRId64, path, got,
+                       n);
     if (rc >= 0) fill_replay(e, rec, n);
     for (int64_t i = 0; i < got; i++) json_decref(rec[i]);
     free(rec);

@@ -9,13 +9,13 @@
 #include "base/json.h"
 #include "data/record.h"
 
-static int encode_prompt(IdList *ids, const Loaded *m, json_t *record, bool raw, const char *field)
-{
+static int encode_prompt(IdList *ids, const Loaded *m, json_t *record, bool raw,
+                         const char *field) {
     const char *name = field ? field : "prompt";
     const json_t *text = json_object_get(record, name);
     if (raw && json_is_string(text))
-        return tokenizer_encode(m->tokenizer, json_string_value(text), json_string_length(text), false,
-                                ids);
+        return tokenizer_encode(m->tokenizer, json_string_value(text), json_string_length(text),
+                                false, ids);
     DatasetOptions o = {.tokenizer = m->tokenizer,
                         .tmpl = m->tmpl,
                         .context = m->gpt->cfg.context,
@@ -32,8 +32,7 @@ static int encode_prompt(IdList *ids, const Loaded *m, json_t *record, bool raw,
 }
 
 int prompts_load(PromptFile *p, const char *path, const Loaded *m, bool raw, int64_t max_prompt,
-                 int64_t max, const char *field)
-{
+                 int64_t max, const char *field) {
     *p = (PromptFile){0};
     JsonRecords *file;
     TRY(json_records_open(&file, path));
@@ -65,14 +64,14 @@ int prompts_load(PromptFile *p, const char *path, const Loaded *m, bool raw, int
     }
     json_records_close(&file);
     if (rc >= 0 && p->n == 0)
-        rc = error_set(ERR_DATA, "%s: no usable prompt (%" PRId64 " longer than %" PRId64 " tokens)", path,
-                       p->skipped, max_prompt);
+        rc =
+            error_set(ERR_DATA, "%s: no usable prompt (%" PRId64 " longer than %" PRId64 " tokens)",
+                      path, p->skipped, max_prompt);
     if (rc < 0) prompts_free(p);
     return rc < 0 ? rc : 0;
 }
 
-void prompts_free(PromptFile *p)
-{
+void prompts_free(PromptFile *p) {
     for (int64_t i = 0; i < p->n; i++) {
         json_decref(p->record[i]);
         ids_free(&p->ids[i]);
@@ -83,8 +82,7 @@ void prompts_free(PromptFile *p)
 }
 
 int sample_prompts(DecodeResult *r, const Loaded *m, const PromptFile *p, int64_t K,
-                   const DecodeOptions *o)
-{
+                   const DecodeOptions *o) {
     const int64_t n = p->n * K;
     int64_t *start = xcalloc((size_t)n + 1, sizeof *start);
     for (int64_t i = 0; i < n; i++) start[i + 1] = start[i] + p->ids[i / K].n;
@@ -97,7 +95,6 @@ int sample_prompts(DecodeResult *r, const Loaded *m, const PromptFile *p, int64_
     return rc;
 }
 
-int32_t sample_stop_token(const Loaded *m)
-{
+int32_t sample_stop_token(const Loaded *m) {
     return tokenizer_eos(m->tokenizer);
 }

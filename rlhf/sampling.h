@@ -12,18 +12,19 @@
 /* Prompts with their records, so that other fields (gold, ids, ...) travel along. */
 typedef struct PromptFile {
     int64_t n;
-    json_t **record;  /* [n] */
-    IdList *ids;      /* [n] encoded with the model's template */
-    int64_t skipped;  /* too long for the context */
+    json_t **record; /* [n] */
+    IdList *ids;     /* [n] encoded with the model's template */
+    int64_t skipped; /* too long for the context */
 } PromptFile;
 
-/* raw: the prompt's text as it is, without the template (for a base model). At most `max` records (0:
- * all). Prompts longer than max_prompt tokens are left out and counted. */
+/* raw: the prompt's text as it is, without the template (for a base model). At most `max` records
+ * (0: all). Prompts longer than max_prompt tokens are left out and counted. */
 int prompts_load(PromptFile *p, const char *path, const Loaded *m, bool raw, int64_t max_prompt,
                  int64_t max, const char *field);
 void prompts_free(PromptFile *p);
 
-/* K responses for each prompt: response k of prompt i is r->v[i * K + k]. Sample ids are i * K + k. */
+/* K responses for each prompt: response k of prompt i is r->v[i * K + k]. Sample ids are i * K + k.
+ */
 int sample_prompts(DecodeResult *r, const Loaded *m, const PromptFile *p, int64_t K,
                    const DecodeOptions *o);
 

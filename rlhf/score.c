@@ -7,8 +7,7 @@
 #include "core/tape.h"
 #include "data/pack.h"
 
-void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, float *r)
-{
+void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, float *r) {
     Arena arena = {0};
     Tape *tape = tape_open(&arena, false);
     Pack pack = {0};

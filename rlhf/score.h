@@ -5,8 +5,8 @@
 #include "data/dataset.h"
 #include "model/gpt.h"
 
-/* r[i] = reward of sequence i at its last token, for sequences begin..end-1 of q, in micro-batches of
- * at most micro_tokens. Not collective. */
+/* r[i] = reward of sequence i at its last token, for sequences begin..end-1 of q, in micro-batches
+ * of at most micro_tokens. Not collective. */
 void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, float *r);
 
 #endif

@@ -1,5 +1,6 @@
-/* selftest.c: the ten checks that a PPO implementation must pass, on random small models, on the machine
- * where it will run. Each is a property that common mistakes break (docs/MATH.md, "Checks"). */
+/* selftest.c: the ten checks that a PPO implementation must pass, on random small models, on the
+ * machine where it will run. Each is a property that common mistakes break (docs/MATH.md,
+ * "Checks"). */
 #include "rlhf/selftest.h"
 
 #include <inttypes.h>
@@ -29,10 +30,15 @@ typedef struct Lab {
     Ppo ppo;
 } Lab;
 
-static int open_model(Gpt **g, bool head, uint64_t seed)
-{
-    GptConfig c = {.vocab = VOCAB, .context = CONTEXT, .layers = 2, .heads = 2, .width = 16, .bias = true,
-                   .scalar_head = head, .norm_eps = 1e-5};
+static int open_model(Gpt **g, bool head, uint64_t seed) {
+    GptConfig c = {.vocab = VOCAB,
+                   .context = CONTEXT,
+                   .layers = 2,
+                   .heads = 2,
+                   .width = 16,
+                   .bias = true,
+                   .scalar_head = head,
+                   .norm_eps = 1e-5};
     TRY(gpt_open(g, &c, true));
     gpt_init(*g, seed);
     /* larger weights than those of a fresh model, so that distributions are not all alike */
@@ -41,8 +47,7 @@ static int open_model(Gpt **g, bool head, uint64_t seed)
     return 0;
 }
 
-static int lab_open(Lab *l, Run *run)
-{
+static int lab_open(Lab *l, Run *run) {
     *l = (Lab){.run = run};
     const RngKey key = {.seed = 7, .purpose = RNG_TEST};
     TRY(open_model(&l->policy, false, 1));
@@ -59,9 +64,18 @@ static int lab_open(Lab *l, Run *run)
     l->prompts = (Dataset){.kind = DATASET_PROMPTS, .n = PROMPTS, .first = l->first, .seq = l->seq};
     for (int64_t i = 0; i < EPISODES; i++) l->item[i] = i % PROMPTS;
     Ppo *p = &l->ppo;
-    p->o = (PpoOptions){.batch = EPISODES, .minibatches = 4, .epochs = 2, .micro_tokens = 64,
-                        .temperature = 0.8, .clip = 0.2, .clip_value = 0.2, .gamma = 1, .lambda = 0.95,
-                        .no_stop_score = -1, .whiten = true, .seed = 3};
+    p->o = (PpoOptions){.batch = EPISODES,
+                        .minibatches = 4,
+                        .epochs = 2,
+                        .micro_tokens = 64,
+                        .temperature = 0.8,
+                        .clip = 0.2,
+                        .clip_value = 0.2,
+                        .gamma = 1,
+                        .lambda = 0.95,
+                        .no_stop_score = -1,
+                        .whiten = true,
+                        .seed = 3};
     p->kl = (KlControl){.adaptive = true, .beta = 0.05, .target = 6, .horizon = 10000};
     p->reference = l->reference;
     p->reward = l->reward;
@@ -75,8 +89,7 @@ static int lab_open(Lab *l, Run *run)
     return 0;
 }
 
-static void lab_close(Lab *l)
-{
+static void lab_close(Lab *l) {
     trainer_close(&l->ppo.policy);
     trainer_close(&l->ppo.critic);
     ema_free(&l->ppo.ema);
@@ -87,19 +100,22 @@ static void lab_close(Lab *l)
     gpt_close(&l->critic);
 }
 
-static int sample(Lab *l, Episodes *e, int64_t iteration)
-{
+static int sample(Lab *l, Episodes *e, int64_t iteration) {
     static const int32_t stop = STOP;
-    const DecodeOptions o = {.temperature = l->ppo.o.temperature, .top_p = 1, .max_new = RESPONSE,
-                             .stop = &stop, .nstop = 1, .seed = 5, .step = (uint32_t)iteration};
-    TRY(rollout_sample(e, l->policy, &l->prompts, l->item, EPISODES, (uint64_t)(iteration * EPISODES), &o,
-                       l->ppo.comm));
+    const DecodeOptions o = {.temperature = l->ppo.o.temperature,
+                             .top_p = 1,
+                             .max_new = RESPONSE,
+                             .stop = &stop,
+                             .nstop = 1,
+                             .seed = 5,
+                             .step = (uint32_t)iteration};
+    TRY(rollout_sample(e, l->policy, &l->prompts, l->item, EPISODES,
+                       (uint64_t)(iteration * EPISODES), &o, l->ppo.comm));
     ppo_score(&l->ppo, e, iteration);
     return 0;
 }
 
-static int iteration(Lab *l, int64_t i, PpoStats *s)
-{
+static int iteration(Lab *l, int64_t i, PpoStats *s) {
     Episodes e = {0};
     *s = (PpoStats){0};
     TRY(sample(l, &e, i));
@@ -109,20 +125,19 @@ static int iteration(Lab *l, int64_t i, PpoStats *s)
     return rc;
 }
 
-/* --- the checks: each returns a number that must not exceed its bound --------------------------------------- */
+/* --- the checks: each returns a number that must not exceed its bound
+ * --------------------------------------- */
 
 static int failures;
 
-static void verdict(const char *what, double found, double bound)
-{
+static void verdict(const char *what, double found, double bound) {
     const bool ok = found <= bound; /* false for NaN */
     failures += !ok;
     printf("  %-4s %-68s %10.2e <= %.0e\n", ok ? "ok" : "FAIL", what, found, bound);
 }
 
 /* 1, 2 */
-static int check_first_update(Lab *l)
-{
+static int check_first_update(Lab *l) {
     PpoStats s;
     TRY(iteration(l, 0, &s));
     verdict("1. first minibatch: ratio 1, approxkl 0, clipfrac 0",
@@ -133,8 +148,7 @@ static int check_first_update(Lab *l)
 }
 
 /* 3 */
-static void check_normalisation(Lab *l)
-{
+static void check_normalisation(Lab *l) {
     float r[PROMPTS];
     double mean = 0, after = 0;
     score_sequences(l->reward, l->seq, PROMPTS, 40, r);
@@ -146,14 +160,14 @@ static void check_normalisation(Lab *l)
 }
 
 /* 4 */
-static void check_packing(Lab *l)
-{
+static void check_packing(Lab *l) {
     Arena arena = {0};
     Tape *tape = tape_open(&arena, false);
     Pack all = {0}, one = {0};
     real packed[PROMPTS * CONTEXT], alone[CONTEXT];
     double worst = 0;
-    for (int64_t i = 0; i < PROMPTS; i++) pack_add(&all, l->seq[i].tokens, l->seq[i].n, NULL, 1.0f, 0);
+    for (int64_t i = 0; i < PROMPTS; i++)
+        pack_add(&all, l->seq[i].tokens, l->seq[i].n, NULL, 1.0f, 0);
     Batch b = pack_batch(&all);
     gpt_score(l->policy, tape, &b, NULL, 1, packed, NULL);
     for (int64_t i = 0; i < PROMPTS; i++) {
@@ -172,8 +186,7 @@ static void check_packing(Lab *l)
 }
 
 /* 5: A_t = sum over k of (gamma lambda)^k delta_{t+k} */
-static void check_gae(void)
-{
+static void check_gae(void) {
     enum { N = 20 };
     const RngKey key = {.seed = 8, .purpose = RNG_TEST};
     const double gamma = 0.97, lambda = 0.9;
@@ -187,25 +200,26 @@ static void check_gae(void)
     for (int t = 0; t < N; t++) {
         double sum = 0, factor = 1;
         for (int k = t; k < N; k++, factor *= gamma * lambda)
-            sum += factor * ((double)r[k] + (k + 1 < N ? gamma * (double)v[k + 1] : 0) - (double)v[k]);
-        worst = fmax(worst, fmax(fabs(sum - (double)a[t]), fabs(sum + (double)v[t] - (double)ret[t])));
+            sum +=
+                factor * ((double)r[k] + (k + 1 < N ? gamma * (double)v[k + 1] : 0) - (double)v[k]);
+        worst =
+            fmax(worst, fmax(fabs(sum - (double)a[t]), fabs(sum + (double)v[t] - (double)ret[t])));
     }
     verdict("5. GAE against the sum over all later steps", worst, 1e-6);
 }
 
 /* 6 */
-static void check_pairwise(void)
-{
+static void check_pairwise(void) {
     const float r[2] = {0.3f, 1.1f};
     const int32_t rank[2] = {2, 1};
     double dr[2], diff = (double)r[1] - (double)r[0], loss = ranking_loss(r, rank, 2, dr, NULL);
-    double gap = fabs(loss + log(1 / (1 + exp(-diff)))) + fabs(dr[1] + 1 / (1 + exp(diff))) + fabs(dr[0] + dr[1]);
+    double gap = fabs(loss + log(1 / (1 + exp(-diff)))) + fabs(dr[1] + 1 / (1 + exp(diff))) +
+                 fabs(dr[0] + dr[1]);
     verdict("6. ranking loss of two completions equals the pairwise loss", gap, 1e-12);
 }
 
 /* 7 */
-static int check_whitening(Lab *l)
-{
+static int check_whitening(Lab *l) {
     Episodes e = {0};
     PpoStats s = {0};
     TRY(sample(l, &e, 1));
@@ -214,14 +228,15 @@ static int check_whitening(Lab *l)
     const int64_t n = e.first[e.n];
     for (int64_t t = 0; t < n; t++) mean += (double)e.advantage[t] / (double)n;
     for (int64_t t = 0; t < n; t++) var += pow((double)e.advantage[t] - mean, 2) / (double)n;
-    verdict("7. whitened advantages: mean 0, variance 1 over the global batch", fabs(mean) + fabs(var - 1), 1e-5);
+    verdict("7. whitened advantages: mean 0, variance 1 over the global batch",
+            fabs(mean) + fabs(var - 1), 1e-5);
     rollout_free(&e);
     return 0;
 }
 
 /* 8: the gradient of a batch in `parts` shares, with micro-batches of micro_tokens */
-static void split_gradient(Lab *l, const Episodes *e, int parts, int64_t micro_tokens, double *policy, double *critic)
-{
+static void split_gradient(Lab *l, const Episodes *e, int parts, int64_t micro_tokens,
+                           double *policy, double *critic) {
     const ParamSet *a = &l->policy->params, *b = &l->critic->params;
     double sums[SUM_COUNT] = {0};
     int64_t all[EPISODES];
@@ -240,8 +255,7 @@ static void split_gradient(Lab *l, const Episodes *e, int parts, int64_t micro_t
     }
 }
 
-static double relative_gap(const double *a, const double *b, int64_t n)
-{
+static double relative_gap(const double *a, const double *b, int64_t n) {
     double diff = 0, norm = 0;
     for (int64_t i = 0; i < n; i++) {
         diff += (a[i] - b[i]) * (a[i] - b[i]);
@@ -250,10 +264,10 @@ static double relative_gap(const double *a, const double *b, int64_t n)
     return sqrt(diff / norm);
 }
 
-static int check_splits(Lab *l)
-{
+static int check_splits(Lab *l) {
     const int64_t na = l->policy->params.size, nb = l->critic->params.size;
-    double *a = xcalloc((size_t)(2 * (na + nb)), sizeof *a), *b = a + na, *c = b + nb, *d = c + na, worst = 0;
+    double *a = xcalloc((size_t)(2 * (na + nb)), sizeof *a), *b = a + na, *c = b + nb, *d = c + na,
+           worst = 0;
     Episodes e = {0};
     PpoStats s = {0};
     TRY(sample(l, &e, 2));
@@ -272,27 +286,38 @@ static int check_splits(Lab *l)
 }
 
 /* 9: central differences with one step of Richardson's extrapolation */
-static double ranking_of(double x)
-{
+static double ranking_of(double x) {
     static const int32_t rank[4] = {2, 1, 3, 2};
     const float r[4] = {(float)x, 0.5f, -0.25f, 0.75f};
     return ranking_loss(r, rank, 4, NULL, NULL);
 }
-static double policy_of(double x) { double d; bool c; return ppo_policy_loss(x, -1.0, 0.7, 0.2, &d, &c); }
-static double policy_neg_of(double x) { double d; bool c; return ppo_policy_loss(x, -1.0, -0.7, 0.2, &d, &c); }
-static double value_of(double x) { double d; bool c; return ppo_value_loss(x, 0.1, 1.0, 0.2, &d, &c); }
+static double policy_of(double x) {
+    double d;
+    bool c;
+    return ppo_policy_loss(x, -1.0, 0.7, 0.2, &d, &c);
+}
+static double policy_neg_of(double x) {
+    double d;
+    bool c;
+    return ppo_policy_loss(x, -1.0, -0.7, 0.2, &d, &c);
+}
+static double value_of(double x) {
+    double d;
+    bool c;
+    return ppo_value_loss(x, 0.1, 1.0, 0.2, &d, &c);
+}
 
-static double slope(double (*f)(double), double x)
-{
-    const double h = 1.0 / 64, d1 = (f(x + h) - f(x - h)) / (2 * h), d2 = (f(x + h / 2) - f(x - h / 2)) / h;
+static double slope(double (*f)(double), double x) {
+    const double h = 1.0 / 64, d1 = (f(x + h) - f(x - h)) / (2 * h),
+                 d2 = (f(x + h / 2) - f(x - h / 2)) / h;
     return (4 * d2 - d1) / 3;
 }
 
-static double model_slope_gap(Lab *l)
-{
+static double model_slope_gap(Lab *l) {
     ParamSet *ps = &l->policy->params;
     Pack pack = {0};
-    for (int64_t i = 0; i < PROMPTS; i++) pack_add(&pack, l->seq[i].tokens, l->seq[i].n, NULL, 0.02f, 0);
+    for (int64_t i = 0; i < PROMPTS; i++)
+        pack_add(&pack, l->seq[i].tokens, l->seq[i].n, NULL, 0.02f, 0);
     trainer_lm(&l->ppo.policy, &pack, 0, 0, 0);
     real *g = xmalloc((size_t)ps->size * sizeof *g);
     double norm2 = 0, f[2];
@@ -312,8 +337,7 @@ static double model_slope_gap(Lab *l)
     return fabs((f[0] - f[1]) / (2 * h) / norm2 - 1);
 }
 
-static void check_slopes(Lab *l)
-{
+static void check_slopes(Lab *l) {
     static const int32_t rank[4] = {2, 1, 3, 2};
     const float r[4] = {0.125f, 0.5f, -0.25f, 0.75f};
     double dr[4], d, worst;
@@ -337,8 +361,7 @@ static void check_slopes(Lab *l)
 }
 
 /* 10: save, go on, restore, go on again */
-static int check_resume(Lab *l)
-{
+static int check_resume(Lab *l) {
     Run *run = l->run;
     ParamSet *ps[2] = {&l->policy->params, &l->critic->params};
     AdamW *adam[2] = {&l->ppo.policy.adam, &l->ppo.critic.adam};
@@ -360,16 +383,17 @@ static int check_resume(Lab *l)
     double differ = 0;
     for (int k = 0; k < 2; k++) {
         differ += memcmp(after[k], ps[k]->data, (size_t)ps[k]->size * sizeof(real)) != 0;
-        differ += memcmp(after[k] + ps[k]->size, adam[k]->m, (size_t)ps[k]->size * sizeof(real)) != 0;
-        differ += memcmp(after[k] + 2 * ps[k]->size, adam[k]->v, (size_t)ps[k]->size * sizeof(real)) != 0;
+        differ +=
+            memcmp(after[k] + ps[k]->size, adam[k]->m, (size_t)ps[k]->size * sizeof(real)) != 0;
+        differ +=
+            memcmp(after[k] + 2 * ps[k]->size, adam[k]->v, (size_t)ps[k]->size * sizeof(real)) != 0;
         free(after[k]);
     }
     verdict("10. resumed run: weights and moments bit by bit (arrays that differ)", differ, 0);
     return 0;
 }
 
-static int run_checks(Lab *l)
-{
+static int run_checks(Lab *l) {
     TRY(check_first_update(l));
     check_normalisation(l);
     check_packing(l);
@@ -381,10 +405,10 @@ static int run_checks(Lab *l)
     return check_resume(l);
 }
 
-int ppo_selftest(Run *run)
-{
+int ppo_selftest(Run *run) {
     char dir[] = "/tmp/rhetor-selftest-XXXXXX";
-    if (comm_size(run->comm) > 1) return error_set(ERR_USAGE, "--selftest runs on one rank, without mpirun");
+    if (comm_size(run->comm) > 1)
+        return error_set(ERR_USAGE, "--selftest runs on one rank, without mpirun");
     if (!mkdtemp(dir)) return error_set(ERR_IO, "%s: no temporary folder can be made: %m", dir);
     free(run->priv->ckpt_dir);
     run->priv->ckpt_dir = file_join(dir, "checkpoints");
@@ -402,6 +426,7 @@ int ppo_selftest(Run *run)
     free(clean);
     run->cfg.run_dir = run_dir;
     TRY(rc);
-    printf("%s\n", failures ? "the implementation is NOT right on this machine" : "all checks hold");
+    printf("%s\n",
+           failures ? "the implementation is NOT right on this machine" : "all checks hold");
     return failures ? error_set(ERR_INTERNAL, "%d checks of the self-test failed", failures) : 0;
 }

@@ -1,5 +1,5 @@
-/* rhetor-eval: how good is a model? loss, logprobs, reward, rank, win, compare. Each subcommand has its
- * own --help. */
+/* rhetor-eval: how good is a model? loss, logprobs, reward, rank, win, compare. Each subcommand has
+ * its own --help. */
 #include <argp.h>
 #include <inttypes.h>
 #include <math.h>
@@ -25,55 +25,78 @@ typedef struct Args {
     const char *file[MAX_LIST], *name[MAX_LIST], *path[MAX_LIST], *heldout[MAX_LIST];
     int nfile, nmodel, nheldout;
     int64_t max, max_new, best_of, seed, samples;
-    double temperature, expect_se;
+    double temperature, expect_se, expect_accuracy;
     bool gold;
 } Args;
 
 enum {
-    OPT_REWARD = 1000, OPT_PROMPTS, OPT_BASE, OPT_JSON, OPT_EXPECT, OPT_EXPECT_SE, OPT_HELDOUT, OPT_MAX,
-    OPT_MAX_NEW, OPT_BEST_OF, OPT_SEED, OPT_SAMPLES, OPT_TEMPERATURE, OPT_GOLD
+    OPT_REWARD = 1000,
+    OPT_PROMPTS,
+    OPT_BASE,
+    OPT_JSON,
+    OPT_EXPECT,
+    OPT_EXPECT_SE,
+    OPT_HELDOUT,
+    OPT_MAX,
+    OPT_MAX_NEW,
+    OPT_BEST_OF,
+    OPT_SEED,
+    OPT_SAMPLES,
+    OPT_TEMPERATURE,
+    OPT_GOLD,
+    OPT_EXPECT_ACCURACY
 };
 
-#define MODEL_OPTION   {"model", 'm', "PATH", 0, "run folder or checkpoint", 0}
-#define MAX_OPTION     {"max-records", OPT_MAX, "N", 0, "use only the first N records", 0}
+#define MODEL_OPTION \
+    { "model", 'm', "PATH", 0, "run folder or checkpoint", 0 }
+#define MAX_OPTION \
+    { "max-records", OPT_MAX, "N", 0, "use only the first N records", 0 }
 static const struct argp_option model_options[] = {MODEL_OPTION, MAX_OPTION, {0}};
+static const struct argp_option rank_options[] = {
+    MODEL_OPTION,
+    {"expect-accuracy", OPT_EXPECT_ACCURACY, "X", 0, "fail (exit 70) below this accuracy", 0},
+    MAX_OPTION,
+    {0}};
 static const struct argp_option win_options[] = {
     {"gold", OPT_GOLD, 0, 0, "judge by the gold program of the embedded world", 0},
-    {"reward", OPT_REWARD, "PATH", 0, "judge by this reward model", 0}, MAX_OPTION, {0}};
+    {"reward", OPT_REWARD, "PATH", 0, "judge by this reward model", 0},
+    MAX_OPTION,
+    {0}};
 static const struct argp_option compare_options[] = {
     {"model", 'm', "NAME=PATH", 0, "a model; give one for each row", 0},
     {"base", OPT_BASE, "NAME", 0, "the model that differences, win rates and KL refer to (sft)", 0},
     {"reward", OPT_REWARD, "PATH", 0, "reward model", 0},
-    {"prompts", OPT_PROMPTS, "FILE", 0, "held-out prompts; with \"gold\" they are scored by the gold program", 0},
+    {"prompts", OPT_PROMPTS, "FILE", 0,
+     "held-out prompts; with \"gold\" they are scored by the gold program", 0},
     {"heldout", OPT_HELDOUT, "CORPUS", 0, "held-out corpus for the language-model loss", 0},
-    {"best-of", OPT_BEST_OF, "N", 0, "a row for the best of N samples of the base by the reward model", 0},
+    {"best-of", OPT_BEST_OF, "N", 0,
+     "a row for the best of N samples of the base by the reward model", 0},
     {"max-new", OPT_MAX_NEW, "N", 0, "longest answer in tokens (64)", 0},
     {"temperature", OPT_TEMPERATURE, "T", 0, "(1)", 0},
     {"seed", OPT_SEED, "N", 0, "(1)", 0},
     {"samples", OPT_SAMPLES, "N", 0, "show the answers to N prompts (4)", 0},
     {"json", OPT_JSON, "FILE", 0, "also write the table as JSON", 0},
-    {"expect", OPT_EXPECT, "A>B>C", 0, "fail (exit 70) unless each model's score is above the next one's", 0},
+    {"expect", OPT_EXPECT, "A>B>C", 0,
+     "fail (exit 70) unless each model's score is above the next one's", 0},
     {"expect-se", OPT_EXPECT_SE, "X", 0, "... by more than X paired standard errors (5)", 0},
-    MAX_OPTION, {0}};
+    MAX_OPTION,
+    {0}};
 
-static int64_t whole(const char *arg, struct argp_state *state)
-{
+static int64_t whole(const char *arg, struct argp_state *state) {
     char *end;
     long long v = strtoll(arg, &end, 10);
     if (*end || v < 0) argp_error(state, "%s: expected a whole number from 0", arg);
     return v;
 }
 
-static double number(const char *arg, struct argp_state *state)
-{
+static double number(const char *arg, struct argp_state *state) {
     char *end;
     double v = strtod(arg, &end);
     if (*end || !isfinite(v)) argp_error(state, "%s: expected a number", arg);
     return v;
 }
 
-static void add_model(Args *a, char *arg, struct argp_state *state)
-{
+static void add_model(Args *a, char *arg, struct argp_state *state) {
     a->model = arg;
     char *eq = strchr(arg, '=');
     if (!eq) return;
@@ -83,8 +106,7 @@ static void add_model(Args *a, char *arg, struct argp_state *state)
     a->path[a->nmodel++] = eq + 1;
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
+static error_t parse(int key, char *arg, struct argp_state *state) {
     Args *a = state->input;
     switch (key) {
     case 'm': add_model(a, arg, state); break;
@@ -105,6 +127,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case OPT_SAMPLES: a->samples = whole(arg, state); break;
     case OPT_TEMPERATURE: a->temperature = number(arg, state); break;
     case OPT_GOLD: a->gold = true; break;
+    case OPT_EXPECT_ACCURACY: a->expect_accuracy = number(arg, state); break;
     case ARGP_KEY_ARG:
         if (a->nfile == MAX_LIST) argp_error(state, "at most %d files", MAX_LIST);
         a->file[a->nfile++] = arg;
@@ -114,11 +137,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
-/* --- loss ------------------------------------------------------------------------------------------------ */
+/* --- loss
+ * ------------------------------------------------------------------------------------------------
+ */
 
 /* A text file as one document: every token after a leading end-of-text token is predicted. */
-static int text_loss(const Loaded *m, const char *path, double *nll, int64_t *tokens, int64_t *bytes)
-{
+static int text_loss(const Loaded *m, const char *path, double *nll, int64_t *tokens,
+                     int64_t *bytes) {
     char *text;
     size_t len;
     IdList ids = {0};
@@ -140,8 +165,7 @@ static int text_loss(const Loaded *m, const char *path, double *nll, int64_t *to
     return 0;
 }
 
-static int cmd_loss(const Args *a)
-{
+static int cmd_loss(const Args *a) {
     Loaded m;
     Comm *comm;
     TRY(comm_open_alone(&comm));
@@ -173,31 +197,33 @@ static int cmd_loss(const Args *a)
     return rc;
 }
 
-/* --- logprobs --------------------------------------------------------------------------------------------- */
+/* --- logprobs
+ * --------------------------------------------------------------------------------------------- */
 
-static int record_ids(const Loaded *m, const json_t *rec, IdList *ids)
-{
+static int record_ids(const Loaded *m, const json_t *rec, IdList *ids) {
     const json_t *text = json_object_get(rec, "text"), *tokens = json_object_get(rec, "tokens"), *v;
     size_t i;
     ids->n = 0;
     if (json_is_string(text))
-        TRY(tokenizer_encode(m->tokenizer, json_string_value(text), json_string_length(text), false, ids));
+        TRY(tokenizer_encode(m->tokenizer, json_string_value(text), json_string_length(text), false,
+                             ids));
     else if (json_is_array(tokens)) {
-        json_array_foreach(tokens, i, v)
-        {
-            if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) >= m->gpt->cfg.vocab)
-                return error_set(ERR_DATA, "\"tokens\"[%zu]: expected an id in 0..%" PRId64, i, m->gpt->cfg.vocab - 1);
+        json_array_foreach(tokens, i, v) {
+            if (!json_is_integer(v) || json_integer_value(v) < 0 ||
+                json_integer_value(v) >= m->gpt->cfg.vocab)
+                return error_set(ERR_DATA, "\"tokens\"[%zu]: expected an id in 0..%" PRId64, i,
+                                 m->gpt->cfg.vocab - 1);
             ids_push(ids, (int32_t)json_integer_value(v));
         }
-    } else return error_set(ERR_DATA, "expected {\"text\": \"...\"} or {\"tokens\": [...]}");
+    } else
+        return error_set(ERR_DATA, "expected {\"text\": \"...\"} or {\"tokens\": [...]}");
     if (ids->n > m->gpt->cfg.context)
-        return error_set(ERR_DATA, "%" PRId64 " tokens are more than the context of %" PRId64, ids->n,
-                         m->gpt->cfg.context);
+        return error_set(ERR_DATA, "%" PRId64 " tokens are more than the context of %" PRId64,
+                         ids->n, m->gpt->cfg.context);
     return 0;
 }
 
-static int cmd_logprobs(const Args *a)
-{
+static int cmd_logprobs(const Args *a) {
     Loaded m;
     JsonRecords *file;
     json_t *rec;
@@ -238,10 +264,10 @@ static int cmd_logprobs(const Args *a)
     return rc < 0 ? rc : 0;
 }
 
-/* --- reward, rank ---------------------------------------------------------------------------------------------- */
+/* --- reward, rank
+ * ---------------------------------------------------------------------------------------------- */
 
-static int load_records(Dataset *d, DatasetKind kind, const Args *a, const Loaded *m)
-{
+static int load_records(Dataset *d, DatasetKind kind, const Args *a, const Loaded *m) {
     StrList files = {(char **)(uintptr_t)a->file, a->nfile};
     DatasetOptions o = {.tokenizer = m->tokenizer,
                         .tmpl = m->tmpl,
@@ -258,8 +284,7 @@ static int load_records(Dataset *d, DatasetKind kind, const Args *a, const Loade
     return dataset_load(d, kind, &files, &o);
 }
 
-static int cmd_reward(const Args *a)
-{
+static int cmd_reward(const Args *a) {
     Loaded m;
     Dataset d = {0};
     TRY(load_model(&m, a->model, "--model", LOAD_HEAD));
@@ -275,8 +300,7 @@ static int cmd_reward(const Args *a)
     return rc;
 }
 
-static int cmd_rank(const Args *a)
-{
+static int cmd_rank(const Args *a) {
     Loaded m;
     Dataset d = {0};
     TRY(load_model(&m, a->model, "--model", LOAD_HEAD));
@@ -289,9 +313,11 @@ static int cmd_rank(const Args *a)
         for (int64_t i = 0; i < d.n; i++)
             rank_stats_add(&s, r + d.first[i], d.rank + d.first[i], d.first[i + 1] - d.first[i]);
         free(r);
-        printf("{\"pairs\": %.0f, \"accuracy\": %.4f, \"loss\": %.4f, \"margin\": %.4f, \"reward_mean\": %.4f, "
+        printf("{\"pairs\": %.0f, \"accuracy\": %.4f, \"loss\": %.4f, \"margin\": %.4f, "
+               "\"reward_mean\": %.4f, "
                "\"reward_std\": %.4f}\n",
-               s.pairs, rank_accuracy(&s), rank_loss(&s), rank_margin(&s), rank_mean(&s), rank_std(&s));
+               s.pairs, rank_accuracy(&s), rank_loss(&s), rank_margin(&s), rank_mean(&s),
+               rank_std(&s));
         printf("calibration: |difference|   pairs   accuracy   predicted\n");
         for (int b = 0; b < RANK_BINS; b++) {
             if (s.bin_pairs[b] == 0) continue;
@@ -299,31 +325,36 @@ static int cmd_rank(const Args *a)
             printf("          %5.2f .. %-5.2f %9.0f %10.3f %11.3f\n", lo, hi, s.bin_pairs[b],
                    s.bin_correct[b] / s.bin_pairs[b], 1 / (1 + exp(-(lo + hi) / 2)));
         }
+        if (a->expect_accuracy > 0 && !(rank_accuracy(&s) >= a->expect_accuracy))
+            rc = error_set(ERR_INTERNAL, "expected an accuracy of at least %g, found %.4f",
+                           a->expect_accuracy, rank_accuracy(&s));
     }
     dataset_free(&d);
     load_free(&m);
     return rc;
 }
 
-/* --- win --------------------------------------------------------------------------------------------------------- */
+/* --- win
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 /* Score of a record's first completion by the gold program. */
-static int gold_of(const json_t *rec, const char *path, int64_t line, double *score)
-{
+static int gold_of(const json_t *rec, const char *path, int64_t line, double *score) {
     char where[512];
     snprintf(where, sizeof where, "%s:%" PRId64, path, line);
     const json_t *text = json_array_get(json_object_get(rec, "completions"), 0);
     if (!text) text = json_object_get(rec, "completion");
     if (!json_is_string(text))
-        return error_set(ERR_DATA, "%s: expected \"completions\" (as rhetor-generate writes it) or \"completion\"", where);
+        return error_set(
+            ERR_DATA,
+            "%s: expected \"completions\" (as rhetor-generate writes it) or \"completion\"", where);
     Gold g;
     TRY(gold_read(&g, json_object_get(rec, "gold"), where));
     *score = gold_score(&g, json_string_value(text), NULL);
     return 0;
 }
 
-static int gold_scores(const char *path, int64_t max, double **score, int64_t *n)
-{
+static int gold_scores(const char *path, int64_t max, double **score, int64_t *n) {
     JsonRecords *f;
     json_t *rec;
     int64_t cap = 0;
@@ -342,10 +373,10 @@ static int gold_scores(const char *path, int64_t max, double **score, int64_t *n
     return rc < 0 ? rc : 0;
 }
 
-/* Scores of {"prompt","completion"} by a reward model; rhetor-generate's "completions" are first turned
- * into records of one completion. */
-static int reward_scores(const Args *a, const char *path, const Loaded *rm, double **score, int64_t *n)
-{
+/* Scores of {"prompt","completion"} by a reward model; rhetor-generate's "completions" are first
+ * turned into records of one completion. */
+static int reward_scores(const Args *a, const char *path, const Loaded *rm, double **score,
+                         int64_t *n) {
     PromptFile p;
     TRY(prompts_load(&p, path, rm, false, rm->gpt->cfg.context - 1, a->max, NULL));
     int rc = 0;
@@ -355,10 +386,14 @@ static int reward_scores(const Args *a, const char *path, const Loaded *rm, doub
         const json_t *text = json_array_get(json_object_get(p.record[i], "completions"), 0);
         if (!text) text = json_object_get(p.record[i], "completion");
         if (!json_is_string(text))
-            rc = error_set(ERR_DATA, "%s: record %" PRId64 ": expected \"completions\" or \"completion\"", path, i + 1);
-        else rc = template_completion(rm->tmpl, rm->tokenizer, json_string_value(text), &p.ids[i]);
+            rc = error_set(ERR_DATA,
+                           "%s: record %" PRId64 ": expected \"completions\" or \"completion\"",
+                           path, i + 1);
+        else
+            rc = template_completion(rm->tmpl, rm->tokenizer, json_string_value(text), &p.ids[i]);
         if (rc >= 0 && p.ids[i].n > rm->gpt->cfg.context)
-            rc = error_set(ERR_DATA, "%s: record %" PRId64 ": longer than the context", path, i + 1);
+            rc =
+                error_set(ERR_DATA, "%s: record %" PRId64 ": longer than the context", path, i + 1);
         q[i] = (Sequence){.tokens = p.ids[i].v, .n = p.ids[i].n};
     }
     if (rc >= 0) {
@@ -373,8 +408,7 @@ static int reward_scores(const Args *a, const char *path, const Loaded *rm, doub
     return rc < 0 ? rc : 0;
 }
 
-static int cmd_win(const Args *a)
-{
+static int cmd_win(const Args *a) {
     double *x = NULL, *y = NULL, win = 0, diff = 0, var = 0;
     int64_t n = 0, ny = 0;
     Loaded rm = {0};
@@ -382,19 +416,26 @@ static int cmd_win(const Args *a)
     if (a->nfile != 2 || a->gold == (a->reward != NULL))
         return error_set(ERR_USAGE, "expected two sample files and either --gold or --reward PATH");
     if (a->reward) TRY(load_model(&rm, a->reward, "--reward", LOAD_HEAD));
-    rc = a->gold ? gold_scores(a->file[0], a->max, &x, &n) : reward_scores(a, a->file[0], &rm, &x, &n);
-    if (rc == 0) rc = a->gold ? gold_scores(a->file[1], a->max, &y, &ny) : reward_scores(a, a->file[1], &rm, &y, &ny);
+    rc = a->gold ? gold_scores(a->file[0], a->max, &x, &n)
+                 : reward_scores(a, a->file[0], &rm, &x, &n);
+    if (rc == 0)
+        rc = a->gold ? gold_scores(a->file[1], a->max, &y, &ny)
+                     : reward_scores(a, a->file[1], &rm, &y, &ny);
     if (rc == 0 && n != ny)
-        rc = error_set(ERR_DATA, "%s has %" PRId64 " records, %s has %" PRId64 "; both must answer the same prompts",
+        rc = error_set(ERR_DATA,
+                       "%s has %" PRId64 " records, %s has %" PRId64
+                       "; both must answer the same prompts",
                        a->file[0], n, a->file[1], ny);
     if (rc == 0) {
         for (int64_t i = 0; i < n; i++) {
             win += (x[i] > y[i] ? 1 : x[i] < y[i] ? 0 : 0.5) / (double)n;
             diff += (x[i] - y[i]) / (double)n;
         }
-        for (int64_t i = 0; i < n; i++) var += pow(x[i] - y[i] - diff, 2) / (double)(n > 1 ? n - 1 : 1);
-        printf("{\"prompts\": %" PRId64 ", \"win_rate\": %.4f, \"difference\": %.4f, \"difference_se\": %.4f}\n", n, win,
-               diff, sqrt(var / (double)n));
+        for (int64_t i = 0; i < n; i++)
+            var += pow(x[i] - y[i] - diff, 2) / (double)(n > 1 ? n - 1 : 1);
+        printf("{\"prompts\": %" PRId64
+               ", \"win_rate\": %.4f, \"difference\": %.4f, \"difference_se\": %.4f}\n",
+               n, win, diff, sqrt(var / (double)n));
     }
     free(x);
     free(y);
@@ -402,27 +443,29 @@ static int cmd_win(const Args *a)
     return rc;
 }
 
-/* --- compare --------------------------------------------------------------------------------------------------------- */
+/* --- compare
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 /* "ppo>sft>base": each above the next. */
-static int check_expectation(const Comparison *c, const Args *a)
-{
+static int check_expectation(const Comparison *c, const Args *a) {
     char *chain = xstrdup(a->expect), *save = NULL, *prev = NULL;
     int rc = 0;
     for (char *w = strtok_r(chain, ">", &save); w; prev = w, w = strtok_r(NULL, ">", &save)) {
         double mean, se;
         if (!prev) continue;
         compare_difference(c, prev, w, &mean, &se);
-        printf("expected: %s above %s by more than %g standard errors: %+.3f +- %.3f, %.1f: %s\n", prev, w, a->expect_se,
-               mean, se, mean / se, mean > a->expect_se * se ? "holds" : "does NOT hold");
-        if (!(mean > a->expect_se * se)) rc = error_set(ERR_INTERNAL, "--expect %s does not hold", a->expect);
+        printf("expected: %s above %s by more than %g standard errors: %+.3f +- %.3f, %.1f: %s\n",
+               prev, w, a->expect_se, mean, se, mean / se,
+               mean > a->expect_se * se ? "holds" : "does NOT hold");
+        if (!(mean > a->expect_se * se))
+            rc = error_set(ERR_INTERNAL, "--expect %s does not hold", a->expect);
     }
     free(chain);
     return rc;
 }
 
-static int cmd_compare(const Args *a)
-{
+static int cmd_compare(const Args *a) {
     if (!a->prompts || a->nmodel == 0)
         return error_set(ERR_USAGE, "expected --model NAME=PATH (for each row) and --prompts FILE");
     CompareOptions o = {.name = a->name,
@@ -457,7 +500,9 @@ static int cmd_compare(const Args *a)
     return rc;
 }
 
-/* --- main --------------------------------------------------------------------------------------------------------------- */
+/* --- main
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 static const struct {
     const char *name;
@@ -465,38 +510,68 @@ static const struct {
     bool model, file; /* needed */
     struct argp argp;
 } commands[] = {
-    {"loss", cmd_loss, true, true,
-     {model_options, parse, "FILE...", "Nats a token and bits a byte on corpora (.h5) or text files.", 0, 0, 0}},
-    {"logprobs", cmd_logprobs, true, false,
+    {"loss",
+     cmd_loss,
+     true,
+     true,
+     {model_options, parse, "FILE...",
+      "Nats a token and bits a byte on corpora (.h5) or text files.", 0, 0, 0}},
+    {"logprobs",
+     cmd_logprobs,
+     true,
+     false,
      {model_options, parse, "[FILE.jsonl]",
-      "For each {\"text\"} or {\"tokens\":[...]} line (file or standard input): {\"tokens\":[...],\"logprobs\":[...]}; "
-      "logprobs[i] is that of tokens[i+1] given the ones before.", 0, 0, 0}},
-    {"reward", cmd_reward, true, true,
-     {model_options, parse, "FILE.jsonl", "A reward model's score of each {\"prompt\",\"completion\"} line.", 0, 0, 0}},
-    {"rank", cmd_rank, true, true,
-     {model_options, parse, "FILE.jsonl", "Accuracy, margin and calibration of a reward model on rankings.", 0, 0, 0}},
-    {"win", cmd_win, false, true,
+      "For each {\"text\"} or {\"tokens\":[...]} line (file or standard input): "
+      "{\"tokens\":[...],\"logprobs\":[...]}; "
+      "logprobs[i] is that of tokens[i+1] given the ones before.",
+      0, 0, 0}},
+    {"reward",
+     cmd_reward,
+     true,
+     true,
+     {model_options, parse, "FILE.jsonl",
+      "A reward model's score of each {\"prompt\",\"completion\"} line.", 0, 0, 0}},
+    {"rank",
+     cmd_rank,
+     true,
+     true,
+     {rank_options, parse, "FILE.jsonl",
+      "Accuracy, margin and calibration of a reward model on rankings.", 0, 0, 0}},
+    {"win",
+     cmd_win,
+     false,
+     true,
      {win_options, parse, "A.jsonl B.jsonl",
-      "How often A's sample beats B's for the same prompt (ties half); files as rhetor-generate --out writes them.", 0, 0, 0}},
-    {"compare", cmd_compare, false, false,
-     {compare_options, parse, NULL, "A table of models that answer the same held-out prompts.", 0, 0, 0}},
+      "How often A's sample beats B's for the same prompt (ties half); files as rhetor-generate "
+      "--out writes them.",
+      0, 0, 0}},
+    {"compare",
+     cmd_compare,
+     false,
+     false,
+     {compare_options, parse, NULL, "A table of models that answer the same held-out prompts.", 0,
+      0, 0}},
 };
 enum { NCOMMAND = sizeof commands / sizeof *commands };
 
-static int usage(FILE *f)
-{
+static int usage(FILE *f) {
     fprintf(f, "Usage: rhetor-eval COMMAND [options]; each command has --help\n");
-    for (int i = 0; i < NCOMMAND; i++) fprintf(f, "  %-9s %s\n", commands[i].name, commands[i].argp.doc);
+    for (int i = 0; i < NCOMMAND; i++)
+        fprintf(f, "  %-9s %s\n", commands[i].name, commands[i].argp.doc);
     return f == stdout ? 0 : error_exit_code(ERR_USAGE);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     if (argc < 2) return usage(stderr);
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) return usage(stdout);
     for (int i = 0; i < NCOMMAND; i++) {
         if (strcmp(argv[1], commands[i].name) != 0) continue;
-        Args a = {.base = "sft", .max_new = 64, .temperature = 1, .seed = 1, .samples = 4, .expect_se = 5};
+        Args a = {.base = "sft",
+                  .max_new = 64,
+                  .temperature = 1,
+                  .seed = 1,
+                  .samples = 4,
+                  .expect_se = 5};
         char name[64];
         snprintf(name, sizeof name, "rhetor-eval %s", commands[i].name);
         argv[1] = name;
@@ -504,9 +579,12 @@ int main(int argc, char **argv)
         argp_parse(&commands[i].argp, argc - 1, argv + 1, 0, NULL, &a);
         core_init();
         int rc = 0;
-        if (commands[i].model && !a.model) rc = error_set(ERR_USAGE, "which model? --model runs/NAME/STAGE");
-        else if (commands[i].file && a.nfile == 0) rc = error_set(ERR_USAGE, "which file? see %s --help", name);
-        else rc = commands[i].run(&a);
+        if (commands[i].model && !a.model)
+            rc = error_set(ERR_USAGE, "which model? --model runs/NAME/STAGE");
+        else if (commands[i].file && a.nfile == 0)
+            rc = error_set(ERR_USAGE, "which file? see %s --help", name);
+        else
+            rc = commands[i].run(&a);
         if (rc < 0) fprintf(stderr, "%s: %s\n", name, error_message());
         return error_exit_code(rc);
     }

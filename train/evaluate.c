@@ -18,8 +18,7 @@ typedef struct Sums {
 } Sums;
 
 /* Adds the packed sequences' negative log-probabilities and empties the pack. */
-static void flush(Sums *s, Gpt *gpt)
-{
+static void flush(Sums *s, Gpt *gpt) {
     if (s->pack.n == 0) return;
     Batch b = pack_batch(&s->pack);
     if (b.n > s->cap) {
@@ -34,14 +33,12 @@ static void flush(Sums *s, Gpt *gpt)
     pack_clear(&s->pack);
 }
 
-static void sums_open(Sums *s)
-{
+static void sums_open(Sums *s) {
     *s = (Sums){0};
     s->tape = tape_open(&s->arena, false);
 }
 
-static void sums_close(Sums *s, Comm *comm, EvalLoss *out)
-{
+static void sums_close(Sums *s, Comm *comm, EvalLoss *out) {
     double sum[2] = {s->nll, s->tokens};
     if (comm) comm_sum_f64(comm, sum, 2);
     *out = (EvalLoss){.nll = sum[0] / sum[1], .tokens = (int64_t)sum[1]};
@@ -52,8 +49,7 @@ static void sums_close(Sums *s, Comm *comm, EvalLoss *out)
 }
 
 int evaluate_corpus(Gpt *gpt, Corpus *c, int64_t windows, int64_t micro_tokens, Comm *comm,
-                    EvalLoss *out)
-{
+                    EvalLoss *out) {
     const int64_t T = gpt->cfg.context, tokens = corpus_tokens(c), all = (tokens - 1 + T - 1) / T;
     const int64_t n = windows > 0 && windows < all ? windows : all;
     int64_t begin, end;
@@ -78,8 +74,7 @@ int evaluate_corpus(Gpt *gpt, Corpus *c, int64_t windows, int64_t micro_tokens, 
     return rc;
 }
 
-void evaluate_tokens(Gpt *gpt, const int32_t *ids, int64_t n, int64_t micro_tokens, EvalLoss *out)
-{
+void evaluate_tokens(Gpt *gpt, const int32_t *ids, int64_t n, int64_t micro_tokens, EvalLoss *out) {
     const int64_t T = gpt->cfg.context;
     Sums s;
     sums_open(&s);
@@ -93,8 +88,7 @@ void evaluate_tokens(Gpt *gpt, const int32_t *ids, int64_t n, int64_t micro_toke
 }
 
 int evaluate_demos(Gpt *gpt, const Dataset *d, int64_t records, int64_t micro_tokens, Comm *comm,
-                   EvalLoss *out)
-{
+                   EvalLoss *out) {
     const int64_t n = records > 0 && records < d->n ? records : d->n;
     int64_t begin, end;
     comm_share(n, comm_rank(comm), comm_size(comm), &begin, &end);

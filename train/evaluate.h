@@ -7,13 +7,13 @@
 #include "train/run.h"
 
 typedef struct EvalLoss {
-    double nll;      /* mean nats a token, over all tokens of all ranks */
+    double nll;           /* mean nats a token, over all tokens of all ranks */
     double bits_per_byte; /* of the text behind the tokens; 0 where the bytes are not known */
     int64_t tokens;
 } EvalLoss;
 
-/* Every token of the corpus but the first, in windows of the model's context side by side; `windows`
- * > 0: only so many, spread evenly. */
+/* Every token of the corpus but the first, in windows of the model's context side by side;
+ * `windows` > 0: only so many, spread evenly. */
 int evaluate_corpus(Gpt *gpt, Corpus *c, int64_t windows, int64_t micro_tokens, Comm *comm,
                     EvalLoss *out);
 /* All tokens but the first of ids[n], in windows of the context side by side. Not collective. */

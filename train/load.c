@@ -9,8 +9,7 @@
 #include "base/error.h"
 #include "checkpoints/checkpoint.h"
 
-json_t *model_to_json(const GptConfig *c)
-{
+json_t *model_to_json(const GptConfig *c) {
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:f}", "vocab", (json_int_t)c->vocab,
                      "context", (json_int_t)c->context, "layers", (json_int_t)c->layers, "heads",
                      (json_int_t)c->heads, "width", (json_int_t)c->width, "bias", c->bias,
@@ -18,14 +17,13 @@ json_t *model_to_json(const GptConfig *c)
                      c->norm_eps);
 }
 
-int model_from_json(GptConfig *c, const json_t *j)
-{
+int model_from_json(GptConfig *c, const json_t *j) {
     json_int_t vocab, context, layers, heads, width;
     int bias, scalar_head, gelu_erf;
-    if (json_unpack((json_t *)(uintptr_t)j, "{s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:F}", "vocab",
-                    &vocab, "context", &context, "layers", &layers, "heads", &heads, "width", &width,
-                    "bias", &bias, "scalar_head", &scalar_head, "gelu_erf", &gelu_erf, "norm_eps",
-                    &c->norm_eps) < 0)
+    if (json_unpack((json_t *)(uintptr_t)j, "{s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:F}",
+                    "vocab", &vocab, "context", &context, "layers", &layers, "heads", &heads,
+                    "width", &width, "bias", &bias, "scalar_head", &scalar_head, "gelu_erf",
+                    &gelu_erf, "norm_eps", &c->norm_eps) < 0)
         return error_set(ERR_DATA, "the description of the model is incomplete");
     c->vocab = vocab;
     c->context = context;
@@ -38,8 +36,7 @@ int model_from_json(GptConfig *c, const json_t *j)
     return 0;
 }
 
-static int read_weights(Loaded *l, Ckpt *k, const char *group)
-{
+static int read_weights(Loaded *l, Ckpt *k, const char *group) {
     ParamSet *ps = &l->gpt->params;
     for (int i = 0; i < ps->n; i++) {
         const Param *p = &ps->v[i];
@@ -51,8 +48,7 @@ static int read_weights(Loaded *l, Ckpt *k, const char *group)
     return 0;
 }
 
-static int load_from(Loaded *l, Ckpt *k, const char *key, int flags)
-{
+static int load_from(Loaded *l, Ckpt *k, const char *key, int flags) {
     const json_t *meta = ckpt_meta(k);
     GptConfig cfg;
     int rc = model_from_json(&cfg, json_object_get(meta, "model"));
@@ -85,8 +81,7 @@ static int load_from(Loaded *l, Ckpt *k, const char *key, int flags)
     return 0;
 }
 
-int load_model(Loaded *out, const char *path, const char *key, int flags)
-{
+int load_model(Loaded *out, const char *path, const char *key, int flags) {
     *out = (Loaded){0};
     if (!path[0]) return error_set(ERR_CONFIG, "%s is not set: which model?", key);
     Ckpt *k;
@@ -98,8 +93,7 @@ int load_model(Loaded *out, const char *path, const char *key, int flags)
     return rc;
 }
 
-void load_free(Loaded *l)
-{
+void load_free(Loaded *l) {
     gpt_close(&l->gpt);
     tokenizer_close(&l->tokenizer);
     free(l->id);
@@ -108,9 +102,9 @@ void load_free(Loaded *l)
     *l = (Loaded){0};
 }
 
-int load_same_tokenizer(const Loaded *a, const Loaded *b)
-{
-    if (tokenizer_hash(a->tokenizer) == tokenizer_hash(b->tokenizer) && a->tmpl == b->tmpl) return 0;
+int load_same_tokenizer(const Loaded *a, const Loaded *b) {
+    if (tokenizer_hash(a->tokenizer) == tokenizer_hash(b->tokenizer) && a->tmpl == b->tmpl)
+        return 0;
     bool tk = tokenizer_hash(a->tokenizer) != tokenizer_hash(b->tokenizer);
     return error_set(ERR_CONFIG,
                      "%s and %s have different %s (%" PRId64 " tokens, %s; %" PRId64

@@ -1,5 +1,5 @@
-/* load.h: a model out of a checkpoint: weights, tokenizer, template. Not collective: every rank reads
- * the file. */
+/* load.h: a model out of a checkpoint: weights, tokenizer, template. Not collective: every rank
+ * reads the file. */
 #ifndef TRAIN_LOAD_H
 #define TRAIN_LOAD_H
 
@@ -13,7 +13,7 @@ typedef struct Loaded {
     Gpt *gpt;
     Tokenizer *tokenizer;
     Template tmpl;
-    char *id;    /* the checkpoint's, for the lineage */
+    char *id; /* the checkpoint's, for the lineage */
     char *path;
     char *stage; /* that wrote it */
     int64_t step;

@@ -1,10 +1,10 @@
 /* rhetor-pretrain: a language model from text.
  *
- * Maximises log p(x) over windows of T+1 tokens of a corpus (Radford 2019). A step takes train.batch
- * windows, the same ones whatever the number of ranks: window j of the stream is a pure function of
- * (seed, j). Each rank takes a contiguous share of them, in micro-batches of train.micro_tokens; all
- * losses are divided by the global number of tokens, so ranks and accumulation change the speed, not
- * the experiment. */
+ * Maximises log p(x) over windows of T+1 tokens of a corpus (Radford 2019). A step takes
+ * train.batch windows, the same ones whatever the number of ranks: window j of the stream is a pure
+ * function of (seed, j). Each rank takes a contiguous share of them, in micro-batches of
+ * train.micro_tokens; all losses are divided by the global number of tokens, so ranks and
+ * accumulation change the speed, not the experiment. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,8 +27,7 @@ typedef struct Pretrain {
 } Pretrain;
 
 /* Forward and backward of this rank's windows of the step; returns its share of the loss. */
-static int gradients(Pretrain *p, Run *run, double *loss)
-{
+static int gradients(Pretrain *p, Run *run, double *loss) {
     const Config *c = &run->cfg;
     const int64_t B = c->train_batch;
     const float weight = 1.0f / (float)(B * p->T);
@@ -49,8 +48,7 @@ static int gradients(Pretrain *p, Run *run, double *loss)
     return 0;
 }
 
-static int evaluate(Pretrain *p, Run *run)
-{
+static int evaluate(Pretrain *p, Run *run) {
     if (!p->heldout) return 0;
     EvalLoss e;
     TRY(evaluate_corpus(p->gpt, p->heldout, run->cfg.eval_records, run->cfg.train_micro_tokens,
@@ -59,15 +57,14 @@ static int evaluate(Pretrain *p, Run *run)
     run_metric(run, "eval/bits_per_byte", e.bits_per_byte);
     run_eval_result(run, e.nll);
     if (run->main_rank)
-        log_info("step %" PRId64 ": held-out loss %.4f nats a token, %.4f bits a byte", run->step + 1,
-                 e.nll, e.bits_per_byte);
+        log_info("step %" PRId64 ": held-out loss %.4f nats a token, %.4f bits a byte",
+                 run->step + 1, e.nll, e.bits_per_byte);
     return 0;
 }
 
-static int dry_run(Pretrain *p, Run *run)
-{
-    double loss, norm = gpt_train_flops(&p->gpt->cfg, (double)(run->cfg.train_batch * p->T),
-                                        (double)p->T);
+static int dry_run(Pretrain *p, Run *run) {
+    double loss,
+        norm = gpt_train_flops(&p->gpt->cfg, (double)(run->cfg.train_batch * p->T), (double)p->T);
     TRY(gradients(p, run, &loss));
     run_plan(run, "pretraining", p->gpt->params.count, (double)(run->cfg.train_batch * p->T), norm,
              4 * (size_t)p->gpt->params.size * sizeof(real), p->trainer.arena.high);
@@ -78,8 +75,7 @@ static int dry_run(Pretrain *p, Run *run)
     return 0;
 }
 
-static int open_all(Pretrain *p, Run *run)
-{
+static int open_all(Pretrain *p, Run *run) {
     const Config *c = &run->cfg;
     TRY(corpus_open(&p->corpus, &c->data_train, 0));
     size_t len;
@@ -111,18 +107,19 @@ static int open_all(Pretrain *p, Run *run)
     p->window = xmalloc((size_t)(p->T + 1) * sizeof *p->window);
     p->nwindows = corpus_windows(p->corpus, p->T);
     if (p->nwindows < 1)
-        return config_bad(c, "data.train", "%" PRId64 " tokens in all, but a window needs %" PRId64
-                                           ": give more text or a shorter model.context",
+        return config_bad(c, "data.train",
+                          "%" PRId64 " tokens in all, but a window needs %" PRId64
+                          ": give more text or a shorter model.context",
                           corpus_tokens(p->corpus), p->T + 1);
-    run->steps = c->train_steps > 0
-                     ? c->train_steps
-                     : (int64_t)(c->train_epochs * (double)p->nwindows / (double)c->train_batch + 0.5);
+    run->steps =
+        c->train_steps > 0
+            ? c->train_steps
+            : (int64_t)(c->train_epochs * (double)p->nwindows / (double)c->train_batch + 0.5);
     if (run->steps < 1) run->steps = 1;
     return 0;
 }
 
-static int train(Pretrain *p, Run *run)
-{
+static int train(Pretrain *p, Run *run) {
     const Config *c = &run->cfg;
     trainer_open(&p->trainer, p->gpt, run, "");
     run_describe(run, &p->gpt->cfg, p->tokenizer, TEMPLATE_PLAIN, "params");
@@ -133,8 +130,7 @@ static int train(Pretrain *p, Run *run)
         log_info("%" PRId64 " parameters, %" PRId64 " tokens (%" PRId64 " windows of %" PRId64
                  "), %" PRId64 " steps of %" PRId64 " windows: %.2f epochs",
                  p->gpt->params.count, corpus_tokens(p->corpus), p->nwindows, p->T, run->steps,
-                 c->train_batch,
-                 (double)run->steps * (double)c->train_batch / (double)p->nwindows);
+                 c->train_batch, (double)run->steps * (double)c->train_batch / (double)p->nwindows);
 
     const Schedule schedule = {.kind = c->optim_schedule,
                                .peak = c->optim_lr,
@@ -161,10 +157,10 @@ static int train(Pretrain *p, Run *run)
     return 0;
 }
 
-static int pretrain(Run *run)
-{
+static int pretrain(Run *run) {
     if (run->cfg.data_train.n == 0)
-        return config_bad(&run->cfg, "data.train", "no corpus is given; rhetor-data encode makes one");
+        return config_bad(&run->cfg, "data.train",
+                          "no corpus is given; rhetor-data encode makes one");
     Pretrain p = {0};
     int rc = open_all(&p, run);
     if (rc == 0) rc = train(&p, run);
@@ -178,7 +174,6 @@ static int pretrain(Run *run)
     return rc;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     return run_main(argc, argv, IN_PRETRAIN, pretrain);
 }

@@ -25,24 +25,22 @@
 
 _Static_assert(sizeof(real) == sizeof(float), "checkpoints hold float");
 
-double run_seconds(void)
-{
+double run_seconds(void) {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
 }
 
-const char *run_path(const Run *run, const char *name)
-{
+const char *run_path(const Run *run, const char *name) {
     free(run->priv->path);
     run->priv->path = file_join(run->cfg.run_dir, name);
     return run->priv->path;
 }
 
-/* --- what a checkpoint holds --------------------------------------------------------------------- */
+/* --- what a checkpoint holds ---------------------------------------------------------------------
+ */
 
-static void keep_array(RunPriv *p, const char *group, const Param *param, real *flat)
-{
+static void keep_array(RunPriv *p, const char *group, const Param *param, real *flat) {
     p->array = xrealloc(p->array, (size_t)(p->narray + 1) * sizeof *p->array);
     CkptArray *a = &p->array[p->narray++];
     *a = (CkptArray){.name = xasprintf("%s/%s", group, param->name),
@@ -52,13 +50,11 @@ static void keep_array(RunPriv *p, const char *group, const Param *param, real *
     memcpy(a->shape, param->tensor.shape, sizeof param->tensor.shape);
 }
 
-void run_keep_params(Run *run, const char *group, const ParamSet *ps, real *data)
-{
+void run_keep_params(Run *run, const char *group, const ParamSet *ps, real *data) {
     for (int i = 0; i < ps->n; i++) keep_array(run->priv, group, &ps->v[i], data);
 }
 
-void run_keep_adamw(Run *run, const char *group, const ParamSet *ps, AdamW *a)
-{
+void run_keep_adamw(Run *run, const char *group, const ParamSet *ps, AdamW *a) {
     char name[PARAM_NAME_MAX];
     snprintf(name, sizeof name, "%s/m", group);
     run_keep_params(run, name, ps, a->m);
@@ -68,18 +64,20 @@ void run_keep_adamw(Run *run, const char *group, const ParamSet *ps, AdamW *a)
     run_keep_i64(run, name, &a->step);
 }
 
-static void keep_counter(RunPriv *p, const char *name, int64_t *i, double *f)
-{
+static void keep_counter(RunPriv *p, const char *name, int64_t *i, double *f) {
     CHECK(p->ncounter < RUN_MAX_COUNTERS, "more than %d counters", RUN_MAX_COUNTERS);
     p->counter[p->ncounter++] = (Counter){xstrdup(name), i, f};
 }
 
-void run_keep_i64(Run *run, const char *name, int64_t *v) { keep_counter(run->priv, name, v, NULL); }
-void run_keep_f64(Run *run, const char *name, double *v) { keep_counter(run->priv, name, NULL, v); }
+void run_keep_i64(Run *run, const char *name, int64_t *v) {
+    keep_counter(run->priv, name, v, NULL);
+}
+void run_keep_f64(Run *run, const char *name, double *v) {
+    keep_counter(run->priv, name, NULL, v);
+}
 
 void run_describe(Run *run, const GptConfig *model, const Tokenizer *tk, Template tmpl,
-                  const char *use)
-{
+                  const char *use) {
     RunPriv *p = run->priv;
     json_object_set_new(p->meta, "model", model_to_json(model));
     json_object_set_new(p->meta, "template", json_string(template_name(tmpl)));
@@ -88,33 +86,28 @@ void run_describe(Run *run, const GptConfig *model, const Tokenizer *tk, Templat
     p->tokenizer = tokenizer_json(tk);
 }
 
-static json_t *meta_object(RunPriv *p, const char *name)
-{
+static json_t *meta_object(RunPriv *p, const char *name) {
     json_t *o = json_object_get(p->meta, name);
     if (!o) json_object_set_new(p->meta, name, o = json_object());
     return o;
 }
 
-void run_parent(Run *run, const char *role, const char *id)
-{
+void run_parent(Run *run, const char *role, const char *id) {
     json_object_set_new(meta_object(run->priv, "parents"), role, json_string(id));
 }
 
-void run_data(Run *run, const char *role, uint64_t hash)
-{
+void run_data(Run *run, const char *role, uint64_t hash) {
     char hex[17];
     snprintf(hex, sizeof hex, "%016" PRIx64, hash);
     json_object_set_new(meta_object(run->priv, "data"), role, json_string(hex));
 }
 
-void run_keep_steps(Run *run, const int64_t *steps, int n)
-{
+void run_keep_steps(Run *run, const int64_t *steps, int n) {
     run->priv->keep_step = steps;
     run->priv->nkeep_step = n;
 }
 
-static void meta_refresh(Run *run)
-{
+static void meta_refresh(Run *run) {
     RunPriv *p = run->priv;
     json_t *counters = json_object();
     for (int i = 0; i < p->ncounter; i++) {
@@ -128,8 +121,7 @@ static void meta_refresh(Run *run)
     json_object_set_new(p->meta, "threads", json_integer(omp_get_max_threads()));
 }
 
-int run_save(Run *run)
-{
+int run_save(Run *run) {
     RunPriv *p = run->priv;
     if (p->saved_step == run->step) return 0;
     double began = run_seconds();
@@ -155,8 +147,7 @@ int run_save(Run *run)
     }
     p->save_failures = 0;
     p->saved_step = run->step;
-    if (p->new_best)
-        TRY(ckpt_mark_best(p->ckpt_dir, run->step, p->best, run->comm));
+    if (p->new_best) TRY(ckpt_mark_best(p->ckpt_dir, run->step, p->best, run->comm));
     p->new_best = false;
 
     int nkeep = p->nkeep_step;
@@ -173,8 +164,7 @@ int run_save(Run *run)
 }
 
 /* Both objects say the same about `what` (parents, data)? */
-static int same_lineage(const Ckpt *k, const json_t *now, const char *what)
-{
+static int same_lineage(const Ckpt *k, const json_t *now, const char *what) {
     const json_t *then = json_object_get(ckpt_meta(k), what), *mine = json_object_get(now, what);
     if (json_equal(then, mine) || (json_object_size(then) == 0 && json_object_size(mine) == 0))
         return 0;
@@ -188,11 +178,11 @@ static int same_lineage(const Ckpt *k, const json_t *now, const char *what)
     return rc;
 }
 
-static int restore(Run *run, Ckpt *k)
-{
+static int restore(Run *run, Ckpt *k) {
     RunPriv *p = run->priv;
     if (strcmp(ckpt_stage(k), config_stage_name(run->cfg.stage)) != 0)
-        return error_set(ERR_CONFIG, "%s is a checkpoint of stage %s, this is %s; choose another run.dir",
+        return error_set(ERR_CONFIG,
+                         "%s is a checkpoint of stage %s, this is %s; choose another run.dir",
                          ckpt_path(k), ckpt_stage(k), config_stage_name(run->cfg.stage));
     TRY(same_lineage(k, p->meta, "parents"));
     TRY(same_lineage(k, p->meta, "data"));
@@ -205,8 +195,10 @@ static int restore(Run *run, Ckpt *k)
         const json_t *v = json_object_get(counters, c->name);
         if (!json_is_number(v))
             return error_set(ERR_DATA, "%s: the counter \"%s\" is missing", ckpt_path(k), c->name);
-        if (c->i) *c->i = json_integer_value(v);
-        else *c->f = json_number_value(v);
+        if (c->i)
+            *c->i = json_integer_value(v);
+        else
+            *c->f = json_number_value(v);
     }
     run->step = ckpt_step(k);
     p->saved_step = run->step;
@@ -214,8 +206,7 @@ static int restore(Run *run, Ckpt *k)
 }
 
 /* Keeps the lines of metrics.jsonl that belong to steps before `step`. */
-static int metrics_rewind(Run *run, int64_t step)
-{
+static int metrics_rewind(Run *run, int64_t step) {
     char *text;
     size_t len;
     const char *path = run_path(run, "metrics.jsonl");
@@ -234,8 +225,7 @@ static int metrics_rewind(Run *run, int64_t step)
     return rc;
 }
 
-int run_resume(Run *run)
-{
+int run_resume(Run *run) {
     RunPriv *p = run->priv;
     if (run->dry) return 0;
     Ckpt *k;
@@ -269,28 +259,28 @@ out:
     return rc;
 }
 
-/* --- the loop --------------------------------------------------------------------------------------- */
+/* --- the loop
+ * --------------------------------------------------------------------------------------- */
 
-bool run_goes_on(const Run *run) { return run->step < run->steps; }
+bool run_goes_on(const Run *run) {
+    return run->step < run->steps;
+}
 
-void run_metric(Run *run, const char *name, double value)
-{
+void run_metric(Run *run, const char *name, double value) {
     RunPriv *p = run->priv;
     CHECK(p->nmetric < RUN_MAX_METRICS, "more than %d metrics", RUN_MAX_METRICS);
     p->metric[p->nmetric].name = name;
     p->metric[p->nmetric++].value = value;
 }
 
-void run_headline(Run *run, const char *fmt, ...)
-{
+void run_headline(Run *run, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(run->priv->headline, sizeof run->priv->headline, fmt, ap);
     va_end(ap);
 }
 
-void run_text(Run *run, const char *fmt, ...)
-{
+void run_text(Run *run, const char *fmt, ...) {
     if (!run->main_rank) return;
     char *text = NULL;
     va_list ap;
@@ -302,22 +292,19 @@ void run_text(Run *run, const char *fmt, ...)
     free(text);
 }
 
-bool run_eval_due(const Run *run)
-{
+bool run_eval_due(const Run *run) {
     int64_t done = run->step + 1;
     return done == run->steps || (run->cfg.eval_every > 0 && done % run->cfg.eval_every == 0);
 }
 
-void run_eval_result(Run *run, double value)
-{
+void run_eval_result(Run *run, double value) {
     RunPriv *p = run->priv;
     if (!run->cfg.save_keep_best || !(value < p->best)) return;
     p->best = value;
     p->new_best = true;
 }
 
-static void metrics_write(Run *run)
-{
+static void metrics_write(Run *run) {
     RunPriv *p = run->priv;
     FILE *f = p->metrics_file;
     if (f) {
@@ -337,16 +324,16 @@ static void metrics_write(Run *run)
     p->nmetric = 0;
 }
 
-static const char *clock_text(double s, char out[32])
-{
+static const char *clock_text(double s, char out[32]) {
     int64_t t = (int64_t)(s + 0.5);
-    if (t >= 3600) snprintf(out, 32, "%" PRId64 ":%02d:%02d", t / 3600, (int)(t / 60 % 60), (int)(t % 60));
-    else snprintf(out, 32, "%d:%02d", (int)(t / 60), (int)(t % 60));
+    if (t >= 3600)
+        snprintf(out, 32, "%" PRId64 ":%02d:%02d", t / 3600, (int)(t / 60 % 60), (int)(t % 60));
+    else
+        snprintf(out, 32, "%d:%02d", (int)(t / 60), (int)(t % 60));
     return out;
 }
 
-static void log_step(Run *run, int64_t tokens)
-{
+static void log_step(Run *run, int64_t tokens) {
     RunPriv *p = run->priv;
     p->tokens_since += tokens;
     p->steps_since++;
@@ -354,8 +341,8 @@ static void log_step(Run *run, int64_t tokens)
     bool due = last || run->step % run->cfg.run_log_every == 0 || run->step == p->first_step + 1;
     if (!run->main_rank || !due) return;
     double now = run_seconds(), dt = now - p->last_log;
-    double eta = (now - p->began) / (double)(run->step - p->first_step) *
-                 (double)(run->steps - run->step);
+    double eta =
+        (now - p->began) / (double)(run->step - p->first_step) * (double)(run->steps - run->step);
     char clock[32];
     log_info("step %" PRId64 "/%" PRId64 "  %s  %.0f tok/s  %.0f ms/step  eta %s", run->step,
              run->steps, p->headline, (double)p->tokens_since / dt,
@@ -365,8 +352,7 @@ static void log_step(Run *run, int64_t tokens)
     p->last_log = now;
 }
 
-int run_step_end(Run *run, int64_t tokens)
-{
+int run_step_end(Run *run, int64_t tokens) {
     RunPriv *p = run->priv;
     run->step++;
     metrics_write(run);
@@ -383,8 +369,9 @@ int run_step_end(Run *run, int64_t tokens)
     if (run->step == run->steps && p->saved_step != run->step)
         return error_set(ERR_IO, "the last step could not be saved: %s", error_message());
     if (stop == STOP_SAVE_AND_LEAVE && run->step < run->steps)
-        return error_set(ERR_REQUEUE, "%s: saved at step %" PRId64 " of %" PRId64
-                                      "; the same command goes on from there",
+        return error_set(ERR_REQUEUE,
+                         "%s: saved at step %" PRId64 " of %" PRId64
+                         "; the same command goes on from there",
                          why, p->saved_step, run->steps);
     return 0;
 }

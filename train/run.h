@@ -37,11 +37,13 @@ typedef struct Run {
 typedef int StageFn(Run *run);
 int run_main(int argc, char **argv, int stage, StageFn *fn);
 
-/* --- what a checkpoint holds --------------------------------------------------------------------- */
+/* --- what a checkpoint holds ---------------------------------------------------------------------
+ */
 /* Registered data is borrowed and must live until the stage returns. `group` is the path in the
  * checkpoint: "params", "critic/params", ... Not collective. */
 void run_keep_params(Run *run, const char *group, const ParamSet *ps, real *data);
-void run_keep_adamw(Run *run, const char *group, const ParamSet *ps, AdamW *a); /* group/m, /v, step */
+void run_keep_adamw(Run *run, const char *group, const ParamSet *ps,
+                    AdamW *a); /* group/m, /v, step */
 void run_keep_i64(Run *run, const char *name, int64_t *v);
 void run_keep_f64(Run *run, const char *name, double *v);
 /* What the checkpoint says about its model. `use`: the group whose weights are the model for later
@@ -59,7 +61,8 @@ void run_keep_steps(Run *run, const int64_t *steps, int n);
  * sets run->step. Prints which settings differ from the saved ones. */
 int run_resume(Run *run);
 
-/* --- the loop --------------------------------------------------------------------------------------- */
+/* --- the loop
+ * --------------------------------------------------------------------------------------- */
 /* True while there are steps to do. Not collective. */
 bool run_goes_on(const Run *run);
 /* Metrics of the current step, in the order given, to metrics.jsonl and, every run.log_every steps,
@@ -67,19 +70,23 @@ bool run_goes_on(const Run *run);
 void run_metric(Run *run, const char *name, double value);
 /* The step's line in the log, e.g. "loss 3.21  lr 3.0e-04". Not collective. */
 void run_headline(Run *run, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void run_text(Run *run, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* samples.txt */
-/* Evaluate before the next step? (every eval.every steps and after the last one.) Not collective. */
+void run_text(Run *run, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3))); /* samples.txt */
+/* Evaluate before the next step? (every eval.every steps and after the last one.) Not collective.
+ */
 bool run_eval_due(const Run *run);
-/* An evaluation's result; smaller is better. With save.keep_best the checkpoint written at this step
- * becomes the best when `value` is. */
+/* An evaluation's result; smaller is better. With save.keep_best the checkpoint written at this
+ * step becomes the best when `value` is. */
 void run_eval_result(Run *run, double value);
 /* Ends the step: writes its metrics, saves when due, honours signals, STOP, SAVE and the deadline.
- * ERR_REQUEUE after saving when the run must leave. tokens: processed in this step, for the speed. */
+ * ERR_REQUEUE after saving when the run must leave. tokens: processed in this step, for the speed.
+ */
 int run_step_end(Run *run, int64_t tokens);
 /* Saves now (the stage's last act does so by itself when run_step_end saw the last step). */
 int run_save(Run *run);
 
-/* --- helpers ------------------------------------------------------------------------------------------ */
+/* --- helpers
+ * ------------------------------------------------------------------------------------------ */
 /* Path in the run directory; valid until the next call. Not collective. */
 const char *run_path(const Run *run, const char *name);
 /* Prints the plan for --dry-run: parameters, tokens a step, memory. Not collective. */

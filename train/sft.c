@@ -1,9 +1,9 @@
 /* rhetor-sft: supervised fine-tuning on demonstrations (Ouyang 2022, section 3.5 and App. C).
  *
  * Cross-entropy on the tokens of the assistant's turns (end token included), optionally with
- * pretraining text mixed in, as for the model that initialises RL. A step takes train.batch examples,
- * the same ones whatever the number of ranks, and as many pretraining windows as data.mix_ratio asks
- * for; one mean over all learned tokens of the global batch. */
+ * pretraining text mixed in, as for the model that initialises RL. A step takes train.batch
+ * examples, the same ones whatever the number of ranks, and as many pretraining windows as
+ * data.mix_ratio asks for; one mean over all learned tokens of the global batch. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -31,13 +31,11 @@ typedef struct Sft {
 } Sft;
 
 /* Which tokens of an example are learned; NULL: all. */
-static const uint8_t *learned(const Sequence *q, const Config *c)
-{
+static const uint8_t *learned(const Sequence *q, const Config *c) {
     return c->data_loss_on == LOSS_ON_ALL ? NULL : q->learn;
 }
 
-static int64_t learned_tokens(const Sequence *q, const uint8_t *learn)
-{
+static int64_t learned_tokens(const Sequence *q, const uint8_t *learn) {
     if (!learn) return q->n - 1;
     int64_t n = 0;
     for (int64_t i = 1; i < q->n; i++) n += learn[i] != 0;
@@ -45,14 +43,12 @@ static int64_t learned_tokens(const Sequence *q, const uint8_t *learn)
 }
 
 /* The b-th example of the step and its place in the stream. */
-static const Sequence *example(const Sft *s, const Config *c, int64_t step, int64_t b, int64_t *j)
-{
+static const Sequence *example(const Sft *s, const Config *c, int64_t step, int64_t b, int64_t *j) {
     *j = step * c->train_batch + b;
     return &s->demos.seq[s->demos.first[order_stream((uint64_t)c->run_seed, *j, s->demos.n)]];
 }
 
-static void backward_if(Sft *s, Run *run, bool now, double *loss)
-{
+static void backward_if(Sft *s, Run *run, bool now, double *loss) {
     if (!now || s->pack.n == 0) return;
     *loss += trainer_lm(&s->trainer, &s->pack, run->cfg.model_dropout, (uint64_t)run->cfg.run_seed,
                         run->step);
@@ -61,8 +57,7 @@ static void backward_if(Sft *s, Run *run, bool now, double *loss)
 
 /* Forward and backward of this rank's share of the step; *loss its part of the mean, *tokens the
  * tokens of the global batch. */
-static int gradients(Sft *s, Run *run, double *loss, int64_t *tokens)
-{
+static int gradients(Sft *s, Run *run, double *loss, int64_t *tokens) {
     const Config *c = &run->cfg;
     const int64_t T = s->model.gpt->cfg.context, max = c->train_micro_tokens;
     const int rank = comm_rank(run->comm), size = comm_size(run->comm);
@@ -100,35 +95,37 @@ static int gradients(Sft *s, Run *run, double *loss, int64_t *tokens)
     return 0;
 }
 
-static int evaluate(Sft *s, Run *run)
-{
+static int evaluate(Sft *s, Run *run) {
     if (s->heldout.n == 0) return 0;
     EvalLoss e;
-    TRY(evaluate_demos(s->model.gpt, &s->heldout, run->cfg.eval_records, run->cfg.train_micro_tokens,
-                       run->comm, &e));
+    TRY(evaluate_demos(s->model.gpt, &s->heldout, run->cfg.eval_records,
+                       run->cfg.train_micro_tokens, run->comm, &e));
     run_metric(run, "eval/loss", e.nll);
     run_eval_result(run, e.nll);
     if (run->main_rank)
-        log_info("step %" PRId64 ": held-out loss %.4f nats a response token", run->step + 1, e.nll);
+        log_info("step %" PRId64 ": held-out loss %.4f nats a response token", run->step + 1,
+                 e.nll);
     return 0;
 }
 
 /* Shows an example with the learned tokens marked. */
-static int print_example(const Sft *s, const Config *c)
-{
+static int print_example(const Sft *s, const Config *c) {
     int64_t j;
     const Sequence *q = example(s, c, 0, 0, &j);
     const uint8_t *learn = learned(q, c);
     const bool colour = isatty(STDOUT_FILENO);
-    printf("  an example (%s is learned):\n", colour ? "\033[32mgreen\033[0m" : "what stands in [ ]");
+    printf("  an example (%s is learned):\n",
+           colour ? "\033[32mgreen\033[0m" : "what stands in [ ]");
     for (int64_t i = 0; i < q->n;) {
         int64_t end = i;
         const bool on = !learn || learn[i];
         while (end < q->n && (!learn || learn[end]) == on) end++;
         char *text;
         TRY(tokenizer_decode(s->model.tokenizer, q->tokens + i, end - i, false, &text, NULL));
-        if (on) printf(colour ? "\033[32m%s\033[0m" : "[%s]", text);
-        else printf("%s", text);
+        if (on)
+            printf(colour ? "\033[32m%s\033[0m" : "[%s]", text);
+        else
+            printf("%s", text);
         free(text);
         i = end;
     }
@@ -136,8 +133,7 @@ static int print_example(const Sft *s, const Config *c)
     return 0;
 }
 
-static int dry_run(Sft *s, Run *run)
-{
+static int dry_run(Sft *s, Run *run) {
     double loss;
     int64_t tokens;
     TRY(gradients(s, run, &loss, &tokens));
@@ -149,31 +145,33 @@ static int dry_run(Sft *s, Run *run)
     return print_example(s, &run->cfg);
 }
 
-static void plan_steps(Sft *s, Run *run)
-{
+static void plan_steps(Sft *s, Run *run) {
     const Config *c = &run->cfg;
     const double per_epoch = (double)s->demos.n / (double)c->train_batch;
-    run->steps = c->train_steps > 0 ? c->train_steps : (int64_t)ceil(c->train_epochs * per_epoch - 1e-9);
+    run->steps =
+        c->train_steps > 0 ? c->train_steps : (int64_t)ceil(c->train_epochs * per_epoch - 1e-9);
     if (run->steps < 1) run->steps = 1;
     if (!c->save_every_epoch) return;
-    s->epoch_end = xcalloc((size_t)((double)run->steps / per_epoch) + 2, sizeof *s->epoch_end);
-    for (int e = 1; (double)e * per_epoch <= (double)run->steps + 0.5; e++)
+    const int epochs = (int)(((double)run->steps + 0.5) / per_epoch); /* several may end in one step */
+    s->epoch_end = xcalloc((size_t)epochs + 1, sizeof *s->epoch_end);
+    for (int e = 1; e <= epochs; e++)
         s->epoch_end[s->nepoch++] = (int64_t)((double)e * per_epoch + 0.5);
     run_keep_steps(run, s->epoch_end, s->nepoch);
 }
 
-static int open_all(Sft *s, Run *run)
-{
+static int open_all(Sft *s, Run *run) {
     const Config *c = &run->cfg;
     TRY(load_model(&s->model, c->from_model, "from.model", LOAD_GRAD));
     DatasetOptions o;
-    dataset_options(&o, c, s->model.tokenizer, (Template)c->data_template, s->model.gpt->cfg.context);
+    dataset_options(&o, c, s->model.tokenizer, (Template)c->data_template,
+                    s->model.gpt->cfg.context);
     TRY(dataset_load(&s->demos, DATASET_DEMOS, &c->data_train, &o));
     if (c->data_heldout.n > 0) TRY(dataset_load(&s->heldout, DATASET_DEMOS, &c->data_heldout, &o));
     if (c->data_mix_ratio > 0) {
         if (c->data_mix.n == 0)
-            return config_bad(c, "data.mix_ratio", "pretraining text is to be mixed in, but data.mix "
-                                                   "names no corpus");
+            return config_bad(c, "data.mix_ratio",
+                              "pretraining text is to be mixed in, but data.mix "
+                              "names no corpus");
         TRY(corpus_open(&s->mix, &c->data_mix, tokenizer_hash(s->model.tokenizer)));
         run_data(run, "mix", corpus_hash(s->mix));
         const double T = (double)s->model.gpt->cfg.context, r = c->data_mix_ratio;
@@ -188,8 +186,7 @@ static int open_all(Sft *s, Run *run)
     return 0;
 }
 
-static int train(Sft *s, Run *run)
-{
+static int train(Sft *s, Run *run) {
     const Config *c = &run->cfg;
     trainer_open(&s->trainer, s->model.gpt, run, "");
     if (run->dry) return dry_run(s, run);
@@ -226,8 +223,7 @@ static int train(Sft *s, Run *run)
     return 0;
 }
 
-static int sft(Run *run)
-{
+static int sft(Run *run) {
     if (run->cfg.data_train.n == 0)
         return config_bad(&run->cfg, "data.train", "no demonstrations are given");
     Sft s = {0};
@@ -244,7 +240,6 @@ static int sft(Run *run)
     return rc;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     return run_main(argc, argv, IN_SFT, sft);
 }

@@ -30,14 +30,12 @@ typedef struct Args {
 
 enum { OPT_PRINT = 1000, OPT_DRY, OPT_OVERFIT, OPT_SELFTEST };
 
-static void add_override(Args *a, const char *text)
-{
+static void add_override(Args *a, const char *text) {
     a->override = xrealloc(a->override, (size_t)(a->noverride + 1) * sizeof *a->override);
     a->override[a->noverride++] = text;
 }
 
-static error_t parse_option(int key, char *arg, struct argp_state *state)
-{
+static error_t parse_option(int key, char *arg, struct argp_state *state) {
     Args *a = state->input;
     switch (key) {
     case 'h': a->help = true; break;
@@ -50,8 +48,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         a->selftest = true;
         break;
     case ARGP_KEY_ARG:
-        if (strchr(arg, '=')) add_override(a, arg);
-        else if (!a->config) a->config = arg;
+        if (strchr(arg, '='))
+            add_override(a, arg);
+        else if (!a->config)
+            a->config = arg;
         else
             argp_error(state, "two config files, %s and %s; settings are written key=value",
                        a->config, arg);
@@ -70,8 +70,7 @@ static const struct argp_option options[] = {
     {"selftest", OPT_SELFTEST, 0, 0, "PPO: run the algorithm's ten checks on this machine", 0},
     {0}};
 
-static void print_help(int stage)
-{
+static void print_help(int stage) {
     char *keys = config_help(stage);
     printf("Usage: rhetor-%s CONFIG.yaml [section.key=value...] [options]\n\n"
            "Options:\n"
@@ -89,26 +88,25 @@ static void print_help(int stage)
     free(keys);
 }
 
-/* --- the end of a run ------------------------------------------------------------------------------ */
+/* --- the end of a run
+ * ------------------------------------------------------------------------------ */
 
 static Run *current; /* for the hook that ends a job from anywhere below */
 
-static void write_status(Run *run, const char *state, int code, const char *reason)
-{
+static void write_status(Run *run, const char *state, int code, const char *reason) {
     if (!run || run->dry || !run->priv || !run->priv->config_text || !file_is_dir(run->cfg.run_dir))
         return;
-    json_t *s = json_pack("{s:s, s:s, s:i, s:s, s:I, s:I, s:I}", "stage",
-                          config_stage_name(run->cfg.stage), "state", state, "code", code, "reason",
-                          reason, "step", (json_int_t)run->step, "steps", (json_int_t)run->steps,
-                          "saved", (json_int_t)run->priv->saved_step);
+    json_t *s =
+        json_pack("{s:s, s:s, s:i, s:s, s:I, s:I, s:I}", "stage", config_stage_name(run->cfg.stage),
+                  "state", state, "code", code, "reason", reason, "step", (json_int_t)run->step,
+                  "steps", (json_int_t)run->steps, "saved", (json_int_t)run->priv->saved_step);
     if (!s || json_write_file(s, run_path(run, "status.json")) < 0)
         log_warn("%s: not written", run_path(run, "status.json"));
     json_decref(s);
 }
 
 static void (*next_end_hook)(int status);
-static void end_with_status(int status)
-{
+static void end_with_status(int status) {
     Run *run = current;
     current = NULL;
     if (run) write_status(run, "failed", status, error_message()[0] ? error_message() : "ended");
@@ -118,13 +116,14 @@ static void end_with_status(int status)
 
 /* Prints the failure once. Ranks that fail together carry the same message: the others give rank 0
  * a moment to print and to end the job; a failure that only they have is then theirs to print. */
-static int fail(Run *run, int stage, int rc)
-{
+static int fail(Run *run, int stage, int rc) {
     int status = error_exit_code(rc);
     bool alone = !run->comm || comm_size(run->comm) == 1;
     if (!alone && !run->main_rank) usleep(500 * 1000);
-    if (rc == ERR_REQUEUE) log_info("%s", error_message());
-    else fprintf(stderr, "rhetor-%s: %s\n", config_stage_name(stage), error_message());
+    if (rc == ERR_REQUEUE)
+        log_info("%s", error_message());
+    else
+        fprintf(stderr, "rhetor-%s: %s\n", config_stage_name(stage), error_message());
     write_status(run, rc == ERR_REQUEUE ? "stopped" : "failed", status, error_message());
     if (run->priv && run->priv->lock) lock_drop(&run->priv->lock);
     current = NULL;
@@ -132,11 +131,11 @@ static int fail(Run *run, int stage, int rc)
     return status;
 }
 
-/* --- opening ------------------------------------------------------------------------------------------ */
+/* --- opening
+ * ------------------------------------------------------------------------------------------ */
 
 /* run.threads, else OMP_NUM_THREADS, else this rank's share of the cores it may run on. */
-static void set_threads(const Run *run)
-{
+static void set_threads(const Run *run) {
     int threads = (int)run->cfg.run_threads;
     if (threads == 0 && !getenv("OMP_NUM_THREADS")) {
         int cores = comm_cores();
@@ -148,13 +147,13 @@ static void set_threads(const Run *run)
     if (threads > 0) omp_set_num_threads(threads);
 }
 
-static int open_run_dir(Run *run)
-{
+static int open_run_dir(Run *run) {
     RunPriv *p = run->priv;
     int rc = 0;
     if (!run->cfg.run_dir[0])
-        return error_set(ERR_CONFIG, "run.dir is not set: where shall the run be written? e.g. "
-                                     "run.dir=runs/first/%s",
+        return error_set(ERR_CONFIG,
+                         "run.dir is not set: where shall the run be written? e.g. "
+                         "run.dir=runs/first/%s",
                          config_stage_name(run->cfg.stage));
     if (run->main_rank) {
         rc = file_make_dirs(p->ckpt_dir);
@@ -167,8 +166,7 @@ static int open_run_dir(Run *run)
     return comm_agree(run->comm, rc);
 }
 
-static int run_stage(Run *run, StageFn *fn)
-{
+static int run_stage(Run *run, StageFn *fn) {
     RunPriv *p = run->priv;
     set_threads(run);
     core_init();
@@ -192,8 +190,7 @@ static int run_stage(Run *run, StageFn *fn)
     return 0;
 }
 
-static void free_priv(RunPriv *p)
-{
+static void free_priv(RunPriv *p) {
     if (p->metrics_file) fclose(p->metrics_file);
     for (int i = 0; i < p->narray; i++) free((char *)(uintptr_t)p->array[i].name);
     for (int i = 0; i < p->ncounter; i++) free(p->counter[i].name);
@@ -207,10 +204,10 @@ static void free_priv(RunPriv *p)
     free(p);
 }
 
-int run_main(int argc, char **argv, int stage, StageFn *fn)
-{
+int run_main(int argc, char **argv, int stage, StageFn *fn) {
     Args a = {.stage = stage};
-    struct argp argp = {options, parse_option, "CONFIG.yaml [key=value...]", NULL, NULL, NULL, NULL};
+    struct argp argp = {options, parse_option, "CONFIG.yaml [key=value...]", NULL, NULL,
+                        NULL,    NULL};
     argp_err_exit_status = error_exit_code(ERR_USAGE);
     argp_program_version = NULL;
     argp_parse(&argp, argc, argv, ARGP_NO_HELP | ARGP_IN_ORDER, NULL, &a);
@@ -221,8 +218,9 @@ int run_main(int argc, char **argv, int stage, StageFn *fn)
     Run run = {.dry = a.dry, .selftest = a.selftest, .main_rank = true};
     int rc = 0, status = 0;
     if (!a.config && !a.selftest) {
-        fprintf(stderr, "rhetor-%s: which config file? rhetor-%s CONFIG.yaml [key=value...]; see "
-                        "configs/ for recipes and --help for all settings\n",
+        fprintf(stderr,
+                "rhetor-%s: which config file? rhetor-%s CONFIG.yaml [key=value...]; see "
+                "configs/ for recipes and --help for all settings\n",
                 config_stage_name(stage), config_stage_name(stage));
         return error_exit_code(ERR_USAGE);
     }
@@ -242,7 +240,7 @@ int run_main(int argc, char **argv, int stage, StageFn *fn)
     run.priv = xcalloc(1, sizeof *run.priv);
     run.priv->config_text = text;
     run.priv->meta = json_object();
-    run.priv->best = INFINITY;
+    run.priv->best = (double)INFINITY;
     run.priv->saved_step = -1;
     run.priv->ckpt_dir = file_join(run.cfg.run_dir, "checkpoints");
     next_end_hook = error_end_hook;
@@ -260,8 +258,7 @@ int run_main(int argc, char **argv, int stage, StageFn *fn)
 }
 
 void run_plan(const Run *run, const char *what, int64_t parameters, double tokens_per_step,
-              double flops_per_step, size_t state_bytes, size_t arena_bytes)
-{
+              double flops_per_step, size_t state_bytes, size_t arena_bytes) {
     const double mib = 1024.0 * 1024.0;
     printf("%s\n"
            "  parameters        %" PRId64 "\n"

@@ -8,11 +8,11 @@
 #include "base/error.h"
 #include "base/log.h"
 
-void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix)
-{
+void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix) {
     const Config *c = &run->cfg;
     *t = (Trainer){.gpt = gpt, .clip = c->optim_clip, .max_skips = c->optim_max_skips};
-    adamw_init(&t->adam, &gpt->params, c->optim_beta1, c->optim_beta2, c->optim_eps, c->optim_decay);
+    adamw_init(&t->adam, &gpt->params, c->optim_beta1, c->optim_beta2, c->optim_eps,
+               c->optim_decay);
     t->tape = tape_open(&t->arena, true);
     char name[PARAM_NAME_MAX];
     snprintf(name, sizeof name, "%sparams", prefix);
@@ -23,15 +23,13 @@ void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix)
     run_keep_i64(run, name, &t->skips);
 }
 
-void trainer_close(Trainer *t)
-{
+void trainer_close(Trainer *t) {
     tape_close(&t->tape);
     arena_free(&t->arena);
     adamw_free(&t->adam);
 }
 
-int trainer_update(Trainer *t, Comm *comm, double lr, const char *what, double *norm)
-{
+int trainer_update(Trainer *t, Comm *comm, double lr, const char *what, double *norm) {
     ParamSet *ps = &t->gpt->params;
     grad_reduce(ps, comm);
     *norm = grad_norm(ps);
@@ -47,14 +45,14 @@ int trainer_update(Trainer *t, Comm *comm, double lr, const char *what, double *
     paramset_zero_grad(ps);
     if (t->skips > t->max_skips)
         return error_set(ERR_INTERNAL,
-                         "%" PRId64 " gradients in a row were not finite, the last of %s; a smaller "
+                         "%" PRId64
+                         " gradients in a row were not finite, the last of %s; a smaller "
                          "optim.lr or optim.clip may help; the last checkpoint is good",
                          t->skips, what);
     return 0;
 }
 
-double trainer_lm(Trainer *t, const Pack *p, double dropout, uint64_t seed, int64_t step)
-{
+double trainer_lm(Trainer *t, const Pack *p, double dropout, uint64_t seed, int64_t step) {
     Batch b = pack_batch(p);
     GptDropout drop = {.p = dropout, .seed = seed, .step = (uint32_t)step, .row = p->row};
     double loss = gpt_loss(t->gpt, t->tape, &b, dropout > 0 ? &drop : NULL, NULL);
