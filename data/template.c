@@ -89,7 +89,7 @@ static int part_marker(Part *p, const char *s) {
         for (int i = 0; i < 2 && id < 0; i++)
             if (strncmp(s, special[i], strlen(special[i])) == 0) {
                 len = strlen(special[i]);
-                id = tokenizer_id(p->tk, special[i]);
+                id = tokenizer_special(p->tk, special[i]);
             }
         if (id >= 0) {
             TRY(part_flush(p));
@@ -201,7 +201,8 @@ int template_conversation(Template tp, const Tokenizer *tk, const Message *m, in
 }
 
 int template_decode(Template tp, const Tokenizer *tk, const int32_t *ids, int64_t n, char **text) {
-    int32_t eos = tokenizer_eos(tk), end = tp == TEMPLATE_CHATML ? tokenizer_id(tk, IM_END) : -1;
+    int32_t eos = tokenizer_eos(tk),
+            end = tp == TEMPLATE_CHATML ? tokenizer_special(tk, IM_END) : -1;
     int64_t stop = 0;
     while (stop < n && (eos < 0 || ids[stop] != eos) && (end < 0 || ids[stop] != end)) stop++;
     TRY(tokenizer_decode(tk, ids, stop, true, text, NULL));

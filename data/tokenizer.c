@@ -190,15 +190,27 @@ int64_t tokenizer_vocab(const Tokenizer *t) {
     return t->vocab;
 }
 
+int32_t tokenizer_special(const Tokenizer *t, const char *token) {
+    const size_t len = strlen(token);
+    const uint8_t c = (uint8_t)token[0];
+    for (int32_t i = t->added_start[c]; i < t->added_start[c + 1]; i++) {
+        const Token *k = &t->token[t->added[i]];
+        if (k->flags & TOKEN_SPECIAL && (size_t)k->len == len &&
+            memcmp(k->bytes, token, len) == 0) {
+            return t->added[i];
+        }
+    }
+    return -1;
+}
+
 int32_t tokenizer_id(const Tokenizer *t, const char *token) {
     const size_t len = strlen(token);
-    for (int special = TOKEN_SPECIAL; special >= 0; special -= TOKEN_SPECIAL) {
-        for (int64_t i = 0; i < t->vocab; i++) {
-            const Token *k = &t->token[i];
-            if (k->bytes && (k->flags & TOKEN_SPECIAL) == special && (size_t)k->len == len &&
-                memcmp(k->bytes, token, len) == 0) {
-                return (int32_t)i;
-            }
+    const int32_t special = tokenizer_special(t, token);
+    if (special >= 0) return special;
+    for (int64_t i = 0; i < t->vocab; i++) {
+        const Token *k = &t->token[i];
+        if (k->bytes && (size_t)k->len == len && memcmp(k->bytes, token, len) == 0) {
+            return (int32_t)i;
         }
     }
     return -1;
@@ -209,8 +221,8 @@ int32_t tokenizer_eos(const Tokenizer *t) {
                                         "<|eos|>",       "<eos>",     "<|im_end|>",
                                         "<|end|>",       "<|eot_id|>"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const int32_t id = tokenizer_id(t, names[i]);
-        if (id >= 0 && t->token[id].flags & TOKEN_SPECIAL) return id;
+        const int32_t id = tokenizer_special(t, names[i]);
+        if (id >= 0) return id;
     }
     return -1;
 }

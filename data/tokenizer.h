@@ -53,6 +53,9 @@ const char *tokenizer_token_bytes(const Tokenizer *t, int32_t id, size_t *len); 
 
 /* The id of a token given as text, special tokens first; -1 if there is none. */
 int32_t tokenizer_id(const Tokenizer *t, const char *token);
+/* The same among the special tokens only, at once: for every record, where tokenizer_id may search
+ * the whole vocabulary. */
+int32_t tokenizer_special(const Tokenizer *t, const char *token);
 int32_t tokenizer_eos(const Tokenizer *t); /* id of "<|endoftext|>", or of the eos it has; -1 */
 
 #endif
