@@ -207,7 +207,7 @@ static int cmd_show(const Args *a) {
     print_object("parents", json_object_get(meta, "parents"));
     print_object("data", json_object_get(meta, "data"));
     print_line("written by");
-    printf("%s, kernel %s, %" JSON_INTEGER_FORMAT " ranks with %" JSON_INTEGER_FORMAT " threads\n",
+    printf("%s, kernel %s, ranks: %" JSON_INTEGER_FORMAT ", threads: %" JSON_INTEGER_FORMAT "\n",
            word(meta, "program"), word(meta, "kernel"), whole(meta, "ranks"),
            whole(meta, "threads"));
     print_object("counters", json_object_get(meta, "counters"));

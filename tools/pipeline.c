@@ -1,0 +1,609 @@
+/* rhetor-pipeline: all steps of a recipe in their order. What is done is skipped, what was stopped
+ * goes on, what was changed and all after it is made anew (train/recipe.h says how that is told).
+ * The run folder of a stage that is made anew is kept beside the new one, as NAME.old-1.
+ *
+ * A step runs in a process group of its own: SIGINT, SIGTERM and SIGUSR1 are handed on to it, so
+ * that a stage saves before it leaves (75), and it gets a SIGTERM when this program is killed. */
+#include <argp.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "train/recipe.h"
+
+typedef struct Args {
+    const char *recipe, *run, *seed, *data, *from, *until, *only;
+    const char **set; /* overrides */
+    int nset;
+    int64_t ranks;
+    bool status, dry, force;
+} Args;
+
+enum {
+    OPT_RUN = 1000,
+    OPT_SEED,
+    OPT_DATA,
+    OPT_FROM,
+    OPT_UNTIL,
+    OPT_ONLY,
+    OPT_STATUS,
+    OPT_DRY,
+    OPT_RANKS,
+    OPT_FORCE
+};
+static const struct argp_option options[] = {
+    {"run", OPT_RUN, "DIR", 0, "folder of the run (runs/RECIPE; other seeds: runs/RECIPE-seedN)",
+     0},
+    {"seed", OPT_SEED, "N", 0, "seed of all steps (1)", 0},
+    {"data", OPT_DATA, "DIR", 0, "folder of data, for recipes that ask for ${DATA}", 0},
+    {"from", OPT_FROM, "STEP", 0, "begin with this step", 0},
+    {"until", OPT_UNTIL, "STEP", 0, "end after this step", 0},
+    {"only", OPT_ONLY, "STEP", 0, "only this step", 0},
+    {"force", OPT_FORCE, 0, 0, "make the steps anew even where they are done", 0},
+    {"ranks", OPT_RANKS, "N", 0, "run the stages on N ranks, by mpirun", 0},
+    {"status", OPT_STATUS, 0, 0, "print how far every step is", 0},
+    {"dry-run", OPT_DRY, 0, 0, "print what would be done", 0},
+    {0}};
+
+static int64_t whole(const char *arg, int64_t lo, int64_t hi, struct argp_state *state) {
+    char *end;
+    long long v = strtoll(arg, &end, 10);
+    if (!*arg || *end || v < lo || v > hi)
+        argp_error(state, "%s: expected a whole number from %" PRId64 " to %" PRId64, arg, lo, hi);
+    return v;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    Args *a = state->input;
+    switch (key) {
+    case OPT_RUN: a->run = arg; break;
+    case OPT_SEED:
+        whole(arg, 0, UINT32_MAX, state);
+        a->seed = arg;
+        break;
+    case OPT_DATA: a->data = arg; break;
+    case OPT_FROM: a->from = arg; break;
+    case OPT_UNTIL: a->until = arg; break;
+    case OPT_ONLY: a->only = arg; break;
+    case OPT_FORCE: a->force = true; break;
+    case OPT_RANKS: a->ranks = whole(arg, 1, 1 << 20, state); break;
+    case OPT_STATUS: a->status = true; break;
+    case OPT_DRY: a->dry = true; break;
+    case ARGP_KEY_ARG:
+        if (strchr(arg, '=')) {
+            a->set = xrealloc(a->set, (size_t)(a->nset + 1) * sizeof *a->set);
+            a->set[a->nset++] = arg;
+        } else if (!a->recipe)
+            a->recipe = arg;
+        else
+            argp_error(state, "two recipes, %s and %s; settings are written key=value", a->recipe,
+                       arg);
+        break;
+    case ARGP_KEY_END:
+        if (!a->recipe) argp_error(state, "which recipe? e.g. rhetor-pipeline configs/demo");
+        if (a->only && (a->from || a->until)) argp_error(state, "--only stands alone");
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+/* --- the environment of the steps
+ * ------------------------------------------------------------------
+ */
+
+/* The path as seen from here: relative where it lies below, so that one folder has one name. */
+static char *canonical(const char *path) {
+    char *real = realpath(path, NULL), *here = realpath(".", NULL);
+    const size_t n = here ? strlen(here) : 0;
+    char *out = xstrdup(real ? real : path);
+    if (real && here && strncmp(real, here, n) == 0 && real[n] == '/') {
+        free(out);
+        out = xstrdup(real + n + 1);
+    }
+    free(real);
+    free(here);
+    return out;
+}
+
+static char *own_folder(void) {
+    char path[4096];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n <= 0) return xstrdup(".");
+    path[n] = '\0';
+    char *slash = strrchr(path, '/');
+    if (slash) *slash = '\0';
+    return xstrdup(path);
+}
+
+static int set_environment(const Args *a, const char *folder) {
+    const char *seed = a->seed ? a->seed : "1";
+    char *run = a->run                   ? xstrdup(a->run)
+                : strcmp(seed, "1") == 0 ? xasprintf("runs/%s", file_basename(folder))
+                                         : xasprintf("runs/%s-seed%s", file_basename(folder), seed);
+    int rc = a->status || a->dry ? 0 : file_make_dirs(run);
+    char *name = canonical(run), *bin = own_folder();
+    const char *path = getenv("PATH");
+    char *search = xasprintf("%s:%s", bin, path ? path : "/usr/bin:/bin");
+    setenv("RUN", name, 1);
+    setenv("SEED", seed, 1);
+    setenv("RECIPE", folder, 1);
+    setenv("BIN", bin, 1);
+    setenv("PATH", search, 1);
+    if (a->data) setenv("DATA", a->data, 1);
+    if (geteuid() == 0) { /* mpirun refuses to work for root otherwise */
+        setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);
+        setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
+    }
+    free(run);
+    free(name);
+    free(bin);
+    free(search);
+    return rc;
+}
+
+/* --- a process
+ * -------------------------------------------------------------------------------------
+ */
+static volatile sig_atomic_t caught[3]; /* SIGINT, SIGTERM, SIGUSR1 */
+static const int handed_on[3] = {SIGINT, SIGTERM, SIGUSR1};
+
+static void catch_signal(int sig) {
+    for (int i = 0; i < 3; i++)
+        if (handed_on[i] == sig) caught[i]++;
+}
+
+/* All are blocked but while we wait in ppoll. */
+static sigset_t waiting_mask;
+static void install_signals(void) {
+    struct sigaction action = {.sa_handler = catch_signal};
+    sigset_t block;
+    sigemptyset(&block);
+    const int all[] = {SIGINT, SIGTERM, SIGUSR1, SIGCHLD};
+    for (int i = 0; i < 4; i++) {
+        sigaction(all[i], &action, NULL);
+        sigaddset(&block, all[i]);
+    }
+    sigprocmask(SIG_BLOCK, &block, &waiting_mask);
+}
+
+/* mpirun hands on SIGUSR1, but kills its ranks at once when it gets one of the others. */
+static void hand_on_signals(pid_t group, bool mpirun) {
+    for (int i = 0; i < 3; i++) {
+        if (!caught[i]) continue;
+        bool again = i == 0 && caught[i] > 1; /* Ctrl-C a second time: now */
+        if (again || !mpirun)
+            kill(-group, handed_on[i]);
+        else
+            kill(group, SIGUSR1);
+        caught[i] = i == 0;
+    }
+}
+
+static void child(char *const *argv, int out) {
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGUSR1, SIG_DFL);
+    signal(SIGCHLD, SIG_DFL);
+    sigprocmask(SIG_SETMASK, &waiting_mask, NULL);
+    if (out >= 0) {
+        dup2(out, STDOUT_FILENO);
+        dup2(out, STDERR_FILENO);
+        close(out);
+    }
+    execvp(argv[0], argv);
+    fprintf(stderr, "rhetor-pipeline: %s cannot be started: %s\n", argv[0], strerror(errno));
+    _exit(127);
+}
+
+/* What the child wrote goes to our standard output and to its log; false at its end. */
+static bool copy_output(int from, FILE *log) {
+    char buffer[1 << 16];
+    ssize_t n = read(from, buffer, sizeof buffer);
+    if (n < 0) return errno == EINTR || errno == EAGAIN;
+    fwrite(buffer, 1, (size_t)n, stdout);
+    fflush(stdout);
+    if (log) fwrite(buffer, 1, (size_t)n, log);
+    return n > 0;
+}
+
+/* Runs a program to its end; *status as a shell would say it (128 + signal). With a log its output
+ * is copied there. */
+static int run_program(char *const *argv, FILE *log, bool mpirun, FileLock *lock, int *status) {
+    int fd[2] = {-1, -1}, wstatus = 0;
+    if (log && pipe(fd) != 0) return file_error("the output of a step", "pipe");
+    pid_t pid = fork();
+    if (pid < 0) return file_error(argv[0], "fork");
+    if (pid == 0) {
+        if (log) close(fd[0]);
+        child(argv, fd[1]);
+    }
+    setpgid(pid, pid);
+    if (log) close(fd[1]);
+    memset((void *)(uintptr_t)caught, 0, sizeof caught);
+    bool open = log != NULL, gone = false;
+    while (open || !gone) {
+        struct pollfd p = {.fd = fd[0], .events = POLLIN};
+        const struct timespec beat = {10, 0};
+        int ready = gone ? 1 : ppoll(&p, open, &beat, &waiting_mask);
+        if (open && ready > 0) open = copy_output(fd[0], log);
+        hand_on_signals(pid, mpirun);
+        lock_beat(lock);
+        if (!gone) gone = waitpid(pid, &wstatus, WNOHANG) == pid;
+    }
+    if (log) close(fd[0]);
+    *status = WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : 128 + WTERMSIG(wstatus);
+    return 0;
+}
+
+/* --- a step
+ * ----------------------------------------------------------------------------------------
+ */
+typedef struct Pipeline {
+    const Args *args;
+    Recipe recipe;
+    FileLock *lock;
+    int first, last;
+} Pipeline;
+
+static double seconds(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+static void say(const Pipeline *p, int i, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+static void say(const Pipeline *p, int i, const char *fmt, ...) {
+    const bool bold = isatty(STDOUT_FILENO);
+    printf("%s== %d/%d %s: ", bold ? "\033[1m" : "", i + 1, p->recipe.n, p->recipe.step[i].name);
+    va_list ap;
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    printf("%s\n", bold ? "\033[0m" : "");
+    fflush(stdout);
+}
+
+/* The words of the command; those of a stage are found beside this program. */
+static char **command_of(const Pipeline *p, int i) {
+    const Step *s = &p->recipe.step[i];
+    char **v = xcalloc((size_t)s->nset + 16, sizeof *v);
+    int n = 0;
+    if (s->run) {
+        const char *const shell[] = {"/bin/sh", "-e", "-c", s->run};
+        for (int k = 0; k < 4; k++) v[n++] = xstrdup(shell[k]);
+        return v;
+    }
+    if (p->args->ranks > 0) {
+        v[n++] = xstrdup("mpirun");
+        v[n++] = xstrdup("-n");
+        v[n++] = xasprintf("%" PRId64, p->args->ranks);
+        v[n++] = xstrdup("--bind-to");
+        v[n++] = xstrdup("none");
+        if (p->args->ranks > sysconf(_SC_NPROCESSORS_ONLN)) v[n++] = xstrdup("--oversubscribe");
+    }
+    v[n++] = xasprintf("%s/rhetor-%s", getenv("BIN"), config_stage_name(s->stage));
+    v[n++] = xstrdup(s->config);
+    for (int k = 0; k < s->nset; k++) v[n++] = xstrdup(s->set[k]);
+    return v;
+}
+
+static void free_command(char **v) {
+    for (int i = 0; v[i]; i++) free(v[i]);
+    free(v);
+}
+
+/* As a person would type it. */
+static char *command_text(const Pipeline *p, int i) {
+    const Step *s = &p->recipe.step[i];
+    if (s->run) {
+        char *text = recipe_expand(s->run);
+        size_t n = strlen(text);
+        while (n > 0 && text[n - 1] == '\n') text[--n] = '\0';
+        return text;
+    }
+    char **v = command_of(p, i), *text = xstrdup("");
+    for (int k = 0; v[k]; k++) {
+        const char *slash = strrchr(v[k], '/');
+        const char *word = slash && strncmp(slash, "/rhetor-", 8) == 0 ? slash + 1 : v[k];
+        char *longer = xasprintf("%s%s%s", text, k ? " " : "", word);
+        free(text);
+        text = longer;
+    }
+    free_command(v);
+    return text;
+}
+
+/* Moves a run folder aside, so that the stage begins anew and nothing is lost. */
+static int set_aside(const char *dir) {
+    if (!file_exists(dir)) return 0;
+    FileLock *l;
+    TRY(lock_take(&l, dir)); /* refused while a run lives there */
+    lock_drop(&l);
+    char *aside = NULL;
+    for (int n = 1; n == 1 || file_exists(aside); n++) {
+        free(aside);
+        aside = xasprintf("%s.old-%d", dir, n);
+    }
+    int rc = rename(dir, aside) == 0 ? 0 : file_error(dir, "rename");
+    if (rc == 0) printf("   the earlier %s is kept as %s\n", dir, aside);
+    free(aside);
+    return rc;
+}
+
+/* What the launcher said, unless the stage left its own word in status.json. */
+static int true_status(const Step *s, int status) {
+    if (status == 0 || !s->stage) return status;
+    StageStatus st;
+    recipe_status(s, &st);
+    bool left = strcmp(st.state, "stopped") == 0 || strcmp(st.state, "failed") == 0;
+    return left && st.code > 0 ? st.code : status;
+}
+
+/* The last word on a step that did not succeed. */
+static int give_up(const Pipeline *p, int i, int status, const char *log) {
+    const Step *s = &p->recipe.step[i];
+    if (status == error_exit_code(ERR_REQUEUE)) {
+        say(p, i, "stopped and saved; run the same command to go on");
+        return status;
+    }
+    char *command = command_text(p, i);
+    fprintf(stderr,
+            "rhetor-pipeline: step %s (%s) ended with %d: RUN=%s SEED=%s %s\n   its log: %s\n",
+            s->name, s->place, status, getenv("RUN"), getenv("SEED"), command, log);
+    free(command);
+    return status > 128 ? error_exit_code(ERR_INTERNAL) : status;
+}
+
+static int run_step(Pipeline *p, int i, uint64_t key, StepState state, int *status) {
+    const Step *s = &p->recipe.step[i];
+    StepMark m;
+    char *text = command_text(p, i);
+    say(p, i, "%s%s", state == STEP_STARTED && s->stage ? "going on: " : "", text);
+    free(text);
+    if (s->stage && (state == STEP_CHANGED || p->args->force)) TRY(set_aside(s->dir));
+    if (!recipe_mark_read(&p->recipe, i, &m) || state != STEP_STARTED) m.seconds = 0;
+    m.key = key;
+    m.done = false;
+    TRY(recipe_mark_write(&p->recipe, i, &m));
+
+    char *path =
+        s->stage ? file_join(s->dir, "log.txt") : xasprintf("%s/%s.log", p->recipe.marks, s->name);
+    FILE *log = NULL;
+    int rc = 0;
+    if (!s->stage && !(log = fopen(path, "w"))) rc = file_error(path, "open");
+    const double began = seconds();
+    char **argv = command_of(p, i);
+    if (rc == 0) rc = run_program(argv, log, s->stage && p->args->ranks > 0, p->lock, status);
+    free_command(argv);
+    if (log) fclose(log);
+    if (rc == 0) {
+        m.seconds += seconds() - began;
+        m.done = *status == 0;
+        rc = recipe_mark_write(&p->recipe, i, &m);
+    }
+    if (rc == 0 && *status == 0)
+        say(p, i, "done in %.1f s", seconds() - began);
+    else if (rc == 0)
+        *status = give_up(p, i, true_status(s, *status), path);
+    free(path);
+    return rc;
+}
+
+static void say_skipped(const Pipeline *p, int i) {
+    StageStatus st;
+    StepMark m;
+    recipe_mark_read(&p->recipe, i, &m);
+    if (p->recipe.step[i].stage) {
+        recipe_status(&p->recipe.step[i], &st);
+        say(p, i, "done already, %" PRId64 " steps in %.1f s", st.steps, m.seconds);
+    } else
+        say(p, i, "done already, in %.1f s", m.seconds);
+}
+
+static int run_all(Pipeline *p, int *status) {
+    const Recipe *r = &p->recipe;
+    const double began = seconds();
+    uint64_t key = 0;
+    int made = 0;
+    for (int i = 0; i <= p->last && *status == 0; i++) {
+        key = recipe_key(r, i, key);
+        StepState state = recipe_state(r, i, key);
+        if (i < p->first) {
+            if (state != STEP_DONE) say(p, i, "left out, but it is not done");
+            continue;
+        }
+        if (state == STEP_DONE && !p->args->force) {
+            say_skipped(p, i);
+            continue;
+        }
+        TRY(run_step(p, i, key, state, status));
+        made++;
+    }
+    if (*status == 0)
+        printf("%s: %d step%s done, %d of them now, in %.1f s: %s\n", r->folder,
+               p->last - p->first + 1, p->last == p->first ? "" : "s", made, seconds() - began,
+               getenv("RUN"));
+    return 0;
+}
+
+/* --- --dry-run and --status
+ * ------------------------------------------------------------------------
+ */
+static void print_plan(const Pipeline *p) {
+    const Recipe *r = &p->recipe;
+    uint64_t key = 0;
+    bool before = true; /* all steps before this one are done */
+    for (int i = 0; i < r->n; i++) {
+        key = recipe_key(r, i, key);
+        StepState state = recipe_state(r, i, key);
+        bool chosen = i >= p->first && i <= p->last;
+        bool done = before && state == STEP_DONE && !(p->args->force && chosen);
+        char *text = command_text(p, i);
+        say(p, i, "%s: %s",
+            !chosen                           ? "left out"
+            : done                            ? "is done"
+            : before && state == STEP_STARTED ? "goes on"
+            : state != STEP_WAITING           ? "is made anew"
+                                              : "runs",
+            text);
+        free(text);
+        before = done;
+    }
+}
+
+/* Does a living process on this host own the folder, or one on another host since shortly? */
+static bool is_alive(const char *dir) {
+    char *path = file_join(dir, "lock"), *text = NULL, host[256] = "", mine[256] = "";
+    size_t len;
+    long pid = 0;
+    bool alive = false;
+    if (file_exists(path) && file_read(path, &text, &len) >= 0) {
+        const char *at = strstr(text, "pid: ");
+        sscanf(text, "host: %255[^\n]", host);
+        gethostname(mine, sizeof mine - 1);
+        if (at) pid = atol(at + 5);
+        alive =
+            strcmp(host, mine) != 0 || (pid > 0 && (kill((pid_t)pid, 0) == 0 || errno == EPERM));
+    }
+    free(text);
+    free(path);
+    return alive;
+}
+
+/* "loss 3.21" from the last line of metrics.jsonl; "" if there is none. */
+static void last_result(const Step *s, char out[64]) {
+    static const char *const metrics[][2] = {
+        {"objective/scores", "score"}, {"accuracy", "accuracy"}, {"loss", "loss"}};
+    char *path = file_join(s->dir, "metrics.jsonl"), *text = NULL;
+    size_t len;
+    json_t *j = NULL;
+    out[0] = '\0';
+    if (file_exists(path) && file_read(path, &text, &len) >= 0) {
+        while (len > 0 && text[len - 1] == '\n') text[--len] = '\0';
+        const char *line = memrchr(text, '\n', len);
+        line = line ? line + 1 : text;
+        if (*line && json_parse(&j, line, strlen(line), path, 0) < 0) j = NULL;
+    }
+    for (int i = 0; i < 3 && !out[0]; i++) {
+        const json_t *v = json_object_get(j, metrics[i][0]);
+        if (json_is_number(v)) snprintf(out, 64, "%s %.4f", metrics[i][1], json_number_value(v));
+    }
+    json_decref(j);
+    free(text);
+    free(path);
+}
+
+static void print_status_line(const Pipeline *p, int i, StepState state, bool before) {
+    const Step *s = &p->recipe.step[i];
+    StageStatus st = {0};
+    StepMark m = {0};
+    char result[64] = "", progress[48] = "";
+    if (s->stage) {
+        recipe_status(s, &st);
+        last_result(s, result);
+        if (st.steps > 0)
+            snprintf(progress, sizeof progress, "%" PRId64 "/%" PRId64, st.step, st.steps);
+    }
+    recipe_mark_read(&p->recipe, i, &m);
+    const char *word = "waiting";
+    if (s->stage ? is_alive(s->dir) : state == STEP_STARTED && is_alive(p->recipe.marks))
+        word = "running";
+    else if (state == STEP_CHANGED || (!before && state == STEP_DONE))
+        word = "outdated";
+    else if (state == STEP_DONE)
+        word = "done";
+    else if (state == STEP_STARTED || st.state[0])
+        word = "stopped";
+    if (strcmp(word, "running") != 0 && strcmp(st.state, "failed") == 0) word = "failed";
+    printf("%-14s %-9s %11s  %-18s", s->name, word, progress, result);
+    if (m.seconds > 0) printf(" %9.1f", m.seconds);
+    printf("\n");
+}
+
+static void print_status(const Pipeline *p) {
+    const Recipe *r = &p->recipe;
+    uint64_t key = 0;
+    bool before = true;
+    printf("%s in %s\n%-14s %-9s %11s  %-18s %9s\n", r->folder, getenv("RUN"), "step", "state",
+           "progress", "last", "seconds");
+    for (int i = 0; i < r->n; i++) {
+        key = recipe_key(r, i, key);
+        StepState state = recipe_state(r, i, key);
+        print_status_line(p, i, state, before);
+        before = before && state == STEP_DONE;
+    }
+}
+
+/* --- main
+ * ------------------------------------------------------------------------------------------
+ */
+static int choose_steps(Pipeline *p) {
+    const Args *a = p->args;
+    const char *from = a->only ? a->only : a->from, *until = a->only ? a->only : a->until;
+    p->first = 0;
+    p->last = p->recipe.n - 1;
+    if (from) TRY(p->first = recipe_find(&p->recipe, from));
+    if (until) TRY(p->last = recipe_find(&p->recipe, until));
+    if (p->first > p->last)
+        return error_set(ERR_USAGE, "--from %s comes after --until %s", from, until);
+    return 0;
+}
+
+static int pipeline(const Args *a, int *status) {
+    Pipeline p = {.args = a};
+    char *folder = canonical(a->recipe);
+    int rc = set_environment(a, folder);
+    if (rc >= 0) rc = recipe_load(&p.recipe, folder, a->set, a->nset);
+    free(folder);
+    if (rc >= 0) rc = choose_steps(&p);
+    if (rc >= 0 && a->status)
+        print_status(&p);
+    else if (rc >= 0 && a->dry)
+        print_plan(&p);
+    else if (rc >= 0) {
+        rc = file_make_dirs(p.recipe.marks);
+        if (rc >= 0) rc = lock_take(&p.lock, p.recipe.marks);
+        if (rc >= 0) rc = run_all(&p, status);
+        lock_drop(&p.lock);
+    }
+    recipe_free(&p.recipe);
+    return rc;
+}
+
+int main(int argc, char **argv) {
+    static const struct argp argp = {
+        options,
+        parse,
+        "RECIPE [key=value...] [STEP:key=value...]",
+        "Runs all steps of a recipe, resuming where it stopped.\v"
+        "rhetor-pipeline configs/demo --seed 2\n"
+        "rhetor-pipeline configs/demo ppo.beta=0.1 --from ppo --ranks 4\n",
+        NULL,
+        NULL,
+        NULL};
+    Args a = {0};
+    argp_err_exit_status = error_exit_code(ERR_USAGE);
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    install_signals();
+    int status = 0, rc = pipeline(&a, &status);
+    if (rc < 0) fprintf(stderr, "rhetor-pipeline: %s\n", error_message());
+    free(a.set);
+    return rc < 0 ? error_exit_code(rc) : status;
+}
