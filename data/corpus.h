@@ -13,12 +13,12 @@
  * so go to heldout_path (share heldout, 0: none). Errors ERR_DATA "file:line", ERR_IO. */
 typedef struct CorpusBuild {
     const Tokenizer *tokenizer;
-    const char *field;        /* NULL: "text" */
-    const char *split;        /* NULL: a .txt file is one document */
+    const char *field; /* NULL: "text" */
+    const char *split; /* NULL: a .txt file is one document */
     const char *path, *heldout_path;
     double heldout;
-    bool heldout_tail;        /* the last share of the tokens of each file instead (nanoGPT) */
-    bool no_eot;              /* do not add the end-of-text token */
+    bool heldout_tail; /* the last share of the tokens of each file instead (nanoGPT) */
+    bool no_eot;       /* do not add the end-of-text token */
     int64_t documents, tokens, bytes, heldout_documents, heldout_tokens; /* out */
 } CorpusBuild;
 int corpus_build(CorpusBuild *b, const StrList *files);
@@ -37,7 +37,8 @@ int64_t corpus_documents(const Corpus *c);
 int corpus_document(Corpus *c, int64_t i, int64_t *begin, int64_t *end);
 /* Tokenizer text carried by the first file; borrowed. */
 const char *corpus_tokenizer(const Corpus *c, size_t *len);
-/* tokens[offset..offset+n) of the stream into out. A damaged chunk is ERR_DATA naming file, chunk. */
+/* tokens[offset..offset+n) of the stream into out. A damaged chunk is ERR_DATA naming file, chunk.
+ */
 int corpus_read(Corpus *c, int64_t offset, int64_t n, int32_t *out);
 
 /* Training windows of T+1 tokens (T inputs and their targets). In epoch e the grid of windows is

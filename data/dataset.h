@@ -6,8 +6,8 @@
  * (strings or message lists; also with the prompt only implicit in chosen and rejected, as the
  * common prefix, hh-rlhf's "\n\nHuman: ... \n\nAssistant: ..." dialogues included); K-way
  * {"prompt","completions":[...],"ranks":[...]} (1 is best; ties allowed) or "scores" (higher is
- * better); {"prompt"}; {"question","answer"} through data.fields. "prompt" may be a string or a list
- * of messages. */
+ * better); {"prompt"}; {"question","answer"} through data.fields. "prompt" may be a string or a
+ * list of messages. */
 #ifndef DATA_DATASET_H
 #define DATA_DATASET_H
 
@@ -27,23 +27,23 @@ typedef struct Sequence {
  * prompts) or its K completions (ranked). */
 typedef struct Dataset {
     DatasetKind kind;
-    int64_t n;          /* items */
-    int64_t *first;     /* [n+1] */
-    Sequence *seq;      /* [first[n]] */
-    int32_t *rank;      /* [first[n]] 1 is best, equal is a tie; NULL unless ranked */
-    int64_t *line;      /* [n] where the item came from */
-    int32_t *file;      /* [n] index into files */
+    int64_t n;      /* items */
+    int64_t *first; /* [n+1] */
+    Sequence *seq;  /* [first[n]] */
+    int32_t *rank;  /* [first[n]] 1 is best, equal is a tie; NULL unless ranked */
+    int64_t *line;  /* [n] where the item came from */
+    int32_t *file;  /* [n] index into files */
     int64_t tokens, too_long, truncated, bad; /* counts */
-    uint64_t hash;      /* of all sequences and ranks, for the lineage */
+    uint64_t hash;                            /* of all sequences and ranks, for the lineage */
     void *priv;
 } Dataset;
 
 typedef struct DatasetOptions {
     const Tokenizer *tokenizer;
     Template tmpl;
-    int64_t context;      /* longest sequence */
-    int64_t max_prompt;   /* prompts: longest prompt (context - max_response); 0: context - 1 */
-    int on_long, on_bad;  /* ON_LONG_*, ON_BAD_* */
+    int64_t context;     /* longest sequence */
+    int64_t max_prompt;  /* prompts: longest prompt (context - max_response); 0: context - 1 */
+    int on_long, on_bad; /* ON_LONG_*, ON_BAD_* */
     int64_t max_bad, max_records;
     const char *field_prompt, *field_completion, *field_chosen, *field_rejected, *field_messages;
 } DatasetOptions;
@@ -52,9 +52,10 @@ typedef struct DatasetOptions {
 void dataset_options(DatasetOptions *o, const Config *c, const Tokenizer *t, Template tmpl,
                      int64_t context);
 
-/* Loads all records of all files. Errors: ERR_IO (missing file), ERR_DATA "file:line: ..." with what
- * is missing or wrong; with on_bad skip they are counted and the first few logged. No usable record
- * at all: ERR_DATA. A group whose completions all tie is kept (it has no pairs). Not collective. */
+/* Loads all records of all files. Errors: ERR_IO (missing file), ERR_DATA "file:line: ..." with
+ * what is missing or wrong; with on_bad skip they are counted and the first few logged. No usable
+ * record at all: ERR_DATA. A group whose completions all tie is kept (it has no pairs). Not
+ * collective. */
 int dataset_load(Dataset *out, DatasetKind kind, const StrList *files, const DatasetOptions *o);
 void dataset_free(Dataset *d);
 

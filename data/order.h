@@ -10,8 +10,7 @@
 int64_t order_item(uint64_t seed, int64_t epoch, int64_t i, int64_t n);
 
 /* The j-th item of a stream that runs through epoch 0, 1, 2, ... : epoch = j / n. */
-static inline int64_t order_stream(uint64_t seed, int64_t j, int64_t n)
-{
+static inline int64_t order_stream(uint64_t seed, int64_t j, int64_t n) {
     return order_item(seed, j / n, j % n, n);
 }
 

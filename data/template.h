@@ -13,7 +13,9 @@
  * completion "<|im_end|>" EOS. (Order: the choices of data.template.) */
 typedef enum Template { TEMPLATE_PLAIN, TEMPLATE_CHATML, TEMPLATE_HH, TEMPLATE_ALPACA } Template;
 
-typedef struct Message { const char *role, *content; } Message; /* roles: system, user, assistant */
+typedef struct Message {
+    const char *role, *content;
+} Message; /* roles: system, user, assistant */
 
 const char *template_name(Template t);
 int template_by_name(const char *name, Template *out); /* ERR_CONFIG with the choices */
