@@ -49,7 +49,7 @@ __attribute__((unused)) static void scratch_text(const char *path, const char *t
     scratch_write(path, text, strlen(text));
 }
 
-static int scratch_make(void **unused) {
+__attribute__((unused)) static int scratch_make(void **unused) {
     const char *tmp = getenv("TMPDIR");
     scratch_folder = file_join(tmp && *tmp ? tmp : "/tmp", "rhetor-test-XXXXXX");
     return mkdtemp(scratch_folder) ? 0 : -1;
