@@ -152,7 +152,8 @@ static void plan_steps(Sft *s, Run *run) {
         c->train_steps > 0 ? c->train_steps : (int64_t)ceil(c->train_epochs * per_epoch - 1e-9);
     if (run->steps < 1) run->steps = 1;
     if (!c->save_every_epoch) return;
-    const int epochs = (int)(((double)run->steps + 0.5) / per_epoch); /* several may end in one step */
+    const int epochs =
+        (int)(((double)run->steps + 0.5) / per_epoch); /* several may end in one step */
     s->epoch_end = xcalloc((size_t)epochs + 1, sizeof *s->epoch_end);
     for (int e = 1; e <= epochs; e++)
         s->epoch_end[s->nepoch++] = (int64_t)((double)e * per_epoch + 0.5);
