@@ -142,6 +142,15 @@ int rollout_write(const Episodes *e, const char *path) {
     return 0;
 }
 
+static bool ids_valid(const json_t *a, int64_t vocab) {
+    for (size_t i = 0; i < json_array_size(a); i++) {
+        const json_t *v = json_array_get(a, i);
+        if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) >= vocab)
+            return false;
+    }
+    return true;
+}
+
 static int check_record(const json_t *rec, const JsonRecords *r, int64_t vocab, int64_t context) {
     const json_t *p = json_object_get(rec, "prompt"), *s = json_object_get(rec, "response");
     if (!json_is_array(p) || !json_is_array(s) || json_array_size(p) < 1 || json_array_size(s) < 1)
@@ -152,17 +161,12 @@ static int check_record(const json_t *rec, const JsonRecords *r, int64_t vocab, 
         return error_set(ERR_DATA,
                          "%s:%" PRId64 ": the episode is longer than the context of %" PRId64,
                          json_records_path(r), json_records_line(r), context);
-    size_t i;
-    const json_t *v;
-    for (int half = 0; half < 2; half++)
-        json_array_foreach(half ? s : p, i,
-                           v) if (!json_is_integer(v) || json_integer_value(v) < 0 ||
-                                  json_integer_value(v) >=
-                                      vocab) return error_set(ERR_DATA,
-                                                              "%s:%" PRId64
-                                                              ": ids must lie in 0..%" PRId64,
-                                                              json_records_path(r),
-                                                              json_records_line(r), vocab - 1);
+    if (!ids_valid(p, vocab) || !ids_valid(s, vocab))
+        return error_set(ERR_DATA, "%s:%" PRId64 ": ids must lie in 0..%" PRId64,
+                         json_records_path(r), json_records_line(r), vocab - 1);
+    if (!json_is_boolean(json_object_get(rec, "stopped")))
+        return error_set(ERR_DATA, "%s:%" PRId64 ": expected \"stopped\" as true or false",
+                         json_records_path(r), json_records_line(r));
     return 0;
 }
 
@@ -176,12 +180,12 @@ static void fill_replay(Episodes *e, json_t *const *rec, int64_t n) {
     allocate(e, n, prompt, response);
     for (int64_t i = 0; i < n; i++) {
         int32_t *t = e->tokens + e->start[i];
-        size_t k;
-        const json_t *v;
-        json_array_foreach(json_object_get(rec[i], "prompt"), k, v) *t++ =
-            (int32_t)json_integer_value(v);
-        json_array_foreach(json_object_get(rec[i], "response"), k, v) *t++ =
-            (int32_t)json_integer_value(v);
+        const json_t *p = json_object_get(rec[i], "prompt");
+        const json_t *r = json_object_get(rec[i], "response");
+        for (int64_t k = 0; k < prompt[i]; k++)
+            *t++ = (int32_t)json_integer_value(json_array_get(p, (size_t)k));
+        for (int64_t k = 0; k < response[i]; k++)
+            *t++ = (int32_t)json_integer_value(json_array_get(r, (size_t)k));
         e->stopped[i] = json_is_true(json_object_get(rec[i], "stopped"));
     }
     free(prompt);
@@ -194,13 +198,13 @@ int rollout_read(Episodes *e, const char *path, int64_t n, int64_t vocab, int64_
     json_t **rec = xcalloc((size_t)n + 1, sizeof *rec);
     int64_t got = 0;
     int rc = 0;
-    while (got < n && (rc = json_records_next(r, &rec[got])) > 0) {
+    while (got <= n && (rc = json_records_next(r, &rec[got])) > 0) {
         rc = check_record(rec[got++], r, vocab, context);
         if (rc < 0) break;
     }
-    if (rc >= 0 && got < n)
-        rc = error_set(ERR_DATA, "%s: %" PRId64 " episodes, ppo.batch asks for %" PRId64, path, got,
-                       n);
+    if (rc >= 0 && got != n)
+        rc = error_set(ERR_DATA, "%s: %s%" PRId64 " episodes, ppo.batch asks for %" PRId64, path,
+                       got > n ? "more than " : "", got > n ? n : got, n);
     if (rc >= 0) fill_replay(e, rec, n);
     for (int64_t i = 0; i < got; i++) json_decref(rec[i]);
     free(rec);
