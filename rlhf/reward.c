@@ -246,7 +246,9 @@ static int train(Reward *w, Run *run) {
         run_metric(run, "grad_norm", norm);
         run_headline(run, "loss %.4f  accuracy %.3f  lr %.2e", loss, rank_accuracy(&stats), lr);
         if (run_eval_due(run)) evaluate(w, run);
-        if (run->step + 1 == run->steps) normalise(w, run);
+        /* the bias does not change the loss, so a checkpoint that may be the best gets it too */
+        if (run->step + 1 == run->steps || (c->save_keep_best && run_eval_due(run)))
+            normalise(w, run);
         TRY(run_step_end(run, tokens));
     }
     return 0;
