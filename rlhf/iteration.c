@@ -82,7 +82,8 @@ static void score_micro(Ppo *p, Episodes *e, const Micro *m, Tape *t, real *logp
         e->logp[m->at[k]] = logp[m->row[k]];
         e->entropy[m->at[k]] = entropy[m->row[k]];
     }
-    gpt_score(p->reference, t, b, m->active, p->o.temperature, logp, NULL);
+    /* With the entropy, though nobody wants it: the same code, so that equal models agree exactly. */
+    gpt_score(p->reference, t, b, m->active, p->o.temperature, logp, entropy);
     for (int64_t k = 0; k < m->tokens; k++) e->ref_logp[m->at[k]] = logp[m->row[k]];
     Tensor *v = gpt_values(p->critic.gpt, t, b, m->row, m->tokens);
     for (int64_t k = 0; k < m->tokens; k++) e->value[m->at[k]] = v->data[k];
@@ -298,6 +299,7 @@ int ppo_update(Ppo *p, Episodes *e, int64_t iteration, double policy_lr, double 
                      iteration, k, m);
             int64_t n = minibatch(p, iteration, k, m, pick);
             rc = update_minibatch(p, e, pick, n, policy_lr, critic_lr, what, sums, s);
+            if (rc < 0) break; /* perhaps on this rank only: no collective calls any more */
             comm_sum_f64(p->comm, sums, SUM_COUNT + 1);
             if (k == 0 && m == 0) {
                 s->first_approxkl = sums[SUM_APPROXKL];
@@ -315,7 +317,7 @@ int ppo_update(Ppo *p, Episodes *e, int64_t iteration, double policy_lr, double 
         }
     }
     s->ratio_var = fmax(ratio2 - s->ratio * s->ratio, 0);
-    kl_control_update(&p->kl, s->kl, e->n);
+    if (rc == 0) kl_control_update(&p->kl, s->kl, e->n);
     free(pick);
     return rc;
 }

@@ -29,8 +29,8 @@ typedef struct Stage {
     Dataset prompts, heldout;
     Ppo ppo;
     DecodeOptions decode;
-    int32_t stop;
-    int64_t *item; /* [batch] prompts of the iteration */
+    int32_t stop[2]; /* the stop token; the end-of-text token, if that is another one */
+    int64_t *item;   /* [batch] prompts of the iteration */
 } Stage;
 
 /* --- opening
@@ -56,9 +56,10 @@ static int open_models(Stage *s, Run *run) {
 }
 
 static int find_stop(Stage *s, const Config *c) {
-    s->stop = c->ppo_stop[0] ? tokenizer_id(s->policy.tokenizer, c->ppo_stop)
-                             : tokenizer_eos(s->policy.tokenizer);
-    if (s->stop < 0)
+    const int32_t eos = tokenizer_eos(s->policy.tokenizer);
+    s->stop[0] = c->ppo_stop[0] ? tokenizer_id(s->policy.tokenizer, c->ppo_stop) : eos;
+    s->stop[1] = eos;
+    if (s->stop[0] < 0)
         return config_bad(c, "ppo.stop", "\"%s\" is not one token of the model's tokenizer",
                           c->ppo_stop[0] ? c->ppo_stop : "<|endoftext|>");
     return 0;
@@ -76,7 +77,8 @@ static int open_data(Stage *s, Run *run) {
     DatasetOptions o;
     dataset_options(&o, c, s->policy.tokenizer, s->policy.tmpl, context);
     o.max_prompt = context - c->ppo_max_response;
-    TRY(dataset_load(&s->prompts, DATASET_PROMPTS, &c->data_train, &o));
+    if (c->data_train.n > 0) /* a replay needs none */
+        TRY(dataset_load(&s->prompts, DATASET_PROMPTS, &c->data_train, &o));
     if (c->data_heldout.n > 0)
         TRY(dataset_load(&s->heldout, DATASET_PROMPTS, &c->data_heldout, &o));
     run_data(run, "train", s->prompts.hash);
@@ -118,8 +120,8 @@ static int open_all(Stage *s, Run *run) {
     s->decode = (DecodeOptions){.temperature = p->o.temperature,
                                 .top_p = 1,
                                 .max_new = c->ppo_max_response,
-                                .stop = &s->stop,
-                                .nstop = 1,
+                                .stop = s->stop,
+                                .nstop = s->stop[1] >= 0 && s->stop[1] != s->stop[0] ? 2 : 1,
                                 .seed = p->o.seed};
     run->steps = (c->ppo_episodes + c->ppo_batch - 1) / c->ppo_batch;
 
@@ -137,6 +139,15 @@ static int open_all(Stage *s, Run *run) {
 /* --- episodes
  * ------------------------------------------------------------------------------------------- */
 
+/* A response ends at the stop token, at the end-of-text token or at the limit; only the first has
+ * stopped as it should. */
+static int sample(Stage *s, Run *run, const Dataset *prompts, const int64_t *item, int64_t n,
+                  uint64_t first, const DecodeOptions *o, Episodes *e) {
+    TRY(rollout_sample(e, s->policy.gpt, prompts, item, n, first, o, run->comm));
+    for (int64_t i = 0; i < n; i++) e->stopped[i] = e->tokens[e->start[i + 1] - 1] == s->stop[0];
+    return 0;
+}
+
 static int rollout(Stage *s, Run *run, Episodes *e) {
     const Config *c = &run->cfg;
     char name[64];
@@ -152,9 +163,8 @@ static int rollout(Stage *s, Run *run, Episodes *e) {
     for (int64_t i = 0; i < c->ppo_batch; i++)
         s->item[i] = order_stream((uint64_t)c->run_seed, first + i, s->prompts.n);
     s->decode.step = (uint32_t)run->step;
-    TRY(rollout_sample(e, s->policy.gpt, &s->prompts, s->item, c->ppo_batch, (uint64_t)first,
-                       &s->decode, run->comm));
-    if (!c->ppo_save_rollouts) return 0;
+    TRY(sample(s, run, &s->prompts, s->item, c->ppo_batch, (uint64_t)first, &s->decode, e));
+    if (!c->ppo_save_rollouts || run->dry) return 0;
     int rc = 0;
     if (run->main_rank) {
         char *dir = file_join(c->run_dir, "rollouts"), *path = file_join(dir, name);
@@ -192,7 +202,7 @@ static int evaluate(Stage *s, Run *run) {
     o.step = UINT32_MAX; /* the same random numbers in every evaluation */
     if (p->ema.decay > 0) ema_swap(&p->ema, &s->policy.gpt->params);
     Episodes e = {0};
-    int rc = rollout_sample(&e, s->policy.gpt, &s->heldout, item, n, 0, &o, run->comm);
+    int rc = sample(s, run, &s->heldout, item, n, 0, &o, &e);
     if (p->ema.decay > 0) ema_swap(&p->ema, &s->policy.gpt->params);
     free(item);
     TRY(rc);
@@ -285,6 +295,7 @@ static int train(Stage *s, Run *run) {
     Ppo *p = &s->ppo;
     if (run->dry) return dry_run(s, run);
     TRY(run_resume(run));
+    if (!p->kl.adaptive) p->kl.beta = c->ppo_beta; /* settings come from the config */
     if (run->main_rank)
         log_info("%" PRId64 " prompts (%" PRId64 " too long, %" PRId64 " bad), %" PRId64
                  " iterations of %" PRId64 " episodes",
@@ -296,7 +307,8 @@ static int train(Stage *s, Run *run) {
                                .warmup = c->optim_warmup,
                                .warmup_from = c->optim_warmup_from,
                                .steps = run->steps};
-    const double critic_share = c->ppo_critic_lr > 0 ? c->ppo_critic_lr / c->optim_lr : 1;
+    Schedule critic_schedule = schedule;
+    if (c->ppo_critic_lr > 0) critic_schedule.peak = c->ppo_critic_lr;
     while (run_goes_on(run)) {
         const double lr = schedule_lr(&schedule, run->step);
         Episodes e = {0};
@@ -304,7 +316,11 @@ static int train(Stage *s, Run *run) {
         TRY(rollout(s, run, &e));
         ppo_score(p, &e, run->step);
         ppo_advantages(p, &e, &stats);
-        TRY(ppo_update(p, &e, run->step, lr, lr * critic_share, &stats));
+        int rc = ppo_update(p, &e, run->step, lr, schedule_lr(&critic_schedule, run->step), &stats);
+        if (rc < 0) {
+            rollout_free(&e);
+            return rc;
+        }
 
         report(run, &stats, lr);
         if (run->step % c->run_log_every == 0) print_sample(s, run, &e, 0);

@@ -55,7 +55,7 @@ double ppo_value_loss(double v, double old, double ret, double clip, double *dv,
 }
 
 void kl_control_update(KlControl *k, double kl, int64_t episodes) {
-    if (!k->adaptive) return;
+    if (!k->adaptive || !isfinite(kl)) return; /* a bad batch must not spoil beta for ever */
     double e = clamp(kl / k->target - 1, -0.2, 0.2);
     k->beta *= 1 + e * (double)episodes / k->horizon;
 }
