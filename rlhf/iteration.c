@@ -82,7 +82,8 @@ static void score_micro(Ppo *p, Episodes *e, const Micro *m, Tape *t, real *logp
         e->logp[m->at[k]] = logp[m->row[k]];
         e->entropy[m->at[k]] = entropy[m->row[k]];
     }
-    /* With the entropy, though nobody wants it: the same code, so that equal models agree exactly. */
+    /* With the entropy, though nobody wants it: the same code, so that equal models agree exactly.
+     */
     gpt_score(p->reference, t, b, m->active, p->o.temperature, logp, entropy);
     for (int64_t k = 0; k < m->tokens; k++) e->ref_logp[m->at[k]] = logp[m->row[k]];
     Tensor *v = gpt_values(p->critic.gpt, t, b, m->row, m->tokens);
