@@ -57,6 +57,7 @@ static void shuffle(char *restrict out, const char *restrict in, size_t bytes, s
     switch (size) {
     case 2: SHUFFLE(2); break;
     case 4: SHUFFLE(4); break;
+    case 8: SHUFFLE(8); break;
     default: SHUFFLE(size); break;
     }
 }
@@ -66,6 +67,7 @@ static void unshuffle(char *restrict out, const char *restrict in, size_t bytes,
     switch (size) {
     case 2: UNSHUFFLE(2); break;
     case 4: UNSHUFFLE(4); break;
+    case 8: UNSHUFFLE(8); break;
     default: UNSHUFFLE(size); break;
     }
 }

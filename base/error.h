@@ -13,13 +13,13 @@
 #include <stddef.h>
 
 /* name, code, exit status of the process, a word for people */
-#define ERROR_LIST(X)                                                                              \
-    X(ERR_USAGE, -1, 64, "usage")                                                                  \
-    X(ERR_DATA, -2, 65, "data")                                                                    \
-    X(ERR_INTERNAL, -3, 70, "internal")                                                            \
-    X(ERR_MEMORY, -4, 70, "memory")                                                                \
-    X(ERR_IO, -5, 74, "i/o")                                                                       \
-    X(ERR_REQUEUE, -6, 75, "saved, requeue me")                                                    \
+#define ERROR_LIST(X)                           \
+    X(ERR_USAGE, -1, 64, "usage")               \
+    X(ERR_DATA, -2, 65, "data")                 \
+    X(ERR_INTERNAL, -3, 70, "internal")         \
+    X(ERR_MEMORY, -4, 70, "memory")             \
+    X(ERR_IO, -5, 74, "i/o")                    \
+    X(ERR_REQUEUE, -6, 75, "saved, requeue me") \
     X(ERR_CONFIG, -7, 78, "config")
 
 enum {
@@ -35,37 +35,38 @@ int error_set(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3
 /* Puts "context: " before the stored message; returns `code`. */
 int error_wrap(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3), cold));
 
-const char *error_message(void);     /* the last message stored by this thread, "" if none */
-const char *error_name(int code);    /* "data", "i/o", ... */
-int error_exit_code(int code);       /* 0 for code >= 0, else the exit status of ERROR_LIST */
+const char *error_message(void);  /* the last message stored by this thread, "" if none */
+const char *error_name(int code); /* "data", "i/o", ... */
+int error_exit_code(int code);    /* 0 for code >= 0, else the exit status of ERROR_LIST */
 
 /* Ends the job with exit status `status`: through the hook (dist/ sets it to one that calls
  * MPI_Abort), else exit(). Does not print. */
 void error_end(int status) __attribute__((noreturn, cold));
 extern void (*error_end_hook)(int status);
 
-/* Prints "rhetor: internal error: file:line: ..." and ends the job with 70. */
+/* Prints "rhetor: internal error: rank R: file:line: ..." and ends the job with 70. */
 void error_check_failed(const char *file, int line, const char *cond, const char *fmt, ...)
     __attribute__((noreturn, cold, format(printf, 4, 5)));
 
 /* Hands an error up. `call` returns an int, negative for an error. */
-#define TRY(call)                                                                                  \
-    do {                                                                                           \
-        int try_rc_ = (call);                                                                      \
-        if (try_rc_ < 0) return try_rc_;                                                           \
+#define TRY(call)                        \
+    do {                                 \
+        int try_rc_ = (call);            \
+        if (try_rc_ < 0) return try_rc_; \
     } while (0)
 
 /* The same in a function with one exit label: sets `rc` and jumps. */
-#define TRY_GOTO(label, call)                                                                      \
-    do {                                                                                           \
-        rc = (call);                                                                               \
-        if (rc < 0) goto label;                                                                    \
+#define TRY_GOTO(label, call)   \
+    do {                        \
+        rc = (call);            \
+        if (rc < 0) goto label; \
     } while (0)
 
 /* Always compiled in. */
-#define CHECK(cond, ...)                                                                           \
-    do {                                                                                           \
-        if (__builtin_expect(!(cond), 0)) error_check_failed(__FILE__, __LINE__, #cond, __VA_ARGS__); \
+#define CHECK(cond, ...)                                                \
+    do {                                                                \
+        if (__builtin_expect(!(cond), 0))                               \
+            error_check_failed(__FILE__, __LINE__, #cond, __VA_ARGS__); \
     } while (0)
 
 /* Memory: never return NULL; out of memory ends the job with a message that names the size. */

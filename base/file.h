@@ -19,17 +19,17 @@ int file_error(const char *path, const char *call);
 
 bool file_exists(const char *path);
 bool file_is_dir(const char *path);
-int64_t file_size(const char *path);                    /* -1 if there is none */
-int file_make_dirs(const char *path);                   /* mkdir -p */
-int file_free_space(const char *path, int64_t *bytes);  /* of the file system path lies on */
-int file_hash(const char *path, uint64_t *xxh3);        /* of all its bytes */
-int file_remove(const char *path);                      /* no error if it is not there */
+int64_t file_size(const char *path);                   /* -1 if there is none */
+int file_make_dirs(const char *path);                  /* mkdir -p */
+int file_free_space(const char *path, int64_t *bytes); /* of the file system path lies on */
+int file_hash(const char *path, uint64_t *xxh3);       /* of all its bytes */
+int file_remove(const char *path);                     /* no error if it is not there */
 
 /* Names in a directory (without . and ..), sorted; the caller frees with file_free_list. */
 int file_list(const char *dir, char ***names, int *n);
 void file_free_list(char ***names, int n);
 
-const char *file_basename(const char *path); /* points into path */
+const char *file_basename(const char *path);        /* points into path */
 char *file_join(const char *dir, const char *name); /* malloc'd */
 
 uint64_t hash_bytes(const void *data, size_t len); /* XXH3 64 */

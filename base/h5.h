@@ -21,8 +21,9 @@ int h5_create(H5 **out, const char *path); /* truncates */
 int h5_open(H5 **out, const char *path);   /* read-only */
 int h5_close(H5 **h); /* flushes; its error is the disk's: a write is not done before it succeeds */
 
-/* A whole dataset /a/b/c (groups are made on the way). Compressed chunks of about 4 MiB, zstd
- * level 1 with frame checksum, in OpenMP threads. */
+/* A whole dataset /a/b/c (groups are made on the way). Compressed chunks of at most 1 MiB, zstd
+ * level 1 with frame checksum, in OpenMP threads; H5_RAW chunks have HDF5's fletcher32. A dataset
+ * of that name already there is ERR_IO. */
 int h5_write(H5 *h, const char *name, H5Type type, int ndim, const int64_t *shape, const void *data,
              H5Codec codec);
 /* Reads a whole dataset into out, which holds n elements of `type`; another type, size or a
@@ -36,10 +37,12 @@ int h5_shape(H5 *h, const char *name, H5Type *type, int *ndim, int64_t shape[H5_
 /* Growing one-dimensional dataset, for corpora that do not fit in memory: values are collected into
  * chunks of `chunk` elements, compressed in threads. h5_append_end writes the last one. */
 typedef struct H5Append H5Append;
-int h5_append_begin(H5Append **out, H5 *h, const char *name, H5Type type, int64_t chunk, H5Codec codec);
+int h5_append_begin(H5Append **out, H5 *h, const char *name, H5Type type, int64_t chunk,
+                    H5Codec codec);
 int h5_append(H5Append *a, const void *data, int64_t n);
 int h5_append_end(H5Append **a, int64_t *total);
-/* XXH3 of each chunk's uncompressed bytes in order, as collected by the appender; read side below.*/
+/* XXH3 of each chunk's uncompressed bytes in order, as collected by the appender; read side
+ * below.*/
 const uint64_t *h5_append_hashes(const H5Append *a, int64_t *n); /* valid until h5_append_end */
 
 /* Attributes of an object ("/" for the file). Strings are UTF-8 of any length (a long one is stored

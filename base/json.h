@@ -18,7 +18,8 @@ int json_write_file(const json_t *v, const char *path); /* durable, indented, so
 typedef struct JsonRecords JsonRecords;
 int json_records_open(JsonRecords **out, const char *path);
 int json_records_next(JsonRecords *r, json_t **out);
-int64_t json_records_line(const JsonRecords *r); /* line of the last record (array: its index, from 1) */
+int64_t
+json_records_line(const JsonRecords *r); /* line of the last record (array: its index, from 1) */
 const char *json_records_path(const JsonRecords *r);
 /* From now on strings of JSON lines may hold NUL characters (json_string_length counts them), which
  * is ERR_DATA otherwise. */

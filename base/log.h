@@ -5,9 +5,9 @@
 
 #include <stdbool.h>
 
-void log_rank(int rank);                /* dist/ says who we are; 0 before that */
+void log_rank(int rank); /* dist/ says who we are; 0 before that */
 int log_my_rank(void);
-int log_file(const char *path);         /* appends to path from now on; ERR_IO */
+int log_file(const char *path); /* appends to path from now on; ERR_IO */
 void log_close(void);
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
