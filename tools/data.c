@@ -565,7 +565,7 @@ static int run_command(const struct Command *c, int argc, char **argv) {
     int rc = c->run(&a);
     if (rc >= 0 && (fflush(stdout) != 0 || ferror(stdout)))
         rc = error_set(ERR_IO, "standard output: write: %s", strerror(errno));
-    if (rc < 0) fprintf(stderr, "%s: %s error: %s\n", name, error_name(rc), error_message());
+    if (rc < 0) fprintf(stderr, "%s: %s\n", name, error_message());
     free(name);
     return error_exit_code(rc);
 }
