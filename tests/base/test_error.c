@@ -11,6 +11,7 @@
 #include "tests/base/scratch.h"
 
 #include <pthread.h>
+#include <pty.h>
 #include <stdio.h>
 #include <sys/wait.h>
 
@@ -178,6 +179,35 @@ static void test_log(void **unused) {
     FAILS(log_file("/nonexistent/log.txt"), ERR_IO, "/nonexistent/log.txt", "No such file");
 }
 
+/* On a terminal the live line is drawn over itself, wiped for other lines, cut to the width. */
+static void test_live_line(void **unused) {
+    int master, slave, status;
+    struct winsize size = {.ws_row = 10, .ws_col = 20};
+    assert_int_equal(openpty(&master, &slave, NULL, NULL, &size), 0);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(slave, STDERR_FILENO);
+        log_progress(0, false, "step 0");
+        log_progress(0, false, "step 1"); /* too soon after the other */
+        log_info("hello");
+        usleep(150000);
+        log_progress(0, false, "step 2 and much more than 20 columns");
+        log_progress(0, true, "step 3");
+        _exit(0);
+    }
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    close(slave);
+    char text[1000] = "";
+    size_t n = 0;
+    ssize_t got;
+    while ((got = read(master, text + n, sizeof text - 1 - n)) > 0) n += (size_t)got;
+    text[n] = '\0';
+    close(master);
+    assert_string_equal(text, "step 0\r\033[Khello\r\nstep 2 and much mor\r\033[Kstep 3\r\n");
+}
+
 static int divide(int a, int b, int *out) {
     if (b == 0) return error_set(ERR_DATA, "division of %d by zero", a);
     *out = a / b;
@@ -210,6 +240,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_messages), cmocka_unit_test(test_threads),
         cmocka_unit_test(test_codes),    cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_log),      cmocka_unit_test(test_try)};
+        cmocka_unit_test(test_log),      cmocka_unit_test(test_live_line),
+        cmocka_unit_test(test_try)};
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
