@@ -80,8 +80,12 @@ static int take_setting(void *ctx, const YamlValue *v) {
                              "%s: steps is %s, expected a list of steps, each with a name "
                              "and a run or a stage",
                              place, v->list ? "a list of words" : "no list");
-        return error_set(ERR_CONFIG, "%s: unknown key %s, expected steps%s", place, v->key,
-                         nearest_distance(v->key, "steps") < 3 ? "; did you mean steps?" : "");
+        char *word = xasprintf("%.*s", (int)strcspn(v->key, "."), v->key);
+        bool near = nearest_distance(word, "steps") < 3;
+        int rc = error_set(ERR_CONFIG, "%s: unknown key %s, expected steps%s", place, word,
+                           near ? "; did you mean steps?" : "");
+        free(word);
+        return rc;
     }
     if (number != reader->current) {
         r->step = xrealloc(r->step, (size_t)(r->n + 1) * sizeof *r->step);

@@ -1,0 +1,124 @@
+#!/bin/bash
+# The recipe of all tests, from generated text to PPO: it runs, is not run twice, is made anew from
+# where something changed, goes on where it was stopped; and its checkpoints say what they are.
+# timeout: 240
+# asan: yes
+. "$(dirname "$0")/lib.sh"
+pipeline=$bin/rhetor-pipeline
+ckpt=$bin/rhetor-ckpt
+
+# --- all four stages
+expect 0 "9 steps done, 9 of them now" -- "$pipeline" "$tiny" --run run
+! grep -niE 'warning|error|\bnan\b|\binf\b|left out' expect.out || fail "odd output"
+for stage in pretrain sft reward ppo; do
+    [ -f "run/$stage/metrics.jsonl" ] || fail "$stage wrote no metrics"
+done
+[ "$(wc -l <run/ppo/metrics.jsonl)" = 2 ] || fail "PPO has not made two iterations"
+[ "$(grep -o '"completions"' run/samples.jsonl | wc -l)" = 100 ] || fail "samples.jsonl"
+losses=$(sed -nE 's/.*"loss": ([0-9.]+).*/\1/p' run/pretrain/metrics.jsonl)
+awk 'NR == 1 { first = $1 } { last = $1 } END { exit !(first > 6 && last < first - 1) }' <<<"$losses" ||
+    fail "pretraining does not learn: $losses"
+
+# --- what is done is done
+before=$(cat run/*/checkpoints/*.json | cksum)
+expect 0 "9 steps done, 0 of them now" "sft: done already, 20 steps" -- "$pipeline" "$tiny" --run run
+expect 0 -- "$pipeline" "$tiny" --run run --status
+[ "$(grep -c ' done ' expect.out)" = 9 ] || fail "--status: $(cat expect.out)"
+[ "$(cat run/*/checkpoints/*.json | cksum)" = "$before" ] || fail "a step that was done was run"
+
+# --- a changed setting: that stage and what follows, and nothing else
+expect 0 "9 steps done, 2 of them now" "rank: done already" "run/reward is kept as run/reward.old-1" -- \
+    "$pipeline" "$tiny" --run run reward:train.steps=12
+expect 0 -- "$pipeline" "$tiny" --run run --status
+[ "$(grep -c ' done ' expect.out) $(grep -c ' outdated ' expect.out)" = "7 2" ] ||
+    fail "--status with the recipe's settings: $(cat expect.out)"
+expect 0 "8/9 reward: is made anew" "9/9 ppo: is made anew" "7/9 rank: is done" -- \
+    "$pipeline" "$tiny" --run run --dry-run
+# and back: everything is a function of the recipe and the seed
+expect 0 "2 of them now" -- "$pipeline" "$tiny" --run run
+identical run/ppo run/ppo.old-1
+identical run/reward run/reward.old-1
+# settings that change no result change nothing here
+expect 0 "0 of them now" -- "$pipeline" "$tiny" --run run save.every=2 run.log_every=3
+
+# --- stopped and going on
+expect 75 "4/9 pretrain: stopped and saved; run the same command to go on" -- \
+    "$pipeline" "$tiny" --run stopped --until pretrain pretrain:run.deadline=0.001
+expect 0 -- "$pipeline" "$tiny" --run stopped --status
+grep -qE '^pretrain +stopped +[1-9][0-9]*/40 ' expect.out || fail "--status: $(cat expect.out)"
+expect 0 "pretrain: going on" "resuming at step" -- "$pipeline" "$tiny" --run stopped --until pretrain
+identical run/pretrain stopped/pretrain
+
+# --- another seed is another model
+expect 0 "4 steps done, 4 of them now" -- "$pipeline" "$tiny" --run seed2 --seed 2 --until pretrain
+expect 1 "data.train: " "arrays differ, by at most" -- "$ckpt" diff run/pretrain seed2/pretrain
+
+# --- a step that fails
+mkdir -p broken
+cat >broken/pipeline.yaml <<'YAML'
+steps:
+  - name: first
+    run: echo one ${SEED} >${RUN}/first
+  - name: second
+    run: |
+      echo it breaks
+      exit 65
+  - name: third
+    run: touch ${RUN}/third
+YAML
+expect 65 "it breaks" "step second (broken/pipeline.yaml:4) ended with 65" "its log: run3/.pipeline/second.log" -- \
+    "$pipeline" broken --run run3
+[ "$(cat run3/first)" = "one 1" ] && [ ! -e run3/third ] || fail "steps of the broken recipe"
+grep -q "it breaks" run3/.pipeline/second.log || fail "second.log"
+expect 0 -- "$pipeline" broken --run run3 --status
+sed -i 's/exit 65/true/' broken/pipeline.yaml
+expect 0 "first: done already" "3 steps done, 2 of them now" -- "$pipeline" broken --run run3
+sed -i 's/one /uno /' broken/pipeline.yaml
+expect 0 "3 of them now" -- "$pipeline" broken --run run3
+expect 0 "2 steps done, 0 of them now" -- "$pipeline" broken --run run3 --from second
+expect 0 "1 step done, 1 of them now" -- "$pipeline" broken --run run3 --only second --force
+
+# --- recipes with mistakes
+recipe() { # YAML CODE TEXT...: what the pipeline says to it
+    mkdir -p wrong
+    printf "$1" >wrong/pipeline.yaml
+    expect "${@:2}" -- "$pipeline" wrong --run run4
+}
+recipe 'steps:\n  - {nam: a, run: x}\n' 78 "wrong/pipeline.yaml:2: unknown key nam of a step" "did you mean name?"
+recipe 'step:\n  - {name: a, run: x}\n' 78 "wrong/pipeline.yaml:2: unknown key step" "did you mean steps?"
+recipe 'steps: [a, b]\n' 78 "wrong/pipeline.yaml:1: steps is a list of words"
+recipe 'steps:\n  - {name: a}\n' 78 "wrong/pipeline.yaml:2: step a has no run and no stage"
+recipe 'steps:\n  - {name: a, run: x}\n  - {name: a, run: y}\n' 78 "wrong/pipeline.yaml:3: a second step a"
+recipe 'steps:\n  - {name: a, stage: pretran}\n' 78 'no stage "pretran"' "did you mean pretrain?"
+recipe 'steps:\n  - {name: a/b, run: x}\n' 78 "wrong/pipeline.yaml:2: the step's name"
+recipe 'steps:\n  - {name: a, stage: sft}\n' 78 "wrong/sft.yaml"
+expect 78 "nowhere: no such recipe" -- "$pipeline" nowhere
+expect 64 'no step "sfd"; did you mean sft?' -- "$pipeline" "$tiny" --run run --from sfd
+expect 78 "unknown setting optim.lrr; did you mean optim.lr?" -- "$pipeline" "$tiny" --run run optim.lrr=1
+expect 78 "model.layers is 0, expected an integer from 1" -- "$pipeline" "$tiny" --run run model.layers=0
+expect 78 "--run DIR" -- "$pipeline" "$tiny" --run run run.dir=here
+
+# --- checkpoints for people
+last=run/ppo/checkpoints/step_00000002.h5
+expect 0 "stage       ppo, step 2" "2 layers, width 64, 4 heads, vocabulary 512, context 64" "136960" \
+    "parents     model " "kl_beta" "critic/params: 30 with 137025 numbers" "ema: 28 with 136960 numbers" -- \
+    "$ckpt" show run/ppo
+expect 0 "params/wte.weight f32 [512, 64]" "seed: 1" -- "$ckpt" show "$last" --arrays --config
+expect 0 "step_00000001.h5: good" "step_00000002.h5: good" -- "$ckpt" verify run/ppo
+[ "$(wc -l <expect.out)" = 2 ] || fail "verify: $(cat expect.out)"
+cp -r run/ppo damaged
+size=$(stat -c %s damaged/checkpoints/step_00000002.h5)
+printf '\x5a' | dd of=damaged/checkpoints/step_00000002.h5 bs=1 seek=$((size / 2)) conv=notrunc 2>/dev/null
+expect 65 "ok   damaged/checkpoints/step_00000001.h5" "BAD  damaged/checkpoints/step_00000002.h5" -- \
+    "$ckpt" verify damaged
+truncate -s $((size / 2)) damaged/checkpoints/step_00000002.h5
+expect 65 "truncated" -- "$ckpt" verify damaged/checkpoints/step_00000002.h5
+expect 65 "holds no checkpoint" -- "$ckpt" verify run/data
+expect 1 "only in B" "params/wte.weight" -- "$ckpt" diff run/sft run/reward
+expect 64 "no array is in nothing" -- "$ckpt" diff run/ppo run/ppo --only nothing
+expect 64 "expected two checkpoints" -- "$ckpt" diff run/ppo
+
+# --- the front
+expect 0 "pipeline" "all stages of a recipe" -- "$bin/rhetor" --help
+expect 0 "stage       ppo, step 2" -- "$bin/rhetor" ckpt show run/ppo
+expect 64 'no command "pipline"; did you mean pipeline?' -- "$bin/rhetor" pipline
