@@ -249,12 +249,12 @@ void ppo_gradients(Ppo *p, const Episodes *e, const int64_t *pick, int64_t n, in
 }
 
 /* coef * mean over the tokens of the step's pretraining windows of -log pi(x), into the policy's
- * gradient. */
-static int ptx_gradients(Ppo *p, int64_t episodes, double *loss) {
+ * gradient. ptx_ratio windows an episode: which ones follows from the episodes trained on before.
+ */
+static int ptx_gradients(Ppo *p, int64_t before, int64_t episodes, double *loss) {
     const int64_t T = p->policy.gpt->cfg.context;
-    const double per_update = p->o.ptx_ratio * (double)episodes;
-    const int64_t first = (int64_t)floor((double)p->updates * per_update);
-    const int64_t n = (int64_t)floor((double)(p->updates + 1) * per_update) - first;
+    const int64_t first = (int64_t)floor((double)before * p->o.ptx_ratio);
+    const int64_t n = (int64_t)floor((double)(before + episodes) * p->o.ptx_ratio) - first;
     const float weight = (float)(p->o.ptx_coef / (double)(n > 0 ? n * T : 1));
     int64_t begin, end;
     comm_share(n, comm_rank(p->comm), comm_size(p->comm), &begin, &end);
@@ -270,18 +270,18 @@ static int ptx_gradients(Ppo *p, int64_t episodes, double *loss) {
     return 0;
 }
 
-/* One optimizer step on minibatch `pick`. */
-static int update_minibatch(Ppo *p, Episodes *e, const int64_t *pick, int64_t n, double policy_lr,
-                            double critic_lr, const char *what, double *sums, PpoStats *s) {
+/* One optimizer step on minibatch `pick`; `before`: episodes of all earlier steps. */
+static int update_minibatch(Ppo *p, Episodes *e, const int64_t *pick, int64_t n, int64_t before,
+                            double policy_lr, double critic_lr, const char *what, double *sums,
+                            PpoStats *s) {
     int64_t begin, end, tokens = 0;
     for (int64_t i = 0; i < n; i++) tokens += rollout_length(e, pick[i]);
     comm_share(n, comm_rank(p->comm), comm_size(p->comm), &begin, &end);
     ppo_gradients(p, e, pick + begin, end - begin, tokens, sums);
-    if (p->ptx) TRY(ptx_gradients(p, n, &sums[SUM_COUNT]));
+    if (p->ptx) TRY(ptx_gradients(p, before, n, &sums[SUM_COUNT]));
     TRY(trainer_update(&p->policy, p->comm, policy_lr, what, &s->policy_norm));
     TRY(trainer_update(&p->critic, p->comm, critic_lr, what, &s->critic_norm));
     if (p->ema.decay > 0) ema_update(&p->ema, &p->policy.gpt->params);
-    p->updates++;
     return 0;
 }
 
@@ -289,6 +289,7 @@ int ppo_update(Ppo *p, Episodes *e, int64_t iteration, double policy_lr, double 
                PpoStats *s) {
     int64_t *pick = xmalloc((size_t)p->o.batch * sizeof *pick);
     const double steps = (double)(p->o.epochs * p->o.minibatches);
+    int64_t before = iteration * p->o.epochs * p->o.batch;
     double ratio2 = 0;
     int rc = 0;
     for (int64_t k = 0; k < p->o.epochs && rc == 0; k++) {
@@ -299,7 +300,8 @@ int ppo_update(Ppo *p, Episodes *e, int64_t iteration, double policy_lr, double 
                      "iteration %" PRId64 ", inner epoch %" PRId64 ", minibatch %" PRId64,
                      iteration, k, m);
             int64_t n = minibatch(p, iteration, k, m, pick);
-            rc = update_minibatch(p, e, pick, n, policy_lr, critic_lr, what, sums, s);
+            rc = update_minibatch(p, e, pick, n, before, policy_lr, critic_lr, what, sums, s);
+            before += n;
             if (rc < 0) break; /* perhaps on this rank only: no collective calls any more */
             comm_sum_f64(p->comm, sums, SUM_COUNT + 1);
             if (k == 0 && m == 0) {

@@ -24,8 +24,7 @@ typedef struct Ppo {
     Gpt *reference, *reward; /* frozen */
     Ema ema;                 /* of the policy; decay 0: none */
     KlControl kl;
-    int64_t updates; /* optimizer steps so far */
-    Corpus *ptx;     /* NULL: no pretraining term */
+    Corpus *ptx; /* NULL: no pretraining term */
     Comm *comm;
     Pack pack; /* scratch */
     int32_t *window;

@@ -132,7 +132,6 @@ static int open_all(Stage *s, Run *run) {
         run_keep_params(run, "ema", &s->policy.gpt->params, p->ema.w);
     }
     run_keep_f64(run, "kl_beta", &p->kl.beta);
-    run_keep_i64(run, "updates", &p->updates);
     return 0;
 }
 

@@ -85,7 +85,6 @@ static int lab_open(Lab *l, Run *run) {
     ema_init(&p->ema, &l->policy->params, 0.9);
     run_keep_params(run, "ema", &l->policy->params, p->ema.w);
     run_keep_f64(run, "kl_beta", &p->kl.beta);
-    run_keep_i64(run, "updates", &p->updates);
     return 0;
 }
 
