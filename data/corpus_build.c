@@ -229,7 +229,8 @@ static int check(const CorpusBuild *b, const StrList *files) {
     if (!b->no_eot && tokenizer_eos(b->tokenizer) < 0)
         return error_set(ERR_CONFIG,
                          "the tokenizer has no end-of-text token to end documents with; "
-                         "train one with --special '<|endoftext|>', or say --no-eot");
+                         "rhetor-data tokenizer makes one that has it (--chars: with --special "
+                         "'<|endoftext|>'); or say --no-eot");
     return 0;
 }
 

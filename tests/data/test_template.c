@@ -182,7 +182,7 @@ static void test_errors(void **state) {
     Tokenizer *endless;
     OK(tokenizer_train(&endless, one_text, &source, 257, 2, none, 1));
     FAILS(template_completion(TEMPLATE_PLAIN, endless, "x", &ids), ERR_CONFIG, "end-of-text",
-          "--special");
+          "rhetor-data tokenizer");
     tokenizer_close(&endless);
     ids_free(&ids);
 }
