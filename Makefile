@@ -90,7 +90,7 @@ $(foreach r,$(ROOMS) e2e,$(eval $(call test_rule,$(r))))
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
 # --- the rest ------------------------------------------------------------------------------------
-.PHONY: deps demo test objects bench lint format asan install clean real-small uses
+.PHONY: deps demo test objects bench lint format asan docs install clean real-small uses
 T    ?=
 SEED ?= 1
 J     = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -139,6 +139,10 @@ endif
 ifneq ($(filter lint clang,$(VARIANT)),)
 CFLAGS += -Werror
 endif
+# docs/CONFIG.md comes from the table of settings; tests/e2e/test_docs.sh compares.
+docs: $(BIN)/rhetor
+	$(BIN)/rhetor --settings > docs/CONFIG.md
+
 objects: $(patsubst %.c,$(B)/%.o,$(wildcard $(ROOMS:%=%/*.c) tools/*.c tests/*/*.c))
 
 lint:

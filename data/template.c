@@ -121,8 +121,7 @@ static int need_eos(const Tokenizer *tk, int32_t *eos) {
     *eos = tokenizer_eos(tk);
     if (*eos >= 0) return 0;
     return error_set(ERR_CONFIG, "the tokenizer has no end-of-text token, which ends every answer; "
-                                 "rhetor-data tokenizer makes one that has it"); "
-                                 "train one with --special '<|endoftext|>'");
+                                 "rhetor-data tokenizer makes one that has it");
 }
 
 static int add_answer(const struct Format *f, Part *p, const char *text) {

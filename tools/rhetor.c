@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/config.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/nearest.h"
@@ -85,9 +86,9 @@ static void print_help(FILE *f, const Commands *c) {
         if (is_there(c, known[i].name)) fprintf(f, "  %-10s %s\n", known[i].name, known[i].what);
     for (int i = 0; i < c->n; i++)
         if (!is_known(c->name[i])) fprintf(f, "  %s\n", c->name[i]);
-    fprintf(f,
-            "\nrhetor COMMAND --help says more about each; the whole pipeline on generated data:\n"
-            "rhetor pipeline configs/demo\n");
+    fprintf(f, "\nrhetor --settings prints all settings of the stages (docs/CONFIG.md).\n"
+               "rhetor COMMAND --help says more about each; the whole pipeline on generated data:\n"
+               "rhetor pipeline configs/demo\n");
 }
 
 /* Replaces this process by the command; returns when there is none. argv[0] is the command. */
@@ -110,6 +111,10 @@ int main(int argc, char **argv) {
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("rhetor %s\n", RHETOR_VERSION);
+        return 0;
+    }
+    if (strcmp(argv[1], "--settings") == 0) { /* make docs */
+        fputs(config_markdown(), stdout);
         return 0;
     }
     bool help = strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0;
