@@ -7,9 +7,8 @@
  * common prefix, hh-rlhf's "\n\nHuman: ... \n\nAssistant: ..." dialogues included); K-way
  * {"prompt","completions":[...],"ranks":[...]} (1 is best; ties allowed) or "scores" (higher is
  * better); {"prompt"}; {"question","answer"} through data.fields. "prompt" may be a string or a
- * list of messages. docs/FORMATS.md
- * lists all shapes with their variants (ShareGPT's "conversations", lists "responses" with a score
- * in each, message parts). */
+ * list of messages. docs/FORMATS.md lists all shapes with their variants (ShareGPT's
+ * "conversations", "responses" with a score in each, message parts). */
 #ifndef DATA_DATASET_H
 #define DATA_DATASET_H
 
