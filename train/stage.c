@@ -119,7 +119,8 @@ static void end_with_status(int status) {
 static int fail(Run *run, int stage, int rc) {
     int status = error_exit_code(rc);
     bool alone = !run->comm || comm_size(run->comm) == 1;
-    if (!alone && !run->main_rank) usleep(500 * 1000);
+    if (!alone && !run->main_rank && rc != ERR_REQUEUE && sleep(2) != 0)
+        _exit(status); /* a signal: rank 0 has ended the job */
     if (rc == ERR_REQUEUE)
         log_info("%s", error_message());
     else

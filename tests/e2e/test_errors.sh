@@ -1,0 +1,108 @@
+#!/bin/bash
+# Wrong input to the stages: each is one line with the place and the remedy, and the right exit
+# status. (Settings and files of rhetor-data: test_config_errors.sh.)
+# timeout: 240
+. "$(dirname "$0")/lib.sh"
+
+must "$bin/rhetor-pipeline" "$tiny" --run run
+export RUN=run
+pretrain=("$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=out)
+sft=("$bin/rhetor-sft" "$tiny/sft.yaml" run.dir=out)
+reward=("$bin/rhetor-reward" "$tiny/reward.yaml" run.dir=out)
+ppo=("$bin/rhetor-ppo" "$tiny/ppo.yaml" run.dir=out)
+
+# --- settings
+expect 78 "command line: unknown setting train.stps; did you mean train.steps?" -- "${sft[@]}" train.stps=3
+expect 78 "command line: optim.lr is 11, expected a number from 0 to 10" -- "${reward[@]}" optim.lr=11
+expect 78 "ppo.max_response is 64: leaves no room for a prompt in the context of 64" -- "${ppo[@]}" ppo.max_response=64
+expect 78 "ppo.minibatches is 65" "64 episodes" -- "${ppo[@]}" ppo.minibatches=65
+expect 78 "run.dir is not set" -- "$bin/rhetor-sft" "$tiny/sft.yaml" run.dir=
+expect 78 "from.model is not set" -- "${sft[@]}" from.model=
+expect 78 "data.mix_ratio is 0.1: pretraining text is to be mixed in, but data.mix names no corpus" -- \
+    "${sft[@]}" data.mix=
+
+# --- files that are missing
+expect 74 "nowhere.jsonl" "No such file" -- "${sft[@]}" data.train=nowhere.jsonl
+expect 74 "nowhere.h5" "No such file" -- "${pretrain[@]}" data.train=nowhere.h5
+expect 74 "from.model: nowhere: no such file or directory; expected a run directory or a checkpoint" -- \
+    "${sft[@]}" from.model=nowhere
+expect 65 "from.model: run/data: holds no checkpoint" -- "${sft[@]}" from.model=run/data
+
+# --- records
+line() { # FILE N TEXT: the file with its N-th line replaced, as broken.jsonl
+    awk -v n="$2" -v text="$3" '{ print NR == n ? text : $0 }' "$1" >broken.jsonl
+}
+line run/data/sft.jsonl 3 '{"prompt": "Who?", "completion": "Ben."'
+expect 65 "broken.jsonl:3:39: incomplete JSON" -- "${sft[@]}" data.train=broken.jsonl
+line run/data/sft.jsonl 5 '{"prompt": "Who?", "answer": "Ben."}'
+expect 65 "broken.jsonl:5: " '"completion"' -- "${sft[@]}" data.train=broken.jsonl
+line run/data/sft.jsonl 7 "$(printf '{"prompt": "Who\xff?", "completion": "Ben."}')"
+expect 65 "broken.jsonl:7" "UTF-8" -- "${sft[@]}" data.train=broken.jsonl
+expect 0 "broken.jsonl:7" "1 bad" "done: out" -- "${sft[@]}" data.train=broken.jsonl data.on_bad=skip train.steps=1
+rm -r out
+line run/ranked.jsonl 2 '{"prompt": "Who?", "completions": ["Ben.", "Ana."], "ranks": [1]}'
+expect 65 "broken.jsonl:2: " '"ranks"' -- "${reward[@]}" data.train=broken.jsonl
+line run/data/ppo_prompts.jsonl 4 '["Who?"]'
+expect 65 "broken.jsonl:4: " -- "${ppo[@]}" data.train=broken.jsonl
+: >empty.jsonl
+expect 65 "empty.jsonl" -- "${sft[@]}" data.train=empty.jsonl
+expect 65 "sft.jsonl:" "tokens, 64 fit; shorten the record or set data.on_long" -- "${sft[@]}" data.on_long=stop
+
+# --- checkpoints of another kind, another model, another run
+expect 78 "from.model: run/reward/checkpoints/step_00000010.h5 is a reward model; a language model is needed here" -- \
+    "${ppo[@]}" from.model=run/reward
+expect 78 "from.reward: run/sft/checkpoints/step_00000020.h5 is a language model of stage sft; a reward model is needed here" -- \
+    "${ppo[@]}" from.reward=run/sft
+cp -r run/sft other
+expect 78 "other/checkpoints/step_00000020.h5 is a checkpoint of stage sft, this is pretrain; choose another run.dir" -- \
+    "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other
+rm -r other
+cp -r run/pretrain other
+expect 65 "other/checkpoints/step_00000040.h5: params/" "has the shape [512, 64], expected [512, 32]" "checkpoint of another model?" -- \
+    "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other model.width=32
+expect 78 "other/checkpoints/step_00000040.h5 was made with other data" "choose another run.dir" -- \
+    "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other data.train=run/heldout.h5
+printf 'host: %s\njob: none\npid: %s\nstarted: %s\n' "$(hostname)" $$ "$(awk '{ print $22 }' /proc/$$/stat)" >other/lock
+expect 78 "other/lock: this run directory belongs to process $$" "choose another run.dir" -- \
+    "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other
+rm other/lock
+
+# --- damaged checkpoints
+newest=other/checkpoints/step_00000040.h5
+truncate -s -100 $newest
+expect 0 "$newest: has " "truncated or replaced" "trying the next older one" "resuming at step 35" -- \
+    "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other
+identical run/pretrain other
+cp $newest cut.h5
+expect 65 "from.model: cut.h5: has no manifest cut.json" -- "${sft[@]}" from.model=cut.h5
+for f in other/checkpoints/*.h5; do truncate -s -1 "$f"; done
+expect 65 "from.model: other/checkpoints: none of its 2 checkpoints is good" "truncated" -- "${sft[@]}" from.model=other
+expect 65 "$newest: has " "use another checkpoint" -- "${sft[@]}" from.model=$newest
+
+# --- another tokenizer
+must "$bin/rhetor-data" tokenizer --vocab 300 --out small.json run/data/documents_heldout.jsonl
+must "$bin/rhetor-data" encode --tokenizer small.json --out small.h5 run/data/documents_heldout.jsonl
+expect 78 "small.json is not the tokenizer that run/train.h5 was encoded with" "rhetor-data encode --tokenizer small.json" -- \
+    "${pretrain[@]}" from.tokenizer=small.json
+expect 78 "small.h5" "tokenizer" -- "${pretrain[@]}" data.heldout=small.h5
+expect 78 "small.h5" "tokenizer" -- "${sft[@]}" data.mix=small.h5
+expect 78 "small.h5" "tokenizer" -- "$bin/rhetor-eval" loss -m run/sft small.h5
+must "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=small from.tokenizer=small.json data.train=small.h5 \
+    data.heldout= train.steps=1
+must "$bin/rhetor-reward" "$tiny/reward.yaml" run.dir=small-reward from.model=small train.steps=1
+expect 78 "run/sft/checkpoints/step_00000020.h5 and small-reward/checkpoints/step_00000001.h5 have different tokenizers (512 tokens" -- \
+    "${ppo[@]}" from.reward=small-reward
+
+# --- all threads on one core
+if [ "$(nproc)" -ge 2 ]; then
+    expect 0 "rank 0 has 2 threads but is bound to 1 core" "--bind-to none" -- \
+        mpirun -n 2 --oversubscribe --bind-to core "${pretrain[@]}" run.threads=2 train.steps=1
+    rm -r out
+    expect 0 -- mpirun -n 1 --bind-to none "${pretrain[@]}" run.threads=2 train.steps=1
+    ! grep -q "bound" expect.out || fail "a warning without reason: $(cat expect.out)"
+fi
+
+# --- a failure on two ranks is said once
+rm -rf out
+line run/ranked.jsonl 2 '{}'
+expect 65 "broken.jsonl:2: " -- mpirun -n 2 --oversubscribe --bind-to none "${reward[@]}" data.train=broken.jsonl
