@@ -250,7 +250,8 @@ def iteration_part():
         if i % 3 != 1:
             tokens[-1] = 0  # the stop token
         episodes.append({"prompt": tokens[:n], "response": tokens[n:], "stopped": i % 3 != 1})
-    corpus = [1 + ord("a") + mix(3000 + i) % 26 for i in range(200)]  # id of a byte: 1 + byte
+    text = bytes(ord("a") + mix(3000 + i) % 26 for i in range(200))
+    corpus = [1 + b - ord("!") for b in text]  # after the special token GPT-2's byte alphabet: ! first
 
     kl, kl3, advantages = 0.0, 0.0, []
     for e in episodes:
@@ -317,7 +318,7 @@ def iteration_part():
     plain = lambda e: {k: x.tolist() if torch.is_tensor(x) else x for k, x in e.items()}
     return {"vocab": V, "context": T, "layers": L, "heads": H, "width": C, "batch": BATCH,
             "minibatches": MINIBATCHES, "epochs": EPOCHS, "seed": SEED, "options": O,
-            "corpus": bytes(t - 1 for t in corpus).decode(), "episodes": [plain(e) for e in episodes],
+            "corpus": text.decode(), "episodes": [plain(e) for e in episodes],
             "kl": kl, "kl3": kl3, "beta_after": control["betas"][0], "updates": updates,
             "policy": some(policy), "critic": some(critic), "ema": some(ema)}
 
