@@ -487,20 +487,22 @@ static bool is_alive(const char *dir) {
     return alive;
 }
 
-/* "loss 3.21" from the last line of metrics.jsonl; "" if there is none. */
-static void last_result(const Step *s, char out[64]) {
+/* The last line of metrics.jsonl: "loss 3.21", "" if there is none; its step, 0. */
+static void last_result(const Step *s, char out[64], int64_t *step) {
     static const char *const metrics[][2] = {
         {"objective/scores", "score"}, {"accuracy", "accuracy"}, {"loss", "loss"}};
     char *path = file_join(s->dir, "metrics.jsonl"), *text = NULL;
     size_t len;
     json_t *j = NULL;
     out[0] = '\0';
+    *step = 0;
     if (file_exists(path) && file_read(path, &text, &len) >= 0) {
         while (len > 0 && text[len - 1] == '\n') text[--len] = '\0';
         const char *line = memrchr(text, '\n', len);
         line = line ? line + 1 : text;
         if (*line && json_parse(&j, line, strlen(line), path, 0) < 0) j = NULL;
     }
+    if (j) *step = json_integer_value(json_object_get(j, "step"));
     for (int i = 0; i < 3 && !out[0]; i++) {
         const json_t *v = json_object_get(j, metrics[i][0]);
         if (json_is_number(v)) snprintf(out, 64, "%s %.4f", metrics[i][1], json_number_value(v));
@@ -517,9 +519,10 @@ static void print_status_line(const Pipeline *p, int i, StepState state, bool be
     char result[64] = "", progress[48] = "";
     if (s->stage) {
         recipe_status(s, &st);
-        last_result(s, result);
+        int64_t step;
+        last_result(s, result, &step);
         if (st.steps > 0)
-            snprintf(progress, sizeof progress, "%" PRId64 "/%" PRId64, st.step, st.steps);
+            snprintf(progress, sizeof progress, "%" PRId64 "/%" PRId64, step, st.steps);
     }
     recipe_mark_read(&p->recipe, i, &m);
     const char *word = "waiting";

@@ -158,8 +158,10 @@ int run_save(Run *run) {
     rc = ckpt_rotate(p->ckpt_dir, run->cfg.save_keep_last, keep, nkeep, run->comm);
     free(keep);
     TRY(rc);
-    if (run->main_rank)
+    if (run->main_rank) {
         log_info("saved step %" PRId64 " in %.2f s", run->step, run_seconds() - began);
+        run_write_status(run, "running", 0, "");
+    }
     return 0;
 }
 
@@ -252,6 +254,7 @@ int run_resume(Run *run) {
         }
     }
     rc = comm_agree(run->comm, rc);
+    if (rc == 0 && run->main_rank) run_write_status(run, "running", 0, "");
 out:
     ckpt_close(&k);
     p->began = p->last_log = run_seconds();

@@ -41,4 +41,8 @@ struct RunPriv {
     int64_t tokens_since, steps_since;
 };
 
+/* status.json: "running", "stopped", "failed" or "done", and how far. Rank 0's is the one that
+ * counts; a rank that fails alone writes it too. */
+void run_write_status(Run *run, const char *state, int code, const char *reason);
+
 #endif

@@ -93,7 +93,7 @@ static void print_help(int stage) {
 
 static Run *current; /* for the hook that ends a job from anywhere below */
 
-static void write_status(Run *run, const char *state, int code, const char *reason) {
+void run_write_status(Run *run, const char *state, int code, const char *reason) {
     if (!run || run->dry || !run->priv || !run->priv->config_text || !file_is_dir(run->cfg.run_dir))
         return;
     json_t *s =
@@ -109,7 +109,8 @@ static void (*next_end_hook)(int status);
 static void end_with_status(int status) {
     Run *run = current;
     current = NULL;
-    if (run) write_status(run, "failed", status, error_message()[0] ? error_message() : "ended");
+    if (run)
+        run_write_status(run, "failed", status, error_message()[0] ? error_message() : "ended");
     if (next_end_hook) next_end_hook(status);
     exit(status);
 }
@@ -125,7 +126,7 @@ static int fail(Run *run, int stage, int rc) {
         log_info("%s", error_message());
     else
         fprintf(stderr, "rhetor-%s: %s\n", config_stage_name(stage), error_message());
-    write_status(run, rc == ERR_REQUEUE ? "stopped" : "failed", status, error_message());
+    run_write_status(run, rc == ERR_REQUEUE ? "stopped" : "failed", status, error_message());
     if (run->priv && run->priv->lock) lock_drop(&run->priv->lock);
     current = NULL;
     if (!alone && rc != ERR_REQUEUE) error_end(status);
@@ -179,13 +180,13 @@ static int run_stage(Run *run, StageFn *fn) {
             log_info("rhetor-%s %s: %s, %d rank%s, %s", config_stage_name(run->cfg.stage),
                      RHETOR_VERSION, run->cfg.run_dir, comm_size(run->comm),
                      comm_size(run->comm) == 1 ? "" : "s", blas_kernel());
-            write_status(run, "running", 0, "");
+            run_write_status(run, "running", 0, "");
         }
     }
     p->began = p->last_log = run_seconds();
     TRY(fn(run));
     if (!run->dry && !run->selftest && run->main_rank) {
-        write_status(run, "done", 0, "");
+        run_write_status(run, "done", 0, "");
         log_info("done: %s, %.1f s", run->cfg.run_dir, run_seconds() - p->began);
     }
     return 0;
