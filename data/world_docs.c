@@ -5,12 +5,12 @@
 
 #include <string.h>
 
-/* A question and its answer (neither with a closing stop) as dialogue or as prose. */
-static void converse(Rng *r, const Scene *s, Text *t, const char *question, const char *answer) {
-    const char *a = s->p[rng_int(r, s->n)].name, *b = rng_word(r, world_names, NAMES);
-    switch (rng_int(r, 3)) {
-    case 0: text_say(t, "\"%s\" asked %s. \"%s,\" said %s.", question, b, answer, a); break;
-    case 1: text_say(t, "%s asked: %s \"%s,\" said %s.", b, question, answer, a); break;
+/* A question and its answer (neither with a closing stop). Who speaks is not told: names that
+ * nothing follows from would be noise. */
+static void converse(Rng *r, Text *t, const char *question, const char *answer) {
+    switch (rng_int(r, 4)) {
+    case 0: text_say(t, "\"%s\" \"%s.\"", question, answer); break;
+    case 1: text_say(t, "They ask: %s \"%s.\"", question, answer); break;
     default: text_say(t, "%s %s.", question, answer); break;
     }
 }
@@ -26,7 +26,7 @@ static void ask(Rng *r, const Scene *s, Text *t) {
         person_state(&a, &s->p[who], topic, 0);
     else
         text_add(&a, "The text does not say");
-    converse(r, s, t, q.s, a.s);
+    converse(r, t, q.s, a.s);
 }
 
 static void ask_whether(Rng *r, const Scene *s, Text *t) {
@@ -42,7 +42,7 @@ static void ask_whether(Rng *r, const Scene *s, Text *t) {
     text_add(&q, "?");
     text_add(&a, yes ? "Yes, " : "No, ");
     person_state(&a, &p, topic, 0);
-    converse(r, s, t, q.s, a.s);
+    converse(r, t, q.s, a.s);
 }
 
 static void restate(Rng *r, const Scene *s, Text *t) {
@@ -110,12 +110,12 @@ static void advise(Rng *r, const Scene *s, Text *t) {
     howto_object(r, h, &object);
     text_add(&q, "How do I %s %s?", h->verb, object.s);
     if (harm && rng_percent(r, 60)) {
-        converse(r, s, t, q.s, "I am sorry, but I cannot help with that");
+        converse(r, t, q.s, "I am sorry, but I cannot help with that");
         return;
     }
     text_add(&a, "To %s %s, use %s", h->verb, object.s, h->use);
     if (rng_percent(r, 50))
-        converse(r, s, t, q.s, a.s);
+        converse(r, t, q.s, a.s);
     else
         text_say(t, "%s.", a.s);
 }
@@ -123,7 +123,7 @@ static void advise(Rng *r, const Scene *s, Text *t) {
 static void chat(Rng *r, const Scene *s, Text *t) {
     const char *line =
         rng_percent(r, 80) ? rng_word(r, world_fillers, FILLERS) : rng_word(r, world_rudes, RUDES);
-    text_say(t, "\"%s\" says %s.", line, s->p[rng_int(r, s->n)].name);
+    text_say(t, "They say: %s", line);
 }
 
 void world_document(Rng *r, Text *t) {
