@@ -243,6 +243,7 @@ void gold_rank(const double *score, const int *same_text, int k, GoldNoise noise
         int place = same_text ? same_text[i] : i;
         Rng r = rng_make(noise.seed, "label noise", record, (uint64_t)place);
         noisy[i] = score[i] + (noise.sd > 0 ? noise.sd * normal_deviate(&r) : 0);
+        if (noise.grain > 0) noisy[i] = round(noisy[i] / noise.grain);
     }
     for (int i = 0; i < k; i++) { /* 1 + the number of different higher scores */
         rank[i] = 1;

@@ -61,6 +61,8 @@ double gold_score(const Gold *g, const char *completion, GoldParts *parts);
 typedef struct GoldNoise {
     double sd; /* in units of the score; 0: none */
     uint64_t seed;
+    double grain; /* 0: none; else scores, with their noise, are rounded to its multiples, as raters
+                     with a scale of so many grades do: what differs by less ties */
 } GoldNoise;
 void gold_rank(const double *score, const int *same, int k, GoldNoise noise, uint64_t record,
                int *rank);

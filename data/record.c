@@ -193,6 +193,8 @@ static int explicit_prompt(Record *r, const DatasetOptions *o) {
         TRY(add_string_prompt(r, s));
     } else if (get(j, "instruction")) {
         TRY(add_instruction(r, j, o->tmpl));
+    } else if (json_is_string(get(j, "question"))) {
+        add_message(r, "user", json_string_value(get(j, "question")));
     } else {
         return 0;
     }
@@ -398,7 +400,7 @@ static int demonstration(Record *r, const DatasetOptions *o, bool has_prompt) {
                          "\"output\", or \"%s\" (see data.fields)",
                          or_default(o->field_prompt, "prompt"), completion,
                          or_default(o->field_messages, "messages"));
-    if (!get(r->json, completion)) completion = "output";
+    if (!get(r->json, completion)) completion = get(r->json, "output") ? "output" : "answer";
     if (get(r->json, completion)) {
         TRY(answer_text(r, get(r->json, completion), completion, &text));
         add_answer(r, text);

@@ -29,7 +29,7 @@ typedef struct Args {
     const char **file;
     int nfile;
     int64_t vocab, min_frequency, samples, seed;
-    double heldout, noise;
+    double heldout, noise, grain;
     bool heldout_tail, no_eot, ids, chars, gold, specials;
     int kind; /* -1: told by the first record */
     DatasetOptions records;
@@ -57,6 +57,7 @@ enum {
     OPT_SKIP,
     OPT_GOLD,
     OPT_NOISE,
+    OPT_GRAIN,
     OPT_SEED,
     OPT_TRAIN,
     OPT_SYNTH /* + the index of a size in synth_sizes */
@@ -190,6 +191,8 @@ static const struct argp_option rank_options[] = {
     {"gold", OPT_GOLD, 0, 0, "by the gold reward of the embedded world (needed: there is no other)",
      0},
     {"out", 'o', "FILE", 0, "where to write (standard output)", 0},
+    {"grain", OPT_GRAIN, "X", 0,
+     "grades of the rater's scale lie so far apart; equal ones tie (0: exact)", 0},
     {"noise", OPT_NOISE, "SD", 0,
      "standard deviation of a noise on the scores before they are "
      "ranked (0)",
@@ -265,6 +268,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_SKIP: a->records.on_bad = ON_BAD_SKIP; break;
     case OPT_SAMPLES: a->samples = whole(state, "samples", arg, 0); break;
     case OPT_GOLD: a->gold = true; break;
+    case OPT_GRAIN: a->grain = real(state, "grain", arg, 0, 1e6); break;
     case OPT_NOISE: a->noise = real(state, "noise", arg, 0, 1e6); break;
     case OPT_SEED: a->seed = whole(state, "seed", arg, 0); break;
     case ARGP_KEY_ARGS:
@@ -487,7 +491,7 @@ static int need_gold(const Args *a) {
 static int run_rank(Args *a) {
     TRY(need_gold(a));
     TRY(need_files(a, 1));
-    return records_rank(a->file[0], a->out, (GoldNoise){a->noise, (uint64_t)a->seed});
+    return records_rank(a->file[0], a->out, (GoldNoise){a->noise, (uint64_t)a->seed, a->grain});
 }
 
 static int run_score(Args *a) {

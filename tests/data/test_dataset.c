@@ -91,6 +91,7 @@ static void test_demos(void **state) {
         "{\"type\":\"text\",\"text\":\"i\"}]},{\"role\":\"assistant\",\"content\":\"Yes\"}]}",
         "{\"conversations\":[{\"from\":\"human\",\"value\":\"Hi\"},{\"from\":\"gpt\","
         "\"value\":\"Yes\"}]}",
+        "{\"question\":\"Hi\",\"answer\":\"Yes\"}",
         "{\"instruction\":\"Hi\",\"input\":\"\",\"output\":\"Yes\"}",
         "{\"instruction\":\"Hi\",\"output\":\"Yes\",\"history\":[]}"};
     for (size_t i = 0; i < sizeof same / sizeof *same; i++)

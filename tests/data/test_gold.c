@@ -196,6 +196,10 @@ static void test_rank(void **state) {
     int rank[5], again[5];
     gold_rank(scores, NULL, 5, (GoldNoise){0}, 9, rank);
     assert_memory_equal(rank, expected, sizeof rank);
+    gold_rank((const double[]){1.9, 1.6, 1.4, -0.2, 0.2}, NULL, 5, (GoldNoise){.grain = 0.5}, 9,
+              rank);
+    const int grades[5] = {1, 2, 2, 3, 3};
+    assert_memory_equal(rank, grades, sizeof grades);
     gold_rank(scores, same, 5, (GoldNoise){.sd = 1, .seed = 3}, 9, rank);
     gold_rank(scores, same, 5, (GoldNoise){.sd = 1, .seed = 3}, 9, again);
     assert_memory_equal(rank, again, sizeof rank);

@@ -47,13 +47,13 @@ expect 74 "nodir/c.h5" "No such file" -- "$data" encode --tokenizer bpe.json --o
 expect 78 "end-of-text" "--no-eot" -- "$data" encode --tokenizer chars.json --out c.h5 hamlet.txt
 
 # --- records -------------------------------------------------------------------------------------------
-for i in $(seq 100); do echo "{\"question\":\"what is $i?\",\"answer\":\"number $i\"}"; done >qa.jsonl
-fields="--fields prompt=question --fields completion=answer"
+for i in $(seq 100); do echo "{\"query\":\"what is $i?\",\"reply\":\"number $i\"}"; done >qa.jsonl
+fields="--fields prompt=query --fields completion=reply"
 expect 0 "demonstrations: 100 records" "«number" "learned" -- "$data" inspect $fields -t bpe.json qa.jsonl
 must "$data" split $fields --heldout 0.2 --train qa_a.jsonl --heldout-out qa_b.jsonl qa.jsonl
 sort qa_a.jsonl qa_b.jsonl | cmp -s - <(sort qa.jsonl) || fail "split lost or changed records"
 expect 65 "qa.jsonl:1: " "no prompt" "data.fields" -- "$data" inspect --kind demos qa.jsonl
-echo '{"question":' >>qa.jsonl
+echo '{"query":' >>qa.jsonl
 expect 65 "qa.jsonl:101:" "incomplete JSON" -- "$data" inspect $fields qa.jsonl
 expect 0 "1 malformed" -- "$data" inspect $fields --skip-bad qa.jsonl
 
