@@ -1,0 +1,127 @@
+/* Held-out losses against a plain loop over all logits in double. */
+/* ranks: 1 2 3 */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "tests/base/scratch.h"
+#include "tests/data/tokens.h"
+#include "tests/train/lab.h"
+#include "train/evaluate.h"
+
+enum { T = LAB_CONTEXT };
+
+/* A corpus of `tokens` tokens and its ids. */
+static Corpus *make_corpus(int64_t tokens, int32_t *ids) {
+    char *text = xcalloc(1, (size_t)tokens + 1), *from = scratch("c.txt"), *path = scratch("c.h5");
+    for (int64_t i = 0; i < tokens; i++) text[i] = (char)('a' + random_below((uint64_t)i, 26));
+    Tokenizer *bytes = tokens_bytes();
+    scratch_text(from, text);
+    CorpusBuild b = {.tokenizer = bytes, .path = path, .no_eot = true};
+    OK(corpus_build(&b, &(StrList){&from, 1}));
+    Corpus *c;
+    OK(corpus_open(&c, &(StrList){&path, 1}, 0));
+    assert_int_equal(corpus_tokens(c), tokens);
+    OK(corpus_read(c, 0, tokens, ids));
+    tokenizer_close(&bytes);
+    free(text);
+    free(from);
+    free(path);
+    return c;
+}
+
+static void check(const EvalLoss *e, double nll, int64_t tokens) {
+    assert_int_equal(e->tokens, tokens);
+    assert_true(fabs(e->nll - nll / (double)tokens) < 1e-5 * e->nll);
+}
+
+/* Lengths that fill the last window, leave one token over, and fit into less than one. */
+static void test_corpus(void **state) {
+    static const int64_t lengths[] = {3 * T + 1, 3 * T + 2, 5 * T - 7, T / 2, 2};
+    Gpt *g = lab_model(false, 2);
+    for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+        const int64_t n = lengths[k];
+        int32_t ids[6 * T];
+        Corpus *c = make_corpus(n, ids);
+        double nll = 0;
+        for (int64_t at = 0; at + 1 < n; at += T)
+            nll += lab_nll(g, ids + at, ids + at + 1, NULL, n - at - 1 < T ? n - at - 1 : T);
+        EvalLoss e;
+        for (int64_t micro = 1; micro < 1000; micro *= 9) {
+            OK(evaluate_corpus(g, c, 0, micro, comm, &e));
+            check(&e, nll, n - 1);
+            assert_true(fabs(e.bits_per_byte - e.nll / M_LN2) < 1e-12); /* a token is a byte */
+        }
+        evaluate_tokens(g, ids, n, 50, &e);
+        check(&e, nll, n - 1);
+        OK(evaluate_corpus(g, c, 100, 50, comm, &e)); /* more windows than there are */
+        check(&e, nll, n - 1);
+        corpus_close(&c);
+    }
+    gpt_close(&g);
+}
+
+/* Two of five windows: the first and the third. */
+static void test_some_windows(void **state) {
+    int32_t ids[6 * T];
+    Gpt *g = lab_model(false, 2);
+    Corpus *c = make_corpus(5 * T + 1, ids);
+    double nll = 0;
+    for (int64_t at = 0; at <= 2 * T; at += 2 * T)
+        nll += lab_nll(g, ids + at, ids + at + 1, NULL, T);
+    EvalLoss e;
+    OK(evaluate_corpus(g, c, 2, 100, comm, &e));
+    check(&e, nll, 2 * T);
+    corpus_close(&c);
+    gpt_close(&g);
+}
+
+/* Only learned tokens count: those whose own flag is set, predicted from the one before. */
+static void test_demonstrations(void **state) {
+    enum { N = 7 };
+    int32_t ids[N][T];
+    uint8_t learn[N][T];
+    Sequence seq[N];
+    int64_t first[N + 1];
+    Gpt *g = lab_model(false, 2);
+    for (int64_t s = 0; s < N; s++) {
+        seq[s] = (Sequence){ids[s], learn[s], 3 + 4 * s, 2};
+        first[s] = s;
+        for (int64_t i = 0; i < seq[s].n; i++) {
+            ids[s][i] = (int32_t)random_below((uint64_t)(100 * s + i), LAB_VOCAB);
+            learn[s][i] = i >= 2 && (i + s) % 4 != 0;
+        }
+    }
+    first[N] = N;
+    const Dataset d = {.kind = DATASET_DEMOS, .n = N, .first = first, .seq = seq};
+    for (int64_t records = 0; records <= N + 1; records += 3) { /* 0: all */
+        double nll = 0;
+        int64_t tokens = 0;
+        for (int64_t s = 0; s < N && (records == 0 || s < records); s++) {
+            nll += lab_nll(g, ids[s], ids[s] + 1, learn[s] + 1, seq[s].n - 1);
+            for (int64_t i = 1; i < seq[s].n; i++) tokens += learn[s][i];
+        }
+        EvalLoss e;
+        OK(evaluate_demos(g, &d, records, 40, comm, &e));
+        check(&e, nll, tokens);
+    }
+    gpt_close(&g);
+}
+
+int main(int argc, char **argv) {
+    OK(comm_open(&comm, &argc, &argv));
+    core_init();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_corpus),
+        cmocka_unit_test(test_some_windows),
+        cmocka_unit_test(test_demonstrations),
+    };
+    int failed = scratch_make(NULL) != 0;
+    failed += cmocka_run_group_tests(tests, NULL, NULL);
+    scratch_remove(NULL);
+    comm_close(&comm);
+    return failed;
+}
