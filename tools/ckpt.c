@@ -47,9 +47,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     return 0;
 }
 
-/* --- the arrays of a checkpoint
- * --------------------------------------------------------------------
- */
+/* --- the arrays of a checkpoint --------------------------------------------------------------- */
 typedef struct Array {
     char *name;
     H5Type type;
@@ -118,9 +116,7 @@ static bool is_selected(const char *name, const char *groups) {
     return false;
 }
 
-/* --- show
- * ------------------------------------------------------------------------------------------
- */
+/* --- show ------------------------------------------------------------------------------------- */
 static void print_line(const char *name) {
     printf("  %-12s", name);
 }
@@ -222,9 +218,7 @@ done:
     return rc;
 }
 
-/* --- verify
- * ----------------------------------------------------------------------------------------
- */
+/* --- verify ----------------------------------------------------------------------------------- */
 /* One line for the checkpoint; counts the bad ones. */
 static void verify_one(const char *path, int *bad) {
     char *report;
@@ -271,9 +265,7 @@ static int cmd_verify(const Args *a) {
                : 0;
 }
 
-/* --- diff
- * ------------------------------------------------------------------------------------------
- */
+/* --- diff ------------------------------------------------------------------------------------- */
 typedef struct Diff {
     Ckpt *k[2];
     const char *only;
@@ -426,9 +418,7 @@ done:
     return rc;
 }
 
-/* --- main
- * ------------------------------------------------------------------------------------------
- */
+/* --- main ------------------------------------------------------------------------------------- */
 static const struct {
     const char *name;
     int (*run)(const Args *); /* negative: an error; else the exit status */

@@ -1,27 +1,23 @@
 /* rhetor-pipeline: all steps of a recipe in their order. What is done is skipped, what was stopped
  * goes on, what was changed and all after it is made anew (train/recipe.h says how that is told).
  * The run folder of a stage that is made anew is kept beside the new one, as NAME.old-1.
- *
- * A step runs in a process group of its own: SIGINT, SIGTERM and SIGUSR1 are handed on to it, so
- * that a stage saves before it leaves (75), and it gets a SIGTERM when this program is killed. */
+ * base/process.h says how a running step is asked to save and leave. */
 #include <argp.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/process.h"
 #include "train/recipe.h"
 
 typedef struct Args {
@@ -101,9 +97,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     return 0;
 }
 
-/* --- the environment of the steps
- * ------------------------------------------------------------------
- */
+/* --- the environment of the steps ------------------------------------------------------------- */
 
 /* The path as seen from here: relative where it lies below, so that one folder has one name. */
 static char *canonical(const char *path) {
@@ -119,23 +113,13 @@ static char *canonical(const char *path) {
     return out;
 }
 
-static char *own_folder(void) {
-    char path[4096];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
-    if (n <= 0) return xstrdup(".");
-    path[n] = '\0';
-    char *slash = strrchr(path, '/');
-    if (slash) *slash = '\0';
-    return xstrdup(path);
-}
-
 static int set_environment(const Args *a, const char *folder) {
     const char *seed = a->seed ? a->seed : "1";
     char *run = a->run                   ? xstrdup(a->run)
                 : strcmp(seed, "1") == 0 ? xasprintf("runs/%s", file_basename(folder))
                                          : xasprintf("runs/%s-seed%s", file_basename(folder), seed);
     int rc = a->status || a->dry ? 0 : file_make_dirs(run);
-    char *name = canonical(run), *bin = own_folder();
+    char *name = canonical(run), *bin = process_folder();
     const char *path = getenv("PATH");
     char *search = xasprintf("%s:%s", bin, path ? path : "/usr/bin:/bin");
     setenv("RUN", name, 1);
@@ -155,105 +139,7 @@ static int set_environment(const Args *a, const char *folder) {
     return rc;
 }
 
-/* --- a process
- * -------------------------------------------------------------------------------------
- */
-static volatile sig_atomic_t caught[3]; /* SIGINT, SIGTERM, SIGUSR1 */
-static const int handed_on[3] = {SIGINT, SIGTERM, SIGUSR1};
-
-static void catch_signal(int sig) {
-    for (int i = 0; i < 3; i++)
-        if (handed_on[i] == sig) caught[i]++;
-}
-
-/* All are blocked but while we wait in ppoll. */
-static sigset_t waiting_mask;
-static void install_signals(void) {
-    struct sigaction action = {.sa_handler = catch_signal};
-    sigset_t block;
-    sigemptyset(&block);
-    const int all[] = {SIGINT, SIGTERM, SIGUSR1, SIGCHLD};
-    for (int i = 0; i < 4; i++) {
-        sigaction(all[i], &action, NULL);
-        sigaddset(&block, all[i]);
-    }
-    sigprocmask(SIG_BLOCK, &block, &waiting_mask);
-}
-
-/* mpirun hands on SIGUSR1, but kills its ranks at once when it gets one of the others. */
-static void hand_on_signals(pid_t group, bool mpirun) {
-    for (int i = 0; i < 3; i++) {
-        if (!caught[i]) continue;
-        bool again = i == 0 && caught[i] > 1; /* Ctrl-C a second time: now */
-        if (again || !mpirun)
-            kill(-group, handed_on[i]);
-        else
-            kill(group, SIGUSR1);
-        caught[i] = i == 0;
-    }
-}
-
-static void child(char *const *argv, int out) {
-    setpgid(0, 0);
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
-    signal(SIGUSR1, SIG_DFL);
-    signal(SIGCHLD, SIG_DFL);
-    sigprocmask(SIG_SETMASK, &waiting_mask, NULL);
-    if (out >= 0) {
-        dup2(out, STDOUT_FILENO);
-        dup2(out, STDERR_FILENO);
-        close(out);
-    }
-    execvp(argv[0], argv);
-    fprintf(stderr, "rhetor-pipeline: %s cannot be started: %s\n", argv[0], strerror(errno));
-    _exit(127);
-}
-
-/* What the child wrote goes to our standard output and to its log; false at its end. */
-static bool copy_output(int from, FILE *log) {
-    char buffer[1 << 16];
-    ssize_t n = read(from, buffer, sizeof buffer);
-    if (n < 0) return errno == EINTR || errno == EAGAIN;
-    fwrite(buffer, 1, (size_t)n, stdout);
-    fflush(stdout);
-    if (log) fwrite(buffer, 1, (size_t)n, log);
-    return n > 0;
-}
-
-/* Runs a program to its end; *status as a shell would say it (128 + signal). With a log its output
- * is copied there. */
-static int run_program(char *const *argv, FILE *log, bool mpirun, FileLock *lock, int *status) {
-    int fd[2] = {-1, -1}, wstatus = 0;
-    if (log && pipe(fd) != 0) return file_error("the output of a step", "pipe");
-    pid_t pid = fork();
-    if (pid < 0) return file_error(argv[0], "fork");
-    if (pid == 0) {
-        if (log) close(fd[0]);
-        child(argv, fd[1]);
-    }
-    setpgid(pid, pid);
-    if (log) close(fd[1]);
-    memset((void *)(uintptr_t)caught, 0, sizeof caught);
-    bool open = log != NULL, gone = false;
-    while (open || !gone) {
-        struct pollfd p = {.fd = fd[0], .events = POLLIN};
-        const struct timespec beat = {10, 0};
-        int ready = gone ? 1 : ppoll(&p, open, &beat, &waiting_mask);
-        if (open && ready > 0) open = copy_output(fd[0], log);
-        hand_on_signals(pid, mpirun);
-        lock_beat(lock);
-        if (!gone) gone = waitpid(pid, &wstatus, WNOHANG) == pid;
-    }
-    if (log) close(fd[0]);
-    *status = WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : 128 + WTERMSIG(wstatus);
-    return 0;
-}
-
-/* --- a step
- * ----------------------------------------------------------------------------------------
- */
+/* --- a step ----------------------------------------------------------------------------------- */
 typedef struct Pipeline {
     const Args *args;
     Recipe recipe;
@@ -359,9 +245,14 @@ static int true_status(const Step *s, int status) {
 /* The last word on a step that did not succeed. */
 static int give_up(const Pipeline *p, int i, int status, const char *log) {
     const Step *s = &p->recipe.step[i];
-    if (status == error_exit_code(ERR_REQUEUE)) {
+    const int requeue = error_exit_code(ERR_REQUEUE);
+    if (status == requeue) {
         say(p, i, "stopped and saved; run the same command to go on");
-        return status;
+        return requeue;
+    }
+    if (status == 128 + SIGINT || status == 128 + SIGTERM || status == 128 + SIGUSR1) {
+        say(p, i, "was interrupted; run the same command to go on");
+        return requeue;
     }
     char *command = command_text(p, i);
     fprintf(stderr,
@@ -390,7 +281,7 @@ static int run_step(Pipeline *p, int i, uint64_t key, StepState state, int *stat
     if (!s->stage && !(log = fopen(path, "w"))) rc = file_error(path, "open");
     const double began = seconds();
     char **argv = command_of(p, i);
-    if (rc == 0) rc = run_program(argv, log, s->stage && p->args->ranks > 0, p->lock, status);
+    if (rc == 0) rc = process_run(argv, log, s->stage && p->args->ranks > 0, p->lock, status);
     free_command(argv);
     if (log) fclose(log);
     if (rc == 0) {
@@ -443,9 +334,7 @@ static int run_all(Pipeline *p, int *status) {
     return 0;
 }
 
-/* --- --dry-run and --status
- * ------------------------------------------------------------------------
- */
+/* --- --dry-run and --status ------------------------------------------------------------------- */
 static void print_plan(const Pipeline *p) {
     const Recipe *r = &p->recipe;
     uint64_t key = 0;
@@ -554,9 +443,7 @@ static void print_status(const Pipeline *p) {
     }
 }
 
-/* --- main
- * ------------------------------------------------------------------------------------------
- */
+/* --- main ------------------------------------------------------------------------------------- */
 static int choose_steps(Pipeline *p) {
     const Args *a = p->args;
     const char *from = a->only ? a->only : a->from, *until = a->only ? a->only : a->until;
@@ -604,7 +491,7 @@ int main(int argc, char **argv) {
     Args a = {0};
     argp_err_exit_status = error_exit_code(ERR_USAGE);
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    install_signals();
+    process_signals();
     int status = 0, rc = pipeline(&a, &status);
     if (rc < 0) fprintf(stderr, "rhetor-pipeline: %s\n", error_message());
     free(a.set);

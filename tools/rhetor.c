@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/nearest.h"
+#include "base/process.h"
 
 #define PREFIX "rhetor-"
 
@@ -37,17 +38,6 @@ typedef struct Commands {
     char **name;
     int n;
 } Commands;
-
-/* The folder this program lies in; malloc'd. */
-static char *own_folder(void) {
-    char path[4096];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
-    if (n <= 0) return xstrdup(".");
-    path[n] = '\0';
-    char *slash = strrchr(path, '/');
-    if (slash) *slash = '\0';
-    return xstrdup(path);
-}
 
 static Commands find_commands(const char *folder) {
     Commands c = {0};
@@ -101,38 +91,50 @@ static void run_command(const char *folder, char **argv) {
     free(path);
 }
 
-int main(int argc, char **argv) {
-    char *folder = own_folder();
-    Commands c = find_commands(folder);
-    int usage = error_exit_code(ERR_USAGE);
+/* `rhetor` with these arguments; the exit status. */
+static int front(int argc, char **argv, const char *folder, const Commands *c) {
     if (argc < 2) {
-        print_help(stderr, &c);
-        return usage;
+        print_help(stderr, c);
+        return error_exit_code(ERR_USAGE);
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("rhetor %s\n", RHETOR_VERSION);
         return 0;
     }
     if (strcmp(argv[1], "--settings") == 0) { /* make docs */
-        fputs(config_markdown(), stdout);
+        char *text = config_markdown();
+        fputs(text, stdout);
+        free(text);
         return 0;
     }
     bool help = strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0;
     if (help && argc == 2) {
-        print_help(stdout, &c);
+        print_help(stdout, c);
         return 0;
     }
     const char *command = argv[help ? 2 : 1];
     char *help_of[] = {argv[help ? 2 : 1], "--help", NULL};
-    if (!strchr(command, '/')) run_command(folder, help ? help_of : argv + 1);
-    if (is_there(&c, command) || (errno != ENOENT && !strchr(command, '/'))) {
-        fprintf(stderr, "rhetor: " PREFIX "%s cannot be started: %s\n", command, strerror(errno));
-        return error_exit_code(ERR_IO);
+    if (!strchr(command, '/')) {
+        run_command(folder, help ? help_of : argv + 1);
+        if (errno != ENOENT || is_there(c, command)) {
+            fprintf(stderr, "rhetor: " PREFIX "%s cannot be started: %s\n", command,
+                    strerror(errno));
+            return error_exit_code(ERR_IO);
+        }
     }
-    const char *meant = nearest_word(command, (const char *const *)c.name, c.n);
+    const char *meant = nearest_word(command, (const char *const *)c->name, c->n);
     if (meant)
         fprintf(stderr, "rhetor: no command \"%s\"; did you mean %s?\n", command, meant);
     else
         fprintf(stderr, "rhetor: no command \"%s\"; rhetor --help lists them\n", command);
-    return usage;
+    return error_exit_code(ERR_USAGE);
+}
+
+int main(int argc, char **argv) {
+    char *folder = process_folder();
+    Commands c = find_commands(folder);
+    int status = front(argc, argv, folder, &c);
+    file_free_list(&c.name, c.n);
+    free(folder);
+    return status;
 }

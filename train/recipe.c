@@ -16,9 +16,7 @@
 static const int stages[] = {IN_PRETRAIN, IN_SFT, IN_REWARD, IN_PPO};
 enum { STAGES = sizeof stages / sizeof *stages };
 
-/* --- pipeline.yaml
- * ---------------------------------------------------------------------------------
- */
+/* --- pipeline.yaml ---------------------------------------------------------------------------- */
 typedef struct Reader {
     Recipe *r;
     const char *path;
@@ -133,9 +131,7 @@ static int read_steps(Recipe *r) {
     return rc;
 }
 
-/* --- settings
- * --------------------------------------------------------------------------------------
- */
+/* --- settings --------------------------------------------------------------------------------- */
 
 /* The part "key=value" of an override if step s knows the key and the override is not for another
  * step; else NULL. */
@@ -303,9 +299,7 @@ char *recipe_expand(const char *command) {
     return out;
 }
 
-/* --- what is done
- * ----------------------------------------------------------------------------------
- */
+/* --- what is done ----------------------------------------------------------------------------- */
 void recipe_status(const Step *s, StageStatus *out) {
     *out = (StageStatus){.saved = -1};
     char *path = file_join(s->dir, "status.json");

@@ -49,6 +49,23 @@ grep -qE '^pretrain +stopped +[1-9][0-9]*/40 ' expect.out || fail "--status: $(c
 expect 0 "pretrain: going on" "resuming at step" -- "$pipeline" "$tiny" --run stopped --until pretrain
 identical run/pretrain stopped/pretrain
 
+# asked to stop, on two ranks and in a command
+"$pipeline" "$tiny" --run ranks --ranks 2 --until pretrain pretrain:train.steps=100000 >ranks.out 2>&1 &
+until grep -qs '"step": 2,' ranks/pretrain/metrics.jsonl; do sleep 0.1; done
+expect 0 "pretrain       running" "/100000" -- "$pipeline" "$tiny" --run ranks --status pretrain:train.steps=100000
+expect 78 "ranks/.pipeline/lock: this run directory belongs to process $!" -- "$pipeline" "$tiny" --run ranks
+kill -TERM $!
+wait $!
+[ $? = 75 ] || fail "SIGTERM on two ranks: $(cat ranks.out)"
+grep -q "pretrain: stopped and saved; run the same command to go on" ranks.out || fail "$(cat ranks.out)"
+mkdir -p sleepy
+printf 'steps:\n  - {name: sleep, run: sleep 60}\n' >sleepy/pipeline.yaml
+"$pipeline" sleepy --run sleepy-run >sleepy.out 2>&1 &
+until [ -e sleepy-run/.pipeline/sleep.log ]; do sleep 0.1; done
+kill -INT $!
+wait $!
+[ $? = 75 ] || fail "SIGINT in a command: $(cat sleepy.out)"
+
 # --- another seed is another model
 expect 0 "4 steps done, 4 of them now" -- "$pipeline" "$tiny" --run seed2 --seed 2 --until pretrain
 expect 1 "data.train: " "arrays differ, by at most" -- "$ckpt" diff run/pretrain seed2/pretrain

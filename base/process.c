@@ -1,0 +1,116 @@
+/* process.c: a program run to its end. See process.h. */
+#include "base/process.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/error.h"
+
+char *process_folder(void) {
+    char path[4096];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n <= 0) return xstrdup(".");
+    path[n] = '\0';
+    char *slash = strrchr(path, '/');
+    if (slash) *slash = '\0';
+    return xstrdup(path);
+}
+
+static volatile sig_atomic_t caught[3]; /* SIGINT, SIGTERM, SIGUSR1 */
+static const int handed_on[3] = {SIGINT, SIGTERM, SIGUSR1};
+
+static void catch_signal(int sig) {
+    for (int i = 0; i < 3; i++)
+        if (handed_on[i] == sig) caught[i] = 1;
+}
+
+/* All are blocked but while we wait in ppoll. */
+static sigset_t waiting_mask;
+void process_signals(void) {
+    struct sigaction action = {.sa_handler = catch_signal};
+    sigset_t block;
+    sigemptyset(&block);
+    const int all[] = {SIGINT, SIGTERM, SIGUSR1, SIGCHLD};
+    for (int i = 0; i < 4; i++) {
+        sigaction(all[i], &action, NULL);
+        sigaddset(&block, all[i]);
+    }
+    sigprocmask(SIG_BLOCK, &block, &waiting_mask);
+}
+
+/* mpirun hands on SIGUSR1, but kills its ranks at once when it gets one of the others: that is for
+ * the second Ctrl-C. */
+static void hand_on_signals(pid_t group, bool mpirun, int *interrupts) {
+    for (int i = 0; i < 3; i++) {
+        if (!caught[i]) continue;
+        caught[i] = 0;
+        bool now = handed_on[i] == SIGINT && ++*interrupts > 1;
+        if (mpirun && !now)
+            kill(group, SIGUSR1);
+        else
+            kill(-group, handed_on[i]);
+    }
+}
+
+static void child(char *const *argv, int out) {
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGUSR1, SIG_DFL);
+    signal(SIGCHLD, SIG_DFL);
+    sigprocmask(SIG_SETMASK, &waiting_mask, NULL);
+    if (out >= 0) {
+        dup2(out, STDOUT_FILENO);
+        dup2(out, STDERR_FILENO);
+        close(out);
+    }
+    execvp(argv[0], argv);
+    fprintf(stderr, "%s: cannot be started: %s\n", argv[0], strerror(errno));
+    _exit(127);
+}
+
+/* What the child wrote goes to our standard output and to its log; false at its end. */
+static bool copy_output(int from, FILE *log) {
+    char buffer[1 << 16];
+    ssize_t n = read(from, buffer, sizeof buffer);
+    if (n < 0) return errno == EINTR || errno == EAGAIN;
+    fwrite(buffer, 1, (size_t)n, stdout);
+    fflush(stdout);
+    if (log) fwrite(buffer, 1, (size_t)n, log);
+    return n > 0;
+}
+
+int process_run(char *const *argv, FILE *log, bool mpirun, FileLock *lock, int *status) {
+    int fd[2] = {-1, -1}, wstatus = 0, interrupts = 0;
+    if (log && pipe(fd) != 0) return file_error("the output of a step", "pipe");
+    pid_t pid = fork();
+    if (pid < 0) return file_error(argv[0], "fork");
+    if (pid == 0) {
+        if (log) close(fd[0]);
+        child(argv, fd[1]);
+    }
+    setpgid(pid, pid);
+    if (log) close(fd[1]);
+    memset((void *)(uintptr_t)caught, 0, sizeof caught);
+    bool open = log != NULL, gone = false;
+    while (open || !gone) {
+        struct pollfd p = {.fd = fd[0], .events = POLLIN};
+        const struct timespec beat = {10, 0};
+        int ready = gone ? 1 : ppoll(&p, open, &beat, &waiting_mask);
+        if (open && ready > 0) open = copy_output(fd[0], log);
+        hand_on_signals(pid, mpirun, &interrupts);
+        lock_beat(lock);
+        if (!gone) gone = waitpid(pid, &wstatus, WNOHANG) == pid;
+    }
+    if (log) close(fd[0]);
+    *status = WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : 128 + WTERMSIG(wstatus);
+    return 0;
+}
