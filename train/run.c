@@ -147,21 +147,21 @@ int run_save(Run *run) {
     }
     p->save_failures = 0;
     p->saved_step = run->step;
-    if (p->new_best) TRY(ckpt_mark_best(p->ckpt_dir, run->step, p->best, run->comm));
-    p->new_best = false;
+    if (run->main_rank)
+        log_info("saved step %" PRId64 " in %.2f s", run->step, run_seconds() - began);
 
+    /* What is saved is saved: a disk that is full now does not end the run. */
+    if (p->new_best) rc = ckpt_mark_best(p->ckpt_dir, run->step, p->best, run->comm);
+    if (rc == 0) p->new_best = false;
     int nkeep = p->nkeep_step;
     int64_t *keep = xmalloc((size_t)(nkeep + 1) * sizeof *keep);
     if (nkeep) memcpy(keep, p->keep_step, (size_t)nkeep * sizeof *keep);
     int64_t best = run->cfg.save_keep_best ? ckpt_best_step(p->ckpt_dir, NULL) : -1;
     if (best >= 0) keep[nkeep++] = best;
-    rc = ckpt_rotate(p->ckpt_dir, run->cfg.save_keep_last, keep, nkeep, run->comm);
+    if (rc == 0) rc = ckpt_rotate(p->ckpt_dir, run->cfg.save_keep_last, keep, nkeep, run->comm);
     free(keep);
-    TRY(rc);
-    if (run->main_rank) {
-        log_info("saved step %" PRId64 " in %.2f s", run->step, run_seconds() - began);
-        run_write_status(run, "running", 0, "");
-    }
+    if (rc < 0 && run->main_rank) log_warn("%s; training goes on", error_message());
+    if (run->main_rank) run_write_status(run, "running", 0, "");
     return 0;
 }
 
