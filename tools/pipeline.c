@@ -266,7 +266,9 @@ static int run_step(Pipeline *p, int i, uint64_t key, StepState state, int *stat
     const Step *s = &p->recipe.step[i];
     StepMark m;
     char *text = command_text(p, i);
-    say(p, i, "%s%s", state == STEP_STARTED && s->stage ? "going on: " : "", text);
+    const int line = (int)strcspn(text, "\n"); /* of a long command only the first */
+    say(p, i, "%s%.*s%s", state == STEP_STARTED && s->stage ? "going on: " : "", line, text,
+        text[line] ? " ..." : "");
     free(text);
     if (s->stage && (state == STEP_CHANGED || p->args->force)) TRY(set_aside(s->dir));
     if (!recipe_mark_read(&p->recipe, i, &m) || state != STEP_STARTED) m.seconds = 0;

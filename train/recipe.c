@@ -287,14 +287,15 @@ char *recipe_expand(const char *command) {
     char *out = xstrdup("");
     while (*command) {
         const char *open = strstr(command, "${"), *close = open ? strchr(open, '}') : NULL;
-        size_t n = close ? (size_t)(open - command) : strlen(command);
+        const char *end = close ? close + 1 : command + strlen(command);
         char *name = close ? xasprintf("%.*s", (int)(close - open - 2), open + 2) : NULL;
         const char *value = name ? getenv(name) : NULL;
-        char *longer = xasprintf("%s%.*s%s", out, (int)n, command, value ? value : "");
+        char *longer = xasprintf("%s%.*s%s", out, (int)((value ? open : end) - command), command,
+                                 value ? value : "");
         free(out);
         free(name);
         out = longer;
-        command = close ? close + 1 : command + n;
+        command = end;
     }
     return out;
 }

@@ -59,7 +59,8 @@ void recipe_free(Recipe *r);
 /* Index of a step; ERR_USAGE with "did you mean" when there is none. */
 int recipe_find(const Recipe *r, const char *name);
 
-/* ${NAME} replaced from the environment, as the shell will; malloc'd. */
+/* ${NAME} replaced from the environment, as the shell will; what is not there (the command's own
+ * variables) is left as it is. malloc'd. */
 char *recipe_expand(const char *command);
 
 /* The key of step i, given that of step i-1 (0 for the first) and the results that lie there now.
