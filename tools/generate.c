@@ -20,13 +20,26 @@ typedef struct Args {
     bool raw, chat;
 } Args;
 
-enum { OPT_IN = 1000, OPT_OUT, OPT_MAX_NEW, OPT_MAX, OPT_TOP_K, OPT_TOP_P, OPT_RAW, OPT_CHAT, OPT_FIELD };
+enum {
+    OPT_IN = 1000,
+    OPT_OUT,
+    OPT_MAX_NEW,
+    OPT_MAX,
+    OPT_TOP_K,
+    OPT_TOP_P,
+    OPT_RAW,
+    OPT_CHAT,
+    OPT_FIELD
+};
 static const struct argp_option options[] = {
     {"model", 'm', "PATH", 0, "run folder or checkpoint", 0},
     {"in", OPT_IN, "FILE", 0, "prompts: JSON lines, one record each; other fields are kept", 0},
-    {"out", OPT_OUT, "FILE", 0, "completions, JSON lines: the record and \"completions\": [...] (default: standard output)", 0},
+    {"out", OPT_OUT, "FILE", 0,
+     "completions, JSON lines: the record and \"completions\": [...] (default: standard output)",
+     0},
     {"n", 'n', "K", 0, "completions a prompt (1)", 0},
-    {"max-new", OPT_MAX_NEW, "N", 0, "longest completion in tokens (default: what the context leaves, at most 256)", 0},
+    {"max-new", OPT_MAX_NEW, "N", 0,
+     "longest completion in tokens (default: what the context leaves, at most 256)", 0},
     {"max-records", OPT_MAX, "N", 0, "use only the first N prompts", 0},
     {"temperature", 't', "T", 0, "0 is greedy (1)", 0},
     {"top-k", OPT_TOP_K, "K", 0, "sample among the K likeliest tokens (0: all)", 0},
@@ -37,24 +50,24 @@ static const struct argp_option options[] = {
     {"field", OPT_FIELD, "NAME", 0, "name of the field with the prompt (prompt)", 0},
     {0}};
 
-static int64_t number(const char *arg, const char *name, int64_t lo, struct argp_state *state)
-{
+static int64_t number(const char *arg, const char *name, int64_t lo, struct argp_state *state) {
     char *end;
     long long v = strtoll(arg, &end, 10);
-    if (*end || v < lo) argp_error(state, "--%s %s: expected a whole number from %" PRId64, name, arg, lo);
+    if (*end || v < lo)
+        argp_error(state, "--%s %s: expected a whole number from %" PRId64, name, arg, lo);
     return v;
 }
 
-static double real_number(const char *arg, const char *name, double lo, double hi, struct argp_state *state)
-{
+static double real_number(const char *arg, const char *name, double lo, double hi,
+                          struct argp_state *state) {
     char *end;
     double v = strtod(arg, &end);
-    if (*end || !(v >= lo && v <= hi)) argp_error(state, "--%s %s: expected a number from %g to %g", name, arg, lo, hi);
+    if (*end || !(v >= lo && v <= hi))
+        argp_error(state, "--%s %s: expected a number from %g to %g", name, arg, lo, hi);
     return v;
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
+static error_t parse(int key, char *arg, struct argp_state *state) {
     Args *a = state->input;
     switch (key) {
     case 'm': a->model = arg; break;
@@ -76,32 +89,34 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case ARGP_KEY_END:
         if (!a->model) argp_error(state, "which model? --model runs/NAME/sft");
-        if (!a->in && !a->prompt && !a->chat) argp_error(state, "give a prompt, --in FILE or --chat");
+        if (!a->in && !a->prompt && !a->chat)
+            argp_error(state, "give a prompt, --in FILE or --chat");
         break;
     default: return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
 
-static DecodeOptions decode_options(const Args *a, const Loaded *m, const int32_t *stop)
-{
+static DecodeOptions decode_options(const Args *a, const Loaded *m, const int32_t *stop) {
     return (DecodeOptions){.temperature = a->temperature,
                            .top_k = a->top_k,
                            .top_p = a->top_p,
-                           .max_new = a->max_new ? a->max_new : m->gpt->cfg.context < 256 ? m->gpt->cfg.context : 256,
+                           .max_new = a->max_new                  ? a->max_new
+                                      : m->gpt->cfg.context < 256 ? m->gpt->cfg.context
+                                                                  : 256,
                            .stop = stop,
                            .nstop = *stop >= 0,
                            .seed = (uint64_t)a->seed};
 }
 
-/* Streams an answer; bytes of a character that is not complete yet are held back by the terminal. */
+/* Streams an answer; bytes of a character that is not complete yet are held back by the terminal.
+ */
 typedef struct Stream {
     const Tokenizer *tokenizer;
     int32_t stop;
 } Stream;
 
-static int print_token(void *ctx, int64_t prompt, int32_t token)
-{
+static int print_token(void *ctx, int64_t prompt, int32_t token) {
     const Stream *s = ctx;
     size_t len;
     if (token == s->stop) return 0;
@@ -111,8 +126,8 @@ static int print_token(void *ctx, int64_t prompt, int32_t token)
     return 0;
 }
 
-static int answer(const Args *a, const Loaded *m, const int32_t *ids, int64_t n, uint32_t turn, char **text)
-{
+static int answer(const Args *a, const Loaded *m, const int32_t *ids, int64_t n, uint32_t turn,
+                  char **text) {
     int32_t stop = sample_stop_token(m);
     Stream stream = {m->tokenizer, stop};
     DecodeOptions o = decode_options(a, m, &stop);
@@ -128,20 +143,19 @@ static int answer(const Args *a, const Loaded *m, const int32_t *ids, int64_t n,
     return rc;
 }
 
-static int one_prompt(const Args *a, const Loaded *m)
-{
+static int one_prompt(const Args *a, const Loaded *m) {
     IdList ids = {0};
     const Message msg = {"user", a->prompt};
     int rc = a->raw ? tokenizer_encode(m->tokenizer, a->prompt, strlen(a->prompt), false, &ids)
                     : template_prompt(m->tmpl, m->tokenizer, &msg, 1, &ids);
-    for (int64_t k = 0; k < a->n && rc >= 0; k++) rc = answer(a, m, ids.v, ids.n, (uint32_t)k, NULL);
+    for (int64_t k = 0; k < a->n && rc >= 0; k++)
+        rc = answer(a, m, ids.v, ids.n, (uint32_t)k, NULL);
     ids_free(&ids);
     return rc;
 }
 
 /* The newest turns that fit in three quarters of the context. */
-static int chat_ids(const Loaded *m, Message *turns, int n, int *first, IdList *ids)
-{
+static int chat_ids(const Loaded *m, Message *turns, int n, int *first, IdList *ids) {
     for (;; *first += 2) {
         ids->n = 0;
         TRY(template_prompt(m->tmpl, m->tokenizer, turns + *first, n - *first, ids));
@@ -149,8 +163,7 @@ static int chat_ids(const Loaded *m, Message *turns, int n, int *first, IdList *
     }
 }
 
-static int chat(const Args *a, const Loaded *m)
-{
+static int chat(const Args *a, const Loaded *m) {
     enum { MAX_TURNS = 1024 };
     Message turns[MAX_TURNS + 2];
     char *line = NULL;
@@ -183,8 +196,8 @@ static int chat(const Args *a, const Loaded *m)
     return rc;
 }
 
-static int write_records(FILE *f, const Args *a, const Loaded *m, const PromptFile *p, const DecodeResult *r)
-{
+static int write_records(FILE *f, const Args *a, const Loaded *m, const PromptFile *p,
+                         const DecodeResult *r) {
     for (int64_t i = 0; i < p->n; i++) {
         json_t *texts = json_array();
         for (int64_t k = 0; k < a->n; k++) {
@@ -211,11 +224,12 @@ static int write_records(FILE *f, const Args *a, const Loaded *m, const PromptFi
         json_dumpf(p->record[i], f, JSON_COMPACT);
         fputc('\n', f);
     }
-    return ferror(f) ? error_set(ERR_IO, "%s: writing failed: %m", a->out ? a->out : "standard output") : 0;
+    return ferror(f)
+               ? error_set(ERR_IO, "%s: writing failed: %m", a->out ? a->out : "standard output")
+               : 0;
 }
 
-static int file_of_prompts(const Args *a, const Loaded *m)
-{
+static int file_of_prompts(const Args *a, const Loaded *m) {
     int32_t stop = sample_stop_token(m);
     DecodeOptions o = decode_options(a, m, &stop);
     PromptFile p;
@@ -229,8 +243,10 @@ static int file_of_prompts(const Args *a, const Loaded *m)
                  " prompts too long)",
                  r.n, r.tokens, s, (double)r.tokens / s, p.skipped);
         FILE *f = a->out ? fopen(a->out, "w") : stdout;
-        if (!f) rc = error_set(ERR_IO, "%s: cannot be written: %m", a->out);
-        else rc = write_records(f, a, m, &p, &r);
+        if (!f)
+            rc = error_set(ERR_IO, "%s: cannot be written: %m", a->out);
+        else
+            rc = write_records(f, a, m, &p, &r);
         if (f && f != stdout && fclose(f) != 0 && rc >= 0)
             rc = error_set(ERR_IO, "%s: writing failed: %m", a->out);
     }
@@ -239,14 +255,18 @@ static int file_of_prompts(const Args *a, const Loaded *m)
     return rc;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     Args a = {.n = 1, .temperature = 1, .top_p = 1, .seed = 1};
-    static const struct argp argp = {options, parse, "[PROMPT]",
-                                     "Text from a trained model.\v"
-                                     "rhetor-generate -m runs/demo/sft \"Who lives in Rome?\"\n"
-                                     "rhetor-generate -m runs/demo/sft --in prompts.jsonl --out samples.jsonl -n 6\n",
-                                     NULL, NULL, NULL};
+    static const struct argp argp = {
+        options,
+        parse,
+        "[PROMPT]",
+        "Text from a trained model.\v"
+        "rhetor-generate -m runs/demo/sft \"Who lives in Rome?\"\n"
+        "rhetor-generate -m runs/demo/sft --in prompts.jsonl --out samples.jsonl -n 6\n",
+        NULL,
+        NULL,
+        NULL};
     argp_err_exit_status = error_exit_code(ERR_USAGE);
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     core_init();
