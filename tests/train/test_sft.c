@@ -1,0 +1,187 @@
+/* What rhetor-sft learns from in a step, by the stage's own functions: the share of pretraining
+ * text, the mean over learned tokens, the ends of epochs. */
+/* ranks: 1 3 */
+#define main sft_main
+#include "train/sft.c" /* for its static functions */
+#undef main
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "tests/base/scratch.h"
+#include "tests/data/tokens.h"
+#include "tests/train/lab.h"
+
+enum { DEMOS = 11, T = LAB_CONTEXT };
+
+static char *model_dir, *demos_path, *corpus_path;
+
+static int make(void **state) {
+    scratch_make(NULL);
+    model_dir = scratch("model");
+    demos_path = scratch("demos.jsonl");
+    corpus_path = scratch("mix.h5");
+    Gpt *g = lab_model(false, 1);
+    Tokenizer *t = tokens_bytes();
+    Comm *all = comm; /* every rank makes its own files */
+    OK(comm_open_alone(&comm));
+    lab_save(model_dir, IN_PRETRAIN, g, t, TEMPLATE_PLAIN, NULL);
+    comm_close(&comm);
+    comm = all;
+
+    FILE *f = fopen(demos_path, "w");
+    assert_non_null(f);
+    for (int i = 0; i < DEMOS; i++)
+        fprintf(f, "{\"prompt\":\"%.*s\",\"completion\":\"%.*s\"}\n", 3 + i % 4, "question", 2 + i,
+                "a long enough answer");
+    fclose(f);
+    char *text = scratch("mix.txt"), letters[1001] = "";
+    for (int i = 0; i < 1000; i++) letters[i] = (char)('a' + random_below((uint64_t)i, 26));
+    scratch_text(text, letters);
+    CorpusBuild b = {.tokenizer = t, .path = corpus_path, .no_eot = true};
+    OK(corpus_build(&b, &(StrList){&text, 1}));
+    free(text);
+    tokenizer_close(&t);
+    gpt_close(&g);
+    return 0;
+}
+
+static int clear(void **state) {
+    char *command = xasprintf("rm -rf '%s'", scratch_folder);
+    const int rc = system(command);
+    free(command);
+    free(scratch_folder);
+    free(model_dir);
+    free(demos_path);
+    free(corpus_path);
+    return rc;
+}
+
+static void open_sft(Sft *s, Run *run, const char *const *more) {
+    const char *set[16] = {0};
+    int n = 0;
+    char *own[] = {xasprintf("from.model=%s", model_dir), xasprintf("data.train=%s", demos_path),
+                   xasprintf("data.mix=%s", corpus_path)};
+    for (int i = 0; i < 3; i++) set[n++] = own[i];
+    while (*more) set[n++] = *more++;
+    lab_run(run, IN_SFT, NULL, set);
+    for (int i = 0; i < 3; i++) free(own[i]);
+    *s = (Sft){0};
+    OK(open_all(s, run));
+    trainer_open(&s->trainer, s->model.gpt, run, "");
+}
+
+static void close_sft(Sft *s, Run *run) {
+    trainer_close(&s->trainer);
+    pack_free(&s->pack);
+    free(s->window);
+    free(s->epoch_end);
+    corpus_close(&s->mix);
+    dataset_free(&s->demos);
+    load_free(&s->model);
+    lab_end(run);
+}
+
+/* Over many steps the windows' share of the tokens is data.mix_ratio, and in no step they are more
+ * than one window off. */
+static void test_share_of_pretraining(void **state) {
+    static const char *const ratio[] = {"data.mix_ratio=0.1", "data.mix_ratio=0.5",
+                                        "data.mix_ratio=0.8"};
+    static const double share[] = {0.1, 0.5, 0.8};
+    for (int k = 0; k < 3; k++) {
+        Sft s;
+        Run run;
+        open_sft(&s, &run, (const char *const[]){ratio[k], "train.batch=5", NULL});
+        double loss, mixed = 0, all = 0;
+        for (run.step = 0; run.step < 11; run.step++) { /* 55 examples: whole epochs */
+            int64_t tokens, j, examples = 0;
+            OK(gradients(&s, &run, &loss, &tokens));
+            for (int64_t b = 0; b < 5; b++) examples += example(&s, &run.cfg, run.step, b, &j)->n;
+            assert_int_equal((tokens - examples) % T, 0);
+            mixed += (double)(tokens - examples);
+            all += (double)tokens;
+            const double due = (double)(run.step + 1) * s.mix_windows;
+            assert_true(mixed / T <= due && mixed / T > due - 1);
+        }
+        /* examples have mean length over whole epochs, so only the last window is missing */
+        assert_true(fabs(mixed / all - share[k]) < (double)T / all);
+        close_sft(&s, &run);
+    }
+}
+
+/* The loss of a step is the mean over the learned tokens of all ranks and the windows' tokens. */
+static void test_loss(void **state) {
+    for (int on_all = 0; on_all < 2; on_all++) {
+        Sft s;
+        Run run;
+        open_sft(
+            &s, &run,
+            (const char *const[]){"data.mix_ratio=0.6", "train.batch=4", "train.micro_tokens=40",
+                                  on_all ? "data.loss_on=all" : "data.loss_on=response", NULL});
+        run.step = 2;
+        double loss, nll = 0, count = 0;
+        int64_t tokens, j;
+        OK(gradients(&s, &run, &loss, &tokens));
+        comm_sum_f64(comm, &loss, 1);
+        Gpt *g = s.model.gpt;
+        for (int64_t b = 0; b < 4; b++) {
+            const Sequence *q = example(&s, &run.cfg, run.step, b, &j);
+            int64_t learns = 0;
+            for (int64_t i = 1; i < q->n; i++) learns += on_all || i >= q->prompt;
+            nll += lab_nll(g, q->tokens, q->tokens + 1, on_all ? NULL : q->learn + 1, q->n - 1);
+            count += (double)learns;
+        }
+        const int64_t first = (int64_t)(2 * s.mix_windows), end = (int64_t)(3 * s.mix_windows);
+        assert_true(end > first);
+        for (int64_t w = first; w < end; w++) {
+            int32_t window[T + 1];
+            OK(corpus_window(s.mix, 1, w, T, window, NULL));
+            nll += lab_nll(g, window, window + 1, NULL, T);
+            count += T;
+        }
+        assert_true(fabs(loss - nll / count) < 1e-5 * loss);
+        close_sft(&s, &run);
+    }
+}
+
+/* Steps at which epochs end, also when an epoch is a small part of a step. */
+static void test_epochs(void **state) {
+    static const struct {
+        const char *batch, *epochs;
+        int64_t steps;
+        int n;
+        int64_t end[12];
+    } want[] = {
+        {"train.batch=11", "train.epochs=3", 3, 3, {1, 2, 3}},
+        {"train.batch=4", "train.epochs=2", 6, 2, {3, 6}}, /* 2.75 steps an epoch */
+        {"train.batch=88", "train.epochs=1", 1, 12, {0}},  /* an eighth of a step */
+    };
+    for (int k = 0; k < 3; k++) {
+        Sft s;
+        Run run;
+        open_sft(
+            &s, &run,
+            (const char *const[]){want[k].batch, want[k].epochs, "save.every_epoch=true", NULL});
+        assert_int_equal(run.steps, want[k].steps);
+        assert_int_equal(s.nepoch, want[k].n);
+        for (int e = 0; k < 2 && e < s.nepoch; e++)
+            assert_int_equal(s.epoch_end[e], want[k].end[e]);
+        close_sft(&s, &run);
+    }
+}
+
+int main(int argc, char **argv) {
+    OK(comm_open(&comm, &argc, &argv));
+    core_init();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_share_of_pretraining),
+        cmocka_unit_test(test_loss),
+        cmocka_unit_test(test_epochs),
+    };
+    int failed = cmocka_run_group_tests(tests, make, clear);
+    comm_close(&comm);
+    return failed;
+}
