@@ -34,7 +34,7 @@ line() { # FILE N TEXT: the file with its N-th line replaced, as broken.jsonl
 }
 line run/data/sft.jsonl 3 '{"prompt": "Who?", "completion": "Ben."'
 expect 65 "broken.jsonl:3:39: incomplete JSON" -- "${sft[@]}" data.train=broken.jsonl
-line run/data/sft.jsonl 5 '{"prompt": "Who?", "answer": "Ben."}'
+line run/data/sft.jsonl 5 '{"prompt": "Who?", "reply": "Ben."}'
 expect 65 "broken.jsonl:5: " '"completion"' -- "${sft[@]}" data.train=broken.jsonl
 line run/data/sft.jsonl 7 "$(printf '{"prompt": "Who\xff?", "completion": "Ben."}')"
 expect 65 "broken.jsonl:7" "UTF-8" -- "${sft[@]}" data.train=broken.jsonl
