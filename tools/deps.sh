@@ -7,12 +7,12 @@ set -u
 
 packages="gcc make pkg-config libopenmpi-dev openmpi-bin libopenblas-openmp-dev libhdf5-dev
     libzstd-dev libfyaml-dev libjansson-dev libpcre2-dev libxxhash-dev librandom123-dev
-    libcmocka-dev zlib1g-dev"
+    libcmocka-dev zlib1g-dev procps"
 
 # --- another system: ask pkg-config, the compiler and the shell --------------------------------------
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
     missing=
-    for program in cc pkg-config mpicc mpirun "$@"; do
+    for program in cc pkg-config mpicc mpirun pgrep "$@"; do
         command -v "$program" >/dev/null || missing="$missing $program"
     done
     for module in libfyaml jansson libpcre2-8 libzstd libxxhash zlib hdf5-serial ompi-c cmocka; do
