@@ -48,6 +48,10 @@ struct Corpus {
     uint64_t clock;
     int64_t chunk;   /* tokens */
     size_t id_bytes; /* 4 if any file has wide ids */
+
+    int64_t index_T;       /* context that the index below was made for; 0: not made */
+    int64_t *begin;        /* [documents+1] offsets of the documents in the stream */
+    int64_t *first_window; /* [documents+1] windows of earlier documents */
 };
 
 /* --- opening ------------------------------------------------------------------------------------
@@ -171,6 +175,8 @@ void corpus_close(Corpus **cp) {
     free(c->slot);
     free(c->slot_of);
     free(c->tokenizer);
+    free(c->begin);
+    free(c->first_window);
     free(c);
     *cp = NULL;
 }
@@ -285,24 +291,85 @@ int corpus_document(Corpus *c, int64_t i, int64_t *begin, int64_t *end) {
 /* --- windows
  * --------------------------------------------------------------------------------------- */
 
-/* One window less than fits without a shift, so that every shift below T leaves as many; but at
- * least one, for which the shift then has less room. */
-int64_t corpus_windows(const Corpus *c, int64_t T) {
-    if (c->tokens < T + 1) return 0;
-    int64_t n = (c->tokens - T) / T;
-    return n > 1 ? n : 1;
+/* Windows over a document of len tokens. Of a long one we leave a window out, so that every shift
+ * below T leaves as many. */
+static int64_t windows_of(int64_t len, int64_t T) {
+    if (len < 2) return 0;
+    if (len - 1 <= T) return 1;
+    int64_t n = (len - 1) / T;
+    return n >= 8 ? n - 1 : n;
 }
 
-int corpus_window(Corpus *c, uint64_t seed, int64_t j, int64_t T, int32_t *out, uint64_t *id) {
-    int64_t n = corpus_windows(c, T);
-    if (n == 0)
-        return error_set(ERR_DATA,
-                         "%s: %lld tokens, but a window takes %lld (the context and one more); use "
-                         "more text or a smaller model.context",
-                         c->file[0].path, (long long)c->tokens, (long long)T + 1);
-    int64_t epoch = j / n, room = c->tokens - n * T; /* shifts that leave the last window inside */
+/* Where each document begins and which windows are its own; made anew when T changes. */
+static int make_index(Corpus *c, int64_t T) {
+    if (c->index_T == T) return 0;
+    int64_t n = c->documents, at = 0;
+    c->begin = xrealloc(c->begin, (size_t)(n + 1) * sizeof *c->begin);
+    c->first_window = xrealloc(c->first_window, (size_t)(n + 1) * sizeof *c->first_window);
+    for (int i = 0; i < c->nfiles; i++) {
+        const File *f = &c->file[i];
+        int64_t documents = f->attribute[CORPUS_A_DOCUMENTS], last = 0;
+        TRY(h5_read_range(f->h5, CORPUS_DOCUMENTS, H5_I64, 0, documents, c->begin + at));
+        for (int64_t d = 0; d < documents; d++) {
+            if (c->begin[at + d] < last || c->begin[at + d] > f->attribute[CORPUS_A_TOKENS])
+                return damaged(f, "its document offsets make no sense");
+            last = c->begin[at + d];
+            c->begin[at + d] += f->first;
+        }
+        at += documents;
+    }
+    c->begin[n] = c->tokens;
+    c->first_window[0] = 0;
+    for (int64_t d = 0; d < n; d++)
+        c->first_window[d + 1] = c->first_window[d] + windows_of(c->begin[d + 1] - c->begin[d], T);
+    c->index_T = T;
+    return 0;
+}
+
+int64_t corpus_windows(Corpus *c, int64_t T) {
+    TRY(make_index(c, T));
+    if (c->first_window[c->documents] == 0)
+        return error_set(ERR_DATA, "%s: no document has two tokens, so there is nothing to predict",
+                         c->file[0].path);
+    return c->first_window[c->documents];
+}
+
+/* The j-th window: its first token and number of inputs. The index is there. */
+static void find_window(const Corpus *c, uint64_t seed, int64_t j, int64_t T, int64_t *at,
+                        int64_t *n) {
+    int64_t all = c->first_window[c->documents], k = order_stream(seed, j, all);
+    int64_t lo = 0, hi = c->documents; /* first_window[lo] <= k < first_window[hi] */
+    while (hi - lo > 1) {
+        int64_t mid = lo + (hi - lo) / 2;
+        if (c->first_window[mid] <= k)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    int64_t len = c->begin[lo + 1] - c->begin[lo], mine = windows_of(len, T);
+    *n = len - 1 < T ? len - 1 : T;
+    int64_t room = len - mine * *n; /* shifts that leave the last window inside */
     if (room > T) room = T;
-    int64_t shift = order_item(~seed, 0, epoch % room, room);
+    int64_t shift = order_item(hash_combine(~seed, (uint64_t)lo), 0, j / all % room, room);
+    *at = c->begin[lo] + shift + (k - c->first_window[lo]) * T;
+}
+
+int corpus_window(Corpus *c, uint64_t seed, int64_t j, int64_t T, int32_t *out, int64_t *n,
+                  uint64_t *id) {
+    int64_t windows = corpus_windows(c, T), at;
+    if (windows < 0) return (int)windows;
+    find_window(c, seed, j, T, &at, n);
     if (id) *id = (uint64_t)j;
-    return corpus_read(c, shift + order_stream(seed, j, n) * T, T + 1, out);
+    return corpus_read(c, at, *n + 1, out);
+}
+
+int64_t corpus_window_tokens(Corpus *c, uint64_t seed, int64_t first, int64_t count, int64_t T) {
+    int64_t windows = corpus_windows(c, T), sum = 0;
+    if (windows < 0) return windows;
+    for (int64_t j = first; j < first + count; j++) {
+        int64_t at, n;
+        find_window(c, seed, j, T, &at, &n);
+        sum += n;
+    }
+    return sum;
 }

@@ -41,10 +41,17 @@ const char *corpus_tokenizer(const Corpus *c, size_t *len);
  */
 int corpus_read(Corpus *c, int64_t offset, int64_t n, int32_t *out);
 
-/* Training windows of T+1 tokens (T inputs and their targets). In epoch e the grid of windows is
- * shifted by a random offset below T and visited in the order of data/order.h. The j-th window of
- * the stream of epochs; *id identifies it. A corpus of fewer than T+1 tokens is ERR_DATA. */
-int64_t corpus_windows(const Corpus *c, int64_t T); /* windows an epoch */
-int corpus_window(Corpus *c, uint64_t seed, int64_t j, int64_t T, int32_t *out, uint64_t *id);
+/* Training windows: n inputs and their n targets, which are n+1 tokens of one document: n = T, or a
+ * whole shorter document, so no window looks across the end of a document and a short one is read
+ * from its beginning. In every epoch the grid of windows over a long document is shifted anew, and
+ * the windows are visited in the order of data/order.h. The j-th window of the stream of epochs is
+ * a function of (seed, j) alone; *id (may be NULL) identifies it. out has room for T+1 tokens. A
+ * corpus without any window is ERR_DATA. */
+int64_t corpus_windows(Corpus *c, int64_t T); /* of an epoch; negative: error */
+int corpus_window(Corpus *c, uint64_t seed, int64_t j, int64_t T, int32_t *out, int64_t *n,
+                  uint64_t *id);
+/* Inputs of the windows first .. first+count-1 in all: what a step's loss is divided by. < 0: error
+ */
+int64_t corpus_window_tokens(Corpus *c, uint64_t seed, int64_t first, int64_t count, int64_t T);
 
 #endif

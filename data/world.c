@@ -255,7 +255,7 @@ void scene_tell(Rng *r, const Scene *s, Text *t) {
             p.nitems--;
         }
         text_say(t, "%s", "");
-        person_state(t, &p, topic, rng_percent(r, 30));
+        person_state(t, &p, topic, rng_percent(r, 20));
         text_add(t, ".");
     }
     if (also) text_say(t, "%s also has a %s.", also->name, also->item[also->nitems - 1]);

@@ -84,7 +84,7 @@ WordClass world_class(const char *word, const char **base);
 bool world_is_rude(const char *sentence); /* lower-case words, one space between */
 
 /* --- people and what is said about them -------------------------------------------------------*/
-enum { ITEMS = 4 };
+enum { ITEMS = 3 };
 typedef struct Person {
     const char *name, *place, *trade, *food; /* NULL: nobody says */
     const char *item[ITEMS];

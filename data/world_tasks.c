@@ -81,7 +81,7 @@ static void make_qa(Rng *r, Task *t) {
     int who;
     Topic topic;
     bool known = rng_percent(r, 75);
-    scene_make(r, &s, 2 + rng_int(r, 2), 4 + rng_int(r, 2));
+    scene_make(r, &s, 2, 3); /* three: at least one is no list of things */
     do scene_pick(r, &s, known, &who, &topic);
     while (topic == TOPIC_ITEMS); /* make_list's */
     scene_tell(r, &s, &told);
@@ -116,7 +116,7 @@ static void make_yesno(Rng *r, Task *t) {
     int who;
     Topic topic;
     bool known = rng_percent(r, 85), yes = rng_percent(r, 50);
-    scene_make(r, &s, 2 + rng_int(r, 2), 4 + rng_int(r, 2));
+    scene_make(r, &s, 2, 3);
     do scene_pick(r, &s, known, &who, &topic);
     while (topic == TOPIC_ITEMS);
     scene_tell(r, &s, &told);

@@ -255,14 +255,16 @@ static int ptx_gradients(Ppo *p, int64_t before, int64_t episodes, double *loss)
     const int64_t T = p->policy.gpt->cfg.context;
     const int64_t first = (int64_t)floor((double)before * p->o.ptx_ratio);
     const int64_t n = (int64_t)floor((double)(before + episodes) * p->o.ptx_ratio) - first;
-    const float weight = (float)(p->o.ptx_coef / (double)(n > 0 ? n * T : 1));
-    int64_t begin, end;
+    const int64_t tokens = corpus_window_tokens(p->ptx, p->o.seed, first, n, T);
+    if (tokens < 0) return (int)tokens;
+    const float weight = (float)(p->o.ptx_coef / (double)(tokens > 0 ? tokens : 1));
+    int64_t begin, end, len;
     comm_share(n, comm_rank(p->comm), comm_size(p->comm), &begin, &end);
     pack_clear(&p->pack);
     for (int64_t w = begin; w < end; w++) {
         uint64_t id;
-        TRY(corpus_window(p->ptx, p->o.seed, first + w, T, p->window, &id));
-        pack_add_window(&p->pack, p->window, T, weight, id);
+        TRY(corpus_window(p->ptx, p->o.seed, first + w, T, p->window, &len, &id));
+        pack_add_window(&p->pack, p->window, len, weight, id);
         if (w + 1 < end && p->pack.n + T <= p->o.micro_tokens) continue;
         *loss += trainer_lm(&p->policy, &p->pack, 0, 0, 0) / p->o.ptx_coef;
         pack_clear(&p->pack);

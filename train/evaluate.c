@@ -48,29 +48,60 @@ static void sums_close(Sums *s, Comm *comm, EvalLoss *out) {
     free(s->logp);
 }
 
+/* The windows of all documents, side by side: their first tokens and numbers of inputs. */
+typedef struct Windows {
+    int64_t n, cap, *at, *len;
+} Windows;
+
+static int list_windows(Windows *w, Corpus *c, int64_t T) {
+    for (int64_t d = 0; d < corpus_documents(c); d++) {
+        int64_t begin, end;
+        TRY(corpus_document(c, d, &begin, &end));
+        for (int64_t at = begin; at + 1 < end; at += T) {
+            if (w->n == w->cap) {
+                w->cap = 2 * w->cap + 64;
+                w->at = xrealloc(w->at, (size_t)w->cap * sizeof *w->at);
+                w->len = xrealloc(w->len, (size_t)w->cap * sizeof *w->len);
+            }
+            w->at[w->n] = at;
+            w->len[w->n++] = end - at - 1 < T ? end - at - 1 : T;
+        }
+    }
+    return w->n > 0 ? 0 : error_set(ERR_DATA, "no held-out document has two tokens");
+}
+
+static int corpus_sums(Sums *s, Gpt *gpt, Corpus *c, const Windows *w, int64_t n,
+                       int64_t micro_tokens, Comm *comm) {
+    int32_t *window = xmalloc((size_t)(gpt->cfg.context + 1) * sizeof *window);
+    int64_t begin, end;
+    int rc = 0;
+    comm_share(n, comm_rank(comm), comm_size(comm), &begin, &end);
+    for (int64_t i = begin; i < end && rc == 0; i++) {
+        const int64_t k = i * w->n / n;
+        rc = corpus_read(c, w->at[k], w->len[k] + 1, window);
+        if (rc < 0) break;
+        if (s->pack.n + w->len[k] > micro_tokens) flush(s, gpt);
+        pack_add_window(&s->pack, window, w->len[k], 1.0f, 0);
+    }
+    flush(s, gpt);
+    free(window);
+    return rc;
+}
+
 int evaluate_corpus(Gpt *gpt, Corpus *c, int64_t windows, int64_t micro_tokens, Comm *comm,
                     EvalLoss *out) {
-    const int64_t T = gpt->cfg.context, tokens = corpus_tokens(c), all = (tokens - 1 + T - 1) / T;
-    const int64_t n = windows > 0 && windows < all ? windows : all;
-    int64_t begin, end;
-    comm_share(n, comm_rank(comm), comm_size(comm), &begin, &end);
-    int32_t *window = xmalloc((size_t)(T + 1) * sizeof *window);
+    Windows w = {0};
     Sums s;
     sums_open(&s);
-    int rc = 0;
-    for (int64_t i = begin; i < end && rc == 0; i++) {
-        int64_t at = i * all / n * T, len = tokens - at < T + 1 ? tokens - at : T + 1;
-        rc = corpus_read(c, at, len, window);
-        if (rc < 0) break;
-        if (s.pack.n + len > micro_tokens) flush(&s, gpt);
-        pack_add_window(&s.pack, window, len - 1, 1.0f, 0);
-    }
-    flush(&s, gpt);
-    free(window);
+    int rc = list_windows(&w, c, gpt->cfg.context);
+    const int64_t n = windows > 0 && windows < w.n ? windows : w.n;
+    if (rc == 0) rc = corpus_sums(&s, gpt, c, &w, n, micro_tokens, comm);
+    free(w.at);
+    free(w.len);
     rc = comm_agree(comm, rc);
     sums_close(&s, comm, out);
     if (corpus_bytes(c) > 0)
-        out->bits_per_byte = out->nll / M_LN2 * (double)tokens / (double)corpus_bytes(c);
+        out->bits_per_byte = out->nll / M_LN2 * (double)corpus_tokens(c) / (double)corpus_bytes(c);
     return rc;
 }
 

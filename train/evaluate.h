@@ -12,7 +12,7 @@ typedef struct EvalLoss {
     int64_t tokens;
 } EvalLoss;
 
-/* Every token of the corpus but the first, in windows of the model's context side by side;
+/* Every token but the first of each document, in windows of the model's context side by side;
  * `windows` > 0: only so many, spread evenly. */
 int evaluate_corpus(Gpt *gpt, Corpus *c, int64_t windows, int64_t micro_tokens, Comm *comm,
                     EvalLoss *out);

@@ -1,10 +1,10 @@
 /* rhetor-pretrain: a language model from text.
  *
- * Maximises log p(x) over windows of T+1 tokens of a corpus (Radford 2019). A step takes
- * train.batch windows, the same ones whatever the number of ranks: window j of the stream is a pure
- * function of (seed, j). Each rank takes a contiguous share of them, in micro-batches of
- * train.micro_tokens; all losses are divided by the global number of tokens, so ranks and
- * accumulation change the speed, not the experiment. */
+ * Maximises log p(x) over windows of a corpus (Radford 2019): at most T+1 tokens of one document.
+ * A step takes train.batch windows, the same ones whatever the number of ranks: window j of the
+ * stream is a pure function of (seed, j). Each rank takes a contiguous share of them, in
+ * micro-batches of train.micro_tokens; all losses are divided by the global number of tokens, so
+ * ranks and accumulation change the speed, not the experiment. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,24 +26,26 @@ typedef struct Pretrain {
     int64_t T, nwindows; /* context; windows an epoch */
 } Pretrain;
 
-/* Forward and backward of this rank's windows of the step; returns its share of the loss. */
-static int gradients(Pretrain *p, Run *run, double *loss) {
+/* Forward and backward of this rank's windows of the step; *loss is its share of the mean over the
+ * step's tokens. */
+static int gradients(Pretrain *p, Run *run, double *loss, int64_t *tokens) {
     const Config *c = &run->cfg;
-    const int64_t B = c->train_batch;
-    const float weight = 1.0f / (float)(B * p->T);
-    int64_t begin, end;
-    comm_share(B, comm_rank(run->comm), comm_size(run->comm), &begin, &end);
+    const int64_t B = c->train_batch, T = p->T;
+    const uint64_t seed = (uint64_t)c->run_seed;
+    const int64_t step = c->train_overfit > 0 ? run->step % c->train_overfit : run->step;
+    int64_t begin, end, n;
     *loss = 0;
-    int64_t step = c->train_overfit > 0 ? run->step % c->train_overfit : run->step;
+    *tokens = corpus_window_tokens(p->corpus, seed, step * B, B, T);
+    if (*tokens < 0) return (int)*tokens;
+    const float weight = 1.0f / (float)*tokens;
+    comm_share(B, comm_rank(run->comm), comm_size(run->comm), &begin, &end);
     for (int64_t b = begin; b < end; b++) {
         uint64_t id;
-        TRY(corpus_window(p->corpus, (uint64_t)c->run_seed, step * B + b, p->T, p->window, &id));
-        pack_add_window(&p->pack, p->window, p->T, weight, id);
-        if (b + 1 == end || p->pack.n + p->T > c->train_micro_tokens) {
-            *loss += trainer_lm(&p->trainer, &p->pack, c->model_dropout, (uint64_t)c->run_seed,
-                                run->step);
-            pack_clear(&p->pack);
-        }
+        TRY(corpus_window(p->corpus, seed, step * B + b, T, p->window, &n, &id));
+        pack_add_window(&p->pack, p->window, n, weight, id);
+        if (b + 1 < end && p->pack.n + T <= c->train_micro_tokens) continue;
+        *loss += trainer_lm(&p->trainer, &p->pack, c->model_dropout, seed, run->step);
+        pack_clear(&p->pack);
     }
     return 0;
 }
@@ -63,13 +65,16 @@ static int evaluate(Pretrain *p, Run *run) {
 }
 
 static int dry_run(Pretrain *p, Run *run) {
-    double loss,
-        norm = gpt_train_flops(&p->gpt->cfg, (double)(run->cfg.train_batch * p->T), (double)p->T);
-    TRY(gradients(p, run, &loss));
-    run_plan(run, "pretraining", p->gpt->params.count, (double)(run->cfg.train_batch * p->T), norm,
-             4 * (size_t)p->gpt->params.size * sizeof(real), p->trainer.arena.high);
+    double loss;
+    int64_t tokens, n;
     char *text;
-    TRY(tokenizer_decode(p->tokenizer, p->window, p->T, false, &text, NULL));
+    TRY(gradients(p, run, &loss, &tokens));
+    run_plan(run, "pretraining", p->gpt->params.count, (double)tokens,
+             gpt_train_flops(&p->gpt->cfg, (double)tokens,
+                             (double)tokens / (double)run->cfg.train_batch),
+             4 * (size_t)p->gpt->params.size * sizeof(real), p->trainer.arena.high);
+    TRY(corpus_window(p->corpus, (uint64_t)run->cfg.run_seed, 0, p->T, p->window, &n, NULL));
+    TRY(tokenizer_decode(p->tokenizer, p->window, n + 1, false, &text, NULL));
     printf("  a window:\n%s\n", text);
     free(text);
     return 0;
@@ -106,11 +111,7 @@ static int open_all(Pretrain *p, Run *run) {
     p->T = g.context;
     p->window = xmalloc((size_t)(p->T + 1) * sizeof *p->window);
     p->nwindows = corpus_windows(p->corpus, p->T);
-    if (p->nwindows < 1)
-        return config_bad(c, "data.train",
-                          "%" PRId64 " tokens in all, but a window needs %" PRId64
-                          ": give more text or a shorter model.context",
-                          corpus_tokens(p->corpus), p->T + 1);
+    if (p->nwindows < 0) return (int)p->nwindows;
     run->steps =
         c->train_steps > 0
             ? c->train_steps
@@ -140,7 +141,8 @@ static int train(Pretrain *p, Run *run) {
                                .steps = run->steps};
     while (run_goes_on(run)) {
         double loss, norm, lr = schedule_lr(&schedule, run->step);
-        TRY(gradients(p, run, &loss));
+        int64_t tokens;
+        TRY(gradients(p, run, &loss, &tokens));
         comm_sum_f64(run->comm, &loss, 1);
         char what[64];
         snprintf(what, sizeof what, "step %" PRId64 " (windows %" PRId64 "..)", run->step,
@@ -152,7 +154,7 @@ static int train(Pretrain *p, Run *run) {
         run_metric(run, "grad_norm", norm);
         run_headline(run, "loss %.4f  lr %.2e  |g| %.3f", loss, lr, norm);
         if (run_eval_due(run)) TRY(evaluate(p, run));
-        TRY(run_step_end(run, c->train_batch * p->T));
+        TRY(run_step_end(run, tokens));
     }
     return 0;
 }

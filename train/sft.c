@@ -69,7 +69,12 @@ static int gradients(Sft *s, Run *run, double *loss, int64_t *tokens) {
     comm_share(windows, rank, size, &wbegin, &wend);
 
     /* the count first, so that the loss makes its gradient in the same pass */
-    int64_t count[2] = {(wend - wbegin) * T, (wend - wbegin) * T}; /* learned, all */
+    int64_t mixed = 0;
+    if (s->mix)
+        mixed = corpus_window_tokens(s->mix, (uint64_t)c->run_seed, first_window + wbegin,
+                                     wend - wbegin, T);
+    if (mixed < 0) return (int)mixed;
+    int64_t count[2] = {mixed, mixed}; /* learned, all */
     for (int64_t b = begin; b < end; b++) {
         const Sequence *q = example(s, c, step, b, &j);
         count[0] += learned_tokens(q, learned(q, c));
@@ -86,10 +91,11 @@ static int gradients(Sft *s, Run *run, double *loss, int64_t *tokens) {
         pack_add(&s->pack, q->tokens, q->n, learned(q, c), weight, (uint64_t)j);
     }
     for (int64_t w = wbegin; w < wend; w++) {
+        int64_t n;
         uint64_t id;
-        TRY(corpus_window(s->mix, (uint64_t)c->run_seed, first_window + w, T, s->window, &id));
-        backward_if(s, run, s->pack.n + T > max, loss);
-        pack_add_window(&s->pack, s->window, T, weight, id | (uint64_t)1 << 43);
+        TRY(corpus_window(s->mix, (uint64_t)c->run_seed, first_window + w, T, s->window, &n, &id));
+        backward_if(s, run, s->pack.n + n > max, loss);
+        pack_add_window(&s->pack, s->window, n, weight, id | (uint64_t)1 << 43);
     }
     backward_if(s, run, true, loss);
     return 0;
@@ -175,9 +181,13 @@ static int open_all(Sft *s, Run *run) {
                               "names no corpus");
         TRY(corpus_open(&s->mix, &c->data_mix, tokenizer_hash(s->model.tokenizer)));
         run_data(run, "mix", corpus_hash(s->mix));
-        const double T = (double)s->model.gpt->cfg.context, r = c->data_mix_ratio;
-        s->mix_windows = r / (1 - r) * (double)c->train_batch * (double)s->demos.tokens /
-                         ((double)s->demos.n * T);
+        const int64_t T = s->model.gpt->cfg.context, windows = corpus_windows(s->mix, T);
+        if (windows < 0) return (int)windows;
+        const int64_t some = windows < 1000 ? windows : 1000; /* their mean length */
+        const double length =
+            (double)corpus_window_tokens(s->mix, (uint64_t)c->run_seed, 0, some, T) / (double)some;
+        const double r = c->data_mix_ratio, example = (double)s->demos.tokens / (double)s->demos.n;
+        s->mix_windows = r / (1 - r) * (double)c->train_batch * example / length;
         s->window = xmalloc((size_t)(s->model.gpt->cfg.context + 1) * sizeof *s->window);
     }
     run_describe(run, &s->model.gpt->cfg, s->model.tokenizer, (Template)c->data_template, "params");

@@ -335,7 +335,9 @@ static void test_windows(void **state) {
         int64_t shift = -1;
         for (int64_t i = 0; i < per_epoch; i++) {
             uint64_t id;
-            OK(corpus_window(c, 9, e * per_epoch + i, T, w, &id));
+            int64_t n;
+            OK(corpus_window(c, 9, e * per_epoch + i, T, w, &n, &id));
+            assert_int_equal(n, T);
             assert_int_equal(id, e * per_epoch + i);
             int64_t at = 0; /* 17 random letters occur once */
             while (memcmp(all + at, w, sizeof w) != 0) assert_true(++at + T < N);
@@ -357,8 +359,9 @@ static void test_windows(void **state) {
         for (int64_t j = 60 + r; j < 180; j += 3) {
             int32_t mine[T + 1];
             uint64_t id, my_id;
-            OK(corpus_window(rank[r], 4, j, T, mine, &my_id));
-            OK(corpus_window(c, 4, j, T, w, &id));
+            int64_t n;
+            OK(corpus_window(rank[r], 4, j, T, mine, &n, &my_id));
+            OK(corpus_window(c, 4, j, T, w, &n, &id));
             assert_memory_equal(mine, w, sizeof w);
             assert_int_equal(my_id, id);
         }
@@ -366,12 +369,56 @@ static void test_windows(void **state) {
 
     assert_int_equal(corpus_windows(c, N - 1), 1); /* just enough */
     int32_t whole[N];
-    OK(corpus_window(c, 1, 5, N - 1, whole, NULL));
+    int64_t n;
+    OK(corpus_window(c, 1, 5, N - 1, whole, &n, NULL));
     assert_memory_equal(whole, all, sizeof all);
-    assert_int_equal(corpus_windows(c, N), 0);
-    FAILS(corpus_window(c, 1, 0, N, whole, NULL), ERR_DATA, "w.txt.h5: 1003 tokens", "1004");
+    assert_int_equal(corpus_windows(c, 2 * N), 1); /* shorter than the context */
+    OK(corpus_window(c, 1, 5, 2 * N, whole, &n, NULL));
+    assert_int_equal(n, N - 1);
+    assert_memory_equal(whole, all, sizeof all);
     corpus_close(&c);
     free(text);
+
+    OK(build(&b, "one.txt", "x"));
+    c = open_corpus("one.txt.h5");
+    FAILS((int)corpus_windows(c, T), ERR_DATA, "one.txt.h5", "no document has two tokens");
+    FAILS(corpus_window(c, 1, 0, T, w, &n, NULL), ERR_DATA, "one.txt.h5",
+          "no document has two tokens");
+    corpus_close(&c);
+}
+
+/* Windows lie inside one document; a short document is a window, of a long one every window comes
+ * once an epoch. */
+static void test_windows_of_documents(void **state) {
+    enum { T = 8, DOCUMENTS = 12 };
+    CorpusBuild b = {.no_eot = true, .split = "|"};
+    char text[1000], *t = text;
+    for (int d = 0; d < DOCUMENTS; d++) { /* lengths 1, 4, 9, 16, ... of one letter each */
+        for (int i = 0; i < (d + 1) * (d + 1); i++) *t++ = (char)('a' + d);
+        *t++ = '|';
+    }
+    t[-1] = '\0';
+    OK(build(&b, "d.txt", text));
+    Corpus *c = open_corpus("d.txt.h5");
+    assert_int_equal(corpus_documents(c), DOCUMENTS);
+    int64_t windows = corpus_windows(c, T), sum = 0;
+    int32_t w[T + 1];
+    int64_t n;
+    for (int64_t j = 0; j < windows; j++) {
+        OK(corpus_window(c, 3, windows + j, T, w, &n, NULL));
+        for (int64_t i = 1; i <= n; i++) assert_int_equal(w[i], w[0]);
+        sum += n;
+    }
+    /* lengths 4 and 9: 3 and 8 inputs; 16..81: (len-1)/8 windows of 8; from 100 on one fewer where
+     * there are at least 8 */
+    int64_t want = 3 + 8;
+    for (int d = 3; d < DOCUMENTS; d++) {
+        int64_t k = ((d + 1) * (d + 1) - 1) / T;
+        want += T * (k >= 8 ? k - 1 : k);
+    }
+    assert_int_equal(sum, want);
+    assert_int_equal(corpus_window_tokens(c, 3, windows, windows, T), want);
+    corpus_close(&c);
 }
 
 /* --- errors
@@ -583,12 +630,19 @@ static void test_not_a_corpus(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sources),      cmocka_unit_test(test_documents),
-        cmocka_unit_test(test_threads),      cmocka_unit_test(test_heldout),
-        cmocka_unit_test(test_heldout_tail), cmocka_unit_test(test_wide),
-        cmocka_unit_test(test_stream),       cmocka_unit_test(test_windows),
-        cmocka_unit_test(test_bad_input),    cmocka_unit_test(test_tokenizers),
-        cmocka_unit_test(test_damage),       cmocka_unit_test(test_swapped_chunk),
+        cmocka_unit_test(test_sources),
+        cmocka_unit_test(test_documents),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_heldout),
+        cmocka_unit_test(test_heldout_tail),
+        cmocka_unit_test(test_wide),
+        cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_windows_of_documents),
+        cmocka_unit_test(test_bad_input),
+        cmocka_unit_test(test_tokenizers),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_swapped_chunk),
         cmocka_unit_test(test_not_a_corpus),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

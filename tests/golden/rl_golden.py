@@ -127,7 +127,7 @@ V, T, L, H, C = 257, 24, 2, 2, 16
 BATCH, MINIBATCHES, EPOCHS, SEED = 7, 2, 2, 11
 O = {"temperature": 0.7, "clip": 0.05, "clip_value": 0.05, "gamma": 0.99, "lambda": 0.95,
      "beta": 0.05, "target": 1.0, "horizon": 100.0, "no_stop_score": -1.5, "ptx_coef": 0.5,
-     "ptx_ratio": 0.5, "policy_lr": 1e-3, "critic_lr": 1e-3, "eps": 1e-5, "beta1": 0.9,
+     "ptx_ratio": 0.75, "policy_lr": 1e-3, "critic_lr": 1e-3, "eps": 1e-5, "beta1": 0.9,
      "beta2": 0.95, "decay": 0.1, "max_norm": 1.0, "ema": 0.9}
 
 
@@ -205,11 +205,10 @@ def share(n, k, parts):  # contiguous, sizes differ by at most one
     return begin, begin + each + (k < more)
 
 
-def window(corpus, j):
-    n = max((len(corpus) - T) // T, 1)
-    room = min(len(corpus) - n * T, T)
-    at = order_item(~SEED & MASK, 0, (j // n) % room, room) + order_item(SEED, j // n, j % n, n) * T
-    return corpus[at:at + T + 1]
+def windows_of(documents):
+    """Windows of T inputs and the token after; of a document of at most T+1 tokens all of it. The
+    lengths below are such that the grid over a document has no room for a shift."""
+    return [d[at:at + T + 1] for d in documents for at in range(0, max(len(d) - T, 1), T)]
 
 
 def adamw(w):
@@ -250,8 +249,11 @@ def iteration_part():
         if i % 3 != 1:
             tokens[-1] = 0  # the stop token
         episodes.append({"prompt": tokens[:n], "response": tokens[n:], "stopped": i % 3 != 1})
-    text = bytes(ord("a") + mix(3000 + i) % 26 for i in range(200))
-    corpus = [1 + b - ord("!") for b in text]  # after the special token GPT-2's byte alphabet: ! first
+    letters = [ord("a") + mix(3000 + i) % 26 for i in range(200)]
+    texts = [letters[:2 * T + 1], letters[60:70], letters[70:70 + T + 1], letters[100:104],
+             letters[110:110 + 3 * T + 1]]
+    # ids of bytes: after the special token GPT-2's byte alphabet, which begins with "!"
+    windows = windows_of([[1 + b - ord("!") for b in text] for text in texts])
 
     kl, kl3, advantages = 0.0, 0.0, []
     for e in episodes:
@@ -290,11 +292,12 @@ def iteration_part():
             free = -cat("advantage") * ratio
             held = -cat("advantage") * ratio.clamp(1 - O["clip"], 1 + O["clip"])
             policy_loss = torch.max(free, held).mean()
-            windows = [window(corpus, j) for j in range(math.floor(O["ptx_ratio"] * seen),
-                                                        math.floor(O["ptx_ratio"] * (seen + len(pick))))]
+            first, last = (math.floor(O["ptx_ratio"] * n) for n in (seen, seen + len(pick)))
+            pretrain = [windows[order_item(SEED, j // len(windows), j % len(windows), len(windows))]
+                        for j in range(first, last)]
             seen += len(pick)
             nll = torch.cat([F.cross_entropy(hidden(policy, w[:-1]) @ policy["wte.weight"].T,
-                                             torch.tensor(w[1:]), reduction="none") for w in windows])
+                                             torch.tensor(w[1:]), reduction="none") for w in pretrain])
             ptx_loss = nll.mean()
             (policy_loss + O["ptx_coef"] * ptx_loss).backward()
             v = torch.cat([scalars(critic, e["prompt"] + e["response"])[len(e["prompt"]) - 1:-1]
@@ -303,7 +306,7 @@ def iteration_part():
             worse = torch.max((v - cat("ret")) ** 2, (vc - cat("ret")) ** 2)
             value_loss = 0.5 * worse.mean()
             value_loss.backward()
-            updates.append({"pick": pick, "windows": len(windows), "policy_loss": policy_loss.item(),
+            updates.append({"pick": pick, "windows": [len(w) for w in pretrain], "policy_loss": policy_loss.item(),
                             "ptx_loss": ptx_loss.item(), "value_loss": value_loss.item(),
                             "approxkl": (0.5 * ratio.log() ** 2).mean().item(),
                             "clipfrac": (held > free).double().mean().item(),
@@ -318,7 +321,7 @@ def iteration_part():
     plain = lambda e: {k: x.tolist() if torch.is_tensor(x) else x for k, x in e.items()}
     return {"vocab": V, "context": T, "layers": L, "heads": H, "width": C, "batch": BATCH,
             "minibatches": MINIBATCHES, "epochs": EPOCHS, "seed": SEED, "options": O,
-            "corpus": text.decode(), "episodes": [plain(e) for e in episodes],
+            "documents": [bytes(t).decode() for t in texts], "episodes": [plain(e) for e in episodes],
             "kl": kl, "kl3": kl3, "beta_after": control["betas"][0], "updates": updates,
             "policy": some(policy), "critic": some(critic), "ema": some(ema)}
 

@@ -111,9 +111,15 @@ static void read_episodes(Episodes *e, const json_t *it) {
 }
 
 static void open_corpus(Corpus **c, const json_t *it) {
-    char *text = scratch("ptx.txt"), *path = scratch("ptx.h5");
+    char *text = scratch("ptx.jsonl"), *path = scratch("ptx.h5");
     Tokenizer *bytes = tokens_bytes();
-    scratch_text(text, json_string_value(json_object_get(it, "corpus")));
+    FILE *f = fopen(text, "w");
+    assert_non_null(f);
+    const json_t *document;
+    size_t i;
+    json_array_foreach(json_object_get(it, "documents"), i, document)
+        fprintf(f, "{\"text\":\"%s\"}\n", json_string_value(document));
+    fclose(f);
     CorpusBuild b = {.tokenizer = bytes, .path = path, .no_eot = true};
     OK(corpus_build(&b, &(StrList){&text, 1}));
     OK(corpus_open(c, &(StrList){&path, 1}, tokenizer_hash(bytes)));

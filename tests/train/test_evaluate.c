@@ -14,20 +14,29 @@
 
 enum { T = LAB_CONTEXT };
 
-/* A corpus of `tokens` tokens and its ids. */
-static Corpus *make_corpus(int64_t tokens, int32_t *ids) {
-    char *text = xcalloc(1, (size_t)tokens + 1), *from = scratch("c.txt"), *path = scratch("c.h5");
-    for (int64_t i = 0; i < tokens; i++) text[i] = (char)('a' + random_below((uint64_t)i, 26));
+enum { DOCUMENTS = 5, MAX_TOKENS = 12 * T };
+
+/* A corpus of documents of these lengths (up to a 0) and its ids. */
+static Corpus *make_corpus(const int64_t *len, int32_t *ids) {
+    char *from = scratch("c.jsonl"), *path = scratch("c.h5");
+    FILE *f = fopen(from, "w");
+    assert_non_null(f);
+    int64_t all = 0;
+    for (int d = 0; d < DOCUMENTS && len[d]; d++) {
+        fprintf(f, "{\"text\":\"");
+        for (int64_t i = 0; i < len[d]; i++, all++)
+            fputc((int)('a' + random_below((uint64_t)all, 26)), f);
+        fprintf(f, "\"}\n");
+    }
+    fclose(f);
     Tokenizer *bytes = tokens_bytes();
-    scratch_text(from, text);
     CorpusBuild b = {.tokenizer = bytes, .path = path, .no_eot = true};
     OK(corpus_build(&b, &(StrList){&from, 1}));
     Corpus *c;
     OK(corpus_open(&c, &(StrList){&path, 1}, 0));
-    assert_int_equal(corpus_tokens(c), tokens);
-    OK(corpus_read(c, 0, tokens, ids));
+    assert_int_equal(corpus_tokens(c), all);
+    OK(corpus_read(c, 0, all, ids));
     tokenizer_close(&bytes);
-    free(text);
     free(from);
     free(path);
     return c;
@@ -38,43 +47,51 @@ static void check(const EvalLoss *e, double nll, int64_t tokens) {
     assert_true(fabs(e->nll - nll / (double)tokens) < 1e-5 * e->nll);
 }
 
-/* Lengths that fill the last window, leave one token over, and fit into less than one. */
+/* Documents that fill the last window, leave one token over, fit into less than one, have nothing
+ * to predict. Each is read from its own beginning. */
 static void test_corpus(void **state) {
-    static const int64_t lengths[] = {3 * T + 1, 3 * T + 2, 5 * T - 7, T / 2, 2};
+    static const int64_t lengths[][DOCUMENTS] = {
+        {3 * T + 1}, {3 * T + 2, 5, 1, 2 * T, T / 2}, {2}, {1, T + 1, T, T + 2, 1}};
     Gpt *g = lab_model(false, 2);
     for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
-        const int64_t n = lengths[k];
-        int32_t ids[6 * T];
-        Corpus *c = make_corpus(n, ids);
+        int32_t ids[MAX_TOKENS];
+        Corpus *c = make_corpus(lengths[k], ids);
         double nll = 0;
-        for (int64_t at = 0; at + 1 < n; at += T)
-            nll += lab_nll(g, ids + at, ids + at + 1, NULL, n - at - 1 < T ? n - at - 1 : T);
+        int64_t tokens = 0, first = 0;
+        for (int d = 0; d < DOCUMENTS; first += lengths[k][d++])
+            for (int64_t at = 0; at + 1 < lengths[k][d]; at += T) {
+                const int64_t left = lengths[k][d] - at - 1, n = left < T ? left : T;
+                const int32_t *window = ids + first + at;
+                nll += lab_nll(g, window, window + 1, NULL, n);
+                tokens += n;
+            }
         EvalLoss e;
         for (int64_t micro = 1; micro < 1000; micro *= 9) {
             OK(evaluate_corpus(g, c, 0, micro, comm, &e));
-            check(&e, nll, n - 1);
+            check(&e, nll, tokens);
             assert_true(fabs(e.bits_per_byte - e.nll / M_LN2) < 1e-12); /* a token is a byte */
         }
-        evaluate_tokens(g, ids, n, 50, &e);
-        check(&e, nll, n - 1);
         OK(evaluate_corpus(g, c, 100, 50, comm, &e)); /* more windows than there are */
-        check(&e, nll, n - 1);
+        check(&e, nll, tokens);
+        if (!lengths[k][1]) { /* one document: the same tokens without a corpus */
+            evaluate_tokens(g, ids, first, 50, &e);
+            check(&e, nll, tokens);
+        }
         corpus_close(&c);
     }
     gpt_close(&g);
 }
 
-/* Two of five windows: the first and the third. */
+/* Two of five windows: the first and the third, here of another document. */
 static void test_some_windows(void **state) {
-    int32_t ids[6 * T];
+    static const int64_t length[DOCUMENTS] = {2 * T + 1, 3 * T + 1};
+    int32_t ids[MAX_TOKENS];
     Gpt *g = lab_model(false, 2);
-    Corpus *c = make_corpus(5 * T + 1, ids);
-    double nll = 0;
-    for (int64_t at = 0; at <= 2 * T; at += 2 * T)
-        nll += lab_nll(g, ids + at, ids + at + 1, NULL, T);
+    Corpus *c = make_corpus(length, ids);
+    const int32_t *third = ids + 2 * T + 1;
     EvalLoss e;
     OK(evaluate_corpus(g, c, 2, 100, comm, &e));
-    check(&e, nll, 2 * T);
+    check(&e, lab_nll(g, ids, ids + 1, NULL, T) + lab_nll(g, third, third + 1, NULL, T), 2 * T);
     corpus_close(&c);
     gpt_close(&g);
 }
