@@ -124,7 +124,7 @@ math_part = {
 # --- a whole iteration ----------------------------------------------------------------------------
 
 V, T, L, H, C = 257, 24, 2, 2, 16
-BATCH, MINIBATCHES, EPOCHS, SEED = 7, 2, 2, 11
+BATCH, MINIBATCHES, EPOCHS, ITERATION, SEED = 7, 2, 2, 3, 11
 O = {"temperature": 0.7, "clip": 0.05, "clip_value": 0.05, "gamma": 0.99, "lambda": 0.95,
      "beta": 0.05, "target": 1.0, "horizon": 100.0, "no_stop_score": -1.5, "ptx_coef": 0.5,
      "ptx_ratio": 0.75, "policy_lr": 1e-3, "critic_lr": 1e-3, "eps": 1e-5, "beta1": 0.9,
@@ -281,11 +281,11 @@ def iteration_part():
 
     adam_p, adam_c = adamw(policy), adamw(critic)
     ema = {k: x.detach().clone() for k, x in policy.items()}
-    updates, seen = [], 0
+    updates, seen = [], ITERATION * EPOCHS * BATCH
     for k in range(EPOCHS):
         for m in range(MINIBATCHES):
             begin, end = share(BATCH, m, MINIBATCHES)
-            pick = [order_item(SEED, k, i, BATCH) for i in range(begin, end)]
+            pick = [order_item(SEED, ITERATION * EPOCHS + k, i, BATCH) for i in range(begin, end)]
             mb = [episodes[i] for i in pick]
             cat = lambda name: torch.cat([e[name] for e in mb])
             ratio = (torch.cat([response_logps(policy, e)[0] for e in mb]) - cat("logp")).exp()
@@ -320,7 +320,7 @@ def iteration_part():
     control = control_case(O["beta"], O["target"], O["horizon"], [(kl, BATCH)])
     plain = lambda e: {k: x.tolist() if torch.is_tensor(x) else x for k, x in e.items()}
     return {"vocab": V, "context": T, "layers": L, "heads": H, "width": C, "batch": BATCH,
-            "minibatches": MINIBATCHES, "epochs": EPOCHS, "seed": SEED, "options": O,
+            "minibatches": MINIBATCHES, "epochs": EPOCHS, "iteration": ITERATION, "seed": SEED, "options": O,
             "documents": [bytes(t).decode() for t in texts], "episodes": [plain(e) for e in episodes],
             "kl": kl, "kl3": kl3, "beta_after": control["betas"][0], "updates": updates,
             "policy": some(policy), "critic": some(critic), "ema": some(ema)}

@@ -214,10 +214,11 @@ static double mean_update(const json_t *it, const char *name) {
 static void test_golden_iteration(void **state) {
     const json_t *it = golden("iteration"), *o = json_object_get(it, "options");
     const json_t *last = json_array_get(json_object_get(it, "updates"), 3);
+    const int64_t iteration = (int64_t)num(it, "iteration");
     Lab l;
     PpoStats s = {0};
     lab_open(&l);
-    ppo_score(&l.ppo, &l.e, 0);
+    ppo_score(&l.ppo, &l.e, iteration);
     ppo_advantages(&l.ppo, &l.e, &s);
     compare_episodes(&l.e, it);
     close_to(s.kl, num(it, "kl"), TOLERANCE, "KL", 0);
@@ -225,7 +226,7 @@ static void test_golden_iteration(void **state) {
     close_to(s.stopped, 5.0 / 7, 1e-12, "stopped", 0);
     close_to(s.non_score_reward, -num(o, "beta") * num(it, "kl"), TOLERANCE, "penalty", 0);
 
-    OK(ppo_update(&l.ppo, &l.e, 0, num(o, "policy_lr"), num(o, "critic_lr"), &s));
+    OK(ppo_update(&l.ppo, &l.e, iteration, num(o, "policy_lr"), num(o, "critic_lr"), &s));
     assert_true(s.first_ratio_gap == 0 && s.first_approxkl == 0 && s.first_clipfrac == 0);
     close_to(s.policy_loss, mean_update(it, "policy_loss"), TOLERANCE, "policy loss", 0);
     close_to(s.value_loss, mean_update(it, "value_loss"), TOLERANCE, "value loss", 0);
