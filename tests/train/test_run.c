@@ -189,7 +189,7 @@ static bool saved(const char *dir, int64_t step) {
 static void test_best(void **state) {
     static const char *const settings[] = {"save.every=1", "save.keep_last=1",
                                            "save.keep_best=true", "eval.every=1", NULL};
-    static const double value[8] = {5, 3, 4, NAN, 3, 2, 6, 2.5};
+    static const double value[8] = {5, 3, 4, (double)NAN, 3, 2, 6, 2.5};
     static const int64_t best[8] = {1, 2, 2, 2, 2, 6, 6, 6};
     char *dir = scratch("best");
     Stage s;

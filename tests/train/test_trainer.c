@@ -100,7 +100,7 @@ static void test_update(void **state) {
 
 /* One bad number on one rank: nobody's weights or moments move, and all ranks count it. */
 static void test_not_finite(void **state) {
-    static const double bad[] = {NAN, INFINITY, -INFINITY};
+    static const double bad[] = {(double)NAN, (double)INFINITY, (double)-INFINITY};
     Bench b;
     bench_open(&b, (const char *const[]){"optim.max_skips=2", NULL});
     double norm;
