@@ -20,7 +20,7 @@ const char *const synth_quality_names[QUALITY_COUNT] = {"ideal", "verbose", "inc
 SynthOptions synth_defaults(void) {
     return (SynthOptions){
         .seed = 1,
-        .documents = 36000,
+        .documents = 64000,
         .documents_heldout = 500,
         .sft = 12000,
         .sft_heldout = 500,

@@ -105,8 +105,8 @@ const char *const world_trades[TRADES] = {"baker",  "cook",  "smith",  "farmer",
                                           "sailor", "miner", "singer", "guard"};
 const char *const world_foods[FOODS] = {"bread", "soup", "fish", "rice", "cake", "milk"};
 /* Plurals end in s, no word begins with a vowel: grammar is not what is to be learned here. */
-const char *const world_nouns[NOUNS] = {"cup",  "hat",  "map", "key", "bag", "pen", "ring", "lamp",
-                                        "coat", "book", "cat", "dog", "cow", "hen", "pig",  "duck"};
+const char *const world_nouns[NOUNS] = {"cup",  "hat",  "map", "key", "bag", "lamp",
+                                        "coat", "book", "cat", "dog", "hen", "pig"};
 const char *const world_fillers[FILLERS] = {
     "That is a good question.",   "Let me think about that.",  "I hope that this helps.",
     "It is nice to talk to you.", "As all can see, it is so.", "Well, here it is.",
@@ -179,8 +179,9 @@ bool world_is_rude(const char *sentence) {
 /* --- people -----------------------------------------------------------------------------------*/
 
 void people_make(Rng *r, Person *p, int n) {
-    int name[4], place[4], trade[4], food[4], noun[4 * ITEMS], used = 0;
-    CHECK(n <= 4, "%d people", n);
+    int name[SCENE_PEOPLE], place[SCENE_PEOPLE], trade[SCENE_PEOPLE], food[SCENE_PEOPLE];
+    int noun[SCENE_PEOPLE * ITEMS], used = 0;
+    CHECK(n <= SCENE_PEOPLE, "%d people", n);
     rng_choose(r, name, n, NAMES);
     rng_choose(r, place, n, PLACES);
     rng_choose(r, trade, n, TRADES);
