@@ -97,9 +97,21 @@ static void tenses(Rng *r, const Scene *s, Text *t) {
         }
         text_add(t, " a %s %s %s.", noun, d->preposition, b);
     }
-    if (rng_percent(r, 40)) {
-        text_say(t, "%s %s the %s. Who %s the %s?", a, d->past, noun, d->past, noun);
-        text_say(t, "%s %s the %s.", a, d->past, noun);
+}
+
+/* Two people do two things; who did one of them? */
+static void deeds(Rng *r, const Scene *s, Text *t) {
+    int deed[2], noun[2], first = rng_int(r, 2);
+    rng_choose(r, deed, 2, ACTIONS);
+    rng_choose(r, noun, 2, NOUNS);
+    for (int i = 0; i < 2; i++)
+        text_say(t, "%s %s the %s.", s->p[i].name, world_actions[deed[i]].past,
+                 world_nouns[noun[i]]);
+    for (int i = 0; i < 2; i++) {
+        int k = i ? !first : first;
+        const char *past = world_actions[deed[k]].past, *object = world_nouns[noun[k]];
+        if (i && rng_percent(r, 40)) break;
+        text_say(t, "Who %s the %s? %s %s the %s.", past, object, s->p[k].name, past, object);
     }
 }
 
@@ -140,13 +152,13 @@ static void recite(Rng *r, const Scene *s, Text *t) {
 
 void world_document(Rng *r, Text *t) {
     static void (*const passages[])(Rng *, const Scene *, Text *) = {
-        ask, ask_whether, restate, sum, compare, tenses, advise, chat};
-    static const double weights[] = {40, 16, 20, 14, 7, 10, 7, 2};
+        ask, ask_whether, restate, sum, compare, tenses, deeds, advise, chat};
+    static const double weights[] = {40, 18, 16, 15, 9, 8, 9, 7, 2};
     Scene s;
     scene_make(r, &s, 2, 2 + rng_int(r, 3));
     text_clear(t);
     scene_tell(r, &s, t);
     if (rng_percent(r, 33)) recite(r, &s, t);
     size_t length = 250 + (size_t)rng_int(r, 100);
-    while (t->n < length) passages[rng_weighted(r, weights, 8)](r, &s, t);
+    while (t->n < length) passages[rng_weighted(r, weights, 9)](r, &s, t);
 }
