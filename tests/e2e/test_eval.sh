@@ -1,0 +1,42 @@
+#!/bin/bash
+# timeout: 240
+# rhetor-eval and rhetor-generate: numbers that must agree with each other, and what wrong input says.
+. "$RHETOR_ROOT/tests/e2e/lib.sh"
+export RUN=$PWD/run SEED=1
+must "$bin/rhetor-pipeline" "$tiny" --run "$RUN" --until reward
+
+# The loss of a text is the mean of its log-probabilities after the end-of-text token.
+printf 'Ben likes soup. Fay lives in Rome.' >text.txt
+printf '{"text":"Ben likes soup. Fay lives in Rome."}\n' >text.jsonl
+ids=$("$bin/rhetor-data" encode --ids --tokenizer "$RUN/tokenizer.json" text.jsonl | grep -o '\[.*\]')
+printf '{"tokens":[0,%s}\n' "${ids#[}" >tokens.jsonl
+mean=$("$bin/rhetor-eval" logprobs -m "$RUN/sft" tokens.jsonl | sed 's/.*"logprobs":\[//; s/\].*//' | tr ',' '\n' | awk '{s -= $1} END {printf "%.5f", s / NR}')
+loss=$("$bin/rhetor-eval" loss -m "$RUN/sft" text.txt | sed 's/.*"nats_per_token": //; s/,.*//')
+awk -v a="$mean" -v b="$loss" 'BEGIN {exit !(a > 0 && (a - b) ^ 2 < 1e-9)}' || fail "logprobs give $mean nats a token, loss says $loss"
+
+# Text and its ids give the same log-probabilities; short lines give none.
+printf '{"tokens":%s}\n' "$ids" >same.jsonl
+cmp <("$bin/rhetor-eval" logprobs -m "$RUN/sft" text.jsonl) <("$bin/rhetor-eval" logprobs -m "$RUN/sft" same.jsonl) || fail "text and ids differ"
+[ "$(echo '{"text":""}' | "$bin/rhetor-eval" logprobs -m "$RUN/sft")" = '{"tokens":[],"logprobs":[]}' ] || fail "empty text"
+echo '{"tokens":[1,9999]}' >bad.jsonl
+expect 65 "bad.jsonl:1" "0..511" -- "$bin/rhetor-eval" logprobs -m "$RUN/sft" bad.jsonl
+expect 78 "reward model is needed" -- "$bin/rhetor-eval" reward -m "$RUN/sft" text.jsonl
+
+# A model against itself: half of the prompts; the same seed gives the same samples.
+must "$bin/rhetor-generate" -m "$RUN/sft" --in "$RUN/data/eval_prompts.jsonl" --out a.jsonl --max-new 16
+must "$bin/rhetor-generate" -m "$RUN/sft" --in "$RUN/data/eval_prompts.jsonl" --out b.jsonl --max-new 16
+cmp a.jsonl b.jsonl || fail "the same seed gave other samples"
+for judge in --gold "--reward $RUN/reward"; do
+    expect 0 '"win_rate": 0.5000' '"difference": 0.0000' -- "$bin/rhetor-eval" win $judge a.jsonl b.jsonl
+done
+expect 0 '"accuracy"' "calibration" -- "$bin/rhetor-eval" rank -m "$RUN/reward" "$RUN/ranked.jsonl"
+expect 70 "at least 1.1" -- "$bin/rhetor-eval" rank -m "$RUN/reward" --expect-accuracy 1.1 "$RUN/ranked.jsonl"
+
+# The table: the base has KL 0 to itself and no difference.
+must "$bin/rhetor-eval" compare --model base="$RUN/pretrain" --model sft="$RUN/sft" --reward "$RUN/reward" --best-of 4 \
+    --prompts "$RUN/data/eval_prompts.jsonl" --heldout "$RUN/heldout.h5" --max-new 16 --json table.json
+grep -A12 '"model": "sft"' table.json | grep -q '"diff": 0.0' || grep -B12 '"model": "sft"' table.json | grep -q '"diff": 0.0' || fail "sft differs from itself: $(cat table.json)"
+expect 70 "does NOT hold" -- "$bin/rhetor-eval" compare --model base="$RUN/pretrain" --model sft="$RUN/sft" --max-new 16 \
+    --prompts "$RUN/data/eval_prompts.jsonl" --expect "base>sft"
+echo hi | timeout 20 "$bin/rhetor-generate" -m "$RUN/sft" --chat --max-new 8 >chat.out 2>&1 || fail "chat: $(cat chat.out)"
+exit 0
