@@ -25,6 +25,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/openmp.h"
 #include "core/blas.h"
 #include "core/kernel.h"
 #include "core/ops.h"
@@ -523,6 +524,7 @@ done:
 }
 
 int main(int argc, char **argv) {
+    openmp_wait_briefly(argv);
     static const char doc[] =
         "Measures this machine's limits and Rhetor's share of them. NAME is a "
         "case or the beginning of several; without one all quick ones run.";

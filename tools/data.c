@@ -12,6 +12,7 @@
 #include "base/h5.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/openmp.h"
 #include "data/chars.h"
 #include "data/corpus.h"
 #include "data/inspect.h"
@@ -575,6 +576,7 @@ static int run_command(const struct Command *c, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    openmp_wait_briefly(argv);
     argp_program_version = "rhetor-data " RHETOR_VERSION;
     argp_err_exit_status = error_exit_code(ERR_USAGE);
     if (argc < 2) {

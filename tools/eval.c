@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/lines.h"
+#include "base/openmp.h"
 #include "core/blas.h"
 #include "data/gold.h"
 #include "data/pack.h"
@@ -562,6 +563,7 @@ static int usage(FILE *f) {
 }
 
 int main(int argc, char **argv) {
+    openmp_wait_briefly(argv);
     if (argc < 2) return usage(stderr);
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) return usage(stdout);
     for (int i = 0; i < NCOMMAND; i++) {

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/openmp.h"
 #include "core/blas.h"
 #include "rlhf/sampling.h"
 #include "train/run.h"
@@ -256,6 +257,7 @@ static int file_of_prompts(const Args *a, const Loaded *m) {
 }
 
 int main(int argc, char **argv) {
+    openmp_wait_briefly(argv);
     Args a = {.n = 1, .temperature = 1, .top_p = 1, .seed = 1};
     static const struct argp argp = {
         options,

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/openmp.h"
 #include "core/blas.h"
 #include "dist/signals.h"
 #include "train/run_impl.h"
@@ -207,6 +208,7 @@ static void free_priv(RunPriv *p) {
 }
 
 int run_main(int argc, char **argv, int stage, StageFn *fn) {
+    openmp_wait_briefly(argv);
     Args a = {.stage = stage};
     struct argp argp = {options, parse_option, "CONFIG.yaml [key=value...]", NULL, NULL,
                         NULL,    NULL};

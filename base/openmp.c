@@ -1,0 +1,14 @@
+/* openmp.c: the OpenMP runtime's patience. See openmp.h. */
+#include "base/openmp.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void openmp_wait_briefly(char **argv) {
+    const char *threads = getenv("OMP_NUM_THREADS");
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    if (threads && strcmp(threads, "1") == 0) return;
+    setenv("GOMP_SPINCOUNT", "2000", 1); /* rounds: some ten microseconds */
+    execv("/proc/self/exe", argv);       /* if it cannot be, we go on as we are */
+}
