@@ -9,7 +9,9 @@
 #   make install    PREFIX=/usr/local
 # Objects go to build/<variant>/, so the variants never mix.
 
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
 VARIANT ?= release
 B       := build/$(VARIANT)
 BIN     := $(if $(filter release,$(VARIANT)),bin,$(B)/bin)
