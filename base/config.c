@@ -9,6 +9,7 @@
 #include "base/config_table.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/nearest.h"
 #include "base/yaml.h"
 
 #include <errno.h>
@@ -87,51 +88,16 @@ char *config_choice(const char *choices, int i) {
 }
 
 /* --- "did you mean" -------------------------------------------------------------------------- */
-enum { LONGEST_WORD = 63 };
-
-/* Insertions, deletions, replacements and swaps of neighbours that make a out of b. */
-static int distance(const char *a, const char *b) {
-    int n = (int)strlen(a), m = (int)strlen(b);
-    if (n > LONGEST_WORD || m > LONGEST_WORD) return LONGEST_WORD;
-    int d[LONGEST_WORD + 1][LONGEST_WORD + 1];
-    for (int i = 0; i <= n; i++)
-        for (int j = 0; j <= m; j++) {
-            if (i == 0 || j == 0) {
-                d[i][j] = i + j;
-                continue;
-            }
-            int best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
-            if (d[i - 1][j] + 1 < best) best = d[i - 1][j] + 1;
-            if (d[i][j - 1] + 1 < best) best = d[i][j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-                d[i - 2][j - 2] + 1 < best)
-                best = d[i - 2][j - 2] + 1;
-            d[i][j] = best;
-        }
-    return d[n][m];
-}
-
-/* Too far apart to be a slip of the finger? */
-static int near_enough(const char *word) {
-    int n = (int)strlen(word) / 4;
-    return n < 1 ? 1 : n > 3 ? 3 : n;
-}
-
 /* The key of the stage that was probably meant: nearly the same name, or the right name without or
  * with a wrong section. NULL if none. */
 static const ConfigKey *nearest_key(int stage, const char *name) {
-    const ConfigKey *best = NULL;
-    int best_distance = near_enough(name) + 1;
-    for (int i = 0; i < NKEYS; i++) {
-        const ConfigKey *k = &config_keys[i];
-        if (!(k->stages & stage)) continue;
-        int d = distance(name, k->name);
-        if (d < best_distance) {
-            best = k;
-            best_distance = d;
-        }
-    }
-    if (best) return best;
+    const char *names[NKEYS];
+    int n = 0;
+    for (int i = 0; i < NKEYS; i++)
+        if (config_keys[i].stages & stage) names[n++] = config_keys[i].name;
+    const char *nearest = nearest_word(name, names, n);
+    for (int i = 0; nearest && i < NKEYS; i++)
+        if (config_keys[i].name == nearest) return &config_keys[i];
     const char *dot = strrchr(name, '.'), *leaf = dot ? dot + 1 : name;
     for (int i = 0; i < NKEYS; i++) {
         const ConfigKey *k = &config_keys[i];
@@ -254,26 +220,22 @@ static bool parse_integer(const char *s, int64_t *i) {
 }
 
 static int set_enum(const char *place, const ConfigKey *k, const char *s, int *out) {
-    char *word, *best = NULL;
-    for (int i = 0; (word = config_choice(k->choices, i)); i++) {
-        bool same = strcmp(word, s) == 0;
-        if (!best && distance(word, s) <= near_enough(word))
-            best = word;
-        else
-            free(word);
-        if (same) {
-            free(best);
-            *out = i;
-            return 0;
+    enum { MOST = 16 };
+    char *words[MOST];
+    int n = 0, found = -1, rc = 0;
+    while (n < MOST && (words[n] = config_choice(k->choices, n))) n++;
+    for (int i = 0; i < n; i++)
+        if (strcmp(words[i], s) == 0) *out = found = i;
+    if (found < 0) {
+        const char *meant = nearest_word(s, (const char *const *)words, n);
+        rc = wrong_value(place, k, s);
+        if (meant) {
+            char *message = xstrdup(error_message());
+            error_set(rc, "%s; did you mean %s?", message, meant);
+            free(message);
         }
     }
-    int rc = wrong_value(place, k, s);
-    if (best) {
-        char *message = xstrdup(error_message());
-        error_set(rc, "%s; did you mean %s?", message, best);
-        free(message);
-    }
-    free(best);
+    for (int i = 0; i < n; i++) free(words[i]);
     return rc;
 }
 
