@@ -300,12 +300,7 @@ static int train(Stage *s, Run *run) {
                  " iterations of %" PRId64 " episodes",
                  s->prompts.n, s->prompts.too_long, s->prompts.bad, run->steps, c->ppo_batch);
 
-    const Schedule schedule = {.kind = c->optim_schedule,
-                               .peak = c->optim_lr,
-                               .end = c->optim_lr_end,
-                               .warmup = c->optim_warmup,
-                               .warmup_from = c->optim_warmup_from,
-                               .steps = run->steps};
+    const Schedule schedule = trainer_schedule(run);
     Schedule critic_schedule = schedule;
     if (c->ppo_critic_lr > 0) critic_schedule.peak = c->ppo_critic_lr;
     while (run_goes_on(run)) {

@@ -219,12 +219,7 @@ static int train(Reward *w, Run *run) {
                  w->ranked.n, w->ranked.first[w->ranked.n], w->ranked.too_long, w->ranked.bad,
                  run->steps, c->train_batch);
 
-    const Schedule schedule = {.kind = c->optim_schedule,
-                               .peak = c->optim_lr,
-                               .end = c->optim_lr_end,
-                               .warmup = c->optim_warmup,
-                               .warmup_from = c->optim_warmup_from,
-                               .steps = run->steps};
+    const Schedule schedule = trainer_schedule(run);
     while (run_goes_on(run)) {
         double loss, norm, lr = schedule_lr(&schedule, run->step);
         RankStats stats;

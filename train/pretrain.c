@@ -133,12 +133,7 @@ static int train(Pretrain *p, Run *run) {
                  p->gpt->params.count, corpus_tokens(p->corpus), p->nwindows, p->T, run->steps,
                  c->train_batch, (double)run->steps * (double)c->train_batch / (double)p->nwindows);
 
-    const Schedule schedule = {.kind = c->optim_schedule,
-                               .peak = c->optim_lr,
-                               .end = c->optim_lr_end,
-                               .warmup = c->optim_warmup,
-                               .warmup_from = c->optim_warmup_from,
-                               .steps = run->steps};
+    const Schedule schedule = trainer_schedule(run);
     while (run_goes_on(run)) {
         double loss, norm, lr = schedule_lr(&schedule, run->step);
         int64_t tokens;

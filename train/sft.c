@@ -208,12 +208,7 @@ static int train(Sft *s, Run *run) {
                  s->demos.n, s->demos.tokens, s->demos.too_long, s->demos.bad, run->steps,
                  c->train_batch);
 
-    const Schedule schedule = {.kind = c->optim_schedule,
-                               .peak = c->optim_lr,
-                               .end = c->optim_lr_end,
-                               .warmup = c->optim_warmup,
-                               .warmup_from = c->optim_warmup_from,
-                               .steps = run->steps};
+    const Schedule schedule = trainer_schedule(run);
     while (run_goes_on(run)) {
         double loss, norm, lr = schedule_lr(&schedule, run->step);
         int64_t tokens;

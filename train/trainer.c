@@ -29,6 +29,16 @@ void trainer_close(Trainer *t) {
     adamw_free(&t->adam);
 }
 
+Schedule trainer_schedule(const Run *run) {
+    const Config *c = &run->cfg;
+    return (Schedule){.kind = c->optim_schedule,
+                      .peak = c->optim_lr,
+                      .end = c->optim_lr_end,
+                      .warmup = c->optim_warmup,
+                      .warmup_from = c->optim_warmup_from,
+                      .steps = run->steps};
+}
+
 int trainer_update(Trainer *t, Comm *comm, double lr, const char *what, double *norm) {
     ParamSet *ps = &t->gpt->params;
     grad_reduce(ps, comm);

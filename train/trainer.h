@@ -24,6 +24,9 @@ typedef struct Trainer {
 void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix);
 void trainer_close(Trainer *t);
 
+/* The optim.* keys over the run's steps. Not collective. */
+Schedule trainer_schedule(const Run *run);
+
 /* Sum of the ranks' gradients, finiteness, clipping, AdamW, gradients cleared. A gradient that is
  * not finite leaves the weights alone and is counted: ERR_INTERNAL (70) after max_skips in a row,
  * with `what` (the batch) in the message. *norm: before clipping. Collective. */
