@@ -400,9 +400,9 @@ static const struct {
     double weight;
     void (*make)(Rng *, Task *);
 } families[] = {
-    {"qa", 20, make_qa},           {"yesno", 6, make_yesno},     {"list", 8, make_list},
-    {"sum", 10, make_sum},         {"compare", 3, make_compare}, {"who", 5, make_who},
-    {"rewrite", 20, make_rewrite}, {"howto", 12, make_advice},   {"refuse", 16, make_refuse}};
+    {"qa", 17, make_qa},           {"yesno", 3, make_yesno},     {"list", 5, make_list},
+    {"sum", 8, make_sum},          {"compare", 2, make_compare}, {"who", 3, make_who},
+    {"rewrite", 26, make_rewrite}, {"howto", 16, make_advice},   {"refuse", 20, make_refuse}};
 enum { FAMILIES = sizeof families / sizeof *families };
 
 void task_make(Rng *r, Task *t) {
