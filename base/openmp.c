@@ -9,6 +9,10 @@ void openmp_wait_briefly(char **argv) {
     const char *threads = getenv("OMP_NUM_THREADS");
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
     if (threads && strcmp(threads, "1") == 0) return;
+    char path[4096]; /* by its real name, so that ps and pkill know it */
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n <= 0) return;
+    path[n] = '\0';
     setenv("GOMP_SPINCOUNT", "2000", 1); /* rounds: some ten microseconds */
-    execv("/proc/self/exe", argv);       /* if it cannot be, we go on as we are */
+    execv(path, argv);                   /* if it cannot be, we go on as we are */
 }
