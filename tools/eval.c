@@ -281,7 +281,7 @@ static int load_records(Dataset *d, DatasetKind kind, const Args *a, const Loade
                         .field_chosen = "chosen",
                         .field_rejected = "rejected",
                         .field_messages = "messages"};
-    if (kind == DATASET_RANKED) o.on_long = ON_LONG_DROP;
+    if (kind == DATASET_RANKED) o.on_long = ON_LONG_TRUNCATE_LEFT;
     return dataset_load(d, kind, &files, &o);
 }
 
