@@ -2,9 +2,8 @@
  *
  * dir/lock holds host, job, pid and the process's start time, and its modification time is the
  * heartbeat. It appears complete in one step: written under another name, then link()ed, which
- * fails when the lock exists (as O_EXCL does, also over NFS). A stale lock is first renamed away;
- * when two processes find the same one stale, the slower might rename the faster's new lock, so
- * what was renamed is compared with what was judged and put back if it is another.
+ * fails when the lock exists (as O_EXCL does, also over NFS). When two processes find the same lock
+ * stale, the slower must not remove the faster's new one: see remove_stale.
  *
  * Ages are measured against the modification time of our own new file: clocks of hosts differ. */
 #include "base/file.h"
@@ -120,43 +119,45 @@ static double mtime(const struct stat *st) {
     return (double)st->st_mtim.tv_sec + 1e-9 * (double)st->st_mtim.tv_nsec;
 }
 
-/* Moves a stale lock away, unless it is no longer the one that was judged. */
-static int remove_stale(const char *path, const char *aside, const char *judged) {
-    if (rename(path, aside) != 0) return errno == ENOENT ? 0 : file_error(path, "rename");
-    char *text = NULL;
-    size_t len;
-    TRY(file_read(aside, &text, &len));
-    if (strcmp(text, judged) != 0 && link(aside, path) != 0 && errno != EEXIST)
-        log_warn("%s: could not be put back: %s", path, strerror(errno));
-    free(text);
-    return file_remove(aside);
+/* Removes the lock that is open as fd, unless path names another by now. The file's own advisory lock
+ * (released when a process ends, also over NFS) makes looking and removing one step; on a file system
+ * that has none, two takers in the same instant remain possible. */
+static int remove_stale(const char *path, int fd) {
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    while (fcntl(fd, F_OFD_SETLKW, &whole) != 0 && errno == EINTR) {}
+    struct stat judged, there;
+    if (fstat(fd, &judged) != 0 || stat(path, &there) != 0 || judged.st_dev != there.st_dev ||
+        judged.st_ino != there.st_ino)
+        return 0;
+    return file_remove(path);
+}
+
+/* 0: the lock open as fd was stale and is gone, try again; negative: refused. */
+static int judge(const char *path, int fd, const char *mine, const Owner *me) {
+    char text[4 * FIELD], why[FIELD];
+    struct stat own, other;
+    if (stat(mine, &own) != 0) return file_error(mine, "stat");
+    if (fstat(fd, &other) != 0) return file_error(path, "stat");
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    if (n < 0) return file_error(path, "read");
+    text[n] = '\0';
+    Owner o;
+    bool readable = parse(text, &o);
+    double age = mtime(&own) - mtime(&other);
+    if (!is_stale(&o, readable, me, age, why)) return refuse(path, &o, readable, age);
+    log_warn("%s: taking over the run directory from process %ld on host %s: %s", path, o.pid,
+             readable ? o.host : "unknown", why);
+    return remove_stale(path, fd);
 }
 
 /* 1: taken, 0: try again, negative: refused. `mine` is our complete lock under another name. */
 static int try_once(const char *path, const char *mine, const Owner *me) {
     if (link(mine, path) == 0) return 1;
     if (errno != EEXIST) return file_error(path, "create lock");
-
-    struct stat own, other;
-    if (stat(mine, &own) != 0) return file_error(mine, "stat");
-    if (stat(path, &other) != 0) return errno == ENOENT ? 0 : file_error(path, "stat");
-    char *text = NULL, why[FIELD];
-    size_t len;
-    if (file_read(path, &text, &len) < 0) return file_exists(path) ? ERR_IO : 0;
-    Owner o;
-    bool readable = parse(text, &o);
-    double age = mtime(&own) - mtime(&other);
-    int rc = 0;
-    if (!is_stale(&o, readable, me, age, why))
-        rc = refuse(path, &o, readable, age);
-    else {
-        log_warn("%s: taking over the run directory from process %ld on host %s: %s", path, o.pid,
-                 readable ? o.host : "unknown", why);
-        char *aside = xasprintf("%s.stale", mine);
-        rc = remove_stale(path, aside, text);
-        free(aside);
-    }
-    free(text);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0) return errno == ENOENT ? 0 : file_error(path, "open");
+    int rc = judge(path, fd, mine, me);
+    close(fd);
     return rc;
 }
 
