@@ -10,7 +10,7 @@
  * and with erf: gelu(z) = z Phi(z), Phi the normal distribution function. The logistic form keeps
  * its relative precision for negative z, where 1 + tanh cancels. */
 #include "base/error.h"
-#include "core/blas.h"
+#include "core/gemm.h"
 #include "core/gradcheck.h"
 #include "core/kernel.h"
 #include "core/ops.h"
@@ -86,46 +86,78 @@ KERNEL(linear_dz,
 typedef struct Linear {
     Tape *tape;
     Tensor *x, *w, *b, *y;
-    real *d; /* act'(z) [n,M]; NULL: no activation */
+    Activation act;
+    real *d;       /* act'(z) [n,M]; NULL: no activation */
+    real *partial; /* backward: column sums of dz [parts of GEMM_ROWS rows, M]; NULL: no bias */
 } Linear;
 
-/* Tokens are done in blocks that stay in the cache between the product and the activation: about 16
- * blocks, of at most 256 rows; very short ones would pack W too often. Few tokens, as in decoding,
- * also have their columns shared among the threads. */
-enum { ROWS_MIN = 64, ROWS_MAX = 256, FEW_TOKENS = 512, FEW_COLUMNS = 128 };
+/* Bias and activation of a part of z. */
+static void finish(void *ctx, int64_t i, int64_t j, int64_t rows, int64_t cols) {
+    const Linear *l = ctx;
+    int64_t M = l->w->shape[0];
+    real *z = l->y->data + i * M + j, *d = l->d ? l->d + i * M + j : NULL;
+    const real *bias = l->b ? l->b->data + j : NULL;
+    if (l->act == ACT_GELU_TANH)
+        linear_gelu_tanh(rows, cols, M, bias, z, d);
+    else if (l->act == ACT_GELU_ERF)
+        linear_gelu_erf(rows, cols, M, bias, z, d);
+    else if (bias)
+        linear_none(rows, cols, M, bias, z);
+}
 
-static int64_t block_rows(int64_t n) {
-    int64_t rows = (n / 16 + 31) / 32 * 32;
-    return rows < ROWS_MIN ? ROWS_MIN : rows > ROWS_MAX ? ROWS_MAX : rows;
+/* Some rows of dy become dz. */
+static void prepare(void *ctx, int64_t i, int64_t rows) {
+    const Linear *l = ctx;
+    int64_t M = l->w->shape[0];
+    linear_dz(rows, M, l->y->grad + i * M, l->d ? l->d + i * M : NULL,
+              l->partial ? l->partial + i / GEMM_ROWS * M : NULL);
 }
 
 static void linear_backward(void *ctx) {
-    const Linear *l = ctx;
+    Linear *l = ctx;
     int64_t n = l->x->shape[0], K = l->x->shape[1], M = l->w->shape[0];
-    int64_t rows_max = block_rows(n), blocks = (n + rows_max - 1) / rows_max;
     CHECK(!l->y->grad_unset, "the output of an op_linear [%lld,%lld] has no gradient", (long long)n,
           (long long)M);
-    real *dy = l->y->grad, *db = l->b ? l->b->grad : NULL;
     Arena *arena = tape_arena(l->tape);
     ArenaMark mark = arena_mark(arena);
-    real *partial = db ? arena_alloc(arena, (size_t)(blocks * M) * sizeof(real)) : NULL;
-    real beta = l->x->grad ? tensor_grad_beta(l->x) : 0;
+    int64_t parts = (n + GEMM_ROWS - 1) / GEMM_ROWS;
+    if (l->b && l->b->grad) l->partial = arena_alloc(arena, (size_t)(parts * M) * sizeof(real));
+    bool dz = l->d || l->partial;
+    real *dy = l->y->grad;
+    if (l->x->grad)
+        gemm(arena, &(Gemm){.M = n,
+                            .N = K,
+                            .K = M,
+                            .a = dy,
+                            .lda = M,
+                            .b = l->w->data,
+                            .ldb = K,
+                            .c = l->x->grad,
+                            .ldc = K,
+                            .add = tensor_grad_beta(l->x) != 0,
+                            .prepare = dz ? prepare : NULL,
+                            .ctx = l});
+    else if (dz) {
 #pragma omp parallel for schedule(static) if (n * M > PARALLEL_MIN)
-    for (int64_t k = 0; k < blocks; k++) {
-        int64_t i = k * rows_max, rows = n - i < rows_max ? n - i : rows_max;
-        if (l->d || partial)
-            linear_dz(rows, M, dy + i * M, l->d ? l->d + i * M : NULL,
-                      partial ? partial + k * M : NULL);
-        if (l->x->grad)
-            blas_gemm(false, false, rows, K, M, 1, dy + i * M, M, l->w->data, K, beta,
-                      l->x->grad + i * K, K);
+        for (int64_t k = 0; k < parts; k++)
+            prepare(l, k * GEMM_ROWS,
+                    n - k * GEMM_ROWS < GEMM_ROWS ? n - k * GEMM_ROWS : GEMM_ROWS);
     }
-    if (db)
-        for (int64_t k = 0; k < blocks; k++)
-            for (int64_t j = 0; j < M; j++) db[j] += partial[k * M + j];
+    if (l->partial)
+        for (int64_t k = 0; k < parts; k++)
+            for (int64_t j = 0; j < M; j++) l->b->grad[j] += l->partial[k * M + j];
     if (l->w->grad)
-        blas_gemm_tiles(true, false, M, K, n, 1, dy, M, l->x->data, K, tensor_grad_beta(l->w),
-                        l->w->grad, K);
+        gemm(arena, &(Gemm){.M = M,
+                            .N = K,
+                            .K = n,
+                            .a = dy,
+                            .lda = M,
+                            .trans_a = true,
+                            .b = l->x->data,
+                            .ldb = K,
+                            .c = l->w->grad,
+                            .ldc = K,
+                            .add = tensor_grad_beta(l->w) != 0});
     arena_release(arena, mark);
 }
 
@@ -135,32 +167,24 @@ Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {
     int64_t n = x->shape[0], K = x->shape[1], M = w->shape[0];
     tensor_expect(w, "op_linear: w", 2, (int64_t[]){M, K});
     if (b) tensor_expect(b, "op_linear: b", 1, (int64_t[]){M});
-    Tensor *y = tape_tensor_unset(t, 2, (int64_t[]){n, M});
-    bool record = tape_records(t);
-    real *d = record && act != ACT_NONE ? tape_alloc(t, (size_t)(n * M) * sizeof(real)) : NULL;
-    int64_t rows_max = block_rows(n), cols_max = n > FEW_TOKENS ? M : FEW_COLUMNS;
-    int64_t nr = (n + rows_max - 1) / rows_max, nc = (M + cols_max - 1) / cols_max;
-#pragma omp parallel for schedule(static) if (n * M * K > 16 * PARALLEL_MIN)
-    for (int64_t k = 0; k < nr * nc; k++) {
-        int64_t i = k / nc * rows_max, j = k % nc * cols_max;
-        int64_t rows = n - i < rows_max ? n - i : rows_max;
-        int64_t cols = M - j < cols_max ? M - j : cols_max;
-        real *z = y->data + i * M + j, *dz = d ? d + i * M + j : NULL;
-        const real *bias = b ? b->data + j : NULL;
-        blas_gemm(false, true, rows, cols, K, 1, x->data + i * K, K, w->data + j * K, K, 0, z, M);
-        if (act == ACT_GELU_TANH)
-            linear_gelu_tanh(rows, cols, M, bias, z, dz);
-        else if (act == ACT_GELU_ERF)
-            linear_gelu_erf(rows, cols, M, bias, z, dz);
-        else if (bias)
-            linear_none(rows, cols, M, bias, z);
-    }
-    if (record) {
-        Linear *l = tape_alloc(t, sizeof *l);
-        *l = (Linear){t, x, w, b, y, d};
-        tape_push(t, linear_backward, l);
-    }
-    return y;
+    Linear *l = tape_alloc(t, sizeof *l);
+    *l = (Linear){.tape = t, .x = x, .w = w, .b = b, .act = act};
+    l->y = tape_tensor_unset(t, 2, (int64_t[]){n, M});
+    if (tape_records(t) && act != ACT_NONE) l->d = tape_alloc(t, (size_t)(n * M) * sizeof(real));
+    gemm(tape_arena(t), &(Gemm){.M = n,
+                                .N = M,
+                                .K = K,
+                                .a = x->data,
+                                .lda = K,
+                                .b = w->data,
+                                .ldb = K,
+                                .trans_b = true,
+                                .c = l->y->data,
+                                .ldc = M,
+                                .finish = b || act != ACT_NONE ? finish : NULL,
+                                .ctx = l});
+    tape_push(t, linear_backward, l);
+    return l->y;
 }
 
 static double linear_run(Tape *t, const GradCase *c) {

@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "core/blas.h"
+#include "core/gemm.h"
 #include "core/gradcheck.h"
 #include "core/kernel.h"
 #include "core/ops.h"
@@ -27,9 +27,11 @@ typedef struct RowSoftmax {
     real dot;      /* sum of exp(z - max) (z - max), if the entropy is wanted */
 } RowSoftmax;
 
-/* z becomes exp(z - max). */
-KERNEL(softmax_row, (int64_t V, real *restrict z, bool entropy, RowSoftmax *restrict r),
-       (V, z, entropy, r)) {
+/* z becomes exp(a z - max), max and sums are of a z. */
+KERNEL(softmax_row, (int64_t V, real a, real *restrict z, bool entropy, RowSoftmax *restrict r),
+       (V, a, z, entropy, r)) {
+    if (a != 1)
+        for (int64_t v = 0; v < V; v++) z[v] *= a;
     real max = vm_max(V, z), sum = 0, dot = 0;
     if (entropy) {
 #pragma omp simd reduction(+ : sum, dot)
@@ -74,6 +76,7 @@ typedef struct HeadLoss {
 
 /* The arrays of one block. */
 typedef struct Block {
+    Arena *arena;
     real *z;          /* [rows,V] */
     real *gather;     /* [rows,C]: x of the active tokens, then their dx */
     RowSoftmax *soft; /* [rows] */
@@ -91,12 +94,21 @@ static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64
         for (int64_t i = 0; i < rows; i++)
             memcpy(b->gather + i * C, l->x->data + index[i] * C, (size_t)C * sizeof(real));
 
-    blas_gemm_tiles(false, true, rows, V, C, (real)(1 / l->temperature), x, C, l->wte->data, C, 0,
-                    b->z, V);
+    gemm(b->arena, &(Gemm){.M = rows,
+                           .N = V,
+                           .K = C,
+                           .a = x,
+                           .lda = C,
+                           .b = l->wte->data,
+                           .ldb = C,
+                           .trans_b = true,
+                           .c = b->z,
+                           .ldc = V});
 #pragma omp parallel for schedule(static) if (rows * V > PARALLEL_MIN)
     for (int64_t i = 0; i < rows; i++) {
-        real target = b->z[i * V + l->targets[index[i]]];
-        softmax_row(V, b->z + i * V, l->entropy, &b->soft[i]);
+        real *z = b->z + i * V, a = (real)(1 / l->temperature);
+        real target = a * z[l->targets[index[i]]];
+        softmax_row(V, a, z, l->entropy, &b->soft[i]);
         b->logp[i] = (double)(target - b->soft[i].max) - log((double)b->soft[i].sum);
     }
 
@@ -118,12 +130,29 @@ static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64
         b->z[i * V + l->targets[index[i]]] += b->dlogp[i];
     }
     if (l->wte->grad)
-        blas_gemm_tiles(true, false, V, C, rows, 1, b->z, V, x, C, tensor_grad_beta(l->wte),
-                        l->wte->grad, C);
+        gemm(b->arena, &(Gemm){.M = V,
+                               .N = C,
+                               .K = rows,
+                               .a = b->z,
+                               .lda = V,
+                               .trans_a = true,
+                               .b = x,
+                               .ldb = C,
+                               .c = l->wte->grad,
+                               .ldc = C,
+                               .add = tensor_grad_beta(l->wte) != 0});
     if (l->x->grad) { /* cleared by the caller if it was unset */
         real *dx = together ? l->x->grad + index[0] * C : b->gather;
-        blas_gemm_tiles(false, false, rows, C, V, 1, b->z, V, l->wte->data, C, together ? 1 : 0, dx,
-                        C);
+        gemm(b->arena, &(Gemm){.M = rows,
+                               .N = C,
+                               .K = V,
+                               .a = b->z,
+                               .lda = V,
+                               .b = l->wte->data,
+                               .ldb = C,
+                               .c = dx,
+                               .ldc = C,
+                               .add = together});
         if (!together)
             for (int64_t i = 0; i < rows; i++) add_row(C, dx + i * C, l->x->grad + index[i] * C);
     }
@@ -155,7 +184,8 @@ static double head_loss(Tape *t, HeadLoss *l, const unsigned char *active) {
     rows = rows < BLOCK_ROWS_MIN ? BLOCK_ROWS_MIN : rows > BLOCK_ROWS_MAX ? BLOCK_ROWS_MAX : rows;
     if (rows > l->m) rows = l->m;
     size_t r = (size_t)rows;
-    Block b = {.z = arena_alloc(arena, r * (size_t)V * sizeof(real)),
+    Block b = {.arena = arena,
+               .z = arena_alloc(arena, r * (size_t)V * sizeof(real)),
                .gather = arena_alloc(arena, r * (size_t)C * sizeof(real)),
                .soft = arena_alloc(arena, r * sizeof(RowSoftmax)),
                .logp = arena_alloc(arena, r * sizeof(double)),

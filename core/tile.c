@@ -21,7 +21,7 @@ enum { REAL_SIZE = sizeof(real) };
 #endif
 #define TILE(name) avx2_##name
 #define LANES      (32 / REAL_SIZE)
-#define ROWS       4
+#define ROWS       6
 #include "core/tile_kernel.h"
 #ifdef __clang__
 #pragma clang attribute pop
@@ -31,7 +31,7 @@ enum { REAL_SIZE = sizeof(real) };
 #endif
 #define TILE(name) avx512_##name
 #define LANES      (64 / REAL_SIZE)
-#define ROWS       8
+#define ROWS       12
 #include "core/tile_kernel.h"
 #ifdef __clang__
 #pragma clang attribute pop

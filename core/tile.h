@@ -1,5 +1,5 @@
-/* tile.h: small matrix products on tiles that lie in the cache, for attention. OpenBLAS packs its
- * operands anew in every call; here the caller has packed them once. Single-threaded. */
+/* tile.h: matrix products on tiles that lie in the cache, the innermost part of core/gemm.h and of
+ * attention: A is read as it lies, B row by row in vectors. Single-threaded. */
 #ifndef CORE_TILE_H
 #define CORE_TILE_H
 

@@ -8,48 +8,59 @@
 typedef real TILE(vec)
     __attribute__((vector_size(LANES * sizeof(real)), aligned(sizeof(real)), may_alias));
 
+/* The sum over k begins at 0 and C is added last, so that it does not matter in how many rows or
+ * calls the rest of C is done. */
 static inline __attribute__((always_inline)) void
 TILE(strip)(const int rows, const int vecs, int64_t K, const real *a, int64_t ai, int64_t ak,
             const real *b, int64_t ldb, bool add, real *c, int64_t ldc) {
     TILE(vec) acc[ROWS][2];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
-        for (int v = 0; v < vecs; v++)
-            acc[i][v] = add ? *(const TILE(vec) *)(c + i * ldc + v * LANES) : (TILE(vec)){0};
+        for (int v = 0; v < vecs; v++) acc[i][v] = (TILE(vec)){0};
     for (int64_t k = 0; k < K; k++, a += ak, b += ldb) {
         TILE(vec) bv[2];
 #pragma GCC unroll 2
         for (int v = 0; v < vecs; v++) bv[v] = *(const TILE(vec) *)(b + v * LANES);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
             for (int v = 0; v < vecs; v++) acc[i][v] += a[i * ai] * bv[v];
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
-        for (int v = 0; v < vecs; v++) *(TILE(vec) *)(c + i * ldc + v * LANES) = acc[i][v];
+        for (int v = 0; v < vecs; v++) {
+            TILE(vec) *to = (TILE(vec) *)(c + i * ldc + v * LANES);
+            if (add) acc[i][v] += *to;
+            *to = acc[i][v];
+        }
+}
+
+/* All M rows of `vecs` vectors of columns. */
+static inline __attribute__((always_inline)) void
+TILE(column)(const int vecs, int64_t M, int64_t K, const real *a, int64_t ai, int64_t ak,
+             const real *b, int64_t ldb, bool add, real *c, int64_t ldc) {
+    int64_t i = 0;
+    for (; i + ROWS <= M; i += ROWS)
+        TILE(strip)(ROWS, vecs, K, a + i * ai, ai, ak, b, ldb, add, c + i * ldc, ldc);
+#if ROWS > 8
+    for (; i + 8 <= M; i += 8)
+        TILE(strip)(8, vecs, K, a + i * ai, ai, ak, b, ldb, add, c + i * ldc, ldc);
+#endif
+    for (; i + 4 <= M; i += 4)
+        TILE(strip)(4, vecs, K, a + i * ai, ai, ak, b, ldb, add, c + i * ldc, ldc);
+    for (; i + 2 <= M; i += 2)
+        TILE(strip)(2, vecs, K, a + i * ai, ai, ak, b, ldb, add, c + i * ldc, ldc);
+    if (i < M) TILE(strip)(1, vecs, K, a + i * ai, ai, ak, b, ldb, add, c + i * ldc, ldc);
 }
 
 static void TILE(gemm)(int64_t M, int64_t N, int64_t K, const real *a, int64_t ai, int64_t ak,
                        const real *b, int64_t ldb, bool add, real *c, int64_t ldc) {
     int64_t j = 0;
-    for (; j + 2 * LANES <= N; j += 2 * LANES) {
-        int64_t i = 0;
-        for (; i + ROWS <= M; i += ROWS)
-            TILE(strip)(ROWS, 2, K, a + i * ai, ai, ak, b + j, ldb, add, c + i * ldc + j, ldc);
-        for (; i + 2 <= M; i += 2)
-            TILE(strip)(2, 2, K, a + i * ai, ai, ak, b + j, ldb, add, c + i * ldc + j, ldc);
-        if (i < M) TILE(strip)(1, 2, K, a + i * ai, ai, ak, b + j, ldb, add, c + i * ldc + j, ldc);
-    }
-    for (; j < N; j += LANES) {
-        int64_t i = 0;
-        for (; i + ROWS <= M; i += ROWS)
-            TILE(strip)(ROWS, 1, K, a + i * ai, ai, ak, b + j, ldb, add, c + i * ldc + j, ldc);
-        for (; i < M; i++)
-            TILE(strip)(1, 1, K, a + i * ai, ai, ak, b + j, ldb, add, c + i * ldc + j, ldc);
-    }
+    for (; j + 2 * LANES <= N; j += 2 * LANES)
+        TILE(column)(2, M, K, a, ai, ak, b + j, ldb, add, c + j, ldc);
+    for (; j < N; j += LANES) TILE(column)(1, M, K, a, ai, ak, b + j, ldb, add, c + j, ldc);
 }
 
 #undef TILE

@@ -1,0 +1,173 @@
+/* gemm.c: products in blocks (Goto and van de Geijn 2008), with one operand packed.
+ *
+ * A panel of B, BLOCK_K x PANEL, is packed by all threads into strips of 32 columns; then the
+ * threads take tiles of C, GEMM_ROWS rows by TILE_COLS columns, as they come free, and go through
+ * each strip of the panel with tile_gemm: a strip stays in the first cache while the tile's rows of
+ * A pass by it. A is read where it lies, since broadcasts need no order; only where its rows are a
+ * multiple of 4 KiB apart, and so would all share few lines of the cache, a tile's rows are copied.
+ *
+ * prepare() of a part of A runs while the panel of B is packed. finish() of a tile runs on few
+ * columns at a time right after their last partial sum. */
+#include "core/gemm.h"
+
+#include <omp.h>
+#include <string.h>
+
+#include "core/kernel.h"
+#include "core/tile.h"
+
+enum { STRIP = GEMM_STRIP, BLOCK_K = 384, PANEL = 2048, TILE_COLS = 256, FINISH_COLS = 128 };
+enum { ALIAS = 4096 / sizeof(real), COPY_LD = BLOCK_K + 16 };
+
+static int64_t parts(int64_t n, int64_t each) {
+    return (n + each - 1) / each;
+}
+
+/* n in equal blocks of at most `most`, a multiple of `unit`. */
+static int64_t even(int64_t n, int64_t most, int64_t unit) {
+    int64_t blocks = parts(n, most);
+    return parts(parts(n, blocks), unit) * unit;
+}
+
+/* --- packing ---------------------------------------------------------------------------------- */
+
+/* out [k][4 of ld] = transposed in [4 rows of ldb][k] */
+typedef real V4 __attribute__((vector_size(4 * sizeof(real)), aligned(sizeof(real)), may_alias));
+
+static void transpose_4(int64_t K, const real *in, int64_t ldb, real *out, int64_t ld) {
+    int64_t k = 0;
+    for (; k + 4 <= K; k += 4) {
+        V4 r0 = *(const V4 *)(in + k), r1 = *(const V4 *)(in + ldb + k);
+        V4 r2 = *(const V4 *)(in + 2 * ldb + k), r3 = *(const V4 *)(in + 3 * ldb + k);
+        V4 a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5),
+           b = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
+        V4 c = __builtin_shufflevector(r2, r3, 0, 4, 1, 5),
+           d = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+        *(V4 *)(out + k * ld) = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+        *(V4 *)(out + (k + 1) * ld) = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+        *(V4 *)(out + (k + 2) * ld) = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+        *(V4 *)(out + (k + 3) * ld) = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+    }
+    for (; k < K; k++)
+        for (int64_t j = 0; j < 4; j++) out[k * ld + j] = in[j * ldb + k];
+}
+
+/* One strip: out [K][STRIP] from b [K][cols], or [cols][K] if trans; zeros beyond cols. */
+static void pack_strip(bool trans, int64_t cols, int64_t K, const real *b, int64_t ldb,
+                       real *restrict out) {
+    if (cols < STRIP) memset(out, 0, (size_t)(K * STRIP) * sizeof *out);
+    if (!trans) {
+        for (int64_t k = 0; k < K; k++)
+            memcpy(out + k * STRIP, b + k * ldb, (size_t)cols * sizeof *out);
+        return;
+    }
+    int64_t j = 0;
+    for (; j + 4 <= cols; j += 4) transpose_4(K, b + j * ldb, ldb, out + j, STRIP);
+    for (; j < cols; j++)
+        for (int64_t k = 0; k < K; k++) out[k * STRIP + j] = b[j * ldb + k];
+}
+
+int64_t gemm_packed_size(int64_t N, int64_t K) {
+    return parts(N, STRIP) * STRIP * K;
+}
+
+void gemm_pack(bool trans, int64_t N, int64_t K, const real *b, int64_t ldb, real *out) {
+#pragma omp parallel for schedule(static) if (N * K > PARALLEL_MIN)
+    for (int64_t j = 0; j < N; j += STRIP)
+        pack_strip(trans, N - j < STRIP ? N - j : STRIP, K, b + (trans ? j * ldb : j), ldb,
+                   out + j * K);
+}
+
+/* --- products --------------------------------------------------------------------------------- */
+
+/* M rows of one strip, of which the first cols columns are in C. */
+static void strip_rows(int64_t M, int64_t K, const real *a, int64_t ai, int64_t ak,
+                       const real *strip, int64_t cols, bool add, real *c, int64_t ldc) {
+    if (cols == STRIP) {
+        tile_gemm(M, STRIP, K, a, ai, ak, strip, STRIP, add, c, ldc);
+        return;
+    }
+    real full[GEMM_ROWS * STRIP];
+    for (int64_t i0 = 0; i0 < M; i0 += GEMM_ROWS) {
+        int64_t rows = M - i0 < GEMM_ROWS ? M - i0 : GEMM_ROWS;
+        tile_gemm(rows, STRIP, K, a + i0 * ai, ai, ak, strip, STRIP, false, full, STRIP);
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < cols; j++) {
+                real *to = c + (i0 + i) * ldc + j;
+                *to = add ? *to + full[i * STRIP + j] : full[i * STRIP + j];
+            }
+    }
+}
+
+void gemm_strip(int64_t M, int64_t K, const real *a, int64_t lda, const real *strip, int64_t cols,
+                real *c, int64_t ldc) {
+    int64_t block = even(K, BLOCK_K, 1);
+    for (int64_t k = 0; k < K; k += block)
+        strip_rows(M, K - k < block ? K - k : block, a + k, lda, 1, strip + k * STRIP, cols, k > 0,
+                   c, ldc);
+}
+
+/* Columns j.. of a tile against the packed panel, whose first column is j0 and first k is k0. */
+static void tile(const Gemm *g, const real *panel, real *copy, int64_t i, int64_t rows, int64_t j0,
+                 int64_t j, int64_t cols, int64_t k0, int64_t K) {
+    const real *a = g->trans_a ? g->a + k0 * g->lda + i : g->a + i * g->lda + k0;
+    int64_t ai = g->trans_a ? 1 : g->lda, ak = g->trans_a ? g->lda : 1;
+    if (ai % ALIAS == 0) {
+        for (int64_t r = 0; r < rows; r++)
+            memcpy(copy + r * COPY_LD, a + r * ai, (size_t)K * sizeof *copy);
+        a = copy;
+        ai = COPY_LD;
+    }
+    bool last = k0 + K == g->K;
+    for (int64_t from = j; from < j + cols; from += FINISH_COLS) {
+        int64_t to = from + FINISH_COLS < j + cols ? from + FINISH_COLS : j + cols;
+        for (int64_t s = from; s < to; s += STRIP)
+            strip_rows(rows, K, a, ai, ak, panel + (s - j0) * K, to - s < STRIP ? to - s : STRIP,
+                       g->add || k0 > 0, g->c + i * g->ldc + s, g->ldc);
+        if (last && g->finish) g->finish(g->ctx, i, from, rows, to - from);
+    }
+}
+
+void gemm(Arena *arena, const Gemm *g) {
+    if (g->M == 0 || g->N == 0) return;
+    int64_t block_k = g->K ? even(g->K, BLOCK_K, 1) : 1, panel_cols = even(g->N, PANEL, TILE_COLS);
+    int64_t nrow = parts(g->M, GEMM_ROWS);
+    ArenaMark mark = arena_mark(arena);
+    bool parallel = g->M * g->N * g->K > 16 * PARALLEL_MIN && !omp_in_parallel();
+    int threads = parallel ? omp_get_max_threads() : 1;
+    int64_t panel_size = gemm_packed_size(panel_cols < g->N ? panel_cols : g->N, block_k);
+    real *panel = arena_alloc(arena, (size_t)panel_size * sizeof *panel);
+    bool alias = !g->trans_a && g->lda % ALIAS == 0;
+    real *copies =
+        alias ? arena_alloc(arena, sizeof(real) * (size_t)(threads * GEMM_ROWS * COPY_LD)) : NULL;
+#pragma omp parallel num_threads(threads)
+    for (int64_t j0 = 0; j0 < g->N; j0 += panel_cols) {
+        int64_t cols = g->N - j0 < panel_cols ? g->N - j0 : panel_cols,
+                ncol = parts(cols, TILE_COLS);
+        real *copy = alias ? copies + omp_get_thread_num() * GEMM_ROWS * COPY_LD : NULL;
+        for (int64_t k0 = 0; k0 == 0 || k0 < g->K; k0 += block_k) { /* K = 0: C is cleared */
+            int64_t K = g->K - k0 < block_k ? g->K - k0 : block_k;
+            if (j0 == 0 && k0 == 0 && g->prepare) {
+#pragma omp for schedule(dynamic) nowait
+                for (int64_t r = 0; r < nrow; r++) {
+                    int64_t i = r * GEMM_ROWS;
+                    g->prepare(g->ctx, i, g->M - i < GEMM_ROWS ? g->M - i : GEMM_ROWS);
+                }
+            }
+#pragma omp for schedule(dynamic)
+            for (int64_t s = 0; s < cols; s += STRIP) {
+                int64_t j = j0 + s;
+                pack_strip(g->trans_b, cols - s < STRIP ? cols - s : STRIP, K,
+                           g->trans_b ? g->b + j * g->ldb + k0 : g->b + k0 * g->ldb + j, g->ldb,
+                           panel + s * K);
+            }
+#pragma omp for schedule(dynamic)
+            for (int64_t t = 0; t < nrow * ncol; t++) {
+                int64_t i = t / ncol * GEMM_ROWS, j = t % ncol * TILE_COLS;
+                tile(g, panel, copy, i, g->M - i < GEMM_ROWS ? g->M - i : GEMM_ROWS, j0, j0 + j,
+                     cols - j < TILE_COLS ? cols - j : TILE_COLS, k0, K);
+            }
+        }
+    }
+    arena_release(arena, mark);
+}

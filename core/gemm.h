@@ -1,0 +1,49 @@
+/* gemm.h: matrix products of the core's own, in which the work before and after a product happens
+ * while its operands are in the cache. Row-major.
+ *
+ * Each element of C is a sum of partial sums over blocks of K, the partial sums in order of k; the
+ * blocks depend on K alone. So an element's bits do not depend on M, N, the tiles, the threads, or
+ * which other rows are in the product: a token's forward pass is the same alone and packed
+ * anywhere. */
+#ifndef CORE_GEMM_H
+#define CORE_GEMM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/arena.h"
+#include "core/real.h"
+
+typedef struct Gemm {
+    int64_t M, N, K;
+    const real *a; /* [M,K], or [K,M] if trans_a; lda between its rows */
+    const real *b; /* [K,N], or [N,K] if trans_b */
+    real *c;       /* [M,N] */
+    int64_t lda, ldb, ldc;
+    bool trans_a, trans_b;
+    bool add; /* C += A B instead of C = A B */
+    /* Called once for each part of C when it is complete, and once for each part of A (rows i..,
+     * all K) before any of it is read; by the thread at hand. The parts are whole multiples of
+     * GEMM_ROWS rows apart; NULL: nothing to do. */
+    void (*finish)(void *ctx, int64_t i, int64_t j, int64_t rows, int64_t cols);
+    void (*prepare)(void *ctx, int64_t i, int64_t rows);
+    void *ctx;
+} Gemm;
+
+enum { GEMM_ROWS = 144 };
+
+/* Threads: those of the caller's OpenMP region, if any, else all. Scratch from the arena is given
+ * back. */
+void gemm(Arena *arena, const Gemm *g);
+
+/* The right-hand side of many small products, packed once: strips of GEMM_STRIP columns,
+ * [N rounded up / GEMM_STRIP][K][GEMM_STRIP], columns beyond N zero. */
+enum { GEMM_STRIP = 32 };
+int64_t gemm_packed_size(int64_t N, int64_t K); /* elements */
+void gemm_pack(bool trans, int64_t N, int64_t K, const real *b, int64_t ldb, real *out);
+
+/* C[M, j..j+cols) = A times the strip of columns j.. (cols <= GEMM_STRIP). A [M,K]. One thread. */
+void gemm_strip(int64_t M, int64_t K, const real *a, int64_t lda, const real *strip, int64_t cols,
+                real *c, int64_t ldc);
+
+#endif
