@@ -16,7 +16,7 @@
 #include "core/kernel.h"
 #include "core/tile.h"
 
-enum { STRIP = GEMM_STRIP, BLOCK_K = 384, PANEL = 2048, TILE_COLS = 256, FINISH_COLS = 128 };
+enum { STRIP = GEMM_STRIP, BLOCK_K = 512, PANEL = 2048, TILE_COLS = 512, FINISH_COLS = 128 };
 enum { ALIAS = 4096 / sizeof(real), COPY_LD = BLOCK_K + 16 };
 
 static int64_t parts(int64_t n, int64_t each) {
@@ -56,6 +56,11 @@ static void transpose_4(int64_t K, const real *in, int64_t ldb, real *out, int64
 static void pack_strip(bool trans, int64_t cols, int64_t K, const real *b, int64_t ldb,
                        real *restrict out) {
     if (cols < STRIP) memset(out, 0, (size_t)(K * STRIP) * sizeof *out);
+    if (!trans && cols == STRIP) { /* the usual case: a copy of known length is done in place */
+        for (int64_t k = 0; k < K; k++)
+            for (int64_t j = 0; j < STRIP; j++) out[k * STRIP + j] = b[k * ldb + j];
+        return;
+    }
     if (!trans) {
         for (int64_t k = 0; k < K; k++)
             memcpy(out + k * STRIP, b + k * ldb, (size_t)cols * sizeof *out);

@@ -17,6 +17,10 @@ TILE(strip)(const int rows, const int vecs, int64_t K, const real *a, int64_t ai
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
+        for (int v = 0; v < vecs; v++) __builtin_prefetch(c + i * ldc + v * LANES, 1);
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
         for (int v = 0; v < vecs; v++) acc[i][v] = (TILE(vec)){0};
     for (int64_t k = 0; k < K; k++, a += ak, b += ldb) {
         TILE(vec) bv[2];
