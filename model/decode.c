@@ -47,7 +47,7 @@ typedef struct Work {
     int64_t longest; /* prompt and response together */
     int64_t longest_prompt;
     int64_t next;   /* prompt that no worker has taken yet */
-    Packed *linear; /* [layers][LINEARS], then wte */
+    Packed *linear; /* [layers][LINEARS], then out_w */
     Arena arena;    /* of the packed weights */
 } Work;
 
@@ -262,7 +262,7 @@ static void pack_weights(Work *w) {
         pack_weight(w, &p[FC], b->fc_w);
         pack_weight(w, &p[FC2], b->fc2_w);
     }
-    pack_weight(w, &w->linear[L * LINEARS], g->wte);
+    pack_weight(w, &w->linear[L * LINEARS], g->out_w);
 }
 
 /* --- the call --------------------------------------------------------------------------------- */

@@ -4,7 +4,8 @@
  *     for each block:
  *         x += proj(attention(qkv(norm1(x))))
  *         x += fc2(gelu(fc(norm2(x))))
- *     hidden = norm_f(x);  logits = hidden wte^T,  or a scalar = head . hidden + b
+ *     hidden = norm_f(x);  logits = hidden wte^T (untied: a matrix of its own),
+ *                          or a scalar = head . hidden + b
  *
  * The additions to the residual stream are done by the layer norm that comes next (op_layernorm
  * takes x and what is added to it, and hands the sum back), which saves one pass over memory each.
@@ -44,6 +45,8 @@ static int check_config(const GptConfig *c) {
         return error_set(ERR_CONFIG,
                          "model.norm_eps is %g, expected above 0 and below 1, e.g. 1e-5",
                          c->norm_eps);
+    if (c->untied && c->scalar_head)
+        return error_set(ERR_CONFIG, "model.untied: a model with a scalar head has no logits");
     return 0;
 }
 
@@ -51,7 +54,8 @@ int64_t gpt_param_count(const GptConfig *c) {
     int64_t C = c->width, b = c->bias;
     int64_t norm = C * (1 + b);
     int64_t block = 2 * norm + 12 * C * C + b * (3 * C + C + 4 * C + C);
-    return (c->vocab + c->context) * C + c->layers * block + norm + c->scalar_head * (C + 1);
+    return (c->vocab * (1 + c->untied) + c->context) * C + c->layers * block + norm +
+           c->scalar_head * (C + 1);
 }
 
 double gpt_train_flops(const GptConfig *c, double n, double T) {
@@ -110,11 +114,12 @@ int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad) {
     g->cfg = *cfg;
     g->block = xcalloc((size_t)cfg->layers, sizeof *g->block);
 
-    Layout l = {&g->params, xcalloc((size_t)(6 + 12 * cfg->layers), sizeof *l.slot)};
+    Layout l = {&g->params, xcalloc((size_t)(7 + 12 * cfg->layers), sizeof *l.slot)};
     add(&l, &g->wte, cfg->vocab, C, "wte.weight");
     add(&l, &g->wpe, cfg->context, C, "wpe.weight");
     for (int i = 0; i < (int)cfg->layers; i++) add_block(&l, &g->block[i], i, C, cfg->bias);
     add_pair(&l, &g->norm_f_w, &g->norm_f_b, C, 0, "norm_f", cfg->bias);
+    if (cfg->untied) add(&l, &g->out_w, cfg->vocab, C, "lm_head.weight");
     if (cfg->scalar_head) {
         add(&l, &g->head_w, 1, C, "head.weight");
         add(&l, &g->head_b, 1, 0, "head.bias");
@@ -122,6 +127,7 @@ int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad) {
     paramset_alloc(&g->params, with_grad);
     for (int i = 0; i < g->params.n; i++) *l.slot[i] = &g->params.v[i].tensor;
     free(l.slot);
+    if (!cfg->untied) g->out_w = g->wte;
     *out = g;
     return 0;
 }
@@ -180,6 +186,7 @@ int gpt_copy(Gpt *dst, const Gpt *src) {
         {"bias", a->bias, b->bias},
         {"gelu_erf", a->gelu_erf, b->gelu_erf},
         {"norm_eps", a->norm_eps, b->norm_eps},
+        {"untied", a->untied && !b->scalar_head, b->untied && !a->scalar_head},
     };
     for (size_t i = 0; i < sizeof field / sizeof field[0]; i++)
         if (field[i].to != field[i].from)
@@ -283,13 +290,14 @@ Tensor *gpt_forward(Gpt *g, Tape *t, const Batch *b, const GptDropout *drop) {
 
 double gpt_loss(Gpt *g, Tape *t, const Batch *b, const GptDropout *drop, real *logp_out) {
     Tensor *h = gpt_forward(g, t, b, drop);
-    return op_cross_entropy(t, h, g->wte, b->targets, b->weight, logp_out);
+    return op_cross_entropy(t, h, g->out_w, b->targets, b->weight, logp_out);
 }
 
 void gpt_score(Gpt *g, Tape *t, const Batch *b, const unsigned char *active, double temperature,
                real *logp_out, real *entropy_out) {
     Tensor *h = gpt_forward(g, t, b, NULL);
-    op_token_loss(t, h, g->wte, b->targets, active, temperature, NULL, NULL, logp_out, entropy_out);
+    op_token_loss(t, h, g->out_w, b->targets, active, temperature, NULL, NULL, logp_out,
+                  entropy_out);
     tape_reset(t);
 }
 

@@ -1,6 +1,7 @@
 /* gpt.h: the GPT-2/GPT-3 architecture (Radford 2019, Brown 2020): pre-norm blocks, learned
  * positions, GELU (tanh), tied embeddings; residual projections initialised with std
- * 0.02/sqrt(2 layers). A reward or value model is the same trunk with a scalar head. */
+ * 0.02/sqrt(2 layers). Imported models may have the exact GELU, no biases, an output matrix of
+ * their own. A reward or value model is the same trunk with a scalar head. */
 #ifndef MODEL_GPT_H
 #define MODEL_GPT_H
 
@@ -17,6 +18,7 @@ typedef struct GptConfig {
     bool bias;        /* biases in linear layers and layer norms */
     bool scalar_head; /* reward or value model: head.weight [1,C], head.bias [1] */
     bool gelu_erf;    /* exact GELU instead of the tanh form (imported models) */
+    bool untied;      /* lm_head.weight [V,C] makes the logits, not wte (imported models) */
     double norm_eps;  /* 1e-5 */
 } GptConfig;
 
@@ -31,12 +33,13 @@ typedef struct GptBlock {
 /* Parameter names, in this order: wte.weight [V,C], wpe.weight [T,C], for each layer l
  * h.<l>.norm1.weight, .bias, h.<l>.attn.qkv.weight, .bias, h.<l>.attn.proj.weight, .bias,
  * h.<l>.norm2.weight, .bias, h.<l>.mlp.fc.weight, .bias, h.<l>.mlp.proj.weight, .bias, then
- * norm_f.weight, .bias, and with a scalar head head.weight, head.bias. The biases are absent when
- * cfg.bias is false (head.bias is always there). */
+ * norm_f.weight, .bias, then lm_head.weight when untied, or head.weight, head.bias with a scalar
+ * head. The biases are absent when cfg.bias is false (head.bias is always there). */
 typedef struct Gpt {
     GptConfig cfg;
     ParamSet params;
     Tensor *wte, *wpe, *norm_f_w, *norm_f_b, *head_w, *head_b;
+    Tensor *out_w;   /* [V,C] logits = hidden out_w^T: wte, or lm_head.weight when untied */
     GptBlock *block; /* [layers] */
 } Gpt;
 

@@ -212,7 +212,7 @@ static void policy_micro(Ppo *p, const Episodes *e, const Micro *m, double weigh
     for (int64_t k = 0; k < m->tokens; k++) place[m->row[k]] = m->at[k];
     PolicyCtx ctx = {e, place, weight, p->o.clip, sums};
     Tensor *x = gpt_forward(g, t, &m->batch, NULL);
-    op_token_loss(t, x, g->wte, m->batch.targets, m->active, p->o.temperature, policy_loss, &ctx,
+    op_token_loss(t, x, g->out_w, m->batch.targets, m->active, p->o.temperature, policy_loss, &ctx,
                   NULL, NULL);
     tape_backward(t);
     tape_reset(t);

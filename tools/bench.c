@@ -257,7 +257,9 @@ static void work_run(Work *w) {
     case LINEAR: y = op_linear(w->tape, x, k->fc_w, k->fc_b, ACT_GELU_TANH); break;
     case ATTENTION: y = op_attention(w->tape, x, &w->packing, (int)c->model->heads); break;
     case LAYERNORM: y = op_layernorm(w->tape, x, w->r, k->norm2_w, k->norm2_b, 1e-5, &sum); break;
-    case LOSS: op_cross_entropy(w->tape, x, g->wte, w->batch.targets, w->batch.weight, NULL); break;
+    case LOSS:
+        op_cross_entropy(w->tape, x, g->out_w, w->batch.targets, w->batch.weight, NULL);
+        break;
     case STEP: gpt_loss(g, w->tape, &w->batch, NULL, NULL); break;
     case ADAMW: adamw_update(&w->adam, &g->params, 1e-4, 1); return;
     case DECODE: {

@@ -147,10 +147,12 @@ static const char *word(const json_t *object, const char *key) {
 static void print_model(const json_t *m) {
     print_line("model");
     printf("%" JSON_INTEGER_FORMAT " layers, width %" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT
-           " heads, vocabulary %" JSON_INTEGER_FORMAT ", context %" JSON_INTEGER_FORMAT "%s%s%s\n",
+           " heads, vocabulary %" JSON_INTEGER_FORMAT ", context %" JSON_INTEGER_FORMAT
+           "%s%s%s%s\n",
            whole(m, "layers"), whole(m, "width"), whole(m, "heads"), whole(m, "vocab"),
            whole(m, "context"), json_is_true(json_object_get(m, "bias")) ? "" : ", no biases",
            json_is_true(json_object_get(m, "gelu_erf")) ? ", exact GELU" : "",
+           json_is_true(json_object_get(m, "untied")) ? ", untied" : "",
            json_is_true(json_object_get(m, "scalar_head")) ? ", scalar head" : "");
 }
 

@@ -10,20 +10,20 @@
 #include "checkpoints/checkpoint.h"
 
 json_t *model_to_json(const GptConfig *c) {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:f}", "vocab", (json_int_t)c->vocab,
-                     "context", (json_int_t)c->context, "layers", (json_int_t)c->layers, "heads",
-                     (json_int_t)c->heads, "width", (json_int_t)c->width, "bias", c->bias,
-                     "scalar_head", c->scalar_head, "gelu_erf", c->gelu_erf, "norm_eps",
-                     c->norm_eps);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:f}", "vocab",
+                     (json_int_t)c->vocab, "context", (json_int_t)c->context, "layers",
+                     (json_int_t)c->layers, "heads", (json_int_t)c->heads, "width",
+                     (json_int_t)c->width, "bias", c->bias, "scalar_head", c->scalar_head,
+                     "gelu_erf", c->gelu_erf, "untied", c->untied, "norm_eps", c->norm_eps);
 }
 
 int model_from_json(GptConfig *c, const json_t *j) {
     json_int_t vocab, context, layers, heads, width;
-    int bias, scalar_head, gelu_erf;
-    if (json_unpack((json_t *)(uintptr_t)j, "{s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:F}",
+    int bias, scalar_head, gelu_erf, untied = 0; /* untied: not in files of version 0.1 */
+    if (json_unpack((json_t *)(uintptr_t)j, "{s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s?b, s:F}",
                     "vocab", &vocab, "context", &context, "layers", &layers, "heads", &heads,
                     "width", &width, "bias", &bias, "scalar_head", &scalar_head, "gelu_erf",
-                    &gelu_erf, "norm_eps", &c->norm_eps) < 0)
+                    &gelu_erf, "untied", &untied, "norm_eps", &c->norm_eps) < 0)
         return error_set(ERR_DATA, "the description of the model is incomplete");
     c->vocab = vocab;
     c->context = context;
@@ -33,6 +33,7 @@ int model_from_json(GptConfig *c, const json_t *j) {
     c->bias = bias;
     c->scalar_head = scalar_head;
     c->gelu_erf = gelu_erf;
+    c->untied = untied;
     return 0;
 }
 
@@ -63,7 +64,7 @@ static int load_from(Loaded *l, Ckpt *k, const char *key, int flags) {
                          "%s: %s is a reward model; a language model is needed here (stage "
                          "pretrain, sft or ppo)",
                          key, ckpt_path(k));
-    if (flags & LOAD_TRUNK) cfg.scalar_head = true;
+    if (flags & LOAD_TRUNK) cfg.scalar_head = true, cfg.untied = false;
     size_t len;
     const char *text = ckpt_tokenizer(k, &len);
     TRY(tokenizer_parse(&l->tokenizer, text, len, ckpt_path(k)));

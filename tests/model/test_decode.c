@@ -90,7 +90,7 @@ static void test_greedy_is_argmax(void **state) {
         assert_int_equal(r.v[i].n, 12);
         Tensor *h = gpt_forward(w->g, w->tape, &j.b, NULL);
         real logits[CONTEXT * V];
-        blas_gemm(false, true, j.b.n, V, C, 1, h->data, C, w->g->wte->data, C, 0, logits, V);
+        blas_gemm(false, true, j.b.n, V, C, 1, h->data, C, w->g->out_w->data, C, 0, logits, V);
         tape_reset(w->tape);
         for (int64_t k = 0; k < r.v[i].n; k++) {
             const real *row = logits + (j.prompt - 1 + k) * V;
@@ -127,6 +127,17 @@ static void test_logp_is_the_models(void **state) {
     check_logp(*state,
                &(DecodeOptions){.temperature = 1.5, .top_k = 5, .top_p = 0.8, .max_new = 9});
     check_logp(*state, &(DecodeOptions){.temperature = 0, .top_p = 1, .max_new = 9});
+}
+
+static void test_untied(void **state) {
+    World *w = *state;
+    Gpt *tied = w->g;
+    GptConfig cfg = config;
+    cfg.untied = true;
+    w->g = random_gpt(cfg, 1);
+    check_logp(w, &(DecodeOptions){.temperature = 1, .top_p = 1, .max_new = 9});
+    gpt_close(&w->g);
+    w->g = tied;
 }
 
 /* --- against itself -----------------------------------------------------------------------------
@@ -460,6 +471,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_greedy_is_argmax),
         cmocka_unit_test(test_logp_is_the_models),
+        cmocka_unit_test(test_untied),
         cmocka_unit_test(test_batch_does_not_matter),
         cmocka_unit_test(test_order_does_not_matter),
         cmocka_unit_test(test_seed_and_step),

@@ -40,7 +40,7 @@ static void expect_tensor(const Safetensors *st, const char *name, const real *h
 static real *logits_of(const Gpt *g, const Tensor *h) {
     int64_t n = h->shape[0], V = g->cfg.vocab, C = g->cfg.width;
     real *out = malloc(sizeof *out * (size_t)(n * V));
-    blas_gemm(false, true, n, V, C, 1, h->data, C, g->wte->data, C, 0, out, V);
+    blas_gemm(false, true, n, V, C, 1, h->data, C, g->out_w->data, C, 0, out, V);
     return out;
 }
 

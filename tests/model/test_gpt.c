@@ -58,23 +58,39 @@ static void expect_close(const real *a, const real *b, int64_t n, double tol) {
 
 static void test_names(void **state) {
     static const char *const names[] = {
-        "wte.weight",          "wpe.weight",        "h.0.norm1.weight",     "h.0.norm1.bias",
-        "h.0.attn.qkv.weight", "h.0.attn.qkv.bias", "h.0.attn.proj.weight", "h.0.attn.proj.bias",
-        "h.0.norm2.weight",    "h.0.norm2.bias",    "h.0.mlp.fc.weight",    "h.0.mlp.fc.bias",
-        "h.0.mlp.proj.weight", "h.0.mlp.proj.bias", "norm_f.weight",        "norm_f.bias",
-        "head.weight",         "head.bias",
+        "wte.weight",
+        "wpe.weight",
+        "h.0.norm1.weight",
+        "h.0.norm1.bias",
+        "h.0.attn.qkv.weight",
+        "h.0.attn.qkv.bias",
+        "h.0.attn.proj.weight",
+        "h.0.attn.proj.bias",
+        "h.0.norm2.weight",
+        "h.0.norm2.bias",
+        "h.0.mlp.fc.weight",
+        "h.0.mlp.fc.bias",
+        "h.0.mlp.proj.weight",
+        "h.0.mlp.proj.bias",
+        "norm_f.weight",
+        "norm_f.bias",
+        "lm_head.weight",
+        "head.weight",
+        "head.bias",
     };
     enum { COUNT = sizeof names / sizeof names[0] };
     GptConfig cfg = small;
-    cfg.layers = 1, cfg.scalar_head = true;
-    for (int bias = 1; bias >= 0; bias--) {
-        cfg.bias = bias;
+    cfg.layers = 1;
+    for (int i = 0; i < 4; i++) {
+        const bool bias = cfg.bias = i & 1;
+        cfg.scalar_head = i & 2, cfg.untied = !cfg.scalar_head;
         Gpt *g = random_gpt(cfg, 1);
         int at = 0;
-        for (int i = 0; i < COUNT; i++) {
-            bool is_bias = strstr(names[i], "bias") && strcmp(names[i], "head.bias") != 0;
-            if (is_bias && !bias) continue;
-            assert_string_equal(g->params.v[at].name, names[i]);
+        for (int k = 0; k < COUNT; k++) {
+            const bool head = strncmp(names[k], "head.", 5) == 0;
+            if (head ? !cfg.scalar_head : strstr(names[k], "bias") && !bias) continue;
+            if (strcmp(names[k], "lm_head.weight") == 0 && !cfg.untied) continue;
+            assert_string_equal(g->params.v[at].name, names[k]);
             assert_int_equal(g->params.v[at].decay, g->params.v[at].tensor.ndim == 2);
             at++;
         }
@@ -92,9 +108,9 @@ static void test_count(void **state) {
                       .bias = true,
                       .norm_eps = 1e-5};
     assert_int_equal(gpt_param_count(&gpt2), 124439808); /* as Hugging Face counts it */
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 6; i++) {
         GptConfig cfg = small;
-        cfg.bias = i & 1, cfg.scalar_head = i & 2;
+        cfg.bias = i & 1, cfg.scalar_head = i & 2, cfg.untied = i & 4;
         Gpt *g = random_gpt(cfg, 1);
         assert_int_equal(g->params.count, gpt_param_count(&cfg));
         gpt_close(&g);
@@ -123,6 +139,15 @@ static void test_bad_config(void **state) {
          "multiple"},
         {{.vocab = 9, .context = 8, .layers = 1, .heads = 1, .width = 4, .norm_eps = 0},
          "norm_eps"},
+        {{.vocab = 9,
+          .context = 8,
+          .layers = 1,
+          .heads = 1,
+          .width = 4,
+          .norm_eps = 1e-5,
+          .scalar_head = true,
+          .untied = true},
+         "untied"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         Gpt *g = NULL;
@@ -201,6 +226,12 @@ static void test_copy(void **state) {
     Gpt *longer = random_gpt(other, 1);
     assert_int_equal(gpt_copy(longer, lm), ERR_CONFIG);
     assert_non_null(strstr(error_message(), "context"));
+    other = small, other.untied = true;
+    Gpt *untied = random_gpt(other, 1);
+    assert_int_equal(gpt_copy(untied, lm), ERR_CONFIG); /* where would its lm_head come from? */
+    assert_non_null(strstr(error_message(), "untied"));
+    assert_int_equal(gpt_copy(rm, untied), 0);
+    gpt_close(&untied);
     gpt_close(&longer), gpt_close(&lm), gpt_close(&rm), gpt_close(&lm2);
 }
 
@@ -292,6 +323,12 @@ static void test_slopes(void **state) {
 static void test_slopes_no_bias(void **state) {
     GptConfig cfg = small;
     cfg.bias = false, cfg.gelu_erf = true;
+    check_slopes(cfg);
+}
+
+static void test_slopes_untied(void **state) {
+    GptConfig cfg = small;
+    cfg.untied = true;
     check_slopes(cfg);
 }
 
@@ -397,6 +434,7 @@ int main(void) {
         cmocka_unit_test(test_inference_memory),
         cmocka_unit_test(test_slopes),
         cmocka_unit_test(test_slopes_no_bias),
+        cmocka_unit_test(test_slopes_untied),
         cmocka_unit_test(test_accumulation),
         cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_dropout_sites),

@@ -87,7 +87,7 @@ __attribute__((unused)) static double lab_nll(Gpt *g, const int32_t *tokens, con
         for (int64_t v = 0; v < g->cfg.vocab; v++) {
             double logit = 0;
             for (int64_t c = 0; c < C; c++)
-                logit += (double)x->data[i * C + c] * (double)g->wte->data[v * C + c];
+                logit += (double)x->data[i * C + c] * (double)g->out_w->data[v * C + c];
             z += exp(logit);
             if (v == targets[i]) target = logit;
         }
