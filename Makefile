@@ -6,6 +6,7 @@
 #   make bench      measures the machine's limits and our share of them
 #   make lint       format, warnings, who-includes-whom
 #   make asan       everything with AddressSanitizer and UBSan, in build/asan
+#   make fuzz       the readers of files against damaged ones, in build/asan  [FUZZ_SECONDS=60 each, T=name]
 #   make install    PREFIX=/usr/local
 # Objects go to build/<variant>/, so the variants never mix.
 
@@ -31,6 +32,7 @@ USES_train       := train checkpoints optim model core data dist base
 USES_rlhf        := rlhf $(USES_train)
 USES_tools       := $(USES_rlhf)
 USES_e2e         := $(USES_rlhf)
+USES_fuzz        := $(USES_rlhf)
 
 # --- flags ---------------------------------------------------------------------------------------
 PKGS     := libfyaml jansson libpcre2-8 libzstd libxxhash zlib hdf5-serial
@@ -59,6 +61,7 @@ sources   = $(filter-out $(STAGES:=.c),$(wildcard $(1)/*.c))
 archive   = $(B)/lib$(1).a
 archives  = $(foreach r,$(1),$(call archive,$(r)))
 TESTS    := $(patsubst %.c,$(B)/%,$(foreach r,$(ROOMS) e2e,$(wildcard tests/$(r)/test_*.c)))
+FUZZERS  := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .PHONY: all
 all: $(PROGRAMS)
@@ -87,18 +90,21 @@ $(B)/tests/$(1)/test_%: $(B)/tests/$(1)/test_%.o $(call archives,$(USES_$(1)))
 	$$(CC) $$(CFLAGS) -o $$@ $$^ $$(LDLIBS) -lcmocka
 endef
 $(foreach r,$(ROOMS) e2e,$(eval $(call test_rule,$(r))))
+
+$(FUZZERS): %: %.o $(call archives,$(USES_fuzz))
+	$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
 .SECONDARY:
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
 # --- the rest ------------------------------------------------------------------------------------
-.PHONY: deps demo test objects bench lint format asan docs install clean real-small uses
+.PHONY: deps demo test objects bench lint format asan fuzz docs install clean real-small uses
 T    ?=
 SEED ?= 1
 J     = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 # Without the packages only these can do anything useful; of the others, say it before gcc does.
-ifneq ($(filter-out deps demo test real-small asan lint format clean uses,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out deps demo test real-small asan fuzz lint format clean uses,$(or $(MAKECMDGOALS),all)),)
 ifeq ($(wildcard $(BLAS_DIR)/libopenblas.so)$(shell pkg-config --exists $(PKGS) ompi-c 2>/dev/null || echo no),no)
 $(error packages are missing: "make deps" installs them)
 endif
@@ -129,8 +135,15 @@ bench: all
 asan: deps
 	+@MAKE="$(MAKE)" CC="$(CC)" VARIANT=asan tests/run.sh "$(T)"
 ifeq ($(VARIANT),asan)
-$(PROGRAMS) $(TESTS): $(B)/tests/keep_plugins.o
+$(PROGRAMS) $(TESTS) $(FUZZERS): $(B)/tests/keep_plugins.o
 endif
+
+# tests/fuzz/fuzz.h says how a target is written; the tests run each for two seconds.
+FUZZ_SECONDS ?= 60
+FUZZ_SEED    ?= $(shell date +%s)
+fuzz: deps
+	+@MAKE="$(MAKE)" CC="$(CC)" VARIANT=asan FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$(FUZZ_SEED) \
+	    tests/run.sh "fuzz/fuzz_$(T)"
 
 # Two variants in which a warning is an error; make lint builds their objects. In a program linked
 # by clang its OpenMP runtime comes first and also answers the calls that OpenBLAS makes to gcc's.
@@ -155,7 +168,7 @@ format:
 
 # The USES_ table, for tools/lint.sh.
 uses:
-	@$(foreach r,$(ROOMS) tools e2e,echo "$(r): $(USES_$(r))";)
+	@$(foreach r,$(ROOMS) tools e2e fuzz,echo "$(r): $(USES_$(r))";)
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/rhetor $(DESTDIR)$(PREFIX)/share/doc/rhetor

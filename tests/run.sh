@@ -10,10 +10,13 @@
 #   # asan: yes            a script that other variants run too (make asan, .ci/run's clang); the
 #                          others are too slow for that
 # The gradient checks and the model's tests also run in double precision (VARIANT=double).
+# tests/fuzz/fuzz_*.c are programs of their own kind (tests/fuzz/fuzz.h): one test each, which runs for
+# FUZZ_SECONDS (2).
 # A script gets RHETOR_BIN (the programs), RHETOR_ROOT (the tree) and an empty folder as its
 # working directory and TMP; it leaves with 0 (passed), 77 (skipped, last line says why) or another
 # number (failed).
-# Environment: VARIANT (release), CC, JOBS (tests at a time; the number of cores).
+# Environment: VARIANT (release), CC, JOBS (tests at a time; the number of cores), FUZZ_SECONDS,
+# FUZZ_SEED.
 # The last line is "N passed, N failed[, N skipped]"; a program counts with its inner tests.
 # Exit status: 0, 1 when a test failed, 2 when T names no test.
 set -u
@@ -23,6 +26,7 @@ root=$PWD
 T=${1:-}
 VARIANT=${VARIANT:-release}
 JOBS=${JOBS:-$(nproc)}
+export FUZZ_SECONDS=${FUZZ_SECONDS:-2}
 unset MAKEFLAGS MFLAGS MAKELEVEL # of the make that called us
 bin=$root/bin
 [ "$VARIANT" = release ] || bin=$root/build/$VARIANT/bin
@@ -70,6 +74,11 @@ for source in tests/*/test_*.c; do
             ;;
         esac
     fi
+done
+for source in tests/fuzz/fuzz_*.c; do
+    selected "$source" || continue
+    name=${source#tests/} name=${name%.c}
+    plan "$name" "$source" "build/$VARIANT/tests/$name" 0
 done
 scripts=0
 for source in tests/e2e/test_*.sh; do
@@ -143,6 +152,7 @@ limit_of() {
     limit=$(header "${sources[$1]}" timeout)
     limit=${limit:-120}
     [ "$VARIANT" = asan ] && limit=$((limit * 5))
+    [[ ${programs[$1]} != */fuzz_* ]] || limit=$((limit + FUZZ_SECONDS))
     echo "$limit"
 }
 
@@ -199,8 +209,9 @@ show() {
             for (k in open) if (!(open[k] in failed)) last = open[k]
             print ok + 0, bad + 0, skip + 0, last
         }' "${files[@]}")
-    local script=no
-    [[ ${programs[$i]} == *.sh ]] && script=yes
+    local script=no # one test, whatever it prints
+    [[ ${programs[$i]} == *.sh || ${programs[$i]} == */fuzz_* ]] && script=yes
+    [[ ${programs[$i]} != */fuzz_* || $status != 0 ]] || why=$(tail -n 1 "$work/$i.out")
     case $script,$status in
     yes,0) ok=1 bad=0 skip=0 ;;
     yes,77) ok=0 bad=0 skip=1 why=$(tail -n 1 "$work/$i.out") ;;
@@ -242,7 +253,7 @@ show() {
     rmdir "$work/$i.tmp" 2>/dev/null || echo "     its files: $work/$i.tmp"
     if [ "$status" = not-built ]; then
         repeat="make VARIANT=$VARIANT"
-        [ $script = yes ] || repeat="make VARIANT=$(cut -d/ -f2 <<<"${programs[$i]}") ${programs[$i]}"
+        [[ ${programs[$i]} == *.sh ]] || repeat="make VARIANT=$(cut -d/ -f2 <<<"${programs[$i]}") ${programs[$i]}"
     fi
     echo "     repeat: $repeat"
 }

@@ -20,7 +20,7 @@ finding() {
 }
 
 uses=$($make -s uses) || exit 2
-rooms=$(cut -d: -f1 <<<"$uses" | grep -vx e2e)
+rooms=$(cut -d: -f1 <<<"$uses" | grep -vxE 'e2e|fuzz')
 sources=()
 for room in $rooms; do sources+=("$room"/*.[ch]); done
 sources+=(tests/*/*.[ch])
