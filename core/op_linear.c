@@ -91,18 +91,22 @@ typedef struct Linear {
     real *partial; /* backward: column sums of dz [parts of GEMM_ROWS rows, M]; NULL: no bias */
 } Linear;
 
+void linear_finish(Activation act, int64_t rows, int64_t cols, int64_t ld, const real *b, real *z,
+                   real *d) {
+    if (act == ACT_GELU_TANH)
+        linear_gelu_tanh(rows, cols, ld, b, z, d);
+    else if (act == ACT_GELU_ERF)
+        linear_gelu_erf(rows, cols, ld, b, z, d);
+    else if (b)
+        linear_none(rows, cols, ld, b, z);
+}
+
 /* Bias and activation of a part of z. */
 static void finish(void *ctx, int64_t i, int64_t j, int64_t rows, int64_t cols) {
     const Linear *l = ctx;
-    int64_t M = l->w->shape[0];
-    real *z = l->y->data + i * M + j, *d = l->d ? l->d + i * M + j : NULL;
-    const real *bias = l->b ? l->b->data + j : NULL;
-    if (l->act == ACT_GELU_TANH)
-        linear_gelu_tanh(rows, cols, M, bias, z, d);
-    else if (l->act == ACT_GELU_ERF)
-        linear_gelu_erf(rows, cols, M, bias, z, d);
-    else if (bias)
-        linear_none(rows, cols, M, bias, z);
+    int64_t M = l->w->shape[0], at = i * M + j;
+    linear_finish(l->act, rows, cols, M, l->b ? l->b->data + j : NULL, l->y->data + at,
+                  l->d ? l->d + at : NULL);
 }
 
 /* Some rows of dy become dz. */

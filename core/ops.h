@@ -30,6 +30,11 @@ typedef enum Activation { ACT_NONE, ACT_GELU_TANH, ACT_GELU_ERF } Activation;
 /* y = act(x W^T + b).  x [n,K], w [M,K], b [M] or NULL -> [n,M] */
 Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act);
 
+/* The end of it, for products made elsewhere: z [rows,cols], rows ld apart, becomes act(z + b), and
+ * d, if not NULL, act'(z + b). b [cols] or NULL. One thread. */
+void linear_finish(Activation act, int64_t rows, int64_t cols, int64_t ld, const real *b, real *z,
+                   real *d);
+
 /* y = LayerNorm(s) * g + b with s = x + r (r NULL: s = x).  x, r [n,C], g [C], b [C] or NULL.
  * *sum, if sum is not NULL, becomes s (a tensor of the tape, the next residual stream). */
 Tensor *op_layernorm(Tape *t, Tensor *x, Tensor *r, Tensor *g, Tensor *b, double eps, Tensor **sum);

@@ -132,7 +132,7 @@ static Tensor *linear(void *ctx, Tape *t, Tensor *x, Tensor *w, Tensor *b, Activ
     CHECK(p->w == w, "the trunk's weight %lld is not the one that was packed",
           (long long)k->linear);
     Tensor *y = tape_tensor(t, 2, (int64_t[]){k->n, p->M});
-    packed_linear(p, k->n, x->data, b, act, y->data);
+    packed_linear(p, &k->arena, k->n, x->data, b, act, y->data);
     return y;
 }
 
@@ -192,7 +192,7 @@ static void one_pass(Worker *k) {
     int32_t *heap = filter ? tape_alloc(k->tape, sizeof *heap * (size_t)(m * V)) : NULL;
     int32_t *token = tape_alloc(k->tape, sizeof *token * (size_t)m);
     float *logp = tape_alloc(k->tape, sizeof *logp * (size_t)m);
-    packed_linear(&w->linear[g->cfg.layers * LINEARS], m, last, NULL, ACT_NONE, logits);
+    packed_linear(&w->linear[g->cfg.layers * LINEARS], &k->arena, m, last, NULL, ACT_NONE, logits);
 
     RngKey key = {.seed = o->seed, .purpose = RNG_SAMPLE, .step = o->step};
 #pragma omp parallel for schedule(static) if (m * V > PARALLEL_MIN)
