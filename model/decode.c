@@ -48,7 +48,7 @@ typedef struct Work {
     int64_t longest_prompt;
     int64_t next;   /* prompt that no worker has taken yet */
     Packed *linear; /* [layers][LINEARS], then out_w */
-    Arena arena;    /* of the packed weights */
+    Arena *arena;   /* of the packed weights */
 } Work;
 
 /* A sequence in a slot. */
@@ -247,13 +247,13 @@ static void run_workers(Work *w) {
 }
 
 static void pack_weight(Work *w, Packed *p, const Tensor *weight) {
-    packed_make(p, weight, arena_alloc(&w->arena, sizeof(real) * (size_t)packed_size(weight)));
+    packed_make(p, weight, arena_alloc(w->arena, sizeof(real) * (size_t)packed_size(weight)));
 }
 
 static void pack_weights(Work *w) {
     const Gpt *g = w->g;
     int64_t L = g->cfg.layers;
-    w->linear = arena_alloc(&w->arena, sizeof *w->linear * (size_t)(L * LINEARS + 1));
+    w->linear = arena_alloc(w->arena, sizeof *w->linear * (size_t)(L * LINEARS + 1));
     for (int64_t l = 0; l < L; l++) {
         const GptBlock *b = &g->block[l];
         Packed *p = &w->linear[l * LINEARS];
@@ -308,7 +308,9 @@ int decode(DecodeResult *out, Gpt *g, const int32_t *tokens, const int64_t *star
            const uint64_t *id, const DecodeOptions *o) {
     *out = (DecodeResult){0};
     TRY(check_options(o));
+    Arena own = {0};
     Work w = {.g = g, .o = o, .tokens = tokens, .start = start, .id = id, .n = n};
+    w.arena = o->scratch ? o->scratch : &own;
     for (int64_t i = 0; i < n; i++) TRY(check_prompt(&w, i));
     if (n == 0) return 0;
 
@@ -334,7 +336,8 @@ int decode(DecodeResult *out, Gpt *g, const int32_t *tokens, const int64_t *star
         w.v[i].logp = w.out_logp + w.room[i];
         out->tokens += w.v[i].n;
     }
-    arena_free(&w.arena);
+    if (o->scratch) arena_reset(o->scratch);
+    arena_free(&own);
     free(w.room);
     return 0;
 }

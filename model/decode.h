@@ -17,6 +17,9 @@ typedef struct DecodeOptions {
     uint64_t seed;
     uint32_t step; /* e.g. the PPO iteration */
     int64_t slots; /* sequences decoded at once; 0: chosen for the machine */
+    /* For the second copy of the weights; reset and kept, so that a caller who decodes again and again
+     * gets no new memory each time. NULL: freed before return. */
+    Arena *scratch;
     /* Called after every token of every sequence (streaming), by one thread at a time; NULL: not. A
      * non-zero return ends the sequence. */
     int (*on_token)(void *ctx, int64_t prompt, int32_t token);
@@ -42,7 +45,7 @@ typedef struct DecodeResult {
 /* Generates one response for each of n prompts: prompt i is tokens[start[i]..start[i+1]), its
  * sample id is id[i] (NULL: i). A prompt that leaves no room in the context, or is empty: ERR_DATA
  * with its index. Responses end at max_new, at the context's end, or with a stop token. Memory: one
- * KV cache of `slots` sequences and a second copy of the weights, freed before return. Responses
+ * KV cache of `slots` sequences and a second copy of the weights. Responses
  * are the same, bit for bit, for any slots, threads and order of prompts. Not collective. */
 int decode(DecodeResult *out, Gpt *g, const int32_t *tokens, const int64_t *start, int64_t n,
            const uint64_t *id, const DecodeOptions *o);

@@ -122,7 +122,8 @@ static int open_all(Stage *s, Run *run) {
                                 .max_new = c->ppo_max_response,
                                 .stop = s->stop,
                                 .nstop = s->stop[1] >= 0 && s->stop[1] != s->stop[0] ? 2 : 1,
-                                .seed = p->o.seed};
+                                .seed = p->o.seed,
+                                .scratch = &p->policy.arena}; /* idle then */
     run->steps = (c->ppo_episodes + c->ppo_batch - 1) / c->ppo_batch;
 
     trainer_open(&p->policy, s->policy.gpt, run, "");
