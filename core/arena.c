@@ -89,7 +89,8 @@ void arena_free(Arena *a) {
     a->high = 0;
 }
 
-ArenaMark arena_mark(const Arena *a) {
+ArenaMark arena_mark(Arena *a) {
+    a->marks++;
     return (ArenaMark){a->head, a->head ? a->head->used : 0, a->used};
 }
 
@@ -101,4 +102,5 @@ void arena_release(Arena *a, ArenaMark m) {
     }
     if (a->head) a->head->used = m.block_used;
     a->used = m.used;
+    a->marks--;
 }

@@ -12,6 +12,7 @@ typedef struct Arena {
     ArenaBlock *head; /* newest block */
     size_t used;      /* bytes handed out since the last reset */
     size_t high;      /* high-water mark of `used`: the memory plan */
+    int marks;        /* not released yet */
 } Arena;
 
 void *arena_alloc(Arena *a, size_t bytes);  /* 64-byte aligned, not cleared */
@@ -25,7 +26,7 @@ typedef struct ArenaMark {
     ArenaBlock *block;
     size_t block_used, used;
 } ArenaMark;
-ArenaMark arena_mark(const Arena *a);
+ArenaMark arena_mark(Arena *a);
 void arena_release(Arena *a, ArenaMark m);
 
 #endif

@@ -236,7 +236,7 @@ static void attention_backward(void *ctx) {
     const Attention *a = ctx;
     CHECK(!a->y->grad_unset, "the output of an op_attention [%lld,%lld] has no gradient",
           (long long)a->p->n, (long long)a->C);
-    if (a->qkv->grad) all_units(a, true, tensor_grad_beta(a->qkv));
+    if (tensor_wants_grad(a->qkv)) all_units(a, true, tensor_grad_beta(a->qkv));
 }
 
 void packing_check(const Packing *p, const char *what) {
@@ -265,7 +265,9 @@ Tensor *op_attention(Tape *t, Tensor *qkv, const Packing *p, int heads) {
                      .d = d,
                      .D = padded(d, TILE_WIDTH),
                      .scale = (real)(1 / sqrt((double)d))};
-    a->y = tape_tensor_unset(t, 2, (int64_t[]){p->n, C});
+    a->y = tape_tensor(t, 2, (int64_t[]){p->n, C});
+    tensor_keep(qkv);
+    tensor_keep(a->y);
     if (tape_records(t)) a->lse = tape_alloc(t, (size_t)(heads * p->n) * sizeof(real));
     all_units(a, false, 0);
     tape_push(t, attention_backward, a);

@@ -28,7 +28,7 @@ typedef struct Add {
 } Add;
 
 static void accumulate(const Tensor *y, Tensor *x) {
-    if (!x->grad) return;
+    if (!tensor_wants_grad(x)) return;
     int64_t n = tensor_size(y);
     real beta = tensor_grad_beta(x);
 #pragma omp parallel for schedule(static) if (n > PARALLEL_MIN)
@@ -46,7 +46,7 @@ static void add_backward(void *ctx) {
 
 Tensor *op_add(Tape *t, Tensor *a, Tensor *b) {
     tensor_expect(b, "op_add: b", a->ndim, a->shape);
-    Tensor *y = tape_tensor_unset(t, a->ndim, a->shape);
+    Tensor *y = tape_tensor(t, a->ndim, a->shape);
     int64_t n = tensor_size(a);
 #pragma omp parallel for schedule(static) if (n > PARALLEL_MIN)
     for (int64_t i = 0; i < n; i += BLOCK)
@@ -98,7 +98,7 @@ static void dropout_backward(void *ctx) {
     int64_t n = d->y->shape[0], C = d->y->shape[1];
     CHECK(!d->y->grad_unset, "the output of an op_dropout [%lld,%lld] has no gradient",
           (long long)n, (long long)C);
-    if (!d->x->grad) return;
+    if (!tensor_wants_grad(d->x)) return;
     real beta = tensor_grad_beta(d->x);
 #pragma omp parallel for schedule(static) if (n * C > PARALLEL_MIN)
     for (int64_t i = 0; i < n; i++)
@@ -110,7 +110,7 @@ Tensor *op_dropout(Tape *t, Tensor *x, double p, RngKey key, const uint64_t *row
     if (p == 0) return x;
     CHECK(x->ndim == 2, "op_dropout: x has %d dimensions, expected 2", x->ndim);
     int64_t n = x->shape[0], C = x->shape[1];
-    Tensor *y = tape_tensor_unset(t, 2, x->shape);
+    Tensor *y = tape_tensor(t, 2, x->shape);
     unsigned char *keep = tape_alloc(t, (size_t)(n * C));
     real scale = (real)(1 / (1 - p));
 #pragma omp parallel for schedule(static) if (n * C > PARALLEL_MIN)

@@ -70,7 +70,7 @@ Tensor *op_embed(Tape *t, Tensor *wte, Tensor *wpe, const int32_t *tokens, const
         CHECK(p->start[s + 1] - p->start[s] <= wpe->shape[0],
               "op_embed: sequence %lld has %lld tokens, the model's context is %lld", (long long)s,
               (long long)(p->start[s + 1] - p->start[s]), (long long)wpe->shape[0]);
-    Tensor *y = tape_tensor_unset(t, 2, (int64_t[]){p->n, C});
+    Tensor *y = tape_tensor(t, 2, (int64_t[]){p->n, C});
 #pragma omp parallel for schedule(static) if (p->n * C > PARALLEL_MIN)
     for (int64_t s = 0; s < p->nseq; s++)
         for (int64_t i = p->start[s]; i < p->start[s + 1]; i++)

@@ -2,7 +2,7 @@
  *
  *   forward   s = x + r,  m = mean(s),  v = mean((s - m)^2),  R = 1/sqrt(v + eps)
  *             h = (s - m) R,  y = h g + b                         over the C columns of a row
- *             saved: s, m, R
+ *             saved: s, m, R; y can be rebuilt
  *   backward  dh = dy g
  *             ds = R (dh - mean(dh) - h mean(dh h)) + what reached s itself
  *             dx += ds,  dr += ds,  dg += sum dy h,  db += sum dy   (sums over rows)
@@ -19,8 +19,7 @@ enum { BLOCK_ROWS = 64 };
 
 typedef struct Norm {
     Tape *tape;
-    Tensor *x, *r, *g, *b, *y, *sum;
-    const real *s;
+    Tensor *x, *r, *g, *b, *y, *s; /* s is x if there is no r */
     real *mean, *rstd;
 } Norm;
 
@@ -63,6 +62,15 @@ KERNEL(norm_rows,
             rstd[i] = R;
         }
     }
+}
+
+KERNEL(norm_rows_again,
+       (int64_t rows, int64_t C, const real *restrict s, const real *restrict g,
+        const real *restrict b, const real *restrict mean, const real *restrict rstd,
+        real *restrict y),
+       (rows, C, s, g, b, mean, rstd, y)) {
+    for (int64_t i = 0; i < rows; i++, s += C, y += C)
+        for (int64_t j = 0; j < C; j++) y[j] = (s[j] - mean[i]) * rstd[i] * g[j] + (b ? b[j] : 0);
 }
 
 /* One block: dg, db [C] become the block's sums; ds of each row is stored in or added to dx, dr. */
@@ -114,28 +122,39 @@ static void layernorm_backward(void *ctx) {
     int64_t n = l->y->shape[0], C = l->y->shape[1], blocks = (n + BLOCK_ROWS - 1) / BLOCK_ROWS;
     CHECK(!l->y->grad_unset, "the output of an op_layernorm [%lld,%lld] has no gradient",
           (long long)n, (long long)C);
+    bool want_dx = tensor_wants_grad(l->x), want_dr = l->r && tensor_wants_grad(l->r);
+    real beta_x = want_dx ? tensor_grad_beta(l->x) : 0;
+    real beta_r = want_dr ? tensor_grad_beta(l->r) : 0;
+    const real *s = tensor_data(l->s), *dsum = l->r && !l->s->grad_unset ? l->s->grad : NULL;
+    real *dx = want_dx ? l->x->grad : NULL, *dr = want_dr ? l->r->grad : NULL;
+    real *dg_all = tensor_grad(l->g), *db_all = l->b ? tensor_grad(l->b) : NULL;
     Arena *arena = tape_arena(l->tape);
     ArenaMark mark = arena_mark(arena);
     real *partial = arena_alloc(arena, (size_t)(blocks * 2 * C) * sizeof(real));
-    const real *dsum = l->sum && !l->sum->grad_unset ? l->sum->grad : NULL;
-    real *dx = l->x->grad, *dr = l->r ? l->r->grad : NULL;
-    real beta_x = dx ? tensor_grad_beta(l->x) : 0, beta_r = dr ? tensor_grad_beta(l->r) : 0;
 #pragma omp parallel for schedule(static) if (n * C > PARALLEL_MIN)
     for (int64_t k = 0; k < blocks; k++) {
         int64_t i = k * BLOCK_ROWS, rows = n - i < BLOCK_ROWS ? n - i : BLOCK_ROWS, at = i * C;
         real *dg = partial + k * 2 * C;
-        norm_rows_backward(rows, C, l->s + at, l->g->data, l->mean + i, l->rstd + i,
-                           l->y->grad + at, dsum ? dsum + at : NULL, beta_x, dx ? dx + at : NULL,
-                           beta_r, dr ? dr + at : NULL, dg, dg + C);
+        norm_rows_backward(rows, C, s + at, l->g->data, l->mean + i, l->rstd + i, l->y->grad + at,
+                           dsum ? dsum + at : NULL, beta_x, dx ? dx + at : NULL, beta_r,
+                           dr ? dr + at : NULL, dg, dg + C);
     }
     for (int64_t k = 0; k < blocks; k++) {
         const real *dg = partial + k * 2 * C, *db = dg + C;
-        if (l->g->grad)
-            for (int64_t j = 0; j < C; j++) l->g->grad[j] += dg[j];
-        if (l->b && l->b->grad)
-            for (int64_t j = 0; j < C; j++) l->b->grad[j] += db[j];
+        for (int64_t j = 0; dg_all && j < C; j++) dg_all[j] += dg[j];
+        for (int64_t j = 0; db_all && j < C; j++) db_all[j] += db[j];
     }
     arena_release(arena, mark);
+}
+
+static void rebuild(void *ctx) {
+    const Norm *l = ctx;
+    int64_t n = l->y->shape[0], C = l->y->shape[1];
+    const real *s = tensor_data(l->s);
+#pragma omp parallel for schedule(static) if (n * C > PARALLEL_MIN)
+    for (int64_t i = 0; i < n; i += BLOCK_ROWS)
+        norm_rows_again(n - i < BLOCK_ROWS ? n - i : BLOCK_ROWS, C, s + i * C, l->g->data,
+                        l->b ? l->b->data : NULL, l->mean + i, l->rstd + i, l->y->data + i * C);
 }
 
 Tensor *op_layernorm(Tape *t, Tensor *x, Tensor *r, Tensor *g, Tensor *b, double eps,
@@ -146,8 +165,8 @@ Tensor *op_layernorm(Tape *t, Tensor *x, Tensor *r, Tensor *g, Tensor *b, double
     tensor_expect(g, "op_layernorm: g", 1, (int64_t[]){C});
     if (b) tensor_expect(b, "op_layernorm: b", 1, (int64_t[]){C});
     bool record = tape_records(t);
-    Tensor *y = tape_tensor_unset(t, 2, x->shape), *s = x;
-    if (r) s = tape_tensor_unset(t, 2, x->shape);
+    Tensor *y = tape_tensor(t, 2, x->shape), *s = x;
+    if (r) s = tape_tensor(t, 2, x->shape);
     real *mean = record ? tape_alloc(t, (size_t)n * sizeof(real)) : NULL;
     real *rstd = record ? tape_alloc(t, (size_t)n * sizeof(real)) : NULL;
     int64_t blocks = (n + BLOCK_ROWS - 1) / BLOCK_ROWS;
@@ -161,7 +180,10 @@ Tensor *op_layernorm(Tape *t, Tensor *x, Tensor *r, Tensor *g, Tensor *b, double
     if (sum) *sum = s;
     if (record) {
         Norm *l = tape_alloc(t, sizeof *l);
-        *l = (Norm){t, x, r, g, b, y, r ? s : NULL, s->data, mean, rstd};
+        *l = (Norm){t, x, r, g, b, y, s, mean, rstd};
+        tensor_keep(s);
+        y->rebuild = rebuild;
+        y->rebuild_ctx = l;
         tape_push(t, layernorm_backward, l);
     }
     return y;

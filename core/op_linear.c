@@ -1,7 +1,7 @@
 /* op_linear.c: y = act(x W^T + b).
  *
  *   forward   z = x W^T + b       x [n,K], W [M,K], b [M], z [n,M]
- *             y = act(z)          saved: act'(z), made while exp(..) is at hand
+ *             y = act(z)          saved: x, and z if there is an activation; y can be rebuilt
  *   backward  dz = dy * act'(z)   in place of dy
  *             dx += dz W,  dW += dz^T x,  db += column sums of dz
  *
@@ -16,9 +16,8 @@
 #include "core/ops.h"
 #include "core/vecmath.h"
 
-/* z [rows,cols] with leading dimension ld becomes act(z + b); d, if not NULL, act'(z + b). */
-KERNEL(linear_none,
-       (int64_t rows, int64_t cols, int64_t ld, const real *restrict b, real *restrict z),
+/* z [rows,cols], rows ld apart, becomes z + b. */
+KERNEL(add_bias, (int64_t rows, int64_t cols, int64_t ld, const real *restrict b, real *restrict z),
        (rows, cols, ld, b, z)) {
     for (int64_t i = 0; i < rows; i++, z += ld)
         for (int64_t j = 0; j < cols; j++) z[j] += b[j];
@@ -39,33 +38,39 @@ KERNEL_INLINE void gelu_erf(real z, real *y, real *d) {
     *d = phi + z * g * vm_exp((real)-0.5 * z * z);
 }
 
-#define GELU_KERNEL(gelu)                                                                     \
-    KERNEL(linear_##gelu,                                                                     \
-           (int64_t rows, int64_t cols, int64_t ld, const real *restrict b, real *restrict z, \
-            real *restrict d),                                                                \
-           (rows, cols, ld, b, z, d)) {                                                       \
-        for (int64_t i = 0; i < rows; i++, z += ld) {                                         \
-            if (b)                                                                            \
-                for (int64_t j = 0; j < cols; j++) z[j] += b[j];                              \
-            if (d) {                                                                          \
-                for (int64_t j = 0; j < cols; j++) {                                          \
-                    real y, dy;                                                               \
-                    gelu(z[j], &y, &dy);                                                      \
-                    z[j] = y;                                                                 \
-                    d[j] = dy;                                                                \
-                }                                                                             \
-                d += ld;                                                                      \
-            } else {                                                                          \
-                for (int64_t j = 0; j < cols; j++) {                                          \
-                    real y, dy;                                                               \
-                    gelu(z[j], &y, &dy);                                                      \
-                    z[j] = y;                                                                 \
-                }                                                                             \
-            }                                                                                 \
-        }                                                                                     \
+/* y = act(z), which may be z itself; and z becomes act'(z) in derivative_*, y NULL: only that. */
+#define GELU_KERNEL(gelu)                                                                   \
+    KERNEL(apply_##gelu, (int64_t rows, int64_t cols, int64_t ld, const real *z, real *y),  \
+           (rows, cols, ld, z, y)) {                                                        \
+        for (int64_t i = 0; i < rows; i++, z += ld, y += ld)                                \
+            _Pragma("omp simd") for (int64_t j = 0; j < cols; j++) {                        \
+                real d;                                                                     \
+                gelu(z[j], &y[j], &d);                                                      \
+            }                                                                               \
+    }                                                                                       \
+    KERNEL(derivative_##gelu, (int64_t n, real *restrict z, real *restrict y), (n, z, y)) { \
+        real unwanted;                                                                      \
+        if (y)                                                                              \
+            for (int64_t j = 0; j < n; j++) gelu(z[j], &y[j], &z[j]);                       \
+        else                                                                                \
+            for (int64_t j = 0; j < n; j++) gelu(z[j], &unwanted, &z[j]);                   \
     }
 GELU_KERNEL(gelu_tanh)
 GELU_KERNEL(gelu_erf)
+
+void linear_finish(Activation act, int64_t rows, int64_t cols, int64_t ld, const real *b, real *z,
+                   real *y) {
+    if (b) add_bias(rows, cols, ld, b, z);
+    if (act == ACT_GELU_TANH) apply_gelu_tanh(rows, cols, ld, z, y);
+    if (act == ACT_GELU_ERF) apply_gelu_erf(rows, cols, ld, z, y);
+}
+
+static void derivative(Activation act, int64_t n, real *z, real *y) {
+    if (act == ACT_GELU_TANH)
+        derivative_gelu_tanh(n, z, y);
+    else
+        derivative_gelu_erf(n, z, y);
+}
 
 /* dy *= d where d is not NULL; db [cols], if not NULL, becomes the column sums of the result. */
 KERNEL(linear_dz,
@@ -87,34 +92,37 @@ typedef struct Linear {
     Tape *tape;
     Tensor *x, *w, *b, *y;
     Activation act;
-    real *d;       /* act'(z) [n,M]; NULL: no activation */
+    Tensor *z;     /* [n,M] y itself without an activation */
+    bool z_is_d;   /* it holds act'(z) already */
     real *partial; /* backward: column sums of dz [parts of GEMM_ROWS rows, M]; NULL: no bias */
 } Linear;
-
-void linear_finish(Activation act, int64_t rows, int64_t cols, int64_t ld, const real *b, real *z,
-                   real *d) {
-    if (act == ACT_GELU_TANH)
-        linear_gelu_tanh(rows, cols, ld, b, z, d);
-    else if (act == ACT_GELU_ERF)
-        linear_gelu_erf(rows, cols, ld, b, z, d);
-    else if (b)
-        linear_none(rows, cols, ld, b, z);
-}
 
 /* Bias and activation of a part of z. */
 static void finish(void *ctx, int64_t i, int64_t j, int64_t rows, int64_t cols) {
     const Linear *l = ctx;
     int64_t M = l->w->shape[0], at = i * M + j;
-    linear_finish(l->act, rows, cols, M, l->b ? l->b->data + j : NULL, l->y->data + at,
-                  l->d ? l->d + at : NULL);
+    linear_finish(l->act, rows, cols, M, l->b ? l->b->data + j : NULL, l->z->data + at,
+                  l->y->data + at);
+}
+
+/* y from z, and z, which is needed for nothing else, becomes act'(z). */
+static void rebuild(void *ctx) {
+    Linear *l = ctx;
+    enum { BLOCK = 8192 };
+    int64_t n = tensor_size(l->z);
+#pragma omp parallel for schedule(static) if (n > PARALLEL_MIN)
+    for (int64_t i = 0; i < n; i += BLOCK)
+        derivative(l->act, n - i < BLOCK ? n - i : BLOCK, l->z->data + i, l->y->data + i);
+    l->z_is_d = true;
 }
 
 /* Some rows of dy become dz. */
 static void prepare(void *ctx, int64_t i, int64_t rows) {
     const Linear *l = ctx;
-    int64_t M = l->w->shape[0];
-    linear_dz(rows, M, l->y->grad + i * M, l->d ? l->d + i * M : NULL,
-              l->partial ? l->partial + i / GEMM_ROWS * M : NULL);
+    int64_t M = l->w->shape[0], at = i * M;
+    real *d = l->act == ACT_NONE ? NULL : l->z->data + at;
+    if (d && !l->z_is_d) derivative(l->act, rows * M, d, NULL);
+    linear_dz(rows, M, l->y->grad + at, d, l->partial ? l->partial + i / GEMM_ROWS * M : NULL);
 }
 
 static void linear_backward(void *ctx) {
@@ -122,13 +130,17 @@ static void linear_backward(void *ctx) {
     int64_t n = l->x->shape[0], K = l->x->shape[1], M = l->w->shape[0];
     CHECK(!l->y->grad_unset, "the output of an op_linear [%lld,%lld] has no gradient", (long long)n,
           (long long)M);
+    bool want_dx = tensor_wants_grad(l->x), want_dw = tensor_wants_grad(l->w);
+    bool add_dx = want_dx && tensor_grad_beta(l->x) != 0;
+    bool add_dw = want_dw && tensor_grad_beta(l->w) != 0;
+    const real *x = want_dw ? tensor_data(l->x) : NULL;
+    real *dy = l->y->grad, *db = l->b ? tensor_grad(l->b) : NULL;
     Arena *arena = tape_arena(l->tape);
     ArenaMark mark = arena_mark(arena);
     int64_t parts = (n + GEMM_ROWS - 1) / GEMM_ROWS;
-    if (l->b && l->b->grad) l->partial = arena_alloc(arena, (size_t)(parts * M) * sizeof(real));
-    bool dz = l->d || l->partial;
-    real *dy = l->y->grad;
-    if (l->x->grad)
+    l->partial = db ? arena_alloc(arena, (size_t)(parts * M) * sizeof(real)) : NULL;
+    bool dz = l->act != ACT_NONE || db;
+    if (want_dx)
         gemm(arena, &(Gemm){.M = n,
                             .N = K,
                             .K = M,
@@ -138,7 +150,7 @@ static void linear_backward(void *ctx) {
                             .ldb = K,
                             .c = l->x->grad,
                             .ldc = K,
-                            .add = tensor_grad_beta(l->x) != 0,
+                            .add = add_dx,
                             .prepare = dz ? prepare : NULL,
                             .ctx = l});
     else if (dz) {
@@ -147,21 +159,20 @@ static void linear_backward(void *ctx) {
             prepare(l, k * GEMM_ROWS,
                     n - k * GEMM_ROWS < GEMM_ROWS ? n - k * GEMM_ROWS : GEMM_ROWS);
     }
-    if (l->partial)
-        for (int64_t k = 0; k < parts; k++)
-            for (int64_t j = 0; j < M; j++) l->b->grad[j] += l->partial[k * M + j];
-    if (l->w->grad)
+    for (int64_t k = 0; db && k < parts; k++)
+        for (int64_t j = 0; j < M; j++) db[j] += l->partial[k * M + j];
+    if (want_dw)
         gemm(arena, &(Gemm){.M = M,
                             .N = K,
                             .K = n,
                             .a = dy,
                             .lda = M,
                             .trans_a = true,
-                            .b = l->x->data,
+                            .b = x,
                             .ldb = K,
                             .c = l->w->grad,
                             .ldc = K,
-                            .add = tensor_grad_beta(l->w) != 0});
+                            .add = add_dw});
     arena_release(arena, mark);
 }
 
@@ -173,8 +184,15 @@ Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {
     if (b) tensor_expect(b, "op_linear: b", 1, (int64_t[]){M});
     Linear *l = tape_alloc(t, sizeof *l);
     *l = (Linear){.tape = t, .x = x, .w = w, .b = b, .act = act};
-    l->y = tape_tensor_unset(t, 2, (int64_t[]){n, M});
-    if (tape_records(t) && act != ACT_NONE) l->d = tape_alloc(t, (size_t)(n * M) * sizeof(real));
+    bool apart = tape_records(t) && act != ACT_NONE;
+    l->y = tape_tensor(t, 2, (int64_t[]){n, M});
+    l->z = apart ? tape_tensor(t, 2, (int64_t[]){n, M}) : l->y;
+    if (apart) {
+        tensor_keep(l->z);
+        l->y->rebuild = rebuild;
+        l->y->rebuild_ctx = l;
+    }
+    if (tensor_wants_grad(w)) tensor_keep(x);
     gemm(tape_arena(t), &(Gemm){.M = n,
                                 .N = M,
                                 .K = K,
@@ -183,7 +201,7 @@ Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {
                                 .b = w->data,
                                 .ldb = K,
                                 .trans_b = true,
-                                .c = l->y->data,
+                                .c = l->z->data,
                                 .ldc = M,
                                 .finish = b || act != ACT_NONE ? finish : NULL,
                                 .ctx = l});

@@ -20,7 +20,7 @@
 #include "core/ops.h"
 #include "core/vecmath.h"
 
-enum { BLOCK_LOGITS = 1 << 20, BLOCK_ROWS_MIN = 64, BLOCK_ROWS_MAX = 2048 };
+enum { BLOCK_LOGITS = 1 << 20, BLOCK_ROWS_MIN = 2 * GEMM_ROWS, BLOCK_ROWS_MAX = 2048 };
 
 typedef struct RowSoftmax {
     real max, sum; /* sum of exp(z - max) */
@@ -129,7 +129,8 @@ static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64
         scale_row(V, -b->dlogp[i] / b->soft[i].sum, b->z + i * V);
         b->z[i * V + l->targets[index[i]]] += b->dlogp[i];
     }
-    if (l->wte->grad)
+    if (tensor_wants_grad(l->wte)) {
+        bool add = tensor_grad_beta(l->wte) != 0;
         gemm(b->arena, &(Gemm){.M = V,
                                .N = C,
                                .K = rows,
@@ -140,8 +141,9 @@ static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64
                                .ldb = C,
                                .c = l->wte->grad,
                                .ldc = C,
-                               .add = tensor_grad_beta(l->wte) != 0});
-    if (l->x->grad) { /* cleared by the caller if it was unset */
+                               .add = add});
+    }
+    if (tensor_wants_grad(l->x)) { /* cleared by the caller if it was unset */
         real *dx = together ? l->x->grad + index[0] * C : b->gather;
         gemm(b->arena, &(Gemm){.M = rows,
                                .N = C,
@@ -164,6 +166,8 @@ static double head_loss(Tape *t, HeadLoss *l, const unsigned char *active) {
     int64_t n = l->x->shape[0], C = l->x->shape[1], V = l->wte->shape[0];
     tensor_expect(l->wte, "the loss's wte", 2, (int64_t[]){V, C});
     CHECK(l->temperature > 0, "the loss's temperature is %g, expected > 0", l->temperature);
+    bool backward = tape_records(t) && l->loss;
+    if (backward) tensor_grad(l->x);
     Arena *arena = tape_arena(t);
     ArenaMark mark = arena_mark(arena);
     int64_t *index = arena_alloc(arena, (size_t)n * sizeof *index);
@@ -190,8 +194,6 @@ static double head_loss(Tape *t, HeadLoss *l, const unsigned char *active) {
                .soft = arena_alloc(arena, r * sizeof(RowSoftmax)),
                .logp = arena_alloc(arena, r * sizeof(double)),
                .dlogp = arena_alloc(arena, r * sizeof(real))};
-    bool backward = tape_records(t) && l->loss;
-    if (backward) tensor_grad(l->x);
     double total = 0;
     for (int64_t i = 0; i < l->m; i += rows)
         total += block_loss(l, &b, i, l->m - i < rows ? l->m - i : rows, backward);
@@ -223,9 +225,7 @@ static double weighted_nll(void *ctx, int64_t i, double logp, double entropy, do
 double op_cross_entropy(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets,
                         const float *weight, real *logp_out) {
     int64_t n = x->shape[0];
-    Arena *arena = tape_arena(t);
-    ArenaMark mark = arena_mark(arena);
-    unsigned char *active = arena_alloc(arena, (size_t)n);
+    unsigned char *active = tape_alloc(t, (size_t)n);
     for (int64_t i = 0; i < n; i++) active[i] = weight[i] != 0;
     HeadLoss l = {.x = x,
                   .wte = wte,
@@ -234,9 +234,7 @@ double op_cross_entropy(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets,
                   .loss = weighted_nll,
                   .ctx = (void *)weight,
                   .logp_out = logp_out};
-    double loss = head_loss(t, &l, active);
-    arena_release(arena, mark);
-    return loss;
+    return head_loss(t, &l, active);
 }
 
 enum { CASE_N = 75, CASE_V = 11 };

@@ -45,14 +45,14 @@ KERNEL(head_backward_columns,
 static void scalar_head_backward(void *ctx) {
     const Head *h = ctx;
     int64_t C = h->x->shape[1], chunks = (C + COLUMNS - 1) / COLUMNS;
-    real *dx = tensor_grad(h->x), *dw = tensor_grad(h->w), *dy = h->y->grad;
+    real *dx = tensor_grad(h->x), *dw = tensor_grad(h->w), *db = h->b ? tensor_grad(h->b) : NULL;
+    const real *dy = tensor_grad(h->y), *x = tensor_data(h->x);
 #pragma omp parallel for schedule(static) if (h->m * C > PARALLEL_MIN)
     for (int64_t k = 0; k < chunks; k++) {
         int64_t c0 = k * COLUMNS, cols = C - c0 < COLUMNS ? C - c0 : COLUMNS;
-        head_backward_columns(h->m, h->rows, C, c0, cols, dy, h->w->data, h->x->data, dx, dw);
+        head_backward_columns(h->m, h->rows, C, c0, cols, dy, h->w->data, x, dx, dw);
     }
-    if (h->b && h->b->grad)
-        for (int64_t j = 0; j < h->m; j++) h->b->grad[0] += dy[j];
+    for (int64_t j = 0; db && j < h->m; j++) db[0] += dy[j];
 }
 
 Tensor *op_scalar_head(Tape *t, Tensor *x, Tensor *w, Tensor *b, const int64_t *rows, int64_t m) {
@@ -65,6 +65,7 @@ Tensor *op_scalar_head(Tape *t, Tensor *x, Tensor *w, Tensor *b, const int64_t *
         CHECK(rows[j] >= 0 && rows[j] < n, "op_scalar_head: row %lld is %lld, x has %lld rows",
               (long long)j, (long long)rows[j], (long long)n);
     Tensor *y = tape_tensor(t, 1, &m);
+    if (tape_records(t)) tensor_grad(y); /* few numbers, into which the caller puts its loss's */
     const real bias = b ? b->data[0] : 0;
 #pragma omp parallel for schedule(static) if (m * C > PARALLEL_MIN)
     for (int64_t j = 0; j < m; j++) {
@@ -74,6 +75,7 @@ Tensor *op_scalar_head(Tape *t, Tensor *x, Tensor *w, Tensor *b, const int64_t *
     if (tape_records(t)) {
         Head *h = tape_alloc(t, sizeof *h);
         *h = (Head){x, w, b, y, rows, m};
+        tensor_keep(x);
         tape_push(t, scalar_head_backward, h);
     }
     return y;

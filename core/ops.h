@@ -30,10 +30,10 @@ typedef enum Activation { ACT_NONE, ACT_GELU_TANH, ACT_GELU_ERF } Activation;
 /* y = act(x W^T + b).  x [n,K], w [M,K], b [M] or NULL -> [n,M] */
 Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act);
 
-/* The end of it, for products made elsewhere: z [rows,cols], rows ld apart, becomes act(z + b), and
- * d, if not NULL, act'(z + b). b [cols] or NULL. One thread. */
+/* The end of it, for products made elsewhere: z [rows,cols], rows ld apart, becomes z + b (b NULL:
+ * 0), and y = act(z); y may be z. One thread. */
 void linear_finish(Activation act, int64_t rows, int64_t cols, int64_t ld, const real *b, real *z,
-                   real *d);
+                   real *y);
 
 /* y = LayerNorm(s) * g + b with s = x + r (r NULL: s = x).  x, r [n,C], g [C], b [C] or NULL.
  * *sum, if sum is not NULL, becomes s (a tensor of the tape, the next residual stream). */
@@ -52,7 +52,8 @@ Tensor *op_dropout(Tape *t, Tensor *x, double p, RngKey key, const uint64_t *row
 /* y = a + b.  [n,C] */
 Tensor *op_add(Tape *t, Tensor *a, Tensor *b);
 
-/* y[j] = w . x[rows[j]] + b.  x [n,C], w [1,C], b [1] -> [m]; rows NULL: all n rows */
+/* y[j] = w . x[rows[j]] + b.  x [n,C], w [1,C], b [1] -> [m]; rows NULL: all n rows.
+ * y's gradient is there, cleared, when the tape records. */
 Tensor *op_scalar_head(Tape *t, Tensor *x, Tensor *w, Tensor *b, const int64_t *rows, int64_t m);
 
 /* The language-model head and a loss on log-probabilities, in one terminal op that never holds

@@ -1,5 +1,5 @@
-/* tape.c: an array of nodes, walked backwards. The array is kept over resets, so a steady state
- * allocates nothing. */
+/* tape.c: an array of nodes, walked backwards, and the memory of their tensors, which is lent and
+ * given back. The arrays are kept over resets, so a steady state allocates nothing. */
 #include "core/tape.h"
 
 #include <stdlib.h>
@@ -10,13 +10,21 @@
 typedef struct Node {
     BackwardFn *backward;
     void *ctx;
+    int tensors; /* of this and all earlier nodes */
 } Node;
+
+typedef struct Buffer {
+    void *p;
+    size_t bytes;
+} Buffer;
 
 struct Tape {
     Arena *arena;
     bool record;
     Node *node;
-    int n, cap;
+    Tensor **tensor; /* in the order they were made */
+    Buffer *buffer;  /* given back */
+    int n, cap, ntensor, tensor_cap, nbuffer, buffer_cap;
 };
 
 Tape *tape_open(Arena *arena, bool record) {
@@ -29,6 +37,8 @@ Tape *tape_open(Arena *arena, bool record) {
 void tape_close(Tape **tape) {
     if (!*tape) return;
     free((*tape)->node);
+    free((*tape)->tensor);
+    free((*tape)->buffer);
     free(*tape);
     *tape = NULL;
 }
@@ -41,7 +51,33 @@ Arena *tape_arena(Tape *tape) {
     return tape->arena;
 }
 
-Tensor *tape_tensor_unset(Tape *tape, int ndim, const int64_t *shape) {
+/* Room for one more in an array. */
+static void *grow(void *v, int n, int *cap, size_t each) {
+    if (n < *cap) return v;
+    *cap = *cap ? 2 * *cap : 256;
+    return xrealloc(v, (size_t)*cap * each);
+}
+
+/* The smallest that is large enough and not half empty. */
+void *tape_take(Tape *tape, size_t bytes) {
+    CHECK(tape->arena->marks == 0, "memory is taken from the tape between a mark and its release");
+    int best = -1;
+    for (int i = 0; i < tape->nbuffer; i++) {
+        size_t b = tape->buffer[i].bytes;
+        if (b >= bytes && b / 2 <= bytes && (best < 0 || b < tape->buffer[best].bytes)) best = i;
+    }
+    if (best < 0) return arena_alloc(tape->arena, bytes);
+    void *p = tape->buffer[best].p;
+    tape->buffer[best] = tape->buffer[--tape->nbuffer];
+    return p;
+}
+
+void tape_give(Tape *tape, void *buffer, size_t bytes) {
+    tape->buffer = grow(tape->buffer, tape->nbuffer, &tape->buffer_cap, sizeof *tape->buffer);
+    tape->buffer[tape->nbuffer++] = (Buffer){buffer, bytes};
+}
+
+Tensor *tape_tensor(Tape *tape, int ndim, const int64_t *shape) {
     CHECK(ndim >= 1 && ndim <= TENSOR_MAX_DIM, "a tensor of %d dimensions", ndim);
     Tensor *t = arena_zalloc(tape->arena, sizeof *t);
     t->ndim = ndim;
@@ -49,19 +85,21 @@ Tensor *tape_tensor_unset(Tape *tape, int ndim, const int64_t *shape) {
         CHECK(shape[d] >= 0, "dimension %d of a tensor is %lld", d, (long long)shape[d]);
         t->shape[d] = shape[d];
     }
-    size_t bytes = (size_t)tensor_size(t) * sizeof(real);
-    t->data = arena_alloc(tape->arena, bytes);
-    if (tape->record) {
-        t->grad = arena_alloc(tape->arena, bytes);
-        t->grad_unset = true;
-    }
+    t->tape = tape;
+    t->data = tape_take(tape, (size_t)tensor_size(t) * sizeof(real));
+    t->grad_unset = tape->record;
+    tape->tensor = grow(tape->tensor, tape->ntensor, &tape->tensor_cap, sizeof *tape->tensor);
+    tape->tensor[tape->ntensor++] = t;
     return t;
 }
 
-Tensor *tape_tensor(Tape *tape, int ndim, const int64_t *shape) {
-    Tensor *t = tape_tensor_unset(tape, ndim, shape);
-    tensor_grad(t);
-    return t;
+static void give_data(Tape *tape, Tensor *x) {
+    if (x->data) tape_give(tape, x->data, (size_t)tensor_size(x) * sizeof(real));
+    x->data = NULL;
+}
+
+void tape_done(Tape *tape, Tensor *x) {
+    if (x->tape == tape && (!tape->record || !x->kept || x->rebuild)) give_data(tape, x);
 }
 
 void *tape_alloc(Tape *tape, size_t bytes) {
@@ -70,11 +108,8 @@ void *tape_alloc(Tape *tape, size_t bytes) {
 
 void tape_push(Tape *tape, BackwardFn *backward, void *ctx) {
     if (!tape->record) return;
-    if (tape->n == tape->cap) {
-        tape->cap = tape->cap ? 2 * tape->cap : 256;
-        tape->node = xrealloc(tape->node, (size_t)tape->cap * sizeof *tape->node);
-    }
-    tape->node[tape->n++] = (Node){backward, ctx};
+    tape->node = grow(tape->node, tape->n, &tape->cap, sizeof *tape->node);
+    tape->node[tape->n++] = (Node){backward, ctx, tape->ntensor};
 }
 
 void tape_backward(Tape *tape) {
@@ -82,10 +117,17 @@ void tape_backward(Tape *tape) {
     while (tape->n > 0) {
         Node node = tape->node[--tape->n];
         node.backward(node.ctx);
+        int before = tape->n ? tape->node[tape->n - 1].tensors : 0;
+        for (int i = before; i < node.tensors; i++) {
+            Tensor *x = tape->tensor[i];
+            give_data(tape, x);
+            if (x->lent_grad) tape_give(tape, x->grad, (size_t)tensor_size(x) * sizeof(real));
+            x->grad = NULL;
+        }
     }
 }
 
 void tape_reset(Tape *tape) {
-    tape->n = 0;
+    tape->n = tape->ntensor = tape->nbuffer = 0;
     arena_reset(tape->arena);
 }

@@ -10,22 +10,28 @@
 #include "core/arena.h"
 #include "core/tensor.h"
 
-typedef struct Tape Tape;
-
 /* Makes a tape whose tensors and nodes live in `arena` (the caller's; not freed by the tape).
  * record = false: inference: no nodes, no gradients. */
 Tape *tape_open(Arena *arena, bool record);
 void tape_close(Tape **tape); /* accepts NULL, nulls the pointer */
 bool tape_records(const Tape *tape);
 
-/* A new tensor of the tape; data is not cleared; grad is allocated and cleared when the tape
- * records, else NULL. tape_tensor_unset leaves grad uncleared and marks it so (tensor.h); the
- * outputs of ops are such: a caller who adds a loss's gradient to one takes it from tensor_grad().
- */
+/* A new tensor of the tape; data is not cleared; it has no gradient unless the tape records, and
+ * then an unset one (tensor.h): a caller who adds a loss's gradient to an op's output takes it from
+ * tensor_grad(). Data and gradient are lent until tape_reset or until the backward pass of the node
+ * that is pushed next is over, whichever comes first; gradients from the first write on. */
 Tensor *tape_tensor(Tape *tape, int ndim, const int64_t *shape);
-Tensor *tape_tensor_unset(Tape *tape, int ndim, const int64_t *shape);
 Arena *tape_arena(Tape *tape);
 void *tape_alloc(Tape *tape, size_t bytes); /* scratch that lives until tape_reset */
+
+/* The forward pass needs x no more: its data is given back, unless a backward pass needs it
+ * (tensor_keep) and cannot rebuild it. */
+void tape_done(Tape *tape, Tensor *x);
+
+/* Memory that others have given back, or new: the same few buffers serve all layers. Lives until
+ * tape_reset at most. Not between arena_mark and arena_release. */
+void *tape_take(Tape *tape, size_t bytes);
+void tape_give(Tape *tape, void *buffer, size_t bytes);
 
 /* Adds a node. `ctx` is arena memory. No-op when the tape does not record. */
 typedef void BackwardFn(void *ctx);

@@ -17,8 +17,8 @@ typedef struct DecodeOptions {
     uint64_t seed;
     uint32_t step; /* e.g. the PPO iteration */
     int64_t slots; /* sequences decoded at once; 0: chosen for the machine */
-    /* For the second copy of the weights; reset and kept, so that a caller who decodes again and again
-     * gets no new memory each time. NULL: freed before return. */
+    /* For the second copy of the weights; reset and kept, so that a caller who decodes again and
+     * again gets no new memory each time. NULL: freed before return. */
     Arena *scratch;
     /* Called after every token of every sequence (streaming), by one thread at a time; NULL: not. A
      * non-zero return ends the sequence. */

@@ -208,46 +208,47 @@ int gpt_copy(Gpt *dst, const Gpt *src) {
 static Tensor *dropout(Tape *t, Tensor *x, const GptDropout *d, int64_t site) {
     if (!d || d->p == 0) return x;
     RngKey key = {.seed = d->seed, .purpose = RNG_DROPOUT | (uint32_t)site << 8, .step = d->step};
-    return op_dropout(t, x, d->p, key, d->row);
+    Tensor *y = op_dropout(t, x, d->p, key, d->row);
+    tape_done(t, x);
+    return y;
 }
 
-static Tensor *copy_to(Tensor *to, const Tensor *from) {
-    memcpy(to->data, from->data, sizeof(real) * (size_t)tensor_size(to));
-    return to;
+/* LayerNorm of *x + branch, which becomes *x. */
+static Tensor *norm(Tape *t, Tensor **x, Tensor *branch, Tensor *w, Tensor *b, double eps) {
+    Tensor *sum, *y = op_layernorm(t, *x, branch, w, b, eps, &sum);
+    if (!branch) return y;
+    tape_done(t, *x);
+    tape_done(t, branch);
+    *x = sum;
+    return y;
 }
 
+/* tape_done says from where on the forward pass can do without a tensor, so without a backward pass
+ * the same few buffers serve all layers, and with one only what it reads is kept. */
 Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, const TrunkOps *o, const GptDropout *drop) {
     Activation gelu = g->cfg.gelu_erf ? ACT_GELU_ERF : ACT_GELU_TANH;
     double eps = g->cfg.norm_eps;
     Tensor *branch = NULL; /* waits to be added to x by the next norm */
-    Tensor *h;
     x = dropout(t, x, drop, 0);
-    /* Without a backward pass only the residual stream outlives a block: it moves out of the way
-     * and the rest is given back, so memory does not grow with the layers and stays in the cache.
-     */
-    bool record = tape_records(t);
-    Tensor *keep_x = record ? NULL : tape_tensor(t, 2, x->shape);
-    Tensor *keep_branch = record ? NULL : tape_tensor(t, 2, x->shape);
-    ArenaMark mark = arena_mark(tape_arena(t));
     for (int64_t l = 0; l < g->cfg.layers; l++) {
         const GptBlock *b = &g->block[l];
-        if (l && !record) {
-            x = copy_to(keep_x, x);
-            branch = copy_to(keep_branch, branch);
-            arena_release(tape_arena(t), mark);
-        }
-        h = op_layernorm(t, x, branch, b->norm1_w, b->norm1_b, eps, &x);
-        h = o->linear(o->ctx, t, h, b->qkv_w, b->qkv_b, ACT_NONE);
-        h = o->attend(o->ctx, t, l, h);
-        h = o->linear(o->ctx, t, h, b->proj_w, b->proj_b, ACT_NONE);
-        branch = dropout(t, h, drop, 2 * l + 1);
+        Tensor *h = norm(t, &x, branch, b->norm1_w, b->norm1_b, eps);
+        Tensor *qkv = o->linear(o->ctx, t, h, b->qkv_w, b->qkv_b, ACT_NONE);
+        tape_done(t, h);
+        Tensor *y = o->attend(o->ctx, t, l, qkv);
+        tape_done(t, qkv);
+        branch = o->linear(o->ctx, t, y, b->proj_w, b->proj_b, ACT_NONE);
+        tape_done(t, y);
+        branch = dropout(t, branch, drop, 2 * l + 1);
 
-        h = op_layernorm(t, x, branch, b->norm2_w, b->norm2_b, eps, &x);
-        h = o->linear(o->ctx, t, h, b->fc_w, b->fc_b, gelu);
-        h = o->linear(o->ctx, t, h, b->fc2_w, b->fc2_b, ACT_NONE);
-        branch = dropout(t, h, drop, 2 * l + 2);
+        h = norm(t, &x, branch, b->norm2_w, b->norm2_b, eps);
+        y = o->linear(o->ctx, t, h, b->fc_w, b->fc_b, gelu);
+        tape_done(t, h);
+        branch = o->linear(o->ctx, t, y, b->fc2_w, b->fc2_b, ACT_NONE);
+        tape_done(t, y);
+        branch = dropout(t, branch, drop, 2 * l + 2);
     }
-    return op_layernorm(t, x, branch, g->norm_f_w, g->norm_f_b, eps, NULL);
+    return norm(t, &x, branch, g->norm_f_w, g->norm_f_b, eps);
 }
 
 typedef struct Packed {

@@ -22,7 +22,7 @@ static void unit(const Packed *p, int64_t rows, int64_t j, const real *x, int64_
                  const real *b, Activation act, real *y) {
     int64_t cols = p->M - j < GEMM_STRIP ? p->M - j : GEMM_STRIP;
     gemm_strip(rows, p->K, x, ldx, p->strips + j * p->K, cols, y + j, p->M);
-    linear_finish(act, rows, cols, p->M, b ? b + j : NULL, y + j, NULL);
+    linear_finish(act, rows, cols, p->M, b ? b + j : NULL, y + j, y + j);
 }
 
 void packed_linear(const Packed *p, Arena *arena, int64_t n, const real *x, const Tensor *b,

@@ -257,21 +257,41 @@ static void test_packed_is_alone(void **state) {
     gpt_close(&g);
 }
 
-/* Inference gives a block's memory back when it is done; the result is the same. */
-static void test_inference_memory(void **state) {
+/* What a pass over a model of so many layers takes from its arena: forward only, or backward too.
+ */
+static size_t memory_of(int64_t layers, bool backward, real *hidden) {
     GptConfig deep = small;
-    deep.layers = 12;
+    deep.layers = layers;
     Gpt *g = random_gpt(deep, 1);
-    Arena a = {0}, b = {0};
-    Tape *record = tape_open(&a, true), *infer = tape_open(&b, false);
+    Arena a = {0};
+    Tape *t = tape_open(&a, backward);
     Sample s;
     make_sample(&s);
-    Tensor *x = gpt_forward(g, record, &s.b, NULL), *y = gpt_forward(g, infer, &s.b, NULL);
-    expect_close(x->data, y->data, N * deep.width, 0);
-    assert_true(b.high < a.high / 10);
-    tape_close(&record), tape_close(&infer);
-    arena_free(&a), arena_free(&b);
+    Tensor *x = gpt_forward(g, t, &s.b, NULL);
+    memcpy(hidden, x->data, sizeof(real) * (size_t)(N * deep.width));
+    if (backward) {
+        tensor_grad(x)[0] = 1;
+        tape_backward(t);
+    }
+    size_t high = a.high;
+    tape_close(&t);
+    arena_free(&a);
     gpt_close(&g);
+    return high;
+}
+
+/* Inference gives a block's memory back when it is done, and what the layers add in training is
+ * what the backward pass reads: x, qkv, attention's y and log-sum-exp, the second x, z. */
+static void test_memory(void **state) {
+    enum { LITTLE = 8192 /* a layer's nodes and shapes */ };
+    real *a = malloc(sizeof(real) * N * small.width), *b = malloc(sizeof(real) * N * small.width);
+    size_t infer1 = memory_of(3, false, a), infer2 = memory_of(12, false, a);
+    size_t train1 = memory_of(3, true, b), train2 = memory_of(12, true, b);
+    expect_close(a, b, N * small.width, 0);
+    assert_true(infer2 - infer1 < 9 * LITTLE);
+    size_t layer = (size_t)(N * (10 * small.width + small.heads)) * sizeof(real) + LITTLE;
+    assert_true(train2 - train1 < 9 * layer);
+    free(a), free(b);
 }
 
 /* Every parameter tensor, at some elements, in a model with dropout and zero weights. */
@@ -425,18 +445,12 @@ static void test_dropout_sites(void **state) {
 int main(void) {
     core_init();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_count),
-        cmocka_unit_test(test_bad_config),
-        cmocka_unit_test(test_init),
-        cmocka_unit_test(test_copy),
-        cmocka_unit_test(test_packed_is_alone),
-        cmocka_unit_test(test_inference_memory),
-        cmocka_unit_test(test_slopes),
-        cmocka_unit_test(test_slopes_no_bias),
-        cmocka_unit_test(test_slopes_untied),
-        cmocka_unit_test(test_accumulation),
-        cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_names),          cmocka_unit_test(test_count),
+        cmocka_unit_test(test_bad_config),     cmocka_unit_test(test_init),
+        cmocka_unit_test(test_copy),           cmocka_unit_test(test_packed_is_alone),
+        cmocka_unit_test(test_memory),         cmocka_unit_test(test_slopes),
+        cmocka_unit_test(test_slopes_no_bias), cmocka_unit_test(test_slopes_untied),
+        cmocka_unit_test(test_accumulation),   cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_dropout_sites),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
