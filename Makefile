@@ -135,7 +135,7 @@ bench: all
 
 # Installs PyTorch and others in a virtual environment outside the tree, and compares.
 bench-peers: all
-	@RHETOR_BENCH=$(abspath $(BIN))/rhetor-bench tests/peers/run.sh $(PEERS)
+	@RHETOR_BIN=$(abspath $(BIN)) tests/peers/run.sh $(PEERS)
 
 # The unit tests, and the scripts that ask for it, with AddressSanitizer and UBSan.
 asan: deps

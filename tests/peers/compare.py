@@ -2,7 +2,7 @@
 that both meet the same moods of the machine. Prints a table of medians.
 
 usage: compare.py [--rounds N] [CASE...]
-Environment: RHETOR_BENCH, the program rhetor-bench. Threads: OMP_NUM_THREADS for both sides."""
+Environment: RHETOR_BIN, the folder of rhetor-bench. Threads: OMP_NUM_THREADS for both sides."""
 import argparse
 import json
 import os
@@ -60,7 +60,7 @@ def total(parts, key):
 def compare(case, mode, rounds):
     """Pairs (name, rhetor's parts, torch's parts, in every round), peaks, what torch says of itself."""
     script, argument = CASES[case]
-    rhetor = Side([os.environ["RHETOR_BENCH"], "--turns", case])
+    rhetor = Side([os.path.join(os.environ["RHETOR_BIN"], "rhetor-bench"), "--turns", case])
     rhetor.read()
     torch = Side([sys.executable, os.path.join(HERE, script), argument, mode])
     try:

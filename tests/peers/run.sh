@@ -5,16 +5,16 @@
 # package index (some GB with the default PyTorch; with one installed there nothing is fetched).
 # Environment:
 #   RHETOR_PEERS      the virtual environment (~/.cache/rhetor-peers)
-#   RHETOR_BENCH      the program rhetor-bench (bin/rhetor-bench)
+#   RHETOR_BIN        the programs (bin)
 #   OMP_NUM_THREADS   threads of both sides (all cores)
 # Needs python3 with venv; for torch.compile a C++ compiler. Neither the product nor make test does.
 set -eu
 cd "$(dirname "$0")/../.."
 venv=${RHETOR_PEERS:-$HOME/.cache/rhetor-peers}
-export RHETOR_BENCH=${RHETOR_BENCH:-$PWD/bin/rhetor-bench} RHETOR_BIN=$PWD/bin
+export RHETOR_BIN=${RHETOR_BIN:-$PWD/bin}
 OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)}
 export OMP_NUM_THREADS PYTHONDONTWRITEBYTECODE=1
-[ -x "$RHETOR_BENCH" ] || { echo "run.sh: $RHETOR_BENCH is missing: make" >&2; exit 64; }
+[ -x "$RHETOR_BIN/rhetor-bench" ] || { echo "run.sh: $RHETOR_BIN/rhetor-bench is missing: make" >&2; exit 64; }
 
 packages="torch tiktoken tokenizers transformers trl safetensors h5py tensorboard"
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
@@ -23,6 +23,10 @@ packages="torch tiktoken tokenizers transformers trl safetensors h5py tensorboar
 
 "$venv/bin/python" tests/peers/compare.py "$@"
 [ $# = 0 ] || exit 0
+status=0
 for more in tokenizer hf; do
-    [ ! -e tests/peers/$more.py ] || "$venv/bin/python" tests/peers/$more.py
+    [ -e tests/peers/$more.py ] || continue
+    printf '\n--- %s\n' $more
+    "$venv/bin/python" tests/peers/$more.py "$RHETOR_BIN" || status=1
 done
+exit $status
