@@ -16,6 +16,7 @@ typedef struct Lab {
     int32_t *tokens;
     int64_t *start;
     DecodeOptions o;
+    Arena packed;                 /* kept from call to call */
     int64_t *made;                /* [B] tokens of each response */
     int64_t begun, total, before; /* responses, tokens; tokens when decoding began */
     double decoding;              /* when it did */
@@ -55,6 +56,7 @@ static int lab_open(Work *w, Lab **out) {
                            .max_new = c->max_new,
                            .seed = 1,
                            .slots = c->B, /* all begin at once */
+                           .scratch = &l->packed,
                            .on_token = on_token,
                            .ctx = l};
     w->nparts = 1;

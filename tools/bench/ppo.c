@@ -124,7 +124,11 @@ static int ppo_open(Work *w) {
         l->item[i] = i;
         l->length[i] = length_of(c, i);
     }
-    l->decode = (DecodeOptions){.temperature = 1, .top_p = 1, .max_new = c->max_new, .seed = 3};
+    l->decode = (DecodeOptions){.temperature = 1,
+                                .top_p = 1,
+                                .max_new = c->max_new,
+                                .seed = 3,
+                                .scratch = &p->policy.arena}; /* as rlhf/ppo.c */
     if (c->ragged) l->decode.on_token = on_token, l->decode.ctx = l;
     w->activations = &p->policy.arena;
     count(w, l);
