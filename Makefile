@@ -3,7 +3,8 @@
 #   make deps       install what is missing (Debian 12; through sudo if not root)
 #   make demo       the whole pipeline on data that Rhetor generates itself  [SEED=1]
 #   make test       all tests; make test T=name runs those whose name contains it
-#   make bench      measures the machine's limits and our share of them
+#   make bench      measures the machine's limits and our share of them, in some five minutes
+#   make bench-peers  the same work in PyTorch and others, in turns  [PEERS="step-small ..."]
 #   make lint       format, warnings, who-includes-whom
 #   make asan       everything with AddressSanitizer and UBSan, in build/asan
 #   make fuzz       the readers of files against damaged ones, in build/asan  [FUZZ_SECONDS=60 each, T=name]
@@ -77,8 +78,9 @@ $(call archive,$(1)): $(patsubst %.c,$(B)/%.o,$(call sources,$(1)))
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_rule,$(r))))
 
+# A program that is too long for one file has its further parts in the folder of its name.
 define program_rule
-$(BIN)/$(if $(filter tools/rhetor,$(1)),rhetor,rhetor-$(notdir $(1))): $(B)/$(1).o $(call archives,$(USES_tools))
+$(BIN)/$(if $(filter tools/rhetor,$(1)),rhetor,rhetor-$(notdir $(1))): $(patsubst %.c,$(B)/%.o,$(1).c $(wildcard $(1)/*.c)) $(call archives,$(USES_tools))
 	@mkdir -p $$(@D)
 	$$(CC) $$(CFLAGS) -o $$@ $$^ $$(LDLIBS)
 endef
@@ -98,7 +100,7 @@ $(FUZZERS): %: %.o $(call archives,$(USES_fuzz))
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
 # --- the rest ------------------------------------------------------------------------------------
-.PHONY: deps demo test objects bench lint format asan fuzz docs install clean real-small uses
+.PHONY: deps demo test objects bench bench-peers lint format asan fuzz docs install clean real-small uses
 T    ?=
 SEED ?= 1
 J     = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -129,7 +131,11 @@ real-small: deps
 	@$(BIN)/rhetor-pipeline configs/real-small --data "$(DATA)"
 
 bench: all
-	@$(BIN)/rhetor-bench
+	@$(BIN)/rhetor-bench --all
+
+# Installs PyTorch and others in a virtual environment outside the tree, and compares.
+bench-peers: all
+	@RHETOR_BIN=$(abspath $(BIN)) tests/peers/run.sh $(PEERS)
 
 # The unit tests, and the scripts that ask for it, with AddressSanitizer and UBSan.
 asan: deps
@@ -158,13 +164,13 @@ endif
 docs: $(BIN)/rhetor
 	$(BIN)/rhetor --settings > docs/CONFIG.md
 
-objects: $(patsubst %.c,$(B)/%.o,$(wildcard $(ROOMS:%=%/*.c) tools/*.c tests/*/*.c))
+objects: $(patsubst %.c,$(B)/%.o,$(wildcard $(ROOMS:%=%/*.c) tools/*.c tools/*/*.c tests/*/*.c))
 
 lint:
 	+@MAKE="$(MAKE)" tools/lint.sh
 
 format:
-	clang-format -i $(wildcard $(ROOMS:%=%/*.[ch]) tools/*.[ch] tests/*/*.[ch])
+	clang-format -i $(wildcard $(ROOMS:%=%/*.[ch]) tools/*.[ch] tools/*/*.[ch] tests/*/*.[ch])
 
 # The USES_ table, for tools/lint.sh.
 uses:

@@ -23,7 +23,7 @@ uses=$($make -s uses) || exit 2
 rooms=$(cut -d: -f1 <<<"$uses" | grep -vxE 'e2e|fuzz')
 sources=()
 for room in $rooms; do sources+=("$room"/*.[ch]); done
-sources+=(tests/*/*.[ch])
+sources+=(tools/*/*.[ch] tests/*/*.[ch])
 
 # --- 1. format ---------------------------------------------------------------------------------------
 formatter=$(command -v clang-format-14 || command -v clang-format)

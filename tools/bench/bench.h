@@ -1,0 +1,77 @@
+/* bench.h: what the parts of rhetor-bench share. */
+#ifndef TOOLS_BENCH_BENCH_H
+#define TOOLS_BENCH_BENCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/arena.h"
+#include "core/tensor.h"
+#include "model/gpt.h"
+
+enum { PARTS = 3 };
+
+/* A piece of a case, measured with its limits just before and just after. Counted is what the
+ * mathematics needs, for one run; what is computed twice is not. 0: does not matter. */
+typedef struct Part {
+    const char *name;
+    double flops, bytes, tokens;
+} Part;
+
+typedef struct Case Case;
+
+/* A case made ready, in its process. */
+typedef struct Work {
+    const Case *c;
+    int nparts;
+    Part part[PARTS];
+    double tokens;      /* of all parts together, for tokens/s; 0: none */
+    Arena *activations; /* its high-water mark is printed; NULL: none */
+    void *priv;         /* of the kind of case */
+} Work;
+
+/* open prepares what run does and counts it (run may count anew). run does part `part` once, in the
+ * order of the parts, and returns the seconds that count. Nothing is ever closed: the process ends.
+ */
+typedef struct Kind {
+    int (*open)(Work *w);
+    double (*run)(Work *w, int part);
+} Kind;
+
+struct Case {
+    const char *name, *what;
+    const Kind *kind; /* NULL: the machine's limits */
+    const GptConfig *model;
+    int64_t B, T;    /* sequences, and tokens of each; decoding and PPO: prompts */
+    int64_t max_new; /* decoding and PPO */
+    bool ragged;     /* PPO: responses of different lengths */
+    bool slow;       /* runs only when named in full, or with --all */
+};
+
+extern const Kind bench_linear, bench_attention, bench_layernorm, bench_loss, bench_adamw,
+    bench_step, bench_prefill, bench_decode, bench_ppo;
+extern const Case bench_case[];
+extern const int bench_cases;
+
+/* The machine's limits: each does its work once with all threads OpenMP may use and returns 1e9
+ * FLOPs or bytes a second. The operands of the last three come from limits_open; read alone needs
+ * only `sgemm` or `memory` of it. */
+double limits_fma(void);
+double limits_sgemm(void);
+double limits_read(void);
+double limits_triad(void);
+void limits_open(bool sgemm, int memory_arrays);
+
+double bench_now(void); /* seconds, monotonic */
+
+/* FLOPs of the blocks and of the head, forward. A sequence of n tokens attends to n (n+1) / 2
+ * pairs. */
+static inline double bench_trunk_flops(const GptConfig *g, double n) {
+    const double C = (double)g->width, L = (double)g->layers;
+    return 24 * L * C * C * n + 2 * L * C * n * (n + 1);
+}
+static inline double bench_head_flops(const GptConfig *g, double rows) {
+    return 2 * (double)g->vocab * (double)g->width * rows;
+}
+
+#endif
