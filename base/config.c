@@ -39,10 +39,15 @@ const ConfigKey config_keys[] = {
      .stages = in,                                                \
      .help = meaning},
 #include "base/config_keys.h"
-#undef KEY
 };
 enum { NKEYS = sizeof config_keys / sizeof config_keys[0] };
 const int config_nkeys = NKEYS;
+
+const StageDefault config_stage_defaults[] = {
+#define STAGE_DEFAULT(stage, key, value) {stage, key, value},
+#include "base/config_keys.h"
+};
+const int config_nstage_defaults = sizeof config_stage_defaults / sizeof config_stage_defaults[0];
 
 /* Where each value was set; NULL: default. */
 typedef struct Places {
@@ -75,6 +80,13 @@ char *config_stages(int set) {
 const ConfigKey *config_key(const char *name) {
     for (int i = 0; i < NKEYS; i++)
         if (strcmp(config_keys[i].name, name) == 0) return &config_keys[i];
+    return NULL;
+}
+
+const char *config_stage_default(const ConfigKey *k, int stage) {
+    const StageDefault *d = config_stage_defaults;
+    for (int i = 0; i < config_nstage_defaults; i++)
+        if (d[i].stage == stage && strcmp(d[i].key, k->name) == 0) return d[i].value;
     return NULL;
 }
 
@@ -398,6 +410,8 @@ static void set_defaults(Config *c) {
         case KIND_Enum:
             CHECK(set_enum("default", k, k->text, CONFIG_AT(ConfigEnum, c, k)) == 0, "%s", k->name);
         }
+        const char *own = config_stage_default(k, c->stage);
+        CHECK(!own || set_scalar(c, k, "default", own) == 0, "%s", error_message());
     }
 }
 

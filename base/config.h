@@ -28,7 +28,6 @@ typedef struct Config {
     const char *origin; /* the file it came from, "" if none */
 #define KEY(field, name, Kind, def, lo, hi, choices, stages, help) Config##Kind field;
 #include "base/config_keys.h"
-#undef KEY
     void *priv; /* strings, where each value was set */
 } Config;
 

@@ -1,6 +1,13 @@
-/* config_keys.h: the table of all keys. No include guard: included with different KEY macros.
+/* config_keys.h: the table of all keys. No include guard: included with different macros.
  * KEY(field, "name", Kind, default, lowest, highest, "choices", stages, "meaning")
- * Defaults of Str, List and Enum are strings; "" means: not set. */
+ * Defaults of Str, List and Enum are strings; "" means: not set.
+ * STAGE_DEFAULT(stage, "name", "default"): where a stage's default is another one. */
+#ifndef KEY
+#define KEY(...)
+#endif
+#ifndef STAGE_DEFAULT
+#define STAGE_DEFAULT(...)
+#endif
 
 /* clang-format off */
 /* --- the run ---------------------------------------------------------------------------------- */
@@ -56,14 +63,14 @@ KEY(save_keep_best, "save.keep_best", Bool, false, 0, 1, "", IN_ALL, "also keep 
 KEY(save_compression, "save.compression", Enum, "zstd", 0, 0, "zstd|none", IN_ALL, "chunks of checkpoints")
 
 /* --- the optimizer -------------------------------------------------------------------------------- */
-KEY(optim_lr, "optim.lr", F64, 3e-4, 0, 10, "", IN_ALL, "peak learning rate (PPO: the policy's)")
+KEY(optim_lr, "optim.lr", F64, 3e-4, 0, 10, "", IN_ALL, "peak learning rate (PPO: the policy's). The defaults of SFT, reward and PPO are InstructGPT's for 1.3 billion parameters; smaller models bear more, as the recipes in configs/ show")
 KEY(optim_schedule, "optim.schedule", Enum, "cosine", 0, 0, "constant|linear|cosine", IN_ALL, "course of the learning rate after the warm-up")
 KEY(optim_lr_end, "optim.lr_end", F64, 0.1, 0, 1, "", IN_ALL, "learning rate at the end as a share of the peak (linear, cosine)")
 KEY(optim_warmup, "optim.warmup", I64, 0, 0, 1e12, "", IN_ALL, "warm-up steps (PPO: iterations)")
 KEY(optim_warmup_from, "optim.warmup_from", F64, 0, 0, 1, "", IN_ALL, "where the warm-up begins, as a share of the peak")
 KEY(optim_beta1, "optim.beta1", F64, 0.9, 0, 0.999999, "", IN_ALL, "Adam: decay of the first moment")
 KEY(optim_beta2, "optim.beta2", F64, 0.95, 0, 0.999999, "", IN_ALL, "Adam: decay of the second moment")
-KEY(optim_eps, "optim.eps", F64, 1e-8, 0, 1, "", IN_ALL, "Adam: epsilon (1e-5 is usual in PPO)")
+KEY(optim_eps, "optim.eps", F64, 1e-8, 0, 1, "", IN_ALL, "Adam: epsilon")
 KEY(optim_decay, "optim.decay", F64, 0, 0, 10, "", IN_ALL, "decoupled weight decay, matrices only")
 KEY(optim_clip, "optim.clip", F64, 1, 0, 1e9, "", IN_ALL, "largest global gradient norm; 0: no clipping")
 KEY(optim_max_skips, "optim.max_skips", I64, 3, 0, 1e9, "", IN_ALL, "steps in a row whose gradient is not finite that are skipped before the run ends with 70")
@@ -92,4 +99,17 @@ KEY(ppo_replay, "ppo.replay", Str, "", 0, 0, "", IN_PPO, "folder of another run'
 KEY(ppo_save_rollouts, "ppo.save_rollouts", Bool, false, 0, 1, "", IN_PPO, "write the episodes of every iteration to rollouts/")
 KEY(ptx_coef, "ptx.coef", F64, 0, 0, 1e6, "", IN_PPO, "weight of the pretraining term (PPO-ptx), per token mean; 0: off")
 KEY(ptx_ratio, "ptx.ratio", F64, 1, 0, 1e6, "", IN_PPO, "pretraining windows for each episode")
+
+/* --- stages whose defaults differ: Ouyang 2022, App. C; epsilon: Ziegler 2019 ------------------------- */
+STAGE_DEFAULT(IN_SFT, "optim.lr", "9.65e-6")
+STAGE_DEFAULT(IN_REWARD, "optim.lr", "9e-6")
+STAGE_DEFAULT(IN_REWARD, "train.batch", "64")
+STAGE_DEFAULT(IN_PPO, "optim.lr", "9e-6")
+STAGE_DEFAULT(IN_PPO, "optim.schedule", "constant")
+STAGE_DEFAULT(IN_PPO, "optim.warmup", "10")
+STAGE_DEFAULT(IN_PPO, "optim.warmup_from", "0.1")
+STAGE_DEFAULT(IN_PPO, "optim.eps", "1e-5")
 /* clang-format on */
+
+#undef KEY
+#undef STAGE_DEFAULT

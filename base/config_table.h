@@ -27,14 +27,24 @@ typedef struct ConfigKey {
     const char *help;
 } ConfigKey;
 
+/* A default of one stage that differs from the key's. */
+typedef struct StageDefault {
+    int stage;
+    const char *key, *value; /* the value as it is written in a recipe */
+} StageDefault;
+
 extern const ConfigKey config_keys[];
 extern const int config_nkeys;
+extern const StageDefault config_stage_defaults[];
+extern const int config_nstage_defaults;
 
 #define CONFIG_AT(type, c, key) ((type *)((char *)(c) + (key)->offset))
 #define CONFIG_IN(type, c, key) ((const type *)((const char *)(c) + (key)->offset))
 
 /* The key of that name, NULL if there is none. */
 const ConfigKey *config_key(const char *name);
+/* The stage's own default, NULL where it has the key's. */
+const char *config_stage_default(const ConfigKey *k, int stage);
 /* "pretrain, sft" */
 char *config_stages(int stages);
 /* The i-th word of "a|b|c", malloc'd; NULL behind the last. */

@@ -131,8 +131,21 @@ char *config_yaml(const Config *c) {
     return t.s;
 }
 
-/* The default as people write it. */
-static char *default_text(const ConfigKey *k) {
+/* The default as people write it; with stage IN_ALL those that differ too: "1e-8; ppo: 1e-5". */
+static char *default_text(const ConfigKey *k, int stage) {
+    const char *own = config_stage_default(k, stage);
+    if (own) return xstrdup(own);
+    if (stage == IN_ALL) {
+        Text t = {0};
+        char *def = default_text(k, 0);
+        put(&t, "%s", def);
+        free(def);
+        for (int i = 0; i < config_nstage_defaults; i++)
+            if (strcmp(config_stage_defaults[i].key, k->name) == 0)
+                put(&t, "; %s: %s", config_stage_name(config_stage_defaults[i].stage),
+                    config_stage_defaults[i].value);
+        return t.s;
+    }
     switch (k->kind) {
     case KIND_I64:
     case KIND_F64: return config_number(k->number);
@@ -169,7 +182,7 @@ char *config_help(int stage) {
         if (!(k->stages & stage)) continue;
         if (opens_section(k, before))
             put(&t, "%s%.*s\n", before ? "\n" : "", (int)strcspn(k->name, "."), k->name);
-        char *def = default_text(k), *range = config_range(k);
+        char *def = default_text(k, stage), *range = config_range(k);
         bool unset = strcmp(def, "not set") == 0;
         put(&t, "    %s=%s\n", k->name, unset ? "" : def);
         const char *kind = k->kind == KIND_Enum ? "one of" : kind_words[k->kind];
@@ -202,7 +215,8 @@ char *config_markdown(void) {
                 "\n## %.*s\n\n| name | type | default | range or choices | stages | meaning |\n"
                 "|---|---|---|---|---|---|\n",
                 (int)strcspn(k->name, "."), k->name);
-        char *def = default_text(k), *range = config_range(k), *in = config_stages(k->stages);
+        char *def = default_text(k, IN_ALL), *range = config_range(k),
+             *in = config_stages(k->stages);
         put(&t, "| `%s` | %s | %s | %s | %s | ", k->name, kind_words[k->kind], def, range,
             k->stages == IN_ALL ? "all" : in);
         put_cell(&t, k->help);

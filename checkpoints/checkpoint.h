@@ -49,6 +49,14 @@ int ckpt_save(const char *dir, const CkptContent *content, Comm *c);
  * directory and is not inside ckpt_save. Collective. */
 int ckpt_rotate(const char *dir, int64_t keep_last, const int64_t *keep, int nkeep, Comm *c);
 
+/* Files of a run's checkpoints that no rotation and no interruption takes away: those whose meta
+ * says "kept", and the newest; oldest first. `run`: run or checkpoints directory. The caller frees
+ * step, path and each path. None at all: ERR_DATA. Not collective. */
+int ckpt_list_kept(const char *run, int64_t **step, char ***path, int *n);
+/* Makes `file` the only checkpoint of dir: a hard link, or a copy where the file system has no
+ * links. A kill meanwhile leaves dir with the old one, the new one or both. Not collective. */
+int ckpt_take(const char *file, const char *dir);
+
 /* An open checkpoint, read-only. */
 typedef struct Ckpt Ckpt;
 

@@ -136,6 +136,7 @@ static void judge_answers(const Judge *j, CompareRow *row, const char *name, Ans
     for (int64_t i = 0; i < n; i++)
         row->score[i] = j->gold ? gold_score(&j->gold[i], a->text[i], NULL) : reward[i];
     if (j->gold) row->gold = mean_se(row->score, n, &row->gold_se);
+    if (j->o->by_reward) memcpy(row->score, reward, (size_t)n * sizeof *reward);
     row->text = a->text;
     a->text = xcalloc((size_t)n + 1, sizeof *a->text);
     free(reward);
@@ -224,6 +225,10 @@ void compare_difference(const Comparison *c, const char *a, const char *b, doubl
     const CompareRow *x = find_row(c, a), *y = find_row(c, b);
     *mean = *se = (double)NAN;
     if (x && y) difference(x, y, c->n, mean, se);
+}
+
+double compare_score(const Comparison *c, int i, double *se) {
+    return mean_se(c->row[i].score, c->n, se);
 }
 
 static int read_gold(Judge *j, const PromptFile *p) {

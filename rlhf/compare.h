@@ -17,7 +17,8 @@ typedef struct CompareOptions {
     const char *const *heldout; /* [nheldout] corpora for the language-model loss */
     int nheldout;
     int64_t max_prompts, max_new,
-        best_of; /* best_of n samples of `base` by the reward model; 0: no row */
+        best_of;    /* best_of n samples of `base` by the reward model; 0: no row */
+    bool by_reward; /* compare by the reward model's score, also where there is "gold" */
     double temperature;
     uint64_t seed;
     int64_t samples; /* prompts whose answers are shown */
@@ -28,7 +29,8 @@ typedef struct CompareOptions {
  * paired differences with `base`. NaN where there is nothing to measure. */
 typedef struct CompareRow {
     char name[64];
-    double *score;                /* [prompts] gold, or the reward model's when there is no gold */
+    double *score;                /* [prompts] gold, or the reward model's when there is no gold
+                                     (or by_reward) */
     double gold, gold_se, reward; /* gold_se: standard error of the mean */
     double diff, diff_se;         /* score minus that of base */
     double win;                   /* share of prompts where the score beats base's; ties half */
@@ -49,6 +51,8 @@ void compare_free(Comparison *c);
 void compare_print(const Comparison *c, const CompareOptions *o, FILE *f);
 json_t *compare_json(const Comparison *c);
 
+/* Mean score of row i and its standard error. */
+double compare_score(const Comparison *c, int i, double *se);
 /* Mean and standard error of the paired difference of two rows' scores. */
 void compare_difference(const Comparison *c, const char *a, const char *b, double *mean,
                         double *se);

@@ -1,5 +1,5 @@
-/* rhetor-eval: how good is a model? loss, logprobs, reward, rank, win, compare. Each subcommand has
- * its own --help. */
+/* rhetor-eval: how good is a model? loss, logprobs, reward, rank, win, compare,
+ * pick. Each subcommand has its own --help. */
 #include <argp.h>
 #include <inttypes.h>
 #include <math.h>
@@ -15,6 +15,7 @@
 #include "data/gold.h"
 #include "data/pack.h"
 #include "rlhf/compare.h"
+#include "rlhf/pick.h"
 #include "rlhf/ranking.h"
 #include "rlhf/score.h"
 #include "train/evaluate.h"
@@ -22,7 +23,7 @@
 enum { MAX_LIST = 64, MICRO_TOKENS = 8192 };
 
 typedef struct Args {
-    const char *model, *reward, *prompts, *base, *json, *expect;
+    const char *model, *reward, *prompts, *base, *json, *expect, *out;
     const char *file[MAX_LIST], *name[MAX_LIST], *path[MAX_LIST], *heldout[MAX_LIST];
     int nfile, nmodel, nheldout;
     int64_t max, max_new, best_of, seed, samples;
@@ -45,7 +46,8 @@ enum {
     OPT_SAMPLES,
     OPT_TEMPERATURE,
     OPT_GOLD,
-    OPT_EXPECT_ACCURACY
+    OPT_EXPECT_ACCURACY,
+    OPT_OUT
 };
 
 #define MODEL_OPTION \
@@ -80,6 +82,20 @@ static const struct argp_option compare_options[] = {
     {"expect", OPT_EXPECT, "A>B>C", 0,
      "fail (exit 70) unless each model's score is above the next one's", 0},
     {"expect-se", OPT_EXPECT_SE, "X", 0, "... by more than X paired standard errors (5)", 0},
+    MAX_OPTION,
+    {0}};
+
+static const struct argp_option pick_options[] = {
+    {"model", 'm', "RUN", 0, "run folder of rhetor-sft", 0},
+    {"reward", OPT_REWARD, "PATH", 0, "reward model", 0},
+    {"prompts", OPT_PROMPTS, "FILE", 0, "held-out prompts, not those of the final evaluation", 0},
+    {"out", OPT_OUT, "DIR", 0,
+     "folder that will hold the picked checkpoint, for from.model and --model, and picked.json "
+     "(without: only the table)",
+     0},
+    {"max-new", OPT_MAX_NEW, "N", 0, "longest answer in tokens (64)", 0},
+    {"temperature", OPT_TEMPERATURE, "T", 0, "(1)", 0},
+    {"seed", OPT_SEED, "N", 0, "(1)", 0},
     MAX_OPTION,
     {0}};
 
@@ -127,6 +143,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_SEED: a->seed = whole(arg, state); break;
     case OPT_SAMPLES: a->samples = whole(arg, state); break;
     case OPT_TEMPERATURE: a->temperature = number(arg, state); break;
+    case OPT_OUT: a->out = arg; break;
     case OPT_GOLD: a->gold = true; break;
     case OPT_EXPECT_ACCURACY: a->expect_accuracy = number(arg, state); break;
     case ARGP_KEY_ARG:
@@ -501,6 +518,21 @@ static int cmd_compare(const Args *a) {
     return rc;
 }
 
+static int cmd_pick(const Args *a) {
+    if (!a->reward || !a->prompts)
+        return error_set(ERR_USAGE, "expected --reward PATH and --prompts FILE");
+    const PickOptions o = {.run = a->model,
+                           .reward = a->reward,
+                           .prompts = a->prompts,
+                           .out = a->out,
+                           .max_prompts = a->max,
+                           .max_new = a->max_new,
+                           .temperature = a->temperature,
+                           .seed = (uint64_t)a->seed,
+                           .micro_tokens = MICRO_TOKENS};
+    return pick(&o, stdout);
+}
+
 /* --- main
  * ---------------------------------------------------------------------------------------------------------------
  */
@@ -552,6 +584,14 @@ static const struct {
      false,
      {compare_options, parse, NULL, "A table of models that answer the same held-out prompts.", 0,
       0, 0}},
+    {"pick",
+     cmd_pick,
+     true,
+     false,
+     {pick_options, parse, NULL,
+      "Which checkpoint of an SFT run PPO starts from: the latest that the reward model scores "
+      "within one standard error of the best.",
+      0, 0, 0}},
 };
 enum { NCOMMAND = sizeof commands / sizeof *commands };
 

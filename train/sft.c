@@ -162,7 +162,7 @@ static void plan_steps(Sft *s, Run *run) {
         (int)(((double)run->steps + 0.5) / per_epoch); /* several may end in one step */
     s->epoch_end = xcalloc((size_t)epochs + 1, sizeof *s->epoch_end);
     for (int e = 1; e <= epochs; e++)
-        s->epoch_end[s->nepoch++] = (int64_t)((double)e * per_epoch + 0.5);
+        s->epoch_end[s->nepoch++] = (int64_t)ceil((double)e * per_epoch - 1e-9);
     run_keep_steps(run, s->epoch_end, s->nepoch);
 }
 

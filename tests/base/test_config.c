@@ -31,14 +31,74 @@ static void test_defaults(void **unused) {
     assert_int_equal(c.stage, IN_PPO);
     assert_string_equal(c.origin, "");
     assert_int_equal(c.ppo_batch, 512);
-    assert_true(c.optim_lr == 3e-4);
     assert_true(c.ppo_whiten);
-    assert_int_equal(c.optim_schedule, SCHEDULE_COSINE);
     assert_int_equal(c.save_compression, COMPRESS_ZSTD);
     assert_string_equal(c.from_model, "");
     assert_int_equal(c.data_train.n, 0);
     config_free(&c);
     config_free(&c); /* twice does no harm */
+}
+
+/* RLHF_SPEC's settings of each stage, without a recipe. */
+static void test_stage_defaults(void **unused) {
+    static const struct {
+        int stage, schedule;
+        double lr, eps, warmup, from;
+    } want[] = {{IN_PRETRAIN, SCHEDULE_COSINE, 3e-4, 1e-8, 0, 0},
+                {IN_SFT, SCHEDULE_COSINE, 9.65e-6, 1e-8, 0, 0},
+                {IN_REWARD, SCHEDULE_COSINE, 9e-6, 1e-8, 0, 0},
+                {IN_PPO, SCHEDULE_CONSTANT, 9e-6, 1e-5, 10, 0.1}};
+    Config c;
+    for (int i = 0; i < 4; i++) {
+        OK(config_load(&c, want[i].stage, NULL, NULL, 0));
+        assert_true(c.optim_lr == want[i].lr && c.optim_eps == want[i].eps);
+        assert_int_equal(c.optim_schedule, want[i].schedule);
+        assert_true((double)c.optim_warmup == want[i].warmup &&
+                    c.optim_warmup_from == want[i].from);
+        assert_true(c.optim_beta1 == 0.9 && c.optim_beta2 == 0.95 && c.optim_lr_end == 0.1);
+        config_free(&c);
+    }
+    OK(config_load(&c, IN_REWARD, NULL, NULL, 0));
+    assert_int_equal(c.train_batch, 64);
+    config_free(&c);
+    /* the recipe and the command line have the last word; the rest stays */
+    OK(load(&c, IN_PPO, "optim: {schedule: cosine, lr: 1e-3}\n"));
+    assert_int_equal(c.optim_schedule, SCHEDULE_COSINE);
+    assert_true(c.optim_lr == 1e-3 && c.optim_eps == 1e-5);
+    char *yaml = config_yaml(&c);
+    assert_non_null(strstr(yaml, "  eps: 1e-5\n"));
+    free(yaml);
+    config_free(&c);
+    OK(override(&c, IN_PPO, "optim.eps=1e-8"));
+    assert_true(c.optim_eps == 1e-8);
+    FAILS(config_bad(&c, "optim.warmup", "too long"), ERR_CONFIG, "optim.warmup is 10 (default)",
+          "too long");
+    config_free(&c);
+    char *sft = config_help(IN_SFT), *ppo = config_help(IN_PPO), *md = config_markdown();
+    assert_non_null(strstr(sft, "    optim.eps=1e-8\n"));
+    assert_non_null(strstr(ppo, "    optim.eps=1e-5\n"));
+    assert_non_null(strstr(ppo, "    optim.schedule=constant\n"));
+    assert_non_null(strstr(md, "| `optim.eps` | number | 1e-8; ppo: 1e-5 |"));
+    assert_non_null(
+        strstr(md, "| `optim.lr` | number | 0.0003; sft: 9.65e-6; reward: 9e-6; ppo: 9e-6 |"));
+    free(sft);
+    free(ppo);
+    free(md);
+    /* each is the value that a recipe with it would have */
+#define STAGE_DEFAULT(in, key, value)           \
+    {                                           \
+        const char *set = key "=" value;        \
+        OK(config_load(&c, in, NULL, &set, 1)); \
+        char *with = config_yaml(&c);           \
+        config_free(&c);                        \
+        OK(config_load(&c, in, NULL, NULL, 0)); \
+        char *without = config_yaml(&c);        \
+        config_free(&c);                        \
+        assert_string_equal(with, without);     \
+        free(with);                             \
+        free(without);                          \
+    }
+#include "base/config_keys.h"
 }
 
 static void test_forms(void **unused) {
@@ -258,15 +318,16 @@ static void test_help_and_markdown(void **unused) {
     for (int stage = IN_PRETRAIN; stage <= IN_PPO; stage *= 2) {
         char *help = config_help(stage);
         assert_true(longest_line(help) <= 100);
-        assert_non_null(strstr(help, "optim.lr=0.0003"));
+        assert_int_equal(strstr(help, "optim.lr=0.0003") != NULL, stage == IN_PRETRAIN);
         assert_int_equal(strstr(help, "ppo.batch=512") != NULL, stage == IN_PPO);
         assert_int_equal(strstr(help, "model.layers=4") != NULL, stage == IN_PRETRAIN);
         free(help);
     }
     char *md = config_markdown();
     assert_non_null(strstr(md, "\n## ppo\n"));
-    assert_non_null(
-        strstr(md, "| `optim.schedule` | word | cosine | constant, linear, cosine | all |"));
+    assert_non_null(strstr(
+        md,
+        "| `optim.schedule` | word | cosine; ppo: constant | constant, linear, cosine | all |"));
     assert_non_null(strstr(md, "| `model.bias` | true or false | true |  | pretrain |"));
     /* every key of the table, once */
 #define KEY(field, name, Kind, def, lo, hi, choices, stages, help) \
@@ -276,7 +337,6 @@ static void test_help_and_markdown(void **unused) {
         assert_null(strstr(at + 1, "| `" name "` |"));             \
     }
 #include "base/config_keys.h"
-#undef KEY
     free(md);
 }
 
@@ -318,11 +378,16 @@ static int clean(void **unused) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),          cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_overrides),         cmocka_unit_test(test_environment),
-        cmocka_unit_test(test_messages),          cmocka_unit_test(test_bad),
-        cmocka_unit_test(test_yaml_reads_back),   cmocka_unit_test(test_diff),
-        cmocka_unit_test(test_help_and_markdown), cmocka_unit_test(test_damaged_recipes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_defaults),
+                                       cmocka_unit_test(test_stage_defaults),
+                                       cmocka_unit_test(test_forms),
+                                       cmocka_unit_test(test_overrides),
+                                       cmocka_unit_test(test_environment),
+                                       cmocka_unit_test(test_messages),
+                                       cmocka_unit_test(test_bad),
+                                       cmocka_unit_test(test_yaml_reads_back),
+                                       cmocka_unit_test(test_diff),
+                                       cmocka_unit_test(test_help_and_markdown),
+                                       cmocka_unit_test(test_damaged_recipes)};
     return cmocka_run_group_tests(tests, make, clean);
 }

@@ -8,41 +8,45 @@ pipeline=$bin/rhetor-pipeline
 ckpt=$bin/rhetor-ckpt
 
 # --- all four stages
-expect 0 "9 steps done, 9 of them now" -- "$pipeline" "$tiny" --run run
-! grep -niE 'warning|error|\bnan\b|\binf\b|left out' expect.out || fail "odd output"
+expect 0 "10 steps done, 10 of them now" -- "$pipeline" "$tiny" --run run
+! sed 's,standard error,,' expect.out | grep -niE 'warning|error|\bnan\b|\binf\b|left out' || fail "odd output"
 for stage in pretrain sft reward ppo; do
     [ -f "run/$stage/metrics.jsonl" ] || fail "$stage wrote no metrics"
 done
 [ "$(wc -l <run/ppo/metrics.jsonl)" = 2 ] || fail "PPO has not made two iterations"
 [ "$(grep -o '"completions"' run/samples.jsonl | wc -l)" = 100 ] || fail "samples.jsonl"
+# both epochs' checkpoints and none of the others were candidates; PPO starts from the picked one
+grep -o '^step [0-9]*' run/.pipeline/pick.log | tr '\n' ' ' | grep -qx 'step 10 step 20 ' || fail "$(cat run/.pipeline/pick.log)"
+identical run/sft-picked "run/sft/checkpoints/step_000000$(sed -n 's/^picked: step \([0-9]*\),.*/\1/p' run/.pipeline/pick.log).h5"
+expect 0 "parents     model $(grep -o '"xxh3": "[0-9a-f]*"' run/sft-picked/checkpoints/*.json | cut -d'"' -f4)" -- "$ckpt" show run/ppo
 losses=$(sed -nE 's/.*"loss": ([0-9.]+).*/\1/p' run/pretrain/metrics.jsonl)
 awk 'NR == 1 { first = $1 } { last = $1 } END { exit !(first > 6 && last < first - 1) }' <<<"$losses" ||
     fail "pretraining does not learn: $losses"
 
 # --- what is done is done
 before=$(cat run/*/checkpoints/*.json | cksum)
-expect 0 "9 steps done, 0 of them now" "sft: done already, 20 steps" -- "$pipeline" "$tiny" --run run
+expect 0 "10 steps done, 0 of them now" "sft: done already, 20 steps" -- "$pipeline" "$tiny" --run run
 expect 0 -- "$pipeline" "$tiny" --run run --status
-[ "$(grep -c ' done ' expect.out)" = 9 ] || fail "--status: $(cat expect.out)"
+[ "$(grep -c ' done ' expect.out)" = 10 ] || fail "--status: $(cat expect.out)"
 [ "$(cat run/*/checkpoints/*.json | cksum)" = "$before" ] || fail "a step that was done was run"
 
 # --- a changed setting: that stage and what follows, and nothing else
-expect 0 "9 steps done, 2 of them now" "rank: done already" "run/reward is kept as run/reward.old-1" -- \
+expect 0 "10 steps done, 3 of them now" "rank: done already" "run/reward is kept as run/reward.old-1" -- \
     "$pipeline" "$tiny" --run run reward:train.steps=12
 expect 0 -- "$pipeline" "$tiny" --run run --status
-[ "$(grep -c ' done ' expect.out) $(grep -c ' outdated ' expect.out)" = "7 2" ] ||
+[ "$(grep -c ' done ' expect.out) $(grep -c ' outdated ' expect.out)" = "7 3" ] ||
     fail "--status with the recipe's settings: $(cat expect.out)"
-expect 0 "8/9 reward: is made anew" "9/9 ppo: is made anew" "7/9 rank: is done" -- \
+expect 0 "8/10 reward: is made anew" "9/10 pick: is made anew" "10/10 ppo: is made anew" "7/10 rank: is done" -- \
     "$pipeline" "$tiny" --run run --dry-run
 # and back: everything is a function of the recipe and the seed
-expect 0 "2 of them now" -- "$pipeline" "$tiny" --run run
+expect 0 "3 of them now" -- "$pipeline" "$tiny" --run run
 identical run/ppo run/ppo.old-1
 identical run/reward run/reward.old-1
 # settings that change no result change nothing here
 expect 0 "0 of them now" -- "$pipeline" "$tiny" --run run save.every=2 run.log_every=3
 
 # --- stopped and going on
-expect 75 "4/9 pretrain: stopped and saved; run the same command to go on" -- \
+expect 75 "4/10 pretrain: stopped and saved; run the same command to go on" -- \
     "$pipeline" "$tiny" --run stopped --until pretrain pretrain:run.deadline=0.001
 expect 0 -- "$pipeline" "$tiny" --run stopped --status
 grep -qE '^pretrain +stopped +[1-9][0-9]*/40 ' expect.out || fail "--status: $(cat expect.out)"
