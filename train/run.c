@@ -245,8 +245,11 @@ int run_resume(Run *run) {
         double best;
         if (ckpt_best_step(p->ckpt_dir, &best) >= 0) p->best = best;
     }
+    p->ours = true;
     if (run->main_rank) {
-        rc = metrics_rewind(run, run->step);
+        const char *config = run_path(run, "config.yaml");
+        rc = file_write_durable(config, p->config_text, strlen(p->config_text));
+        if (rc == 0) rc = metrics_rewind(run, run->step);
         if (rc == 0) {
             const char *path = run_path(run, "metrics.jsonl");
             p->metrics_file = fopen(path, "a");

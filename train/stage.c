@@ -95,8 +95,7 @@ static void print_help(int stage) {
 static Run *current; /* for the hook that ends a job from anywhere below */
 
 void run_write_status(Run *run, const char *state, int code, const char *reason) {
-    if (!run || run->dry || !run->priv || !run->priv->config_text || !file_is_dir(run->cfg.run_dir))
-        return;
+    if (!run->priv || !run->priv->ours || !file_is_dir(run->cfg.run_dir)) return;
     json_t *s =
         json_pack("{s:s, s:s, s:i, s:s, s:I, s:I, s:I}", "stage", config_stage_name(run->cfg.stage),
                   "state", state, "code", code, "reason", reason, "step", (json_int_t)run->step,
@@ -162,11 +161,12 @@ static int open_run_dir(Run *run) {
         rc = file_make_dirs(p->ckpt_dir);
         if (rc == 0) rc = lock_take(&p->lock, run->cfg.run_dir);
         if (rc == 0) rc = log_file(run_path(run, "log.txt"));
-        if (rc == 0)
-            rc = file_write_durable(run_path(run, "config.yaml"), p->config_text,
-                                    strlen(p->config_text));
+        /* A folder with a config.yaml is ours when run_resume has accepted what lies there. */
+        p->ours = rc == 0 && !file_exists(run_path(run, "config.yaml"));
     }
-    return comm_agree(run->comm, rc);
+    TRY(comm_agree(run->comm, rc));
+    comm_bcast(run->comm, &p->ours, sizeof p->ours, 0);
+    return 0;
 }
 
 static int run_stage(Run *run, StageFn *fn) {

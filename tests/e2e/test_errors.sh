@@ -62,10 +62,23 @@ expect 65 "other/checkpoints/step_00000040.h5: params/" "has the shape [512, 64]
     "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other model.width=32
 expect 78 "other/checkpoints/step_00000040.h5 was made with other data" "choose another run.dir" -- \
     "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other data.train=run/heldout.h5
+
+# --- a start that is refused leaves the folder as it was
+state() { cat "$1/status.json" "$1/config.yaml"; }
+before=$(state other)
 printf 'host: %s\njob: none\npid: %s\nstarted: %s\n' "$(hostname)" $$ "$(awk '{ print $22 }' /proc/$$/stat)" >other/lock
 expect 78 "other/lock: this run directory belongs to process $$" "choose another run.dir" -- \
-    "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other
+    "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other optim.lr=0.5
 rm other/lock
+expect 78 "other/checkpoints/step_00000040.h5 is a checkpoint of stage pretrain, this is ppo" -- "${ppo[@]}" run.dir=other
+expect 78 "was made with other data" -- \
+    "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other data.train=run/heldout.h5 optim.lr=0.5
+expect 74 "nowhere.h5" -- "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other data.train=nowhere.h5
+[ "$(state other)" = "$before" ] || fail "a refused start changed the folder: $(state other)"
+rm -rf out # where there is no other run, the failure is told
+expect 74 "nowhere.h5" -- "${pretrain[@]}" data.train=nowhere.h5
+expect 0 '"state": "failed"' '"code": 74' "nowhere.h5" -- cat out/status.json
+rm -r out
 
 # --- damaged checkpoints
 newest=other/checkpoints/step_00000040.h5
