@@ -40,8 +40,8 @@ static int open_models(Stage *s, Run *run) {
     const Config *c = &run->cfg;
     TRY(load_model(&s->policy, c->from_model, "from.model", LOAD_GRAD));
     TRY(load_model(&s->reference, c->from_model, "from.model", 0));
-    TRY(load_model(&s->reward, c->from_reward, "from.reward", LOAD_HEAD));
-    TRY(load_model(&s->critic, c->from_reward, "from.reward", LOAD_HEAD | LOAD_GRAD));
+    TRY(load_model(&s->reward, c->from_reward, "from.reward", LOAD_HEAD | LOAD_WHOLE));
+    TRY(load_model(&s->critic, c->from_reward, "from.reward", LOAD_HEAD | LOAD_GRAD | LOAD_WHOLE));
     TRY(load_same_tokenizer(&s->policy, &s->reward));
     if (s->reward.gpt->cfg.context < s->policy.gpt->cfg.context)
         return config_bad(c, "from.reward",

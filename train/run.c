@@ -107,6 +107,12 @@ void run_keep_steps(Run *run, const int64_t *steps, int n) {
     run->priv->nkeep_step = n;
 }
 
+static bool is_keep_step(const Run *run) {
+    for (int i = 0; i < run->priv->nkeep_step; i++)
+        if (run->priv->keep_step[i] == run->step) return true;
+    return false;
+}
+
 static void meta_refresh(Run *run) {
     RunPriv *p = run->priv;
     json_t *counters = json_object();
@@ -119,6 +125,9 @@ static void meta_refresh(Run *run) {
     json_object_set_new(p->meta, "kernel", json_string(blas_kernel()));
     json_object_set_new(p->meta, "ranks", json_integer(comm_size(run->comm)));
     json_object_set_new(p->meta, "threads", json_integer(omp_get_max_threads()));
+    json_object_set_new(p->meta, "steps", json_integer(run->steps));
+    const bool chosen = p->new_best || is_keep_step(run);
+    json_object_set_new(p->meta, "unfinished", json_boolean(run->step < run->steps && !chosen));
 }
 
 int run_save(Run *run) {
@@ -367,9 +376,7 @@ int run_step_end(Run *run, int64_t tokens) {
 
     const char *why = "";
     int stop = signals_poll(run->comm, run->cfg.run_dir, run->cfg.run_deadline, &why);
-    bool kept = false;
-    for (int i = 0; i < p->nkeep_step; i++) kept |= p->keep_step[i] == run->step;
-    bool due = run->step == run->steps || kept || p->new_best ||
+    bool due = run->step == run->steps || is_keep_step(run) || p->new_best ||
                (run->cfg.save_every > 0 && run->step % run->cfg.save_every == 0);
     if (due || stop != STOP_NONE) TRY(run_save(run));
     if (run->step == run->steps && p->saved_step != run->step)

@@ -80,6 +80,17 @@ expect 74 "nowhere.h5" -- "${pretrain[@]}" data.train=nowhere.h5
 expect 0 '"state": "failed"' '"code": 74' "nowhere.h5" -- cat out/status.json
 rm -r out
 
+# --- a parent whose run has not ended
+expect 75 "saved at step 1 of 10" -- "${reward[@]}" run.dir=half run.deadline=1e-6
+expect 78 "from.reward: half/checkpoints/step_00000001.h5 is step 1 of 10 of a run that has not ended" \
+    "normalised" "finish it: rhetor-reward " "half/config.yaml" -- "${ppo[@]}" from.reward=half
+must "$bin/rhetor-reward" half/config.yaml run.deadline=0
+must "${ppo[@]}" from.reward=half ppo.episodes=64 ppo.max_response=2
+rm -r out half
+expect 75 "saved at step 1 of 20" -- "${sft[@]}" run.dir=half run.deadline=1e-6
+expect 0 "warning: from.model: half/checkpoints/step_00000001.h5 is step 1 of 20" -- "${reward[@]}" from.model=half train.steps=1
+rm -r out half
+
 # --- damaged checkpoints
 newest=other/checkpoints/step_00000040.h5
 truncate -s -100 $newest
