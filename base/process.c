@@ -23,11 +23,11 @@ char *process_folder(void) {
     return xstrdup(path);
 }
 
-static volatile sig_atomic_t caught[3]; /* SIGINT, SIGTERM, SIGUSR1 */
-static const int handed_on[3] = {SIGINT, SIGTERM, SIGUSR1};
+static volatile sig_atomic_t caught[4];
+static const int handed_on[4] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP};
 
 static void catch_signal(int sig) {
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         if (handed_on[i] == sig) caught[i] = 1;
 }
 
@@ -37,18 +37,22 @@ void process_signals(void) {
     struct sigaction action = {.sa_handler = catch_signal};
     sigset_t block;
     sigemptyset(&block);
-    const int all[] = {SIGINT, SIGTERM, SIGUSR1, SIGCHLD};
-    for (int i = 0; i < 4; i++) {
+    const int all[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP, SIGCHLD};
+    for (int i = 0; i < 5; i++) {
+        struct sigaction now;
+        sigaction(all[i], NULL, &now);
+        if (all[i] == SIGHUP && now.sa_handler == SIG_IGN) continue; /* nohup */
         sigaction(all[i], &action, NULL);
         sigaddset(&block, all[i]);
     }
+    signal(SIGPIPE, SIG_IGN); /* our output's reader may go away; the steps go on */
     sigprocmask(SIG_BLOCK, &block, &waiting_mask);
 }
 
 /* mpirun hands on SIGUSR1, but kills its ranks at once when it gets one of the others: that is for
  * the second Ctrl-C. */
 static void hand_on_signals(pid_t group, bool mpirun, int *interrupts) {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         if (!caught[i]) continue;
         caught[i] = 0;
         bool now = handed_on[i] == SIGINT && ++*interrupts > 1;
@@ -66,6 +70,7 @@ static void child(char *const *argv, int out) {
     signal(SIGTERM, SIG_DFL);
     signal(SIGUSR1, SIG_DFL);
     signal(SIGCHLD, SIG_DFL);
+    signal(SIGPIPE, SIG_DFL);
     sigprocmask(SIG_SETMASK, &waiting_mask, NULL);
     if (out >= 0) {
         dup2(out, STDOUT_FILENO);

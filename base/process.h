@@ -10,10 +10,11 @@
 /* The folder this program lies in; malloc'd. */
 char *process_folder(void);
 
-/* Catches SIGINT, SIGTERM and SIGUSR1 for process_run; they are held back outside of it. */
+/* Catches SIGINT, SIGTERM, SIGUSR1 and (without nohup) SIGHUP for process_run; they are held back
+ * outside of it. Ignores SIGPIPE. */
 void process_signals(void);
 
-/* Runs argv[0] (found in PATH) in a process group of its own. The three signals are handed on to
+/* Runs argv[0] (found in PATH) in a process group of its own. The signals are handed on to
  * it, so that a stage saves before it leaves; mpirun gets SIGUSR1 for the first of them, as it
  * would kill its ranks at once otherwise. When this process is killed, the program gets a SIGTERM.
  * With `log` all output goes to our standard output and is copied there. Beats `lock` (NULL: none).

@@ -263,7 +263,8 @@ static int give_up(const Pipeline *p, int i, int status, const char *log) {
         say(p, i, "stopped and saved; run the same command to go on");
         return requeue;
     }
-    if (status == 128 + SIGINT || status == 128 + SIGTERM || status == 128 + SIGUSR1) {
+    if (status == 128 + SIGINT || status == 128 + SIGTERM || status == 128 + SIGUSR1 ||
+        status == 128 + SIGHUP) {
         say(p, i, "was interrupted; run the same command to go on");
         return requeue;
     }

@@ -156,6 +156,7 @@ int run_save(Run *run) {
     }
     p->save_failures = 0;
     p->saved_step = run->step;
+    p->last_save = run_seconds();
     if (run->main_rank)
         log_info("saved step %" PRId64 " in %.2f s", run->step, run_seconds() - began);
 
@@ -269,7 +270,7 @@ int run_resume(Run *run) {
     if (rc == 0 && run->main_rank) run_write_status(run, "running", 0, "");
 out:
     ckpt_close(&k);
-    p->began = p->last_log = run_seconds();
+    p->began = p->last_log = p->last_save = run_seconds();
     p->first_step = run->step;
     return rc;
 }
@@ -367,6 +368,15 @@ static void log_step(Run *run, int64_t tokens) {
     p->last_log = now;
 }
 
+/* Is the last checkpoint as old as save.every_seconds? Rank 0's clock. Collective. */
+static bool save_is_late(Run *run) {
+    const double limit = run->cfg.save_every_seconds;
+    if (limit <= 0) return false;
+    bool late = run_seconds() - run->priv->last_save >= limit;
+    comm_bcast(run->comm, &late, sizeof late, 0);
+    return late;
+}
+
 int run_step_end(Run *run, int64_t tokens) {
     RunPriv *p = run->priv;
     run->step++;
@@ -376,7 +386,7 @@ int run_step_end(Run *run, int64_t tokens) {
 
     const char *why = "";
     int stop = signals_poll(run->comm, run->cfg.run_dir, run->cfg.run_deadline, &why);
-    bool due = run->step == run->steps || is_keep_step(run) || p->new_best ||
+    bool due = save_is_late(run) || run->step == run->steps || is_keep_step(run) || p->new_best ||
                (run->cfg.save_every > 0 && run->step % run->cfg.save_every == 0);
     if (due || stop != STOP_NONE) TRY(run_save(run));
     if (run->step == run->steps && p->saved_step != run->step)

@@ -38,7 +38,7 @@ struct RunPriv {
     int save_failures;
     double best;
     bool new_best;
-    double began, last_log;
+    double began, last_log, last_save;
     int64_t tokens_since, steps_since;
 };
 
