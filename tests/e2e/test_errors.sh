@@ -130,3 +130,22 @@ fi
 rm -rf out
 line run/ranked.jsonl 2 '{}'
 expect 65 "broken.jsonl:2: " -- mpirun -n 2 --oversubscribe --bind-to none "${reward[@]}" data.train=broken.jsonl
+
+# --- what comes before the ranks have met is said by one, and without MPI
+two=(mpirun -n 2 --oversubscribe --bind-to none "${pretrain[@]}")
+once() { # CODE TEXT OPTION...: exactly one line with TEXT
+    expect "$1" -- "${two[@]}" "${@:3}"
+    [ "$(grep -cF -- "$2" expect.out)" = 1 ] || fail "${*:3} on two ranks: expected \"$2\" once: $(cat expect.out)"
+}
+once 0 "Usage: rhetor-pretrain" --help
+once 0 "every_seconds: " --print-config
+once 0 "parameters        136960" --dry-run
+once 78 "unknown setting model.depth" model.depth=3
+once 64 "rhetor-pretrain: two config files" other.yaml
+no_mpi=(env OMPI_COMM_WORLD_SIZE=1 OMPI_MCA_pml=none)
+! "${no_mpi[@]}" "${pretrain[@]}" train.steps=1 >mpi.out 2>&1 || fail "OMPI_MCA_pml=none does not stop MPI_Init"
+rm -rf out
+for option in --help --usage --version --print-config --dry-run; do
+    must "${no_mpi[@]}" "${pretrain[@]}" $option
+done
+[ ! -e out ] || fail "one of these wrote a run folder"
