@@ -44,6 +44,9 @@ line run/ranked.jsonl 2 '{"prompt": "Who?", "completions": ["Ben.", "Ana."], "ra
 expect 65 "broken.jsonl:2: " '"ranks"' -- "${reward[@]}" data.train=broken.jsonl
 line run/data/ppo_prompts.jsonl 4 '["Who?"]'
 expect 65 "broken.jsonl:4: " -- "${ppo[@]}" data.train=broken.jsonl
+sed 's/"ranks":[^]]*]/"ranks":[1,1,1,1]/' run/ranked.jsonl >ties.jsonl
+expect 65 "data.train: ties.jsonl: no two answers of any of its 100 rankings differ in rank" -- "${reward[@]}" data.train=ties.jsonl
+expect 65 "data.heldout: ties.jsonl: no two answers" -- "${reward[@]}" data.heldout=ties.jsonl
 : >empty.jsonl
 expect 65 "empty.jsonl" -- "${sft[@]}" data.train=empty.jsonl
 expect 65 "sft.jsonl:" "tokens, 64 fit; shorten the record or set data.on_long" -- "${sft[@]}" data.on_long=stop
