@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 
 char *process_folder(void) {
     char path[4096];
@@ -93,7 +94,7 @@ static bool copy_output(int from, FILE *log) {
     return n > 0;
 }
 
-int process_run(char *const *argv, FILE *log, bool mpirun, FileLock *lock, int *status) {
+int process_run(char *const *argv, FILE *log, bool mpirun, int *status) {
     int fd[2] = {-1, -1}, wstatus = 0, interrupts = 0;
     if (log && pipe(fd) != 0) return file_error("the output of a step", "pipe");
     pid_t pid = fork();
@@ -108,11 +109,9 @@ int process_run(char *const *argv, FILE *log, bool mpirun, FileLock *lock, int *
     bool open = log != NULL, gone = false;
     while (open || !gone) {
         struct pollfd p = {.fd = fd[0], .events = POLLIN};
-        const struct timespec beat = {10, 0};
-        int ready = gone ? 1 : ppoll(&p, open, &beat, &waiting_mask);
+        int ready = gone ? 1 : ppoll(&p, open, NULL, &waiting_mask);
         if (open && ready > 0) open = copy_output(fd[0], log);
         hand_on_signals(pid, mpirun, &interrupts);
-        lock_beat(lock);
         if (!gone) gone = waitpid(pid, &wstatus, WNOHANG) == pid;
     }
     if (log) close(fd[0]);

@@ -298,7 +298,7 @@ static int run_step(Pipeline *p, int i, uint64_t key, StepState state, int *stat
     const double began = seconds();
     const struct timespec before = status_time(s);
     char **argv = command_of(p, i);
-    if (rc == 0) rc = process_run(argv, log, s->stage && p->args->ranks > 0, p->lock, status);
+    if (rc == 0) rc = process_run(argv, log, s->stage && p->args->ranks > 0, status);
     free_command(argv);
     if (log) fclose(log);
     if (rc == 0) {

@@ -382,7 +382,6 @@ int run_step_end(Run *run, int64_t tokens) {
     run->step++;
     metrics_write(run);
     log_step(run, tokens);
-    lock_beat(p->lock);
 
     const char *why = "";
     int stop = signals_poll(run->comm, run->cfg.run_dir, run->cfg.run_deadline, &why);
