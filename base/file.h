@@ -35,12 +35,12 @@ char *file_join(const char *dir, const char *name); /* malloc'd */
 uint64_t hash_bytes(const void *data, size_t len); /* XXH3 64 */
 uint64_t hash_combine(uint64_t a, uint64_t b);
 
-/* One owner a run directory: dir/lock names host, job, pid and is touched by lock_beat. Taking it
+/* One owner a run directory: dir/lock names host, job, pid and is touched by a thread. Taking it
  * fails (ERR_CONFIG, names the owner) while the owner lives: same host: the pid exists and started
  * when the lock says; another host: the heartbeat is younger than 5 minutes. */
 typedef struct FileLock FileLock;
 int lock_take(FileLock **out, const char *dir);
-void lock_beat(FileLock *l);
 void lock_drop(FileLock **l);
+extern int lock_beat_ms; /* between two touches; tests shorten it */
 
 #endif

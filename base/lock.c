@@ -5,6 +5,8 @@
  * fails when the lock exists (as O_EXCL does, also over NFS). When two processes find the same lock
  * stale, the slower must not remove the faster's new one: see remove_stale.
  *
+ * A thread beats, so that a step, an evaluation or a save may take as long as it likes.
+ *
  * Ages are measured against the modification time of our own new file: clocks of hosts differ. */
 #include "base/file.h"
 
@@ -13,6 +15,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,13 +25,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { STALE_S = 300, BEAT_S = 10, TRIES = 20, FIELD = 256 };
+int lock_beat_ms = 10000;
+
+enum { STALE_S = 300, TRIES = 20, FIELD = 256 };
 
 struct FileLock {
     char *path;
     char *text; /* what the file holds while it is ours */
-    time_t last_beat;
-    bool lost; /* somebody else took it: said once */
+    pthread_t beater;
+    sem_t end; /* of the beater */
 };
 
 typedef struct Owner {
@@ -119,12 +126,13 @@ static double mtime(const struct stat *st) {
     return (double)st->st_mtim.tv_sec + 1e-9 * (double)st->st_mtim.tv_nsec;
 }
 
-/* Removes the lock that is open as fd, unless path names another by now. The file's own advisory lock
- * (released when a process ends, also over NFS) makes looking and removing one step; on a file system
- * that has none, two takers in the same instant remain possible. */
+/* Removes the lock that is open as fd, unless path names another by now. The file's own advisory
+ * lock (released when a process ends, also over NFS) makes looking and removing one step; on a file
+ * system that has none, two takers in the same instant remain possible. */
 static int remove_stale(const char *path, int fd) {
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    while (fcntl(fd, F_OFD_SETLKW, &whole) != 0 && errno == EINTR) {}
+    while (fcntl(fd, F_OFD_SETLKW, &whole) != 0 && errno == EINTR) {
+    }
     struct stat judged, there;
     if (fstat(fd, &judged) != 0 || stat(path, &there) != 0 || judged.st_dev != there.st_dev ||
         judged.st_ino != there.st_ino)
@@ -161,6 +169,54 @@ static int try_once(const char *path, const char *mine, const Owner *me) {
     return rc;
 }
 
+static bool is_ours(const FileLock *l) {
+    char *text = NULL;
+    size_t len;
+    if (file_read(l->path, &text, &len) < 0) return false;
+    bool ours = strcmp(text, l->text) == 0;
+    free(text);
+    return ours;
+}
+
+/* Waits for the next beat; false: there shall be none. */
+static bool wait_for_beat(FileLock *l) {
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    const long ns = at.tv_nsec + lock_beat_ms % 1000 * 1000000L;
+    at.tv_sec += lock_beat_ms / 1000 + ns / 1000000000L;
+    at.tv_nsec = ns % 1000000000L;
+    while (sem_clockwait(&l->end, CLOCK_MONOTONIC, &at) != 0)
+        if (errno != EINTR) return true;
+    return false;
+}
+
+static void *beat(void *lock) {
+    FileLock *l = lock;
+    while (wait_for_beat(l)) {
+        if (!is_ours(l)) {
+            log_warn("%s: the lock of this run was removed or taken by another run; two runs in "
+                     "one folder destroy each other's checkpoints",
+                     l->path);
+            return NULL;
+        }
+        utimensat(AT_FDCWD, l->path, NULL, 0); /* a beat that fails is made up for by the next */
+    }
+    return NULL;
+}
+
+/* Signals stay with the threads that wait for them. */
+static int start_beating(FileLock *l) {
+    sigset_t all, before;
+    sigfillset(&all);
+    sem_init(&l->end, 0, 0);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&l->beater, NULL, beat, l);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failed ? error_set(ERR_INTERNAL, "%s: no thread can be started: %s", l->path,
+                              strerror(failed))
+                  : 0;
+}
+
 int lock_take(FileLock **out, const char *dir) {
     *out = NULL;
     Owner me;
@@ -184,36 +240,25 @@ int lock_take(FileLock **out, const char *dir) {
         return rc;
     }
     FileLock *l = xcalloc(1, sizeof *l);
-    *l = (FileLock){.path = path, .text = text, .last_beat = time(NULL)};
+    l->path = path;
+    l->text = text;
+    rc = start_beating(l);
+    if (rc < 0) {
+        unlink(path);
+        free(path);
+        free(text);
+        free(l);
+        return rc;
+    }
     *out = l;
     return 0;
 }
 
-static bool is_ours(const FileLock *l) {
-    char *text = NULL;
-    size_t len;
-    if (file_read(l->path, &text, &len) < 0) return false;
-    bool ours = strcmp(text, l->text) == 0;
-    free(text);
-    return ours;
-}
-
-void lock_beat(FileLock *l) {
-    if (!l || l->lost) return;
-    time_t now = time(NULL);
-    if (now - l->last_beat < BEAT_S && now >= l->last_beat) return;
-    l->last_beat = now;
-    if (!is_ours(l)) {
-        l->lost = true;
-        log_warn("%s: the lock of this run was removed or taken by another run; two runs in one "
-                 "folder destroy each other's checkpoints",
-                 l->path);
-    } else
-        utimensat(AT_FDCWD, l->path, NULL, 0); /* a beat that fails is made up for by the next */
-}
-
 void lock_drop(FileLock **l) {
     if (!*l) return;
+    sem_post(&(*l)->end);
+    pthread_join((*l)->beater, NULL);
+    sem_destroy(&(*l)->end);
     if (is_ours(*l)) unlink((*l)->path);
     free((*l)->path);
     free((*l)->text);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 
 char *process_folder(void) {
     char path[4096];
@@ -23,11 +24,11 @@ char *process_folder(void) {
     return xstrdup(path);
 }
 
-static volatile sig_atomic_t caught[3]; /* SIGINT, SIGTERM, SIGUSR1 */
-static const int handed_on[3] = {SIGINT, SIGTERM, SIGUSR1};
+static volatile sig_atomic_t caught[4];
+static const int handed_on[4] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP};
 
 static void catch_signal(int sig) {
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         if (handed_on[i] == sig) caught[i] = 1;
 }
 
@@ -37,18 +38,22 @@ void process_signals(void) {
     struct sigaction action = {.sa_handler = catch_signal};
     sigset_t block;
     sigemptyset(&block);
-    const int all[] = {SIGINT, SIGTERM, SIGUSR1, SIGCHLD};
-    for (int i = 0; i < 4; i++) {
+    const int all[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP, SIGCHLD};
+    for (int i = 0; i < 5; i++) {
+        struct sigaction now;
+        sigaction(all[i], NULL, &now);
+        if (all[i] == SIGHUP && now.sa_handler == SIG_IGN) continue; /* nohup */
         sigaction(all[i], &action, NULL);
         sigaddset(&block, all[i]);
     }
+    signal(SIGPIPE, SIG_IGN); /* our output's reader may go away; the steps go on */
     sigprocmask(SIG_BLOCK, &block, &waiting_mask);
 }
 
 /* mpirun hands on SIGUSR1, but kills its ranks at once when it gets one of the others: that is for
  * the second Ctrl-C. */
 static void hand_on_signals(pid_t group, bool mpirun, int *interrupts) {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         if (!caught[i]) continue;
         caught[i] = 0;
         bool now = handed_on[i] == SIGINT && ++*interrupts > 1;
@@ -66,6 +71,7 @@ static void child(char *const *argv, int out) {
     signal(SIGTERM, SIG_DFL);
     signal(SIGUSR1, SIG_DFL);
     signal(SIGCHLD, SIG_DFL);
+    signal(SIGPIPE, SIG_DFL);
     sigprocmask(SIG_SETMASK, &waiting_mask, NULL);
     if (out >= 0) {
         dup2(out, STDOUT_FILENO);
@@ -88,7 +94,7 @@ static bool copy_output(int from, FILE *log) {
     return n > 0;
 }
 
-int process_run(char *const *argv, FILE *log, bool mpirun, FileLock *lock, int *status) {
+int process_run(char *const *argv, FILE *log, bool mpirun, int *status) {
     int fd[2] = {-1, -1}, wstatus = 0, interrupts = 0;
     if (log && pipe(fd) != 0) return file_error("the output of a step", "pipe");
     pid_t pid = fork();
@@ -103,11 +109,9 @@ int process_run(char *const *argv, FILE *log, bool mpirun, FileLock *lock, int *
     bool open = log != NULL, gone = false;
     while (open || !gone) {
         struct pollfd p = {.fd = fd[0], .events = POLLIN};
-        const struct timespec beat = {10, 0};
-        int ready = gone ? 1 : ppoll(&p, open, &beat, &waiting_mask);
+        int ready = gone ? 1 : ppoll(&p, open, NULL, &waiting_mask);
         if (open && ready > 0) open = copy_output(fd[0], log);
         hand_on_signals(pid, mpirun, &interrupts);
-        lock_beat(lock);
         if (!gone) gone = waitpid(pid, &wstatus, WNOHANG) == pid;
     }
     if (log) close(fd[0]);

@@ -5,20 +5,19 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#include "base/file.h"
-
 /* The folder this program lies in; malloc'd. */
 char *process_folder(void);
 
-/* Catches SIGINT, SIGTERM and SIGUSR1 for process_run; they are held back outside of it. */
+/* Catches SIGINT, SIGTERM, SIGUSR1 and (without nohup) SIGHUP for process_run; they are held back
+ * outside of it. Ignores SIGPIPE. */
 void process_signals(void);
 
-/* Runs argv[0] (found in PATH) in a process group of its own. The three signals are handed on to
+/* Runs argv[0] (found in PATH) in a process group of its own. The signals are handed on to
  * it, so that a stage saves before it leaves; mpirun gets SIGUSR1 for the first of them, as it
  * would kill its ranks at once otherwise. When this process is killed, the program gets a SIGTERM.
- * With `log` all output goes to our standard output and is copied there. Beats `lock` (NULL: none).
+ * With `log` all output goes to our standard output and is copied there.
  * *status as a shell says it: 127 when it cannot be started, 128 + the signal that killed it.
  * ERR_IO when there is no process to be had. */
-int process_run(char *const *argv, FILE *log, bool mpirun, FileLock *lock, int *status);
+int process_run(char *const *argv, FILE *log, bool mpirun, int *status);
 
 #endif

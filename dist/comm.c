@@ -84,6 +84,14 @@ static bool launched(void) {
     return false;
 }
 
+int comm_launch_rank(void) {
+    static const char *const variables[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK",
+                                            "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++)
+        if (getenv(variables[i])) return atoi(getenv(variables[i]));
+    return 0;
+}
+
 static Comm *new_comm(int size) {
     Comm *c = xcalloc(1, sizeof *c);
     c->size = size;

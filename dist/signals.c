@@ -24,14 +24,15 @@ typedef enum Reason {
     REASON_DEADLINE,
     REASON_STOP_FILE,
     REASON_USR1,
+    REASON_HUP,
     REASON_INT,
     REASON_TERM
 } Reason;
 
 static const char *const reason_text[] = {"",        "file SAVE", "run.deadline", "file STOP",
-                                          "SIGUSR1", "SIGINT",    "SIGTERM"};
+                                          "SIGUSR1", "SIGHUP",    "SIGINT",       "SIGTERM"};
 
-static volatile sig_atomic_t got_usr1, got_int, got_term;
+static volatile sig_atomic_t got_usr1, got_hup, got_int, got_term;
 static double start = -1;
 
 static double seconds(void) {
@@ -42,6 +43,7 @@ static double seconds(void) {
 
 static void on_signal(int sig) {
     if (sig == SIGUSR1) got_usr1 = 1;
+    if (sig == SIGHUP) got_hup = 1;
     if (sig == SIGTERM) got_term = 1;
     if (sig == SIGINT) {
         if (got_int) { /* the second one: no more patience */
@@ -59,6 +61,11 @@ void signals_install(void) {
     sigaction(SIGUSR1, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
     sigaction(SIGINT, &a, NULL);
+    struct sigaction hup;
+    if (sigaction(SIGHUP, NULL, &hup) == 0 && hup.sa_handler != SIG_IGN) /* nohup ignores it */
+        sigaction(SIGHUP, &a, NULL);
+    /* A reader of the log that goes away (`2>&1 | head`) does not end the run. */
+    signal(SIGPIPE, SIG_IGN);
     /* Writing past ulimit -f then fails with EFBIG instead of killing the run. */
     signal(SIGXFSZ, SIG_IGN);
 }
@@ -69,6 +76,7 @@ static Reason look(double deadline, const bool file_there[2]) {
     if (deadline > 0 && seconds() - start >= deadline) r = REASON_DEADLINE;
     if (file_there[1]) r = REASON_STOP_FILE;
     if (got_usr1) r = REASON_USR1;
+    if (got_hup) r = REASON_HUP;
     if (got_int) r = REASON_INT;
     if (got_term) r = REASON_TERM;
     return r;

@@ -6,7 +6,8 @@
 
 enum { STOP_NONE, STOP_SAVE_GO_ON, STOP_SAVE_AND_LEAVE };
 
-/* Catches SIGTERM, SIGUSR1 and SIGINT (the second SIGINT ends at once). Not collective. */
+/* Catches SIGTERM, SIGUSR1, SIGHUP (unless nohup has it ignored) and SIGINT (the second SIGINT ends
+ * at once); ignores SIGPIPE. Not collective. */
 void signals_install(void);
 
 /* What to do at this step boundary: a signal on any rank, a file STOP or SAVE in run_dir (looked at

@@ -8,6 +8,9 @@
 #include "rlhf/rollout.h"
 #include "train/trainer.h"
 
+/* Bound on PpoStats.decode_gap: sampler and training forward are the same function. */
+#define PPO_DECODE_GAP 1e-4
+
 typedef struct PpoOptions {
     int64_t batch, minibatches, epochs; /* episodes an iteration; optimizer steps an inner epoch */
     int64_t micro_tokens;

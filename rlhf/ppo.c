@@ -31,6 +31,7 @@ typedef struct Stage {
     DecodeOptions decode;
     int32_t stop[2]; /* the stop token; the end-of-text token, if that is another one */
     int64_t *item;   /* [batch] prompts of the iteration */
+    bool gap_told;
 } Stage;
 
 /* --- opening
@@ -40,8 +41,8 @@ static int open_models(Stage *s, Run *run) {
     const Config *c = &run->cfg;
     TRY(load_model(&s->policy, c->from_model, "from.model", LOAD_GRAD));
     TRY(load_model(&s->reference, c->from_model, "from.model", 0));
-    TRY(load_model(&s->reward, c->from_reward, "from.reward", LOAD_HEAD));
-    TRY(load_model(&s->critic, c->from_reward, "from.reward", LOAD_HEAD | LOAD_GRAD));
+    TRY(load_model(&s->reward, c->from_reward, "from.reward", LOAD_HEAD | LOAD_WHOLE));
+    TRY(load_model(&s->critic, c->from_reward, "from.reward", LOAD_HEAD | LOAD_GRAD | LOAD_WHOLE));
     TRY(load_same_tokenizer(&s->policy, &s->reward));
     if (s->reward.gpt->cfg.context < s->policy.gpt->cfg.context)
         return config_bad(c, "from.reward",
@@ -229,6 +230,17 @@ static int evaluate(Stage *s, Run *run) {
     return 0;
 }
 
+/* Samples whose log-probabilities are not the training forward's are not the policy's: told once.
+ */
+static void watch_decode_gap(Stage *s, const Run *run, double gap) {
+    if (gap <= PPO_DECODE_GAP || s->gap_told || !run->main_rank) return;
+    s->gap_told = true;
+    log_warn("iteration %" PRId64 ": the sampler's log-probabilities differ from the training "
+             "forward's by up to %.1e (rollout/decode_gap_max), expected at most %.0e: the samples "
+             "are not quite the policy's; rhetor-ppo --selftest checks this machine",
+             run->step + 1, gap, PPO_DECODE_GAP);
+}
+
 static void report(Run *run, const PpoStats *s, double lr) {
     run_metric(run, "objective/kl", s->kl);
     run_metric(run, "objective/kl_k3", s->kl3);
@@ -318,6 +330,7 @@ static int train(Stage *s, Run *run) {
         }
 
         report(run, &stats, lr);
+        watch_decode_gap(s, run, stats.decode_gap);
         if (run->step % c->run_log_every == 0) print_sample(s, run, &e, 0);
         const int64_t tokens = e.start[e.n];
         rollout_free(&e);

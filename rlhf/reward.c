@@ -183,6 +183,17 @@ static int dry_run(Reward *w, Run *run) {
     return 0;
 }
 
+/* A set without a pair teaches and measures nothing. */
+static int check_pairs(const Dataset *d, const char *key, const StrList *files) {
+    for (int64_t i = 0; i < d->n; i++)
+        if (ranking_pairs(d->rank + d->first[i], d->first[i + 1] - d->first[i]) > 0) return 0;
+    return error_set(
+        ERR_DATA,
+        "%s: %s: no two answers of any of its %" PRId64
+        " rankings differ in rank; expected at least one pair of a better and a worse one",
+        key, files->v[0], d->n);
+}
+
 static int open_all(Reward *w, Run *run) {
     const Config *c = &run->cfg;
     TRY(load_model(&w->model, c->from_model, "from.model", LOAD_GRAD | LOAD_TRUNK));
@@ -190,7 +201,11 @@ static int open_all(Reward *w, Run *run) {
     DatasetOptions o;
     dataset_options(&o, c, w->model.tokenizer, w->model.tmpl, w->model.gpt->cfg.context);
     TRY(dataset_load(&w->ranked, DATASET_RANKED, &c->data_train, &o));
-    if (c->data_heldout.n > 0) TRY(dataset_load(&w->heldout, DATASET_RANKED, &c->data_heldout, &o));
+    TRY(check_pairs(&w->ranked, "data.train", &c->data_train));
+    if (c->data_heldout.n > 0) {
+        TRY(dataset_load(&w->heldout, DATASET_RANKED, &c->data_heldout, &o));
+        TRY(check_pairs(&w->heldout, "data.heldout", &c->data_heldout));
+    }
     if (c->data_reference.n > 0)
         TRY(dataset_load(&w->reference, DATASET_DEMOS, &c->data_reference, &o));
     else

@@ -142,7 +142,7 @@ static int check_first_update(Lab *l) {
     verdict("1. first minibatch: ratio 1, approxkl 0, clipfrac 0",
             s.first_ratio_gap + s.first_approxkl + s.first_clipfrac, 0);
     verdict("2. KL(policy || reference) before the first update", fabs(s.kl) + s.kl3, 0);
-    verdict("   sampler against training forward, log-probability", s.decode_gap, 1e-4);
+    verdict("   sampler against training forward, log-probability", s.decode_gap, PPO_DECODE_GAP);
     return 0;
 }
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -233,9 +234,21 @@ static int set_aside(const char *dir) {
     return rc;
 }
 
-/* What the launcher said, unless the stage left its own word in status.json. */
-static int true_status(const Step *s, int status) {
+/* The time of a stage's status.json; 0: there is none. */
+static struct timespec status_time(const Step *s) {
+    struct stat st = {0};
+    char *path = s->stage ? file_join(s->dir, "status.json") : NULL;
+    if (path && stat(path, &st) != 0) st.st_mtim = (struct timespec){0};
+    free(path);
+    return st.st_mtim;
+}
+
+/* What the launcher said, unless the stage left its own word in status.json: `before` is the time
+ * of the one that was there when the stage began. */
+static int true_status(const Step *s, int status, struct timespec before) {
     if (status == 0 || !s->stage) return status;
+    const struct timespec now = status_time(s);
+    if (now.tv_sec == before.tv_sec && now.tv_nsec == before.tv_nsec) return status;
     StageStatus st;
     recipe_status(s, &st);
     bool left = strcmp(st.state, "stopped") == 0 || strcmp(st.state, "failed") == 0;
@@ -250,7 +263,8 @@ static int give_up(const Pipeline *p, int i, int status, const char *log) {
         say(p, i, "stopped and saved; run the same command to go on");
         return requeue;
     }
-    if (status == 128 + SIGINT || status == 128 + SIGTERM || status == 128 + SIGUSR1) {
+    if (status == 128 + SIGINT || status == 128 + SIGTERM || status == 128 + SIGUSR1 ||
+        status == 128 + SIGHUP) {
         say(p, i, "was interrupted; run the same command to go on");
         return requeue;
     }
@@ -282,8 +296,9 @@ static int run_step(Pipeline *p, int i, uint64_t key, StepState state, int *stat
     int rc = 0;
     if (!s->stage && !(log = fopen(path, "w"))) rc = file_error(path, "open");
     const double began = seconds();
+    const struct timespec before = status_time(s);
     char **argv = command_of(p, i);
-    if (rc == 0) rc = process_run(argv, log, s->stage && p->args->ranks > 0, p->lock, status);
+    if (rc == 0) rc = process_run(argv, log, s->stage && p->args->ranks > 0, status);
     free_command(argv);
     if (log) fclose(log);
     if (rc == 0) {
@@ -294,7 +309,7 @@ static int run_step(Pipeline *p, int i, uint64_t key, StepState state, int *stat
     if (rc == 0 && *status == 0)
         say(p, i, "done in %.1f s", seconds() - began);
     else if (rc == 0)
-        *status = give_up(p, i, true_status(s, *status), path);
+        *status = give_up(p, i, true_status(s, *status, before), path);
     free(path);
     return rc;
 }

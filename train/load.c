@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
 #include "checkpoints/checkpoint.h"
 
 json_t *model_to_json(const GptConfig *c) {
@@ -49,6 +51,31 @@ static int read_weights(Loaded *l, Ckpt *k, const char *group) {
     return 0;
 }
 
+/* A checkpoint that a run wrote on its way, to go on from; not one that was chosen (the best, the
+ * end of an epoch). */
+static int check_whole(const Ckpt *k, const char *key, int flags) {
+    const json_t *meta = ckpt_meta(k);
+    if (!json_is_true(json_object_get(meta, "unfinished"))) return 0;
+    const char *path = ckpt_path(k), *name = file_basename(path);
+    char *config = xasprintf("%.*s../config.yaml", (int)(name - path), path);
+    char *absolute = realpath(config, NULL);
+    char *what = xasprintf("%s: %s is step %" PRId64 " of %" PRId64
+                           " of a run that has not ended%s; finish it: rhetor-%s %s",
+                           key, path, ckpt_step(k),
+                           (int64_t)json_integer_value(json_object_get(meta, "steps")),
+                           flags & LOAD_WHOLE ? " (a reward model is normalised at the end)" : "",
+                           ckpt_stage(k), absolute ? absolute : "CONFIG.yaml");
+    int rc = 0;
+    if (flags & LOAD_WHOLE)
+        rc = error_set(ERR_CONFIG, "%s", what);
+    else if ((flags & LOAD_GRAD) && log_my_rank() == 0)
+        log_warn("%s", what);
+    free(what);
+    free(config);
+    free(absolute);
+    return rc;
+}
+
 static int load_from(Loaded *l, Ckpt *k, const char *key, int flags) {
     const json_t *meta = ckpt_meta(k);
     GptConfig cfg;
@@ -64,6 +91,7 @@ static int load_from(Loaded *l, Ckpt *k, const char *key, int flags) {
                          "%s: %s is a reward model; a language model is needed here (stage "
                          "pretrain, sft or ppo)",
                          key, ckpt_path(k));
+    TRY(check_whole(k, key, flags));
     if (flags & LOAD_TRUNK) cfg.scalar_head = true, cfg.untied = false;
     size_t len;
     const char *text = ckpt_tokenizer(k, &len);

@@ -126,6 +126,9 @@ static void meta_refresh(Run *run) {
     json_object_set_new(p->meta, "kernel", json_string(blas_kernel()));
     json_object_set_new(p->meta, "ranks", json_integer(comm_size(run->comm)));
     json_object_set_new(p->meta, "threads", json_integer(omp_get_max_threads()));
+    json_object_set_new(p->meta, "steps", json_integer(run->steps));
+    const bool chosen = p->new_best || is_keep_step(run);
+    json_object_set_new(p->meta, "unfinished", json_boolean(run->step < run->steps && !chosen));
 }
 
 int run_save(Run *run) {
@@ -154,6 +157,7 @@ int run_save(Run *run) {
     }
     p->save_failures = 0;
     p->saved_step = run->step;
+    p->last_save = run_seconds();
     if (run->main_rank)
         log_info("saved step %" PRId64 " in %.2f s", run->step, run_seconds() - began);
 
@@ -252,8 +256,11 @@ int run_resume(Run *run) {
         double best;
         if (ckpt_best_step(p->ckpt_dir, &best) >= 0) p->best = best;
     }
+    p->ours = true;
     if (run->main_rank) {
-        rc = metrics_rewind(run, run->step);
+        const char *config = run_path(run, "config.yaml");
+        rc = file_write_durable(config, p->config_text, strlen(p->config_text));
+        if (rc == 0) rc = metrics_rewind(run, run->step);
         if (rc == 0) {
             const char *path = run_path(run, "metrics.jsonl");
             p->metrics_file = fopen(path, "a");
@@ -264,7 +271,7 @@ int run_resume(Run *run) {
     if (rc == 0 && run->main_rank) run_write_status(run, "running", 0, "");
 out:
     ckpt_close(&k);
-    p->began = p->last_log = run_seconds();
+    p->began = p->last_log = p->last_save = run_seconds();
     p->first_step = run->step;
     return rc;
 }
@@ -362,16 +369,24 @@ static void log_step(Run *run, int64_t tokens) {
     p->last_log = now;
 }
 
+/* Is the last checkpoint as old as save.every_seconds? Rank 0's clock. Collective. */
+static bool save_is_late(Run *run) {
+    const double limit = run->cfg.save_every_seconds;
+    if (limit <= 0) return false;
+    bool late = run_seconds() - run->priv->last_save >= limit;
+    comm_bcast(run->comm, &late, sizeof late, 0);
+    return late;
+}
+
 int run_step_end(Run *run, int64_t tokens) {
     RunPriv *p = run->priv;
     run->step++;
     metrics_write(run);
     log_step(run, tokens);
-    lock_beat(p->lock);
 
     const char *why = "";
     int stop = signals_poll(run->comm, run->cfg.run_dir, run->cfg.run_deadline, &why);
-    bool due = run->step == run->steps || is_keep_step(run) || p->new_best ||
+    bool due = save_is_late(run) || run->step == run->steps || is_keep_step(run) || p->new_best ||
                (run->cfg.save_every > 0 && run->step % run->cfg.save_every == 0);
     if (due || stop != STOP_NONE) TRY(run_save(run));
     if (run->step == run->steps && p->saved_step != run->step)

@@ -19,6 +19,7 @@ typedef struct Counter {
 struct RunPriv {
     char *ckpt_dir, *config_text, *tokenizer, *path;
     FileLock *lock; /* rank 0 */
+    bool ours;      /* the folder is this run's: locked, and no other run lies in it */
     FILE *metrics_file;
     json_t *meta;
     CkptArray *array;
@@ -37,12 +38,12 @@ struct RunPriv {
     int save_failures;
     double best;
     bool new_best;
-    double began, last_log;
+    double began, last_log, last_save;
     int64_t tokens_since, steps_since;
 };
 
-/* status.json: "running", "stopped", "failed" or "done", and how far. Rank 0's is the one that
- * counts; a rank that fails alone writes it too. */
+/* status.json: "running", "stopped", "failed" or "done", and how far; nothing while the folder may
+ * be another run's. Rank 0's is the one that counts; a rank that fails alone writes it too. */
 void run_write_status(Run *run, const char *state, int code, const char *reason);
 
 #endif

@@ -26,7 +26,7 @@ typedef struct Args {
     const char *config;
     const char **override;
     int noverride;
-    bool help, print_config, dry, selftest;
+    bool help, version, print_config, dry, selftest;
 } Args;
 
 enum { OPT_PRINT = 1000, OPT_DRY, OPT_OVERFIT, OPT_SELFTEST };
@@ -40,7 +40,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     Args *a = state->input;
     switch (key) {
     case 'h': a->help = true; break;
-    case 'V': printf("rhetor-%s %s\n", config_stage_name(a->stage), RHETOR_VERSION); exit(0);
+    case 'V': a->version = true; break;
     case OPT_PRINT: a->print_config = true; break;
     case OPT_DRY: a->dry = true; break;
     case OPT_OVERFIT: add_override(a, xasprintf("train.overfit=%s", arg)); break;
@@ -64,6 +64,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
 
 static const struct argp_option options[] = {
     {"help", 'h', 0, 0, "print this help with all settings", 0},
+    {"usage", 0, 0, OPTION_ALIAS, 0, 0}, /* argp's error messages name it */
     {"version", 'V', 0, 0, "print the version", 0},
     {"print-config", OPT_PRINT, 0, 0, "print the resolved configuration", 0},
     {"dry-run", OPT_DRY, 0, 0, "print parameters, memory and a decoded batch; write nothing", 0},
@@ -95,8 +96,7 @@ static void print_help(int stage) {
 static Run *current; /* for the hook that ends a job from anywhere below */
 
 void run_write_status(Run *run, const char *state, int code, const char *reason) {
-    if (!run || run->dry || !run->priv || !run->priv->config_text || !file_is_dir(run->cfg.run_dir))
-        return;
+    if (!run->priv || !run->priv->ours || !file_is_dir(run->cfg.run_dir)) return;
     json_t *s =
         json_pack("{s:s, s:s, s:i, s:s, s:I, s:I, s:I}", "stage", config_stage_name(run->cfg.stage),
                   "state", state, "code", code, "reason", reason, "step", (json_int_t)run->step,
@@ -121,7 +121,8 @@ static void end_with_status(int status) {
 static int fail(Run *run, int stage, int rc) {
     int status = error_exit_code(rc);
     bool alone = !run->comm || comm_size(run->comm) == 1;
-    if (!alone && !run->main_rank && rc != ERR_REQUEUE && sleep(2) != 0)
+    const bool first = run->comm ? run->main_rank : comm_launch_rank() == 0;
+    if (!first && rc != ERR_REQUEUE && sleep(2) != 0)
         _exit(status); /* a signal: rank 0 has ended the job */
     if (rc == ERR_REQUEUE)
         log_info("%s", error_message());
@@ -162,11 +163,12 @@ static int open_run_dir(Run *run) {
         rc = file_make_dirs(p->ckpt_dir);
         if (rc == 0) rc = lock_take(&p->lock, run->cfg.run_dir);
         if (rc == 0) rc = log_file(run_path(run, "log.txt"));
-        if (rc == 0)
-            rc = file_write_durable(run_path(run, "config.yaml"), p->config_text,
-                                    strlen(p->config_text));
+        /* A folder with a config.yaml is ours when run_resume has accepted what lies there. */
+        p->ours = rc == 0 && !file_exists(run_path(run, "config.yaml"));
     }
-    return comm_agree(run->comm, rc);
+    TRY(comm_agree(run->comm, rc));
+    comm_bcast(run->comm, &p->ours, sizeof p->ours, 0);
+    return 0;
 }
 
 static int run_stage(Run *run, StageFn *fn) {
@@ -214,26 +216,31 @@ int run_main(int argc, char **argv, int stage, StageFn *fn) {
                         NULL,    NULL};
     argp_err_exit_status = error_exit_code(ERR_USAGE);
     argp_program_version = NULL;
-    argp_parse(&argp, argc, argv, ARGP_NO_HELP | ARGP_IN_ORDER, NULL, &a);
-    if (a.help) {
-        print_help(stage);
+    /* What comes before MPI is said by one rank. */
+    const bool speaks = comm_launch_rank() == 0;
+    const unsigned quiet = speaks ? 0 : ARGP_NO_ERRS;
+    if (argp_parse(&argp, argc, argv, ARGP_NO_HELP | ARGP_IN_ORDER | quiet, NULL, &a) != 0) {
+        sleep(2); /* the one that speaks ends the job */
+        return error_exit_code(ERR_USAGE);
+    }
+    if (a.help || a.version) {
+        if (speaks && a.help) print_help(stage);
+        if (speaks && a.version) printf("rhetor-%s %s\n", config_stage_name(stage), RHETOR_VERSION);
         return 0;
     }
     Run run = {.dry = a.dry, .selftest = a.selftest, .main_rank = true};
     int rc = 0, status = 0;
-    if (!a.config && !a.selftest) {
-        fprintf(stderr,
-                "rhetor-%s: which config file? rhetor-%s CONFIG.yaml [key=value...]; see "
-                "configs/ for recipes and --help for all settings\n",
-                config_stage_name(stage), config_stage_name(stage));
-        return error_exit_code(ERR_USAGE);
-    }
-    rc = config_load(&run.cfg, stage, a.config, a.override, a.noverride);
+    if (!a.config && !a.selftest)
+        rc = error_set(ERR_USAGE,
+                       "which config file? rhetor-%s CONFIG.yaml [key=value...]; see configs/ for "
+                       "recipes and --help for all settings",
+                       config_stage_name(stage));
+    if (rc == 0) rc = config_load(&run.cfg, stage, a.config, a.override, a.noverride);
     free(a.override);
     if (rc < 0) return fail(&run, stage, rc);
     char *text = config_yaml(&run.cfg);
-    if (a.print_config) {
-        fputs(text, stdout);
+    if (a.print_config || (a.dry && !speaks)) {
+        if (speaks) fputs(text, stdout);
         free(text);
         config_free(&run.cfg);
         return 0;

@@ -196,7 +196,6 @@ static void test_lock_lives(void **unused) {
     snprintf(pid, sizeof pid, "process %ld", (long)getpid());
     FAILS(lock_take(&second, scratch_folder), ERR_CONFIG, pid, "choose another run.dir");
     assert_null(second);
-    lock_beat(l);
     lock_drop(&l);
     lock_drop(&l);
     assert_null(l);
@@ -204,6 +203,32 @@ static void test_lock_lives(void **unused) {
     lock_drop(&l);
     char *path = scratch("lock");
     assert_false(file_exists(path));
+    free(path);
+}
+
+/* The owner does nothing, and the lock stays young; it does not touch another run's. */
+static void test_lock_beats(void **unused) {
+    FileLock *l = NULL;
+    struct stat st;
+    char *path = scratch("lock");
+    const struct timespec old[2] = {{1000, 0}, {1000, 0}};
+    lock_beat_ms = 5;
+    OK(lock_take(&l, scratch_folder));
+    for (int beat = 0; beat < 2; beat++) {
+        assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
+        for (int i = 0; i < 2000 && (stat(path, &st), st.st_mtim.tv_sec == 1000); i++) usleep(5000);
+        assert_true(st.st_mtim.tv_sec > 1000);
+    }
+    write_lock("elsewhere", "none", 77, 1, 1000);
+    usleep(100000); /* it has been seen */
+    assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
+    usleep(50000);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mtim.tv_sec, 1000);
+    lock_drop(&l);
+    assert_true(file_exists(path));
+    lock_beat_ms = 10000;
+    OK(file_remove(path));
     free(path);
 }
 
@@ -288,10 +313,10 @@ static void test_lock_race(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_write_read), cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_full_disk),  cmocka_unit_test(test_folders),
-        cmocka_unit_test(test_hashes),     cmocka_unit_test(test_names),
-        cmocka_unit_test(test_lock_lives), cmocka_unit_test(test_lock_of_the_dead),
-        cmocka_unit_test(test_lock_race)};
+        cmocka_unit_test(test_write_read),       cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_full_disk),        cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_hashes),           cmocka_unit_test(test_names),
+        cmocka_unit_test(test_lock_lives),       cmocka_unit_test(test_lock_beats),
+        cmocka_unit_test(test_lock_of_the_dead), cmocka_unit_test(test_lock_race)};
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -73,9 +73,24 @@ static void test_signals(void **state) {
     if (comm_rank(comm) == last) raise(SIGUSR1);
     assert_int_equal(signals_poll(comm, dir, 0, &why), STOP_SAVE_AND_LEAVE);
     assert_string_equal(why, "SIGUSR1");
+    if (comm_rank(comm) == last) raise(SIGHUP);
+    assert_int_equal(signals_poll(comm, dir, 0, &why), STOP_SAVE_AND_LEAVE);
+    assert_string_equal(why, "SIGHUP");
+    raise(SIGPIPE); /* ignored */
     if (comm_rank(comm) == last) raise(SIGTERM);
     assert_int_equal(signals_poll(comm, dir, 0, &why), STOP_SAVE_AND_LEAVE);
     assert_string_equal(why, "SIGTERM");
+}
+
+static void test_nohup(void **state) {
+    struct sigaction ours, now;
+    sigaction(SIGHUP, NULL, &ours);
+    assert_true(ours.sa_handler != SIG_DFL && ours.sa_handler != SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signals_install();
+    sigaction(SIGHUP, NULL, &now);
+    assert_true(now.sa_handler == SIG_IGN);
+    sigaction(SIGHUP, &ours, NULL);
 }
 
 static void test_second_interrupt_ends(void **state) {
@@ -108,6 +123,7 @@ int main(int argc, char **argv) {
     comm_bcast(comm, dir, sizeof dir, 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_files),
+        cmocka_unit_test(test_nohup),
         cmocka_unit_test(test_second_interrupt_ends),
         cmocka_unit_test(test_deadline),
         cmocka_unit_test(test_signals),

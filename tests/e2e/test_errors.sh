@@ -44,6 +44,9 @@ line run/ranked.jsonl 2 '{"prompt": "Who?", "completions": ["Ben.", "Ana."], "ra
 expect 65 "broken.jsonl:2: " '"ranks"' -- "${reward[@]}" data.train=broken.jsonl
 line run/data/ppo_prompts.jsonl 4 '["Who?"]'
 expect 65 "broken.jsonl:4: " -- "${ppo[@]}" data.train=broken.jsonl
+sed 's/"ranks":[^]]*]/"ranks":[1,1,1,1]/' run/ranked.jsonl >ties.jsonl
+expect 65 "data.train: ties.jsonl: no two answers of any of its 100 rankings differ in rank" -- "${reward[@]}" data.train=ties.jsonl
+expect 65 "data.heldout: ties.jsonl: no two answers" -- "${reward[@]}" data.heldout=ties.jsonl
 : >empty.jsonl
 expect 65 "empty.jsonl" -- "${sft[@]}" data.train=empty.jsonl
 expect 65 "sft.jsonl:" "tokens, 64 fit; shorten the record or set data.on_long" -- "${sft[@]}" data.on_long=stop
@@ -62,10 +65,34 @@ expect 65 "other/checkpoints/step_00000040.h5: params/" "has the shape [512, 64]
     "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other model.width=32
 expect 78 "other/checkpoints/step_00000040.h5 was made with other data" "choose another run.dir" -- \
     "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other data.train=run/heldout.h5
+
+# --- a start that is refused leaves the folder as it was
+state() { cat "$1/status.json" "$1/config.yaml"; }
+before=$(state other)
 printf 'host: %s\njob: none\npid: %s\nstarted: %s\n' "$(hostname)" $$ "$(awk '{ print $22 }' /proc/$$/stat)" >other/lock
 expect 78 "other/lock: this run directory belongs to process $$" "choose another run.dir" -- \
-    "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other
+    "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other optim.lr=0.5
 rm other/lock
+expect 78 "other/checkpoints/step_00000040.h5 is a checkpoint of stage pretrain, this is ppo" -- "${ppo[@]}" run.dir=other
+expect 78 "was made with other data" -- \
+    "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other data.train=run/heldout.h5 optim.lr=0.5
+expect 74 "nowhere.h5" -- "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other data.train=nowhere.h5
+[ "$(state other)" = "$before" ] || fail "a refused start changed the folder: $(state other)"
+rm -rf out # where there is no other run, the failure is told
+expect 74 "nowhere.h5" -- "${pretrain[@]}" data.train=nowhere.h5
+expect 0 '"state": "failed"' '"code": 74' "nowhere.h5" -- cat out/status.json
+rm -r out
+
+# --- a parent whose run has not ended
+expect 75 "saved at step 1 of 10" -- "${reward[@]}" run.dir=half run.deadline=1e-6
+expect 78 "from.reward: half/checkpoints/step_00000001.h5 is step 1 of 10 of a run that has not ended" \
+    "normalised" "finish it: rhetor-reward " "half/config.yaml" -- "${ppo[@]}" from.reward=half
+must "$bin/rhetor-reward" half/config.yaml run.deadline=0
+must "${ppo[@]}" from.reward=half ppo.episodes=64 ppo.max_response=2
+rm -r out half
+expect 75 "saved at step 1 of 20" -- "${sft[@]}" run.dir=half run.deadline=1e-6
+expect 0 "warning: from.model: half/checkpoints/step_00000001.h5 is step 1 of 20" -- "${reward[@]}" from.model=half train.steps=1
+rm -r out half
 
 # --- damaged checkpoints
 newest=other/checkpoints/step_00000040.h5
@@ -106,3 +133,22 @@ fi
 rm -rf out
 line run/ranked.jsonl 2 '{}'
 expect 65 "broken.jsonl:2: " -- mpirun -n 2 --oversubscribe --bind-to none "${reward[@]}" data.train=broken.jsonl
+
+# --- what comes before the ranks have met is said by one, and without MPI
+two=(mpirun -n 2 --oversubscribe --bind-to none "${pretrain[@]}")
+once() { # CODE TEXT OPTION...: exactly one line with TEXT
+    expect "$1" -- "${two[@]}" "${@:3}"
+    [ "$(grep -cF -- "$2" expect.out)" = 1 ] || fail "${*:3} on two ranks: expected \"$2\" once: $(cat expect.out)"
+}
+once 0 "Usage: rhetor-pretrain" --help
+once 0 "every_seconds: " --print-config
+once 0 "parameters        136960" --dry-run
+once 78 "unknown setting model.depth" model.depth=3
+once 64 "rhetor-pretrain: two config files" other.yaml
+no_mpi=(env OMPI_COMM_WORLD_SIZE=1 OMPI_MCA_pml=none)
+! "${no_mpi[@]}" "${pretrain[@]}" train.steps=1 >mpi.out 2>&1 || fail "OMPI_MCA_pml=none does not stop MPI_Init"
+rm -rf out
+for option in --help --usage --version --print-config --dry-run; do
+    must "${no_mpi[@]}" "${pretrain[@]}" $option
+done
+[ ! -e out ] || fail "one of these wrote a run folder"

@@ -91,14 +91,23 @@ for stage in sft ppo; do
     done
 done
 
-# --- asked to stop: saved, 75, and on
+# --- asked to stop, or the terminal hung up: saved, 75, and on
 command_of pretrain stopped
-"${command[@]}" train.steps=100000 >stop.out 2>&1 &
-until grep -qs '"step": 5,' stopped/metrics.jsonl; do sleep 0.05; done
-kill -TERM $!
-wait $!
-[ $? = 75 ] || fail "SIGTERM: expected 75: $(cat stop.out)"
-expect 0 '"state": "stopped"' '"code": 75' -- cat stopped/status.json
+for signal in TERM HUP; do
+    rm -rf stopped
+    "${command[@]}" train.steps=100000 >stop.out 2>&1 &
+    until grep -qs '"step": 5,' stopped/metrics.jsonl; do sleep 0.05; done
+    kill -$signal $!
+    wait $!
+    [ $? = 75 ] || fail "SIG$signal: expected 75: $(cat stop.out)"
+    expect 0 '"state": "stopped"' '"code": 75' -- cat stopped/status.json
+done
+# who reads the log goes away
+rm -rf stopped
+set -o pipefail
+"${command[@]}" run.log_every=1 2>&1 | head -n 1 >stop.out || fail "a closed log ended the run"
+expect 0 '"state": "done"' -- cat stopped/status.json
+identical ref/pretrain stopped
 
 # --- two ranks
 ranks=2 reference=ref2

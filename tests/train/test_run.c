@@ -135,6 +135,34 @@ static void test_resume(void **state) {
     free(straight_dir);
 }
 
+static bool saved(const char *dir, int64_t step) {
+    char *path = xasprintf("%s/checkpoints/step_%08lld.h5", dir, (long long)step);
+    const bool there = file_exists(path);
+    free(path);
+    return there;
+}
+
+/* Without save.every a checkpoint comes when the last one is old enough. */
+static void test_saved_by_time(void **state) {
+    char *dir = scratch("time");
+    Stage s;
+    stage_open(&s, IN_SFT, dir, (const char *const[]){"save.keep_last=9", NULL});
+    assert_true(s.run.cfg.save_every_seconds == 600); /* the default */
+    OK(run_resume(&s.run));
+    do_steps(&s, 2);
+    assert_false(saved(dir, 1) || saved(dir, 2));
+    s.run.priv->last_save -= 600;
+    do_steps(&s, 4);
+    assert_true(saved(dir, 3));
+    assert_false(saved(dir, 4));
+    s.run.cfg.save_every_seconds = 0;
+    s.run.priv->last_save -= 1e6;
+    do_steps(&s, 5);
+    assert_false(saved(dir, 5));
+    stage_close(&s);
+    free(dir);
+}
+
 /* Killed before the first checkpoint: begins anew, with empty metrics. */
 static void test_nothing_saved(void **state) {
     char *dir = scratch("early");
@@ -175,13 +203,6 @@ static void test_refused(void **state) {
     FAILS(run_resume(&s.run), ERR_DATA, dir, "\"more\" is missing");
     stage_close(&s);
     free(dir);
-}
-
-static bool saved(const char *dir, int64_t step) {
-    char *path = xasprintf("%s/checkpoints/step_%08lld.h5", dir, (long long)step);
-    const bool there = file_exists(path);
-    free(path);
-    return there;
 }
 
 /* The best of the evaluations after steps 1, 2, ... is saved at once and outlives the rotation; a
@@ -271,9 +292,10 @@ int main(void) {
     core_init();
     OK(comm_open_alone(&comm));
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_resume),     cmocka_unit_test(test_nothing_saved),
-        cmocka_unit_test(test_refused),    cmocka_unit_test(test_best),
-        cmocka_unit_test(test_kept_steps), cmocka_unit_test(test_failed_saves),
+        cmocka_unit_test(test_resume),        cmocka_unit_test(test_nothing_saved),
+        cmocka_unit_test(test_refused),       cmocka_unit_test(test_best),
+        cmocka_unit_test(test_kept_steps),    cmocka_unit_test(test_failed_saves),
+        cmocka_unit_test(test_saved_by_time),
     };
     return cmocka_run_group_tests(tests, scratch_make, clear);
 }
