@@ -384,6 +384,7 @@ static int reward_scores(const Args *a, const char *path, const Loaded *rm, doub
     Sequence *q = xcalloc((size_t)p.n + 1, sizeof *q);
     float *r = xmalloc((size_t)(p.n + 1) * sizeof *r);
     for (int64_t i = 0; i < p.n && rc >= 0; i++) {
+        const int64_t prompt = p.ids[i].n;
         const json_t *text = json_array_get(json_object_get(p.record[i], "completions"), 0);
         if (!text) text = json_object_get(p.record[i], "completion");
         if (!json_is_string(text))
@@ -392,10 +393,13 @@ static int reward_scores(const Args *a, const char *path, const Loaded *rm, doub
                            path, i + 1);
         else
             rc = template_completion(rm->tmpl, rm->tokenizer, json_string_value(text), &p.ids[i]);
-        if (rc >= 0 && p.ids[i].n > rm->gpt->cfg.context)
+        /* A sample's text can have more tokens than the sample; then the prompt is cut, as rank
+         * does. */
+        const int64_t over = p.ids[i].n - rm->gpt->cfg.context, cut = over > 0 ? over : 0;
+        if (rc >= 0 && cut >= prompt)
             rc =
                 error_set(ERR_DATA, "%s: record %" PRId64 ": longer than the context", path, i + 1);
-        q[i] = (Sequence){.tokens = p.ids[i].v, .n = p.ids[i].n};
+        q[i] = (Sequence){.tokens = p.ids[i].v + cut, .n = p.ids[i].n - cut};
     }
     if (rc >= 0) {
         score_sequences(rm->gpt, q, p.n, MICRO_TOKENS, r);

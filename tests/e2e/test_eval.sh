@@ -22,6 +22,20 @@ echo '{"tokens":[1,9999]}' >bad.jsonl
 expect 65 "bad.jsonl:1" "0..511" -- "$bin/rhetor-eval" logprobs -m "$RUN/sft" bad.jsonl
 expect 78 "reward model is needed" -- "$bin/rhetor-eval" reward -m "$RUN/sft" text.jsonl
 
+# Bytes of a sample that are no UTF-8 become U+FFFD each, and its other characters stay.
+must "$bin/rhetor-generate" -m "$RUN/sft" --in "$RUN/data/eval_prompts.jsonl" --out wild.jsonl --raw -t 100 --max-new 40
+LC_ALL=C grep -aP '\xEF\xBF\xBD' wild.jsonl | LC_ALL=C grep -aqP '[\xC2-\xDF][\x80-\xBF]' || fail "no character survived: $(cat wild.jsonl)"
+
+# A file that cannot be written is found out before the sampling; a full disk leaves the old one.
+generate=("$bin/rhetor-generate" -m "$RUN/sft" --in "$RUN/data/eval_prompts.jsonl" --max-new 16)
+expect 74 "nowhere/a.jsonl: cannot be written" -- "${generate[@]}" --out nowhere/a.jsonl
+! grep -q "tokens/s" expect.out || fail "sampled first: $(cat expect.out)"
+echo old >full.jsonl
+(trap '' XFSZ && ulimit -f 4 && expect 74 "full.jsonl: write: " -- "${generate[@]}" --out full.jsonl) || exit 1
+[ "$(cat full.jsonl)" = old ] || fail "the disk was full and the old file is gone"
+[ ! -e full.jsonl.tmp ] || fail "full.jsonl.tmp is left behind"
+"${generate[@]}" --out /dev/stdout 2>/dev/null | cmp - <("${generate[@]}" 2>/dev/null) || fail "/dev/stdout"
+
 # A model against itself: half of the prompts; the same seed gives the same samples.
 must "$bin/rhetor-generate" -m "$RUN/sft" --in "$RUN/data/eval_prompts.jsonl" --out a.jsonl --max-new 16
 must "$bin/rhetor-generate" -m "$RUN/sft" --in "$RUN/data/eval_prompts.jsonl" --out b.jsonl --max-new 16
