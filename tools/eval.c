@@ -9,11 +9,11 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "base/lines.h"
 #include "base/openmp.h"
 #include "core/blas.h"
 #include "data/gold.h"
 #include "data/pack.h"
+#include "data/texts.h"
 #include "rlhf/compare.h"
 #include "rlhf/ranking.h"
 #include "rlhf/score.h"
@@ -53,6 +53,11 @@ enum {
 #define MAX_OPTION \
     { "max-records", OPT_MAX, "N", 0, "use only the first N records", 0 }
 static const struct argp_option model_options[] = {MODEL_OPTION, MAX_OPTION, {0}};
+static const struct argp_option loss_options[] = {
+    MODEL_OPTION,
+    {"max-records", OPT_MAX, "N", 0,
+     "measure only N windows of the context's length, spread evenly", 0},
+    {0}};
 static const struct argp_option rank_options[] = {
     MODEL_OPTION,
     {"expect-accuracy", OPT_EXPECT_ACCURACY, "X", 0, "fail (exit 70) below this accuracy", 0},
@@ -142,28 +147,47 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
  * ------------------------------------------------------------------------------------------------
  */
 
-/* A text file as one document: every token after a leading end-of-text token is predicted. */
-static int text_loss(const Loaded *m, const char *path, double *nll, int64_t *tokens,
-                     int64_t *bytes) {
-    char *text;
-    size_t len;
+/* The documents of a text or JSON file as `rhetor-data encode` makes them: end-of-text ends each
+ * and begins none. */
+static int text_loss(const Loaded *m, const char *path, int64_t windows, EvalLoss *e) {
+    const TextOptions o = {0};
+    const int32_t eos = tokenizer_eos(m->tokenizer);
+    Texts *texts;
+    TRY(texts_open(&texts, path, &o));
     IdList ids = {0};
-    TRY(lines_slurp(path, &text, &len));
-    if (tokenizer_eos(m->tokenizer) >= 0) ids_push(&ids, tokenizer_eos(m->tokenizer));
-    int rc = tokenizer_encode(m->tokenizer, text, len, false, &ids);
-    free(text);
-    if (rc >= 0 && ids.n < 2) rc = error_set(ERR_DATA, "%s: no text", path);
-    if (rc < 0) {
-        ids_free(&ids);
-        return rc;
+    int64_t *start = xcalloc(1, sizeof *start), n = 0, bytes = 0;
+    const char *text;
+    size_t len;
+    int rc;
+    while ((rc = texts_next(texts, &text, &len)) > 0) {
+        rc = tokenizer_encode(m->tokenizer, text, len, false, &ids);
+        if (rc < 0) {
+            texts_wrap(texts, rc, texts_line(texts));
+            break;
+        }
+        if (eos >= 0) ids_push(&ids, eos);
+        start = xrealloc(start, (size_t)(++n + 1) * sizeof *start);
+        start[n] = ids.n;
+        bytes += (int64_t)len;
     }
-    EvalLoss e;
-    evaluate_tokens(m->gpt, ids.v, ids.n, MICRO_TOKENS, &e);
-    *nll = e.nll * (double)e.tokens;
-    *tokens = e.tokens;
-    *bytes = (int64_t)len;
+    texts_close(&texts);
+    if (rc >= 0) {
+        rc = evaluate_documents(m->gpt, ids.v, start, n, bytes, windows, MICRO_TOKENS, e);
+        if (rc < 0) error_wrap(rc, "%s", path);
+    }
+    free(start);
     ids_free(&ids);
-    return 0;
+    return rc;
+}
+
+static int corpus_loss(const Loaded *m, const char *path, int64_t windows, Comm *comm,
+                       EvalLoss *e) {
+    StrList files = {(char *[]){(char *)(uintptr_t)path}, 1};
+    Corpus *c;
+    int rc = corpus_open(&c, &files, tokenizer_hash(m->tokenizer));
+    if (rc == 0) rc = evaluate_corpus(m->gpt, c, windows, MICRO_TOKENS, comm, e);
+    corpus_close(&c);
+    return rc;
 }
 
 static int cmd_loss(const Args *a) {
@@ -175,19 +199,8 @@ static int cmd_loss(const Args *a) {
     for (int i = 0; i < a->nfile && rc == 0; i++) {
         const char *dot = strrchr(a->file[i], '.');
         EvalLoss e = {0};
-        if (dot && strcmp(dot, ".h5") == 0) {
-            StrList files = {(char *[]){(char *)(uintptr_t)a->file[i]}, 1};
-            Corpus *c;
-            rc = corpus_open(&c, &files, tokenizer_hash(m.tokenizer));
-            if (rc == 0) rc = evaluate_corpus(m.gpt, c, a->max, MICRO_TOKENS, comm, &e);
-            corpus_close(&c);
-        } else {
-            int64_t bytes = 0;
-            double nll = 0;
-            rc = text_loss(&m, a->file[i], &nll, &e.tokens, &bytes);
-            e.nll = nll / (double)e.tokens;
-            e.bits_per_byte = nll / M_LN2 / (double)bytes;
-        }
+        rc = dot && strcmp(dot, ".h5") == 0 ? corpus_loss(&m, a->file[i], a->max, comm, &e)
+                                            : text_loss(&m, a->file[i], a->max, &e);
         if (rc == 0)
             printf("{\"file\": \"%s\", \"tokens\": %" PRId64
                    ", \"nats_per_token\": %.6f, \"perplexity\": %.4f, \"bits_per_byte\": %.6f}\n",
@@ -519,8 +532,10 @@ static const struct {
      cmd_loss,
      true,
      true,
-     {model_options, parse, "FILE...",
-      "Nats a token and bits a byte on corpora (.h5) or text files.", 0, 0, 0}},
+     {loss_options, parse, "FILE...",
+      "Nats a token and bits a byte on corpora (.h5), texts (a document a file) or .jsonl "
+      "({\"text\"}: a document each), also .gz and .zst.",
+      0, 0, 0}},
     {"logprobs",
      cmd_logprobs,
      true,

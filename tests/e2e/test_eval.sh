@@ -5,14 +5,27 @@
 export RUN=$PWD/run SEED=1
 must "$bin/rhetor-pipeline" "$tiny" --run "$RUN" --until reward
 
-# The loss of a text is the mean of its log-probabilities after the end-of-text token.
+# The loss of a text is the mean of its log-probabilities, the end-of-text token's after it included.
 printf 'Ben likes soup. Fay lives in Rome.' >text.txt
 printf '{"text":"Ben likes soup. Fay lives in Rome."}\n' >text.jsonl
 ids=$("$bin/rhetor-data" encode --ids --tokenizer "$RUN/tokenizer.json" text.jsonl | grep -o '\[.*\]')
-printf '{"tokens":[0,%s}\n' "${ids#[}" >tokens.jsonl
+printf '{"tokens":%s,0]}\n' "${ids%]}" >tokens.jsonl
 mean=$("$bin/rhetor-eval" logprobs -m "$RUN/sft" tokens.jsonl | sed 's/.*"logprobs":\[//; s/\].*//' | tr ',' '\n' | awk '{s -= $1} END {printf "%.5f", s / NR}')
 loss=$("$bin/rhetor-eval" loss -m "$RUN/sft" text.txt | sed 's/.*"nats_per_token": //; s/,.*//')
 awk -v a="$mean" -v b="$loss" 'BEGIN {exit !(a > 0 && (a - b) ^ 2 < 1e-9)}' || fail "logprobs give $mean nats a token, loss says $loss"
+
+# A corpus and what it was made of have the same loss, to the last digit.
+documents=$RUN/data/documents_heldout.jsonl
+sed 's/{"text"/{"id":1,"text"/' "$documents" | gzip >documents.jsonl.gz
+sed 's/^{"text": *"//; s/"}$//' "$documents" >whole.txt
+must "$bin/rhetor-data" encode --tokenizer "$RUN/tokenizer.json" --out whole.h5 whole.txt
+"$bin/rhetor-eval" loss -m "$RUN/sft" "$RUN/heldout.h5" "$documents" documents.jsonl.gz whole.h5 whole.txt >losses
+"$bin/rhetor-eval" loss -m "$RUN/sft" --max-records 7 "$RUN/heldout.h5" "$documents" documents.jsonl.gz >>losses
+[ "$(cut -d, -f2- losses | uniq -c | awk '{printf "%s ", $1}')" = "3 2 3 " ] || fail "text and corpus differ: $(cat losses)"
+echo '{"txt":"x"}' >bad.jsonl
+expect 65 "bad.jsonl:1" '"text"' -- "$bin/rhetor-eval" loss -m "$RUN/sft" bad.jsonl
+: >empty.txt
+expect 65 "empty.txt: no document" -- "$bin/rhetor-eval" loss -m "$RUN/sft" empty.txt
 
 # Text and its ids give the same log-probabilities; short lines give none.
 printf '{"tokens":%s}\n' "$ids" >same.jsonl
