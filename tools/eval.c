@@ -143,6 +143,22 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     return 0;
 }
 
+/* --- results
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* A number with so many decimals; null where there is nothing to measure. */
+static json_t *decimals(double v, int n) {
+    return isfinite(v) ? json_real(round(v * pow(10, n)) / pow(10, n)) : json_null();
+}
+
+/* One line of JSON; takes over the reference. */
+static void print_result(json_t *j) {
+    json_dumpf(j, stdout, JSON_REAL_PRECISION(15));
+    putchar('\n');
+    json_decref(j);
+}
+
 /* --- loss
  * ------------------------------------------------------------------------------------------------
  */
@@ -202,9 +218,10 @@ static int cmd_loss(const Args *a) {
         rc = dot && strcmp(dot, ".h5") == 0 ? corpus_loss(&m, a->file[i], a->max, comm, &e)
                                             : text_loss(&m, a->file[i], a->max, &e);
         if (rc == 0)
-            printf("{\"file\": \"%s\", \"tokens\": %" PRId64
-                   ", \"nats_per_token\": %.6f, \"perplexity\": %.4f, \"bits_per_byte\": %.6f}\n",
-                   a->file[i], e.tokens, e.nll, exp(e.nll), e.bits_per_byte);
+            print_result(json_pack("{s:s, s:I, s:o, s:o, s:o}", "file", a->file[i], "tokens",
+                                   (json_int_t)e.tokens, "nats_per_token", decimals(e.nll, 6),
+                                   "perplexity", decimals(exp(e.nll), 4), "bits_per_byte",
+                                   decimals(e.bits_per_byte, 6)));
     }
     load_free(&m);
     comm_close(&comm);
@@ -327,11 +344,11 @@ static int cmd_rank(const Args *a) {
         for (int64_t i = 0; i < d.n; i++)
             rank_stats_add(&s, r + d.first[i], d.rank + d.first[i], d.first[i + 1] - d.first[i]);
         free(r);
-        printf("{\"pairs\": %.0f, \"accuracy\": %.4f, \"loss\": %.4f, \"margin\": %.4f, "
-               "\"reward_mean\": %.4f, "
-               "\"reward_std\": %.4f}\n",
-               s.pairs, rank_accuracy(&s), rank_loss(&s), rank_margin(&s), rank_mean(&s),
-               rank_std(&s));
+        print_result(json_pack("{s:I, s:o, s:o, s:o, s:o, s:o}", "pairs", (json_int_t)s.pairs,
+                               "accuracy", decimals(rank_accuracy(&s), 4), "loss",
+                               decimals(rank_loss(&s), 4), "margin", decimals(rank_margin(&s), 4),
+                               "reward_mean", decimals(rank_mean(&s), 4), "reward_std",
+                               decimals(rank_std(&s), 4)));
         printf("calibration: |difference|   pairs   accuracy   predicted\n");
         for (int b = 0; b < RANK_BINS; b++) {
             if (s.bin_pairs[b] == 0) continue;
@@ -368,20 +385,54 @@ static int gold_of(const json_t *rec, const char *path, int64_t line, double *sc
     return 0;
 }
 
-static int gold_scores(const char *path, int64_t max, double **score, int64_t *n) {
+/* What a sample file answers and how well. */
+typedef struct Samples {
+    const char *path;
+    int64_t n;
+    char **prompt; /* [n] */
+    double *score; /* [n] */
+} Samples;
+
+static void samples_free(Samples *s) {
+    for (int64_t i = 0; i < s->n; i++) free(s->prompt[i]);
+    free(s->prompt);
+    free(s->score);
+    *s = (Samples){0};
+}
+
+/* What a record asks: its "prompt", or all of it but the answers. */
+static char *prompt_of(const json_t *record) {
+    static const char *const answers[] = {"completions", "completion", "stopped", "scores",
+                                          "ranks"};
+    json_t *ask = json_incref(json_object_get(record, "prompt"));
+    if (!ask) {
+        ask = json_copy((json_t *)(uintptr_t)record);
+        for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
+            json_object_del(ask, answers[i]);
+    }
+    char *text = json_dumps(ask, JSON_SORT_KEYS | JSON_COMPACT | JSON_ENCODE_ANY);
+    json_decref(ask);
+    return text;
+}
+
+static void add_sample(Samples *s, const json_t *record, double score) {
+    s->prompt = xrealloc(s->prompt, (size_t)(s->n + 1) * sizeof *s->prompt);
+    s->score = xrealloc(s->score, (size_t)(s->n + 1) * sizeof *s->score);
+    s->prompt[s->n] = prompt_of(record);
+    s->score[s->n++] = score;
+}
+
+static int gold_scores(Samples *s, int64_t max) {
     JsonRecords *f;
     json_t *rec;
-    int64_t cap = 0;
     int rc = 0;
-    *score = NULL;
-    *n = 0;
-    TRY(json_records_open(&f, path));
-    while ((max == 0 || *n < max) && (rc = json_records_next(f, &rec)) > 0) {
-        if (*n == cap) *score = xrealloc(*score, (size_t)(cap = 2 * cap + 64) * sizeof **score);
-        rc = gold_of(rec, path, json_records_line(f), *score + *n);
+    TRY(json_records_open(&f, s->path));
+    while ((max == 0 || s->n < max) && (rc = json_records_next(f, &rec)) > 0) {
+        double score;
+        rc = gold_of(rec, s->path, json_records_line(f), &score);
+        if (rc >= 0) add_sample(s, rec, score);
         json_decref(rec);
         if (rc < 0) break;
-        ++*n;
     }
     json_records_close(&f);
     return rc < 0 ? rc : 0;
@@ -389,10 +440,10 @@ static int gold_scores(const char *path, int64_t max, double **score, int64_t *n
 
 /* Scores of {"prompt","completion"} by a reward model; rhetor-generate's "completions" are first
  * turned into records of one completion. */
-static int reward_scores(const Args *a, const char *path, const Loaded *rm, double **score,
-                         int64_t *n) {
+static int reward_scores(Samples *s, const Loaded *rm, int64_t max) {
+    const char *path = s->path;
     PromptFile p;
-    TRY(prompts_load(&p, path, rm, false, rm->gpt->cfg.context - 1, a->max, NULL));
+    TRY(prompts_load(&p, path, rm, false, rm->gpt->cfg.context - 1, max, NULL));
     int rc = 0;
     Sequence *q = xcalloc((size_t)p.n + 1, sizeof *q);
     float *r = xmalloc((size_t)(p.n + 1) * sizeof *r);
@@ -416,9 +467,7 @@ static int reward_scores(const Args *a, const char *path, const Loaded *rm, doub
     }
     if (rc >= 0) {
         score_sequences(rm->gpt, q, p.n, MICRO_TOKENS, r);
-        *n = p.n;
-        *score = xmalloc((size_t)(p.n + 1) * sizeof **score);
-        for (int64_t i = 0; i < p.n; i++) (*score)[i] = (double)r[i];
+        for (int64_t i = 0; i < p.n; i++) add_sample(s, p.record[i], (double)r[i]);
     }
     free(q);
     free(r);
@@ -426,37 +475,48 @@ static int reward_scores(const Args *a, const char *path, const Loaded *rm, doub
     return rc < 0 ? rc : 0;
 }
 
+/* Do both answer the same prompts, in the same order? */
+static int check_pairs(const Samples *x, const Samples *y) {
+    if (x->n != y->n)
+        return error_set(ERR_DATA,
+                         "%s has %" PRId64 " records, %s has %" PRId64
+                         "; both must answer the same prompts",
+                         x->path, x->n, y->path, y->n);
+    if (x->n == 0) return error_set(ERR_DATA, "%s and %s hold no records", x->path, y->path);
+    for (int64_t i = 0; i < x->n; i++)
+        if (strcmp(x->prompt[i], y->prompt[i]) != 0)
+            return error_set(ERR_DATA,
+                             "record %" PRId64 " of %s answers %.80s, of %s %.80s; both must "
+                             "answer the same prompts in the same order",
+                             i + 1, x->path, x->prompt[i], y->path, y->prompt[i]);
+    return 0;
+}
+
+static void print_win(const double *x, const double *y, int64_t n) {
+    double win = 0, diff = 0, var = 0;
+    for (int64_t i = 0; i < n; i++) {
+        win += (x[i] > y[i] ? 1 : x[i] < y[i] ? 0 : 0.5) / (double)n;
+        diff += (x[i] - y[i]) / (double)n;
+    }
+    for (int64_t i = 0; i < n; i++) var += pow(x[i] - y[i] - diff, 2) / (double)(n - 1);
+    print_result(json_pack("{s:I, s:o, s:o, s:o}", "prompts", (json_int_t)n, "win_rate",
+                           decimals(win, 4), "difference", decimals(diff, 4), "difference_se",
+                           decimals(sqrt(var / (double)n), 4)));
+}
+
 static int cmd_win(const Args *a) {
-    double *x = NULL, *y = NULL, win = 0, diff = 0, var = 0;
-    int64_t n = 0, ny = 0;
     Loaded rm = {0};
-    int rc = 0;
     if (a->nfile != 2 || a->gold == (a->reward != NULL))
         return error_set(ERR_USAGE, "expected two sample files and either --gold or --reward PATH");
     if (a->reward) TRY(load_model(&rm, a->reward, "--reward", LOAD_HEAD));
-    rc = a->gold ? gold_scores(a->file[0], a->max, &x, &n)
-                 : reward_scores(a, a->file[0], &rm, &x, &n);
-    if (rc == 0)
-        rc = a->gold ? gold_scores(a->file[1], a->max, &y, &ny)
-                     : reward_scores(a, a->file[1], &rm, &y, &ny);
-    if (rc == 0 && n != ny)
-        rc = error_set(ERR_DATA,
-                       "%s has %" PRId64 " records, %s has %" PRId64
-                       "; both must answer the same prompts",
-                       a->file[0], n, a->file[1], ny);
-    if (rc == 0) {
-        for (int64_t i = 0; i < n; i++) {
-            win += (x[i] > y[i] ? 1 : x[i] < y[i] ? 0 : 0.5) / (double)n;
-            diff += (x[i] - y[i]) / (double)n;
-        }
-        for (int64_t i = 0; i < n; i++)
-            var += pow(x[i] - y[i] - diff, 2) / (double)(n > 1 ? n - 1 : 1);
-        printf("{\"prompts\": %" PRId64
-               ", \"win_rate\": %.4f, \"difference\": %.4f, \"difference_se\": %.4f}\n",
-               n, win, diff, sqrt(var / (double)n));
-    }
-    free(x);
-    free(y);
+    Samples s[2] = {{.path = a->file[0]}, {.path = a->file[1]}};
+    int rc = 0;
+    for (int i = 0; i < 2 && rc == 0; i++)
+        rc = a->gold ? gold_scores(&s[i], a->max) : reward_scores(&s[i], &rm, a->max);
+    if (rc == 0) rc = check_pairs(&s[0], &s[1]);
+    if (rc == 0) print_win(s[0].score, s[1].score, s[0].n);
+    samples_free(&s[0]);
+    samples_free(&s[1]);
     load_free(&rm);
     return rc;
 }

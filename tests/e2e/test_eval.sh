@@ -54,8 +54,22 @@ must "$bin/rhetor-generate" -m "$RUN/sft" --in "$RUN/data/eval_prompts.jsonl" --
 must "$bin/rhetor-generate" -m "$RUN/sft" --in "$RUN/data/eval_prompts.jsonl" --out b.jsonl --max-new 16
 cmp a.jsonl b.jsonl || fail "the same seed gave other samples"
 for judge in --gold "--reward $RUN/reward"; do
-    expect 0 '"win_rate": 0.5000' '"difference": 0.0000' -- "$bin/rhetor-eval" win $judge a.jsonl b.jsonl
+    expect 0 '"win_rate": 0.5,' '"difference": 0.0,' -- "$bin/rhetor-eval" win $judge a.jsonl b.jsonl
 done
+# Only answers to the same prompts can be compared; nothing has no mean.
+sed '1{h;d};$G' a.jsonl >moved.jsonl
+head -n 1 a.jsonl >one.jsonl
+for judge in --gold "--reward $RUN/reward"; do
+    expect 65 "record 1 of a.jsonl answers \"" "same prompts" -- "$bin/rhetor-eval" win $judge a.jsonl moved.jsonl
+    expect 65 "empty.txt" "no " -- "$bin/rhetor-eval" win $judge empty.txt empty.txt
+    expect 0 '"difference_se": null' -- "$bin/rhetor-eval" win $judge one.jsonl one.jsonl
+done
+sed 's/{/{"by":"b",/' b.jsonl >other.jsonl # other fields may differ
+expect 0 '"win_rate": 0.5,' -- "$bin/rhetor-eval" win --gold a.jsonl other.jsonl
+echo '{"prompt":"Who?","completions":["Ben.","Ana."],"ranks":[1,1]}' >ties.jsonl
+expect 0 '"accuracy": null' -- "$bin/rhetor-eval" rank -m "$RUN/reward" ties.jsonl
+cp text.txt 'a "b".txt'
+expect 0 '{"file": "a \"b\".txt", "tokens": ' -- "$bin/rhetor-eval" loss -m "$RUN/sft" 'a "b".txt'
 expect 0 '"accuracy"' "calibration" -- "$bin/rhetor-eval" rank -m "$RUN/reward" "$RUN/ranked.jsonl"
 expect 70 "at least 1.1" -- "$bin/rhetor-eval" rank -m "$RUN/reward" --expect-accuracy 1.1 "$RUN/ranked.jsonl"
 
