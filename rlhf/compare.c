@@ -250,6 +250,11 @@ static int open_judge(Judge *j, const CompareOptions *o, PromptFile *p) {
         TRY(load_model(&j->reward, o->reward, "--reward", LOAD_HEAD));
         TRY(load_same_tokenizer(&j->base, &j->reward));
     }
+    if (o->max_new < 1 || o->max_new >= j->base.gpt->cfg.context)
+        return error_set(ERR_USAGE,
+                         "--max-new %" PRId64 ": expected 1 to %" PRId64
+                         ", which leaves room for a prompt in the context of %" PRId64,
+                         o->max_new, j->base.gpt->cfg.context - 1, j->base.gpt->cfg.context);
     TRY(prompts_load(p, o->prompts, &j->base, false, j->base.gpt->cfg.context - o->max_new,
                      o->max_prompts, NULL));
     TRY(read_gold(j, p));

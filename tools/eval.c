@@ -543,9 +543,34 @@ static int check_expectation(const Comparison *c, const Args *a) {
     return rc;
 }
 
+/* Before hours of sampling: does the chain name rows of the table? */
+static int check_chain(const Args *a) {
+    char *chain = xstrdup(a->expect), *save = NULL, best[64];
+    int rc = 0, n = 0;
+    snprintf(best, sizeof best, "best of %" PRId64, a->best_of);
+    for (char *w = strtok_r(chain, ">", &save); w && rc == 0; w = strtok_r(NULL, ">", &save)) {
+        bool known = a->best_of > 0 && strcmp(w, best) == 0;
+        for (int i = 0; i < a->nmodel && !known; i++) known = strcmp(w, a->name[i]) == 0;
+        if (!known)
+            rc = error_set(ERR_USAGE,
+                           "--expect %s: \"%s\" is none of the models given with "
+                           "--model NAME=PATH",
+                           a->expect, w);
+        n++;
+    }
+    free(chain);
+    if (rc == 0 && n < 2)
+        rc = error_set(ERR_USAGE, "--expect %s: expected two or more names, A>B", a->expect);
+    return rc;
+}
+
 static int cmd_compare(const Args *a) {
     if (!a->prompts || a->nmodel == 0)
         return error_set(ERR_USAGE, "expected --model NAME=PATH (for each row) and --prompts FILE");
+    if (a->best_of > 0 && !a->reward)
+        return error_set(ERR_USAGE, "--best-of %" PRId64 " needs --reward PATH, which chooses",
+                         a->best_of);
+    if (a->expect) TRY(check_chain(a));
     CompareOptions o = {.name = a->name,
                         .path = a->path,
                         .n = a->nmodel,

@@ -79,5 +79,12 @@ must "$bin/rhetor-eval" compare --model base="$RUN/pretrain" --model sft="$RUN/s
 grep -A12 '"model": "sft"' table.json | grep -q '"diff": 0.0' || grep -B12 '"model": "sft"' table.json | grep -q '"diff": 0.0' || fail "sft differs from itself: $(cat table.json)"
 expect 70 "does NOT hold" -- "$bin/rhetor-eval" compare --model base="$RUN/pretrain" --model sft="$RUN/sft" --max-new 16 \
     --prompts "$RUN/data/eval_prompts.jsonl" --expect "base>sft"
+# What cannot be is said at once, not after the sampling.
+compare=("$bin/rhetor-eval" compare --model base="$RUN/pretrain" --model sft="$RUN/sft" --prompts "$RUN/data/eval_prompts.jsonl")
+expect 64 "--max-new 1000: expected 1 to 63" -- "${compare[@]}" --max-new 1000
+expect 64 '--expect sft>bsae: "bsae" is none of the models' -- "${compare[@]}" --expect "sft>bsae"
+expect 64 "two or more names" -- "${compare[@]}" --expect sft
+expect 64 "--best-of 4 needs --reward" -- "${compare[@]}" --best-of 4
+! grep -q "held-out prompts" expect.out || fail "a table: $(cat expect.out)"
 echo hi | timeout 20 "$bin/rhetor-generate" -m "$RUN/sft" --chat --max-new 8 >chat.out 2>&1 || fail "chat: $(cat chat.out)"
 exit 0
