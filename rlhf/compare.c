@@ -35,13 +35,8 @@ static void answers_free(Answers *a) {
 
 static int answer_all(Answers *a, const Loaded *m, const PromptFile *p, int64_t K,
                       const CompareOptions *o) {
-    int32_t stop = sample_stop_token(m);
-    DecodeOptions d = {.temperature = o->temperature,
-                       .top_p = 1,
-                       .max_new = o->max_new,
-                       .stop = &stop,
-                       .nstop = 1,
-                       .seed = o->seed};
+    DecodeOptions d = {
+        .temperature = o->temperature, .top_p = 1, .max_new = o->max_new, .seed = o->seed};
     DecodeResult r = {0};
     TRY(sample_prompts(&r, m, p, K, &d));
     *a = (Answers){.n = r.n};

@@ -100,15 +100,15 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     return 0;
 }
 
-static DecodeOptions decode_options(const Args *a, const Loaded *m, const int32_t *stop) {
+static DecodeOptions decode_options(const Args *a, const Loaded *m) {
     return (DecodeOptions){.temperature = a->temperature,
                            .top_k = a->top_k,
                            .top_p = a->top_p,
                            .max_new = a->max_new                  ? a->max_new
                                       : m->gpt->cfg.context < 256 ? m->gpt->cfg.context
                                                                   : 256,
-                           .stop = stop,
-                           .nstop = *stop >= 0,
+                           .stop = m->stop,
+                           .nstop = m->nstop,
                            .seed = (uint64_t)a->seed};
 }
 
@@ -116,13 +116,13 @@ static DecodeOptions decode_options(const Args *a, const Loaded *m, const int32_
  */
 typedef struct Stream {
     const Tokenizer *tokenizer;
-    int32_t stop;
+    int32_t eos;
 } Stream;
 
 static int print_token(void *ctx, int64_t prompt, int32_t token) {
     const Stream *s = ctx;
     size_t len;
-    if (token == s->stop) return 0;
+    if (token == s->eos) return 0;
     const char *bytes = tokenizer_token_bytes(s->tokenizer, token, &len);
     fwrite(bytes, 1, len, stdout);
     fflush(stdout);
@@ -131,9 +131,8 @@ static int print_token(void *ctx, int64_t prompt, int32_t token) {
 
 static int answer(const Args *a, const Loaded *m, const int32_t *ids, int64_t n, uint32_t turn,
                   char **text) {
-    int32_t stop = sample_stop_token(m);
-    Stream stream = {m->tokenizer, stop};
-    DecodeOptions o = decode_options(a, m, &stop);
+    Stream stream = {m->tokenizer, tokenizer_eos(m->tokenizer)};
+    DecodeOptions o = decode_options(a, m);
     o.on_token = print_token;
     o.ctx = &stream;
     o.step = turn;
@@ -221,8 +220,7 @@ static int write_record(RecordWriter *w, const Args *a, const Loaded *m, json_t 
 }
 
 static int sample_records(RecordWriter *w, const Args *a, const Loaded *m, const PromptFile *p) {
-    int32_t stop = sample_stop_token(m);
-    DecodeOptions o = decode_options(a, m, &stop);
+    DecodeOptions o = decode_options(a, m);
     DecodeResult r = {0};
     double began = run_seconds();
     int rc = sample_prompts(&r, m, p, a->n, &o);

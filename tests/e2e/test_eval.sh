@@ -73,6 +73,14 @@ expect 0 '{"file": "a \"b\".txt", "tokens": ' -- "$bin/rhetor-eval" loss -m "$RU
 expect 0 '"accuracy"' "calibration" -- "$bin/rhetor-eval" rank -m "$RUN/reward" "$RUN/ranked.jsonl"
 expect 70 "at least 1.1" -- "$bin/rhetor-eval" rank -m "$RUN/reward" --expect-accuracy 1.1 "$RUN/ranked.jsonl"
 
+# A model that PPO trained to stop at another token stops there; SFT's goes on.
+must "$bin/rhetor-ppo" "$tiny/ppo.yaml" run.dir="$RUN/ppo-stop" ppo.stop=. ppo.episodes=64
+must "$bin/rhetor-generate" -m "$RUN/ppo-stop" --in "$RUN/data/eval_prompts.jsonl" --out stop.jsonl --max-new 16
+further='"completions":\["[^"]*\. ' # (.\" is another token)
+grep -q "$further" a.jsonl || fail "no sample of SFT goes on after a full stop: $(cat a.jsonl)"
+! grep "$further" stop.jsonl || fail "a sample goes on after the stop token"
+grep -q '"completions":\["[^"]*\."' stop.jsonl || fail "no sample stops: $(cat stop.jsonl)"
+
 # The table: the base has KL 0 to itself and no difference.
 must "$bin/rhetor-eval" compare --model base="$RUN/pretrain" --model sft="$RUN/sft" --reward "$RUN/reward" --best-of 4 \
     --prompts "$RUN/data/eval_prompts.jsonl" --heldout "$RUN/heldout.h5" --max-new 16 --json table.json
