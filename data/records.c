@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* --- output -------------------------------------------------------------------------------------
  */
@@ -20,9 +21,10 @@ int record_writer_open(RecordWriter *w, const char *path) {
         w->f = stdout;
         return 0;
     }
+    struct stat st;
     w->path = xstrdup(path);
-    w->temporary = xasprintf("%s.tmp", path);
-    w->f = fopen(w->temporary, "w");
+    if (stat(path, &st) != 0 || S_ISREG(st.st_mode)) w->temporary = xasprintf("%s.tmp", path);
+    w->f = fopen(w->temporary ? w->temporary : path, "w");
     if (w->f) return 0;
     int rc = error_set(ERR_IO,
                        "%s: cannot be written: %s; check that the folder exists and may be "
@@ -42,7 +44,7 @@ int record_writer_close(RecordWriter *w, int rc) {
         rc = error_set(ERR_IO, "%s: write: %s; check the free space",
                        w->path ? w->path : "standard output", strerror(errno));
     if (w->f && w->f != stdout) fclose(w->f);
-    if (rc >= 0 && w->path) rc = file_rename_durable(w->temporary, w->path);
+    if (rc >= 0 && w->temporary) rc = file_rename_durable(w->temporary, w->path);
     if (rc < 0 && w->temporary) remove(w->temporary);
     free(w->path);
     free(w->temporary);

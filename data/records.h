@@ -8,8 +8,8 @@
 #include "data/dataset.h"
 #include "data/gold.h"
 
-/* JSON lines written to `path` (under a temporary name until writer_close), NULL or "-": standard
- * output. */
+/* JSON lines written to `path` (under a temporary name until writer_close; a device or pipe as it
+ * is), NULL or "-": standard output. */
 typedef struct RecordWriter {
     FILE *f;
     char *path, *temporary;

@@ -35,13 +35,8 @@ static void answers_free(Answers *a) {
 
 static int answer_all(Answers *a, const Loaded *m, const PromptFile *p, int64_t K,
                       const CompareOptions *o) {
-    int32_t stop = sample_stop_token(m);
-    DecodeOptions d = {.temperature = o->temperature,
-                       .top_p = 1,
-                       .max_new = o->max_new,
-                       .stop = &stop,
-                       .nstop = 1,
-                       .seed = o->seed};
+    DecodeOptions d = {
+        .temperature = o->temperature, .top_p = 1, .max_new = o->max_new, .seed = o->seed};
     DecodeResult r = {0};
     TRY(sample_prompts(&r, m, p, K, &d));
     *a = (Answers){.n = r.n};
@@ -255,6 +250,11 @@ static int open_judge(Judge *j, const CompareOptions *o, PromptFile *p) {
         TRY(load_model(&j->reward, o->reward, "--reward", LOAD_HEAD));
         TRY(load_same_tokenizer(&j->base, &j->reward));
     }
+    if (o->max_new < 1 || o->max_new >= j->base.gpt->cfg.context)
+        return error_set(ERR_USAGE,
+                         "--max-new %" PRId64 ": expected 1 to %" PRId64
+                         ", which leaves room for a prompt in the context of %" PRId64,
+                         o->max_new, j->base.gpt->cfg.context - 1, j->base.gpt->cfg.context);
     TRY(prompts_load(p, o->prompts, &j->base, false, j->base.gpt->cfg.context - o->max_new,
                      o->max_prompts, NULL));
     TRY(read_gold(j, p));

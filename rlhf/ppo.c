@@ -56,13 +56,15 @@ static int open_models(Stage *s, Run *run) {
     return 0;
 }
 
-static int find_stop(Stage *s, const Config *c) {
+static int find_stop(Stage *s, Run *run) {
+    const Config *c = &run->cfg;
     const int32_t eos = tokenizer_eos(s->policy.tokenizer);
     s->stop[0] = c->ppo_stop[0] ? tokenizer_id(s->policy.tokenizer, c->ppo_stop) : eos;
     s->stop[1] = eos;
     if (s->stop[0] < 0)
         return config_bad(c, "ppo.stop", "\"%s\" is not one token of the model's tokenizer",
                           c->ppo_stop[0] ? c->ppo_stop : "<|endoftext|>");
+    run_stop_token(run, s->stop[0]);
     return 0;
 }
 
@@ -95,7 +97,7 @@ static int open_data(Stage *s, Run *run) {
 static int open_all(Stage *s, Run *run) {
     const Config *c = &run->cfg;
     TRY(open_models(s, run));
-    TRY(find_stop(s, c));
+    TRY(find_stop(s, run));
     TRY(open_data(s, run));
     Ppo *p = &s->ppo;
     p->o = (PpoOptions){.batch = c->ppo_batch,

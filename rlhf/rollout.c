@@ -2,13 +2,12 @@
 #include "rlhf/rollout.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/json.h"
+#include "data/records.h"
 
 /* Room for n episodes with the given lengths of prompt and response; scalars are cleared. */
 static void allocate(Episodes *e, int64_t n, const int64_t *prompt, const int64_t *response) {
@@ -126,20 +125,17 @@ static json_t *ids_to_json(const int32_t *v, int64_t n) {
 }
 
 int rollout_write(const Episodes *e, const char *path) {
-    FILE *f = fopen(path, "w");
-    if (!f) return error_set(ERR_IO, "%s: cannot be written: %m", path);
+    RecordWriter w;
+    TRY(record_writer_open(&w, path));
     for (int64_t i = 0; i < e->n; i++) {
         const int32_t *t = e->tokens + e->start[i];
         json_t *line = json_pack("{s:o, s:o, s:b}", "prompt", ids_to_json(t, e->prompt[i]),
                                  "response", ids_to_json(t + e->prompt[i], rollout_length(e, i)),
                                  "stopped", e->stopped[i]);
-        json_dumpf(line, f, JSON_COMPACT);
-        fputc('\n', f);
+        record_write(&w, line);
         json_decref(line);
     }
-    int bad = ferror(f);
-    if (fclose(f) != 0 || bad) return error_set(ERR_IO, "%s: writing failed: %m", path);
-    return 0;
+    return record_writer_close(&w, 0);
 }
 
 static bool ids_valid(const json_t *a, int64_t vocab) {

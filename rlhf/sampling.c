@@ -89,12 +89,13 @@ int sample_prompts(DecodeResult *r, const Loaded *m, const PromptFile *p, int64_
     int32_t *tokens = xmalloc((size_t)(start[n] + 1) * sizeof *tokens);
     for (int64_t i = 0; i < n; i++)
         memcpy(tokens + start[i], p->ids[i / K].v, (size_t)p->ids[i / K].n * sizeof *tokens);
-    int rc = decode(r, m->gpt, tokens, start, n, NULL, o);
+    DecodeOptions with = *o;
+    with.stop = m->stop;
+    with.nstop = m->nstop;
+    int rc = decode(r, m->gpt, tokens, start, n, NULL, &with);
+    for (int64_t i = 0; i < r->n && rc >= 0; i++)
+        r->v[i].stopped = r->v[i].stopped && r->v[i].tokens[r->v[i].n - 1] == m->stop[0];
     free(tokens);
     free(start);
     return rc;
-}
-
-int32_t sample_stop_token(const Loaded *m) {
-    return tokenizer_eos(m->tokenizer);
 }

@@ -24,11 +24,8 @@ int prompts_load(PromptFile *p, const char *path, const Loaded *m, bool raw, int
 void prompts_free(PromptFile *p);
 
 /* K responses for each prompt: response k of prompt i is r->v[i * K + k]. Sample ids are i * K + k.
- */
+ * They end with the model's stop tokens (o->stop is not read); `stopped` says: with stop[0]. */
 int sample_prompts(DecodeResult *r, const Loaded *m, const PromptFile *p, int64_t K,
                    const DecodeOptions *o);
-
-/* The tokens that end an answer under the model's template. */
-int32_t sample_stop_token(const Loaded *m);
 
 #endif

@@ -9,11 +9,11 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "base/lines.h"
 #include "base/openmp.h"
 #include "core/blas.h"
 #include "data/gold.h"
 #include "data/pack.h"
+#include "data/texts.h"
 #include "rlhf/compare.h"
 #include "rlhf/pick.h"
 #include "rlhf/ranking.h"
@@ -55,6 +55,11 @@ enum {
 #define MAX_OPTION \
     { "max-records", OPT_MAX, "N", 0, "use only the first N records", 0 }
 static const struct argp_option model_options[] = {MODEL_OPTION, MAX_OPTION, {0}};
+static const struct argp_option loss_options[] = {
+    MODEL_OPTION,
+    {"max-records", OPT_MAX, "N", 0,
+     "measure only N windows of the context's length, spread evenly", 0},
+    {0}};
 static const struct argp_option rank_options[] = {
     MODEL_OPTION,
     {"expect-accuracy", OPT_EXPECT_ACCURACY, "X", 0, "fail (exit 70) below this accuracy", 0},
@@ -155,32 +160,67 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     return 0;
 }
 
+/* --- results
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* A number with so many decimals; null where there is nothing to measure. */
+static json_t *decimals(double v, int n) {
+    return isfinite(v) ? json_real(round(v * pow(10, n)) / pow(10, n)) : json_null();
+}
+
+/* One line of JSON; takes over the reference. */
+static void print_result(json_t *j) {
+    json_dumpf(j, stdout, JSON_REAL_PRECISION(15));
+    putchar('\n');
+    json_decref(j);
+}
+
 /* --- loss
  * ------------------------------------------------------------------------------------------------
  */
 
-/* A text file as one document: every token after a leading end-of-text token is predicted. */
-static int text_loss(const Loaded *m, const char *path, double *nll, int64_t *tokens,
-                     int64_t *bytes) {
-    char *text;
-    size_t len;
+/* The documents of a text or JSON file as `rhetor-data encode` makes them: end-of-text ends each
+ * and begins none. */
+static int text_loss(const Loaded *m, const char *path, int64_t windows, EvalLoss *e) {
+    const TextOptions o = {0};
+    const int32_t eos = tokenizer_eos(m->tokenizer);
+    Texts *texts;
+    TRY(texts_open(&texts, path, &o));
     IdList ids = {0};
-    TRY(lines_slurp(path, &text, &len));
-    if (tokenizer_eos(m->tokenizer) >= 0) ids_push(&ids, tokenizer_eos(m->tokenizer));
-    int rc = tokenizer_encode(m->tokenizer, text, len, false, &ids);
-    free(text);
-    if (rc >= 0 && ids.n < 2) rc = error_set(ERR_DATA, "%s: no text", path);
-    if (rc < 0) {
-        ids_free(&ids);
-        return rc;
+    int64_t *start = xcalloc(1, sizeof *start), n = 0, bytes = 0;
+    const char *text;
+    size_t len;
+    int rc;
+    while ((rc = texts_next(texts, &text, &len)) > 0) {
+        rc = tokenizer_encode(m->tokenizer, text, len, false, &ids);
+        if (rc < 0) {
+            texts_wrap(texts, rc, texts_line(texts));
+            break;
+        }
+        if (eos >= 0) ids_push(&ids, eos);
+        start = xrealloc(start, (size_t)(++n + 1) * sizeof *start);
+        start[n] = ids.n;
+        bytes += (int64_t)len;
     }
-    EvalLoss e;
-    evaluate_tokens(m->gpt, ids.v, ids.n, MICRO_TOKENS, &e);
-    *nll = e.nll * (double)e.tokens;
-    *tokens = e.tokens;
-    *bytes = (int64_t)len;
+    texts_close(&texts);
+    if (rc >= 0) {
+        rc = evaluate_documents(m->gpt, ids.v, start, n, bytes, windows, MICRO_TOKENS, e);
+        if (rc < 0) error_wrap(rc, "%s", path);
+    }
+    free(start);
     ids_free(&ids);
-    return 0;
+    return rc;
+}
+
+static int corpus_loss(const Loaded *m, const char *path, int64_t windows, Comm *comm,
+                       EvalLoss *e) {
+    StrList files = {(char *[]){(char *)(uintptr_t)path}, 1};
+    Corpus *c;
+    int rc = corpus_open(&c, &files, tokenizer_hash(m->tokenizer));
+    if (rc == 0) rc = evaluate_corpus(m->gpt, c, windows, MICRO_TOKENS, comm, e);
+    corpus_close(&c);
+    return rc;
 }
 
 static int cmd_loss(const Args *a) {
@@ -192,23 +232,13 @@ static int cmd_loss(const Args *a) {
     for (int i = 0; i < a->nfile && rc == 0; i++) {
         const char *dot = strrchr(a->file[i], '.');
         EvalLoss e = {0};
-        if (dot && strcmp(dot, ".h5") == 0) {
-            StrList files = {(char *[]){(char *)(uintptr_t)a->file[i]}, 1};
-            Corpus *c;
-            rc = corpus_open(&c, &files, tokenizer_hash(m.tokenizer));
-            if (rc == 0) rc = evaluate_corpus(m.gpt, c, a->max, MICRO_TOKENS, comm, &e);
-            corpus_close(&c);
-        } else {
-            int64_t bytes = 0;
-            double nll = 0;
-            rc = text_loss(&m, a->file[i], &nll, &e.tokens, &bytes);
-            e.nll = nll / (double)e.tokens;
-            e.bits_per_byte = nll / M_LN2 / (double)bytes;
-        }
+        rc = dot && strcmp(dot, ".h5") == 0 ? corpus_loss(&m, a->file[i], a->max, comm, &e)
+                                            : text_loss(&m, a->file[i], a->max, &e);
         if (rc == 0)
-            printf("{\"file\": \"%s\", \"tokens\": %" PRId64
-                   ", \"nats_per_token\": %.6f, \"perplexity\": %.4f, \"bits_per_byte\": %.6f}\n",
-                   a->file[i], e.tokens, e.nll, exp(e.nll), e.bits_per_byte);
+            print_result(json_pack("{s:s, s:I, s:o, s:o, s:o}", "file", a->file[i], "tokens",
+                                   (json_int_t)e.tokens, "nats_per_token", decimals(e.nll, 6),
+                                   "perplexity", decimals(exp(e.nll), 4), "bits_per_byte",
+                                   decimals(e.bits_per_byte, 6)));
     }
     load_free(&m);
     comm_close(&comm);
@@ -331,11 +361,11 @@ static int cmd_rank(const Args *a) {
         for (int64_t i = 0; i < d.n; i++)
             rank_stats_add(&s, r + d.first[i], d.rank + d.first[i], d.first[i + 1] - d.first[i]);
         free(r);
-        printf("{\"pairs\": %.0f, \"accuracy\": %.4f, \"loss\": %.4f, \"margin\": %.4f, "
-               "\"reward_mean\": %.4f, "
-               "\"reward_std\": %.4f}\n",
-               s.pairs, rank_accuracy(&s), rank_loss(&s), rank_margin(&s), rank_mean(&s),
-               rank_std(&s));
+        print_result(json_pack("{s:I, s:o, s:o, s:o, s:o, s:o}", "pairs", (json_int_t)s.pairs,
+                               "accuracy", decimals(rank_accuracy(&s), 4), "loss",
+                               decimals(rank_loss(&s), 4), "margin", decimals(rank_margin(&s), 4),
+                               "reward_mean", decimals(rank_mean(&s), 4), "reward_std",
+                               decimals(rank_std(&s), 4)));
         printf("calibration: |difference|   pairs   accuracy   predicted\n");
         for (int b = 0; b < RANK_BINS; b++) {
             if (s.bin_pairs[b] == 0) continue;
@@ -372,20 +402,54 @@ static int gold_of(const json_t *rec, const char *path, int64_t line, double *sc
     return 0;
 }
 
-static int gold_scores(const char *path, int64_t max, double **score, int64_t *n) {
+/* What a sample file answers and how well. */
+typedef struct Samples {
+    const char *path;
+    int64_t n;
+    char **prompt; /* [n] */
+    double *score; /* [n] */
+} Samples;
+
+static void samples_free(Samples *s) {
+    for (int64_t i = 0; i < s->n; i++) free(s->prompt[i]);
+    free(s->prompt);
+    free(s->score);
+    *s = (Samples){0};
+}
+
+/* What a record asks: its "prompt", or all of it but the answers. */
+static char *prompt_of(const json_t *record) {
+    static const char *const answers[] = {"completions", "completion", "stopped", "scores",
+                                          "ranks"};
+    json_t *ask = json_incref(json_object_get(record, "prompt"));
+    if (!ask) {
+        ask = json_copy((json_t *)(uintptr_t)record);
+        for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
+            json_object_del(ask, answers[i]);
+    }
+    char *text = json_dumps(ask, JSON_SORT_KEYS | JSON_COMPACT | JSON_ENCODE_ANY);
+    json_decref(ask);
+    return text;
+}
+
+static void add_sample(Samples *s, const json_t *record, double score) {
+    s->prompt = xrealloc(s->prompt, (size_t)(s->n + 1) * sizeof *s->prompt);
+    s->score = xrealloc(s->score, (size_t)(s->n + 1) * sizeof *s->score);
+    s->prompt[s->n] = prompt_of(record);
+    s->score[s->n++] = score;
+}
+
+static int gold_scores(Samples *s, int64_t max) {
     JsonRecords *f;
     json_t *rec;
-    int64_t cap = 0;
     int rc = 0;
-    *score = NULL;
-    *n = 0;
-    TRY(json_records_open(&f, path));
-    while ((max == 0 || *n < max) && (rc = json_records_next(f, &rec)) > 0) {
-        if (*n == cap) *score = xrealloc(*score, (size_t)(cap = 2 * cap + 64) * sizeof **score);
-        rc = gold_of(rec, path, json_records_line(f), *score + *n);
+    TRY(json_records_open(&f, s->path));
+    while ((max == 0 || s->n < max) && (rc = json_records_next(f, &rec)) > 0) {
+        double score;
+        rc = gold_of(rec, s->path, json_records_line(f), &score);
+        if (rc >= 0) add_sample(s, rec, score);
         json_decref(rec);
         if (rc < 0) break;
-        ++*n;
     }
     json_records_close(&f);
     return rc < 0 ? rc : 0;
@@ -393,14 +457,15 @@ static int gold_scores(const char *path, int64_t max, double **score, int64_t *n
 
 /* Scores of {"prompt","completion"} by a reward model; rhetor-generate's "completions" are first
  * turned into records of one completion. */
-static int reward_scores(const Args *a, const char *path, const Loaded *rm, double **score,
-                         int64_t *n) {
+static int reward_scores(Samples *s, const Loaded *rm, int64_t max) {
+    const char *path = s->path;
     PromptFile p;
-    TRY(prompts_load(&p, path, rm, false, rm->gpt->cfg.context - 1, a->max, NULL));
+    TRY(prompts_load(&p, path, rm, false, rm->gpt->cfg.context - 1, max, NULL));
     int rc = 0;
     Sequence *q = xcalloc((size_t)p.n + 1, sizeof *q);
     float *r = xmalloc((size_t)(p.n + 1) * sizeof *r);
     for (int64_t i = 0; i < p.n && rc >= 0; i++) {
+        const int64_t prompt = p.ids[i].n;
         const json_t *text = json_array_get(json_object_get(p.record[i], "completions"), 0);
         if (!text) text = json_object_get(p.record[i], "completion");
         if (!json_is_string(text))
@@ -409,16 +474,17 @@ static int reward_scores(const Args *a, const char *path, const Loaded *rm, doub
                            path, i + 1);
         else
             rc = template_completion(rm->tmpl, rm->tokenizer, json_string_value(text), &p.ids[i]);
-        if (rc >= 0 && p.ids[i].n > rm->gpt->cfg.context)
+        /* A sample's text can have more tokens than the sample; then the prompt is cut, as rank
+         * does. */
+        const int64_t over = p.ids[i].n - rm->gpt->cfg.context, cut = over > 0 ? over : 0;
+        if (rc >= 0 && cut >= prompt)
             rc =
                 error_set(ERR_DATA, "%s: record %" PRId64 ": longer than the context", path, i + 1);
-        q[i] = (Sequence){.tokens = p.ids[i].v, .n = p.ids[i].n};
+        q[i] = (Sequence){.tokens = p.ids[i].v + cut, .n = p.ids[i].n - cut};
     }
     if (rc >= 0) {
         score_sequences(rm->gpt, q, p.n, MICRO_TOKENS, r);
-        *n = p.n;
-        *score = xmalloc((size_t)(p.n + 1) * sizeof **score);
-        for (int64_t i = 0; i < p.n; i++) (*score)[i] = (double)r[i];
+        for (int64_t i = 0; i < p.n; i++) add_sample(s, p.record[i], (double)r[i]);
     }
     free(q);
     free(r);
@@ -426,37 +492,48 @@ static int reward_scores(const Args *a, const char *path, const Loaded *rm, doub
     return rc < 0 ? rc : 0;
 }
 
+/* Do both answer the same prompts, in the same order? */
+static int check_pairs(const Samples *x, const Samples *y) {
+    if (x->n != y->n)
+        return error_set(ERR_DATA,
+                         "%s has %" PRId64 " records, %s has %" PRId64
+                         "; both must answer the same prompts",
+                         x->path, x->n, y->path, y->n);
+    if (x->n == 0) return error_set(ERR_DATA, "%s and %s hold no records", x->path, y->path);
+    for (int64_t i = 0; i < x->n; i++)
+        if (strcmp(x->prompt[i], y->prompt[i]) != 0)
+            return error_set(ERR_DATA,
+                             "record %" PRId64 " of %s answers %.80s, of %s %.80s; both must "
+                             "answer the same prompts in the same order",
+                             i + 1, x->path, x->prompt[i], y->path, y->prompt[i]);
+    return 0;
+}
+
+static void print_win(const double *x, const double *y, int64_t n) {
+    double win = 0, diff = 0, var = 0;
+    for (int64_t i = 0; i < n; i++) {
+        win += (x[i] > y[i] ? 1 : x[i] < y[i] ? 0 : 0.5) / (double)n;
+        diff += (x[i] - y[i]) / (double)n;
+    }
+    for (int64_t i = 0; i < n; i++) var += pow(x[i] - y[i] - diff, 2) / (double)(n - 1);
+    print_result(json_pack("{s:I, s:o, s:o, s:o}", "prompts", (json_int_t)n, "win_rate",
+                           decimals(win, 4), "difference", decimals(diff, 4), "difference_se",
+                           decimals(sqrt(var / (double)n), 4)));
+}
+
 static int cmd_win(const Args *a) {
-    double *x = NULL, *y = NULL, win = 0, diff = 0, var = 0;
-    int64_t n = 0, ny = 0;
     Loaded rm = {0};
-    int rc = 0;
     if (a->nfile != 2 || a->gold == (a->reward != NULL))
         return error_set(ERR_USAGE, "expected two sample files and either --gold or --reward PATH");
     if (a->reward) TRY(load_model(&rm, a->reward, "--reward", LOAD_HEAD));
-    rc = a->gold ? gold_scores(a->file[0], a->max, &x, &n)
-                 : reward_scores(a, a->file[0], &rm, &x, &n);
-    if (rc == 0)
-        rc = a->gold ? gold_scores(a->file[1], a->max, &y, &ny)
-                     : reward_scores(a, a->file[1], &rm, &y, &ny);
-    if (rc == 0 && n != ny)
-        rc = error_set(ERR_DATA,
-                       "%s has %" PRId64 " records, %s has %" PRId64
-                       "; both must answer the same prompts",
-                       a->file[0], n, a->file[1], ny);
-    if (rc == 0) {
-        for (int64_t i = 0; i < n; i++) {
-            win += (x[i] > y[i] ? 1 : x[i] < y[i] ? 0 : 0.5) / (double)n;
-            diff += (x[i] - y[i]) / (double)n;
-        }
-        for (int64_t i = 0; i < n; i++)
-            var += pow(x[i] - y[i] - diff, 2) / (double)(n > 1 ? n - 1 : 1);
-        printf("{\"prompts\": %" PRId64
-               ", \"win_rate\": %.4f, \"difference\": %.4f, \"difference_se\": %.4f}\n",
-               n, win, diff, sqrt(var / (double)n));
-    }
-    free(x);
-    free(y);
+    Samples s[2] = {{.path = a->file[0]}, {.path = a->file[1]}};
+    int rc = 0;
+    for (int i = 0; i < 2 && rc == 0; i++)
+        rc = a->gold ? gold_scores(&s[i], a->max) : reward_scores(&s[i], &rm, a->max);
+    if (rc == 0) rc = check_pairs(&s[0], &s[1]);
+    if (rc == 0) print_win(s[0].score, s[1].score, s[0].n);
+    samples_free(&s[0]);
+    samples_free(&s[1]);
     load_free(&rm);
     return rc;
 }
@@ -483,9 +560,34 @@ static int check_expectation(const Comparison *c, const Args *a) {
     return rc;
 }
 
+/* Before hours of sampling: does the chain name rows of the table? */
+static int check_chain(const Args *a) {
+    char *chain = xstrdup(a->expect), *save = NULL, best[64];
+    int rc = 0, n = 0;
+    snprintf(best, sizeof best, "best of %" PRId64, a->best_of);
+    for (char *w = strtok_r(chain, ">", &save); w && rc == 0; w = strtok_r(NULL, ">", &save)) {
+        bool known = a->best_of > 0 && strcmp(w, best) == 0;
+        for (int i = 0; i < a->nmodel && !known; i++) known = strcmp(w, a->name[i]) == 0;
+        if (!known)
+            rc = error_set(ERR_USAGE,
+                           "--expect %s: \"%s\" is none of the models given with "
+                           "--model NAME=PATH",
+                           a->expect, w);
+        n++;
+    }
+    free(chain);
+    if (rc == 0 && n < 2)
+        rc = error_set(ERR_USAGE, "--expect %s: expected two or more names, A>B", a->expect);
+    return rc;
+}
+
 static int cmd_compare(const Args *a) {
     if (!a->prompts || a->nmodel == 0)
         return error_set(ERR_USAGE, "expected --model NAME=PATH (for each row) and --prompts FILE");
+    if (a->best_of > 0 && !a->reward)
+        return error_set(ERR_USAGE, "--best-of %" PRId64 " needs --reward PATH, which chooses",
+                         a->best_of);
+    if (a->expect) TRY(check_chain(a));
     CompareOptions o = {.name = a->name,
                         .path = a->path,
                         .n = a->nmodel,
@@ -547,8 +649,10 @@ static const struct {
      cmd_loss,
      true,
      true,
-     {model_options, parse, "FILE...",
-      "Nats a token and bits a byte on corpora (.h5) or text files.", 0, 0, 0}},
+     {loss_options, parse, "FILE...",
+      "Nats a token and bits a byte on corpora (.h5), texts (a document a file) or .jsonl "
+      "({\"text\"}: a document each), also .gz and .zst.",
+      0, 0, 0}},
     {"logprobs",
      cmd_logprobs,
      true,

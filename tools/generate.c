@@ -11,6 +11,8 @@
 #include "base/log.h"
 #include "base/openmp.h"
 #include "core/blas.h"
+#include "data/records.h"
+#include "data/texts.h"
 #include "rlhf/sampling.h"
 #include "train/run.h"
 
@@ -98,15 +100,15 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     return 0;
 }
 
-static DecodeOptions decode_options(const Args *a, const Loaded *m, const int32_t *stop) {
+static DecodeOptions decode_options(const Args *a, const Loaded *m) {
     return (DecodeOptions){.temperature = a->temperature,
                            .top_k = a->top_k,
                            .top_p = a->top_p,
                            .max_new = a->max_new                  ? a->max_new
                                       : m->gpt->cfg.context < 256 ? m->gpt->cfg.context
                                                                   : 256,
-                           .stop = stop,
-                           .nstop = *stop >= 0,
+                           .stop = m->stop,
+                           .nstop = m->nstop,
                            .seed = (uint64_t)a->seed};
 }
 
@@ -114,13 +116,13 @@ static DecodeOptions decode_options(const Args *a, const Loaded *m, const int32_
  */
 typedef struct Stream {
     const Tokenizer *tokenizer;
-    int32_t stop;
+    int32_t eos;
 } Stream;
 
 static int print_token(void *ctx, int64_t prompt, int32_t token) {
     const Stream *s = ctx;
     size_t len;
-    if (token == s->stop) return 0;
+    if (token == s->eos) return 0;
     const char *bytes = tokenizer_token_bytes(s->tokenizer, token, &len);
     fwrite(bytes, 1, len, stdout);
     fflush(stdout);
@@ -129,9 +131,8 @@ static int print_token(void *ctx, int64_t prompt, int32_t token) {
 
 static int answer(const Args *a, const Loaded *m, const int32_t *ids, int64_t n, uint32_t turn,
                   char **text) {
-    int32_t stop = sample_stop_token(m);
-    Stream stream = {m->tokenizer, stop};
-    DecodeOptions o = decode_options(a, m, &stop);
+    Stream stream = {m->tokenizer, tokenizer_eos(m->tokenizer)};
+    DecodeOptions o = decode_options(a, m);
     o.on_token = print_token;
     o.ctx = &stream;
     o.step = turn;
@@ -197,61 +198,50 @@ static int chat(const Args *a, const Loaded *m) {
     return rc;
 }
 
-static int write_records(FILE *f, const Args *a, const Loaded *m, const PromptFile *p,
-                         const DecodeResult *r) {
-    for (int64_t i = 0; i < p->n; i++) {
-        json_t *texts = json_array();
-        for (int64_t k = 0; k < a->n; k++) {
-            const Response *s = &r->v[i * a->n + k];
-            char *text;
-            size_t len;
-            int rc = a->raw ? tokenizer_decode(m->tokenizer, s->tokens, s->n, true, &text, &len)
-                            : template_decode(m->tmpl, m->tokenizer, s->tokens, s->n, &text);
-            if (rc < 0) {
-                json_decref(texts);
-                return rc;
-            }
-            /* bytes that are not UTF-8 cannot stand in JSON */
-            json_t *v = json_string(text);
-            if (!v) {
-                for (unsigned char *c = (unsigned char *)text; *c; c++)
-                    if (*c >= 0x80) *c = '?';
-                v = json_string(text);
-            }
-            json_array_append_new(texts, v);
-            free(text);
-        }
-        json_object_set_new(p->record[i], "completions", texts);
-        json_dumpf(p->record[i], f, JSON_COMPACT);
-        fputc('\n', f);
+/* The record with its completions; JSON holds valid UTF-8 only. */
+static int write_record(RecordWriter *w, const Args *a, const Loaded *m, json_t *record,
+                        const Response *r) {
+    json_t *texts = json_array();
+    int rc = 0;
+    for (int64_t k = 0; k < a->n && rc >= 0; k++) {
+        char *text, *valid;
+        size_t len;
+        rc = a->raw ? tokenizer_decode(m->tokenizer, r[k].tokens, r[k].n, true, &text, NULL)
+                    : template_decode(m->tmpl, m->tokenizer, r[k].tokens, r[k].n, &text);
+        if (rc < 0) break;
+        valid = utf8_repair(text, strlen(text), &len);
+        json_array_append_new(texts, json_stringn(valid, len));
+        free(text);
+        free(valid);
     }
-    return ferror(f)
-               ? error_set(ERR_IO, "%s: writing failed: %m", a->out ? a->out : "standard output")
-               : 0;
+    json_object_set_new(record, "completions", texts);
+    if (rc >= 0) record_write(w, record);
+    return rc;
 }
 
-static int file_of_prompts(const Args *a, const Loaded *m) {
-    int32_t stop = sample_stop_token(m);
-    DecodeOptions o = decode_options(a, m, &stop);
-    PromptFile p;
-    TRY(prompts_load(&p, a->in, m, a->raw, m->gpt->cfg.context - 1, a->max, a->field));
+static int sample_records(RecordWriter *w, const Args *a, const Loaded *m, const PromptFile *p) {
+    DecodeOptions o = decode_options(a, m);
     DecodeResult r = {0};
     double began = run_seconds();
-    int rc = sample_prompts(&r, m, &p, a->n, &o);
+    int rc = sample_prompts(&r, m, p, a->n, &o);
     if (rc >= 0) {
         double s = run_seconds() - began;
         log_info("%" PRId64 " completions, %" PRId64 " tokens, %.1f s, %.0f tokens/s (%" PRId64
                  " prompts too long)",
-                 r.n, r.tokens, s, (double)r.tokens / s, p.skipped);
-        FILE *f = a->out ? fopen(a->out, "w") : stdout;
-        if (!f)
-            rc = error_set(ERR_IO, "%s: cannot be written: %m", a->out);
-        else
-            rc = write_records(f, a, m, &p, &r);
-        if (f && f != stdout && fclose(f) != 0 && rc >= 0)
-            rc = error_set(ERR_IO, "%s: writing failed: %m", a->out);
+                 r.n, r.tokens, s, (double)r.tokens / s, p->skipped);
     }
+    for (int64_t i = 0; i < p->n && rc >= 0; i++)
+        rc = write_record(w, a, m, p->record[i], &r.v[i * a->n]);
     decode_free(&r);
+    return rc;
+}
+
+static int file_of_prompts(const Args *a, const Loaded *m) {
+    PromptFile p;
+    RecordWriter w; /* opened before the long work */
+    TRY(prompts_load(&p, a->in, m, a->raw, m->gpt->cfg.context - 1, a->max, a->field));
+    int rc = record_writer_open(&w, a->out);
+    if (rc >= 0) rc = record_writer_close(&w, sample_records(&w, a, m, &p));
     prompts_free(&p);
     return rc;
 }

@@ -48,15 +48,26 @@ static void sums_close(Sums *s, Comm *comm, EvalLoss *out) {
     free(s->logp);
 }
 
+/* Documents laid end to end: a corpus, or in memory (corpus NULL). */
+typedef struct Documents {
+    Corpus *corpus;
+    const int32_t *ids;
+    const int64_t *start; /* [n+1] */
+    int64_t n;
+} Documents;
+
 /* The windows of all documents, side by side: their first tokens and numbers of inputs. */
 typedef struct Windows {
     int64_t n, cap, *at, *len;
 } Windows;
 
-static int list_windows(Windows *w, Corpus *c, int64_t T) {
-    for (int64_t d = 0; d < corpus_documents(c); d++) {
+static int list_windows(Windows *w, const Documents *d, int64_t T) {
+    for (int64_t i = 0; i < d->n; i++) {
         int64_t begin, end;
-        TRY(corpus_document(c, d, &begin, &end));
+        if (d->corpus)
+            TRY(corpus_document(d->corpus, i, &begin, &end));
+        else
+            begin = d->start[i], end = d->start[i + 1];
         for (int64_t at = begin; at + 1 < end; at += T) {
             if (w->n == w->cap) {
                 w->cap = 2 * w->cap + 64;
@@ -67,55 +78,61 @@ static int list_windows(Windows *w, Corpus *c, int64_t T) {
             w->len[w->n++] = end - at - 1 < T ? end - at - 1 : T;
         }
     }
-    return w->n > 0 ? 0 : error_set(ERR_DATA, "no held-out document has two tokens");
+    return w->n > 0 ? 0 : error_set(ERR_DATA, "no document has two tokens to predict one from");
 }
 
-static int corpus_sums(Sums *s, Gpt *gpt, Corpus *c, const Windows *w, int64_t n,
+/* This rank's share of n of the windows. comm NULL: all of them. */
+static int window_sums(Sums *s, Gpt *gpt, const Documents *d, const Windows *w, int64_t n,
                        int64_t micro_tokens, Comm *comm) {
-    int32_t *window = xmalloc((size_t)(gpt->cfg.context + 1) * sizeof *window);
-    int64_t begin, end;
+    int32_t *buffer = xmalloc((size_t)(gpt->cfg.context + 1) * sizeof *buffer);
+    int64_t begin = 0, end = n;
     int rc = 0;
-    comm_share(n, comm_rank(comm), comm_size(comm), &begin, &end);
+    if (comm) comm_share(n, comm_rank(comm), comm_size(comm), &begin, &end);
     for (int64_t i = begin; i < end && rc == 0; i++) {
         const int64_t k = i * w->n / n;
-        rc = corpus_read(c, w->at[k], w->len[k] + 1, window);
+        if (d->corpus) rc = corpus_read(d->corpus, w->at[k], w->len[k] + 1, buffer);
         if (rc < 0) break;
         if (s->pack.n + w->len[k] > micro_tokens) flush(s, gpt);
-        pack_add_window(&s->pack, window, w->len[k], 1.0f, 0);
+        pack_add_window(&s->pack, d->corpus ? buffer : d->ids + w->at[k], w->len[k], 1.0f, 0);
     }
     flush(s, gpt);
-    free(window);
+    free(buffer);
     return rc;
 }
 
-int evaluate_corpus(Gpt *gpt, Corpus *c, int64_t windows, int64_t micro_tokens, Comm *comm,
+static int evaluate(Gpt *gpt, const Documents *d, int64_t windows, int64_t micro_tokens, Comm *comm,
                     EvalLoss *out) {
     Windows w = {0};
     Sums s;
     sums_open(&s);
-    int rc = list_windows(&w, c, gpt->cfg.context);
+    int rc = list_windows(&w, d, gpt->cfg.context);
     const int64_t n = windows > 0 && windows < w.n ? windows : w.n;
-    if (rc == 0) rc = corpus_sums(&s, gpt, c, &w, n, micro_tokens, comm);
+    if (rc == 0) rc = window_sums(&s, gpt, d, &w, n, micro_tokens, comm);
     free(w.at);
     free(w.len);
-    rc = comm_agree(comm, rc);
+    if (comm) rc = comm_agree(comm, rc);
     sums_close(&s, comm, out);
-    if (corpus_bytes(c) > 0)
-        out->bits_per_byte = out->nll / M_LN2 * (double)corpus_tokens(c) / (double)corpus_bytes(c);
     return rc;
 }
 
-void evaluate_tokens(Gpt *gpt, const int32_t *ids, int64_t n, int64_t micro_tokens, EvalLoss *out) {
-    const int64_t T = gpt->cfg.context;
-    Sums s;
-    sums_open(&s);
-    for (int64_t at = 0; at + 1 < n; at += T) {
-        const int64_t len = n - at - 1 < T ? n - at - 1 : T;
-        if (s.pack.n + len > micro_tokens) flush(&s, gpt);
-        pack_add_window(&s.pack, ids + at, len, 1.0f, 0);
-    }
-    flush(&s, gpt);
-    sums_close(&s, NULL, out);
+static double bits_per_byte(double nll, int64_t tokens, int64_t bytes) {
+    return bytes > 0 ? nll / M_LN2 * (double)tokens / (double)bytes : 0;
+}
+
+int evaluate_corpus(Gpt *gpt, Corpus *c, int64_t windows, int64_t micro_tokens, Comm *comm,
+                    EvalLoss *out) {
+    const Documents d = {.corpus = c, .n = corpus_documents(c)};
+    int rc = evaluate(gpt, &d, windows, micro_tokens, comm, out);
+    out->bits_per_byte = bits_per_byte(out->nll, corpus_tokens(c), corpus_bytes(c));
+    return rc;
+}
+
+int evaluate_documents(Gpt *gpt, const int32_t *ids, const int64_t *start, int64_t n, int64_t bytes,
+                       int64_t windows, int64_t micro_tokens, EvalLoss *out) {
+    const Documents d = {.ids = ids, .start = start, .n = n};
+    int rc = evaluate(gpt, &d, windows, micro_tokens, NULL, out);
+    out->bits_per_byte = bits_per_byte(out->nll, start[n], bytes);
+    return rc;
 }
 
 int evaluate_demos(Gpt *gpt, const Dataset *d, int64_t records, int64_t micro_tokens, Comm *comm,

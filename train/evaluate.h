@@ -16,8 +16,10 @@ typedef struct EvalLoss {
  * `windows` > 0: only so many, spread evenly. */
 int evaluate_corpus(Gpt *gpt, Corpus *c, int64_t windows, int64_t micro_tokens, Comm *comm,
                     EvalLoss *out);
-/* All tokens but the first of ids[n], in windows of the context side by side. Not collective. */
-void evaluate_tokens(Gpt *gpt, const int32_t *ids, int64_t n, int64_t micro_tokens, EvalLoss *out);
+/* The same of documents in memory, document i being ids[start[i]..start[i+1]), of a text of so many
+ * bytes. Not collective. */
+int evaluate_documents(Gpt *gpt, const int32_t *ids, const int64_t *start, int64_t n, int64_t bytes,
+                       int64_t windows, int64_t micro_tokens, EvalLoss *out);
 /* The learned tokens of demonstrations; `records` > 0: only the first so many. */
 int evaluate_demos(Gpt *gpt, const Dataset *d, int64_t records, int64_t micro_tokens, Comm *comm,
                    EvalLoss *out);

@@ -76,6 +76,13 @@ static int check_whole(const Ckpt *k, const char *key, int flags) {
     return rc;
 }
 
+static void read_stop(Loaded *l, const json_t *meta) {
+    const json_t *trained = json_object_get(meta, "stop"); /* only PPO's checkpoints say */
+    const int32_t eos = tokenizer_eos(l->tokenizer);
+    if (json_is_integer(trained)) l->stop[l->nstop++] = (int32_t)json_integer_value(trained);
+    if (eos >= 0 && (l->nstop == 0 || l->stop[0] != eos)) l->stop[l->nstop++] = eos;
+}
+
 static int load_from(Loaded *l, Ckpt *k, const char *key, int flags) {
     const json_t *meta = ckpt_meta(k);
     GptConfig cfg;
@@ -100,6 +107,7 @@ static int load_from(Loaded *l, Ckpt *k, const char *key, int flags) {
         return error_set(ERR_DATA, "%s: its tokenizer has %" PRId64 " tokens, its model %" PRId64,
                          ckpt_path(k), tokenizer_vocab(l->tokenizer), cfg.vocab);
     TRY(template_by_name(json_string_value(json_object_get(meta, "template")), &l->tmpl));
+    read_stop(l, meta);
     TRY(gpt_open(&l->gpt, &cfg, flags & LOAD_GRAD));
     const char *use = json_string_value(json_object_get(meta, "use"));
     TRY(read_weights(l, k, (flags & LOAD_RAW) || !use ? "params" : use));

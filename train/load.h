@@ -13,7 +13,10 @@ typedef struct Loaded {
     Gpt *gpt;
     Tokenizer *tokenizer;
     Template tmpl;
-    char *id; /* the checkpoint's, for the lineage */
+    int32_t stop[2]; /* [nstop] tokens that end an answer: the one that PPO trained it to end with,
+                        then the end-of-text token if that is another one */
+    int nstop;       /* 0: the tokenizer has none */
+    char *id;        /* the checkpoint's, for the lineage */
     char *path;
     char *stage; /* that wrote it */
     int64_t step;

@@ -86,6 +86,10 @@ void run_describe(Run *run, const GptConfig *model, const Tokenizer *tk, Templat
     p->tokenizer = tokenizer_json(tk);
 }
 
+void run_stop_token(Run *run, int32_t id) {
+    json_object_set_new(run->priv->meta, "stop", json_integer(id));
+}
+
 static json_t *meta_object(RunPriv *p, const char *name) {
     json_t *o = json_object_get(p->meta, name);
     if (!o) json_object_set_new(p->meta, name, o = json_object());

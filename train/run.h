@@ -50,6 +50,8 @@ void run_keep_f64(Run *run, const char *name, double *v);
  * stages ("params" or "ema"). Not collective. */
 void run_describe(Run *run, const GptConfig *model, const Tokenizer *tk, Template tmpl,
                   const char *use);
+/* The token that ends the model's answers, where it was trained to stop. Not collective. */
+void run_stop_token(Run *run, int32_t id);
 /* Lineage: parent checkpoints (role, id) and data hashes (role, hash). A resumed run whose parents
  * or data differ is refused. Not collective. */
 void run_parent(Run *run, const char *role, const char *id);

@@ -73,9 +73,14 @@ static void test_corpus(void **state) {
         }
         OK(evaluate_corpus(g, c, 100, 50, comm, &e)); /* more windows than there are */
         check(&e, nll, tokens);
-        if (!lengths[k][1]) { /* one document: the same tokens without a corpus */
-            evaluate_tokens(g, ids, first, 50, &e);
-            check(&e, nll, tokens);
+        int64_t start[DOCUMENTS + 1] = {0}; /* the same documents without a corpus */
+        for (int d = 0; d < DOCUMENTS; d++) start[d + 1] = start[d] + lengths[k][d];
+        for (int64_t some = 0; some < 3; some++) {
+            EvalLoss m;
+            OK(evaluate_corpus(g, c, some, 50, comm, &e));
+            OK(evaluate_documents(g, ids, start, DOCUMENTS, first, some, 50, &m));
+            if (comm_size(comm) == 1) assert_memory_equal(&m, &e, sizeof m);
+            check(&m, e.nll * (double)e.tokens, e.tokens);
         }
         corpus_close(&c);
     }

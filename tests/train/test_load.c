@@ -101,6 +101,30 @@ static void test_average(void **state) {
     load_free(&l);
 }
 
+/* Answers end with the end-of-text token, or first with what PPO was told. */
+static void test_stop(void **state) {
+    Loaded l;
+    OK(load_model(&l, lm_dir, "from.model", 0));
+    assert_int_equal(l.nstop, 1);
+    assert_int_equal(l.stop[0], tokenizer_eos(bytes));
+    load_free(&l);
+    for (int32_t stop = tokenizer_eos(bytes) - 1; stop <= tokenizer_eos(bytes); stop++) {
+        Run run;
+        lab_run(&run, IN_PPO, ppo_dir, NULL);
+        run.step = 2 + stop;
+        run_keep_params(&run, "params", &lm->params, lm->params.data);
+        run_describe(&run, &lm->cfg, bytes, TEMPLATE_ALPACA, "params");
+        run_stop_token(&run, stop);
+        OK(run_save(&run));
+        lab_end(&run);
+        OK(load_model(&l, ppo_dir, "from.model", 0));
+        assert_int_equal(l.stop[0], stop);
+        assert_int_equal(l.nstop, stop == tokenizer_eos(bytes) ? 1 : 2);
+        assert_int_equal(l.stop[l.nstop - 1], tokenizer_eos(bytes));
+        load_free(&l);
+    }
+}
+
 static void test_reward_model(void **state) {
     Loaded l;
     OK(load_model(&l, rm_dir, "from.reward", LOAD_HEAD | LOAD_GRAD));
@@ -183,6 +207,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_language_model),
         cmocka_unit_test(test_average),
+        cmocka_unit_test(test_stop),
         cmocka_unit_test(test_reward_model),
         cmocka_unit_test(test_wrong_kind),
         cmocka_unit_test(test_missing),
