@@ -23,7 +23,8 @@ enum {
     LOAD_GRAD = 1,  /* with a gradient buffer, to train on */
     LOAD_HEAD = 2,  /* must be a reward or value model (ERR_CONFIG otherwise) */
     LOAD_TRUNK = 4, /* any model; made into one with a scalar head (initialised by the caller) */
-    LOAD_RAW = 8    /* the group params even where the checkpoint says to use its moving average */
+    LOAD_RAW = 8,   /* the group params even where the checkpoint says to use its moving average */
+    LOAD_ANY = 16   /* a language or a reward model; tokenizer NULL where it was imported without */
 };
 
 /* `path`: checkpoint file or run directory. `key` names the setting in messages. */
