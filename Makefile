@@ -8,6 +8,7 @@
 #   make lint       format, warnings, who-includes-whom
 #   make asan       everything with AddressSanitizer and UBSan, in build/asan
 #   make fuzz       the readers of files against damaged ones, in build/asan  [FUZZ_SECONDS=60 each, T=name]
+#   make plugin     build/plugin/libh5zstd.so, with which h5py and others read our files
 #   make install    PREFIX=/usr/local
 # Objects go to build/<variant>/, so the variants never mix.
 
@@ -100,7 +101,7 @@ $(FUZZERS): %: %.o $(call archives,$(USES_fuzz))
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
 # --- the rest ------------------------------------------------------------------------------------
-.PHONY: deps demo test objects bench bench-peers lint format asan fuzz docs install clean real-small uses
+.PHONY: deps demo test objects bench bench-peers lint format asan fuzz docs install clean plugin real-small uses
 T    ?=
 SEED ?= 1
 J     = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -175,6 +176,14 @@ format:
 # The USES_ table, for tools/lint.sh.
 uses:
 	@$(foreach r,$(ROOMS) tools e2e fuzz,echo "$(r): $(USES_$(r))";)
+
+# HDF5's filter 32015 for programs with an HDF5 of their own: HDF5_PLUGIN_PATH=build/plugin. Any
+# compiler and variant give the same file; it shows nothing but its two entry points.
+plugin: build/plugin/libh5zstd.so
+build/plugin/libh5zstd.so: base/h5_zstd.c base/chunk.c base/error.c $(wildcard base/*.h) Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -DRHETOR_PLUGIN -std=gnu11 -O2 $(WARN) -fPIC -fvisibility=hidden -shared \
+	    -o $@ $(filter %.c,$^) $(shell pkg-config --libs libzstd)
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/rhetor $(DESTDIR)$(PREFIX)/share/doc/rhetor

@@ -20,6 +20,7 @@
 #include "base/chunk.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/h5_zstd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +32,7 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "chunks are written as they lie in memory");
 
-enum { ZSTD_FILTER = 32015, CHUNK_BYTES = 1 << 20, LONGEST_ATTRIBUTE = 60000 };
+enum { CHUNK_BYTES = 1 << 20, LONGEST_ATTRIBUTE = 60000 };
 
 /* An open dataset and how it is cut. A chunk k holds elements [start, start + count) of the
  * flattened array: `span` elements lie between two outer indices, each span is cut into `cuts`
@@ -147,30 +148,7 @@ static int handed_up(Failure *f) {
     return f->rc;
 }
 
-/* --- the zstd filter, as HDF5 sees it ---------------------------------------------------------
- * We pack and unpack chunks without HDF5; it needs the filter to create datasets, and to read
- * files whose chunks are cut in another way than ours. */
-static size_t zstd_filter(unsigned flags, size_t nparams, const unsigned params[], size_t used,
-                          size_t *room, void **buffer) {
-    bool decode = flags & H5Z_FLAG_REVERSE;
-    size_t n = decode ? chunk_frame_content(*buffer, used) : chunk_frame_bound(used);
-    void *out = n ? H5allocate_memory(n, false) : NULL;
-    if (!out) return 0;
-    size_t got;
-    if (decode)
-        got = chunk_unframe(out, n, *buffer, used) ? n : 0;
-    else
-        got = chunk_frame(out, n, *buffer, used, nparams ? (int)params[0] : CHUNK_ZSTD_LEVEL);
-    if (!got) {
-        H5free_memory(out);
-        return 0;
-    }
-    H5free_memory(*buffer);
-    *buffer = out;
-    *room = n;
-    return got;
-}
-
+/* --- starting HDF5 --------------------------------------------------------------------------- */
 static herr_t be_quiet(void) {
     return H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
@@ -178,10 +156,8 @@ static herr_t be_quiet(void) {
 static int start_hdf5(void) {
     static bool started;
     if (started) return 0;
-    static const H5Z_class2_t filter = {H5Z_CLASS_T_VERS, ZSTD_FILTER, 1,    1,
-                                        "zstd",           NULL,        NULL, zstd_filter};
     /* After a failed close HDF5 would crash in its exit handler: it gets none. */
-    if (H5dont_atexit() < 0 || H5open() < 0 || be_quiet() < 0 || H5Zregister(&filter) < 0)
+    if (H5dont_atexit() < 0 || H5open() < 0 || be_quiet() < 0 || h5_zstd_register() < 0)
         return error_set(ERR_INTERNAL, "HDF5 does not start; is another HDF5 library loaded?");
     started = true;
     return 0;
@@ -465,7 +441,7 @@ static int create_data(H5 *h, Data *d, H5Codec codec, bool growing) {
         ok = ok && H5Pset_chunk(create, d->ndim, d->chunk) >= 0;
         if (codec == H5_RAW) ok = ok && H5Pset_fletcher32(create) >= 0;
         if (codec == H5_SHUFFLE_ZSTD) ok = ok && H5Pset_shuffle(create) >= 0;
-        if (codec != H5_RAW) ok = ok && H5Pset_filter(create, ZSTD_FILTER, 0, 1, &level) >= 0;
+        if (codec != H5_RAW) ok = ok && H5Pset_filter(create, H5_ZSTD_FILTER, 0, 1, &level) >= 0;
     }
     if (ok)
         d->id = H5Dcreate2(h->file, d->name, hdf5_type(d->type), space, H5P_DEFAULT, create,
@@ -524,7 +500,7 @@ static int look_at_chunks(H5 *h, Data *d) {
             H5Pget_filter2(create, (unsigned)i, &flags, &nparams, NULL, 0, NULL, &config);
         if (i == 0 && n == 2 && f == H5Z_FILTER_SHUFFLE)
             d->shuffle = true;
-        else if (i != n - 1 || f != ZSTD_FILTER)
+        else if (i != n - 1 || f != H5_ZSTD_FILTER)
             ours = false;
     }
     d->ours = ours && n > 0;

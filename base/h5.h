@@ -1,4 +1,4 @@
-/* h5.h: the only way to HDF5 (base/h5.c is the only file that includes hdf5.h). Chunked datasets
+/* h5.h: the only way to HDF5 (base/h5*.c are the only files that include hdf5.h). Chunked datasets
  * compressed with zstd by our own threads and handed over with H5Dwrite_chunk, so any HDF5 reader
  * with filter 32015 reads them. Format V110, no HDF5 file locks, H5dont_atexit first. Every return
  * value is checked; errors are ERR_IO (writing) and ERR_DATA (reading damaged or wrong content)

@@ -43,6 +43,10 @@ typedef struct CkptContent {
  * or the new one. Collective. */
 int ckpt_save(const char *dir, const CkptContent *content, Comm *c);
 
+/* Writes one checkpoint under a name of its own, NAME.h5, with NAME.json, in the same way; neither
+ * may be there (ERR_USAGE). Not collective. */
+int ckpt_save_file(const char *path, const CkptContent *content);
+
 /* Deletes committed checkpoints except the newest keep_last, those whose step is in keep[nkeep],
  * and never the only verified one; damaged ones do not count and stay. Also removes stale
  * temporaries and files of earlier steps that were never committed. The caller owns the run

@@ -121,9 +121,16 @@ typedef struct Pair {
     char *file, *manifest;
 } Pair;
 
-static Pair pair_of(const char *dir, int64_t step, bool aside) {
-    return (Pair){manifest_name(dir, step, aside, CKPT_FILE),
-                  manifest_name(dir, step, aside, CKPT_MANIFEST)};
+static Pair pair_of(const char *file) {
+    return (Pair){xstrdup(file), manifest_path(file)};
+}
+/* name.h5 -> name.old.h5 */
+static Pair aside_of(const char *file) {
+    char *aside =
+        xasprintf("%.*s%s%s", (int)(strlen(file) - strlen(CKPT_FILE)), file, CKPT_ASIDE, CKPT_FILE);
+    Pair p = pair_of(aside);
+    free(aside);
+    return p;
 }
 static void free_pair(Pair *p) {
     free(p->file);
@@ -155,8 +162,9 @@ static int set_aside(const char *dir, const Pair *current, const Pair *aside) {
 
 /* --- the protocol -------------------------------------------------------------------------------
  */
-static int save_file(const char *dir, const CkptContent *c, const CkptArray *v, int n, int ranks) {
-    Pair current = pair_of(dir, c->step, false), aside = pair_of(dir, c->step, true);
+static int save_file(const char *dir, const char *file, const CkptContent *c, const CkptArray *v,
+                     int n, int ranks) {
+    Pair current = pair_of(file), aside = aside_of(file);
     char *temporary = xasprintf("%s.tmp.%ld", current.file, (long)getpid());
     uint64_t *hashes = xcalloc((size_t)n, sizeof *hashes);
     Manifest m = {.step = c->step,
@@ -209,26 +217,47 @@ done:
     return rc;
 }
 
-int ckpt_save(const char *dir, const CkptContent *content, Comm *c) {
+static int save(const char *dir, const char *file, const CkptContent *content, int ranks) {
     CHECK(content->step >= 0 && strlen(content->stage) < sizeof((Manifest){0}).stage,
           "step %" PRId64 ", stage %s", content->step, content->stage);
+    char *meta = json_dumps(content->meta, JSON_SORT_KEYS | JSON_COMPACT);
+    if (!meta)
+        return error_set(ERR_INTERNAL, "step %" PRId64 ": meta is not a JSON object",
+                         content->step);
+    int n;
+    CkptArray *v = all_arrays(content, meta, &n);
+    int rc = save_file(dir, file, content, v, n, ranks);
+    free(v);
+    free(meta);
+    return rc;
+}
+
+int ckpt_save(const char *dir, const CkptContent *content, Comm *c) {
     int rc = 0;
     if (!comm_equal_u64(c, (uint64_t)content->step))
         return error_set(ERR_INTERNAL, "the ranks are at different steps, this one at %" PRId64,
                          content->step);
     if (comm_rank(c) == 0) {
-        char *meta = json_dumps(content->meta, JSON_SORT_KEYS | JSON_COMPACT);
-        if (meta) {
-            int n;
-            CkptArray *v = all_arrays(content, meta, &n);
-            rc = save_file(dir, content, v, n, comm_size(c));
-            if (rc < 0) rc = error_wrap(rc, "cannot save step %" PRId64, content->step);
-            free(v);
-            free(meta);
-        } else {
-            rc = error_set(ERR_INTERNAL, "step %" PRId64 ": meta is not a JSON object",
-                           content->step);
-        }
+        char *file = manifest_name(dir, content->step, false, CKPT_FILE);
+        rc = save(dir, file, content, comm_size(c));
+        if (rc < 0) rc = error_wrap(rc, "cannot save step %" PRId64, content->step);
+        free(file);
     }
     return comm_agree(c, rc);
+}
+
+int ckpt_save_file(const char *path, const CkptContent *content) {
+    const size_t len = strlen(path), end = strlen(CKPT_FILE);
+    const char *name = file_basename(path);
+    if (strlen(name) <= end || strcmp(path + len - end, CKPT_FILE) != 0)
+        return error_set(ERR_USAGE, "%s: expected a name that ends with %s", path, CKPT_FILE);
+    char *manifest = manifest_path(path);
+    const char *there = file_exists(path) ? path : file_exists(manifest) ? manifest : NULL;
+    char *dir = name == path ? xstrdup(".") : xasprintf("%.*s", (int)(name - path), path);
+    int rc = there ? error_set(ERR_USAGE, "%s: is there already; remove it or choose another name",
+                               there)
+                   : save(dir, path, content, 1);
+    free(dir);
+    free(manifest);
+    return rc;
 }

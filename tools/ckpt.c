@@ -1,6 +1,7 @@
 /* rhetor-ckpt: checkpoints for people. show: what is in one; verify: is it whole; diff: what two
- * have in common. A path is a checkpoint file or a run folder (show, diff: its best checkpoint
- * where one was kept, else its newest good one; verify: all of them). */
+ * have in common; import, export: models of Hugging Face's in and out. A path is a checkpoint file
+ * or a run folder (show, diff, export: its best checkpoint where one was kept, else its newest good
+ * one; verify: all of them). */
 #include <argp.h>
 #include <inttypes.h>
 #include <math.h>
@@ -13,17 +14,18 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "checkpoints/checkpoint.h"
+#include "train/hf.h"
 
 enum { MAX_PATHS = 1024, EXIT_DIFFERENT = 1 };
 
 typedef struct Args {
     const char *path[MAX_PATHS];
     int npath;
-    const char *only;
+    const char *only, *format, *tokenizer, *template;
     bool arrays, config;
 } Args;
 
-enum { OPT_ARRAYS = 1000, OPT_CONFIG, OPT_ONLY };
+enum { OPT_ARRAYS = 1000, OPT_CONFIG, OPT_ONLY, OPT_FORMAT, OPT_TOKENIZER, OPT_TEMPLATE };
 static const struct argp_option show_options[] = {
     {"arrays", OPT_ARRAYS, 0, 0, "also list all arrays with their shapes", 0},
     {"config", OPT_CONFIG, 0, 0, "also print the resolved configuration", 0},
@@ -32,12 +34,25 @@ static const struct argp_option verify_options[] = {{0}};
 static const struct argp_option diff_options[] = {
     {"only", OPT_ONLY, "GROUP,...", 0, "compare only these arrays, e.g. params,optimizer", 0}, {0}};
 
+static const struct argp_option import_options[] = {
+    {"tokenizer", OPT_TOKENIZER, "PATH", 0,
+     "tokenizer.json, or a folder with one or with vocab.json and merges.txt (the model's folder)",
+     0},
+    {"template", OPT_TEMPLATE, "NAME", 0, "chat template (the one it was exported with, or plain)",
+     0},
+    {0}};
+static const struct argp_option export_options[] = {
+    {"format", OPT_FORMAT, "hf", 0, "Hugging Face's folder; there is no other", 0}, {0}};
+
 static error_t parse(int key, char *arg, struct argp_state *state) {
     Args *a = state->input;
     switch (key) {
     case OPT_ARRAYS: a->arrays = true; break;
     case OPT_CONFIG: a->config = true; break;
     case OPT_ONLY: a->only = arg; break;
+    case OPT_FORMAT: a->format = arg; break;
+    case OPT_TOKENIZER: a->tokenizer = arg; break;
+    case OPT_TEMPLATE: a->template = arg; break;
     case ARGP_KEY_ARG:
         if (a->npath == MAX_PATHS) argp_error(state, "at most %d paths", MAX_PATHS);
         a->path[a->npath++] = arg;
@@ -420,6 +435,24 @@ done:
     return rc;
 }
 
+/* --- import, export --------------------------------------------------------------------------- */
+static int cmd_import(const Args *a) {
+    if (a->npath != 2)
+        return error_set(ERR_USAGE, "expected DIR OUT.h5, got %d arguments", a->npath);
+    TRY(hf_import(a->path[0], a->path[1], a->tokenizer, a->template));
+    printf("%s: from.model=%s, or -m %s\n", a->path[1], a->path[1], a->path[1]);
+    return 0;
+}
+
+static int cmd_export(const Args *a) {
+    if (a->npath != 2) return error_set(ERR_USAGE, "expected PATH DIR, got %d arguments", a->npath);
+    if (a->format && strcmp(a->format, "hf") != 0)
+        return error_set(ERR_USAGE, "--format is %s, expected hf", a->format);
+    TRY(hf_export(a->path[0], a->path[1]));
+    printf("%s: written\n", a->path[1]);
+    return 0;
+}
+
 /* --- main ------------------------------------------------------------------------------------- */
 static const struct {
     const char *name;
@@ -440,6 +473,17 @@ static const struct {
      {diff_options, parse, "A B",
       "Which arrays, settings and counters differ. Exit status 0 when all arrays are "
       "bit-identical, 1 when some are not.",
+      0, 0, 0}},
+    {"import",
+     cmd_import,
+     {import_options, parse, "DIR OUT.h5",
+      "A GPT-2 of Hugging Face's (config.json, model.safetensors, tokenizer) becomes a checkpoint.",
+      0, 0, 0}},
+    {"export",
+     cmd_export,
+     {export_options, parse, "PATH DIR",
+      "A checkpoint becomes a folder that transformers loads: a language model as GPT2LMHeadModel, "
+      "a reward model as GPT2ForSequenceClassification.",
       0, 0, 0}},
 };
 enum { NCOMMAND = sizeof commands / sizeof *commands };

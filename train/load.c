@@ -93,7 +93,7 @@ static int load_from(Loaded *l, Ckpt *k, const char *key, int flags) {
                          "%s: %s is a language model of stage %s; a reward model is needed here "
                          "(rhetor-reward makes one)",
                          key, ckpt_path(k), ckpt_stage(k));
-    if (!(flags & (LOAD_HEAD | LOAD_TRUNK)) && cfg.scalar_head)
+    if (!(flags & (LOAD_HEAD | LOAD_TRUNK | LOAD_ANY)) && cfg.scalar_head)
         return error_set(ERR_CONFIG,
                          "%s: %s is a reward model; a language model is needed here (stage "
                          "pretrain, sft or ppo)",
@@ -102,8 +102,12 @@ static int load_from(Loaded *l, Ckpt *k, const char *key, int flags) {
     if (flags & LOAD_TRUNK) cfg.scalar_head = true, cfg.untied = false;
     size_t len;
     const char *text = ckpt_tokenizer(k, &len);
-    TRY(tokenizer_parse(&l->tokenizer, text, len, ckpt_path(k)));
-    if (tokenizer_vocab(l->tokenizer) > cfg.vocab)
+    if (len == 0 && !(flags & LOAD_ANY))
+        return error_set(
+            ERR_CONFIG, "%s: %s was imported without a tokenizer; import it again with --tokenizer",
+            key, ckpt_path(k));
+    if (len > 0) TRY(tokenizer_parse(&l->tokenizer, text, len, ckpt_path(k)));
+    if (l->tokenizer && tokenizer_vocab(l->tokenizer) > cfg.vocab)
         return error_set(ERR_DATA, "%s: its tokenizer has %" PRId64 " tokens, its model %" PRId64,
                          ckpt_path(k), tokenizer_vocab(l->tokenizer), cfg.vocab);
     TRY(template_by_name(json_string_value(json_object_get(meta, "template")), &l->tmpl));

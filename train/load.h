@@ -23,12 +23,13 @@ typedef struct Loaded {
 } Loaded;
 
 enum {
-    LOAD_GRAD = 1,  /* with a gradient buffer, to train on */
-    LOAD_HEAD = 2,  /* must be a reward or value model (ERR_CONFIG otherwise) */
-    LOAD_TRUNK = 4, /* any model; made into one with a scalar head (initialised by the caller) */
-    LOAD_RAW = 8,   /* the group params even where the checkpoint says to use its moving average */
-    LOAD_WHOLE = 16 /* refused (ERR_CONFIG) while its run has not ended: a reward model is
-                     * normalised at the end. Without it a parent (LOAD_GRAD) is warned about. */
+    LOAD_GRAD = 1,   /* with a gradient buffer, to train on */
+    LOAD_HEAD = 2,   /* must be a reward or value model (ERR_CONFIG otherwise) */
+    LOAD_TRUNK = 4,  /* any model; made into one with a scalar head (initialised by the caller) */
+    LOAD_RAW = 8,    /* the group params even where the checkpoint says to use its moving average */
+    LOAD_WHOLE = 16, /* refused (ERR_CONFIG) while its run has not ended: a reward model is
+                      * normalised at the end. Without it a parent (LOAD_GRAD) is warned about. */
+    LOAD_ANY = 32 /* a language or a reward model; tokenizer NULL where it was imported without */
 };
 
 /* `path`: checkpoint file or run directory. `key` names the setting in messages. */

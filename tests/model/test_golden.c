@@ -27,10 +27,10 @@ static void expect_near(const char *what, const real *have, const double *want, 
                      want[i]);
 }
 
-static void expect_tensor(const Safetensors *st, const char *name, const real *have, int64_t n,
+static void expect_tensor(const SafeTensors *st, const char *name, const real *have, int64_t n,
                           double tol) {
     int64_t m;
-    double *want = st_get(st, name, &m, NULL, NULL);
+    double *want = golden_get(st, name, &m, NULL, NULL);
     assert_int_equal(m, n);
     expect_near(name, have, want, n, tol);
     free(want);
@@ -48,7 +48,7 @@ static real *logits_of(const Gpt *g, const Tensor *h) {
 
 enum { MAX_N = 64 };
 typedef struct Golden {
-    Safetensors st;
+    SafeTensors *st;
     Batch b;
     int32_t tokens[MAX_N], targets[MAX_N];
     float weight[MAX_N];
@@ -63,12 +63,12 @@ static void golden_open(Golden *t, GptConfig cfg) {
     cfg.vocab = 23, cfg.context = 12, cfg.layers = 2, cfg.heads = 2, cfg.width = 16;
     cfg.norm_eps = 1e-5;
     assert_int_equal(gpt_open(&t->g, &cfg, true), 0);
-    st_open(&t->st, GOLDEN);
+    t->st = golden_file(GOLDEN);
     int64_t n, m;
-    double *tokens = st_get(&t->st, "tokens", &n, NULL, NULL);
-    double *targets = st_get(&t->st, "targets", &n, NULL, NULL);
-    double *weight = st_get(&t->st, "weight", &n, NULL, NULL);
-    double *lengths = st_get(&t->st, "lengths", &m, NULL, NULL);
+    double *tokens = golden_get(t->st, "tokens", &n, NULL, NULL);
+    double *targets = golden_get(t->st, "targets", &n, NULL, NULL);
+    double *weight = golden_get(t->st, "weight", &n, NULL, NULL);
+    double *lengths = golden_get(t->st, "lengths", &m, NULL, NULL);
     assert_true(n <= MAX_N && m < 8);
     for (int64_t i = 0; i < n; i++) {
         t->tokens[i] = (int32_t)tokens[i];
@@ -82,7 +82,7 @@ static void golden_open(Golden *t, GptConfig cfg) {
         Param *p = &t->g->params.v[i];
         char name[128];
         snprintf(name, sizeof name, "param.%s", p->name);
-        double *x = st_get(&t->st, name, &n, NULL, NULL);
+        double *x = golden_get(t->st, name, &n, NULL, NULL);
         assert_int_equal(n, tensor_size(&p->tensor));
         for (int64_t j = 0; j < n; j++) p->tensor.data[j] = (real)x[j];
         free(x);
@@ -103,8 +103,8 @@ static void check_gradients(Golden *t, const char *prefix, int at_least) {
         const Param *p = &t->g->params.v[i];
         char name[128];
         snprintf(name, sizeof name, "%s.grad.%s", prefix, p->name);
-        if (!st_has(&t->st, name)) continue;
-        expect_tensor(&t->st, name, p->tensor.grad, tensor_size(&p->tensor), ROUNDED);
+        if (!st_find(t->st, name)) continue;
+        expect_tensor(t->st, name, p->tensor.grad, tensor_size(&p->tensor), ROUNDED);
         found++;
     }
     assert_true(found >= at_least);
@@ -119,13 +119,13 @@ static void check_language_model(bool bias, const char *name, int gradients) {
 
     real *logits = logits_of(t.g, gpt_forward(t.g, t.tape, &t.b, NULL));
     snprintf(key, sizeof key, "%s.logits", name);
-    expect_tensor(&t.st, key, logits, n * V, EXACT);
+    expect_tensor(t.st, key, logits, n * V, EXACT);
     free(logits);
     tape_reset(t.tape);
 
     gpt_score(t.g, t.tape, &t.b, NULL, 1, logp, entropy);
     snprintf(key, sizeof key, "%s.entropy", name);
-    expect_tensor(&t.st, key, entropy, n, EXACT);
+    expect_tensor(t.st, key, entropy, n, EXACT);
 
     paramset_zero_grad(&t.g->params);
     double loss = gpt_loss(t.g, t.tape, &t.b, NULL, NULL), sum = 0;
@@ -133,7 +133,7 @@ static void check_language_model(bool bias, const char *name, int gradients) {
     for (int64_t i = 0; i < n; i++) sum -= (double)t.weight[i] * (double)logp[i];
     assert_true(fabs(loss - sum) <= EXACT * fabs(loss));
     snprintf(key, sizeof key, "%s.loss", name);
-    double *want = st_get(&t.st, key, &m, NULL, NULL);
+    double *want = golden_get(t.st, key, &m, NULL, NULL);
     assert_true(fabs(loss - *want) <= EXACT * *want);
     free(want);
     check_gradients(&t, name, gradients);
@@ -151,7 +151,7 @@ static void test_gelu_erf(void **state) {
     Golden t;
     golden_open(&t, (GptConfig){.bias = true, .gelu_erf = true});
     real *logits = logits_of(t.g, gpt_forward(t.g, t.tape, &t.b, NULL));
-    expect_tensor(&t.st, "erf.logits", logits, t.b.n * t.g->cfg.vocab, EXACT);
+    expect_tensor(t.st, "erf.logits", logits, t.b.n * t.g->cfg.vocab, EXACT);
     free(logits);
     golden_close(&t);
 }
@@ -159,12 +159,12 @@ static void test_gelu_erf(void **state) {
 static void test_scalar_head(void **state) {
     Golden t;
     golden_open(&t, (GptConfig){.bias = true, .scalar_head = true});
-    expect_tensor(&t.st, "values", gpt_values(t.g, t.tape, &t.b, NULL, 0)->data, t.b.n, EXACT);
+    expect_tensor(t.st, "values", gpt_values(t.g, t.tape, &t.b, NULL, 0)->data, t.b.n, EXACT);
     tape_reset(t.tape);
 
     int64_t m, rows[MAX_N];
-    double *at = st_get(&t.st, "value_rows", &m, NULL, NULL);
-    double *coefficient = st_get(&t.st, "value_coefficient", &m, NULL, NULL);
+    double *at = golden_get(t.st, "value_rows", &m, NULL, NULL);
+    double *coefficient = golden_get(t.st, "value_coefficient", &m, NULL, NULL);
     for (int64_t i = 0; i < m; i++) rows[i] = (int64_t)at[i];
     paramset_zero_grad(&t.g->params);
     Tensor *v = gpt_values(t.g, t.tape, &t.b, rows, m);
@@ -181,17 +181,17 @@ static void test_scalar_head(void **state) {
 static void check_tiny_gpt2(const char *path, double tol) {
     if (!tiny_gpt2_there()) skip();
     Gpt *g = tiny_gpt2_open();
-    Safetensors st;
+    SafeTensors *st;
     TinyBatch t;
     Arena arena = {0};
     Tape *tape = tape_open(&arena, true);
-    st_open(&st, path);
-    tiny_gpt2_batch(&t, &st);
+    st = golden_file(path);
+    tiny_gpt2_batch(&t, st);
 
     Tensor *h = gpt_forward(g, tape, &t.b, NULL);
-    expect_tensor(&st, "ln_f_out", h->data, TINY_N * 32, tol);
+    expect_tensor(st, "ln_f_out", h->data, TINY_N * 32, tol);
     real *logits = logits_of(g, h);
-    expect_tensor(&st, "logits", logits, TINY_N * 67, tol);
+    expect_tensor(st, "logits", logits, TINY_N * 67, tol);
     free(logits);
     tape_reset(tape);
 
@@ -199,7 +199,7 @@ static void check_tiny_gpt2(const char *path, double tol) {
     assert_true(fabs(loss - 4.364767500661373) < fmax(tol * 1e-1, 1e-12));
     for (int i = 0; i < g->params.n; i++) {
         const Param *p = &g->params.v[i];
-        double *want = tiny_gpt2_get(&st, p, "grad.");
+        double *want = tiny_gpt2_get(st, p, "grad.");
         int64_t n = tensor_size(&p->tensor);
         if (strstr(p->name, "qkv.bias")) { /* the key third's true gradient is zero */
             expect_near(p->name, p->tensor.grad, want, n / 3, tol);

@@ -3,8 +3,12 @@
 #ifndef TESTS_TINY_GPT2_H
 #define TESTS_TINY_GPT2_H
 
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
 #include "model/gpt.h"
-#include "tests/model/safetensors.h"
+#include "tests/model/golden.h"
 
 #define TINY_GPT2 "../shared/data/golden/model/tiny_gpt2_"
 
@@ -36,11 +40,11 @@ static inline void tiny_gpt2_name(const char *ours, const char *prefix, char out
 }
 
 /* The file's numbers for parameter p in our layout; malloc'd. */
-static inline double *tiny_gpt2_get(const Safetensors *st, const Param *p, const char *prefix) {
+static inline double *tiny_gpt2_get(const SafeTensors *st, const Param *p, const char *prefix) {
     char name[128];
     int64_t n, rows, cols;
     tiny_gpt2_name(p->name, prefix, name);
-    double *x = st_get(st, name, &n, &rows, &cols);
+    double *x = golden_get(st, name, &n, &rows, &cols);
     CHECK(n == tensor_size(&p->tensor), "%s has %lld numbers", name, (long long)n);
     if (p->tensor.ndim < 2 || p->name[0] != 'h') return x;
     double *y = malloc(sizeof *y * (size_t)n);
@@ -60,11 +64,11 @@ static inline Gpt *tiny_gpt2_open(void) {
                      .norm_eps = 1e-5};
     Gpt *g;
     CHECK(gpt_open(&g, &cfg, true) == 0, "%s", error_message());
-    Safetensors st;
-    st_open(&st, TINY_GPT2 "init.safetensors");
+    SafeTensors *st;
+    st = golden_file(TINY_GPT2 "init.safetensors");
     for (int i = 0; i < g->params.n; i++) {
         Param *p = &g->params.v[i];
-        double *x = tiny_gpt2_get(&st, p, "");
+        double *x = tiny_gpt2_get(st, p, "");
         for (int64_t j = 0; j < tensor_size(&p->tensor); j++) p->tensor.data[j] = (real)x[j];
         free(x);
     }
@@ -82,10 +86,10 @@ typedef struct TinyBatch {
     int64_t start[TINY_SEQS + 1];
 } TinyBatch;
 
-static inline void tiny_gpt2_batch(TinyBatch *t, const Safetensors *st) {
+static inline void tiny_gpt2_batch(TinyBatch *t, const SafeTensors *st) {
     int64_t n;
-    double *tokens = st_get(st, "input_ids", &n, NULL, NULL);
-    double *targets = st_get(st, "targets", &n, NULL, NULL);
+    double *tokens = golden_get(st, "input_ids", &n, NULL, NULL);
+    double *targets = golden_get(st, "targets", &n, NULL, NULL);
     CHECK(n == TINY_N, "%lld tokens", (long long)n);
     t->active = 0;
     for (int i = 0; i < TINY_N; i++) {

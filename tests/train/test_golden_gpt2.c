@@ -20,7 +20,7 @@ static const double TOLERANCE = 1e-9;
 static const double TOLERANCE = 1e-5;
 #endif
 
-static void compare(Gpt *g, const Safetensors *st, const char *prefix) {
+static void compare(Gpt *g, const SafeTensors *st, const char *prefix) {
     for (int i = 0; i < g->params.n; i++) {
         const Param *p = &g->params.v[i];
         int64_t n = tensor_size(&p->tensor);
@@ -46,13 +46,13 @@ static void test_adamw_steps(void **state) {
                                   1.6258093197606953, 1.6297258377095503};
     if (!tiny_gpt2_there()) skip();
     Gpt *g = tiny_gpt2_open();
-    Safetensors st;
+    SafeTensors *st;
     TinyBatch batch;
     Arena arena = {0};
     Tape *tape = tape_open(&arena, true);
     AdamW adam;
-    st_open(&st, GOLDEN);
-    tiny_gpt2_batch(&batch, &st);
+    st = golden_file(GOLDEN);
+    tiny_gpt2_batch(&batch, st);
     adamw_init(&adam, &g->params, 0.9, 0.95, 1e-8, 0.1);
     for (int step = 0; step < 5; step++) {
         assert_true(fabs(tiny_gpt2_loss(g, tape, &batch) - loss[step]) < TOLERANCE);
@@ -60,9 +60,9 @@ static void test_adamw_steps(void **state) {
         assert_true(fabs(have - norm[step]) < TOLERANCE);
         /* PyTorch's clip_grad_norm_ divides by norm + 1e-6. */
         adamw_update(&adam, &g->params, 1e-3, clip_scale(have + 1e-6, 1));
-        if (step == 0) compare(g, &st, "step1.");
+        if (step == 0) compare(g, st, "step1.");
     }
-    compare(g, &st, "step5.");
+    compare(g, st, "step5.");
     adamw_free(&adam);
     tape_close(&tape);
     arena_free(&arena);

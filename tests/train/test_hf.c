@@ -1,0 +1,466 @@
+/* Hugging Face's GPT-2, in and out: models that transformers saved and the log-probabilities it
+ * gives (tests/golden/hf, made by hf_golden.py), exports read back, and folders that are not a
+ * model. tests/peers/hf.py compares with transformers itself. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "base/json.h"
+#include "base/safetensors.h"
+#include "checkpoints/checkpoint.h"
+#include "tests/base/scratch.h"
+#include "tests/data/tokens.h"
+#include "tests/train/lab.h"
+#include "train/hf.h"
+#include "train/load.h"
+
+#define GOLDEN "tests/golden/hf/"
+
+static Tokenizer *bytes;
+static char *folder, *out; /* a folder for models, a checkpoint */
+
+static void empty(const char *dir) {
+    char **names;
+    int n;
+    if (!file_is_dir(dir)) return;
+    OK(file_list(dir, &names, &n));
+    for (int i = 0; i < n; i++) {
+        char *path = file_join(dir, names[i]);
+        unlink(path);
+        free(path);
+    }
+    file_free_list(&names, n);
+}
+
+static int make(void **state) {
+    if (scratch_make(NULL) != 0) return -1;
+    OK(comm_open_alone(&comm));
+    bytes = tokens_bytes();
+    folder = scratch("model");
+    out = scratch("out.h5");
+    return 0;
+}
+
+static int clear(void **state) {
+    empty(folder);
+    free(folder);
+    free(out);
+    tokenizer_close(&bytes);
+    comm_close(&comm);
+    return scratch_remove(NULL);
+}
+
+static void forget_out(void) {
+    char *manifest = scratch("out.json");
+    unlink(out);
+    unlink(manifest);
+    free(manifest);
+}
+
+/* --- in --------------------------------------------------------------------------------------- */
+
+static void test_golden(void **state) {
+    static const char *const models[] = {"tied", "untied_gelu_bf16", "sharded_fp16",
+                                         "bare_no_bias"};
+    json_t *expected;
+    OK(json_read_file(&expected, GOLDEN "expected.json"));
+    const json_t *ids = json_object_get(expected, "tokens");
+    const int64_t n = (int64_t)json_array_size(ids) - 1, start[2] = {0, n};
+    int32_t tokens[64];
+    real logp[64];
+    for (int64_t i = 0; i <= n; i++)
+        tokens[i] = (int32_t)json_integer_value(json_array_get(ids, (size_t)i));
+    for (size_t k = 0; k < sizeof models / sizeof models[0]; k++) {
+        char *dir = xasprintf(GOLDEN "%s", models[k]);
+        Loaded l;
+        Arena arena = {0};
+        Tape *tape = tape_open(&arena, false);
+        OK(hf_import(dir, out, NULL, NULL));
+        OK(load_model(&l, out, "from.model", LOAD_ANY));
+        const GptConfig *c = &l.gpt->cfg;
+        assert_true(c->vocab == 40 && c->context == 12 && c->width == 8 && c->layers == 2);
+        assert_int_equal(c->heads, 2);
+        assert_int_equal(c->untied, k == 1);
+        assert_int_equal(c->gelu_erf, k == 1);
+        assert_int_equal(c->bias, k != 3);
+        assert_true(!c->scalar_head && c->norm_eps == 1e-5);
+        assert_string_equal(l.stage, "import");
+        const Batch b = {
+            .n = n, .nseq = 1, .tokens = tokens, .targets = tokens + 1, .start = start};
+        gpt_score(l.gpt, tape, &b, NULL, 1, logp, NULL);
+        for (int64_t i = 0; i < n; i++) {
+            const double want =
+                json_number_value(json_array_get(json_object_get(expected, models[k]), (size_t)i));
+            if (!(fabs((double)logp[i] - want) < 1e-5))
+                fail_msg("%s[%lld]: %.9g, expected %.9g", models[k], (long long)i, (double)logp[i],
+                         want);
+        }
+        FAILS(hf_import(dir, out, NULL, NULL), ERR_USAGE, out, "is there already");
+        load_free(&l);
+        FAILS(load_model(&l, out, "from.model", 0), ERR_CONFIG, "from.model",
+              "without a tokenizer");
+        tape_close(&tape);
+        arena_free(&arena);
+        forget_out();
+        free(dir);
+    }
+    json_decref(expected);
+}
+
+/* Real ones of others, where they are. */
+static void test_real(void **state) {
+    static const char *const dirs[] = {"../shared/data/weights/gpt_by_hand",
+                                       "../shared/data/weights/lmbuddy_tiny_gpt2"};
+    for (int i = 0; i < 2; i++) {
+        Loaded l;
+        if (!file_is_dir(dirs[i])) skip();
+        OK(hf_import(dirs[i], out, NULL, NULL));
+        OK(load_model(&l, out, "from.model", LOAD_ANY));
+        assert_int_equal(l.gpt->cfg.bias, i == 1);
+        assert_int_equal(l.gpt->cfg.gelu_erf, i == 0);
+        load_free(&l);
+        forget_out();
+    }
+}
+
+/* --- out, and in again ------------------------------------------------------------------------ */
+
+static Gpt *variant(int i) {
+    return random_gpt((GptConfig){.vocab = i == 3 ? 260 : 257,
+                                  .context = 16,
+                                  .layers = 2,
+                                  .heads = 2,
+                                  .width = 24,
+                                  .bias = i != 1,
+                                  .gelu_erf = i == 1,
+                                  .untied = i == 2},
+                      (uint64_t)i + 1);
+}
+
+static void test_round_trip(void **state) {
+    for (int i = 0; i < 4; i++) {
+        Gpt *g = variant(i);
+        Loaded l;
+        char *run = xasprintf("%s/run%d", scratch_folder, i);
+        lab_save(run, IN_SFT, g, bytes, TEMPLATE_HH, NULL);
+        OK(hf_export(run, folder));
+        OK(hf_import(folder, out, NULL, NULL));
+        OK(load_model(&l, out, "from.model", 0));
+        assert_int_equal(l.gpt->params.n, g->params.n);
+        assert_memory_equal(l.gpt->params.data, g->params.data,
+                            sizeof(real) * (size_t)g->params.size);
+        json_t *have = model_to_json(&l.gpt->cfg), *want = model_to_json(&g->cfg);
+        assert_true(json_equal(have, want));
+        json_decref(have);
+        json_decref(want);
+        assert_int_equal(tokenizer_hash(l.tokenizer), tokenizer_hash(bytes));
+        assert_int_equal(l.tmpl, TEMPLATE_HH);
+        load_free(&l);
+        FAILS(hf_export(run, folder), ERR_USAGE, folder, "new or empty");
+        forget_out();
+        OK(hf_import(folder, out, NULL, "alpaca"));
+        OK(load_model(&l, out, "from.model", LOAD_TRUNK)); /* a reward model begins so */
+        assert_int_equal(l.tmpl, TEMPLATE_ALPACA);
+        load_free(&l);
+        forget_out();
+        FAILS(hf_import(folder, out, NULL, "klingon"), ERR_CONFIG, "klingon", "chatml");
+        empty(folder);
+        char *checkpoints = file_join(run, "checkpoints");
+        empty(checkpoints);
+        rmdir(checkpoints);
+        rmdir(run);
+        free(checkpoints);
+        free(run);
+        gpt_close(&g);
+    }
+}
+
+/* GPT2ForSequenceClassification's score is ours: their tensors in our model without a bias. */
+static void test_reward_model(void **state) {
+    for (int bias = 0; bias < 2; bias++) {
+        GptConfig cfg = {.vocab = 257,
+                         .context = 16,
+                         .layers = 1,
+                         .heads = 2,
+                         .width = 16,
+                         .bias = true,
+                         .scalar_head = true};
+        Gpt *theirs = random_gpt(cfg, 1);
+        cfg.bias = bias;
+        Gpt *g = random_gpt(cfg, 2);
+        g->head_b->data[0] = (real)-1.75;
+        char *run = scratch("rm"), *path = file_join(folder, "model.safetensors");
+        lab_save(run, IN_REWARD, g, bytes, TEMPLATE_PLAIN, NULL);
+        OK(hf_export(run, folder));
+
+        for (int i = 0; i < theirs->params.n; i++) { /* the same trunk, biases 0 if it has none */
+            Tensor *to = &theirs->params.v[i].tensor;
+            const Tensor *from = paramset_find(&g->params, theirs->params.v[i].name);
+            for (int64_t j = 0; j < tensor_size(to); j++) to->data[j] = from ? from->data[j] : 0;
+        }
+        SafeTensors *s;
+        double x[16], pad[16];
+        OK(st_open(&s, path));
+        OK(st_read(s, st_find(s, "score.weight"), 0, 16, x));
+        for (int i = 0; i < 16; i++) assert_true(x[i] == (double)g->head_w->data[i]);
+        OK(st_read(s, st_find(s, "transformer.ln_f.bias"), 0, 16, x));
+        for (int i = 0; i < 16; i++) theirs->norm_f_b->data[i] = (real)x[i];
+        theirs->head_b->data[0] = 0;
+        const StTensor *wte = st_find(s, "transformer.wte.weight");
+        assert_true(wte->shape[0] == 258 && wte->shape[1] == 16);
+        OK(st_read(s, wte, 257 * 16, 16, pad));
+        for (int i = 0; i < 16; i++) assert_true(pad[i] == 0);
+        assert_null(st_find(s, "lm_head.weight"));
+        st_close(&s);
+
+        Arena arena = {0};
+        Tape *tape = tape_open(&arena, false);
+        const int32_t tokens[8] = {1, 2, 3, 250, 4, 5, 6, 256};
+        const Batch b = {.n = 8, .nseq = 1, .tokens = tokens, .start = (int64_t[]){0, 8}};
+        real want[8];
+        memcpy(want, gpt_values(g, tape, &b, NULL, 0)->data, sizeof want);
+        const Tensor *have = gpt_values(theirs, tape, &b, NULL, 0);
+        for (int i = 0; i < 8; i++) assert_true(fabs((double)(have->data[i] - want[i])) < 1e-5);
+        tape_close(&tape);
+        arena_free(&arena);
+
+        char *config_path = file_join(folder, "config.json"),
+             *tokenizer_path = file_join(folder, "tokenizer.json");
+        json_t *config, *tokenizer;
+        OK(json_read_file(&config, config_path));
+        OK(json_read_file(&tokenizer, tokenizer_path));
+        assert_int_equal(json_integer_value(json_object_get(config, "pad_token_id")), 257);
+        assert_int_equal(json_integer_value(json_object_get(config, "vocab_size")), 258);
+        assert_int_equal(json_object_size(json_object_get(config, "id2label")), 1);
+        const json_t *added = json_object_get(tokenizer, "added_tokens");
+        const json_t *last = json_array_get(added, json_array_size(added) - 1);
+        assert_int_equal(json_integer_value(json_object_get(last, "id")), 257);
+        json_decref(config);
+        json_decref(tokenizer);
+        FAILS(hf_import(folder, out, NULL, NULL), ERR_DATA, config_path,
+              "expected a language model");
+
+        memset(g->head_w->data, 0, 16 * sizeof(real));
+        empty(folder);
+        char *checkpoints = file_join(run, "checkpoints");
+        empty(checkpoints);
+        lab_save(run, IN_REWARD, g, bytes, TEMPLATE_PLAIN, NULL);
+        FAILS(hf_export(run, folder), ERR_DATA, run, "weights of its head are 0");
+        empty(folder);
+        empty(checkpoints);
+        rmdir(checkpoints);
+        rmdir(run);
+        free(checkpoints);
+        free(config_path);
+        free(tokenizer_path);
+        free(run);
+        free(path);
+        gpt_close(&g);
+        gpt_close(&theirs);
+    }
+}
+
+/* --- what is no model ------------------------------------------------------------------------- */
+
+static const char config[] = "{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"n_positions\": 4, "
+                             "\"n_embd\": 2, \"n_layer\": 1, "
+                             "\"n_head\": 1}";
+
+static void write_text(const char *name, const char *text) {
+    char *path = file_join(folder, name);
+    OK(file_make_dirs(folder));
+    scratch_text(path, text);
+    free(path);
+}
+
+/* config with `more` put in before the end; jansson refuses a key given twice. */
+static void write_config(const char *more) {
+    char *text = xasprintf("%.*s, %s}", (int)strlen(config) - 1, config, more);
+    write_text("config.json", text);
+    free(text);
+}
+
+/* A model of that config; `without` is left out, `extra` added, `bad` has the shape [3] instead, or
+ * with `value` one element is that. */
+static void write_model(const char *without, const char *extra, const char *bad, float value) {
+    StTensor t[20] = {
+        {.name = "wte.weight", .ndim = 2, .shape = {5, 2}},
+        {.name = "wpe.weight", .ndim = 2, .shape = {4, 2}},
+        {.name = "h.0.ln_1.weight", .ndim = 1, .shape = {2}},
+        {.name = "h.0.ln_1.bias", .ndim = 1, .shape = {2}},
+        {.name = "h.0.attn.c_attn.weight", .ndim = 2, .shape = {2, 6}},
+        {.name = "h.0.attn.c_attn.bias", .ndim = 1, .shape = {6}},
+        {.name = "h.0.attn.c_proj.weight", .ndim = 2, .shape = {2, 2}},
+        {.name = "h.0.attn.c_proj.bias", .ndim = 1, .shape = {2}},
+        {.name = "h.0.ln_2.weight", .ndim = 1, .shape = {2}},
+        {.name = "h.0.ln_2.bias", .ndim = 1, .shape = {2}},
+        {.name = "h.0.mlp.c_fc.weight", .ndim = 2, .shape = {2, 8}},
+        {.name = "h.0.mlp.c_fc.bias", .ndim = 1, .shape = {8}},
+        {.name = "h.0.mlp.c_proj.weight", .ndim = 2, .shape = {8, 2}},
+        {.name = "h.0.mlp.c_proj.bias", .ndim = 1, .shape = {2}},
+        {.name = "ln_f.weight", .ndim = 1, .shape = {2}},
+        {.name = "ln_f.bias", .ndim = 1, .shape = {2}},
+        {.name = "filler", .ndim = 1, .shape = {100}}, /* more numbers than parameters */
+    };
+    int n = 17;
+    if (!without && !extra && !bad) n = 16;
+    if (extra) t[16].name = (char *)(uintptr_t)extra, t[16].shape[0] = 10;
+    if (extra && strcmp(extra, "lm_head.weight") == 0)
+        t[16].ndim = 2, t[16].shape[0] = 5, t[16].shape[1] = 2;
+    for (int i = 0; i < n; i++) {
+        if (without && strcmp(t[i].name, without) == 0) t[i--] = t[--n];
+        if (bad && value == 0 && strcmp(t[i].name, bad) == 0) t[i].ndim = 1, t[i].shape[0] = 3;
+    }
+    OK(file_make_dirs(folder));
+    char *path = file_join(folder, "model.safetensors");
+    StWriter *w;
+    OK(st_create(&w, path, t, n));
+    for (int i = 0; i < n; i++) {
+        float x[100] = {0};
+        int64_t count = t[i].shape[0] * (t[i].ndim == 2 ? t[i].shape[1] : 1);
+        if (bad && strcmp(t[i].name, bad) == 0) x[1] = value;
+        OK(st_write(w, x, count));
+    }
+    OK(st_commit(&w));
+    free(path);
+}
+
+static void refused(const char *says) {
+    FAILS(hf_import(folder, out, NULL, NULL), ERR_DATA, folder, says);
+    assert_false(file_exists(out));
+}
+
+static void test_bad_config(void **state) {
+    static const char *const bad[][2] = {
+        {"{", "config.json:1"},
+        {"[]", "config.json: not a JSON object"},
+        {"{\"model_type\": \"llama\"}", "\"model_type\" is llama, expected gpt2"},
+        {"{\"model_type\": 3}", "\"model_type\" is not a string"},
+        {"{\"architectures\": [\"GPT2ForSequenceClassification\"]}", "expected a language model"},
+        {"{\"vocab_size\": 0}", "\"vocab_size\" is 0, expected 1 to 2147483647"},
+        {"{\"vocab_size\": \"5\"}", "\"vocab_size\" is \"5\", expected"},
+        {"{\"n_layer\": 1.5}", "\"n_layer\" is 1.5, expected"},
+        {"{\"n_layer\": 99999}", "\"n_layer\" is 99999, expected 1 to 4096"},
+        {"{\"n_positions\": -1}", "\"n_positions\" is -1"},
+        {"{\"n_embd\": 6, \"n_head\": 4}", "no multiple of \"n_head\" 4"},
+        {"{\"n_inner\": 100}", "\"n_inner\" is 100, expected 4 n_embd: 3072"},
+        {"{\"layer_norm_epsilon\": 0}", "\"layer_norm_epsilon\" is not between"},
+        {"{\"layer_norm_epsilon\": \"1e-5\"}", "\"layer_norm_epsilon\" is not between"},
+        {"{\"activation_function\": \"relu\"}", "\"activation_function\" is relu, expected gelu"},
+        {"{\"tie_word_embeddings\": 1}", "\"tie_word_embeddings\" is not true or false"},
+        {"{\"scale_attn_weights\": false}", "\"scale_attn_weights\" is false, expected true"},
+        {"{\"scale_attn_by_inverse_layer_idx\": true}", "expected false"},
+        {"{\"add_cross_attention\": true}", "\"add_cross_attention\" is true, expected false"},
+    };
+    FAILS(hf_import("no/where", out, NULL, NULL), ERR_IO, "no/where", "no such folder");
+    write_model(NULL, NULL, NULL, 0);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        write_text("config.json", bad[i][0]);
+        refused(bad[i][1]);
+    }
+    empty(folder);
+    assert_int_equal(hf_import(folder, out, NULL, NULL), ERR_IO); /* no config.json */
+}
+
+static void test_bad_tensors(void **state) {
+    write_text("config.json", config);
+    refused("neither model.safetensors nor model.safetensors.index.json");
+    write_model("wte.weight", NULL, NULL, 0);
+    refused("no tensor wte.weight or transformer.wte.weight");
+    write_model("h.0.mlp.c_fc.weight", NULL, NULL, 0);
+    refused("no tensor h.0.mlp.c_fc.weight");
+    write_model("h.0.attn.c_proj.bias", NULL, NULL, 0);
+    refused("no tensor h.0.attn.c_proj.bias");
+    write_model(NULL, "h.1.ln_1.weight", NULL, 0);
+    refused("h.1.ln_1.weight: is no tensor of the GPT-2");
+    write_model(NULL, "score.weight", NULL, 0);
+    refused("score.weight: is no tensor");
+    write_model(NULL, NULL, "h.0.attn.c_attn.weight", 0);
+    refused("h.0.attn.c_attn.weight has the shape [3], expected [2,6]");
+    write_model(NULL, "h.0.attn.bias", "wpe.weight", (float)NAN);
+    refused("wpe.weight: element 1 is");
+    write_model(NULL, "h.0.attn.bias", "ln_f.bias", (float)INFINITY);
+    refused("ln_f.bias: element 1 is inf");
+    write_model(NULL, "lm_head.weight", "lm_head.weight", 3);
+    refused("lm_head.weight: differs from wte");
+
+    write_config("\"bias\": false");
+    write_model(NULL, "h.0.attn.bias", "ln_f.bias", 2);
+    refused("ln_f.bias: is not 0, but config.json says \"bias\": false");
+    write_config("\"tie_word_embeddings\": false");
+    write_model(NULL, "h.0.attn.bias", NULL, 0);
+    refused("no tensor lm_head.weight, though config.json says that it is not tied");
+    write_text("config.json", "{\"vocab_size\": 5, \"n_positions\": 4, \"n_embd\": 1048576, "
+                              "\"n_layer\": 4096, \"n_head\": 1}");
+    refused("the tensors beside it have ");
+
+    write_text("config.json", config); /* and these are fine */
+    write_model(NULL, "h.0.attn.masked_bias", NULL, 0);
+    OK(hf_import(folder, out, NULL, NULL));
+    forget_out();
+    write_model(NULL, "lm_head.weight", NULL, 0);
+    OK(hf_import(folder, out, NULL, NULL));
+    forget_out();
+    write_text("tokenizer.json", "{\"model\": {\"type\": \"WordPiece\"}}");
+    refused("tokenizer.json");
+    char *tokenizer = file_join(folder, "tokenizer.json");
+    OK(tokenizer_save(bytes, tokenizer));
+    refused("the tokenizer has 257 tokens, the model 5");
+    free(tokenizer);
+    char *no_suffix = scratch("model.ckpt");
+    FAILS(hf_import(folder, no_suffix, NULL, NULL), ERR_DATA, folder, "257 tokens");
+    empty(folder);
+    write_text("config.json", config);
+    write_model(NULL, NULL, NULL, 0);
+    FAILS(hf_import(folder, no_suffix, NULL, NULL), ERR_USAGE, no_suffix, "ends with .h5");
+    free(no_suffix);
+    empty(folder);
+}
+
+static void test_bad_index(void **state) {
+    static const char index[] = "model.safetensors.index.json";
+    write_text("config.json", config);
+    write_text(index, "{\"weight_map\": {\"wte.weight\": ");
+    refused("model.safetensors.index.json:1");
+    write_text(index, "{\"weight_map\": {}}");
+    refused("no \"weight_map\"");
+    write_text(index, "{\"weight_map\": {\"wte.weight\": 7}}");
+    refused("wte.weight: expected the name of a file in this folder");
+    write_text(index, "{\"weight_map\": {\"wte.weight\": \"../model.safetensors\"}}");
+    refused("expected the name of a file in this folder");
+    write_text(index, "{\"weight_map\": {\"wte.weight\": \"..\"}}");
+    refused("expected the name of a file in this folder");
+    write_text(index, "{\"weight_map\": {\"wte.weight\": \"nowhere.safetensors\"}}");
+    FAILS(hf_import(folder, out, NULL, NULL), ERR_IO, "nowhere.safetensors", "No such file");
+    write_model(NULL, NULL, NULL, 0);
+    char *whole = file_join(folder, "model.safetensors"), *a = file_join(folder, "a.safetensors"),
+         *b = file_join(folder, "b.safetensors");
+    assert_int_equal(rename(whole, a), 0);
+    write_text(index, "{\"weight_map\": {\"wte\": \"a.safetensors\"}}");
+    refused("wte should be in a.safetensors, which has no such tensor");
+    assert_int_equal(link(a, b), 0);
+    write_text(index, "{\"weight_map\": {\"wte.weight\": \"a.safetensors\", "
+                      "\"wpe.weight\": \"b.safetensors\"}}");
+    refused("is also in ");
+    write_text(index, "{\"weight_map\": {\"wte.weight\": \"a.safetensors\"}}");
+    OK(hf_import(folder, out, NULL, NULL));
+    forget_out();
+    free(whole);
+    free(a);
+    free(b);
+    empty(folder);
+}
+
+int main(void) {
+    core_init();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_golden),     cmocka_unit_test(test_real),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_reward_model),
+        cmocka_unit_test(test_bad_config), cmocka_unit_test(test_bad_tensors),
+        cmocka_unit_test(test_bad_index),
+    };
+    return cmocka_run_group_tests(tests, make, clear);
+}
