@@ -9,6 +9,7 @@ KEY(run_seed, "run.seed", I64, 1, 0, 4294967295.0, "", IN_ALL, "seed of everythi
 KEY(run_threads, "run.threads", I64, 0, 0, 4096, "", IN_ALL, "OpenMP threads a rank; 0: OMP_NUM_THREADS, else the cores this rank may use")
 KEY(run_deadline, "run.deadline", F64, 0, 0, 1e9, "", IN_ALL, "seconds after which the run saves and leaves with 75; 0: never")
 KEY(run_log_every, "run.log_every", I64, 10, 1, 1e9, "", IN_ALL, "steps between two lines in the log")
+KEY(run_tensorboard, "run.tensorboard", Bool, true, 0, 1, "", IN_ALL, "also write the metrics and samples as TensorBoard event files")
 
 /* --- parents ----------------------------------------------------------------------------------- */
 KEY(from_tokenizer, "from.tokenizer", Str, "", 0, 0, "", IN_PRETRAIN, "tokenizer.json, or a folder with vocab.json and merges.txt")

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "checkpoints/checkpoint.h"
+#include "train/events.h"
 #include "train/run.h"
 
 enum { RUN_MAX_METRICS = 64, RUN_MAX_COUNTERS = 32 };
@@ -20,6 +21,9 @@ struct RunPriv {
     char *ckpt_dir, *config_text, *tokenizer, *path;
     FileLock *lock; /* rank 0 */
     FILE *metrics_file;
+    Events *events; /* NULL: not written */
+    char *texts;    /* of run_text, in this step */
+    size_t texts_len;
     json_t *meta;
     CkptArray *array;
     int narray;
@@ -28,6 +32,7 @@ struct RunPriv {
     struct {
         const char *name;
         double value;
+        bool timing;
     } metric[RUN_MAX_METRICS];
     int nmetric;
     char headline[256];
@@ -37,7 +42,7 @@ struct RunPriv {
     int save_failures;
     double best;
     bool new_best;
-    double began, last_log;
+    double began, last_log, step_began;
     int64_t tokens_since, steps_since;
 };
 
