@@ -65,4 +65,11 @@ int corpus_window(Corpus *c, uint64_t seed, int64_t j, int64_t T, int32_t *out, 
  */
 int64_t corpus_window_tokens(Corpus *c, uint64_t seed, int64_t first, int64_t count, int64_t T);
 
+/* A thread of the corpus reads the windows first .. first+count-1 into the cache, while the caller
+ * goes on; another call replaces them. What is read later is the same with and without. An error is
+ * left to who reads the window. */
+void corpus_ahead(Corpus *c, uint64_t seed, int64_t first, int64_t count, int64_t T);
+/* Seconds that reading has waited for chunks that were not in the cache, so far. */
+double corpus_waited(Corpus *c);
+
 #endif

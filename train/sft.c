@@ -67,6 +67,8 @@ static int gradients(Sft *s, Run *run, double *loss, int64_t *tokens) {
     const int64_t first_window = (int64_t)floor((double)step * s->mix_windows);
     const int64_t windows = (int64_t)floor((double)(step + 1) * s->mix_windows) - first_window;
     comm_share(windows, rank, size, &wbegin, &wend);
+    if (s->mix) /* they come last */
+        corpus_ahead(s->mix, (uint64_t)c->run_seed, first_window + wbegin, wend - wbegin, T);
 
     /* the count first, so that the loss makes its gradient in the same pass */
     int64_t mixed = 0;

@@ -459,6 +459,65 @@ static void test_stream(void **state) {
     free(text);
 }
 
+/* Read ahead or not, in a cache of two chunks or of all, while others use HDF5: the same windows.
+ */
+static void test_ahead(void **state) {
+    enum { SIZE = 5 * CORPUS_CHUNK + 77, T = 64, BATCH = 40, STEPS = 12 };
+    const int64_t all = CORPUS_CHUNK * 40ll;
+    char *text = random_text(SIZE), *path[2];
+    for (int f = 0; f < 2; f++) {
+        char *name = xasprintf("ahead%d.txt", f);
+        CorpusBuild b = {.no_eot = true};
+        text[0] = (char)('0' + f);
+        OK(build(&b, name, text));
+        free(name);
+        name = xasprintf("ahead%d.txt.h5", f);
+        path[f] = scratch(name);
+        free(name);
+    }
+    const StrList files = {path, 2};
+    Corpus *plain;
+    OK(corpus_open(&plain, &files, 0));
+    for (int small = 0; small < 2; small++) {
+        int64_t usual = corpus_cache_bytes, n, m;
+        uint64_t id, other;
+        int32_t a[T + 1], b[T + 1];
+        Corpus *c;
+        corpus_cache_bytes = small ? 4 * CORPUS_CHUNK : 2 * all;
+        OK(corpus_open(&c, &files, 0));
+        corpus_cache_bytes = usual;
+        for (int64_t j = 0; j < STEPS * BATCH; j++) {
+            if (j % BATCH == 0) corpus_ahead(c, 7, j + BATCH, BATCH, T);
+            OK(corpus_window(c, 7, j, T, a, &n, &id));
+            OK(corpus_window(plain, 7, j, T, b, &m, &other));
+            assert_true(n == m && id == other);
+            assert_memory_equal(a, b, (size_t)(n + 1) * sizeof *a);
+        }
+        assert_int_equal(corpus_windows(c, 2 * T),
+                         corpus_windows(plain, 2 * T)); /* another index */
+        OK(corpus_window(c, 7, 3, 2 * T - 70, a, &n, &id));
+        corpus_ahead(c, 7, 0, 1000000, T); /* closed while the thread reads */
+        corpus_close(&c);
+    }
+    corpus_close(&plain);
+
+    /* What was read ahead is there without waiting. */
+    bool at_once = false;
+    for (useconds_t pause = 50000; !at_once && pause < 5000000; pause *= 2) {
+        int32_t w[T + 1];
+        int64_t n;
+        OK(corpus_open(&plain, &files, 0));
+        corpus_ahead(plain, 3, 0, 1, T);
+        usleep(pause);
+        OK(corpus_window(plain, 3, 0, T, w, &n, NULL));
+        at_once = corpus_waited(plain) == 0;
+        corpus_close(&plain);
+    }
+    assert_true(at_once);
+    for (int f = 0; f < 2; f++) free(path[f]);
+    free(text);
+}
+
 static void test_windows(void **state) {
     enum { N = 1003, T = 16, EPOCHS = 20 };
     char *text = random_text(N);
@@ -770,23 +829,15 @@ static void test_not_a_corpus(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sources),
-        cmocka_unit_test(test_mixture),
-        cmocka_unit_test(test_dedup),
-        cmocka_unit_test(test_on_bad),
-        cmocka_unit_test(test_interrupted),
-        cmocka_unit_test(test_documents),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_heldout),
-        cmocka_unit_test(test_heldout_tail),
-        cmocka_unit_test(test_wide),
-        cmocka_unit_test(test_stream),
-        cmocka_unit_test(test_windows),
-        cmocka_unit_test(test_windows_of_documents),
-        cmocka_unit_test(test_bad_input),
-        cmocka_unit_test(test_tokenizers),
-        cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_swapped_chunk),
+        cmocka_unit_test(test_sources),      cmocka_unit_test(test_mixture),
+        cmocka_unit_test(test_dedup),        cmocka_unit_test(test_on_bad),
+        cmocka_unit_test(test_interrupted),  cmocka_unit_test(test_documents),
+        cmocka_unit_test(test_threads),      cmocka_unit_test(test_heldout),
+        cmocka_unit_test(test_heldout_tail), cmocka_unit_test(test_wide),
+        cmocka_unit_test(test_stream),       cmocka_unit_test(test_ahead),
+        cmocka_unit_test(test_windows),      cmocka_unit_test(test_windows_of_documents),
+        cmocka_unit_test(test_bad_input),    cmocka_unit_test(test_tokenizers),
+        cmocka_unit_test(test_damage),       cmocka_unit_test(test_swapped_chunk),
         cmocka_unit_test(test_not_a_corpus),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -45,7 +45,7 @@ for tag in sorted({k for w in want for k in w} - {"step"}):
     assert len(a) == len(b) and all(x[0] == y[0] and abs(x[1] - y[1]) <= 1e-6 * abs(x[1])
                                     for x, y in zip(a, b)), (tag, a, b)
     tags.remove(tag)
-assert tags == {"perf/step_s", "perf/tokens_per_s"}, tags
+assert tags == {"perf/step_s", "perf/tokens_per_s", "data/wait_s"}, tags
 texts = have.Tensors("config")
 assert len(texts) == 1 and b"model:" in tensor_util.make_ndarray(texts[0].tensor_proto).item()
 assert have.summary_metadata["config"].plugin_data.plugin_name == "text"
