@@ -126,6 +126,15 @@ static void set_field(struct argp_state *state, DatasetOptions *o, char *arg) {
                arg);
 }
 
+static int set_template(DatasetOptions *o, const char *arg) {
+    if (*arg != '{') return template_by_name(arg, &o->tmpl);
+    json_t *j;
+    TRY(json_parse(&j, arg, strlen(arg), "--template", 1));
+    int rc = template_from_json(j, &o->tmpl);
+    json_decref(j);
+    return rc;
+}
+
 static int kind_by_name(struct argp_state *state, const char *arg) {
     static const char *const names[] = {"demos", "ranked", "prompts"};
     for (int i = 0; i < 3; i++)
@@ -194,7 +203,10 @@ static const struct argp_option decode_options[] = {
 static const struct argp_option inspect_options[] = {
     {"tokenizer", 't', "FILE", 0, "for records and texts; without it lengths are in bytes", 0},
     {"kind", OPT_KIND, "KIND", 0, "demos, ranked or prompts (told by the first record)", 0},
-    {"template", OPT_TEMPLATE, "NAME", 0, "chat template: plain, chatml, hh, alpaca (plain)", 0},
+    {"template", OPT_TEMPLATE, "NAME", 0,
+     "chat template: plain, chatml, hh, alpaca (plain), or roles as JSON: '{\"user\": \"Q: \", "
+     "...}'",
+     0},
     {"context", OPT_CONTEXT, "N", 0, "count what is longer as too long (no limit)", 0},
     {"fields", OPT_FIELDS, "NAME=FIELD", 0, "data.fields, e.g. prompt=question; may be repeated",
      0},
@@ -293,7 +305,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_SPECIALS: a->specials = true; break;
     case OPT_KIND: a->kind = kind_by_name(state, arg); break;
     case OPT_TEMPLATE:
-        if (template_by_name(arg, &a->records.tmpl) < 0) argp_error(state, "%s", error_message());
+        if (set_template(&a->records, arg) < 0) argp_error(state, "%s", error_message());
         break;
     case OPT_CONTEXT: a->records.context = whole(state, "context", arg, 2); break;
     case OPT_SKIP:

@@ -71,7 +71,8 @@ static int load_from(Loaded *l, Ckpt *k, const char *key, int flags) {
     if (tokenizer_vocab(l->tokenizer) > cfg.vocab)
         return error_set(ERR_DATA, "%s: its tokenizer has %" PRId64 " tokens, its model %" PRId64,
                          ckpt_path(k), tokenizer_vocab(l->tokenizer), cfg.vocab);
-    TRY(template_by_name(json_string_value(json_object_get(meta, "template")), &l->tmpl));
+    rc = template_from_json(json_object_get(meta, "template"), &l->tmpl);
+    if (rc < 0) return error_wrap(rc, "%s", ckpt_path(k));
     TRY(gpt_open(&l->gpt, &cfg, flags & LOAD_GRAD));
     const char *use = json_string_value(json_object_get(meta, "use"));
     TRY(read_weights(l, k, (flags & LOAD_RAW) || !use ? "params" : use));

@@ -80,7 +80,7 @@ void run_describe(Run *run, const GptConfig *model, const Tokenizer *tk, Templat
                   const char *use) {
     RunPriv *p = run->priv;
     json_object_set_new(p->meta, "model", model_to_json(model));
-    json_object_set_new(p->meta, "template", json_string(template_name(tmpl)));
+    json_object_set_new(p->meta, "template", template_to_json(tmpl));
     json_object_set_new(p->meta, "use", json_string(use));
     free(p->tokenizer);
     p->tokenizer = tokenizer_json(tk);

@@ -172,8 +172,9 @@ static int open_all(Sft *s, Run *run) {
     const Config *c = &run->cfg;
     TRY(load_model(&s->model, c->from_model, "from.model", LOAD_GRAD));
     DatasetOptions o;
-    dataset_options(&o, c, s->model.tokenizer, (Template)c->data_template,
-                    s->model.gpt->cfg.context);
+    Template tmpl;
+    TRY(template_of_config(c, &tmpl));
+    dataset_options(&o, c, s->model.tokenizer, tmpl, s->model.gpt->cfg.context);
     TRY(dataset_load(&s->demos, DATASET_DEMOS, &c->data_train, &o));
     if (c->data_heldout.n > 0) TRY(dataset_load(&s->heldout, DATASET_DEMOS, &c->data_heldout, &o));
     if (c->data_mix_ratio > 0) {
@@ -192,7 +193,7 @@ static int open_all(Sft *s, Run *run) {
         s->mix_windows = r / (1 - r) * (double)c->train_batch * example / length;
         s->window = xmalloc((size_t)(s->model.gpt->cfg.context + 1) * sizeof *s->window);
     }
-    run_describe(run, &s->model.gpt->cfg, s->model.tokenizer, (Template)c->data_template, "params");
+    run_describe(run, &s->model.gpt->cfg, s->model.tokenizer, tmpl, "params");
     run_parent(run, "model", s->model.id);
     run_data(run, "train", s->demos.hash);
     plan_steps(s, run);
