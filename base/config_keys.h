@@ -16,6 +16,7 @@ KEY(run_seed, "run.seed", I64, 1, 0, 4294967295.0, "", IN_ALL, "seed of everythi
 KEY(run_threads, "run.threads", I64, 0, 0, 4096, "", IN_ALL, "OpenMP threads a rank; 0: OMP_NUM_THREADS, else the cores this rank may use")
 KEY(run_deadline, "run.deadline", F64, 0, 0, 1e9, "", IN_ALL, "seconds after which the run saves and leaves with 75; 0: never")
 KEY(run_log_every, "run.log_every", I64, 10, 1, 1e9, "", IN_ALL, "steps between two lines in the log")
+KEY(run_tensorboard, "run.tensorboard", Bool, true, 0, 1, "", IN_ALL, "also write the metrics and samples as TensorBoard event files")
 
 /* --- parents ----------------------------------------------------------------------------------- */
 KEY(from_tokenizer, "from.tokenizer", Str, "", 0, 0, "", IN_PRETRAIN, "tokenizer.json, or a folder with vocab.json and merges.txt")
@@ -35,7 +36,13 @@ KEY(data_train, "data.train", List, "", 0, 0, "", IN_ALL, "training files. Pretr
 KEY(data_heldout, "data.heldout", List, "", 0, 0, "", IN_ALL, "held-out files of the same kind")
 KEY(data_mix, "data.mix", List, "", 0, 0, "", IN_SFT | IN_PPO, "pretraining corpora mixed in (SFT: data.mix_ratio; PPO: the ptx term)")
 KEY(data_mix_ratio, "data.mix_ratio", F64, 0, 0, 0.9, "", IN_SFT, "share of the tokens of a step that are pretraining text")
-KEY(data_template, "data.template", Enum, "plain", 0, 0, "plain|chatml|hh|alpaca", IN_SFT, "chat template; it travels with the checkpoint")
+KEY(data_template, "data.template", Enum, "plain", 0, 0, "plain|chatml|hh|alpaca|roles", IN_SFT, "chat template; it travels with the checkpoint. roles: the words of data.roles")
+KEY(data_roles_system, "data.roles.system", Str, "", 0, 0, "", IN_SFT, "with template: roles, what stands before a message of the system; special tokens of the tokenizer are recognised")
+KEY(data_roles_system_end, "data.roles.system_end", Str, "", 0, 0, "", IN_SFT, "... and after it")
+KEY(data_roles_user, "data.roles.user", Str, "", 0, 0, "", IN_SFT, "what stands before a message of the user")
+KEY(data_roles_user_end, "data.roles.user_end", Str, "", 0, 0, "", IN_SFT, "... and after it")
+KEY(data_roles_assistant, "data.roles.assistant", Str, "", 0, 0, "", IN_SFT, "what stands before an answer; it belongs to the prompt, white space at its end to the answer")
+KEY(data_roles_assistant_end, "data.roles.assistant_end", Str, "", 0, 0, "", IN_SFT, "what stands after an answer, before the end-of-text token")
 KEY(data_loss_on, "data.loss_on", Enum, "response", 0, 0, "response|all", IN_SFT, "which tokens of an example are learned")
 KEY(data_on_long, "data.on_long", Enum, "drop", 0, 0, "drop|truncate_left|stop", IN_SFT | IN_REWARD | IN_PPO, "records longer than the context")
 KEY(data_on_bad, "data.on_bad", Enum, "stop", 0, 0, "stop|skip", IN_SFT | IN_REWARD | IN_PPO, "malformed records")

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -259,6 +260,32 @@ int file_list(const char *dir, char ***names, int *n) {
     return 0;
 }
 
+static void push_name(char ***list, int *n, char *name) {
+    *list = xrealloc(*list, (size_t)(*n + 1) * sizeof **list);
+    (*list)[(*n)++] = name;
+}
+
+int file_glob(const char *const *names, int n, char ***out, int *nout) {
+    *out = NULL;
+    *nout = 0;
+    for (int i = 0; i < n; i++) {
+        if (!strpbrk(names[i], "*?[") || file_exists(names[i])) {
+            push_name(out, nout, xstrdup(names[i]));
+            continue;
+        }
+        glob_t found;
+        int rc = glob(names[i], 0, NULL, &found);
+        for (size_t k = 0; rc == 0 && k < found.gl_pathc; k++)
+            push_name(out, nout, xstrdup(found.gl_pathv[k]));
+        globfree(&found);
+        if (rc == 0) continue;
+        file_free_list(out, *nout);
+        return error_set(ERR_IO, "%s: no file matches the pattern; check the folder and the name",
+                         names[i]);
+    }
+    return 0;
+}
+
 void file_free_list(char ***names, int n) {
     for (int i = 0; i < n; i++) free((*names)[i]);
     free(*names);
@@ -278,6 +305,12 @@ char *file_join(const char *dir, const char *name) {
 
 uint64_t hash_bytes(const void *data, size_t len) {
     return XXH3_64bits(data, len);
+}
+
+void hash_bytes128(const void *data, size_t len, uint64_t out[2]) {
+    XXH128_hash_t h = XXH3_128bits(data, len);
+    out[0] = h.low64;
+    out[1] = h.high64;
 }
 
 uint64_t hash_combine(uint64_t a, uint64_t b) {

@@ -29,10 +29,17 @@ int file_remove(const char *path);                     /* no error if it is not 
 int file_list(const char *dir, char ***names, int *n);
 void file_free_list(char ***names, int n);
 
+/* The files that the names stand for: a name that holds *, ? or [ and is no file itself is a
+ * pattern of the shell's kind (sorted matches); others stay as they are. *out: malloc'd strings,
+ * freed with file_free_list. A pattern that matches nothing is ERR_IO. */
+int file_glob(const char *const *names, int n, char ***out, int *nout);
+
 const char *file_basename(const char *path);        /* points into path */
 char *file_join(const char *dir, const char *name); /* malloc'd */
 
 uint64_t hash_bytes(const void *data, size_t len); /* XXH3 64 */
+/* XXH3 128: where two contents must not be taken for one another */
+void hash_bytes128(const void *data, size_t len, uint64_t out[2]);
 uint64_t hash_combine(uint64_t a, uint64_t b);
 
 /* One owner a run directory: dir/lock names host, job, pid and is touched by a thread. Taking it

@@ -12,9 +12,9 @@
  * variable length in a heap without checksums, and attributes stay in the object headers for the
  * same reason. Creation times are left out, so equal content makes equal files.
  *
- * HDF5 need not be thread-safe: inside parallel loops it is called in `ordered` blocks only. Where
- * it is (Debian's), each thread has its own stack of errors, which must be told not to print
- * itself. */
+ * HDF5 need not be thread-safe: one thread at a time is in a function of this file (IN_TURN), and
+ * inside its parallel loops HDF5 is called in `ordered` blocks only. Where it is (Debian's), each
+ * thread has its own stack of errors, which must be told not to print itself. */
 #include "base/h5.h"
 
 #include "base/chunk.h"
@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <hdf5.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -80,6 +81,18 @@ static hid_t hdf5_type(H5Type t) {
     default: return H5T_IEEE_F64LE;
     }
 }
+
+static pthread_mutex_t turn = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+
+static int begin_turn(void) {
+    return pthread_mutex_lock(&turn);
+}
+static void end_turn(const int *unused) {
+    pthread_mutex_unlock(&turn);
+}
+/* First in every function that others call and that calls HDF5: until it returns, other threads
+ * wait. */
+#define IN_TURN __attribute__((cleanup(end_turn), unused)) const int in_turn = begin_turn()
 
 size_t h5_type_size(H5Type t) {
     return types[t].size;
@@ -203,6 +216,7 @@ static void free_h5(H5 **hp) {
 }
 
 int h5_create(H5 **out, const char *path) {
+    IN_TURN;
     *out = NULL;
     TRY(start_hdf5());
     /* Our own try first: its errno is clearer than HDF5's message. */
@@ -223,6 +237,7 @@ int h5_create(H5 **out, const char *path) {
 }
 
 int h5_open(H5 **out, const char *path) {
+    IN_TURN;
     *out = NULL;
     TRY(start_hdf5());
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -261,6 +276,7 @@ static void forget(H5 *h) {
 }
 
 int h5_close(H5 **hp) {
+    IN_TURN;
     H5 *h = *hp;
     if (!h) return 0;
     int rc = 0;
@@ -274,6 +290,7 @@ int h5_close(H5 **hp) {
 /* --- names ----------------------------------------------------------------------------------- */
 /* Does the link exist, every group on its way included? H5Lexists asks for one step at a time. */
 bool h5_exists(H5 *h, const char *name) {
+    IN_TURN;
     char *path = xasprintf("%s%s", *name == '/' ? "" : "/", name);
     bool there = true;
     for (size_t i = 1; there && path[i - 1] != '\0'; i++) {
@@ -465,6 +482,7 @@ static int close_data(H5 *h, Data *d, int rc) {
 
 int h5_write(H5 *h, const char *name, H5Type type, int ndim, const int64_t *shape, const void *data,
              H5Codec codec) {
+    IN_TURN;
     CHECK(h->writing, "%s is open for reading", h->path);
     CHECK(ndim >= 1 && ndim <= H5_MAX_DIM, "%s has %d dimensions", name, ndim);
     Data d = {.name = xstrdup(name), .type = type, .size = types[type].size, .ndim = ndim};
@@ -659,6 +677,7 @@ static int check_type(const H5 *h, const Data *d, H5Type type) {
 }
 
 int h5_read(H5 *h, const char *name, H5Type type, void *out, int64_t n) {
+    IN_TURN;
     Data *d = NULL;
     TRY(open_data(h, name, &d));
     TRY(check_type(h, d, type));
@@ -671,6 +690,7 @@ int h5_read(H5 *h, const char *name, H5Type type, void *out, int64_t n) {
 }
 
 int h5_read_range(H5 *h, const char *name, H5Type type, int64_t offset, int64_t n, void *out) {
+    IN_TURN;
     Data *d = NULL;
     TRY(open_data(h, name, &d));
     TRY(check_type(h, d, type));
@@ -684,6 +704,7 @@ int h5_read_range(H5 *h, const char *name, H5Type type, int64_t offset, int64_t 
 }
 
 int h5_shape(H5 *h, const char *name, H5Type *type, int *ndim, int64_t shape[H5_MAX_DIM]) {
+    IN_TURN;
     Data *d = NULL;
     TRY(open_data(h, name, &d));
     if (type) *type = d->type;
@@ -704,6 +725,7 @@ struct H5Append {
 
 int h5_append_begin(H5Append **out, H5 *h, const char *name, H5Type type, int64_t chunk,
                     H5Codec codec) {
+    IN_TURN;
     CHECK(h->writing && chunk > 0, "%s: %s: chunk %lld", h->path, name, (long long)chunk);
     *out = NULL;
     H5Append *a = xcalloc(1, sizeof *a);
@@ -757,6 +779,7 @@ static int write_held(H5Append *a) {
 }
 
 int h5_append(H5Append *a, const void *data, int64_t n) {
+    IN_TURN;
     const char *from = data;
     while (n > 0) {
         int64_t room = a->slots * a->d.cap - a->held, m = n < room ? n : room;
@@ -776,6 +799,7 @@ const uint64_t *h5_append_hashes(const H5Append *a, int64_t *n) {
 }
 
 int h5_append_end(H5Append **ap, int64_t *total) {
+    IN_TURN;
     H5Append *a = *ap;
     if (!a) return 0;
     int rc = write_held(a);
@@ -819,6 +843,7 @@ static char *long_name(const char *name) {
 }
 
 int h5_set_str(H5 *h, const char *object, const char *name, const char *value) {
+    IN_TURN;
     size_t n = strlen(value);
     if (n > LONGEST_ATTRIBUTE) {
         char *path = long_name(name);
@@ -833,6 +858,7 @@ int h5_set_str(H5 *h, const char *object, const char *name, const char *value) {
 }
 
 int h5_set_i64(H5 *h, const char *object, const char *name, int64_t value) {
+    IN_TURN;
     return write_attribute(h, object, name, H5T_STD_I64LE, &value);
 }
 
@@ -858,6 +884,7 @@ static int wrong_attribute(const H5 *h, const char *object, const char *name,
 }
 
 int h5_get_i64(H5 *h, const char *object, const char *name, int64_t *value) {
+    IN_TURN;
     hid_t attribute = -1;
     TRY(open_attribute(h, object, name, &attribute));
     hid_t type = H5Aget_type(attribute), space = H5Aget_space(attribute);
@@ -874,6 +901,7 @@ int h5_get_i64(H5 *h, const char *object, const char *name, int64_t *value) {
 }
 
 int h5_get_str(H5 *h, const char *object, const char *name, char **value) {
+    IN_TURN;
     *value = NULL;
     char *path = long_name(name);
     if (h5_exists(h, object) && H5Aexists_by_name(h->file, object, name, H5P_DEFAULT) == 0 &&
@@ -908,11 +936,13 @@ int h5_get_str(H5 *h, const char *object, const char *name, char **value) {
 }
 
 int h5_write_text(H5 *h, const char *name, const char *text, size_t len) {
+    IN_TURN;
     int64_t n = (int64_t)len;
     return h5_write(h, name, H5_U8, 1, &n, text, H5_ZSTD);
 }
 
 int h5_read_text(H5 *h, const char *name, char **text, size_t *len) {
+    IN_TURN;
     *text = NULL;
     Data *d = NULL;
     TRY(open_data(h, name, &d));
@@ -949,6 +979,7 @@ static int compare(const void *a, const void *b) {
 }
 
 int h5_each(H5 *h, const char *group, H5Visit *fn, void *ctx) {
+    IN_TURN;
     if (!h5_exists(h, group)) return missing(h, group);
     char *full = xasprintf("%s%s", *group == '/' ? "" : "/", group);
     size_t end = strlen(full);

@@ -123,6 +123,9 @@ int json_records_next(JsonRecords *r, json_t **out) {
 int64_t json_records_line(const JsonRecords *r) {
     return r->line;
 }
+int64_t json_records_consumed(const JsonRecords *r) {
+    return lines_consumed(r->lines);
+}
 const char *json_records_path(const JsonRecords *r) {
     return r->path;
 }

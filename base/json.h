@@ -20,6 +20,7 @@ int json_records_open(JsonRecords **out, const char *path);
 int json_records_next(JsonRecords *r, json_t **out);
 int64_t
 json_records_line(const JsonRecords *r); /* line of the last record (array: its index, from 1) */
+int64_t json_records_consumed(const JsonRecords *r); /* bytes of the file, see base/lines.h */
 const char *json_records_path(const JsonRecords *r);
 /* From now on strings of JSON lines may hold NUL characters (json_string_length counts them), which
  * is ERR_DATA otherwise. */

@@ -36,7 +36,7 @@ struct Lines {
     bool broken; /* an error was reported from which one cannot go on */
     char *text;
     size_t pos, end, room;
-    int64_t number;
+    int64_t number, consumed;
 };
 
 static int refill(Lines *l) {
@@ -47,6 +47,7 @@ static int refill(Lines *l) {
     if (n < 0) return file_error(l->path, "read");
     l->in_pos = 0;
     l->in_end = (size_t)n;
+    l->consumed += n;
     l->in_eof = n == 0;
     return 0;
 }
@@ -152,6 +153,7 @@ int lines_open(Lines **out, const char *path) {
         }
         if (n == 0) break;
         l->in_end += (size_t)n;
+        l->consumed += n;
     }
     TRY_GOTO(fail, start_decoder(l));
     *out = l;
@@ -207,10 +209,14 @@ static int skip_long_line(Lines *l) {
                      l->path, (long long)l->number, LONGEST_LINE >> 20);
 }
 
+/* Who skips what is bad must still come to an end. */
+static int check_broken(const Lines *l) {
+    if (!l->broken) return 0;
+    return error_set(ERR_IO, "%s: cannot be read beyond line %lld", l->path, (long long)l->number);
+}
+
 int lines_next(Lines *l, const char **line, size_t *len) {
-    if (l->broken) /* who skips bad lines must still come to an end */
-        return error_set(ERR_IO, "%s: cannot be read beyond line %lld", l->path,
-                         (long long)l->number);
+    TRY(check_broken(l));
     size_t looked = 0; /* of the window, without finding a newline */
     for (;;) {
         char *from = l->text + l->pos, *newline = NULL;
@@ -239,6 +245,9 @@ int lines_next(Lines *l, const char **line, size_t *len) {
 int64_t lines_number(const Lines *l) {
     return l->number;
 }
+int64_t lines_consumed(const Lines *l) {
+    return l->consumed;
+}
 const char *lines_path(const Lines *l) {
     return l->path;
 }
@@ -264,6 +273,7 @@ int lines_read(Lines *l, char *buf, size_t room, size_t *got) {
     l->pos += n;
     *got = n;
     if (n > 0) return 0;
+    TRY(check_broken(l));
     int rc = decode(l, buf, room, got);
     if (rc < 0) l->broken = true;
     return rc;

@@ -18,6 +18,7 @@ void lines_close(Lines **l);
  */
 int lines_next(Lines *l, const char **line, size_t *len);
 int64_t lines_number(const Lines *l); /* of the last line handed out, from 1 */
+int64_t lines_consumed(const Lines *l); /* bytes of the file read so far, compressed ones */
 const char *lines_path(const Lines *l);
 
 /* The next byte that is neither white space nor a byte order mark, without taking it; -1: none. */

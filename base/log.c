@@ -24,7 +24,6 @@ static int my_rank;
 static int file_fd = -1;
 static bool live;              /* a live line stands on the terminal */
 static double last_drawn = -1; /* seconds, when progress was last drawn on the terminal */
-static double last_plain = -1; /* ... and last printed as a plain line */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 void log_rank(int rank) {
@@ -133,12 +132,15 @@ static void cut_to_terminal(char *text) {
     text[n] = '\0';
 }
 
-void log_progress(double every_s, bool last, const char *fmt, ...) {
+bool log_is_terminal(void) {
+    return my_rank == 0 && isatty(STDERR_FILENO);
+}
+
+void log_progress(bool plain, bool last, const char *fmt, ...) {
     if (my_rank != 0) return;
     double now = seconds();
-    bool terminal = isatty(STDERR_FILENO);
+    bool terminal = log_is_terminal();
     bool draw = terminal && (last || last_drawn < 0 || now - last_drawn >= 0.1);
-    bool plain = last || last_plain < 0 || now - last_plain >= every_s;
     if (!draw && !plain) return;
 
     va_list ap;
@@ -149,15 +151,13 @@ void log_progress(double every_s, bool last, const char *fmt, ...) {
     if (plain) {
         if (!terminal) put_screen("", text, "\n");
         put_file("", text);
-        last_plain = now;
     }
     if (draw) {
         cut_to_terminal(text);
         put_screen("", text, last ? "\n" : "");
         live = !last;
-        last_drawn = now;
+        last_drawn = last ? -1 : now; /* the next line is another one */
     }
-    if (last) last_drawn = last_plain = -1; /* the next line is another one */
     pthread_mutex_unlock(&mutex);
     free(text);
 }

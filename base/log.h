@@ -12,9 +12,11 @@ void log_close(void);
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* One live line that the next call overwrites when stderr is a terminal. Elsewhere the same text
- * is printed as a plain line, at most once in `every_s` seconds. `last` ends the line. */
-void log_progress(double every_s, bool last, const char *fmt, ...)
+/* One live line on a terminal, which the next call overwrites (drawn ten times a second at most)
+ * and other lines push down; `last` ends it, so that it stays. Where `plain` is set the text is
+ * also a plain line: in the file, and on stderr when that is no terminal. */
+void log_progress(bool plain, bool last, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+bool log_is_terminal(void); /* is there a live line? */
 
 #endif

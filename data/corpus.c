@@ -3,7 +3,11 @@
  * Chunks are decompressed on demand and kept in a cache of at most corpus_cache_bytes (the one that
  * was not used for the longest time goes first). Whenever a chunk enters the cache its ids are
  * hashed and compared with the hash that was written, and those hashes are checked themselves when
- * the file is opened: a damaged file never becomes wrong tokens. */
+ * the file is opened: a damaged file never becomes wrong tokens.
+ *
+ * A thread may read ahead (corpus_ahead). The caller and it are the two loaders: each unpacks a
+ * chunk into a buffer of its own and then, under the lock, swaps that for a place in the cache.
+ * Whichever wants a chunk that the other one is loading waits for it. */
 #include "data/corpus.h"
 
 #include "base/error.h"
@@ -12,8 +16,12 @@
 #include "data/corpus_file.h"
 #include "data/order.h"
 
+#include <omp.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 int64_t corpus_cache_bytes = 256ll << 20;
 
@@ -34,6 +42,8 @@ typedef struct Slot {
     void *ids;     /* u16 or u32, as in the file */
 } Slot;
 
+typedef enum Loader { CALLER, AHEAD, LOADERS } Loader;
+
 struct Corpus {
     File *file;
     int nfiles;
@@ -52,6 +62,21 @@ struct Corpus {
     int64_t index_T;       /* context that the index below was made for; 0: not made */
     int64_t *begin;        /* [documents+1] offsets of the documents in the stream */
     int64_t *first_window; /* [documents+1] windows of earlier documents */
+
+    /* Of what stands above the thread reads and writes the cache and reads the index, both under
+     * the lock; the rest does not change. */
+    pthread_mutex_t lock;
+    pthread_cond_t loaded, work; /* a load has ended; there is something to read ahead */
+    int64_t loading[LOADERS];    /* chunk, -1: none */
+    void *buffer[LOADERS];       /* where a chunk is unpacked */
+    double waited;               /* seconds */
+    pthread_t thread;
+    bool has_thread, quit;
+    struct {
+        uint64_t seed;
+        int64_t next, end, T; /* windows */
+        int64_t room;         /* chunks that may still be loaded for them */
+    } ahead;
 };
 
 /* --- opening ------------------------------------------------------------------------------------
@@ -146,6 +171,10 @@ int corpus_open(Corpus **out, const StrList *files, uint64_t tokenizer_hash) {
     *out = NULL;
     if (files->n == 0) return error_set(ERR_CONFIG, "no corpus given");
     Corpus *c = xcalloc(1, sizeof *c);
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->loaded, NULL);
+    pthread_cond_init(&c->work, NULL);
+    for (int i = 0; i < LOADERS; i++) c->loading[i] = -1;
     c->file = xcalloc((size_t)files->n, sizeof *c->file);
     int rc = open_all(c, files, tokenizer_hash);
     if (rc < 0) {
@@ -165,12 +194,23 @@ int corpus_open(Corpus **out, const StrList *files, uint64_t tokenizer_hash) {
 void corpus_close(Corpus **cp) {
     Corpus *c = *cp;
     if (!c) return;
+    if (c->has_thread) {
+        pthread_mutex_lock(&c->lock);
+        c->quit = true;
+        pthread_cond_signal(&c->work);
+        pthread_mutex_unlock(&c->lock);
+        pthread_join(c->thread, NULL);
+    }
+    pthread_mutex_destroy(&c->lock);
+    pthread_cond_destroy(&c->loaded);
+    pthread_cond_destroy(&c->work);
     for (int i = 0; i < c->nfiles; i++) {
         h5_close(&c->file[i].h5);
         free(c->file[i].path);
         free(c->file[i].chunk_hash);
     }
     for (int i = 0; i < c->nslots; i++) free(c->slot[i].ids);
+    for (int i = 0; i < LOADERS; i++) free(c->buffer[i]);
     free(c->file);
     free(c->slot);
     free(c->slot_of);
@@ -205,7 +245,6 @@ const char *corpus_tokenizer(const Corpus *c, size_t *len) {
 static Slot *free_slot(Corpus *c) {
     if (c->nslots < c->max_slots) {
         Slot *s = &c->slot[c->nslots++];
-        s->ids = xmalloc((size_t)c->chunk * c->id_bytes);
         s->chunk = -1;
         return s;
     }
@@ -217,28 +256,43 @@ static Slot *free_slot(Corpus *c) {
     return oldest;
 }
 
-static int load_chunk(Corpus *c, const File *f, int64_t k, const Slot **out) {
-    int64_t at = f->first_chunk + k, chunk = f->attribute[CORPUS_A_CHUNK];
-    if (c->slot_of[at] >= 0) {
-        Slot *s = &c->slot[c->slot_of[at]];
-        s->used = ++c->clock;
-        *out = s;
-        return 0;
-    }
-    int64_t begin = k * chunk, n = f->attribute[CORPUS_A_TOKENS] - begin;
+/* Chunk k of a file, unpacked and checked. */
+static int unpack_chunk(const File *f, int64_t k, void *ids) {
+    int64_t chunk = f->attribute[CORPUS_A_CHUNK], begin = k * chunk;
+    int64_t n = f->attribute[CORPUS_A_TOKENS] - begin;
     if (n > chunk) n = chunk;
-    Slot *s = free_slot(c);
-    TRY(h5_read_range(f->h5, CORPUS_TOKENS, f->wide ? H5_U32 : H5_U16, begin, n, s->ids));
-    if (hash_bytes(s->ids, (size_t)n * (f->wide ? 4 : 2)) != f->chunk_hash[k])
-        return error_set(
-            ERR_DATA,
-            "%s: chunk %lld of %lld (tokens %lld to %lld) is damaged: its ids do not "
-            "have the hash that was written; restore the file or encode the text again",
-            f->path, (long long)k, (long long)f->chunks, (long long)begin,
-            (long long)(begin + n - 1));
-    s->chunk = at;
+    TRY(h5_read_range(f->h5, CORPUS_TOKENS, f->wide ? H5_U32 : H5_U16, begin, n, ids));
+    if (hash_bytes(ids, (size_t)n * (f->wide ? 4 : 2)) == f->chunk_hash[k]) return 0;
+    return error_set(ERR_DATA,
+                     "%s: chunk %lld of %lld (tokens %lld to %lld) is damaged: its ids do not "
+                     "have the hash that was written; restore the file or encode the text again",
+                     f->path, (long long)k, (long long)f->chunks, (long long)begin,
+                     (long long)(begin + n - 1));
+}
+
+/* The chunk in the cache, loaded if need be. Called under the lock, which is not held while the
+ * chunk is read; *out is good as long as it is held afterwards. */
+static int load_chunk(Corpus *c, Loader me, const File *f, int64_t k, const Slot **out) {
+    const int64_t at = f->first_chunk + k;
+    while (c->slot_of[at] < 0 && c->loading[1 - me] == at) pthread_cond_wait(&c->loaded, &c->lock);
+    if (c->slot_of[at] < 0) {
+        c->loading[me] = at;
+        pthread_mutex_unlock(&c->lock);
+        if (!c->buffer[me]) c->buffer[me] = xmalloc((size_t)c->chunk * c->id_bytes);
+        int rc = unpack_chunk(f, k, c->buffer[me]);
+        pthread_mutex_lock(&c->lock);
+        c->loading[me] = -1;
+        pthread_cond_broadcast(&c->loaded);
+        TRY(rc);
+        Slot *s = free_slot(c);
+        void *unpacked = c->buffer[me];
+        c->buffer[me] = s->ids;
+        s->ids = unpacked;
+        s->chunk = at;
+        c->slot_of[at] = (int32_t)(s - c->slot);
+    }
+    Slot *s = &c->slot[c->slot_of[at]];
     s->used = ++c->clock;
-    c->slot_of[at] = (int32_t)(s - c->slot);
     *out = s;
     return 0;
 }
@@ -247,6 +301,30 @@ static const File *file_of(const Corpus *c, int64_t offset) {
     int i = c->nfiles - 1;
     while (c->file[i].first > offset) i--;
     return &c->file[i];
+}
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Tokens [from, from + n) of a chunk. */
+static int read_chunk(Corpus *c, const File *f, int64_t k, int64_t from, int64_t n, int32_t *out) {
+    const Slot *s = NULL;
+    pthread_mutex_lock(&c->lock);
+    bool there = c->slot_of[f->first_chunk + k] >= 0;
+    double began = there ? 0 : seconds();
+    int rc = load_chunk(c, CALLER, f, k, &s);
+    if (!there) c->waited += seconds() - began;
+    if (rc == 0 && f->wide) {
+        memcpy(out, (const uint32_t *)s->ids + from, (size_t)n * sizeof *out);
+    } else if (rc == 0) {
+        const uint16_t *ids = (const uint16_t *)s->ids + from;
+        for (int64_t i = 0; i < n; i++) out[i] = ids[i];
+    }
+    pthread_mutex_unlock(&c->lock);
+    return rc;
 }
 
 int corpus_read(Corpus *c, int64_t offset, int64_t n, int32_t *out) {
@@ -258,14 +336,7 @@ int corpus_read(Corpus *c, int64_t offset, int64_t n, int32_t *out) {
         int64_t from = in_file % chunk, left = f->attribute[CORPUS_A_TOKENS] - in_file;
         int64_t take = chunk - from < left ? chunk - from : left;
         if (take > n) take = n;
-        const Slot *s = NULL;
-        TRY(load_chunk(c, f, in_file / chunk, &s));
-        if (f->wide) {
-            memcpy(out, (const uint32_t *)s->ids + from, (size_t)take * sizeof *out);
-        } else {
-            const uint16_t *ids = (const uint16_t *)s->ids + from;
-            for (int64_t i = 0; i < take; i++) out[i] = ids[i];
-        }
+        TRY(read_chunk(c, f, in_file / chunk, from, take, out));
         out += take;
         offset += take;
         n -= take;
@@ -301,8 +372,7 @@ static int64_t windows_of(int64_t len, int64_t T) {
 }
 
 /* Where each document begins and which windows are its own; made anew when T changes. */
-static int make_index(Corpus *c, int64_t T) {
-    if (c->index_T == T) return 0;
+static int index_documents(Corpus *c, int64_t T) {
     int64_t n = c->documents, at = 0;
     c->begin = xrealloc(c->begin, (size_t)(n + 1) * sizeof *c->begin);
     c->first_window = xrealloc(c->first_window, (size_t)(n + 1) * sizeof *c->first_window);
@@ -324,6 +394,15 @@ static int make_index(Corpus *c, int64_t T) {
         c->first_window[d + 1] = c->first_window[d] + windows_of(c->begin[d + 1] - c->begin[d], T);
     c->index_T = T;
     return 0;
+}
+
+static int make_index(Corpus *c, int64_t T) {
+    if (c->index_T == T) return 0;
+    pthread_mutex_lock(&c->lock);
+    c->index_T = 0;
+    int rc = index_documents(c, T);
+    pthread_mutex_unlock(&c->lock);
+    return rc;
 }
 
 int64_t corpus_windows(Corpus *c, int64_t T) {
@@ -372,4 +451,60 @@ int64_t corpus_window_tokens(Corpus *c, uint64_t seed, int64_t first, int64_t co
         sum += n;
     }
     return sum;
+}
+
+/* --- reading ahead ------------------------------------------------------------------------------
+ */
+
+/* The next window that is wanted, under the lock. */
+static int read_window_ahead(Corpus *c) {
+    int64_t at, n;
+    find_window(c, c->ahead.seed, c->ahead.next++, c->ahead.T, &at, &n);
+    for (int64_t end = at + n + 1; at < end;) {
+        const File *f = file_of(c, at);
+        const Slot *s;
+        int64_t chunk = f->attribute[CORPUS_A_CHUNK], k = (at - f->first) / chunk;
+        if (c->slot_of[f->first_chunk + k] < 0 && c->ahead.room-- == 0) return -1;
+        TRY(load_chunk(c, AHEAD, f, k, &s));
+        int64_t next = f->first + (k + 1) * chunk, last = f->first + f->attribute[CORPUS_A_TOKENS];
+        at = next < last ? next : last;
+    }
+    return 0;
+}
+
+static void *read_ahead(void *corpus) {
+    Corpus *c = corpus;
+    omp_set_num_threads(1);
+    pthread_mutex_lock(&c->lock);
+    while (!c->quit) {
+        if (c->ahead.next >= c->ahead.end || c->ahead.T != c->index_T)
+            pthread_cond_wait(&c->work, &c->lock);
+        else if (read_window_ahead(c) < 0)
+            c->ahead.end = 0;
+    }
+    pthread_mutex_unlock(&c->lock);
+    return NULL;
+}
+
+void corpus_ahead(Corpus *c, uint64_t seed, int64_t first, int64_t count, int64_t T) {
+    if (corpus_windows(c, T) < 0) return;
+    pthread_mutex_lock(&c->lock);
+    c->ahead.seed = seed;
+    c->ahead.next = first;
+    c->ahead.end = first + count;
+    c->ahead.T = T;
+    c->ahead.room = c->max_slots / 2; /* the rest is for what is being read now */
+    if (!c->has_thread) {             /* signals are for the other threads */
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        c->has_thread = pthread_create(&c->thread, NULL, read_ahead, c) == 0;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+    pthread_cond_signal(&c->work);
+    pthread_mutex_unlock(&c->lock);
+}
+
+double corpus_waited(Corpus *c) {
+    return c->waited;
 }

@@ -10,7 +10,9 @@
 /* Writes `path` (temporary, fsync, rename) from text files: .txt (one document a file, or split at
  * the separator `split` when it is not NULL), .jsonl / .json records {"text"} (field `field`), each
  * plain, .gz or .zst. Every document ends with the end-of-text token. The documents whose hash says
- * so go to heldout_path (share heldout, 0: none). Errors ERR_DATA "file:line", ERR_IO. */
+ * so go to heldout_path (share heldout, 0: none), once at most. What was interrupted begins anew;
+ * where heldout_path is named, `path` exists only beside the held-out part that belongs to it.
+ * Errors ERR_DATA "file:line", ERR_IO; another process writes `path`: ERR_CONFIG. */
 typedef struct CorpusBuild {
     const Tokenizer *tokenizer;
     const char *field; /* NULL: "text" */
@@ -19,7 +21,16 @@ typedef struct CorpusBuild {
     double heldout;
     bool heldout_tail; /* the last share of the tokens of each file instead (nanoGPT) */
     bool no_eot;       /* do not add the end-of-text token */
-    int64_t documents, tokens, bytes, heldout_documents, heldout_tokens; /* out */
+    /* [files] how often each document of the file goes into `path`; NULL: once. 2.5: twice, and
+     * half of them a third time; which ones is a function of their text. */
+    const double *weight;
+    bool dedup; /* of equal documents only the first */
+    int on_bad; /* ON_BAD_SKIP: leave malformed documents out, up to max_bad of them */
+    int64_t max_bad;
+    bool progress; /* log_progress */
+    /* out */
+    int64_t documents, tokens, bytes, heldout_documents, heldout_tokens, duplicates, bad;
+    int64_t *file_tokens; /* [files], may be NULL: tokens that each gave to `path` */
 } CorpusBuild;
 int corpus_build(CorpusBuild *b, const StrList *files);
 
@@ -53,5 +64,12 @@ int corpus_window(Corpus *c, uint64_t seed, int64_t j, int64_t T, int32_t *out, 
 /* Inputs of the windows first .. first+count-1 in all: what a step's loss is divided by. < 0: error
  */
 int64_t corpus_window_tokens(Corpus *c, uint64_t seed, int64_t first, int64_t count, int64_t T);
+
+/* A thread of the corpus reads the windows first .. first+count-1 into the cache, while the caller
+ * goes on; another call replaces them. What is read later is the same with and without. An error is
+ * left to who reads the window. */
+void corpus_ahead(Corpus *c, uint64_t seed, int64_t first, int64_t count, int64_t T);
+/* Seconds that reading has waited for chunks that were not in the cache, so far. */
+double corpus_waited(Corpus *c);
 
 #endif

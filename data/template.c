@@ -11,6 +11,7 @@
 #include "data/template.h"
 
 #include "base/error.h"
+#include "base/json.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -34,11 +35,23 @@ static const struct Format {
     [TEMPLATE_ALPACA] = {"alpaca", "", "\n\n", "\n\n", "### Instruction:\n", "\n\n",
                          "### Response:\n", "", ""},
 };
-enum { TEMPLATES = sizeof formats / sizeof *formats };
+enum { TEMPLATES = sizeof formats / sizeof *formats, MOST_ROLES = 64 };
+_Static_assert((int)TEMPLATES == (int)TEMPLATE_ROLES, "people's own come behind the known ones");
+
+/* Made by template_roles; they live until the program ends. */
+static struct {
+    TemplateRoles words;
+    struct Format format;
+} roles[MOST_ROLES];
+static int nroles;
+
+static const struct Format *format_of(Template t) {
+    CHECK((int)t >= 0 && (int)t < TEMPLATES + nroles, "template %d", (int)t);
+    return (int)t < TEMPLATES ? &formats[t] : &roles[(int)t - TEMPLATES].format;
+}
 
 const char *template_name(Template t) {
-    CHECK((unsigned)t < TEMPLATES, "template %d", (int)t);
-    return formats[t].name;
+    return format_of(t)->name;
 }
 
 int template_by_name(const char *name, Template *out) {
@@ -49,6 +62,105 @@ int template_by_name(const char *name, Template *out) {
         }
     return error_set(ERR_CONFIG, "no chat template \"%s\"; there are plain, chatml, hh, alpaca",
                      name);
+}
+
+/* --- templates of people's own ---------------------------------------------------------------- */
+
+enum { WORDS = 6 };
+static const char *const word_names[WORDS] = {"system",   "system_end", "user",
+                                              "user_end", "assistant",  "assistant_end"};
+
+static const char **word_of(TemplateRoles *r, int i) {
+    const char **words[WORDS] = {&r->system,   &r->system_end, &r->user,
+                                 &r->user_end, &r->assistant,  &r->assistant_end};
+    return words[i];
+}
+
+int template_roles(const TemplateRoles *given, Template *out) {
+    TemplateRoles r = *given;
+    if (!*r.user && !*r.assistant)
+        return error_set(ERR_CONFIG, "a template of roles needs words before the user's messages "
+                                     "or the assistant's: they could not be told apart");
+    for (int i = 0; i < nroles; i++) {
+        bool same = true;
+        for (int w = 0; w < WORDS && same; w++)
+            same = strcmp(*word_of(&r, w), *word_of(&roles[i].words, w)) == 0;
+        if (!same) continue;
+        *out = (Template)(TEMPLATES + i);
+        return 0;
+    }
+    CHECK(nroles < MOST_ROLES, "more than %d templates", MOST_ROLES);
+    for (int w = 0; w < WORDS; w++) *word_of(&r, w) = xstrdup(*word_of(&r, w));
+    /* White space before an answer is of one token with its first word, so it is the answer's. */
+    size_t open = strlen(r.assistant);
+    while (open > 0 && r.assistant[open - 1] == ' ') open--;
+    roles[nroles].words = r;
+    roles[nroles].format = (struct Format){.name = "roles",
+                                           .system = r.system,
+                                           .system_end = r.system_end,
+                                           .again = "",
+                                           .user = r.user,
+                                           .user_end = r.user_end,
+                                           .open = strndup(r.assistant, open),
+                                           .answer = r.assistant + open,
+                                           .answer_end = r.assistant_end};
+    *out = (Template)(TEMPLATES + nroles++);
+    return 0;
+}
+
+int template_of_config(const Config *c, Template *out) {
+    const TemplateRoles r = {c->data_roles_system,    c->data_roles_system_end,
+                             c->data_roles_user,      c->data_roles_user_end,
+                             c->data_roles_assistant, c->data_roles_assistant_end};
+    *out = (Template)c->data_template;
+    if (c->data_template == TEMPLATE_ROLES) {
+        int rc = template_roles(&r, out);
+        return rc < 0 ? config_bad(c, "data.template",
+                                   "%s; set data.roles.user and "
+                                   "data.roles.assistant",
+                                   error_message())
+                      : 0;
+    }
+    TemplateRoles all = r;
+    for (int w = 0; w < WORDS; w++)
+        if (**word_of(&all, w))
+            return config_bad(c, "data.template",
+                              "it is %s, which has its own words, but data.roles.%s is set; "
+                              "set data.template to roles, or leave data.roles out",
+                              template_name(*out), word_names[w]);
+    return 0;
+}
+
+json_t *template_to_json(Template t) {
+    if ((int)t < TEMPLATES) return json_string(template_name(t));
+    format_of(t);
+    json_t *j = json_object();
+    for (int w = 0; w < WORDS; w++)
+        json_object_set_new(j, word_names[w],
+                            json_string(*word_of(&roles[(int)t - TEMPLATES].words, w)));
+    return j;
+}
+
+int template_from_json(const json_t *j, Template *out) {
+    if (json_is_string(j)) return template_by_name(json_string_value(j), out);
+    if (!json_is_object(j))
+        return error_set(ERR_CONFIG, "the chat template is neither a name nor an object of roles");
+    TemplateRoles r = {0};
+    const char *name;
+    json_t *v;
+    json_object_foreach((json_t *)(uintptr_t)j, name, v) {
+        int w = 0;
+        while (w < WORDS && strcmp(name, word_names[w]) != 0) w++;
+        if (w == WORDS || !json_is_string(v))
+            return error_set(ERR_CONFIG,
+                             "the chat template has \"%s\"; expected strings: system, system_end, "
+                             "user, user_end, assistant, assistant_end",
+                             name);
+        *word_of(&r, w) = json_string_value(v);
+    }
+    for (int w = 0; w < WORDS; w++)
+        if (!*word_of(&r, w)) *word_of(&r, w) = "";
+    return template_roles(&r, out);
 }
 
 /* --- a part in the making ------------------------------------------------------------------- */
@@ -80,17 +192,27 @@ static int part_flush(Part *p) {
     return n > 0 ? tokenizer_encode(p->tk, p->text, n, false, p->out) : 0;
 }
 
+/* The longest special token that begins at s; -1: none. They are written in brackets. */
+static int32_t special_at(const Tokenizer *tk, const char *s, size_t *len) {
+    char token[64];
+    if (*s != '<' && *s != '[') return -1;
+    for (size_t n = strnlen(s, sizeof token - 1); n > 2; n--) {
+        if (s[n - 1] != '>' && s[n - 1] != ']') continue;
+        memcpy(token, s, n);
+        token[n] = '\0';
+        int32_t id = tokenizer_special(tk, token);
+        if (id < 0) continue;
+        *len = n;
+        return id;
+    }
+    return -1;
+}
+
 /* The template's own words. Its markers become single ids where the tokenizer has them. */
 static int part_marker(Part *p, const char *s) {
-    static const char *const special[] = {IM_START, IM_END};
     while (*s) {
         size_t len = 1;
-        int32_t id = -1;
-        for (int i = 0; i < 2 && id < 0; i++)
-            if (strncmp(s, special[i], strlen(special[i])) == 0) {
-                len = strlen(special[i]);
-                id = tokenizer_special(p->tk, special[i]);
-            }
+        int32_t id = special_at(p->tk, s, &len);
         if (id >= 0) {
             TRY(part_flush(p));
             ids_push(p->out, id);
@@ -171,14 +293,14 @@ int template_prompt(Template tp, const Tokenizer *tk, const Message *m, int nmsg
     if (nmsg < 1 || strcmp(m[nmsg - 1].role, "user") != 0)
         return error_set(ERR_DATA, "a prompt must end with a message of the user");
     Part p = {.tk = tk, .out = out};
-    int rc = add_turns(&formats[tp], &p, m, nmsg, true, NULL, NULL);
+    int rc = add_turns(format_of(tp), &p, m, nmsg, true, NULL, NULL);
     free(p.text);
     return rc;
 }
 
 int template_completion(Template tp, const Tokenizer *tk, const char *text, IdList *out) {
     Part p = {.tk = tk, .out = out};
-    int rc = add_answer(&formats[tp], &p, text);
+    int rc = add_answer(format_of(tp), &p, text);
     free(p.text);
     return rc;
 }
@@ -191,7 +313,7 @@ int template_conversation(Template tp, const Tokenizer *tk, const Message *m, in
     CHECK(out->n == 0, "the list holds %lld ids already", (long long)out->n);
     *learn = NULL;
     Part p = {.tk = tk, .out = out};
-    int rc = add_turns(&formats[tp], &p, m, nmsg, false, learn, prompt);
+    int rc = add_turns(format_of(tp), &p, m, nmsg, false, learn, prompt);
     free(p.text);
     if (rc < 0) {
         free(*learn);
@@ -201,12 +323,11 @@ int template_conversation(Template tp, const Tokenizer *tk, const Message *m, in
 }
 
 int template_decode(Template tp, const Tokenizer *tk, const int32_t *ids, int64_t n, char **text) {
-    int32_t eos = tokenizer_eos(tk),
-            end = tp == TEMPLATE_CHATML ? tokenizer_special(tk, IM_END) : -1;
+    const struct Format *f = format_of(tp);
+    int32_t eos = tokenizer_eos(tk), end = tokenizer_special(tk, f->answer_end);
     int64_t stop = 0;
     while (stop < n && (eos < 0 || ids[stop] != eos) && (end < 0 || ids[stop] != end)) stop++;
     TRY(tokenizer_decode(tk, ids, stop, true, text, NULL));
-    const struct Format *f = &formats[tp];
     char *cut = *f->answer_end ? strstr(*text, f->answer_end) : NULL;
     if (cut) *cut = '\0';
     size_t skip = strlen(f->answer);

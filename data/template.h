@@ -5,13 +5,28 @@
 #ifndef DATA_TEMPLATE_H
 #define DATA_TEMPLATE_H
 
+#include <jansson.h>
+
+#include "base/config.h"
 #include "data/tokenizer.h"
 
 /* TEMPLATE_PLAIN: prompt "\n" completion EOS, nothing else. HH: "\n\nHuman: " prompt
  * "\n\nAssistant:" " " completion EOS. ALPACA: "### Instruction:\n" prompt "\n\n### Response:\n"
  * completion EOS. CHATML: "<|im_start|>user\n" prompt "<|im_end|>\n<|im_start|>assistant\n"
- * completion "<|im_end|>" EOS. (Order: the choices of data.template.) */
-typedef enum Template { TEMPLATE_PLAIN, TEMPLATE_CHATML, TEMPLATE_HH, TEMPLATE_ALPACA } Template;
+ * completion "<|im_end|>" EOS. (Order: the choices of data.template.) From TEMPLATE_ROLES on:
+ * templates of people's own words, made by template_roles; equal words, equal numbers. */
+typedef enum Template {
+    TEMPLATE_PLAIN,
+    TEMPLATE_CHATML,
+    TEMPLATE_HH,
+    TEMPLATE_ALPACA,
+    TEMPLATE_ROLES
+} Template;
+
+/* What stands before and after the messages of each role: data.roles. */
+typedef struct TemplateRoles {
+    const char *system, *system_end, *user, *user_end, *assistant, *assistant_end;
+} TemplateRoles;
 
 typedef struct Message {
     const char *role, *content;
@@ -19,6 +34,13 @@ typedef struct Message {
 
 const char *template_name(Template t);
 int template_by_name(const char *name, Template *out); /* ERR_CONFIG with the choices */
+/* The words are copied. Neither user nor assistant has any: ERR_CONFIG. One thread at a time. */
+int template_roles(const TemplateRoles *r, Template *out);
+/* The template of data.template and data.roles. ERR_CONFIG with the place. */
+int template_of_config(const Config *c, Template *out);
+/* As checkpoints carry it: the name, or an object with the words of its roles. ERR_CONFIG. */
+json_t *template_to_json(Template t);
+int template_from_json(const json_t *j, Template *out);
 
 /* Ids of the conversation up to where the assistant's next answer begins. */
 int template_prompt(Template tp, const Tokenizer *tk, const Message *m, int nmsg, IdList *out);

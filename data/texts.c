@@ -126,6 +126,10 @@ int texts_wrap(const Texts *t, int code, int64_t line) {
     return record_wrap(code, t->path, t->records && json_records_is_array(t->records), line);
 }
 
+int64_t texts_consumed(const Texts *t) {
+    return t->records ? json_records_consumed(t->records) : lines_consumed(t->lines);
+}
+
 /* --- JSON ----------------------------------------------------------------------------------- */
 
 static int next_field(Texts *t, const char **text, size_t *len) {
@@ -136,22 +140,21 @@ static int next_field(Texts *t, const char **text, size_t *len) {
         while (t->record && t->field < nfields) {
             const char *name = fields[t->field++];
             if (!json_is_object(t->record) || !json_object_get(t->record, name)) continue;
+            t->found = true;
             int rc = json_get_str(t->record, name, text);
             if (rc < 0) return texts_wrap(t, rc, t->line);
             *len = json_string_length(json_object_get(t->record, name));
-            t->found = true;
             return 1;
         }
-        if (t->record && !t->found) {
-            const char *value;
-            int rc = json_get_str(t->record, fields[0], &value); /* for its message */
-            return texts_wrap(t, rc, t->line);
-        }
+        bool lacking = t->record && !t->found;
+        const char *value;
+        int rc = lacking ? json_get_str(t->record, fields[0], &value) : 0; /* for its message */
         json_decref(t->record);
         t->record = NULL;
         t->field = 0;
         t->found = false;
-        int rc = json_records_next(t->records, &t->record);
+        if (lacking) return texts_wrap(t, rc, t->line);
+        rc = json_records_next(t->records, &t->record);
         t->line = json_records_line(t->records);
         if (rc <= 0) return rc;
     }

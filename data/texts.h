@@ -19,10 +19,12 @@ typedef struct TextOptions {
 typedef struct Texts Texts;
 int texts_open(Texts **out, const char *path, const TextOptions *o); /* borrows o */
 void texts_close(Texts **t);
-/* The next document, in valid UTF-8; borrowed until the next call. Returns 1, 0 at the
- * end, or ERR_DATA, ERR_IO with "file:line". Memory: the longest document. */
+/* The next document, in valid UTF-8; borrowed until the next call. Returns 1, 0 at the end, or
+ * ERR_DATA, ERR_IO with "file:line". After ERR_DATA one may go on: with the next document, or with
+ * an ERR_IO where the file cannot be read any further. Memory: the longest document. */
 int texts_next(Texts *t, const char **text, size_t *len);
-int64_t texts_line(const Texts *t); /* where the last document began */
+int64_t texts_line(const Texts *t);     /* where the last document began */
+int64_t texts_consumed(const Texts *t); /* bytes of the file read so far, compressed ones */
 /* Puts the place of a document (its line as given by texts_line) before the stored message. */
 int texts_wrap(const Texts *t, int code, int64_t line);
 

@@ -29,6 +29,9 @@ typedef struct Args {
     int nfield, nspecial;
     const char **file;
     int nfile;
+    double weight, *file_weight; /* of the files to come; [nfile] */
+    int files_rc;
+    bool dedup;
     int64_t vocab, min_frequency, samples, seed;
     double heldout, noise, grain;
     bool heldout_tail, no_eot, ids, chars, gold, specials;
@@ -56,6 +59,10 @@ enum {
     OPT_FIELDS,
     OPT_SAMPLES,
     OPT_SKIP,
+    OPT_ON_BAD,
+    OPT_MAX_BAD,
+    OPT_WEIGHT,
+    OPT_DEDUP,
     OPT_GOLD,
     OPT_NOISE,
     OPT_GRAIN,
@@ -119,6 +126,15 @@ static void set_field(struct argp_state *state, DatasetOptions *o, char *arg) {
                arg);
 }
 
+static int set_template(DatasetOptions *o, const char *arg) {
+    if (*arg != '{') return template_by_name(arg, &o->tmpl);
+    json_t *j;
+    TRY(json_parse(&j, arg, strlen(arg), "--template", 1));
+    int rc = template_from_json(j, &o->tmpl);
+    json_decref(j);
+    return rc;
+}
+
 static int kind_by_name(struct argp_state *state, const char *arg) {
     static const char *const names[] = {"demos", "ranked", "prompts"};
     for (int i = 0; i < 3; i++)
@@ -163,6 +179,13 @@ static const struct argp_option encode_options[] = {
      "separator between the documents of a .txt file; without it the "
      "file is one document",
      0},
+    {"weight", OPT_WEIGHT, "W", 0,
+     "how often each document of the files after it goes in: 2 is twice, 0.5 half of them, chosen "
+     "by a hash of their text (1)",
+     0},
+    {"dedup", OPT_DEDUP, 0, 0, "of equal documents take only the first", 0},
+    {"on-bad", OPT_ON_BAD, "stop|skip", 0, "malformed records, text that is no UTF-8 (stop)", 0},
+    {"max-bad", OPT_MAX_BAD, "N", 0, "with --on-bad skip, stop after so many (100)", 0},
     {"no-eot", OPT_NO_EOT, 0, 0, "no end-of-text token after each document", 0},
     {"field", OPT_FIELD, "NAME", 0, "field of .json and .jsonl records (text)", 0},
     {"ids", OPT_IDS, 0, 0,
@@ -180,7 +203,10 @@ static const struct argp_option decode_options[] = {
 static const struct argp_option inspect_options[] = {
     {"tokenizer", 't', "FILE", 0, "for records and texts; without it lengths are in bytes", 0},
     {"kind", OPT_KIND, "KIND", 0, "demos, ranked or prompts (told by the first record)", 0},
-    {"template", OPT_TEMPLATE, "NAME", 0, "chat template: plain, chatml, hh, alpaca (plain)", 0},
+    {"template", OPT_TEMPLATE, "NAME", 0,
+     "chat template: plain, chatml, hh, alpaca (plain), or roles as JSON: '{\"user\": \"Q: \", "
+     "...}'",
+     0},
     {"context", OPT_CONTEXT, "N", 0, "count what is longer as too long (no limit)", 0},
     {"fields", OPT_FIELDS, "NAME=FIELD", 0, "data.fields, e.g. prompt=question; may be repeated",
      0},
@@ -228,6 +254,22 @@ static const struct argp_option synth_options[] = {
     {"eval", OPT_SYNTH + 7, "N", 0, "prompts for evaluation", 0},
     {0}};
 
+/* A file or a pattern, "*.txt" in quotes, which we expand. */
+static int add_files(Args *a, const char *name) {
+    char **found;
+    int n;
+    TRY(file_glob(&name, 1, &found, &n));
+    size_t all = (size_t)(a->nfile + n);
+    a->file = xrealloc(a->file, all * sizeof *a->file);
+    a->file_weight = xrealloc(a->file_weight, all * sizeof *a->file_weight);
+    for (int i = 0; i < n; i++) {
+        a->file_weight[a->nfile] = a->weight;
+        a->file[a->nfile++] = found[i];
+    }
+    free(found);
+    return 0;
+}
+
 static int64_t *synth_size(SynthOptions *o, int i) {
     int64_t *const sizes[] = {&o->documents, &o->documents_heldout, &o->sft, &o->sft_heldout,
                               &o->compare,   &o->compare_heldout,   &o->ppo, &o->eval};
@@ -263,18 +305,28 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_SPECIALS: a->specials = true; break;
     case OPT_KIND: a->kind = kind_by_name(state, arg); break;
     case OPT_TEMPLATE:
-        if (template_by_name(arg, &a->records.tmpl) < 0) argp_error(state, "%s", error_message());
+        if (set_template(&a->records, arg) < 0) argp_error(state, "%s", error_message());
         break;
     case OPT_CONTEXT: a->records.context = whole(state, "context", arg, 2); break;
-    case OPT_SKIP: a->records.on_bad = ON_BAD_SKIP; break;
+    case OPT_SKIP:
+        a->records.on_bad = ON_BAD_SKIP;
+        a->records.max_bad = INT64_MAX;
+        break;
+    case OPT_ON_BAD:
+        if (strcmp(arg, "stop") != 0 && strcmp(arg, "skip") != 0)
+            argp_error(state, "--on-bad is \"%s\"; expected stop or skip", arg);
+        a->records.on_bad = strcmp(arg, "skip") == 0 ? ON_BAD_SKIP : ON_BAD_STOP;
+        break;
+    case OPT_MAX_BAD: a->records.max_bad = whole(state, "max-bad", arg, 0); break;
+    case OPT_WEIGHT: a->weight = real(state, "weight", arg, 0, 1000); break;
+    case OPT_DEDUP: a->dedup = true; break;
     case OPT_SAMPLES: a->samples = whole(state, "samples", arg, 0); break;
     case OPT_GOLD: a->gold = true; break;
     case OPT_GRAIN: a->grain = real(state, "grain", arg, 0, 1e6); break;
     case OPT_NOISE: a->noise = real(state, "noise", arg, 0, 1e6); break;
     case OPT_SEED: a->seed = whole(state, "seed", arg, 0); break;
-    case ARGP_KEY_ARGS:
-        a->file = (const char **)state->argv + state->next;
-        a->nfile = state->argc - state->next;
+    case ARGP_KEY_ARG: /* after an error the first message is kept */
+        if (a->files_rc >= 0) a->files_rc = add_files(a, arg);
         break;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -421,6 +473,19 @@ static int run_decode(Args *a) {
     return translate(a, ids_to_text);
 }
 
+/* What the files of each weight came to. */
+static void log_mixture(const Args *a, const CorpusBuild *b) {
+    for (int i = 0, end; i < a->nfile; i = end) {
+        int64_t tokens = 0;
+        for (end = i; end < a->nfile && a->file_weight[end] == a->file_weight[i]; end++)
+            tokens += b->file_tokens[end];
+        if (i == 0 && end == a->nfile) return; /* no mixture */
+        log_info("weight %g: %s%s, %lld tokens, %.1f %%", a->file_weight[i], a->file[i],
+                 end > i + 1 ? " ..." : "", (long long)tokens,
+                 100 * (double)tokens / (double)b->tokens);
+    }
+}
+
 static int run_encode(Args *a) {
     if (a->ids) return translate(a, text_to_ids);
     TRY(need(a->tokenizer, "--tokenizer FILE"));
@@ -438,16 +503,26 @@ static int run_encode(Args *a) {
                      .heldout_path = a->heldout_out,
                      .heldout = a->heldout,
                      .heldout_tail = a->heldout_tail,
-                     .no_eot = a->no_eot};
+                     .no_eot = a->no_eot,
+                     .weight = a->file_weight,
+                     .dedup = a->dedup,
+                     .on_bad = a->records.on_bad,
+                     .max_bad = a->records.max_bad,
+                     .progress = true,
+                     .file_tokens = xcalloc((size_t)a->nfile, sizeof(int64_t))};
     StrList files = {(char **)a->file, a->nfile};
     int rc = corpus_build(&b, &files);
     if (rc >= 0) {
+        log_mixture(a, &b);
         log_info("%s: %lld documents, %lld tokens, %.2f bytes a token", a->out,
                  (long long)b.documents, (long long)b.tokens, (double)b.bytes / (double)b.tokens);
+        if (b.bad > 0) log_info("%lld malformed documents left out", (long long)b.bad);
+        if (a->dedup) log_info("%lld duplicates left out", (long long)b.duplicates);
         if (a->heldout > 0)
             log_info("%s: %lld documents, %lld tokens", a->heldout_out,
                      (long long)b.heldout_documents, (long long)b.heldout_tokens);
     }
+    free(b.file_tokens);
     tokenizer_close(&t);
     return rc;
 }
@@ -561,16 +636,20 @@ static int run_command(const struct Command *c, int argc, char **argv) {
               .samples = 3,
               .seed = 1,
               .kind = -1,
+              .weight = 1,
               .synth = synth_defaults(),
-              .records = {.context = INT32_MAX, .max_bad = INT64_MAX}};
+              .records = {.context = INT32_MAX, .max_bad = 100}};
     const struct argp argp = {c->options, parse, c->args, c->what, NULL, NULL, NULL};
     char *name = xasprintf("rhetor-data %s", c->name);
     argv[0] = name;
-    argp_parse(&argp, argc, argv, 0, NULL, &a);
-    int rc = c->run(&a);
+    argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &a);
+    int rc = a.files_rc < 0 ? a.files_rc : c->run(&a);
     if (rc >= 0 && (fflush(stdout) != 0 || ferror(stdout)))
         rc = error_set(ERR_IO, "standard output: write: %s", strerror(errno));
     if (rc < 0) fprintf(stderr, "%s: %s\n", name, error_message());
+    for (int i = 0; i < a.nfile; i++) free((char *)(uintptr_t)a.file[i]);
+    free(a.file);
+    free(a.file_weight);
     free(name);
     return error_exit_code(rc);
 }

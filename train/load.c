@@ -78,7 +78,7 @@ static int check_whole(const Ckpt *k, const char *key, int flags) {
 
 static void read_stop(Loaded *l, const json_t *meta) {
     const json_t *trained = json_object_get(meta, "stop"); /* only PPO's checkpoints say */
-    const int32_t eos = tokenizer_eos(l->tokenizer);
+    const int32_t eos = l->tokenizer ? tokenizer_eos(l->tokenizer) : -1;
     if (json_is_integer(trained)) l->stop[l->nstop++] = (int32_t)json_integer_value(trained);
     if (eos >= 0 && (l->nstop == 0 || l->stop[0] != eos)) l->stop[l->nstop++] = eos;
 }
@@ -110,7 +110,8 @@ static int load_from(Loaded *l, Ckpt *k, const char *key, int flags) {
     if (l->tokenizer && tokenizer_vocab(l->tokenizer) > cfg.vocab)
         return error_set(ERR_DATA, "%s: its tokenizer has %" PRId64 " tokens, its model %" PRId64,
                          ckpt_path(k), tokenizer_vocab(l->tokenizer), cfg.vocab);
-    TRY(template_by_name(json_string_value(json_object_get(meta, "template")), &l->tmpl));
+    rc = template_from_json(json_object_get(meta, "template"), &l->tmpl);
+    if (rc < 0) return error_wrap(rc, "%s", ckpt_path(k));
     read_stop(l, meta);
     TRY(gpt_open(&l->gpt, &cfg, flags & LOAD_GRAD));
     const char *use = json_string_value(json_object_get(meta, "use"));

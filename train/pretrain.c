@@ -32,13 +32,15 @@ static int gradients(Pretrain *p, Run *run, double *loss, int64_t *tokens) {
     const Config *c = &run->cfg;
     const int64_t B = c->train_batch, T = p->T;
     const uint64_t seed = (uint64_t)c->run_seed;
-    const int64_t step = c->train_overfit > 0 ? run->step % c->train_overfit : run->step;
+    const int64_t again = c->train_overfit > 0 ? c->train_overfit : INT64_MAX;
+    const int64_t step = run->step % again, next = (run->step + 1) % again;
     int64_t begin, end, n;
     *loss = 0;
     *tokens = corpus_window_tokens(p->corpus, seed, step * B, B, T);
     if (*tokens < 0) return (int)*tokens;
     const float weight = 1.0f / (float)*tokens;
     comm_share(B, comm_rank(run->comm), comm_size(run->comm), &begin, &end);
+    corpus_ahead(p->corpus, seed, next * B + begin, end - begin, T);
     for (int64_t b = begin; b < end; b++) {
         uint64_t id;
         TRY(corpus_window(p->corpus, seed, step * B + b, T, p->window, &n, &id));
@@ -136,6 +138,7 @@ static int train(Pretrain *p, Run *run) {
     const Schedule schedule = trainer_schedule(run);
     while (run_goes_on(run)) {
         double loss, norm, lr = schedule_lr(&schedule, run->step);
+        const double waited = corpus_waited(p->corpus);
         int64_t tokens;
         TRY(gradients(p, run, &loss, &tokens));
         comm_sum_f64(run->comm, &loss, 1);
@@ -147,6 +150,7 @@ static int train(Pretrain *p, Run *run) {
         run_metric(run, "loss", loss);
         run_metric(run, "lr", lr);
         run_metric(run, "grad_norm", norm);
+        run_timing(run, "data/wait_s", corpus_waited(p->corpus) - waited);
         run_headline(run, "loss %.4f  lr %.2e  |g| %.3f", loss, lr, norm);
         if (run_eval_due(run)) TRY(evaluate(p, run));
         TRY(run_step_end(run, tokens));

@@ -1,8 +1,8 @@
 /* run.c: the run directory and the state in it. See run.h; the command line is in stage.c.
  *
- * runs/<name>/<stage>/ holds config.yaml, status.json, metrics.jsonl, log.txt, samples.txt and
- * checkpoints/. What a checkpoint holds is the list of registered entries below: run_save and
- * run_resume walk it in the same way. */
+ * runs/<name>/<stage>/ holds config.yaml, status.json, metrics.jsonl, TensorBoard's event file,
+ * log.txt, samples.txt and checkpoints/. What a checkpoint holds is the list of registered entries
+ * below: run_save and run_resume walk it in the same way. */
 #include "train/run.h"
 
 #include <inttypes.h>
@@ -80,7 +80,7 @@ void run_describe(Run *run, const GptConfig *model, const Tokenizer *tk, Templat
                   const char *use) {
     RunPriv *p = run->priv;
     json_object_set_new(p->meta, "model", model_to_json(model));
-    json_object_set_new(p->meta, "template", json_string(template_name(tmpl)));
+    json_object_set_new(p->meta, "template", template_to_json(tmpl));
     json_object_set_new(p->meta, "use", json_string(use));
     free(p->tokenizer);
     p->tokenizer = tokenizer_json(tk);
@@ -242,6 +242,20 @@ static int metrics_rewind(Run *run, int64_t step) {
     return rc;
 }
 
+/* metrics.jsonl and the event file as they were after run->step. */
+static int metrics_open(Run *run) {
+    RunPriv *p = run->priv;
+    TRY(metrics_rewind(run, run->step));
+    const char *path = run_path(run, "metrics.jsonl");
+    p->metrics_file = fopen(path, "a");
+    if (!p->metrics_file) return file_error(path, "open");
+    if (!run->cfg.run_tensorboard) return 0;
+    TRY(events_open(&p->events, run->cfg.run_dir, run->step));
+    if (run->step > 0) return 0;
+    events_text(p->events, "config", p->config_text, strlen(p->config_text));
+    return events_flush(p->events, 0);
+}
+
 int run_resume(Run *run) {
     RunPriv *p = run->priv;
     if (run->dry) return 0;
@@ -264,18 +278,13 @@ int run_resume(Run *run) {
     if (run->main_rank) {
         const char *config = run_path(run, "config.yaml");
         rc = file_write_durable(config, p->config_text, strlen(p->config_text));
-        if (rc == 0) rc = metrics_rewind(run, run->step);
-        if (rc == 0) {
-            const char *path = run_path(run, "metrics.jsonl");
-            p->metrics_file = fopen(path, "a");
-            if (!p->metrics_file) rc = error_set(ERR_IO, "%s: cannot be opened: %m", path);
-        }
+        if (rc == 0) rc = metrics_open(run);
     }
     rc = comm_agree(run->comm, rc);
     if (rc == 0 && run->main_rank) run_write_status(run, "running", 0, "");
 out:
     ckpt_close(&k);
-    p->began = p->last_log = p->last_save = run_seconds();
+    p->began = p->last_log = p->last_save = p->step_began = run_seconds();
     p->first_step = run->step;
     return rc;
 }
@@ -287,11 +296,18 @@ bool run_goes_on(const Run *run) {
     return run->step < run->steps;
 }
 
-void run_metric(Run *run, const char *name, double value) {
-    RunPriv *p = run->priv;
+static void add_metric(RunPriv *p, const char *name, double value, bool timing) {
     CHECK(p->nmetric < RUN_MAX_METRICS, "more than %d metrics", RUN_MAX_METRICS);
     p->metric[p->nmetric].name = name;
+    p->metric[p->nmetric].timing = timing;
     p->metric[p->nmetric++].value = value;
+}
+
+void run_metric(Run *run, const char *name, double value) {
+    add_metric(run->priv, name, value, false);
+}
+void run_timing(Run *run, const char *name, double value) {
+    add_metric(run->priv, name, value, true);
 }
 
 void run_headline(Run *run, const char *fmt, ...) {
@@ -308,8 +324,13 @@ void run_text(Run *run, const char *fmt, ...) {
     va_start(ap, fmt);
     if (vasprintf(&text, fmt, ap) < 0) text = NULL;
     va_end(ap);
-    if (text && file_append(run_path(run, "samples.txt"), text, strlen(text)) < 0)
-        log_warn("%s", error_message());
+    if (!text) return;
+    size_t len = strlen(text);
+    if (file_append(run_path(run, "samples.txt"), text, len) < 0) log_warn("%s", error_message());
+    RunPriv *p = run->priv;
+    p->texts = xrealloc(p->texts, p->texts_len + len + 1);
+    memcpy(p->texts + p->texts_len, text, len + 1);
+    p->texts_len += len;
     free(text);
 }
 
@@ -331,6 +352,7 @@ static void metrics_write(Run *run) {
     if (f) {
         fprintf(f, "{\"step\": %" PRId64, run->step);
         for (int i = 0; i < p->nmetric; i++) {
+            if (p->metric[i].timing) continue;
             if (isfinite(p->metric[i].value))
                 fprintf(f, ", \"%s\": %.10g", p->metric[i].name, p->metric[i].value);
             else
@@ -342,7 +364,17 @@ static void metrics_write(Run *run) {
             p->metrics_file = NULL;
         }
     }
+    if (p->events) {
+        for (int i = 0; i < p->nmetric; i++)
+            events_scalar(p->events, p->metric[i].name, p->metric[i].value);
+        if (p->texts_len > 0) events_text(p->events, "samples", p->texts, p->texts_len);
+        if (events_flush(p->events, run->step) < 0) {
+            log_warn("%s; TensorBoard's events are no longer written", error_message());
+            events_close(&p->events);
+        }
+    }
     p->nmetric = 0;
+    p->texts_len = 0;
 }
 
 static const char *clock_text(double s, char out[32]) {
@@ -354,20 +386,22 @@ static const char *clock_text(double s, char out[32]) {
     return out;
 }
 
+/* The progress line; every run.log_every steps a line in the log. */
 static void log_step(Run *run, int64_t tokens) {
     RunPriv *p = run->priv;
     p->tokens_since += tokens;
     p->steps_since++;
     bool last = run->step == run->steps;
     bool due = last || run->step % run->cfg.run_log_every == 0 || run->step == p->first_step + 1;
-    if (!run->main_rank || !due) return;
+    if (!run->main_rank) return;
     double now = run_seconds(), dt = now - p->last_log;
     double eta =
         (now - p->began) / (double)(run->step - p->first_step) * (double)(run->steps - run->step);
     char clock[32];
-    log_info("step %" PRId64 "/%" PRId64 "  %s  %.0f tok/s  %.0f ms/step  eta %s", run->step,
-             run->steps, p->headline, (double)p->tokens_since / dt,
-             1e3 * dt / (double)p->steps_since, clock_text(eta, clock));
+    log_progress(due, last, "step %" PRId64 "/%" PRId64 "  %s  %.0f tok/s  %.0f ms/step  eta %s",
+                 run->step, run->steps, p->headline, (double)p->tokens_since / dt,
+                 1e3 * dt / (double)p->steps_since, clock_text(eta, clock));
+    if (!due) return;
     p->tokens_since = 0;
     p->steps_since = 0;
     p->last_log = now;
@@ -385,6 +419,9 @@ static bool save_is_late(Run *run) {
 int run_step_end(Run *run, int64_t tokens) {
     RunPriv *p = run->priv;
     run->step++;
+    double now = run_seconds();
+    run_timing(run, "perf/step_s", now - p->step_began);
+    run_timing(run, "perf/tokens_per_s", (double)tokens / (now - p->step_began));
     metrics_write(run);
     log_step(run, tokens);
 
@@ -400,5 +437,6 @@ int run_step_end(Run *run, int64_t tokens) {
                          "%s: saved at step %" PRId64 " of %" PRId64
                          "; the same command goes on from there",
                          why, p->saved_step, run->steps);
+    p->step_began = run_seconds();
     return 0;
 }

@@ -67,13 +67,17 @@ int run_resume(Run *run);
  * --------------------------------------------------------------------------------------- */
 /* True while there are steps to do. Not collective. */
 bool run_goes_on(const Run *run);
-/* Metrics of the current step, in the order given, to metrics.jsonl and, every run.log_every steps,
- * to the log. Values must be the same on all ranks (rank 0's are written). Not collective. */
+/* Metrics of the current step, in the order given, to metrics.jsonl and TensorBoard. Values must be
+ * the same on all ranks (rank 0's are written). Not collective. */
 void run_metric(Run *run, const char *name, double value);
-/* The step's line in the log, e.g. "loss 3.21  lr 3.0e-04". Not collective. */
+/* The same for what differs from run to run, times: TensorBoard only, since metrics.jsonl is the
+ * same for equal runs. */
+void run_timing(Run *run, const char *name, double value);
+/* The step's part of the progress line and, every run.log_every steps, of the log, e.g. "loss 3.21
+ * lr 3.0e-04". Not collective. */
 void run_headline(Run *run, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void run_text(Run *run, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3))); /* samples.txt */
+    __attribute__((format(printf, 2, 3))); /* samples.txt, TensorBoard */
 /* Evaluate before the next step? (every eval.every steps and after the last one.) Not collective.
  */
 bool run_eval_due(const Run *run);

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "checkpoints/checkpoint.h"
+#include "train/events.h"
 #include "train/run.h"
 
 enum { RUN_MAX_METRICS = 64, RUN_MAX_COUNTERS = 32 };
@@ -21,6 +22,9 @@ struct RunPriv {
     FileLock *lock; /* rank 0 */
     bool ours;      /* the folder is this run's: locked, and no other run lies in it */
     FILE *metrics_file;
+    Events *events; /* NULL: not written */
+    char *texts;    /* of run_text, in this step */
+    size_t texts_len;
     json_t *meta;
     CkptArray *array;
     int narray;
@@ -29,6 +33,7 @@ struct RunPriv {
     struct {
         const char *name;
         double value;
+        bool timing;
     } metric[RUN_MAX_METRICS];
     int nmetric;
     char headline[256];
@@ -38,7 +43,7 @@ struct RunPriv {
     int save_failures;
     double best;
     bool new_best;
-    double began, last_log, last_save;
+    double began, last_log, last_save, step_began;
     int64_t tokens_since, steps_since;
 };
 

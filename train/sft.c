@@ -67,6 +67,8 @@ static int gradients(Sft *s, Run *run, double *loss, int64_t *tokens) {
     const int64_t first_window = (int64_t)floor((double)step * s->mix_windows);
     const int64_t windows = (int64_t)floor((double)(step + 1) * s->mix_windows) - first_window;
     comm_share(windows, rank, size, &wbegin, &wend);
+    if (s->mix) /* they come last */
+        corpus_ahead(s->mix, (uint64_t)c->run_seed, first_window + wbegin, wend - wbegin, T);
 
     /* the count first, so that the loss makes its gradient in the same pass */
     int64_t mixed = 0;
@@ -170,8 +172,9 @@ static int open_all(Sft *s, Run *run) {
     const Config *c = &run->cfg;
     TRY(load_model(&s->model, c->from_model, "from.model", LOAD_GRAD));
     DatasetOptions o;
-    dataset_options(&o, c, s->model.tokenizer, (Template)c->data_template,
-                    s->model.gpt->cfg.context);
+    Template tmpl;
+    TRY(template_of_config(c, &tmpl));
+    dataset_options(&o, c, s->model.tokenizer, tmpl, s->model.gpt->cfg.context);
     TRY(dataset_load(&s->demos, DATASET_DEMOS, &c->data_train, &o));
     if (c->data_heldout.n > 0) TRY(dataset_load(&s->heldout, DATASET_DEMOS, &c->data_heldout, &o));
     if (c->data_mix_ratio > 0) {
@@ -190,7 +193,7 @@ static int open_all(Sft *s, Run *run) {
         s->mix_windows = r / (1 - r) * (double)c->train_batch * example / length;
         s->window = xmalloc((size_t)(s->model.gpt->cfg.context + 1) * sizeof *s->window);
     }
-    run_describe(run, &s->model.gpt->cfg, s->model.tokenizer, (Template)c->data_template, "params");
+    run_describe(run, &s->model.gpt->cfg, s->model.tokenizer, tmpl, "params");
     run_parent(run, "model", s->model.id);
     run_data(run, "train", s->demos.hash);
     plan_steps(s, run);

@@ -197,6 +197,8 @@ static int run_stage(Run *run, StageFn *fn) {
 
 static void free_priv(RunPriv *p) {
     if (p->metrics_file) fclose(p->metrics_file);
+    events_close(&p->events);
+    free(p->texts);
     for (int i = 0; i < p->narray; i++) free((char *)(uintptr_t)p->array[i].name);
     for (int i = 0; i < p->ncounter; i++) free(p->counter[i].name);
     free(p->array);

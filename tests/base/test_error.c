@@ -144,8 +144,8 @@ static void talk(void) {
     if (log_file(log_path) < 0) _exit(9);
     log_info("loss %.1f", 2.5);
     log_warn("careful");
-    for (int i = 0; i < 5; i++) log_progress(1000, false, "step %d", i);
-    log_progress(1000, true, "step 5");
+    for (int i = 0; i < 5; i++) log_progress(i == 0, false, "step %d", i);
+    log_progress(true, true, "step 5");
     log_close();
     log_info("after");
 }
@@ -159,7 +159,7 @@ static void test_log(void **unused) {
     size_t n;
     log_path = scratch("log.txt");
     assert_int_equal(in_child(talk, text, sizeof text), 0);
-    /* no terminal: the first progress line, those within the interval not, the last one */
+    /* no terminal: the plain ones of the progress lines */
     assert_string_equal(text, "loss 2.5\nwarning: careful\nstep 0\nstep 5\nafter\n");
     OK(file_read(log_path, &file, &n));
     int lines = 0;
@@ -188,12 +188,12 @@ static void test_live_line(void **unused) {
     pid_t child = fork();
     if (child == 0) {
         dup2(slave, STDERR_FILENO);
-        log_progress(0, false, "step 0");
-        log_progress(0, false, "step 1"); /* too soon after the other */
+        log_progress(false, false, "step 0");
+        log_progress(false, false, "step 1"); /* too soon after the other */
         log_info("hello");
         usleep(150000);
-        log_progress(0, false, "step 2 and much more than 20 columns");
-        log_progress(0, true, "step 3");
+        log_progress(false, false, "step 2 and much more than 20 columns");
+        log_progress(false, true, "step 3");
         _exit(0);
     }
     waitpid(child, &status, 0);

@@ -311,12 +311,32 @@ static void test_lock_race(void **unused) {
     }
 }
 
+static void test_glob(void **state) {
+    static const char *const made[] = {"g2.txt", "g1.txt", "g*.txt", "h.txt"};
+    char *path[4], *both = scratch("g[12].txt"), *none = scratch("q*"), **found;
+    for (int i = 0; i < 4; i++) scratch_text(path[i] = scratch(made[i]), "x");
+    int n;
+    const char *names[] = {both, path[3], path[2], "not/there"};
+    OK(file_glob(names, 4, &found, &n)); /* a file whose name looks like a pattern is that file */
+    assert_int_equal(n, 5);
+    assert_string_equal(found[0], path[1]);
+    assert_string_equal(found[1], path[0]);
+    assert_string_equal(found[2], path[3]);
+    assert_string_equal(found[3], path[2]);
+    assert_string_equal(found[4], "not/there");
+    file_free_list(&found, n);
+    FAILS(file_glob((const char *const *)&none, 1, &found, &n), ERR_IO, none, "no file matches");
+    for (int i = 0; i < 4; i++) unlink(path[i]), free(path[i]);
+    free(both), free(none);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_write_read),       cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_full_disk),        cmocka_unit_test(test_folders),
-        cmocka_unit_test(test_hashes),           cmocka_unit_test(test_names),
-        cmocka_unit_test(test_lock_lives),       cmocka_unit_test(test_lock_beats),
-        cmocka_unit_test(test_lock_of_the_dead), cmocka_unit_test(test_lock_race)};
+        cmocka_unit_test(test_write_read), cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_full_disk),  cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_hashes),     cmocka_unit_test(test_names),
+        cmocka_unit_test(test_glob),       cmocka_unit_test(test_lock_lives),
+        cmocka_unit_test(test_lock_beats), cmocka_unit_test(test_lock_of_the_dead),
+        cmocka_unit_test(test_lock_race)};
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

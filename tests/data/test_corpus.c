@@ -16,6 +16,7 @@
 
 #include <omp.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -126,6 +127,145 @@ static void test_sources(void **state) {
     has_text("packed.h5", bytes, "inside" E);
     free(packed);
     free(out);
+}
+
+/* How often the corpus holds document "<letter><number>", each number below 1000 once a copy. */
+static void count_documents(const char *name, const Tokenizer *tk, char letter, int *count) {
+    Corpus *c = open_corpus(name);
+    memset(count, 0, 1000 * sizeof *count);
+    for (int64_t i = 0; i < corpus_documents(c); i++) {
+        int64_t begin, end;
+        int32_t ids[16];
+        OK(corpus_document(c, i, &begin, &end));
+        assert_true(end - begin < 16);
+        OK(corpus_read(c, begin, end - begin, ids));
+        char *text = tokens_text(tk, ids, end - begin - 1);
+        if (text[0] == letter) count[atoi(text + 1)]++;
+        free(text);
+    }
+    corpus_close(&c);
+}
+
+static char *numbered(const char *name, char letter) {
+    char *path = scratch(name);
+    FILE *f = fopen(path, "w");
+    for (int i = 0; i < 1000; i++) fprintf(f, "{\"text\":\"%c%d\"}\n", letter, i);
+    assert_int_equal(fclose(f), 0);
+    return path;
+}
+
+/* Weights 2.25 and 0.5, a tenth held out: held-out documents are there once and nowhere else. */
+static void test_mixture(void **state) {
+    char *files[] = {numbered("a.jsonl", 'a'), numbered("b.jsonl", 'b')};
+    char *out = scratch("mixed.h5"), *heldout = scratch("mixed.heldout.h5");
+    int64_t tokens[2] = {0};
+    CorpusBuild b = {.tokenizer = bytes,
+                     .path = out,
+                     .heldout_path = heldout,
+                     .heldout = 0.1,
+                     .weight = (const double[]){2.25, 0.5},
+                     .file_tokens = tokens};
+    OK(corpus_build(&b, &(StrList){files, 2}));
+    assert_int_equal(tokens[0] + tokens[1], b.tokens);
+    for (int k = 0; k < 2; k++) {
+        int train[1000], held[1000], of_train[4] = {0}, nheld = 0;
+        count_documents("mixed.h5", bytes, "ab"[k], train);
+        count_documents("mixed.heldout.h5", bytes, "ab"[k], held);
+        for (int i = 0; i < 1000; i++) {
+            assert_true(train[i] <= 3 && held[i] <= 1 && (train[i] == 0 || held[i] == 0));
+            if (!held[i]) of_train[train[i]]++;
+            nheld += held[i];
+        }
+        if (k == 0) { /* 0.9 * 1000 documents twice, a quarter of them three times; 5 deviations */
+            assert_in_range(nheld, 52, 148);
+            assert_int_equal(of_train[0] + of_train[1], 0);
+            assert_in_range(of_train[3], 156, 294);
+        } else { /* half of all, a tenth of them held out */
+            assert_in_range(nheld, 15, 85);
+            assert_in_range(of_train[1], 371, 529);
+            assert_int_equal(of_train[2] + of_train[3], 0);
+        }
+    }
+    b.heldout_tail = true;
+    FAILS(corpus_build(&b, &(StrList){files, 2}), ERR_USAGE, "heldout_tail", "--weight");
+    for (int k = 0; k < 2; k++) free(files[k]);
+    free(out), free(heldout);
+}
+
+static void test_dedup(void **state) {
+    char *files[] = {numbered("c.jsonl", 'c'), numbered("d.jsonl", 'd'), numbered("e.jsonl", 'c')};
+    char *out = scratch("dedup.h5");
+    int count[1000];
+    CorpusBuild b = {.tokenizer = bytes, .path = out, .dedup = true};
+    OK(corpus_build(&b, &(StrList){files, 3}));
+    assert_int_equal(b.documents, 2000);
+    assert_int_equal(b.duplicates, 1000);
+    for (int k = 0; k < 2; k++) {
+        count_documents("dedup.h5", bytes, "cd"[k], count);
+        for (int i = 0; i < 1000; i++) assert_int_equal(count[i], 1);
+    }
+    b = (CorpusBuild){.dedup = true, .split = "|"};
+    OK(build(&b, "same.txt", "a|b|a|c|b|"));
+    has_text("same.txt.h5", bytes, "a" E "b" E "c" E);
+    for (int k = 0; k < 3; k++) free(files[k]);
+    free(out);
+}
+
+/* Malformed ones are left out and counted, up to max_bad; damage is never skipped. */
+static void test_on_bad(void **state) {
+    const char *lines = "{\"text\":\"One\"}\n{\"text\":\n{\"text\":5}\n{\"x\":\"y\"}\n7\n"
+                        "{\"text\":\"Two\"}\n";
+    CorpusBuild b = {0};
+    assert_int_equal(build(&b, "bad.jsonl", lines), ERR_DATA);
+    assert_non_null(strstr(error_message(), "bad.jsonl:2:"));
+    b = (CorpusBuild){.on_bad = ON_BAD_SKIP, .max_bad = 4};
+    OK(build(&b, "bad.jsonl", lines));
+    assert_int_equal(b.bad, 4);
+    has_text("bad.jsonl.h5", bytes, "One" E "Two" E);
+    b = (CorpusBuild){.on_bad = ON_BAD_SKIP, .max_bad = 3};
+    FAILS(build(&b, "bad.jsonl", lines), ERR_DATA, "bad.jsonl:5", "3 bad documents before it");
+
+    b = (CorpusBuild){.split = "|", .on_bad = ON_BAD_SKIP, .max_bad = 1};
+    OK(build(&b, "bad.txt", "One|T\xF6|Three|"));
+    has_text("bad.txt.h5", bytes, "One" E "Three" E);
+
+    char *packed = scratch("bad.txt.gz"), *out = scratch("bad.gz.h5"), *data;
+    size_t n;
+    gzFile gz = gzopen(packed, "wb");
+    assert_true(gzputs(gz, "some text that will not be whole") > 0);
+    gzclose(gz);
+    OK(file_read(packed, &data, &n));
+    scratch_write(packed, data, n - 6);
+    b = (CorpusBuild){.tokenizer = bytes, .path = out, .on_bad = ON_BAD_SKIP, .max_bad = 1 << 20};
+    FAILS(corpus_build(&b, &(StrList){&packed, 1}), ERR_IO, "bad.txt.gz", "cannot be read beyond");
+    assert_int_equal(b.bad, 1);
+    free(data), free(packed), free(out);
+}
+
+/* While one process writes a corpus no other one may; what a killed one left is written over; the
+ * corpus never stands beside a held-out part that is not its own. */
+static void test_interrupted(void **state) {
+    char *out = scratch("i.txt.h5"), *temporary = scratch("i.txt.h5.tmp");
+    CorpusBuild b = {0};
+    scratch_text(temporary, "what a killed process left");
+    FILE *f = fopen(temporary, "r");
+    assert_int_equal(flock(fileno(f), LOCK_EX), 0);
+    FAILS(build(&b, "i.txt", "One"), ERR_CONFIG, "i.txt.h5", "another process is writing");
+    assert_true(file_exists(temporary));
+    fclose(f);
+    OK(build(&b, "i.txt", "One"));
+    has_text("i.txt.h5", bytes, "One" E);
+    assert_false(file_exists(temporary));
+
+    b = (CorpusBuild){.heldout = 0.5, .split = "|"};
+    char *heldout = scratch("i.txt.heldout.h5"); /* cannot be written: a folder stands there */
+    OK(file_make_dirs(heldout));
+    assert_int_equal(build(&b, "i.txt", "a|b|c|d|e|f|g|h"), ERR_IO);
+    assert_false(file_exists(out));
+    rmdir(heldout);
+    OK(build(&b, "i.txt", "a|b|c|d|e|f|g|h"));
+    assert_true(file_exists(out) && file_exists(heldout));
+    free(out), free(heldout), free(temporary);
 }
 
 static void test_documents(void **state) {
@@ -316,6 +456,65 @@ static void test_stream(void **state) {
         corpus_close(&c);
     }
     for (int f = 0; f < FILES; f++) free(path[f]);
+    free(text);
+}
+
+/* Read ahead or not, in a cache of two chunks or of all, while others use HDF5: the same windows.
+ */
+static void test_ahead(void **state) {
+    enum { SIZE = 5 * CORPUS_CHUNK + 77, T = 64, BATCH = 40, STEPS = 12 };
+    const int64_t all = CORPUS_CHUNK * 40ll;
+    char *text = random_text(SIZE), *path[2];
+    for (int f = 0; f < 2; f++) {
+        char *name = xasprintf("ahead%d.txt", f);
+        CorpusBuild b = {.no_eot = true};
+        text[0] = (char)('0' + f);
+        OK(build(&b, name, text));
+        free(name);
+        name = xasprintf("ahead%d.txt.h5", f);
+        path[f] = scratch(name);
+        free(name);
+    }
+    const StrList files = {path, 2};
+    Corpus *plain;
+    OK(corpus_open(&plain, &files, 0));
+    for (int small = 0; small < 2; small++) {
+        int64_t usual = corpus_cache_bytes, n, m;
+        uint64_t id, other;
+        int32_t a[T + 1], b[T + 1];
+        Corpus *c;
+        corpus_cache_bytes = small ? 4 * CORPUS_CHUNK : 2 * all;
+        OK(corpus_open(&c, &files, 0));
+        corpus_cache_bytes = usual;
+        for (int64_t j = 0; j < STEPS * BATCH; j++) {
+            if (j % BATCH == 0) corpus_ahead(c, 7, j + BATCH, BATCH, T);
+            OK(corpus_window(c, 7, j, T, a, &n, &id));
+            OK(corpus_window(plain, 7, j, T, b, &m, &other));
+            assert_true(n == m && id == other);
+            assert_memory_equal(a, b, (size_t)(n + 1) * sizeof *a);
+        }
+        assert_int_equal(corpus_windows(c, 2 * T),
+                         corpus_windows(plain, 2 * T)); /* another index */
+        OK(corpus_window(c, 7, 3, 2 * T - 70, a, &n, &id));
+        corpus_ahead(c, 7, 0, 1000000, T); /* closed while the thread reads */
+        corpus_close(&c);
+    }
+    corpus_close(&plain);
+
+    /* What was read ahead is there without waiting. */
+    bool at_once = false;
+    for (useconds_t pause = 50000; !at_once && pause < 5000000; pause *= 2) {
+        int32_t w[T + 1];
+        int64_t n;
+        OK(corpus_open(&plain, &files, 0));
+        corpus_ahead(plain, 3, 0, 1, T);
+        usleep(pause);
+        OK(corpus_window(plain, 3, 0, T, w, &n, NULL));
+        at_once = corpus_waited(plain) == 0;
+        corpus_close(&plain);
+    }
+    assert_true(at_once);
+    for (int f = 0; f < 2; f++) free(path[f]);
     free(text);
 }
 
@@ -630,19 +829,15 @@ static void test_not_a_corpus(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sources),
-        cmocka_unit_test(test_documents),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_heldout),
-        cmocka_unit_test(test_heldout_tail),
-        cmocka_unit_test(test_wide),
-        cmocka_unit_test(test_stream),
-        cmocka_unit_test(test_windows),
-        cmocka_unit_test(test_windows_of_documents),
-        cmocka_unit_test(test_bad_input),
-        cmocka_unit_test(test_tokenizers),
-        cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_swapped_chunk),
+        cmocka_unit_test(test_sources),      cmocka_unit_test(test_mixture),
+        cmocka_unit_test(test_dedup),        cmocka_unit_test(test_on_bad),
+        cmocka_unit_test(test_interrupted),  cmocka_unit_test(test_documents),
+        cmocka_unit_test(test_threads),      cmocka_unit_test(test_heldout),
+        cmocka_unit_test(test_heldout_tail), cmocka_unit_test(test_wide),
+        cmocka_unit_test(test_stream),       cmocka_unit_test(test_ahead),
+        cmocka_unit_test(test_windows),      cmocka_unit_test(test_windows_of_documents),
+        cmocka_unit_test(test_bad_input),    cmocka_unit_test(test_tokenizers),
+        cmocka_unit_test(test_damage),       cmocka_unit_test(test_swapped_chunk),
         cmocka_unit_test(test_not_a_corpus),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -61,6 +61,63 @@ static void test_texts(void **state) {
     is_text(TEMPLATE_CHATML, plain, 4, text); /* the markers as ordinary text */
 }
 
+/* Words of people's own: their text, their special tokens, the space that is the answer's, the way
+ * through a checkpoint. */
+static void test_roles(void **state) {
+    const TemplateRoles words = {.system = "<<",
+                                 .system_end = ">>\n",
+                                 .user = "<|im_start|>Q: ",
+                                 .user_end = "\n",
+                                 .assistant = "A:  ",
+                                 .assistant_end = "<|im_end|>"};
+    Template tp, again, other;
+    OK(template_roles(&words, &tp));
+    is_text(tp, plain, 2, "<<Be kind.>>\n<|im_start|>Q: Hi there\nA:");
+    is_text(tp, chatml, 4,
+            "<<Be kind.>>\n<|im_start|>Q: Hi there\nA:  Hello<|im_end|><|endoftext|>"
+            "<|im_start|>Q: Bye\nA:");
+    for (int k = 0; k < 2; k++) {
+        const Tokenizer *tk = k ? chatml : plain;
+        IdList ids = {0};
+        char *answer;
+        OK(template_completion(tp, tk, "So long", &ids));
+        int32_t end = tokenizer_special(chatml, "<|im_end|>");
+        assert_true(!k || ids.v[ids.n - 2] == end);
+        OK(template_decode(tp, tk, ids.v, ids.n, &answer));
+        assert_string_equal(answer, "So long");
+        free(answer);
+        ids_free(&ids);
+    }
+    json_t *j = template_to_json(tp);
+    OK(template_from_json(j, &again));
+    assert_int_equal(again, tp);
+    json_object_set_new(j, "user", json_string("Q "));
+    OK(template_from_json(j, &other));
+    assert_int_not_equal(other, tp);
+    json_object_set_new(j, "tool", json_string("T "));
+    FAILS(template_from_json(j, &other), ERR_CONFIG, "\"tool\"", "system_end");
+    json_decref(j);
+    FAILS(template_from_json(NULL, &other), ERR_CONFIG, "chat template", "neither a name");
+    j = template_to_json(TEMPLATE_HH);
+    OK(template_from_json(j, &other));
+    assert_int_equal(other, TEMPLATE_HH);
+    json_decref(j);
+
+    Config c;
+    const char *settings[] = {"data.template=roles",
+                              "data.roles.user=U: ", "data.roles.assistant=\nA: "};
+    OK(config_load(&c, IN_SFT, NULL, settings, 3));
+    OK(template_of_config(&c, &other));
+    is_text(other, plain, 2, "Be kind.U: Hi there\nA:");
+    config_free(&c);
+    OK(config_load(&c, IN_SFT, NULL, settings, 1));
+    FAILS(template_of_config(&c, &other), ERR_CONFIG, "data.template", "data.roles.user");
+    config_free(&c);
+    OK(config_load(&c, IN_SFT, NULL, settings + 1, 1));
+    FAILS(template_of_config(&c, &other), ERR_CONFIG, "data.template", "data.roles.user is set");
+    config_free(&c);
+}
+
 /* A conversation is its prompt and its answer, encoded separately; so is what sampling sees. */
 static void test_boundary(void **state) {
     for (int t = 0; t < TEMPLATES; t++) {
@@ -189,9 +246,13 @@ static void test_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_texts),  cmocka_unit_test(test_boundary),
-        cmocka_unit_test(test_learn),  cmocka_unit_test(test_user_cannot_forge),
-        cmocka_unit_test(test_decode), cmocka_unit_test(test_merged_prompt),
+        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_roles),
+        cmocka_unit_test(test_boundary),
+        cmocka_unit_test(test_learn),
+        cmocka_unit_test(test_user_cannot_forge),
+        cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_merged_prompt),
         cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, make_tokenizers, free_tokenizers);

@@ -46,6 +46,20 @@ expect 74 "nowhere.txt" "No such file" -- "$data" encode --tokenizer bpe.json --
 expect 74 "nodir/c.h5" "No such file" -- "$data" encode --tokenizer bpe.json --out nodir/c.h5 cats.jsonl
 expect 78 "end-of-text" "--no-eot" -- "$data" encode --tokenizer chars.json --out c.h5 hamlet.txt
 
+# --- corpora: patterns, mixtures, duplicates, bad documents --------------------------------------------
+mkdir many
+for i in 1 2 3 4; do echo "the cat number $i" >many/$i.txt; done
+cp many/1.txt many/5.txt
+printf '{"text":"the dog"}\n{"text":\n{"text":"and the dog"}\n' >many/dogs.jsonl
+expect 65 "many/dogs.jsonl:2:" -- "$data" encode --tokenizer bpe.json --out m.h5 'many/*'
+expect 0 "m.h5: 6 documents" "1 malformed" "1 duplicates" "skipped: many/dogs.jsonl:2:" -- \
+    "$data" encode --tokenizer bpe.json --out m.h5 --on-bad skip --dedup 'many/*'
+expect 0 "m.h5: 14 documents" "weight 2: many/1.txt ..." "weight 1: many/dogs.jsonl" -- \
+    "$data" encode --tokenizer bpe.json --on-bad skip --weight 2 'many/[1-5].txt' --weight 1 many/dogs.jsonl \
+    --out m.h5 --weight 0.999999999 many/1.txt many/2.txt
+expect 74 "none*.txt" "no file matches" -- "$data" encode --tokenizer bpe.json --out m.h5 'none*.txt'
+expect 0 "== many/1.txt" "== many/5.txt" -- "$data" inspect --samples 0 'many/?.txt'
+
 # --- records -------------------------------------------------------------------------------------------
 for i in $(seq 100); do echo "{\"query\":\"what is $i?\",\"reply\":\"number $i\"}"; done >qa.jsonl
 fields="--fields prompt=query --fields completion=reply"
