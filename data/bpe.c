@@ -2,14 +2,15 @@
  *
  * The rule (Sennrich 2016; GPT-2): start with the ids of the bytes; among adjacent pairs that are
  * merges take the one of lowest rank, leftmost first, replace it, again until none is left.
- * Three ways give the same ids:
+ * These ways give the same ids:
  *   - most pieces of real text end as one token. Which tokens their own bytes lead to is found
  *     once, when the tokenizer is made, so such a piece is one look-up in a table that never
- *     changes (and so needs no lock);
+ *     changes (and so needs no lock); most of the others were met before;
  *   - short pieces scan for the lowest rank again after each merge, which on a few bytes beats
  *     anything clever;
  *   - long ones keep candidate pairs in a heap over a linked list: n log n, so that a megabyte
  *     of one letter is no attack. */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +20,7 @@
 #include "base/error.h"
 #include "data/tokenizer_impl.h"
 
-enum { SHORT = 48, NO_RANK = INT32_MAX };
+enum { SHORT = 48, NO_RANK = INT32_MAX, KEY_BYTES = 16 };
 
 static uint64_t pair_key(int32_t a, int32_t b) {
     return ((uint64_t)(uint32_t)a << 32 | (uint32_t)b) + 1;
@@ -46,19 +47,32 @@ static int32_t pair_rank(const Tokenizer *t, int32_t a, int32_t b, int32_t *id) 
     return s->rank;
 }
 
-static int no_such_byte(const char *piece, size_t len, const Tokenizer *t) {
+static void no_such_byte(const char *piece, size_t len, const Tokenizer *t) {
     size_t i = 0;
     while (i + 1 < len && t->byte_id[(uint8_t)piece[i]] >= 0) i++;
-    return error_set(ERR_DATA, "the tokenizer has no token for byte 0x%02x, which the text has",
-                     (uint8_t)piece[i]);
+    error_set(ERR_DATA, "the tokenizer has no token for byte 0x%02x, which the text has",
+              (uint8_t)piece[i]);
+}
+
+/* The id that the byte at i begins as; -2: none, it belongs to the unknown token before. -1: an
+ * error is set. */
+static inline int32_t first_id(const Tokenizer *t, const char *piece, size_t len, size_t i) {
+    const int32_t id = t->byte_id[(uint8_t)piece[i]];
+    if (id >= 0) return id;
+    if (t->unknown < 0) {
+        no_such_byte(piece, len, t);
+        return -1;
+    }
+    return t->fuse_unknown && i > 0 && t->byte_id[(uint8_t)piece[i - 1]] < 0 ? -2 : t->unknown;
 }
 
 static int encode_short(const Tokenizer *t, const char *piece, size_t len, IdList *out) {
     int32_t id[SHORT], rank[SHORT], merged[SHORT]; /* rank and result of the pair i, i + 1 */
-    int n = (int)len;
-    for (int i = 0; i < n; i++) {
-        id[i] = t->byte_id[(uint8_t)piece[i]];
-        if (id[i] < 0) return no_such_byte(piece, len, t);
+    int n = 0;
+    for (size_t i = 0; i < len; i++) {
+        id[n] = first_id(t, piece, len, i);
+        if (id[n] == -1) return ERR_DATA;
+        n += id[n] >= 0;
     }
     for (int i = 0; i + 1 < n; i++) rank[i] = pair_rank(t, id[i], id[i + 1], &merged[i]);
     while (n > 1) {
@@ -124,17 +138,18 @@ static int encode_long(const Tokenizer *t, const char *piece, size_t len, IdList
         int32_t id; /* -1: merged into its left neighbour */
         int64_t prev, next;
     } Symbol;
-    const int64_t n = (int64_t)len;
+    int64_t n = 0;
     Symbol *s = xmalloc(len * sizeof *s);
     Heap heap = {0};
     int rc = 0;
     int32_t id = -1;
-    for (int64_t i = 0; i < n; i++) {
-        s[i] = (Symbol){t->byte_id[(uint8_t)piece[i]], i - 1, i + 1};
-        if (s[i].id < 0) {
-            rc = no_such_byte(piece, len, t);
+    for (size_t i = 0; i < len; i++) {
+        s[n] = (Symbol){first_id(t, piece, len, i), n - 1, n + 1};
+        if (s[n].id == -1) {
+            rc = ERR_DATA;
             goto end;
         }
+        n += s[n].id >= 0;
     }
     for (int64_t i = 0; i + 1 < n; i++) {
         const int32_t rank = pair_rank(t, s[i].id, s[i + 1].id, &id);
@@ -171,23 +186,97 @@ static int encode_by_merges(const Tokenizer *t, const char *piece, size_t len, I
     return len <= SHORT ? encode_short(t, piece, len, out) : encode_long(t, piece, len, out);
 }
 
-/* The slot of these bytes in the table of whole pieces, or the empty one where they belong. */
-static int32_t *whole_slot(const Tokenizer *t, const char *bytes, size_t len) {
-    uint64_t i = XXH3_64bits(bytes, len) & t->whole_mask;
-    for (;; i = (i + 1) & t->whole_mask) {
-        if (!t->whole[i]) return &t->whole[i];
-        const Token *k = &t->token[t->whole[i] - 1];
-        if ((size_t)k->len == len && memcmp(k->bytes, bytes, len) == 0) return &t->whole[i];
+/* --- pieces as keys ------------------------------------------------------------------------ */
+
+/* Up to 16 bytes as two words, which overlap for the middle lengths; the length tells those apart
+ * that have the same words. Longer pieces by their hash. */
+static inline PieceKey piece_key(const char *s, size_t len) {
+    PieceKey k = {.len = (uint32_t)len};
+    uint32_t a, b;
+    if (len > KEY_BYTES) {
+        const XXH128_hash_t h = XXH3_128bits(s, len);
+        k.a = h.low64;
+        k.b = h.high64;
+    } else if (len >= 8) {
+        memcpy(&k.a, s, 8);
+        memcpy(&k.b, s + len - 8, 8);
+    } else if (len >= 4) {
+        memcpy(&a, s, 4);
+        memcpy(&b, s + len - 4, 4);
+        k.a = (uint64_t)a << 32 | b;
+    } else {
+        for (size_t i = 0; i < len; i++) k.a = k.a << 8 | (uint8_t)s[i];
+    }
+    return k;
+}
+
+static inline bool same_key(const PieceKey *x, const PieceKey *y) {
+    return x->a == y->a && x->b == y->b && x->len == y->len;
+}
+
+static inline uint64_t key_hash(const PieceKey *k) {
+    const uint64_t x = (k->a ^ k->b * 0xff51afd7ed558ccdu ^ k->len) * 0x9e3779b97f4a7c15u;
+    return x ^ x >> 29;
+}
+
+/* The slot of a piece in the table of whole pieces, or the empty one where it belongs. */
+static inline WholeSlot *whole_slot(const Tokenizer *t, const PieceKey *k, const char *bytes) {
+    for (uint64_t i = key_hash(k) & t->whole_mask;; i = (i + 1) & t->whole_mask) {
+        WholeSlot *s = &t->whole[i];
+        if (s->key.len == 0) return s;
+        if (!same_key(&s->key, k)) continue;
+        if (k->len <= KEY_BYTES || memcmp(t->token[s->id].bytes, bytes, k->len) == 0) return s;
     }
 }
 
+/* --- pieces met before --------------------------------------------------------------------- */
+
+/* Text repeats its words. Each thread remembers the ids of short pieces that are no token; what
+ * hashes to the same place takes it. Tokenizers share the memory, told apart by their number. */
+enum { MEMORY = 4096, MEMORY_IDS = 8 };
+
+typedef struct Remembered {
+    PieceKey key;
+    uint32_t tokenizer;
+    int32_t n, id[MEMORY_IDS];
+} Remembered;
+
+static _Thread_local Remembered *memory; /* [MEMORY] */
+static pthread_key_t memory_key;         /* frees it with its thread */
+static pthread_once_t memory_once = PTHREAD_ONCE_INIT;
+
+static void make_memory_key(void) {
+    CHECK(pthread_key_create(&memory_key, free) == 0, "no thread-local memory");
+}
+
+static Remembered *remember(const Tokenizer *t, const PieceKey *k) {
+    if (!memory) {
+        pthread_once(&memory_once, make_memory_key);
+        memory = xcalloc(MEMORY, sizeof *memory);
+        pthread_setspecific(memory_key, memory);
+    }
+    return &memory[(key_hash(k) >> 20 ^ t->number) % MEMORY];
+}
+
 int bpe_encode(const Tokenizer *t, const char *piece, size_t len, IdList *out) {
-    const int32_t whole = *whole_slot(t, piece, len);
-    if (whole) {
-        ids_push(out, whole - 1);
+    const PieceKey key = piece_key(piece, len);
+    const WholeSlot *whole = whole_slot(t, &key, piece);
+    if (whole->key.len) {
+        ids_push(out, whole->id);
         return 0;
     }
-    return encode_by_merges(t, piece, len, out);
+    if (len > KEY_BYTES) return encode_by_merges(t, piece, len, out);
+    Remembered *r = remember(t, &key);
+    if (r->tokenizer != t->number || !same_key(&r->key, &key)) {
+        const int64_t first = out->n;
+        TRY(encode_by_merges(t, piece, len, out));
+        if (out->n - first > MEMORY_IDS) return 0;
+        *r = (Remembered){.key = key, .tokenizer = t->number, .n = (int32_t)(out->n - first)};
+        memcpy(r->id, out->v + first, (size_t)r->n * sizeof *r->id);
+        return 0;
+    }
+    for (int32_t i = 0; i < r->n; i++) ids_push(out, r->id[i]);
+    return 0;
 }
 
 static uint64_t table_size(int64_t n) {
@@ -196,34 +285,99 @@ static uint64_t table_size(int64_t n) {
     return size;
 }
 
-void bpe_build(Tokenizer *t) {
-    uint64_t size = table_size(t->nmerge);
+static void add_pair(Tokenizer *t, int64_t rank) {
+    const Merge *m = &t->merge[rank];
+    *pair_slot(t, m->a, m->b) = (MergeSlot){pair_key(m->a, m->b), (int32_t)rank, m->id};
+}
+
+/* The table of merges, with room for as many again. */
+static void build_pairs(Tokenizer *t) {
+    const uint64_t size = table_size(2 * t->nmerge);
+    free(t->pair);
     t->pair = xcalloc(size, sizeof *t->pair);
     t->pair_mask = size - 1;
-    for (int64_t i = 0; i < t->nmerge; i++) {
-        const Merge *m = &t->merge[i];
-        *pair_slot(t, m->a, m->b) = (MergeSlot){pair_key(m->a, m->b), (int32_t)i, m->id};
-    }
+    for (int64_t i = 0; i < t->nmerge; i++) add_pair(t, i);
+}
+
+static void find_bytes(Tokenizer *t) {
     for (int i = 0; i < 256; i++) t->byte_id[i] = -1;
     for (int64_t i = 0; i < t->vocab; i++) {
         const Token *k = &t->token[i];
-        if (k->bytes && k->len == 1 && !(k->flags & TOKEN_RAW)) {
+        if (k->bytes && k->len == 1 && k->flags & TOKEN_IN_VOCAB && !(k->flags & TOKEN_RAW)) {
             t->byte_id[(uint8_t)k->bytes[0]] = (int32_t)i;
         }
     }
-    size = table_size(t->vocab);
+}
+
+static void add_whole(Tokenizer *t, int64_t id) {
+    const Token *k = &t->token[id];
+    const PieceKey key = piece_key(k->bytes, (size_t)k->len);
+    *whole_slot(t, &key, k->bytes) = (WholeSlot){key, (int32_t)id};
+}
+
+static int32_t find_whole(const Tokenizer *t, const char *bytes, size_t len) {
+    const PieceKey key = piece_key(bytes, len);
+    const WholeSlot *s = whole_slot(t, &key, bytes);
+    return s->key.len ? s->id : -1;
+}
+
+static void build_whole(Tokenizer *t) {
+    const uint64_t size = table_size(t->vocab);
+    free(t->whole);
     t->whole = xcalloc(size, sizeof *t->whole);
     t->whole_mask = size - 1;
     IdList ids = {0};
     for (int64_t i = 0; i < t->vocab; i++) {
         const Token *k = &t->token[i];
-        if (!k->bytes || k->len == 0 || k->flags & TOKEN_RAW) continue;
+        if (!k->bytes || k->len == 0 || k->flags & TOKEN_RAW || !(k->flags & TOKEN_IN_VOCAB))
+            continue;
         if (!t->ignore_merges) { /* then a token counts only if merges lead to it */
             ids.n = 0;
             if (encode_by_merges(t, k->bytes, (size_t)k->len, &ids) < 0) continue;
             if (ids.n != 1 || ids.v[0] != i) continue;
         }
-        *whole_slot(t, k->bytes, (size_t)k->len) = (int32_t)i + 1;
+        add_whole(t, i);
+    }
+    ids_free(&ids);
+}
+
+void bpe_build(Tokenizer *t) {
+    static uint32_t tokenizers;
+    build_pairs(t);
+    find_bytes(t);
+    build_whole(t);
+    t->number = __atomic_add_fetch(&tokenizers, 1, __ATOMIC_RELAXED);
+}
+
+/* tiktoken merges the two neighbours that together are the token of lowest rank. When that reaches
+ * a token's rank, the bytes between its ends have become what they become on their own by lower
+ * ranks: mostly two parts, and then no other two ever make it. A token that is not reached so may
+ * come of any two parts. */
+void bpe_recover_merges(Tokenizer *t) {
+    IdList ids = {0};
+    t->ignore_merges = true;
+    build_pairs(t);
+    find_bytes(t);
+    build_whole(t);
+    for (int64_t i = 0; i < t->vocab; i++) {
+        const Token *k = &t->token[i];
+        if (!k->bytes || k->len < 2 || !(k->flags & TOKEN_IN_VOCAB)) continue;
+        const int64_t first = t->nmerge;
+        const size_t len = (size_t)k->len;
+        ids.n = 0;
+        if (encode_by_merges(t, k->bytes, len, &ids) == 0 && ids.n == 2) {
+            tokenizer_add_merge(t, ids.v[0], ids.v[1], (int32_t)i);
+        } else {
+            for (size_t cut = 1; cut < len; cut++) {
+                const int32_t a = find_whole(t, k->bytes, cut);
+                const int32_t b = find_whole(t, k->bytes + cut, len - cut);
+                if (a >= 0 && b >= 0) tokenizer_add_merge(t, a, b, (int32_t)i);
+            }
+        }
+        if (2 * (uint64_t)t->nmerge > t->pair_mask)
+            build_pairs(t);
+        else
+            for (int64_t m = first; m < t->nmerge; m++) add_pair(t, m);
     }
     ids_free(&ids);
 }

@@ -11,6 +11,7 @@
  * the ends of a token were ends of tokens at every earlier step, so between them merging went as it
  * goes for these bytes alone. Hence a new token always needs a new id, and only pairs with the
  * newest token can arise. */
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,17 +50,14 @@ static void words_grow_table(Words *w) {
     }
 }
 
-static int words_count(void *ctx, const char *piece, size_t len) {
-    Words *w = ctx;
-    if (len > INT32_MAX)
-        return error_set(ERR_DATA, "a piece of text without a break is over 2 GiB");
+static void words_add(Words *w, const char *piece, size_t len, int64_t count) {
     if (!w->slot || 2 * (uint64_t)w->n > w->mask) words_grow_table(w);
     uint64_t i = XXH3_64bits(piece, len) & w->mask;
     for (; w->slot[i]; i = (i + 1) & w->mask) {
         Word *k = &w->v[w->slot[i] - 1];
         if ((size_t)k->len == len && memcmp(w->bytes + k->at, piece, len) == 0) {
-            k->count++;
-            return 0;
+            k->count += count;
+            return;
         }
     }
     if (w->n == w->cap) {
@@ -71,10 +69,145 @@ static int words_count(void *ctx, const char *piece, size_t len) {
         w->bytes = xrealloc(w->bytes, w->bytes_cap);
     }
     memcpy(w->bytes + w->nbytes, piece, len);
-    w->v[w->n++] = (Word){.at = w->nbytes, .len = (int32_t)len, .count = 1};
+    w->v[w->n++] = (Word){.at = w->nbytes, .len = (int32_t)len, .count = count};
     w->nbytes += len;
     w->slot[i] = w->n;
+}
+
+static void words_free(Words *w) {
+    free(w->v);
+    free(w->bytes);
+    free(w->slot);
+}
+
+static int count_piece(void *ctx, const char *piece, size_t len) {
+    if (len > INT32_MAX)
+        return error_set(ERR_DATA, "a piece of text without a break is over 2 GiB");
+    words_add(ctx, piece, len, 1);
     return 0;
+}
+
+/* --- counting ------------------------------------------------------------------------------- */
+
+/* Texts are collected until there is work for all threads; each counts the words of some parts in
+ * a table of its own. */
+enum { PART = 1 << 18, BATCH = 16 << 20 };
+
+typedef struct Part {
+    const char *text;
+    size_t len;
+} Part;
+
+typedef struct Counting {
+    const Tokenizer *t;
+    const char *const *special;
+    int nspecial;
+    Words *words; /* [threads] */
+    int threads;
+    Part *part;
+    int64_t n, cap;
+    char *batch; /* [BATCH] holds the parts of short texts */
+    size_t used;
+} Counting;
+
+static int count_parts(Counting *c) {
+    int failed = 0;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(c->threads)
+    for (int64_t i = 0; i < c->n; i++) {
+        Words *w = &c->words[omp_get_thread_num()];
+        const Part *p = &c->part[i];
+        if (pretokenize(c->t->pre, p->text, p->len, count_piece, w) < 0) {
+#pragma omp atomic write
+            failed = 1;
+        }
+    }
+    for (int64_t i = 0; failed && i < c->n; i++) { /* its message, in this thread */
+        const Part *p = &c->part[i];
+        TRY(pretokenize(c->t->pre, p->text, p->len, count_piece, &c->words[0]));
+    }
+    c->n = 0;
+    c->used = 0;
+    return 0;
+}
+
+/* Text without special tokens, in parts for threads. */
+static void add_parts(Counting *c, const char *text, size_t len) {
+    while (len > 0) {
+        size_t cut = len > PART ? pretokenizer_cut(c->t->pre, text, PART) : 0;
+        if (cut == 0) cut = len;
+        if (c->n == c->cap) {
+            c->cap = c->cap ? 2 * c->cap : 256;
+            c->part = xrealloc(c->part, (size_t)c->cap * sizeof *c->part);
+        }
+        c->part[c->n++] = (Part){text, cut};
+        text += cut;
+        len -= cut;
+    }
+}
+
+/* Special tokens in the text, leftmost and longest, end documents; nothing is learned from them. */
+static void add_document(Counting *c, const char *text, size_t len) {
+    const char *const end = text + len;
+    const char **at = xcalloc((size_t)c->nspecial + 1, sizeof *at); /* where each is next */
+    for (int i = 0; i < c->nspecial; i++)
+        at[i] = memmem(text, len, c->special[i], strlen(c->special[i]));
+    for (int first;;) {
+        first = -1;
+        for (int i = 0; i < c->nspecial; i++) {
+            const size_t n = strlen(c->special[i]);
+            if (at[i] && at[i] < text) at[i] = memmem(text, (size_t)(end - text), c->special[i], n);
+            if (!at[i]) continue;
+            if (first < 0 || at[i] < at[first] ||
+                (at[i] == at[first] && n > strlen(c->special[first])))
+                first = i;
+        }
+        if (first < 0) break;
+        add_parts(c, text, (size_t)(at[first] - text));
+        text = at[first] + strlen(c->special[first]);
+    }
+    add_parts(c, text, (size_t)(end - text));
+    free(at);
+}
+
+static int add_text(Counting *c, const char *text, size_t len) {
+    if (len > BATCH / 4) {
+        TRY(count_parts(c));
+        add_document(c, text, len);
+        return count_parts(c);
+    }
+    if (c->used + len > BATCH) TRY(count_parts(c));
+    memcpy(c->batch + c->used, text, len);
+    add_document(c, c->batch + c->used, len);
+    c->used += len;
+    return 0;
+}
+
+/* All words of all texts. */
+static int count_words(const Tokenizer *t, TextSource *next, void *ctx, const TrainOptions *o,
+                       Words *out) {
+    Counting c = {.t = t, .special = o->special, .nspecial = o->nspecial};
+    const char *text;
+    size_t len;
+    int rc;
+    c.threads = omp_in_parallel() ? 1 : omp_get_max_threads();
+    c.words = xcalloc((size_t)c.threads, sizeof *c.words);
+    c.batch = xmalloc(BATCH);
+    while ((rc = next(ctx, &text, &len)) > 0) TRY_GOTO(end, add_text(&c, text, len));
+    if (rc == 0) rc = count_parts(&c);
+end:
+    for (int i = 1; i < c.threads; i++) {
+        Words *w = &c.words[i];
+        for (int64_t k = 0; rc == 0 && k < w->n; k++)
+            words_add(&c.words[0], w->bytes + w->v[k].at, (size_t)w->v[k].len, w->v[k].count);
+        words_free(w);
+    }
+    *out = c.words[0];
+    free(c.words);
+    free(c.part);
+    free(c.batch);
+    if (rc == 0 && out->n > INT32_MAX)
+        rc = error_set(ERR_DATA, "over 2^31 distinct words: train on less text");
+    return rc;
 }
 
 /* --- pairs ---------------------------------------------------------------------------------- */
@@ -161,10 +294,20 @@ typedef struct Entry {
 typedef struct Heap {
     Entry *v;
     int64_t n, cap;
+    const Token *by_bytes; /* TIE_BREAK_BYTES: the tokens */
 } Heap;
 
-static bool before(const Entry *a, const Entry *b) {
-    return a->count != b->count ? a->count > b->count : a->key < b->key;
+static int compare_bytes(const Token *a, const Token *b) {
+    const int d = memcmp(a->bytes, b->bytes, (size_t)(a->len < b->len ? a->len : b->len));
+    return d ? d : a->len - b->len;
+}
+
+static bool before(const Heap *h, const Entry *a, const Entry *b) {
+    if (a->count != b->count) return a->count > b->count;
+    if (!h->by_bytes) return a->key < b->key;
+    const uint64_t x = a->key - 1, y = b->key - 1;
+    const int d = compare_bytes(&h->by_bytes[x >> 32], &h->by_bytes[y >> 32]);
+    return (d ? d : compare_bytes(&h->by_bytes[(uint32_t)x], &h->by_bytes[(uint32_t)y])) > 0;
 }
 
 static void heap_push(Heap *h, Entry e) {
@@ -173,7 +316,7 @@ static void heap_push(Heap *h, Entry e) {
         h->v = xrealloc(h->v, (size_t)h->cap * sizeof *h->v);
     }
     int64_t i = h->n++;
-    for (; i > 0 && before(&e, &h->v[(i - 1) / 2]); i = (i - 1) / 2) h->v[i] = h->v[(i - 1) / 2];
+    for (; i > 0 && before(h, &e, &h->v[(i - 1) / 2]); i = (i - 1) / 2) h->v[i] = h->v[(i - 1) / 2];
     h->v[i] = e;
 }
 
@@ -181,8 +324,8 @@ static Entry heap_pop(Heap *h) {
     const Entry top = h->v[0], last = h->v[--h->n];
     int64_t i = 0;
     for (int64_t child; (child = 2 * i + 1) < h->n; i = child) {
-        if (child + 1 < h->n && before(&h->v[child + 1], &h->v[child])) child++;
-        if (!before(&h->v[child], &last)) break;
+        if (child + 1 < h->n && before(h, &h->v[child + 1], &h->v[child])) child++;
+        if (!before(h, &h->v[child], &last)) break;
         h->v[i] = h->v[child];
     }
     h->v[i] = last;
@@ -243,10 +386,10 @@ static bool is_special(const Tokenizer *t, const char *bytes, size_t len) {
 
 /* Adds tokens and merges to t, which has the special tokens and the bytes, until it has `vocab`
  * tokens or no pair occurs min_frequency times. */
-static void learn(Tokenizer *t, Words *words, int32_t *symbols, int64_t vocab,
-                  int64_t min_frequency) {
+static void learn(Tokenizer *t, Words *words, int32_t *symbols, const TrainOptions *o) {
     Pairs pairs = {0};
     Heap heap = {0};
+    if (o->tie_break == TIE_BREAK_BYTES) heap.by_bytes = t->token;
     for (int64_t i = 0; i < words->n; i++) {
         const Word *w = &words->v[i];
         for (int32_t k = 0; k + 1 < w->len; k++) {
@@ -255,7 +398,7 @@ static void learn(Tokenizer *t, Words *words, int32_t *symbols, int64_t vocab,
         }
     }
     queue_fresh(&pairs, &heap);
-    while (t->vocab < vocab && heap.n > 0) {
+    while (t->vocab < o->vocab && heap.n > 0) {
         Entry top = heap_pop(&heap);
         const int64_t count = pairs_slot(&pairs, top.key)->count;
         if (top.count != count) {
@@ -263,7 +406,7 @@ static void learn(Tokenizer *t, Words *words, int32_t *symbols, int64_t vocab,
             heap_push(&heap, top);
             continue;
         }
-        if (count < 1 || count < min_frequency) {
+        if (count < 1 || count < o->min_frequency) {
             free(top.places.v);
             break;
         }
@@ -276,6 +419,7 @@ static void learn(Tokenizer *t, Words *words, int32_t *symbols, int64_t vocab,
             const int rc = tokenizer_set_token(t, id, bytes, len, TOKEN_IN_VOCAB);
             CHECK(rc == 0, "%s", error_message());
             tokenizer_add_merge(t, a, b, id);
+            if (heap.by_bytes) heap.by_bytes = t->token; /* it has moved */
             for (int32_t i = 0; i < top.places.n; i++) {
                 const int32_t w = top.places.v[i];
                 merge_word(&words->v[w], symbols, w, a, b, id, &pairs);
@@ -324,48 +468,41 @@ static int first_tokens(Tokenizer *t, const char *const *special, int nspecial) 
     return 0;
 }
 
-int tokenizer_train(Tokenizer **out, TextSource *next, void *ctx, int64_t vocab,
-                    int64_t min_frequency, const char *const *special, int nspecial) {
+int tokenizer_train_with(Tokenizer **out, TextSource *next, void *ctx, const TrainOptions *o) {
     *out = NULL;
-    if (vocab < 256 + nspecial || vocab > MAX_VOCAB) {
+    if (o->vocab < 256 + o->nspecial || o->vocab > MAX_VOCAB) {
         return error_set(
             ERR_CONFIG,
             "a vocabulary of %lld tokens: expected %d (256 bytes and %d special tokens) "
             "to %d",
-            (long long)vocab, 256 + nspecial, nspecial, MAX_VOCAB);
+            (long long)o->vocab, 256 + o->nspecial, o->nspecial, MAX_VOCAB);
     }
     Tokenizer *t = tokenizer_new();
     Words words = {0};
-    int32_t *symbols = NULL;
-    const char *text;
-    size_t len;
+    int32_t *symbols = NULL, byte_id[256];
     t->byte_level_regex = true;
     int rc;
-    TRY_GOTO(end, first_tokens(t, special, nspecial));
-    TRY_GOTO(end, pretokenizer_add(t->pre, GPT2_PATTERN));
-    while ((rc = next(ctx, &text, &len)) > 0) {
-        TRY_GOTO(end, pretokenize(t->pre, text, len, words_count, &words));
-    }
-    if (rc < 0) goto end;
-    if (words.n > INT32_MAX) {
-        rc = error_set(ERR_DATA, "over 2^31 distinct words: train on less text");
-        goto end;
-    }
-    int32_t byte_id[256];
-    for (int64_t i = nspecial; i < t->vocab; i++) {
+    TRY_GOTO(end, first_tokens(t, o->special, o->nspecial));
+    TRY_GOTO(end, pretokenizer_add(t->pre, GPT2_PATTERN, BEHAVIOR_ISOLATED, false));
+    TRY_GOTO(end, count_words(t, next, ctx, o, &words));
+    for (int64_t i = o->nspecial; i < t->vocab; i++) {
         byte_id[(uint8_t)t->token[i].bytes[0]] = (int32_t)i;
     }
     symbols = xmalloc((words.nbytes + 1) * sizeof *symbols);
     for (size_t i = 0; i < words.nbytes; i++) symbols[i] = byte_id[(uint8_t)words.bytes[i]];
-    learn(t, &words, symbols, vocab, min_frequency);
+    learn(t, &words, symbols, o);
     tokenizer_finish(t);
     *out = t;
     t = NULL;
 end:
     tokenizer_close(&t);
     free(symbols);
-    free(words.v);
-    free(words.bytes);
-    free(words.slot);
+    words_free(&words);
     return rc;
+}
+
+int tokenizer_train(Tokenizer **out, TextSource *next, void *ctx, int64_t vocab,
+                    int64_t min_frequency, const char *const *special, int nspecial) {
+    const TrainOptions o = {vocab, min_frequency, special, nspecial, TIE_BREAK_HF};
+    return tokenizer_train_with(out, next, ctx, &o);
 }

@@ -1,8 +1,10 @@
 /* tokenizer.c: the tokenizer as an object: its tokens, text to ids, ids to text.
  *
  * Encoding goes in three steps: added tokens ("<|endoftext|>") are found first, leftmost and
- * longest; what lies between is cut into pieces (pretokenize.c); each piece becomes ids (bpe.c).
- * A finished Tokenizer is never written to, so any number of threads may encode with it. */
+ * longest, those that are not "normalized" before those that are; what lies between is cut into
+ * pieces (pretokenize.c); each piece becomes ids (bpe.c). A finished Tokenizer is never written to,
+ * so any number of threads may encode with it. */
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,12 +12,23 @@
 #include "base/file.h"
 #include "data/tokenizer_impl.h"
 
+static void ids_room(IdList *l, int64_t more) {
+    if (l->n + more <= l->cap) return;
+    l->cap = l->n + more > 2 * l->cap ? l->n + more : 2 * l->cap;
+    if (l->cap < 64) l->cap = 64;
+    l->v = xrealloc(l->v, (size_t)l->cap * sizeof *l->v);
+}
+
 void ids_push(IdList *l, int32_t id) {
-    if (l->n == l->cap) {
-        l->cap = l->cap ? 2 * l->cap : 64;
-        l->v = xrealloc(l->v, (size_t)l->cap * sizeof *l->v);
-    }
+    ids_room(l, 1);
     l->v[l->n++] = id;
+}
+
+static void ids_append(IdList *l, const int32_t *ids, int64_t n) {
+    if (n == 0) return;
+    ids_room(l, n);
+    memcpy(l->v + l->n, ids, (size_t)n * sizeof *ids);
+    l->n += n;
 }
 
 void ids_free(IdList *l) {
@@ -28,6 +41,7 @@ void ids_free(IdList *l) {
 Tokenizer *tokenizer_new(void) {
     Tokenizer *t = xcalloc(1, sizeof *t);
     t->pre = pretokenizer_new();
+    t->unknown = -1;
     return t;
 }
 
@@ -39,7 +53,7 @@ void tokenizer_close(Tokenizer **out) {
     free(t->merge);
     free(t->pair);
     free(t->whole);
-    free(t->added);
+    for (int i = 0; i < 2; i++) free(t->added[i].id);
     pretokenizer_free(t->pre);
     free(t);
     *out = NULL;
@@ -84,37 +98,67 @@ static int by_first_byte_longest(const void *x, const void *y, void *ctx) {
                             : memcmp(a->bytes, b->bytes, (size_t)a->len);
 }
 
-static void index_added(Tokenizer *t) {
-    t->added = xcalloc((size_t)t->vocab + 1, sizeof *t->added);
+/* The added tokens whose TOKEN_NORMALIZED is as told. */
+static void index_added(Tokenizer *t, AddedTokens *a, int normalized) {
+    a->id = xcalloc((size_t)t->vocab + 1, sizeof *a->id);
     for (int64_t i = 0; i < t->vocab; i++) {
-        if (t->token[i].flags & TOKEN_ADDED) t->added[t->nadded++] = (int32_t)i;
+        const int flags = t->token[i].flags;
+        if (flags & TOKEN_ADDED && (flags & TOKEN_NORMALIZED) == normalized)
+            a->id[a->n++] = (int32_t)i;
     }
-    qsort_r(t->added, (size_t)t->nadded, sizeof *t->added, by_first_byte_longest, t);
+    a->id = xrealloc(a->id, (size_t)(a->n + 1) * sizeof *a->id);
+    qsort_r(a->id, (size_t)a->n, sizeof *a->id, by_first_byte_longest, t);
     for (int c = 0, i = 0; c < 257; c++) {
-        while (i < t->nadded && (uint8_t)t->token[t->added[i]].bytes[0] < c) i++;
-        t->added_start[c] = i;
+        while (i < a->n && (uint8_t)t->token[a->id[i]].bytes[0] < c) i++;
+        a->start[c] = i;
     }
-    t->added_start[256] = t->nadded;
+    a->start[256] = a->n;
+    a->only = a->n ? (uint8_t)t->token[a->id[0]].bytes[0] : -1;
+    if (a->n && a->start[a->only + 1] != a->n) a->only = -1;
+}
+
+/* May text be cut where pieces end (tokenizer_cut)? Not if that could cut an added token, or what
+ * such a token wants to see around it. */
+static bool may_cut(const Tokenizer *t) {
+    if (t->prefix_space) return false;
+    for (int64_t i = 0; i < t->vocab; i++) {
+        const Token *k = &t->token[i];
+        if (!(k->flags & TOKEN_ADDED)) continue;
+        if (k->flags & (TOKEN_LSTRIP | TOKEN_RSTRIP | TOKEN_SINGLE_WORD)) return false;
+        if (memchr(k->bytes, ' ', (size_t)k->len) || memchr(k->bytes, '\n', (size_t)k->len))
+            return false;
+    }
+    return true;
 }
 
 void tokenizer_finish(Tokenizer *t) {
     bpe_build(t);
-    index_added(t);
+    index_added(t, &t->added[0], 0);
+    index_added(t, &t->added[1], TOKEN_NORMALIZED);
+    t->cuts = may_cut(t);
 }
 
 /* --- encoding ------------------------------------------------------------------------------ */
 
 /* The added token that text begins with, the longest; -1 if none. */
-static int32_t added_at(const Tokenizer *t, const char *text, size_t len, bool specials) {
+static int32_t added_at(const Tokenizer *t, const AddedTokens *a, const char *text, size_t len) {
     const uint8_t c = (uint8_t)text[0];
-    for (int32_t i = t->added_start[c]; i < t->added_start[c + 1]; i++) {
-        const Token *k = &t->token[t->added[i]];
-        if (k->flags & TOKEN_SPECIAL && !specials) continue;
-        if ((size_t)k->len <= len && memcmp(k->bytes, text, (size_t)k->len) == 0) {
-            return t->added[i];
-        }
+    for (int32_t i = a->start[c]; i < a->start[c + 1]; i++) {
+        const Token *k = &t->token[a->id[i]];
+        if ((size_t)k->len <= len && memcmp(k->bytes, text, (size_t)k->len) == 0) return a->id[i];
     }
     return -1;
+}
+
+/* The first place from i on where an added token may begin; len if there is none. */
+static size_t next_candidate(const AddedTokens *a, const char *text, size_t len, size_t i) {
+    if (a->n == 0) return len;
+    if (a->only >= 0) {
+        const char *found = memchr(text + i, a->only, len - i);
+        return found ? (size_t)(found - text) : len;
+    }
+    while (i < len && a->start[(uint8_t)text[i]] == a->start[(uint8_t)text[i] + 1]) i++;
+    return i;
 }
 
 typedef struct Encoding {
@@ -127,11 +171,53 @@ static int encode_piece(void *ctx, const char *piece, size_t len) {
     return bpe_encode(e->t, piece, len, e->out);
 }
 
+enum { PART = 1 << 20 }; /* bytes that are worth a thread's while */
+
+/* A long text by all threads, in parts. */
+static int encode_parts(const Tokenizer *t, const char *text, size_t len, IdList *out) {
+    const size_t most = len / PART + 1;
+    size_t *begin = xmalloc((most + 1) * sizeof *begin), at = 0, n = 0;
+    while (at < len) {
+        const size_t left = len - at,
+                     cut = left > PART ? pretokenizer_cut(t->pre, text + at, PART) : 0;
+        begin[n++] = at;
+        at = cut > PART / 2 ? at + cut : len;
+    }
+    begin[n] = len;
+    IdList *part = xcalloc(n, sizeof *part);
+    int rc = 0;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (size_t i = 0; i < n; i++) {
+        Encoding e = {t, &part[i]};
+        const int r =
+            pretokenize(t->pre, text + begin[i], begin[i + 1] - begin[i], encode_piece, &e);
+        if (r < 0) {
+#pragma omp atomic write
+            rc = r;
+        }
+    }
+    if (rc < 0) { /* the first error, and in this thread */
+        Encoding e = {t, out};
+        rc = pretokenize(t->pre, text, len, encode_piece, &e);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (rc == 0) ids_append(out, part[i].v, part[i].n);
+        ids_free(&part[i]);
+    }
+    free(part);
+    free(begin);
+    return rc;
+}
+
 /* Text that holds no added token. */
 static int encode_plain(const Tokenizer *t, const char *text, size_t len, IdList *out) {
     Encoding e = {t, out};
     if (len == 0) return 0;
-    if (!t->prefix_space || text[0] == ' ') return pretokenize(t->pre, text, len, encode_piece, &e);
+    if (!t->prefix_space || text[0] == ' ') {
+        if (len >= 2 * PART && !omp_in_parallel() && omp_get_max_threads() > 1)
+            return encode_parts(t, text, len, out);
+        return pretokenize(t->pre, text, len, encode_piece, &e);
+    }
     char *copy = xmalloc(len + 1);
     copy[0] = ' ';
     memcpy(copy + 1, text, len);
@@ -140,19 +226,40 @@ static int encode_plain(const Tokenizer *t, const char *text, size_t len, IdList
     return rc;
 }
 
-int tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool specials, IdList *out) {
+/* Text in which the added tokens of the sets before `set` have been found. */
+static int encode_text(const Tokenizer *t, int set, const char *text, size_t len, bool specials,
+                       IdList *out) {
+    if (set == 2) return encode_plain(t, text, len, out);
+    const AddedTokens *a = &t->added[set];
     size_t done = 0;
-    for (size_t i = 0; t->nadded > 0 && i < len;) {
-        const int32_t id = added_at(t, text + i, len - i, specials);
+    for (size_t i = 0; (i = next_candidate(a, text, len, i)) < len;) {
+        const int32_t id = added_at(t, a, text + i, len - i);
         if (id < 0) {
             i++;
             continue;
         }
-        TRY(encode_plain(t, text + done, i - done, out));
+        const int flags = t->token[id].flags;
+        size_t begin = i, end = i + (size_t)t->token[id].len;
+        i = end;
+        if (flags & TOKEN_SPECIAL && !specials) continue;
+        if (flags & TOKEN_SINGLE_WORD &&
+            (word_at_end(text, begin) || word_at_start(text + end, len - end)))
+            continue;
+        if (flags & TOKEN_LSTRIP) begin -= space_at_end(text + done, begin - done);
+        if (flags & TOKEN_RSTRIP) end += space_at_start(text + end, len - end);
+        TRY(encode_text(t, set + 1, text + done, begin - done, specials, out));
         ids_push(out, id);
-        done = i += (size_t)t->token[id].len;
+        done = i = end;
     }
-    return encode_plain(t, text + done, len - done, out);
+    return encode_text(t, set + 1, text + done, len - done, specials, out);
+}
+
+int tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool specials, IdList *out) {
+    return encode_text(t, 0, text, len, specials, out);
+}
+
+size_t tokenizer_cut(const Tokenizer *t, const char *text, size_t len) {
+    return t->cuts ? pretokenizer_cut(t->pre, text, len) : 0;
 }
 
 /* --- decoding and looking up --------------------------------------------------------------- */
@@ -192,13 +299,10 @@ int64_t tokenizer_vocab(const Tokenizer *t) {
 
 int32_t tokenizer_special(const Tokenizer *t, const char *token) {
     const size_t len = strlen(token);
-    const uint8_t c = (uint8_t)token[0];
-    for (int32_t i = t->added_start[c]; i < t->added_start[c + 1]; i++) {
-        const Token *k = &t->token[t->added[i]];
-        if (k->flags & TOKEN_SPECIAL && (size_t)k->len == len &&
-            memcmp(k->bytes, token, len) == 0) {
-            return t->added[i];
-        }
+    for (int set = 0; set < 2 && len > 0; set++) {
+        const int32_t id = added_at(t, &t->added[set], token, len);
+        if (id >= 0 && (size_t)t->token[id].len == len && t->token[id].flags & TOKEN_SPECIAL)
+            return id;
     }
     return -1;
 }

@@ -16,10 +16,19 @@ typedef struct IdList {
 void ids_push(IdList *l, int32_t id);
 void ids_free(IdList *l);
 
-/* Reads a Hugging Face `tokenizer.json` (byte-level BPE), or a folder / prefix with vocab.json and
- * merges.txt. ERR_DATA (malformed, unsupported: says which part), ERR_IO. A post-processor (one
- * that adds bos, say) is not read. */
+/* Reads a Hugging Face `tokenizer.json` (byte-level BPE), or a folder that has one; a folder or
+ * prefix with vocab.json and merges.txt (or encoder.json and vocab.bpe), "VOCAB,MERGES"; tiktoken's
+ * ranks
+ * (.tiktoken). ERR_DATA (malformed, unsupported: says which part), ERR_CONFIG (ranks of an unknown
+ * encoding), ERR_IO. A post-processor (one that adds bos, say) is not read. */
 int tokenizer_load(Tokenizer **out, const char *path);
+/* encoding: how tiktoken calls the splitting pattern and special tokens that go with the ranks:
+ * gpt2, r50k, p50k, cl100k, o200k. NULL: told by the beginning of the file's name, or the number of
+ * ranks. */
+int tokenizer_load_as(Tokenizer **out, const char *path, const char *encoding);
+/* The text of such a file; `origin` is its name. */
+int tokenizer_parse_tiktoken(Tokenizer **out, const char *text, size_t len, const char *encoding,
+                             const char *origin);
 /* The same from the text of a tokenizer.json; `origin` names it in messages. Checkpoints carry it.
  */
 int tokenizer_parse(Tokenizer **out, const char *json, size_t len, const char *origin);
@@ -31,11 +40,24 @@ char *tokenizer_json(const Tokenizer *t);
 int tokenizer_save(const Tokenizer *t, const char *path); /* durable; ERR_IO */
 uint64_t tokenizer_hash(const Tokenizer *t);              /* XXH3 of tokenizer_json */
 
-/* Trains on the texts that `next` hands out until it returns 0 (negative: error, passed on).
- * Ids: special tokens first in the order given, then the 256 bytes, then merges: vocab in all
- * (fewer if no pair occurs min_frequency times). Ties go to the smaller pair, as Hugging Face's
- * BpeTrainer has it. Deterministic. */
+/* Training. Ids: special tokens first in the order given, then the 256 bytes, then merges. */
+typedef enum TieBreak {
+    TIE_BREAK_HF,   /* the smaller pair of ids, as Hugging Face's BpeTrainer has it */
+    TIE_BREAK_BYTES /* the pair whose bytes come later in the alphabet (CS336) */
+} TieBreak;
+typedef struct TrainOptions {
+    int64_t vocab;         /* ids in all; fewer if no pair occurs often enough */
+    int64_t min_frequency; /* a pair must occur as often to be merged */
+    const char *const *special;
+    int nspecial;
+    TieBreak tie_break; /* which of the pairs that are most frequent */
+} TrainOptions;
+
+/* Trains on the texts that `next` hands out until it returns 0 (negative: error, passed on). A
+ * special token within a text ends a document, and nothing is learned from it. The result is the
+ * same for any number of threads. ERR_CONFIG: impossible options. */
 typedef int TextSource(void *ctx, const char **text, size_t *len);
+int tokenizer_train_with(Tokenizer **out, TextSource *next, void *ctx, const TrainOptions *o);
 int tokenizer_train(Tokenizer **out, TextSource *next, void *ctx, int64_t vocab,
                     int64_t min_frequency, const char *const *special, int nspecial);
 
@@ -43,8 +65,14 @@ int64_t tokenizer_vocab(const Tokenizer *t); /* number of ids */
 /* Appends ids of text. User text is encoded with specials = false: then "<|endoftext|>" in the
  * text is ordinary characters. Any bytes are accepted (invalid UTF-8 too) and decode back, with the
  * one space more that a file with add_prefix_space asks for. ERR_DATA: a byte for which the
- * vocabulary of the file has no token. Any number of threads may encode at a time. */
+ * vocabulary of the file has no token. Any number of threads may encode at a time; outside of a
+ * parallel region the threads of OpenMP share long texts. */
 int tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool specials, IdList *out);
+/* For texts that are to be encoded in parts, in constant memory or by several threads: the largest
+ * n below len such that the ids of text[0, n) and of what follows it are those of the whole,
+ * whatever comes after text[0, len); 0 if there is none or if it cannot be told (patterns that
+ * splitter.c does not know, add_prefix_space, added tokens with spaces). */
+size_t tokenizer_cut(const Tokenizer *t, const char *text, size_t len);
 /* Bytes of the ids, malloc'd and NUL-terminated; *len (may be NULL) without the NUL. Ids out of
  * range: ERR_DATA. skip_special leaves special tokens out. */
 int tokenizer_decode(const Tokenizer *t, const int32_t *ids, int64_t n, bool skip_special,

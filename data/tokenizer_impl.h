@@ -1,14 +1,46 @@
 /* tokenizer_impl.h: what the tokenizer's own files share; nobody else includes it.
  *
+ * splitter.c        text -> pieces, by hand for the patterns that most files have
  * pretokenize.c     text -> pieces, by regular expressions
  * bpe.c             piece -> ids, by merges; the tables for it
  * bpe_train.c       texts -> merges
- * tokenizer_json.c  tokenizer.json, vocab.json + merges.txt
+ * tokenizer_json.c  tokenizer.json
+ * tokenizer_files.c vocab.json + merges.txt, .tiktoken
  * tokenizer.c       the object, encode, decode */
 #ifndef DATA_TOKENIZER_IMPL_H
 #define DATA_TOKENIZER_IMPL_H
 
+#include <jansson.h>
+
 #include "data/tokenizer.h"
+
+/* --- splitter.c ---------------------------------------------------------------------------- */
+
+/* Unicode's White_Space, as the inside of a [...] for PCRE2. */
+#define WHITE_SPACE                                                                             \
+    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}" \
+    "\\x{205f}\\x{3000}"
+
+extern const char GPT2_PATTERN[], CL100K_PATTERN[], O200K_PATTERN[];
+
+typedef struct Splitter {
+    const char *pattern; /* what it does */
+    enum { SPLIT_GPT2, SPLIT_CL100K, SPLIT_O200K } family;
+    int digits;     /* longest piece of numbers (GPT-2: any) */
+    bool end_space; /* white space at the end of the text is one piece */
+    bool slash;     /* symbols and line breaks may be followed by slashes */
+} Splitter;
+
+/* Bytes of white space that s[0, n) begins (ends) with; any bytes. */
+size_t space_at_start(const char *s, size_t n);
+size_t space_at_end(const char *s, size_t n);
+
+const Splitter *splitter_find(const char *pattern); /* NULL: not known */
+/* Where the piece that begins at s[i] (i < n) ends; s is UTF-8. */
+size_t splitter_next(const Splitter *p, const char *s, size_t n, size_t i);
+/* The last place where a piece ends whatever follows s[0, n), and where the rest may be split on
+ * its own; 0: none. Any bytes. */
+size_t splitter_cut(const Splitter *p, const char *s, size_t n);
 
 /* --- pretokenize.c ------------------------------------------------------------------------- */
 
@@ -16,18 +48,35 @@
  * built, so that any number of threads may use it. */
 typedef struct Pretokenizer Pretokenizer;
 
-extern const char GPT2_PATTERN[];
+/* What becomes of matches and of what lies between them (Hugging Face's names). */
+typedef enum Behavior {
+    BEHAVIOR_ISOLATED,   /* pieces alike */
+    BEHAVIOR_CONTIGUOUS, /* matches that follow each other are one piece */
+    BEHAVIOR_MERGED_WITH_PREVIOUS,
+    BEHAVIOR_MERGED_WITH_NEXT,
+    BEHAVIORS
+} Behavior;
+extern const char *const behavior_names[BEHAVIORS];
 
 Pretokenizer *pretokenizer_new(void);
-int pretokenizer_add(Pretokenizer *p, const char *pattern); /* ERR_DATA: PCRE2's message */
+/* invert: matches and what lies between change places. ERR_DATA: PCRE2's message. */
+int pretokenizer_add(Pretokenizer *p, const char *pattern, Behavior behavior, bool invert);
 int pretokenizer_count(const Pretokenizer *p);
-const char *pretokenizer_pattern(const Pretokenizer *p, int i);
+const char *pretokenizer_pattern(const Pretokenizer *p, int i, Behavior *behavior, bool *invert);
 void pretokenizer_free(Pretokenizer *p);
 
 /* Calls fn for each piece, in order; together they are exactly the text. A byte that is no part
  * of valid UTF-8 splits as a symbol would (as U+FFFD does). Stops when fn returns < 0. */
 typedef int PieceFn(void *ctx, const char *piece, size_t len);
 int pretokenize(const Pretokenizer *p, const char *text, size_t len, PieceFn *fn, void *ctx);
+
+/* Does a word (\w of Rust's regular expressions) end, begin at this end of s[0, n)? */
+bool word_at_end(const char *s, size_t n);
+bool word_at_start(const char *s, size_t n);
+
+/* The same as splitter_cut, for all patterns; 0 also where the patterns do not tell. */
+size_t pretokenizer_cut(const Pretokenizer *p, const char *text, size_t len);
+extern bool pretokenize_by_hand; /* false: regular expressions only; tests compare */
 
 /* Bytes of the well-formed UTF-8 character at s (n > 0 bytes are left), 0 if there is none. */
 size_t utf8_char(const char *s, size_t n);
@@ -36,7 +85,17 @@ size_t utf8_char(const char *s, size_t n);
 
 enum { MAX_VOCAB = 1 << 24 }; /* a bound for sanity: ids index a table */
 
-enum { TOKEN_IN_VOCAB = 1, TOKEN_ADDED = 2, TOKEN_SPECIAL = 4, TOKEN_RAW = 8 };
+enum {
+    TOKEN_IN_VOCAB = 1,
+    TOKEN_ADDED = 2,
+    TOKEN_SPECIAL = 4,
+    TOKEN_RAW = 8,
+    /* of added tokens, as Hugging Face has them */
+    TOKEN_LSTRIP = 16,      /* takes the white space before it */
+    TOKEN_RSTRIP = 32,      /* and after it */
+    TOKEN_SINGLE_WORD = 64, /* only where no word goes on before or after it */
+    TOKEN_NORMALIZED = 128  /* looked for after those that are not, in what they leave */
+};
 
 /* A token's bytes as they stand in text. In a tokenizer.json it is written in the byte alphabet,
  * except TOKEN_RAW ones (added tokens, and what is not in the alphabet), which are as they are.
@@ -51,10 +110,29 @@ typedef struct Merge {
     int32_t a, b, id; /* a followed by b becomes id; its rank is its place in the list */
 } Merge;
 
+/* Ids by first byte, then the longer first: those with first byte c are [start[c], start[c + 1]).
+ */
+typedef struct AddedTokens {
+    int32_t *id;
+    int32_t n, start[257];
+    int only; /* the first byte if all have the same; -1 */
+} AddedTokens;
+
 typedef struct MergeSlot {
     uint64_t key; /* pair + 1; 0: empty */
     int32_t rank, id;
 } MergeSlot;
+
+/* A piece of text in a table (bpe.c): its bytes if they are few, else their hash. */
+typedef struct PieceKey {
+    uint64_t a, b;
+    uint32_t len; /* 0: an empty slot */
+} PieceKey;
+
+typedef struct WholeSlot {
+    PieceKey key;
+    int32_t id;
+} WholeSlot;
 
 struct Tokenizer {
     Token *token;
@@ -65,16 +143,18 @@ struct Tokenizer {
     bool byte_level_regex; /* the last pattern is ByteLevel's own (use_regex) */
     bool prefix_space;     /* ByteLevel's add_prefix_space */
     bool ignore_merges;    /* a piece that is a token is that token */
+    int32_t unknown;       /* token for bytes that are none; -1: they are an error */
+    bool fuse_unknown;     /* one for several in a row */
 
     /* made by tokenizer_finish, read-only afterwards */
     int32_t byte_id[256];
     MergeSlot *pair; /* open addressing */
     uint64_t pair_mask;
-    int32_t *whole; /* open addressing by bytes: pieces that end as one token; id + 1 */
+    WholeSlot *whole; /* open addressing: pieces that end as one token */
     uint64_t whole_mask;
-    int32_t *added; /* ids of added tokens, by first byte, then the longer first */
-    int32_t nadded;
-    int32_t added_start[257]; /* added tokens that begin with byte c: [start[c], start[c + 1]) */
+    uint32_t number;      /* no other tokenizer of this process has it */
+    AddedTokens added[2]; /* not normalized, normalized */
+    bool cuts;            /* text may be encoded in parts */
 };
 
 Tokenizer *tokenizer_new(void);
@@ -88,6 +168,16 @@ void tokenizer_finish(Tokenizer *t); /* builds the tables */
 void bpe_build(Tokenizer *t);
 /* Appends the ids of one piece. ERR_DATA: a byte that is no token. */
 int bpe_encode(const Tokenizer *t, const char *piece, size_t len, IdList *out);
+
+/* The merges of a tokenizer that has only tokens, whose ids are their ranks (tiktoken). */
+void bpe_recover_merges(Tokenizer *t);
+
+/* --- tokenizer_json.c ------------------------------------------------------------------------ */
+
+/* The tokens of a "vocab" object and of a list like "added_tokens" (NULL: none). ERR_DATA. */
+int tokenizer_read_vocab(Tokenizer *t, json_t *vocab, const json_t *added);
+/* A merge, "a b"; vocab as above. ERR_DATA. */
+int tokenizer_read_merge(Tokenizer *t, const json_t *vocab, const char *line, size_t len);
 
 /* --- the byte alphabet of GPT-2 (tokenizer_json.c): each byte a printable character ---------- */
 

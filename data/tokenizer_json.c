@@ -1,9 +1,7 @@
-/* tokenizer_json.c: tokenizers as files.
- *
- * Hugging Face's tokenizer.json with a byte-level BPE in it: model, added tokens, pre-tokenizer.
- * What would change the ids and is not supported (normalizers, other models, tokens that swallow
- * spaces) is an error that names the part. The post-processor (bos and the like) is not read:
- * Rhetor's templates say which special tokens stand where.
+/* tokenizer_json.c: Hugging Face's tokenizer.json with a byte-level BPE in it: model, added tokens,
+ * pre-tokenizer. What would change the ids and is not supported (normalizers, other models) is an
+ * error that names the part. The post-processor (bos and the like) is not read: Rhetor's templates
+ * say which special tokens stand where.
  *
  * In such files bytes are written as characters, so that every token is printable text: GPT-2's
  * byte alphabet. Printable Latin-1 stands for itself, the other 68 bytes are U+0100 onwards. */
@@ -101,6 +99,16 @@ static int add_token(Tokenizer *t, const char *content, int64_t id, int flags) {
     return rc < 0 ? error_wrap(rc, "token \"%s\"", content) : 0;
 }
 
+static const struct {
+    const char *name;
+    int flag;
+} added_flags[] = {{"single_word", TOKEN_SINGLE_WORD},
+                   {"lstrip", TOKEN_LSTRIP},
+                   {"rstrip", TOKEN_RSTRIP},
+                   {"normalized", TOKEN_NORMALIZED},
+                   {"special", TOKEN_SPECIAL}};
+enum { ADDED_FLAGS = sizeof added_flags / sizeof *added_flags };
+
 static int read_added(Tokenizer *t, const json_t *list, const json_t *vocab, json_t *seen) {
     if (absent(list)) return 0;
     TRY(expect(list, JSON_ARRAY, "\"added_tokens\"", "an array"));
@@ -115,15 +123,6 @@ static int read_added(Tokenizer *t, const json_t *list, const json_t *vocab, jso
         if (!content || !*content || !json_is_integer(id)) {
             return error_set(ERR_DATA, "%s lacks an integer \"id\" or a text \"content\"", where);
         }
-        static const char *const unsupported[] = {"single_word", "lstrip", "rstrip"};
-        for (int k = 0; k < 3; k++) {
-            if (json_is_true(json_object_get(a, unsupported[k]))) {
-                return error_set(ERR_DATA,
-                                 "%s \"%s\" has %s = true, which is not supported: it would lose "
-                                 "spaces of the text; set it to false",
-                                 where, content, unsupported[k]);
-            }
-        }
         const json_t *known = json_object_get(vocab, content);
         if (known && json_integer_value(known) != json_integer_value(id)) {
             return error_set(ERR_DATA, "%s \"%s\" has id %lld, but %lld in \"model\".\"vocab\"",
@@ -134,9 +133,16 @@ static int read_added(Tokenizer *t, const json_t *list, const json_t *vocab, jso
             return error_set(ERR_DATA, "%s \"%s\" is there twice", where, content);
         }
         json_object_set(seen, content, a);
-        const bool special = json_is_true(json_object_get(a, "special"));
-        TRY(add_token(t, content, json_integer_value(id),
-                      TOKEN_ADDED | (special ? TOKEN_SPECIAL : 0) | (known ? TOKEN_IN_VOCAB : 0)));
+        int flags = TOKEN_ADDED | (known ? TOKEN_IN_VOCAB : 0);
+        for (int k = 0; k < ADDED_FLAGS; k++) {
+            const json_t *flag = json_object_get(a, added_flags[k].name);
+            if (json_is_true(flag))
+                flags |= added_flags[k].flag;
+            else if (flag && !json_is_false(flag))
+                return error_set(ERR_DATA, "%s \"%s\": \"%s\" is %s, expected true or false", where,
+                                 content, added_flags[k].name, kind(flag));
+        }
+        TRY(add_token(t, content, json_integer_value(id), flags));
     }
     return 0;
 }
@@ -154,6 +160,14 @@ static int read_vocab(Tokenizer *t, json_t *vocab, const json_t *seen) {
         TRY(add_token(t, key, json_integer_value(id), TOKEN_IN_VOCAB));
     }
     return 0;
+}
+
+int tokenizer_read_vocab(Tokenizer *t, json_t *vocab, const json_t *added) {
+    json_t *seen = json_object();
+    int rc = read_added(t, added, vocab, seen);
+    if (rc == 0) rc = read_vocab(t, vocab, seen);
+    json_decref(seen);
+    return rc;
 }
 
 /* Both parts and what they make must be tokens. */
@@ -190,7 +204,7 @@ static int read_merge(Tokenizer *t, const json_t *vocab, const char *a, size_t a
 }
 
 /* "a b" */
-static int read_merge_text(Tokenizer *t, const json_t *vocab, const char *line, size_t len) {
+int tokenizer_read_merge(Tokenizer *t, const json_t *vocab, const char *line, size_t len) {
     const char *space = memchr(line, ' ', len);
     const size_t a = space ? (size_t)(space - line) : 0;
     if (!space || memchr(space + 1, ' ', len - a - 1)) {
@@ -206,7 +220,7 @@ static int read_merges(Tokenizer *t, const json_t *vocab, const json_t *merges) 
     json_array_foreach(merges, i, m) {
         int rc;
         if (json_is_string(m)) {
-            rc = read_merge_text(t, vocab, json_string_value(m), json_string_length(m));
+            rc = tokenizer_read_merge(t, vocab, json_string_value(m), json_string_length(m));
         } else {
             const json_t *a = json_array_get(m, 0), *b = json_array_get(m, 1);
             if (json_array_size(m) == 2 && json_is_string(a) && json_is_string(b)) {
@@ -218,6 +232,20 @@ static int read_merges(Tokenizer *t, const json_t *vocab, const json_t *merges) 
         }
         if (rc < 0) return error_wrap(rc, "\"model\".\"merges\"[%zu]", i);
     }
+    return 0;
+}
+
+/* The token for bytes that are none. */
+static int read_unknown(Tokenizer *t, const json_t *model, const json_t *vocab) {
+    const json_t *name = json_object_get(model, "unk_token");
+    if (absent(name)) return 0;
+    TRY(expect(name, JSON_STRING, "\"model\".\"unk_token\"", "a token or null"));
+    const json_t *id = json_object_get(vocab, json_string_value(name));
+    if (!id)
+        return error_set(ERR_DATA, "\"model\".\"unk_token\" \"%s\" is not in the vocabulary",
+                         json_string_value(name));
+    t->unknown = (int32_t)json_integer_value(id);
+    t->fuse_unknown = json_is_true(json_object_get(model, "fuse_unk"));
     return 0;
 }
 
@@ -248,20 +276,17 @@ static int read_model(Tokenizer *t, const json_t *model, const json_t *added) {
     const json_t *merges = json_object_get(model, "merges");
     TRY(expect(vocab, JSON_OBJECT, "\"model\".\"vocab\"", "an object of tokens and ids"));
     TRY(expect(merges, JSON_ARRAY, "\"model\".\"merges\"", "an array"));
-    json_t *seen = json_object();
-    int rc = read_added(t, added, vocab, seen);
-    if (rc == 0) rc = read_vocab(t, vocab, seen);
-    if (rc == 0) rc = read_merges(t, vocab, merges);
-    json_decref(seen);
-    return rc;
+    TRY(tokenizer_read_vocab(t, vocab, added));
+    TRY(read_unknown(t, model, vocab));
+    return read_merges(t, vocab, merges);
 }
 
 static int read_byte_level(Tokenizer *t, const json_t *p) {
     const json_t *regex = json_object_get(p, "use_regex");
     t->byte_level_regex = !json_is_false(regex); /* absent: true */
     t->prefix_space = json_is_true(json_object_get(p, "add_prefix_space"));
-    if (t->byte_level_regex) TRY(pretokenizer_add(t->pre, GPT2_PATTERN));
-    return 0;
+    if (!t->byte_level_regex) return 0;
+    return pretokenizer_add(t->pre, GPT2_PATTERN, BEHAVIOR_ISOLATED, false);
 }
 
 /* A literal string as a pattern; malloc'd. */
@@ -275,54 +300,81 @@ static char *quote(const char *s) {
     return out;
 }
 
-static int read_split(Tokenizer *t, const json_t *p) {
-    const char *behavior = json_string_value(json_object_get(p, "behavior"));
-    const bool invert = json_is_true(json_object_get(p, "invert"));
-    /* "Removed" of what does not match keeps the matches; with the usual patterns, which match
-     * everything, it is the same as "Isolated". */
-    if (!behavior || strcmp(behavior, invert ? "Removed" : "Isolated") != 0) {
-        return error_set(ERR_DATA,
-                         "Split has behavior \"%s\" and invert %s, expected \"Isolated\" "
-                         "and false, or \"Removed\" and true",
-                         behavior ? behavior : "(none)", invert ? "true" : "false");
+static int read_behavior(const json_t *p, Behavior *behavior, bool *invert) {
+    const char *name = json_string_value(json_object_get(p, "behavior"));
+    *invert = json_is_true(json_object_get(p, "invert"));
+    if (name && strcmp(name, "Removed") == 0 && *invert) {
+        /* What does not match is dropped. The usual patterns match everything; we keep it. */
+        *behavior = BEHAVIOR_ISOLATED;
+        *invert = false;
+        return 0;
     }
+    for (int i = 0; name && i < BEHAVIORS; i++) {
+        if (strcmp(name, behavior_names[i]) != 0) continue;
+        *behavior = (Behavior)i;
+        return 0;
+    }
+    return error_set(ERR_DATA,
+                     "%s has behavior \"%s\", expected Isolated, Contiguous, MergedWithPrevious, "
+                     "MergedWithNext, or Removed with invert: true (bytes are never dropped)",
+                     type_of(p), name ? name : "(none)");
+}
+
+static int read_split(Tokenizer *t, const json_t *p) {
+    Behavior behavior;
+    bool invert;
+    TRY(read_behavior(p, &behavior, &invert));
     const json_t *pattern = json_object_get(p, "pattern");
     const char *regex = json_string_value(json_object_get(pattern, "Regex"));
     const char *literal = json_string_value(json_object_get(pattern, "String"));
-    if (regex) return pretokenizer_add(t->pre, regex);
+    if (regex) return pretokenizer_add(t->pre, regex, behavior, invert);
     if (!literal)
         return error_set(ERR_DATA, "Split lacks a \"pattern\" with \"Regex\" or \"String\"");
     char *quoted = quote(literal);
-    const int rc = pretokenizer_add(t->pre, quoted);
+    const int rc = pretokenizer_add(t->pre, quoted, behavior, invert);
     free(quoted);
     return rc;
 }
 
-static int read_step(Tokenizer *t, const json_t *p, bool last) {
+/* All before ByteLevel: afterwards Hugging Face's patterns see the byte alphabet, ours the text. */
+static int read_step(Tokenizer *t, const json_t *p, bool *byte_level) {
     const char *type = type_of(p);
-    if (!last && strcmp(type, "Split") == 0) return read_split(t, p);
-    if (!last && strcmp(type, "Digits") == 0) {
-        const bool each = json_is_true(json_object_get(p, "individual_digits"));
-        return pretokenizer_add(t->pre, each ? "\\p{N}" : "\\p{N}+");
+    if (strcmp(type, "Sequence") == 0) {
+        const json_t *steps = json_object_get(p, "pretokenizers"), *step;
+        size_t i;
+        json_array_foreach(steps, i, step) TRY(read_step(t, step, byte_level));
+        return 0;
     }
-    if (last && strcmp(type, "ByteLevel") == 0) return read_byte_level(t, p);
+    if (!*byte_level && strcmp(type, "Split") == 0) return read_split(t, p);
+    if (!*byte_level && strcmp(type, "Digits") == 0) {
+        const bool each = json_is_true(json_object_get(p, "individual_digits"));
+        return pretokenizer_add(t->pre, each ? "\\p{N}" : "\\p{N}+", BEHAVIOR_ISOLATED, false);
+    }
+    if (!*byte_level && strcmp(type, "Punctuation") == 0) {
+        Behavior behavior = BEHAVIOR_ISOLATED;
+        bool invert = false;
+        if (json_object_get(p, "behavior")) TRY(read_behavior(p, &behavior, &invert));
+        return pretokenizer_add(t->pre, "[\\p{P}$+<=>^`|~]", behavior, invert);
+    }
+    if (!*byte_level && strcmp(type, "ByteLevel") == 0) {
+        *byte_level = true;
+        return read_byte_level(t, p);
+    }
     return error_set(ERR_DATA,
                      "%s is not supported here: expected ByteLevel, or a Sequence of "
-                     "Split and Digits that ends with ByteLevel",
+                     "Split, Digits and Punctuation that ends with ByteLevel",
                      type);
 }
 
 static int read_pre_tokenizer(Tokenizer *t, const json_t *p) {
     TRY(expect(p, JSON_OBJECT, "\"pre_tokenizer\"", "a byte-level one"));
-    if (strcmp(type_of(p), "Sequence") != 0) return read_step(t, p, true);
-    const json_t *steps = json_object_get(p, "pretokenizers");
-    const size_t n = json_array_size(steps);
-    for (size_t i = 0; i < n; i++) TRY(read_step(t, json_array_get(steps, i), i + 1 == n));
-    if (n == 0)
-        return error_set(ERR_DATA, "an empty Sequence: expected one that ends with ByteLevel");
-    if (n > 1 && t->prefix_space) {
-        return error_set(ERR_DATA, "add_prefix_space within a Sequence is not supported");
-    }
+    bool byte_level = false;
+    TRY(read_step(t, p, &byte_level));
+    if (!byte_level)
+        return error_set(ERR_DATA, "%s without ByteLevel: expected one that ends with it",
+                         type_of(p));
+    if (t->prefix_space && pretokenizer_count(t->pre) > t->byte_level_regex)
+        return error_set(ERR_DATA, "add_prefix_space after other steps is not supported");
     return 0;
 }
 
@@ -372,87 +424,6 @@ int tokenizer_parse(Tokenizer **out, const char *json, size_t len, const char *o
     return 0;
 }
 
-/* GPT-2's first format. Its one special token is known by name. */
-static int load_pair(Tokenizer **out, const char *vocab_path, const char *merges_path) {
-    json_t *vocab = NULL, *seen = json_object();
-    char *text = NULL;
-    size_t len;
-    Tokenizer *t = tokenizer_new();
-    const char *where = vocab_path;
-    int rc = json_read_file(&vocab, vocab_path);
-    if (rc < 0) where = NULL; /* its message has the path */
-    if (rc == 0) rc = expect(vocab, JSON_OBJECT, "the file", "an object of tokens and ids");
-    if (rc == 0) {
-        json_t *eos = json_object_get(vocab, "<|endoftext|>");
-        if (json_is_integer(eos)) {
-            json_object_set(seen, "<|endoftext|>", eos);
-            rc = add_token(t, "<|endoftext|>", json_integer_value(eos),
-                           TOKEN_IN_VOCAB | TOKEN_ADDED | TOKEN_SPECIAL);
-        }
-    }
-    if (rc == 0) rc = read_vocab(t, vocab, seen);
-    if (rc == 0) rc = pretokenizer_add(t->pre, GPT2_PATTERN);
-    t->byte_level_regex = true;
-    if (rc == 0 && (rc = file_read(merges_path, &text, &len)) < 0) where = NULL;
-    int64_t line = 0;
-    for (char *s = text, *end; rc == 0 && s && s < text + len; s = end + 1) {
-        end = memchr(s, '\n', (size_t)(text + len - s));
-        if (!end) end = text + len;
-        line++;
-        const size_t n = (size_t)(end - s) - (end > s && end[-1] == '\r');
-        if (n == 0 || strncmp(s, "#version", 8) == 0) continue;
-        rc = read_merge_text(t, vocab, s, n);
-        if (rc < 0) {
-            error_wrap(rc, "%s:%lld", merges_path, (long long)line);
-            where = NULL;
-        }
-    }
-    if (rc < 0) {
-        if (where) error_wrap(rc, "%s", where);
-        tokenizer_close(&t);
-    } else {
-        tokenizer_finish(t);
-    }
-    *out = t;
-    free(text);
-    json_decref(vocab);
-    json_decref(seen);
-    return rc;
-}
-
-int tokenizer_load(Tokenizer **out, const char *path) {
-    *out = NULL;
-    const bool dir = file_is_dir(path);
-    char *json = dir ? file_join(path, "tokenizer.json") : xstrdup(path);
-    int rc;
-    if (file_exists(json)) {
-        char *text = NULL;
-        size_t len;
-        rc = file_read(json, &text, &len);
-        if (rc == 0) rc = tokenizer_parse(out, text, len, json);
-        free(text);
-        free(json);
-        return rc;
-    }
-    free(json);
-    /* folder/vocab.json, prefix-vocab.json (as Hugging Face saves it) or prefixvocab.json */
-    static const char *const joints[] = {"/", "-", ""};
-    rc = error_set(ERR_IO,
-                   "%s: no such file; expected a tokenizer.json, or a folder or prefix with "
-                   "vocab.json and merges.txt",
-                   path);
-    for (int i = dir ? 0 : 1; i < (dir ? 1 : 3); i++) {
-        char *vocab = xasprintf("%s%svocab.json", path, joints[i]);
-        char *merges = xasprintf("%s%smerges.txt", path, joints[i]);
-        const bool found = file_exists(vocab);
-        if (found) rc = load_pair(out, vocab, merges);
-        free(vocab);
-        free(merges);
-        if (found) break;
-    }
-    return rc;
-}
-
 /* --- writing ------------------------------------------------------------------------------- */
 
 static json_t *byte_level(bool prefix_space, bool trim_offsets, bool regex) {
@@ -466,9 +437,12 @@ static json_t *write_pre_tokenizer(const Tokenizer *t) {
     if (splits == 0) return last;
     json_t *steps = json_array();
     for (int i = 0; i < splits; i++) {
+        Behavior behavior;
+        bool invert;
+        const char *pattern = pretokenizer_pattern(t->pre, i, &behavior, &invert);
         json_array_append_new(steps, json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split",
-                                               "pattern", "Regex", pretokenizer_pattern(t->pre, i),
-                                               "behavior", "Isolated", "invert", 0));
+                                               "pattern", "Regex", pattern, "behavior",
+                                               behavior_names[behavior], "invert", (int)invert));
     }
     json_array_append_new(steps, last);
     return json_pack("{s:s, s:o}", "type", "Sequence", "pretokenizers", steps);
@@ -483,11 +457,12 @@ char *tokenizer_json(const Tokenizer *t) {
         key[i] = token_key(k);
         if (k->flags & TOKEN_IN_VOCAB) json_object_set_new(vocab, key[i], json_integer(i));
         if (k->flags & TOKEN_ADDED) {
-            const bool special = k->flags & TOKEN_SPECIAL;
-            json_array_append_new(added, json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id",
-                                                   (json_int_t)i, "content", k->bytes,
-                                                   "single_word", 0, "lstrip", 0, "rstrip", 0,
-                                                   "normalized", !special, "special", special));
+            json_t *a = json_pack("{s:I, s:s}", "id", (json_int_t)i, "content", k->bytes);
+            for (int f = 0; f < ADDED_FLAGS; f++) {
+                const bool set = k->flags & added_flags[f].flag;
+                json_object_set_new(a, added_flags[f].name, json_boolean(set));
+            }
+            json_array_append_new(added, a);
         }
     }
     for (int64_t i = 0; i < t->nmerge; i++) {
@@ -496,13 +471,14 @@ char *tokenizer_json(const Tokenizer *t) {
         free(text);
     }
     json_t *root = json_pack(
-        "{s:s, s:n, s:n, s:o, s:n, s:o, s:o, s:o, s:{s:s, s:n, s:n, s:n, s:n, s:b, s:b, s:b, s:o, "
+        "{s:s, s:n, s:n, s:o, s:n, s:o, s:o, s:o, s:{s:s, s:n, s:s?, s:n, s:n, s:b, s:b, s:b, s:o, "
         "s:o}}",
         "version", "1.0", "truncation", "padding", "added_tokens", added, "normalizer",
         "pre_tokenizer", write_pre_tokenizer(t), "post_processor", byte_level(true, false, true),
         "decoder", byte_level(true, true, true), "model", "type", "BPE", "dropout", "unk_token",
-        "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 0,
-        "ignore_merges", t->ignore_merges, "vocab", vocab, "merges", merges);
+        t->unknown >= 0 ? key[t->unknown] : NULL, "continuing_subword_prefix", "end_of_word_suffix",
+        "fuse_unk", (int)t->fuse_unknown, "byte_fallback", 0, "ignore_merges", t->ignore_merges,
+        "vocab", vocab, "merges", merges);
     CHECK(root, "a token of the tokenizer is not UTF-8");
     char *text = json_dumps(root, JSON_INDENT(2));
     CHECK(text, "out of memory writing a tokenizer");

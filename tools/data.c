@@ -2,6 +2,7 @@
 #include <argp.h>
 #include <errno.h>
 #include <math.h>
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "base/file.h"
 #include "base/h5.h"
 #include "base/json.h"
+#include "base/lines.h"
 #include "base/log.h"
 #include "base/openmp.h"
 #include "data/chars.h"
@@ -34,7 +36,9 @@ typedef struct Args {
     bool dedup;
     int64_t vocab, min_frequency, samples, seed;
     double heldout, noise, grain;
-    bool heldout_tail, no_eot, ids, chars, gold, specials;
+    const char *from, *encoding;
+    TieBreak tie_break;
+    bool heldout_tail, no_eot, ids, count, chars, gold, specials;
     int kind; /* -1: told by the first record */
     DatasetOptions records;
     SynthOptions synth;
@@ -43,6 +47,10 @@ typedef struct Args {
 enum {
     OPT_VOCAB = 1000,
     OPT_MIN_FREQUENCY,
+    OPT_TIE_BREAK,
+    OPT_FROM,
+    OPT_ENCODING,
+    OPT_COUNT,
     OPT_SPECIAL,
     OPT_CHARS,
     OPT_FIELD,
@@ -150,6 +158,15 @@ static const struct argp_option tokenizer_options[] = {
     {"out", 'o', "FILE", 0, "the tokenizer.json to write", 0},
     {"vocab", OPT_VOCAB, "N", 0, "number of ids: special tokens, 256 bytes, merges", 0},
     {"min-frequency", OPT_MIN_FREQUENCY, "N", 0, "merge only pairs that occur as often (2)", 0},
+    {"tie-break", OPT_TIE_BREAK, "HOW", 0,
+     "of equally frequent pairs merge the one that Hugging Face's trainer would (hf), or the last "
+     "by its bytes (bytes) (hf)",
+     0},
+    {"from", OPT_FROM, "FILE", 0,
+     "no training: write this tokenizer (vocab.json + merges.txt, .tiktoken) as a tokenizer.json",
+     0},
+    {"encoding", OPT_ENCODING, "NAME", 0,
+     "of a .tiktoken file: gpt2, r50k, p50k, cl100k or o200k (told by its name or size)", 0},
     {"special", OPT_SPECIAL, "TOKEN", 0,
      "a special token after <|endoftext|>, which is always the first; may be repeated. With "
      "--chars "
@@ -167,7 +184,8 @@ static const struct argp_option tokenizer_options[] = {
     {0}};
 
 static const struct argp_option encode_options[] = {
-    {"tokenizer", 't', "FILE", 0, "tokenizer.json, or a folder with vocab.json and merges.txt", 0},
+    {"tokenizer", 't', "FILE", 0,
+     "tokenizer.json, a .tiktoken file, or a folder with vocab.json and merges.txt", 0},
     {"out", 'o', "FILE", 0, "the corpus to write", 0},
     {"heldout", OPT_HELDOUT, "SHARE", 0,
      "hold out so large a share of the documents, chosen by a "
@@ -192,11 +210,14 @@ static const struct argp_option encode_options[] = {
      "print {\"ids\":[...]} for each {\"text\"} line of the file (\"-\": "
      "standard input) instead of writing a corpus",
      0},
+    {"count", OPT_COUNT, 0, 0,
+     "print {\"bytes\", \"tokens\", \"seconds\"} of text files instead, in constant memory", 0},
     {"specials", OPT_SPECIALS, 0, 0, "with --ids: special tokens in the text are special", 0},
     {0}};
 
 static const struct argp_option decode_options[] = {
-    {"tokenizer", 't', "FILE", 0, "tokenizer.json, or a folder with vocab.json and merges.txt", 0},
+    {"tokenizer", 't', "FILE", 0,
+     "tokenizer.json, a .tiktoken file, or a folder with vocab.json and merges.txt", 0},
     {"out", 'o', "FILE", 0, "where to write (standard output)", 0},
     {0}};
 
@@ -288,6 +309,14 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case 't': a->tokenizer = arg; break;
     case OPT_VOCAB: a->vocab = whole(state, "vocab", arg, 257); break;
     case OPT_MIN_FREQUENCY: a->min_frequency = whole(state, "min-frequency", arg, 1); break;
+    case OPT_TIE_BREAK:
+        if (strcmp(arg, "hf") != 0 && strcmp(arg, "bytes") != 0)
+            argp_error(state, "--tie-break is \"%s\"; expected hf or bytes", arg);
+        a->tie_break = strcmp(arg, "hf") == 0 ? TIE_BREAK_HF : TIE_BREAK_BYTES;
+        break;
+    case OPT_FROM: a->from = arg; break;
+    case OPT_ENCODING: a->encoding = arg; break;
+    case OPT_COUNT: a->count = true; break;
     case OPT_SPECIAL: push(state, "special", a->special, &a->nspecial, arg); break;
     case OPT_CHARS: a->chars = true; break;
     case OPT_FIELD: push(state, "field", a->field, &a->nfield, arg); break;
@@ -373,8 +402,22 @@ static int next_text(void *ctx, const char **text, size_t *len) {
     }
 }
 
+static int convert_tokenizer(const Args *a) {
+    Tokenizer *t;
+    if (a->nfile > 0)
+        return error_set(ERR_USAGE, "--from FILE and other files: nothing is trained");
+    TRY(tokenizer_load_as(&t, a->from, a->encoding));
+    int rc = tokenizer_save(t, a->out);
+    if (rc >= 0)
+        log_info("%s: %lld ids, hash %016llx", a->out, (long long)tokenizer_vocab(t),
+                 (unsigned long long)tokenizer_hash(t));
+    tokenizer_close(&t);
+    return rc;
+}
+
 static int run_tokenizer(Args *a) {
     TRY(need(a->out, "--out FILE"));
+    if (a->from) return convert_tokenizer(a);
     TRY(need_files(a, INT32_MAX));
     if (!a->chars && a->vocab == 0) return error_set(ERR_USAGE, "--vocab N is needed; see --help");
     Source s = {
@@ -385,8 +428,9 @@ static int run_tokenizer(Args *a) {
     int n = a->chars ? 0 : 1;
     for (int i = 0; i < a->nspecial; i++)
         if (n == 0 || strcmp(a->special[i], special[0]) != 0) special[n++] = a->special[i];
+    const TrainOptions o = {a->vocab, a->min_frequency, special, n, a->tie_break};
     int rc = a->chars ? chars_tokenizer(&t, next_text, &s, special, n)
-                      : tokenizer_train(&t, next_text, &s, a->vocab, a->min_frequency, special, n);
+                      : tokenizer_train_with(&t, next_text, &s, &o);
     texts_close(&s.texts);
     if (rc >= 0) rc = tokenizer_save(t, a->out);
     if (rc >= 0)
@@ -486,8 +530,56 @@ static void log_mixture(const Args *a, const CorpusBuild *b) {
     }
 }
 
+/* Encodes a file block by block, each cut where a piece ends. */
+static int count_file(const Tokenizer *t, const char *path, int64_t *bytes, int64_t *tokens) {
+    enum { BLOCK = 16 << 20 };
+    Lines *lines;
+    TRY(lines_open(&lines, path));
+    size_t room = BLOCK, n = 0, got = 1;
+    char *block = xmalloc(room);
+    IdList ids = {0};
+    int rc = 0;
+    while (rc >= 0 && (got > 0 || n > 0)) {
+        if (n == room) block = xrealloc(block, room *= 2); /* no piece has ended */
+        got = 1;
+        while (rc >= 0 && got > 0 && n < room) {
+            rc = lines_read(lines, block + n, room - n, &got);
+            n += got;
+        }
+        const size_t cut = got > 0 ? tokenizer_cut(t, block, n) : n;
+        if (rc < 0 || cut == 0) continue;
+        ids.n = 0;
+        rc = tokenizer_encode(t, block, cut, false, &ids);
+        *tokens += ids.n;
+        *bytes += (int64_t)cut;
+        memmove(block, block + cut, n -= cut);
+    }
+    ids_free(&ids);
+    free(block);
+    lines_close(&lines);
+    return rc;
+}
+
+static int run_count(const Args *a) {
+    TRY(need(a->tokenizer, "--tokenizer FILE"));
+    TRY(need_files(a, INT32_MAX));
+    Tokenizer *t;
+    TRY(tokenizer_load(&t, a->tokenizer));
+    int64_t bytes = 0, tokens = 0;
+    int rc = 0;
+    const double started = omp_get_wtime();
+    for (int i = 0; i < a->nfile && rc >= 0; i++)
+        if ((rc = count_file(t, a->file[i], &bytes, &tokens)) < 0) error_wrap(rc, "%s", a->file[i]);
+    if (rc >= 0)
+        printf("{\"bytes\": %lld, \"tokens\": %lld, \"seconds\": %.6f}\n", (long long)bytes,
+               (long long)tokens, omp_get_wtime() - started);
+    tokenizer_close(&t);
+    return rc;
+}
+
 static int run_encode(Args *a) {
     if (a->ids) return translate(a, text_to_ids);
+    if (a->count) return run_count(a);
     TRY(need(a->tokenizer, "--tokenizer FILE"));
     TRY(need(a->out, "--out FILE"));
     TRY(need_files(a, INT32_MAX));
@@ -602,10 +694,13 @@ static const struct Command {
     const struct argp_option *options;
     const char *args, *what;
 } commands[] = {
-    {"tokenizer", run_tokenizer, tokenizer_options, "--vocab N --out tokenizer.json FILE...",
+    {"tokenizer", run_tokenizer, tokenizer_options,
+     "--vocab N --out tokenizer.json FILE...\n--from FILE --out tokenizer.json",
      "Trains a byte-level BPE tokenizer on .txt, .jsonl and .json files (also .gz, .zst)."},
     {"encode", run_encode, encode_options,
-     "--tokenizer FILE --out corpus.h5 FILE...\n--ids --tokenizer FILE IN.jsonl",
+     "--tokenizer FILE --out corpus.h5 FILE...\n--ids --tokenizer FILE IN.jsonl\n--count "
+     "--tokenizer "
+     "FILE FILE...",
      "Encodes text files into a corpus to pretrain on; with --ids prints ids."},
     {"decode", run_decode, decode_options, "--tokenizer FILE IN.jsonl",
      "Prints {\"text\"} for each {\"ids\"} line (\"-\": standard input)."},

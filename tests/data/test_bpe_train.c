@@ -1,4 +1,6 @@
-/* Training: the merges of Hugging Face's BpeTrainer on the golden text; ids and limits. */
+/* Training: the merges of Hugging Face's BpeTrainer on the golden text, those of CS336's reference
+ * where ../shared/data has it; ids and limits. */
+#include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,8 +11,11 @@
 #include <cmocka.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "data/tokenizer.h"
+
+#define CS336 "../shared/data/cs336/"
 
 typedef struct Texts {
     const char *const *text;
@@ -100,6 +105,89 @@ static void test_by_hand(void **state) {
     tokenizer_close(&t);
 }
 
+/* Two pairs of equal count: "ab" and "xy". By ids ab comes first, by bytes xy. */
+static void test_tie_break_bytes(void **state) {
+    static const char *const text[] = {"ab", "xy", "xz"};
+    static const char *const want[2][3] = {{"ab", "xy", "xz"}, {"xz", "xy", "ab"}};
+    for (int by_bytes = 0; by_bytes < 2; by_bytes++) {
+        Texts texts = {.text = text, .n = 3};
+        const TrainOptions o = {.vocab = 300,
+                                .tie_break = by_bytes ? TIE_BREAK_BYTES : TIE_BREAK_HF};
+        Tokenizer *t;
+        assert_int_equal(tokenizer_train_with(&t, next_text, &texts, &o), 0);
+        for (int i = 0; i < 3; i++)
+            assert_string_equal(tokenizer_token_bytes(t, 256 + i, NULL), want[by_bytes][i]);
+        tokenizer_close(&t);
+    }
+}
+
+static void test_cs336_merges(void **state) {
+    char *text, *want;
+    size_t len, n;
+    if (!file_exists(CS336 "corpus.en")) skip();
+    assert_int_equal(file_read(CS336 "corpus.en", &text, &len), 0);
+    assert_int_equal(file_read(CS336 "train-bpe-reference-merges.txt", &want, &n), 0);
+    static const char *const special[] = {"<|endoftext|>"};
+    const char *const all[] = {text};
+    Texts texts = {.text = all, .n = 1};
+    const TrainOptions o = {500, 1, special, 1, TIE_BREAK_BYTES};
+    Tokenizer *t;
+    assert_int_equal(tokenizer_train_with(&t, next_text, &texts, &o), 0);
+    char *json = tokenizer_json(t);
+    json_t *root;
+    assert_int_equal(json_parse(&root, json, strlen(json), "ours", 1), 0);
+    const json_t *merges = json_object_get(json_object_get(root, "model"), "merges"), *m;
+    char *line = want;
+    size_t i;
+    assert_int_equal(json_array_size(merges), 243);
+    json_array_foreach(merges, i, m) {
+        char *end = strchr(line, '\n');
+        if (end) *end = 0;
+        assert_string_equal(json_string_value(m), line);
+        line = end ? end + 1 : line + strlen(line);
+    }
+    assert_int_equal(*line, 0);
+    json_decref(root);
+    free(json);
+    free(text);
+    free(want);
+    tokenizer_close(&t);
+}
+
+/* One text with separators in it is as many texts, for any number of threads; long ones are shared
+ * among the threads. */
+static void test_documents_and_threads(void **state) {
+    json_t *golden;
+    assert_int_equal(json_read_file(&golden, "tests/golden/tokenizer_golden.json"), 0);
+    const char *text = json_string_value(json_object_get(golden, "text"));
+    static const char *const special[] = {"<|end|>", "<|end|>of", "<|never|>"};
+    enum { TIMES = 4000 };
+    const char **texts = xmalloc(2 * TIMES * sizeof *texts);
+    const size_t len = strlen(text);
+    char *one = xmalloc(TIMES * (len + 32)), *o = one;
+    for (int i = 0; i < TIMES; i++) {
+        texts[2 * i] = text;
+        texts[2 * i + 1] = "line";
+        o = mempcpy(o, text, len);
+        o = mempcpy(o, "<|end|>of", 9); /* not <|end|> and a word "of" */
+        o = mempcpy(o, "line<|end|>", 11);
+    }
+    *o = 0;
+    uint64_t hash[4];
+    for (int i = 0; i < 4; i++) {
+        const char *const whole[] = {one};
+        omp_set_num_threads(i % 2 ? 3 : 1);
+        Tokenizer *t = i < 2 ? train(texts, 2 * TIMES, 600, 2, special, 3)
+                             : train(whole, 1, 600, 2, special, 3);
+        hash[i] = tokenizer_hash(t);
+        tokenizer_close(&t);
+        assert_int_equal(hash[i], hash[0]);
+    }
+    free(one);
+    free(texts);
+    json_decref(golden);
+}
+
 /* Texts are separate, and a special token is never learned from plain text. */
 static void test_special_tokens(void **state) {
     static const char *const texts[] = {"ab", "ab", "ab", "cd", "cd"};
@@ -180,6 +268,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hugging_face_merges),
         cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_tie_break_bytes),
+        cmocka_unit_test(test_cs336_merges),
+        cmocka_unit_test(test_documents_and_threads),
         cmocka_unit_test(test_special_tokens),
         cmocka_unit_test(test_any_bytes),
         cmocka_unit_test(test_errors),

@@ -45,7 +45,7 @@ expect 65 "broken.jsonl:2: " '"ranks"' -- "${reward[@]}" data.train=broken.jsonl
 line run/data/ppo_prompts.jsonl 4 '["Who?"]'
 expect 65 "broken.jsonl:4: " -- "${ppo[@]}" data.train=broken.jsonl
 sed 's/"ranks":[^]]*]/"ranks":[1,1,1,1]/' run/ranked.jsonl >ties.jsonl
-expect 65 "data.train: ties.jsonl: no two answers of any of its 100 rankings differ in rank" -- "${reward[@]}" data.train=ties.jsonl
+expect 65 "data.train: ties.jsonl: no two answers rankings differ in rank" -- "${reward[@]}" data.train=ties.jsonl
 expect 65 "data.heldout: ties.jsonl: no two answers" -- "${reward[@]}" data.heldout=ties.jsonl
 : >empty.jsonl
 expect 65 "empty.jsonl" -- "${sft[@]}" data.train=empty.jsonl

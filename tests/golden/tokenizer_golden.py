@@ -5,7 +5,7 @@
 
 In it: a text and the tokenizer.json that BpeTrainer makes of it (tests/data/test_bpe_train.c wants
 the same vocabulary and merges), and cases (tests/data/test_tokenizer.c): a patch to that
-tokenizer.json, texts, the ids of each.
+tokenizer.json (or another one), texts, the ids of each.
 """
 
 import copy
@@ -49,12 +49,28 @@ TEXTS = [
     " leading space",
     "ſ'ſ IT'S it'S",
     "if (x == 10) {\n        return x*x;\n}\n\r\n",
+    "McDonald's HTMLParser ǅabc ʰAb a\u0301b ABC'll//\n\n/x 'ſ",
+    "the  <mask> mill <mask>\u3000\n<mask>river<mask>",
+    "word <w> <w>, x<w> <w>x _<w>_ <w>Ⓐ <w>‍ <w>",
+    "xx<y>zz <y>z <|endoftext|>z",
+    "a.b..c...d, (e) $5+3=8 ~ «f»",
+    "line one\nline two\n\nline four\n",
+    "\n\n  ",
+    "a\n \n  b \n\n",
 ]
 
 CL100K = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+
+
+QWEN = CL100K.replace(r"\p{N}{1,3}", r"\p{N}")
+O200K = "|".join([
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"\p{N}{1,3}", r" ?[^\s\p{L}\p{N}]+[\r\n/]*", r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+",
+])
 
 
 def byte_level(prefix=False, regex=True):
@@ -69,9 +85,9 @@ def sequence(*steps):
     return {"type": "Sequence", "pretokenizers": list(steps)}
 
 
-def added(id, content, special):
+def added(id, content, special, **flags):
     return {"id": id, "content": content, "single_word": False, "lstrip": False, "rstrip": False,
-            "normalized": not special, "special": special}
+            "normalized": not special, "special": special, **flags}
 
 
 def merge_patch(base, patch):
@@ -81,6 +97,15 @@ def merge_patch(base, patch):
         else:
             base[k] = v
     return base
+
+
+def drop(tokenizer, tokens):
+    """Takes bytes out of the vocabulary, and the merges and tokens that have them."""
+    tokenizer.pop("drop", None)
+    model = tokenizer["model"]
+    keep = {t: i for t, i in model["vocab"].items() if t in SPECIAL or not any(d in t for d in tokens)}
+    model["vocab"] = keep
+    model["merges"] = [m for m in model["merges"] if all(x in keep for x in m)]
 
 
 def main():
@@ -109,12 +134,38 @@ def main():
         "added tokens beyond the vocabulary": {"added_tokens": specials + [
             added(VOCAB, "<note>", False), added(VOCAB + 1, "</note>", True), added(VOCAB + 2, "   ", False),
             added(VOCAB + 3, "  ", False), added(VOCAB + 4, "水", False)]},
+        "tokens that strip": {"added_tokens": specials + [
+            added(VOCAB, "<mask>", True, lstrip=True), added(VOCAB + 1, "<w>", False, rstrip=True)]},
+        "a token that strips on both sides": {"added_tokens": specials + [
+            added(VOCAB, "<mask>", False, lstrip=True, rstrip=True)]},
+        "a whole word": {"added_tokens": specials + [added(VOCAB, "<w>", False, single_word=True)]},
+        "normalized tokens after the others": {"added_tokens": specials + [
+            added(VOCAB, "xx<", False), added(VOCAB + 1, "<y>", True), added(VOCAB + 2, "zz", False),
+            added(VOCAB + 3, "z ", False, normalized=False)]},
+        "o200k": {"pre_tokenizer": sequence(split({"Regex": O200K}), byte_level(regex=False))},
+        "Qwen 2": {"pre_tokenizer": sequence(split({"Regex": QWEN}), byte_level(regex=False))},
+        "sequences within": {"pre_tokenizer": sequence(sequence(split({"Regex": r"\p{N}{1,3}"})), sequence(byte_level()))},
+        "Punctuation": {"pre_tokenizer": sequence({"type": "Punctuation", "behavior": "Isolated"}, byte_level())},
+        "Punctuation, contiguous": {"pre_tokenizer": sequence({"type": "Punctuation", "behavior": "Contiguous"}, byte_level())},
+        "a class without spaces": {"pre_tokenizer": sequence(split({"Regex": r"[\S.]+|[^\S\n]+|[^\S]|[^.\S]x"}), byte_level(regex=False))},
+        "lines": {"pre_tokenizer": sequence(split({"Regex": r"^.*$"}), byte_level(regex=False))},
+        "hexadecimal, a repeated interval": {"pre_tokenizer": sequence(split({"Regex": r"\h\H|[\h]{1,2}+"}), byte_level(regex=False))},
+        "empty matches": {"pre_tokenizer": sequence(split({"Regex": r"(?=[aeiou])|(?<=t)"}), byte_level(regex=False))},
+        "unknown bytes": {"model": {"unk_token": "<|pad|>"}, "drop": ["w", "Ġ", "â"]},
+        "unknown bytes, fused": {"model": {"unk_token": "<|pad|>", "fuse_unk": True}, "drop": ["w", "Ġ", "â", "r", "e"]},
     }
+    for behavior in "Isolated", "Contiguous", "MergedWithPrevious", "MergedWithNext":
+        for invert in False, True:
+            patches[f"{behavior}, invert {invert}"] = {"pre_tokenizer": sequence(
+                split({"Regex": r"[.,]|\n"}, behavior, invert), byte_level(regex=False))}
     cases = []
     for name, patch in patches.items():
-        patched = Tokenizer.from_str(json.dumps(merge_patch(copy.deepcopy(base), patch)))
+        model = merge_patch(copy.deepcopy(base), patch)
+        drop(model, patch.get("drop", []))
+        patched = Tokenizer.from_str(json.dumps(model))
         ids = [patched.encode(x, add_special_tokens=False).ids for x in TEXTS]
-        cases.append({"name": name, "patch": patch, "ids": ids})
+        whole_file = {"tokenizer": model} if "drop" in patch else {"patch": patch}
+        cases.append({"name": name, **whole_file, "ids": ids})
     out = {"text": TEXT, "vocab": VOCAB, "special": SPECIAL, "tokenizer": base, "texts": TEXTS, "cases": cases}
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tokenizer_golden.json")
     with open(path, "w", encoding="utf-8") as f:

@@ -1,0 +1,368 @@
+"""Our tokenizer beside tiktoken's and Hugging Face's: the same ids, and how fast.
+
+    python tests/peers/tokenizer.py RHETOR_BIN_DIR [--data DIR] [--part exact|speed] [--mb 100]
+
+Needs the packages tiktoken and tokenizers, and the files of ../shared/data (--data elsewhere).
+Prints one table of exactness and one of speed; exit status 1 if any id differs or a ratio is
+missed. Timings are medians of interleaved rounds; ratios are of the same run.
+"""
+
+import argparse
+import base64
+import glob
+import gzip
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import tiktoken
+import tokenizers
+from tiktoken_ext import openai_public
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+# --- the peers -----------------------------------------------------------------------------------
+
+def tiktoken_encoding(name, path, constructor):
+    """openai_public's encoding with the ranks from a local file instead of the network."""
+    with open(path, "rb") as f:
+        ranks = {base64.b64decode(token): int(rank) for token, rank in map(bytes.split, f)}
+    loaders = openai_public.load_tiktoken_bpe, openai_public.data_gym_to_mergeable_bpe_ranks
+    openai_public.load_tiktoken_bpe = lambda *a, **k: ranks
+    openai_public.data_gym_to_mergeable_bpe_ranks = lambda *a, **k: ranks
+    try:
+        return tiktoken.Encoding(**constructor())
+    finally:
+        openai_public.load_tiktoken_bpe, openai_public.data_gym_to_mergeable_bpe_ranks = loaders
+
+
+class Ours:
+    def __init__(self, bin_dir, tokenizer, threads=1):
+        self.program = os.path.join(bin_dir, "rhetor-data")
+        self.tokenizer = tokenizer
+        self.env = dict(os.environ, OMP_NUM_THREADS=str(threads))
+
+    def run(self, *args):
+        done = subprocess.run([self.program, *args], env=self.env, capture_output=True)
+        if done.returncode:
+            sys.exit(f"{' '.join(args)}:\n{done.stderr.decode()}")
+        return done.stdout
+
+    def encode(self, texts, specials=False):
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as f:
+            for text in texts:
+                f.write(json.dumps({"text": text}) + "\n")
+            f.flush()
+            out = self.run("encode", "--ids", "--tokenizer", self.tokenizer,
+                           *(["--specials"] if specials else []), f.name)
+        return [json.loads(line)["ids"] for line in out.splitlines()]
+
+    def decode(self, ids):
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as f:
+            for i in ids:
+                f.write(json.dumps({"ids": i}) + "\n")
+            f.flush()
+            out = self.run("decode", "--tokenizer", self.tokenizer, f.name)
+        return [json.loads(line)["text"] for line in out.splitlines()]
+
+    def seconds(self, *files):
+        """Of encoding text files, from the first byte read to the last id."""
+        return json.loads(self.run("encode", "--count", "--tokenizer", self.tokenizer, *files))["seconds"]
+
+
+# --- the texts -----------------------------------------------------------------------------------
+
+def text_files(data):
+    """Every text of the data: English and Chinese, and the files of records as plain text."""
+    for path in sorted(glob.glob(os.path.join(data, "**"), recursive=True)):
+        if os.path.islink(path) or not os.path.isfile(path):
+            continue
+        if path.endswith((".h5", ".safetensors", ".bin", ".gguf", ".tiktoken")):
+            continue
+        with (gzip.open if path.endswith(".gz") else open)(path, "rb") as f:
+            raw = f.read()
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            yield os.path.relpath(path, data), text
+
+
+def random_strings(n, seed=1):
+    """Strings that look for the borders of the splitting patterns."""
+    rng = random.Random(seed)
+    parts = ["a", "Z", "word", "Word", "WORD", " ", "  ", "\n", "\r\n", "\t", "'", "'s", "'S", "'LL", "'ſ", "1", "234",
+             "5678", ".", "!?", "/", "//", "-", "_", "é", "e\u0301", "\u0301", "ǅ", "ʰ", "水", "低いところ", "ー", "🙂", "👩‍💻",
+             "\u00a0", "\u3000", "\u2028", "\x85", "\u200b", "²", "Ⅷ", "٣", "½", "\u180e", "ﬁ", "ß", "İ", "<|x|>", "{", "}", "=="]
+    for _ in range(n):
+        yield "".join(rng.choice(parts) for _ in range(rng.randint(1, 14)))
+
+
+# --- exactness -----------------------------------------------------------------------------------
+
+class Table:
+    def __init__(self, *columns):
+        self.rows = [columns]
+
+    def add(self, *row):
+        self.rows.append(tuple(f"{x:,}" if isinstance(x, int) else str(x) for x in row))
+
+    def show(self):
+        width = [max(len(r[i]) for r in self.rows) for i in range(len(self.rows[0]))]
+        for r in self.rows:
+            print("  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(r, width))).rstrip())
+
+
+def differences(a, b):
+    return 0 if a == b else 1 + sum(x != y for x, y in zip(a, b))
+
+
+def exactness(bin_dir, data):
+    tok = os.path.join(data, "tokenizers")
+    table = Table("what", "against", "texts", "bytes", "ids", "differences")
+    bad = 0
+
+    def compare(what, against, texts, ours, theirs):
+        nonlocal bad
+        n = sum(differences(a, b) for a, b in zip(ours, theirs))
+        n += abs(len(ours) - len(theirs))
+        bad += n
+        table.add(what, against, len(texts), sum(len(t.encode("utf-8", "replace")) for t in texts),
+                  sum(map(len, theirs)), n)
+
+    with open(os.path.join(data, "golden/gpt2_encode.jsonl")) as f:
+        golden = [json.loads(line) for line in f]
+    strings = [g["text"] for g in golden]
+    odd = list(random_strings(20000))
+    files = list(text_files(data))
+
+    encodings = {
+        "gpt2": ("r50k_base.tiktoken", openai_public.gpt2, "ids"),
+        "cl100k": ("cl100k_base.tiktoken", openai_public.cl100k_base, "cl100k"),
+        "o200k": ("o200k_base.tiktoken", openai_public.o200k_base, "o200k"),
+    }
+    readers = [("gpt2", "gpt2_tokenizer.json"), ("gpt2", "gpt2_encoder.json")] + \
+        [(name, file) for name, (file, _, _) in encodings.items()]
+    hf_gpt2 = tokenizers.Tokenizer.from_file(os.path.join(tok, "gpt2_tokenizer.json"))
+    with tempfile.TemporaryDirectory() as tmp:
+        for name, file in readers:
+            path = os.path.join(tok, file)
+            given = os.path.join(tok, "gpt2") if file == "gpt2_encoder.json" else path
+            ours = Ours(bin_dir, given)
+            rank_file, constructor, key = encodings[name]
+            peer = tiktoken_encoding(name, os.path.join(tok, rank_file), constructor)
+            compare(f"{file}: golden strings", "golden ids", strings, ours.encode(strings), [g[key] for g in golden])
+            compare(f"{file}: odd strings", "tiktoken", odd, ours.encode(odd), peer.encode_ordinary_batch(odd))
+            if file == "gpt2_encoder.json":
+                continue
+            texts = [t for _, t in files]
+            mine = ours.encode(texts)
+            compare(f"{file}: whole files", "tiktoken", texts, mine, [peer.encode_ordinary(t) for t in texts])
+            back = ours.decode(mine)
+            table.add(f"{file}: decoded again", "the files", len(texts), sum(len(t.encode()) for t in texts),
+                      sum(map(len, mine)), sum(a != b for a, b in zip(texts, back)))
+            bad += sum(a != b for a, b in zip(texts, back))
+            if name == "gpt2":
+                hf = hf_gpt2
+            else:  # and what we write is read by Hugging Face's library
+                saved = os.path.join(tmp, name + ".json")
+                ours.run("tokenizer", "--from", path, "--out", saved)
+                hf = tokenizers.Tokenizer.from_file(saved)
+            compare(f"{file}: odd strings", "tokenizers", odd, ours.encode(odd),
+                    [e.ids for e in hf.encode_batch(odd, add_special_tokens=False)])
+            if file != "r50k_base.tiktoken":
+                compare(f"{file}: whole files", "tokenizers", texts, mine,
+                        [hf.encode(t, add_special_tokens=False).ids for t in texts])
+
+        ours = Ours(bin_dir, os.path.join(tok, "gpt2_tokenizer.json"))
+        for file, ids, want in (("gpt2_decode.jsonl", "ids", "text_replace"),):
+            with open(os.path.join(data, "golden", file)) as f:
+                records = [json.loads(line) for line in f]
+            back = ours.decode([r[ids] for r in records])
+            wrong = sum(a != r[want] for a, r in zip(back, records))
+            bad += wrong
+            table.add(f"{file}", "golden text", len(records), sum(len(r["bytes_hex"]) // 2 for r in records),
+                      sum(len(r[ids]) for r in records), wrong)
+        with open(os.path.join(data, "golden/gpt2_invalid_utf8.jsonl")) as f:
+            records = [json.loads(line) for line in f]
+        texts = [r["replaced_text"] for r in records]
+        compare("gpt2_invalid_utf8.jsonl", "golden ids", texts, ours.encode(texts),
+                [r["ids_of_replaced_text"] for r in records])
+        bad += training_exactness(bin_dir, data, tmp, table)
+    print(f"tiktoken {tiktoken.__version__}, tokenizers {tokenizers.__version__}\n")
+    table.show()
+    return bad
+
+
+# --- training ------------------------------------------------------------------------------------
+
+def hf_trained(texts, vocab, min_frequency=2):
+    t = tokenizers.Tokenizer(tokenizers.models.BPE())
+    t.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    t.train_from_iterator(texts, tokenizers.trainers.BpeTrainer(
+        vocab_size=vocab, min_frequency=min_frequency, special_tokens=["<|endoftext|>"], show_progress=False,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet()))
+    return t
+
+
+def merges_of(tokenizer):
+    merges = json.loads(tokenizer)["model"]["merges"]
+    return [m if isinstance(m, str) else " ".join(m) for m in merges]
+
+
+def train_ours(bin_dir, files, vocab, out, threads, *more):
+    Ours(bin_dir, None, threads).run("tokenizer", "--vocab", str(vocab), "--out", out, *more, *files)
+    with open(out) as f:
+        return merges_of(f.read())
+
+
+def training_exactness(bin_dir, data, tmp, table):
+    out = os.path.join(tmp, "trained.json")
+    bad = 0
+    reference = os.path.join(data, "cs336/train-bpe-reference-merges.txt")
+    with open(reference) as f:
+        want = f.read().splitlines()
+    got = train_ours(bin_dir, [os.path.join(data, "cs336/corpus.en")], 500, out, 2, "--tie-break", "bytes",
+                     "--min-frequency", "1")
+    table.add("merges, tie_break: bytes", "cs336", 1, os.path.getsize(os.path.join(data, "cs336/corpus.en")), len(want),
+              differences(got, want))
+    bad += differences(got, want)
+    english = sorted(glob.glob(os.path.join(data, "pretrain/gutenberg/*.txt")))
+    chinese = sorted(glob.glob(os.path.join(data, "pretrain_zh/*传.txt")))
+    for what, files in (("English", english), ("Chinese", chinese)):
+        texts = [open(f, newline="").read() for f in files]
+        theirs = merges_of(hf_trained(texts, 8000).to_str())
+        for threads in (1, 2, 3):
+            got = train_ours(bin_dir, files, 8000, out, threads)
+            table.add(f"merges, tie_break: hf, {what}, {threads} threads", "tokenizers", len(files),
+                      sum(map(os.path.getsize, files)), len(theirs), differences(got, theirs))
+            bad += differences(got, theirs)
+    return bad
+
+
+# --- speed ---------------------------------------------------------------------------------------
+
+def corpus(data, megabytes, path):
+    """Texts of the data again and again until there are enough; every time with other words in them,
+    as more text has."""
+    files = [t for name, t in text_files(data) if name.startswith(("pretrain", "sft", "pref"))]
+    rng, size = random.Random(2), 0
+    with open(path, "w") as f:
+        for turn in range(1000):
+            for text in files:
+                if turn:
+                    letters = "abcdefghijklmnopqrstuvwxyz"
+                    a, b = rng.sample(letters, 2)
+                    text = text.replace(a + "e", b + "e").replace(chr(0x4e00 + rng.randrange(3000)), chr(0x4e00 + turn))
+                f.write(text)
+                size += len(text.encode())
+                if size >= megabytes * 1e6:
+                    return
+
+
+def rounds(n, **what):
+    """Medians of n interleaved calls, by name."""
+    times = {name: [] for name in what}
+    for _ in range(n):
+        for name, call in what.items():
+            times[name].append(call())
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def timed(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def speed(bin_dir, data, megabytes):
+    tok = os.path.join(data, "tokenizers")
+    table = Table("what", "text", "threads", "ours", "tiktoken", "tokenizers", "ours/tiktoken", "ours/tokenizers")
+    gpt2 = os.path.join(tok, "gpt2_tokenizer.json")
+    hf = tokenizers.Tokenizer.from_file(gpt2)
+    peer = tiktoken_encoding("gpt2", os.path.join(tok, "r50k_base.tiktoken"), openai_public.gpt2)
+    cores = len(os.sched_getaffinity(0))
+    missed = []
+    with tempfile.TemporaryDirectory() as tmp:
+        for name in ("pretrain/war_and_peace.txt", "pretrain_zh/水浒传.txt"):
+            path = os.path.join(data, name)
+            with open(path, newline="") as f:
+                text = f.read()
+            size = os.path.getsize(path) / 1e6
+            lines = text.splitlines(True)
+            parts = ["".join(lines[i::cores]) for i in range(cores)]
+            for threads in sorted({1, cores}):
+                ours = Ours(bin_dir, gpt2, threads)
+                os.environ["RAYON_NUM_THREADS"] = str(threads)
+                t = rounds(
+                    5,
+                    ours=lambda: ours.seconds(path),
+                    tiktoken=lambda: timed(lambda: peer.encode_ordinary(text) if threads == 1 else
+                                           peer.encode_ordinary_batch(parts, num_threads=threads)),
+                    **({"hf": lambda: timed(lambda: hf.encode(text, add_special_tokens=False))} if threads == 1 else {}),
+                )
+                rate = {k: size / v for k, v in t.items()}
+                ratio = rate["ours"] / rate["tiktoken"]
+                table.add("encoding, MB/s", os.path.basename(name), threads, f"{rate['ours']:.1f}",
+                          f"{rate['tiktoken']:.1f}", f"{rate['hf']:.1f}" if "hf" in rate else "-", f"{ratio:.1f}",
+                          f"{rate['ours'] / rate['hf']:.1f}" if "hf" in rate else "-")
+                if threads == 1 and ratio < 3:
+                    missed.append(f"encoding {name}: {ratio:.1f} times tiktoken's speed, expected 3")
+        path = os.path.join(tmp, "corpus.txt")
+        corpus(data, megabytes, path)
+        with open(path, newline="") as f:
+            docs = [f.read()]
+        out = os.path.join(tmp, "trained.json")
+        threads = cores
+        ours = Ours(bin_dir, None, threads)
+        t = rounds(1 if megabytes >= 50 else 3,
+                   ours=lambda: timed(lambda: ours.run("tokenizer", "--vocab", "32000", "--out", out, path)),
+                   hf=lambda: timed(lambda: hf_trained_in_process(docs[0], path, tmp, threads)))
+        with open(out) as f, open(os.path.join(tmp, "hf.json")) as g:
+            same = merges_of(f.read()) == merges_of(g.read())
+        ratio = t["hf"] / t["ours"]
+        table.add("training 32k, s", f"{megabytes} MB, {'same' if same else 'OTHER'} merges", threads, f"{t['ours']:.1f}",
+                  "-", f"{t['hf']:.1f}", "-", f"{ratio:.1f}")
+        if ratio < 2:
+            missed.append(f"training: {ratio:.1f} times Hugging Face's speed, expected 2")
+        if not same:
+            missed.append("training: other merges than Hugging Face's")
+    print()
+    table.show()
+    for m in missed:
+        print("missed:", m)
+    return len(missed)
+
+
+def hf_trained_in_process(text, path, tmp, threads):
+    """In a process of its own, since the number of threads is read once."""
+    code = ("import sys; sys.path.insert(0, sys.argv[1]); import tokenizer\n"
+            "t = tokenizer.hf_trained([open(sys.argv[2], newline='').read()], 32000); t.save(sys.argv[3])")
+    subprocess.run([sys.executable, "-c", code, HERE, path, os.path.join(tmp, "hf.json")], check=True,
+                   env=dict(os.environ, RAYON_NUM_THREADS=str(threads), TOKENIZERS_PARALLELISM="true"))
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("bin_dir")
+    p.add_argument("--data", default=os.path.join(HERE, "../../../shared/data"))
+    p.add_argument("--part", choices=["exact", "speed"])
+    p.add_argument("--mb", type=int, default=100)
+    a = p.parse_args()
+    bad = 0
+    if a.part != "speed":
+        bad += exactness(a.bin_dir, a.data)
+    if a.part != "exact":
+        bad += speed(a.bin_dir, a.data, a.mb)
+    sys.exit(bad > 0)
+
+
+if __name__ == "__main__":
+    main()
