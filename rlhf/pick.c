@@ -88,26 +88,35 @@ static json_t *result(const Comparison *c, const Candidates *k, int picked) {
     return j;
 }
 
-/* The choice first: its presence says that the folder is ours to write to. */
-static int write_folder(const char *out, const char *file, const json_t *choice) {
+/* A folder with checkpoints but without our mark is a run's, which must not lose them. */
+static int check_folder(const char *out) {
     char *mark = file_join(out, "picked.json"), *dir = file_join(out, "checkpoints");
-    int rc = 0;
-    if (file_exists(dir) && !file_exists(mark))
-        rc = error_set(ERR_CONFIG,
-                       "%s: is a run folder, its checkpoints would be replaced; choose another "
-                       "--out, such as the run's name with -picked",
-                       out);
-    if (rc == 0) rc = file_make_dirs(dir);
-    if (rc == 0) rc = json_write_file(choice, mark);
-    if (rc == 0) rc = ckpt_take(file, dir);
+    const bool foreign = file_exists(dir) && !file_exists(mark);
     free(mark);
     free(dir);
-    return rc;
+    if (!foreign) return 0;
+    return error_set(ERR_CONFIG,
+                     "%s: is a run folder, its checkpoints would be replaced; choose another "
+                     "--out, such as the run's name with -picked",
+                     out);
+}
+
+/* The mark comes first, so that a folder that a kill left half made is known as ours. */
+static int write_folder(const char *out, const char *file, const json_t *choice) {
+    char *mark = file_join(out, "picked.json"), *dir = file_join(out, "checkpoints");
+    int rc = file_make_dirs(out);
+    if (rc >= 0) rc = json_write_file(choice, mark);
+    if (rc >= 0) rc = file_make_dirs(dir);
+    if (rc >= 0) rc = ckpt_take(file, dir);
+    free(mark);
+    free(dir);
+    return rc < 0 ? rc : 0;
 }
 
 int pick(const PickOptions *o, FILE *f) {
     Candidates k;
     Comparison c;
+    if (o->out) TRY(check_folder(o->out));
     TRY(find_candidates(&k, o->run));
     const CompareOptions all = {.name = (const char *const *)k.name,
                                 .path = (const char *const *)k.path,
@@ -122,7 +131,11 @@ int pick(const PickOptions *o, FILE *f) {
                                 .seed = o->seed,
                                 .micro_tokens = o->micro_tokens};
     int rc = compare(&c, &all);
-    if (rc == 0) {
+    if (rc == 0 && c.n < 2) {
+        rc = error_set(ERR_DATA, "%s: one prompt says nothing about noise; expected two or more",
+                       o->prompts);
+        compare_free(&c);
+    } else if (rc == 0) {
         const int picked = pick_choose(&c);
         print_table(&c, o, picked, f);
         if (o->out) {

@@ -72,6 +72,7 @@ expect 78 "run/pretrain: is a run folder, its checkpoints would be replaced" -- 
     --reward run/reward --prompts run/data/sft_heldout.jsonl --max-new 4 --max-records 2 --out run/pretrain
 [ -f run/pretrain/checkpoints/step_00000040.h5 ] || fail "run/pretrain lost its checkpoint"
 expect 65 "run/data: holds no checkpoint" -- "$bin/rhetor-eval" pick -m run/data --reward run/reward --prompts run/data/sft_heldout.jsonl
+expect 65 "expected two or more" -- "$bin/rhetor-eval" pick -m run/sft --reward run/reward --prompts run/data/sft_heldout.jsonl --max-new 4 --max-records 1
 expect 64 "--reward PATH" -- "$bin/rhetor-eval" pick -m run/sft --prompts run/data/sft_heldout.jsonl
 expect 78 "a reward model is needed here" -- "$bin/rhetor-eval" pick -m run/sft --reward run/sft --prompts run/data/sft_heldout.jsonl
 exit 0
