@@ -48,15 +48,23 @@ int json_parse(json_t **out, const char *text, size_t len, const char *path, int
     return parse(out, text, len, 0, path, line);
 }
 
-int json_read_file(json_t **out, const char *path) {
+static int read_file(json_t **out, const char *path, size_t flags) {
     char *text = NULL;
     size_t len;
     *out = NULL;
     TRY(lines_slurp(path, &text, &len));
     size_t skip = bom(text, len);
-    int rc = json_parse(out, text + skip, len - skip, path, 1);
+    int rc = parse(out, text + skip, len - skip, flags, path, 1);
     free(text);
     return rc;
+}
+
+int json_read_file(json_t **out, const char *path) {
+    return read_file(out, path, 0);
+}
+
+int json_read_file_reals(json_t **out, const char *path) {
+    return read_file(out, path, JSON_DECODE_INT_AS_REAL);
 }
 
 int json_write_file(const json_t *v, const char *path) {

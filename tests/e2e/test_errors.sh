@@ -45,7 +45,7 @@ expect 65 "broken.jsonl:2: " '"ranks"' -- "${reward[@]}" data.train=broken.jsonl
 line run/data/ppo_prompts.jsonl 4 '["Who?"]'
 expect 65 "broken.jsonl:4: " -- "${ppo[@]}" data.train=broken.jsonl
 sed 's/"ranks":[^]]*]/"ranks":[1,1,1,1]/' run/ranked.jsonl >ties.jsonl
-expect 65 "data.train: ties.jsonl: no two answers rankings differ in rank" -- "${reward[@]}" data.train=ties.jsonl
+expect 65 "data.train: ties.jsonl: no two answers of any of its" "rankings differ in rank" -- "${reward[@]}" data.train=ties.jsonl
 expect 65 "data.heldout: ties.jsonl: no two answers" -- "${reward[@]}" data.heldout=ties.jsonl
 : >empty.jsonl
 expect 65 "empty.jsonl" -- "${sft[@]}" data.train=empty.jsonl
@@ -117,7 +117,7 @@ expect 78 "small.h5" "tokenizer" -- "$bin/rhetor-eval" loss -m run/sft small.h5
 must "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=small from.tokenizer=small.json data.train=small.h5 \
     data.heldout= train.steps=1
 must "$bin/rhetor-reward" "$tiny/reward.yaml" run.dir=small-reward from.model=small train.steps=1
-expect 78 "run/sft/checkpoints/step_00000020.h5 and small-reward/checkpoints/step_00000001.h5 have different tokenizers (512 tokens" -- \
+expect 78 "run/sft-picked/checkpoints/step_00000020.h5 and small-reward/checkpoints/step_00000001.h5 have different tokenizers (512 tokens" -- \
     "${ppo[@]}" from.reward=small-reward
 
 # --- all threads on one core

@@ -74,7 +74,7 @@ expect 0 '"accuracy"' "calibration" -- "$bin/rhetor-eval" rank -m "$RUN/reward" 
 expect 70 "at least 1.1" -- "$bin/rhetor-eval" rank -m "$RUN/reward" --expect-accuracy 1.1 "$RUN/ranked.jsonl"
 
 # A model that PPO trained to stop at another token stops there; SFT's goes on.
-must "$bin/rhetor-ppo" "$tiny/ppo.yaml" run.dir="$RUN/ppo-stop" ppo.stop=. ppo.episodes=64
+must "$bin/rhetor-ppo" "$tiny/ppo.yaml" run.dir="$RUN/ppo-stop" from.model="$RUN/sft" ppo.stop=. ppo.episodes=64
 must "$bin/rhetor-generate" -m "$RUN/ppo-stop" --in "$RUN/data/eval_prompts.jsonl" --out stop.jsonl --max-new 16
 further='"completions":\["[^"]*\. ' # (.\" is another token)
 grep -q "$further" a.jsonl || fail "no sample of SFT goes on after a full stop: $(cat a.jsonl)"
