@@ -17,7 +17,7 @@ void lines_close(Lines **l);
  * than 64 MiB are ERR_DATA, after which one may go on; after damage every further call is ERR_IO.
  */
 int lines_next(Lines *l, const char **line, size_t *len);
-int64_t lines_number(const Lines *l); /* of the last line handed out, from 1 */
+int64_t lines_number(const Lines *l);   /* of the last line handed out, from 1 */
 int64_t lines_consumed(const Lines *l); /* bytes of the file read so far, compressed ones */
 const char *lines_path(const Lines *l);
 

@@ -77,7 +77,7 @@ static void flush_denormals(void) {
 }
 
 void core_init(void) {
-    kernel_level = kernel_supported();
+    kernel_level = kernel_wanted();
 #pragma omp parallel
     flush_denormals();
 }

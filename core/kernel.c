@@ -1,6 +1,11 @@
 /* kernel.c: which version of the kernels this processor runs. */
 #include "core/kernel.h"
 
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
 KernelLevel kernel_level = KERNEL_PLAIN;
 
 KernelLevel kernel_supported(void) {
@@ -18,4 +23,16 @@ KernelLevel kernel_supported(void) {
 const char *kernel_name(KernelLevel level) {
     static const char *const names[KERNEL_LEVELS] = {"plain", "AVX2", "AVX-512"};
     return level < KERNEL_LEVELS ? names[level] : "unknown";
+}
+
+KernelLevel kernel_wanted(void) {
+    static const char *const names[KERNEL_LEVELS] = {"plain", "avx2", "avx512"};
+    const char *want = getenv("RHETOR_KERNEL");
+    if (!want || !*want) return kernel_supported();
+    for (int level = KERNEL_PLAIN; level <= (int)kernel_supported(); level++)
+        if (strcmp(want, names[level]) == 0) return (KernelLevel)level;
+    CHECK(0, "RHETOR_KERNEL is %s; this processor can do plain%s%s", want,
+          kernel_supported() >= KERNEL_AVX2 ? ", avx2" : "",
+          kernel_supported() >= KERNEL_AVX512 ? ", avx512" : "");
+    return KERNEL_PLAIN;
 }

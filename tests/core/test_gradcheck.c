@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "core/blas.h"
+#include "core/kernel.h"
 #include "core/ops.h"
 
 #ifdef RHETOR_DOUBLE
@@ -112,5 +113,10 @@ int main(void) {
     for (int i = 0; i < core_nops; i++)
         tests[i] =
             (struct CMUnitTest){core_ops[i].name, check_op, NULL, NULL, (void *)&core_ops[i]};
-    return _cmocka_run_group_tests("gradcheck", tests, (size_t)core_nops, NULL, NULL);
+    int failures = 0; /* every version of the kernels */
+    for (KernelLevel best = kernel_level, k = KERNEL_PLAIN; k <= best; k++) {
+        kernel_level = k;
+        failures += _cmocka_run_group_tests(kernel_name(k), tests, (size_t)core_nops, NULL, NULL);
+    }
+    return failures;
 }

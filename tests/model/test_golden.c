@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "core/blas.h"
+#include "core/kernel.h"
 #include "tests/model/tiny_gpt2.h"
 
 #ifdef RHETOR_DOUBLE
@@ -232,5 +233,10 @@ int main(void) {
         cmocka_unit_test(test_gelu_erf),  cmocka_unit_test(test_scalar_head),
         cmocka_unit_test(test_tiny_gpt2),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failures = 0; /* every version of the kernels */
+    for (KernelLevel best = kernel_level, k = KERNEL_PLAIN; k <= best; k++) {
+        kernel_level = k;
+        failures += cmocka_run_group_tests_name(kernel_name(k), tests, NULL, NULL);
+    }
+    return failures;
 }
