@@ -266,8 +266,7 @@ Tensor *op_attention(Tape *t, Tensor *qkv, const Packing *p, int heads) {
                      .D = padded(d, TILE_WIDTH),
                      .scale = (real)(1 / sqrt((double)d))};
     a->y = tape_tensor(t, 2, (int64_t[]){p->n, C});
-    tensor_keep(qkv);
-    tensor_keep(a->y);
+    if (tape_records(t)) tensor_keep(qkv), tensor_keep(a->y);
     if (tape_records(t)) a->lse = tape_alloc(t, (size_t)(heads * p->n) * sizeof(real));
     all_units(a, false, 0);
     tape_push(t, attention_backward, a);

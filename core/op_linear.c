@@ -192,7 +192,7 @@ Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {
         l->y->rebuild = rebuild;
         l->y->rebuild_ctx = l;
     }
-    if (tensor_wants_grad(w)) tensor_keep(x);
+    if (tape_records(t) && tensor_wants_grad(w)) tensor_keep(x);
     gemm(tape_arena(t), &(Gemm){.M = n,
                                 .N = M,
                                 .K = K,

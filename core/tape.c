@@ -99,7 +99,7 @@ static void give_data(Tape *tape, Tensor *x) {
 }
 
 void tape_done(Tape *tape, Tensor *x) {
-    if (x->tape == tape && (!tape->record || !x->kept || x->rebuild)) give_data(tape, x);
+    if (x->tape == tape && (!x->kept || x->rebuild)) give_data(tape, x);
 }
 
 void *tape_alloc(Tape *tape, size_t bytes) {
@@ -112,9 +112,23 @@ void tape_push(Tape *tape, BackwardFn *backward, void *ctx) {
     tape->node[tape->n++] = (Node){backward, ctx, tape->ntensor};
 }
 
+int tape_mark(const Tape *tape) {
+    return tape->n;
+}
+
+bool tape_record(Tape *tape, bool record) {
+    bool before = tape->record;
+    tape->record = record;
+    return before;
+}
+
 void tape_backward(Tape *tape) {
+    tape_backward_to(tape, 0);
+}
+
+void tape_backward_to(Tape *tape, int mark) {
     CHECK(tape->record, "tape_backward on a tape that does not record");
-    while (tape->n > 0) {
+    while (tape->n > mark) {
         Node node = tape->node[--tape->n];
         node.backward(node.ctx);
         int before = tape->n ? tape->node[tape->n - 1].tensors : 0;
@@ -123,7 +137,9 @@ void tape_backward(Tape *tape) {
             give_data(tape, x);
             if (x->lent_grad) tape_give(tape, x->grad, (size_t)tensor_size(x) * sizeof(real));
             x->grad = NULL;
+            x->lent_grad = false;
         }
+        tape->ntensor = before;
     }
 }
 

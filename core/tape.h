@@ -42,6 +42,13 @@ void tape_push(Tape *tape, BackwardFn *backward, void *ctx);
  * Afterwards the gradients of parameters are complete; those of the tape's tensors are used up. */
 void tape_backward(Tape *tape);
 
+/* For ops that are made of others and compute them again in the backward pass: tape_record says
+ * whether nodes are added from now on, and returns what was; tape_backward_to goes back to a mark.
+ */
+bool tape_record(Tape *tape, bool record);
+int tape_mark(const Tape *tape);
+void tape_backward_to(Tape *tape, int mark);
+
 void tape_reset(Tape *tape); /* forgets nodes and resets the arena */
 
 #endif

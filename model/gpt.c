@@ -223,32 +223,84 @@ static Tensor *norm(Tape *t, Tensor **x, Tensor *branch, Tensor *w, Tensor *b, d
     return y;
 }
 
-/* tape_done says from where on the forward pass can do without a tensor, so without a backward pass
- * the same few buffers serve all layers, and with one only what it reads is kept. */
-Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, const TrunkOps *o, const GptDropout *drop) {
-    Activation gelu = g->cfg.gelu_erf ? ACT_GELU_ERF : ACT_GELU_TANH;
+/* Layer l: x, the residual stream, and what waits to be added to it by the next norm (NULL at
+ * first) become those after the layer. tape_done says from where on the forward pass can do without
+ * a tensor: without a backward pass the same few buffers serve all layers, and with one only what
+ * it reads is kept. */
+static void block_forward(Gpt *g, Tape *t, const TrunkOps *o, const GptDropout *drop, int64_t l,
+                          Tensor **x, Tensor **branch) {
+    const GptBlock *b = &g->block[l];
     double eps = g->cfg.norm_eps;
-    Tensor *branch = NULL; /* waits to be added to x by the next norm */
-    x = dropout(t, x, drop, 0);
-    for (int64_t l = 0; l < g->cfg.layers; l++) {
-        const GptBlock *b = &g->block[l];
-        Tensor *h = norm(t, &x, branch, b->norm1_w, b->norm1_b, eps);
-        Tensor *qkv = o->linear(o->ctx, t, h, b->qkv_w, b->qkv_b, ACT_NONE);
-        tape_done(t, h);
-        Tensor *y = o->attend(o->ctx, t, l, qkv);
-        tape_done(t, qkv);
-        branch = o->linear(o->ctx, t, y, b->proj_w, b->proj_b, ACT_NONE);
-        tape_done(t, y);
-        branch = dropout(t, branch, drop, 2 * l + 1);
+    Tensor *h = norm(t, x, *branch, b->norm1_w, b->norm1_b, eps);
+    Tensor *qkv = o->linear(o->ctx, t, h, b->qkv_w, b->qkv_b, ACT_NONE);
+    tape_done(t, h);
+    Tensor *y = o->attend(o->ctx, t, l, qkv);
+    tape_done(t, qkv);
+    *branch = o->linear(o->ctx, t, y, b->proj_w, b->proj_b, ACT_NONE);
+    tape_done(t, y);
+    *branch = dropout(t, *branch, drop, 2 * l + 1);
 
-        h = norm(t, &x, branch, b->norm2_w, b->norm2_b, eps);
-        y = o->linear(o->ctx, t, h, b->fc_w, b->fc_b, gelu);
-        tape_done(t, h);
-        branch = o->linear(o->ctx, t, y, b->fc2_w, b->fc2_b, ACT_NONE);
-        tape_done(t, y);
-        branch = dropout(t, branch, drop, 2 * l + 2);
-    }
-    return norm(t, &x, branch, g->norm_f_w, g->norm_f_b, eps);
+    h = norm(t, x, *branch, b->norm2_w, b->norm2_b, eps);
+    y = o->linear(o->ctx, t, h, b->fc_w, b->fc_b, g->cfg.gelu_erf ? ACT_GELU_ERF : ACT_GELU_TANH);
+    tape_done(t, h);
+    *branch = o->linear(o->ctx, t, y, b->fc2_w, b->fc2_b, ACT_NONE);
+    tape_done(t, y);
+    *branch = dropout(t, *branch, drop, 2 * l + 2);
+}
+
+/* A layer of which only the input is kept; the backward pass computes it again (Chen et al. 2016).
+ */
+typedef struct Again {
+    Gpt *g;
+    Tape *t;
+    TrunkOps o;
+    GptDropout drop;
+    bool dropout;
+    int64_t l;
+    Tensor *x, *branch, *x_out, *branch_out;
+} Again;
+
+static void move_grad(Tensor *to, Tensor *from) {
+    to->grad = from->grad;
+    to->grad_unset = from->grad_unset;
+    to->lent_grad = from->lent_grad;
+    from->grad = NULL;
+    from->lent_grad = false;
+}
+
+static void again_backward(void *ctx) {
+    Again *a = ctx;
+    Tensor *x = a->x, *branch = a->branch;
+    int mark = tape_mark(a->t);
+    block_forward(a->g, a->t, &a->o, a->dropout ? &a->drop : NULL, a->l, &x, &branch);
+    move_grad(x, a->x_out);
+    move_grad(branch, a->branch_out);
+    tape_backward_to(a->t, mark);
+}
+
+static void block_again(Gpt *g, Tape *t, const TrunkOps *o, const GptDropout *drop, int64_t l,
+                        Tensor **x, Tensor **branch) {
+    Again *a = tape_alloc(t, sizeof *a);
+    *a = (Again){.g = g, .t = t, .o = *o, .dropout = drop, .l = l, .x = *x, .branch = *branch};
+    if (drop) a->drop = *drop;
+    tensor_keep(*x);
+    if (*branch) tensor_keep(*branch);
+    tape_record(t, false);
+    block_forward(g, t, o, drop, l, x, branch);
+    tape_record(t, true);
+    a->x_out = *x;
+    a->branch_out = *branch;
+    (*x)->grad_unset = (*branch)->grad_unset = true;
+    tape_push(t, again_backward, a);
+}
+
+Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, const TrunkOps *o, const GptDropout *drop) {
+    Tensor *branch = NULL;
+    bool again = g->recompute && tape_records(t);
+    x = dropout(t, x, drop, 0);
+    for (int64_t l = 0; l < g->cfg.layers; l++)
+        (again ? block_again : block_forward)(g, t, o, drop, l, &x, &branch);
+    return norm(t, &x, branch, g->norm_f_w, g->norm_f_b, g->cfg.norm_eps);
 }
 
 typedef struct Packed {

@@ -14,6 +14,7 @@ void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix) {
     adamw_init(&t->adam, &gpt->params, c->optim_beta1, c->optim_beta2, c->optim_eps,
                c->optim_decay);
     t->tape = tape_open(&t->arena, true);
+    gpt->recompute = c->train_recompute;
     char name[PARAM_NAME_MAX];
     snprintf(name, sizeof name, "%sparams", prefix);
     run_keep_params(run, name, &gpt->params, gpt->params.data);

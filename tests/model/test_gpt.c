@@ -259,10 +259,11 @@ static void test_packed_is_alone(void **state) {
 
 /* What a pass over a model of so many layers takes from its arena: forward only, or backward too.
  */
-static size_t memory_of(int64_t layers, bool backward, real *hidden) {
+static size_t memory_of(int64_t layers, bool backward, bool recompute, real *hidden) {
     GptConfig deep = small;
     deep.layers = layers;
     Gpt *g = random_gpt(deep, 1);
+    g->recompute = recompute;
     Arena a = {0};
     Tape *t = tape_open(&a, backward);
     Sample s;
@@ -285,13 +286,46 @@ static size_t memory_of(int64_t layers, bool backward, real *hidden) {
 static void test_memory(void **state) {
     enum { LITTLE = 8192 /* a layer's nodes and shapes */ };
     real *a = malloc(sizeof(real) * N * small.width), *b = malloc(sizeof(real) * N * small.width);
-    size_t infer1 = memory_of(3, false, a), infer2 = memory_of(12, false, a);
-    size_t train1 = memory_of(3, true, b), train2 = memory_of(12, true, b);
+    size_t infer1 = memory_of(3, false, false, a), infer2 = memory_of(12, false, false, a);
+    size_t again1 = memory_of(3, true, true, b), again2 = memory_of(12, true, true, b);
+    size_t train1 = memory_of(3, true, false, b), train2 = memory_of(12, true, false, b);
     expect_close(a, b, N * small.width, 0);
     assert_true(infer2 - infer1 < 9 * LITTLE);
     size_t layer = (size_t)(N * (10 * small.width + small.heads)) * sizeof(real) + LITTLE;
     assert_true(train2 - train1 < 9 * layer);
+    assert_true(again2 - again1 < (train2 - train1) / 2);
     free(a), free(b);
+}
+
+/* Layers computed again in the backward pass: the same loss and gradient, bit by bit, dropout
+ * included, with less memory. */
+static void test_recompute(void **state) {
+    GptConfig deep = small;
+    deep.layers = 6;
+    Gpt *g = random_gpt(deep, 1);
+    Sample s;
+    make_sample(&s);
+    uint64_t row[N];
+    for (int i = 0; i < N; i++) row[i] = (uint64_t)i;
+    GptDropout drop = {.p = 0.2, .seed = 3, .step = 1, .row = row};
+    real *grad[2];
+    double loss[2];
+    for (int again = 0; again < 2; again++) {
+        Arena a = {0};
+        Tape *t = tape_open(&a, true);
+        g->recompute = again;
+        paramset_zero_grad(&g->params);
+        loss[again] = gpt_loss(g, t, &s.b, &drop, NULL);
+        tape_backward(t);
+        size_t bytes = (size_t)g->params.size * sizeof(real);
+        grad[again] = memcpy(malloc(bytes), g->params.grad, bytes);
+        tape_close(&t);
+        arena_free(&a);
+    }
+    assert_true(loss[0] == loss[1]);
+    assert_memory_equal(grad[0], grad[1], (size_t)g->params.size * sizeof(real));
+    free(grad[0]), free(grad[1]);
+    gpt_close(&g);
 }
 
 /* Every parameter tensor, at some elements, in a model with dropout and zero weights. */
@@ -445,13 +479,13 @@ static void test_dropout_sites(void **state) {
 int main(void) {
     core_init();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),          cmocka_unit_test(test_count),
-        cmocka_unit_test(test_bad_config),     cmocka_unit_test(test_init),
-        cmocka_unit_test(test_copy),           cmocka_unit_test(test_packed_is_alone),
-        cmocka_unit_test(test_memory),         cmocka_unit_test(test_slopes),
-        cmocka_unit_test(test_slopes_no_bias), cmocka_unit_test(test_slopes_untied),
-        cmocka_unit_test(test_accumulation),   cmocka_unit_test(test_dropout),
-        cmocka_unit_test(test_dropout_sites),
+        cmocka_unit_test(test_names),         cmocka_unit_test(test_count),
+        cmocka_unit_test(test_bad_config),    cmocka_unit_test(test_init),
+        cmocka_unit_test(test_copy),          cmocka_unit_test(test_packed_is_alone),
+        cmocka_unit_test(test_memory),        cmocka_unit_test(test_recompute),
+        cmocka_unit_test(test_slopes),        cmocka_unit_test(test_slopes_no_bias),
+        cmocka_unit_test(test_slopes_untied), cmocka_unit_test(test_accumulation),
+        cmocka_unit_test(test_dropout),       cmocka_unit_test(test_dropout_sites),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
