@@ -54,9 +54,10 @@ def last_score(tokens, at):
 
 if mode == "compile":
     sample_step = torch.compile(sample_step, dynamic=True)
-    response_logp = torch.compile(response_logp)
-    response_values = torch.compile(response_values)
-    last_score = torch.compile(last_score)
+    dynamic = which == "ragged"  # widths differ from minibatch to minibatch
+    response_logp = torch.compile(response_logp, dynamic=dynamic)
+    response_values = torch.compile(response_values, dynamic=dynamic)
+    last_score = torch.compile(last_score, dynamic=dynamic)
 
 
 @torch.inference_mode()
