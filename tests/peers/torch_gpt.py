@@ -38,9 +38,10 @@ class Block(nn.Module):
         if cache is not None:
             cache[0][:, :, pos:pos + T] = k
             cache[1][:, :, pos:pos + T] = v
-            if pos:  # one new token sees all
-                k, v = cache[0][:, :, :pos + T], cache[1][:, :, :pos + T]
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=pos == 0)
+        if pos:  # one new token sees all
+            y = F.scaled_dot_product_attention(q, cache[0][:, :, :pos + T], cache[1][:, :, :pos + T])
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.proj(y.transpose(1, 2).reshape(B, T, C))
         return x + self.fc2(F.gelu(self.fc(self.norm2(x)), approximate="tanh"))
 
