@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "data/template_format.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,15 +20,7 @@
 #define IM_START "<|im_start|>"
 #define IM_END   "<|im_end|>"
 
-/* What stands around the contents. `again`: before a turn that is not the first part's first (after
- * an answer and its EOS). */
-static const struct Format {
-    const char *name;
-    const char *system, *system_end;
-    const char *again, *user, *user_end;
-    const char *open; /* the assistant's turn; end of the prompt part */
-    const char *answer, *answer_end;
-} formats[] = {
+static const struct TemplateFormat formats[] = {
     [TEMPLATE_PLAIN] = {"plain", "", "\n", "", "", "\n", "", "", ""},
     [TEMPLATE_CHATML] = {"chatml", IM_START "system\n", IM_END "\n", "\n", IM_START "user\n",
                          IM_END "\n", IM_START "assistant\n", "", IM_END},
@@ -41,17 +34,17 @@ _Static_assert((int)TEMPLATES == (int)TEMPLATE_ROLES, "people's own come behind 
 /* Made by template_roles; they live until the program ends. */
 static struct {
     TemplateRoles words;
-    struct Format format;
+    struct TemplateFormat format;
 } roles[MOST_ROLES];
 static int nroles;
 
-static const struct Format *format_of(Template t) {
+const struct TemplateFormat *template_format(Template t) {
     CHECK((int)t >= 0 && (int)t < TEMPLATES + nroles, "template %d", (int)t);
     return (int)t < TEMPLATES ? &formats[t] : &roles[(int)t - TEMPLATES].format;
 }
 
 const char *template_name(Template t) {
-    return format_of(t)->name;
+    return template_format(t)->name;
 }
 
 int template_by_name(const char *name, Template *out) {
@@ -95,15 +88,15 @@ int template_roles(const TemplateRoles *given, Template *out) {
     size_t open = strlen(r.assistant);
     while (open > 0 && r.assistant[open - 1] == ' ') open--;
     roles[nroles].words = r;
-    roles[nroles].format = (struct Format){.name = "roles",
-                                           .system = r.system,
-                                           .system_end = r.system_end,
-                                           .again = "",
-                                           .user = r.user,
-                                           .user_end = r.user_end,
-                                           .open = strndup(r.assistant, open),
-                                           .answer = r.assistant + open,
-                                           .answer_end = r.assistant_end};
+    roles[nroles].format = (struct TemplateFormat){.name = "roles",
+                                                   .system = r.system,
+                                                   .system_end = r.system_end,
+                                                   .again = "",
+                                                   .user = r.user,
+                                                   .user_end = r.user_end,
+                                                   .open = strndup(r.assistant, open),
+                                                   .answer = r.assistant + open,
+                                                   .answer_end = r.assistant_end};
     *out = (Template)(TEMPLATES + nroles++);
     return 0;
 }
@@ -133,7 +126,7 @@ int template_of_config(const Config *c, Template *out) {
 
 json_t *template_to_json(Template t) {
     if ((int)t < TEMPLATES) return json_string(template_name(t));
-    format_of(t);
+    template_format(t);
     json_t *j = json_object();
     for (int w = 0; w < WORDS; w++)
         json_object_set_new(j, word_names[w],
@@ -246,7 +239,7 @@ static int need_eos(const Tokenizer *tk, int32_t *eos) {
                                  "rhetor-data tokenizer makes one that has it");
 }
 
-static int add_answer(const struct Format *f, Part *p, const char *text) {
+static int add_answer(const struct TemplateFormat *f, Part *p, const char *text) {
     int32_t eos;
     TRY(need_eos(p->tk, &eos));
     TRY(part_marker(p, f->answer));
@@ -259,7 +252,7 @@ static int add_answer(const struct Format *f, Part *p, const char *text) {
 
 /* Appends messages 0..nmsg-1; `learn` (may be NULL) collects a byte a token. With `open` the
  * assistant's turn is opened at the end. */
-static int add_turns(const struct Format *f, Part *p, const Message *m, int nmsg, bool open,
+static int add_turns(const struct TemplateFormat *f, Part *p, const Message *m, int nmsg, bool open,
                      uint8_t **learn, int64_t *prompt) {
     int64_t marked = p->out->n; /* tokens that have their byte in *learn */
     for (int i = 0; i < nmsg; i++) {
@@ -293,14 +286,14 @@ int template_prompt(Template tp, const Tokenizer *tk, const Message *m, int nmsg
     if (nmsg < 1 || strcmp(m[nmsg - 1].role, "user") != 0)
         return error_set(ERR_DATA, "a prompt must end with a message of the user");
     Part p = {.tk = tk, .out = out};
-    int rc = add_turns(format_of(tp), &p, m, nmsg, true, NULL, NULL);
+    int rc = add_turns(template_format(tp), &p, m, nmsg, true, NULL, NULL);
     free(p.text);
     return rc;
 }
 
 int template_completion(Template tp, const Tokenizer *tk, const char *text, IdList *out) {
     Part p = {.tk = tk, .out = out};
-    int rc = add_answer(format_of(tp), &p, text);
+    int rc = add_answer(template_format(tp), &p, text);
     free(p.text);
     return rc;
 }
@@ -313,7 +306,7 @@ int template_conversation(Template tp, const Tokenizer *tk, const Message *m, in
     CHECK(out->n == 0, "the list holds %lld ids already", (long long)out->n);
     *learn = NULL;
     Part p = {.tk = tk, .out = out};
-    int rc = add_turns(format_of(tp), &p, m, nmsg, false, learn, prompt);
+    int rc = add_turns(template_format(tp), &p, m, nmsg, false, learn, prompt);
     free(p.text);
     if (rc < 0) {
         free(*learn);
@@ -323,7 +316,7 @@ int template_conversation(Template tp, const Tokenizer *tk, const Message *m, in
 }
 
 int template_decode(Template tp, const Tokenizer *tk, const int32_t *ids, int64_t n, char **text) {
-    const struct Format *f = format_of(tp);
+    const struct TemplateFormat *f = template_format(tp);
     int32_t eos = tokenizer_eos(tk), end = tokenizer_special(tk, f->answer_end);
     int64_t stop = 0;
     while (stop < n && (eos < 0 || ids[stop] != eos) && (end < 0 || ids[stop] != end)) stop++;

@@ -55,4 +55,14 @@ int template_conversation(Template tp, const Tokenizer *tk, const Message *m, in
  * template put before it. malloc'd. */
 int template_decode(Template tp, const Tokenizer *tk, const int32_t *ids, int64_t n, char **text);
 
+/* The same while the ids come one by one, in pieces that can be shown at once: whole characters,
+ * never the beginning of the template's end of an answer. What is no UTF-8 becomes U+FFFD. `raw`:
+ * plain text, without a template. Borrows tk. */
+typedef struct AnswerStream AnswerStream;
+AnswerStream *answer_stream(Template tp, const Tokenizer *tk, bool raw);
+/* The piece that `id` completes, "" if none; valid until the next call. */
+const char *answer_stream_add(AnswerStream *s, int32_t id);
+const char *answer_stream_end(AnswerStream *s); /* what was held back */
+void answer_stream_free(AnswerStream **s);
+
 #endif

@@ -75,6 +75,15 @@ size_t utf8_valid(const char *text, size_t len) {
     return len;
 }
 
+size_t utf8_begun(const char *text, size_t len) {
+    for (size_t k = 1; k <= 3 && k <= len; k++) {
+        const unsigned char *s = (const unsigned char *)text + len - k;
+        size_t n;
+        if (*s >= 0xC2 && *s <= 0xF4) return !utf8_char_at(s, k, &n) && n == k ? k : 0;
+    }
+    return 0;
+}
+
 char *utf8_repair(const char *text, size_t len, size_t *out_len) {
     char *repaired = xmalloc(3 * len + 1), *end = repaired;
     while (len > 0) {

@@ -13,6 +13,7 @@
 #include "core/blas.h"
 #include "data/records.h"
 #include "data/texts.h"
+#include "rlhf/chat.h"
 #include "rlhf/sampling.h"
 #include "train/run.h"
 
@@ -49,7 +50,7 @@ static const struct argp_option options[] = {
     {"top-p", OPT_TOP_P, "P", 0, "sample among the likeliest tokens of total probability P (1)", 0},
     {"seed", 's', "N", 0, "seed (1)", 0},
     {"raw", OPT_RAW, 0, 0, "continue the text as it is, without the chat template", 0},
-    {"chat", OPT_CHAT, 0, 0, "a conversation: /reset begins anew, /quit or Ctrl-D ends", 0},
+    {"chat", OPT_CHAT, 0, 0, "a conversation; /help lists its commands", 0},
     {"field", OPT_FIELD, "NAME", 0, "name of the field with the prompt (prompt)", 0},
     {0}};
 
@@ -112,90 +113,23 @@ static DecodeOptions decode_options(const Args *a, const Loaded *m) {
                            .seed = (uint64_t)a->seed};
 }
 
-/* Streams an answer; bytes of a character that is not complete yet are held back by the terminal.
- */
-typedef struct Stream {
-    const Tokenizer *tokenizer;
-    int32_t eos;
-} Stream;
-
-static int print_token(void *ctx, int64_t prompt, int32_t token) {
-    const Stream *s = ctx;
-    size_t len;
-    if (token == s->eos) return 0;
-    const char *bytes = tokenizer_token_bytes(s->tokenizer, token, &len);
-    fwrite(bytes, 1, len, stdout);
-    fflush(stdout);
-    return 0;
-}
-
-static int answer(const Args *a, const Loaded *m, const int32_t *ids, int64_t n, uint32_t turn,
-                  char **text) {
-    Stream stream = {m->tokenizer, tokenizer_eos(m->tokenizer)};
-    DecodeOptions o = decode_options(a, m);
-    o.on_token = print_token;
-    o.ctx = &stream;
-    o.step = turn;
-    const int64_t start[2] = {0, n};
-    DecodeResult r = {0};
-    TRY(decode(&r, m->gpt, ids, start, 1, NULL, &o));
-    printf("\n");
-    int rc = text ? template_decode(m->tmpl, m->tokenizer, r.v[0].tokens, r.v[0].n, text) : 0;
-    decode_free(&r);
-    return rc;
-}
-
 static int one_prompt(const Args *a, const Loaded *m) {
     IdList ids = {0};
     const Message msg = {"user", a->prompt};
     int rc = a->raw ? tokenizer_encode(m->tokenizer, a->prompt, strlen(a->prompt), false, &ids)
                     : template_prompt(m->tmpl, m->tokenizer, &msg, 1, &ids);
-    for (int64_t k = 0; k < a->n && rc >= 0; k++)
-        rc = answer(a, m, ids.v, ids.n, (uint32_t)k, NULL);
+    DecodeOptions o = decode_options(a, m);
+    for (int64_t k = 0; k < a->n && rc >= 0; k++) {
+        o.step = (uint32_t)k;
+        rc = chat_answer(m, &o, ids.v, ids.n, a->raw, stdout, NULL, NULL);
+    }
     ids_free(&ids);
     return rc;
-}
-
-/* The newest turns that fit in three quarters of the context. */
-static int chat_ids(const Loaded *m, Message *turns, int n, int *first, IdList *ids) {
-    for (;; *first += 2) {
-        ids->n = 0;
-        TRY(template_prompt(m->tmpl, m->tokenizer, turns + *first, n - *first, ids));
-        if (ids->n <= m->gpt->cfg.context * 3 / 4 || *first + 2 >= n) return 0;
-    }
 }
 
 static int chat(const Args *a, const Loaded *m) {
-    enum { MAX_TURNS = 1024 };
-    Message turns[MAX_TURNS + 2];
-    char *line = NULL;
-    size_t cap = 0;
-    int n = 0, first = 0, rc = 0;
-    uint32_t turn = 0;
-    IdList ids = {0};
-    while (rc >= 0) {
-        if (isatty(STDIN_FILENO)) printf("> ");
-        fflush(stdout);
-        ssize_t len = getline(&line, &cap, stdin);
-        if (len < 0) break;
-        if (len > 0 && line[len - 1] == '\n') line[len - 1] = '\0';
-        if (!line[0]) continue;
-        if (strcmp(line, "/quit") == 0) break;
-        if (strcmp(line, "/reset") == 0 || n >= MAX_TURNS) {
-            for (int i = 0; i < n; i++) free((char *)(uintptr_t)turns[i].content);
-            n = first = 0;
-            if (line[0] == '/') continue;
-        }
-        turns[n++] = (Message){"user", xstrdup(line)};
-        rc = chat_ids(m, turns, n, &first, &ids);
-        char *text = NULL;
-        if (rc >= 0) rc = answer(a, m, ids.v, ids.n, turn++, &text);
-        if (rc >= 0) turns[n++] = (Message){"assistant", text};
-    }
-    for (int i = 0; i < n; i++) free((char *)(uintptr_t)turns[i].content);
-    free(line);
-    ids_free(&ids);
-    return rc;
+    DecodeOptions o = decode_options(a, m);
+    return chat_run(m, &o, stdin, stdout, isatty(STDIN_FILENO) && isatty(STDOUT_FILENO));
 }
 
 /* The record with its completions; JSON holds valid UTF-8 only. */

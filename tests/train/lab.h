@@ -34,6 +34,8 @@ __attribute__((unused)) static void lab_run(Run *run, int stage, const char *dir
 __attribute__((unused)) static void lab_end(Run *run) {
     RunPriv *p = run->priv;
     if (p->metrics_file) fclose(p->metrics_file);
+    events_close(&p->events);
+    free(p->texts);
     for (int i = 0; i < p->narray; i++) free((char *)(uintptr_t)p->array[i].name);
     for (int i = 0; i < p->ncounter; i++) free(p->counter[i].name);
     free(p->array);

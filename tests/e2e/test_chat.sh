@@ -1,0 +1,53 @@
+#!/bin/bash
+# A conversation with a model whose template is of the user's own words: the template goes with the
+# checkpoint from SFT to the reward model and to rhetor-generate; in a pseudo-terminal prompts,
+# commands, Ctrl-C and Ctrl-D.
+. "$(dirname "$0")/lib.sh"
+
+must "$bin/rhetor-data" synth --out data --documents 200 --documents-heldout 10 --sft 100 --sft-heldout 10 \
+    --compare 20 --compare-heldout 10 --ppo 10 --eval 10
+must "$bin/rhetor-data" tokenizer --vocab 300 --out tokenizer.json data/documents.jsonl
+must "$bin/rhetor-data" encode --tokenizer tokenizer.json --out train.h5 data/documents.jsonl
+export RUN=.
+must "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" train.steps=5 data.heldout= model.context=256
+expect 78 "data.template is roles" "data.roles.user" -- "$bin/rhetor-sft" "$tiny/sft.yaml" data.template=roles
+sft() { "$bin/rhetor-sft" "$tiny/sft.yaml" train.steps=5 data.mix_ratio=0 data.mix= "$@"; }
+must sft data.template=roles 'data.roles.user="\nQ: "' 'data.roles.assistant="\nA: "'
+must sft data.template=hh run.dir=hh
+
+printf 'Hi\n/save talk.jsonl\n' | "$bin/rhetor-generate" -m sft --chat --max-new 8 >piped 2>said ||
+    fail "--chat: $(cat said)"
+grep -q '^[^>]' piped || fail "no answer: $(cat piped)"
+grep -q '2 messages added to talk.jsonl' said || fail "not saved: $(cat said)"
+expect 0 "template roles" "Q: Hi" "A:" -- "$bin/rhetor-data" inspect -t tokenizer.json \
+    --template '{"user": "\nQ: ", "assistant": "\nA: "}' talk.jsonl
+"$bin/rhetor-generate" -m sft --max-new 40 "Hi" | iconv -f utf-8 -t utf-8 >/dev/null || fail "no UTF-8"
+
+must "$bin/rhetor-generate" -m sft --in data/compare_prompts.jsonl --out samples.jsonl -n 3 --max-new 8
+must "$bin/rhetor-data" rank --gold --out ranked.jsonl samples.jsonl
+must "$bin/rhetor-reward" "$tiny/reward.yaml" train.steps=2
+ppo=(ppo.episodes=16 ppo.batch=16 ppo.max_response=4 data.mix= ptx.coef=0)
+must "$bin/rhetor-ppo" "$tiny/ppo.yaml" "${ppo[@]}"
+expect 78 "chat templates" -- "$bin/rhetor-ppo" "$tiny/ppo.yaml" "${ppo[@]}" run.dir=other from.model=hh
+
+command -v script >/dev/null || {
+    echo "script (bsdutils) is not installed: the terminal was not tested"
+    exit 0
+}
+# What is typed, with pauses, since Ctrl-C throws away what waits in the terminal.
+typing() {
+    sleep 3
+    printf 'Hi\n'
+    sleep 1
+    printf '/help\n'
+    sleep 1
+    printf 'forget this \003'
+    sleep 1
+    printf '/reset\n'
+    sleep 1
+    printf '\004'
+}
+typing | script -qec "stty -echo; $bin/rhetor-generate -m sft --chat --max-new 8; echo left with \$?" /dev/null >terminal
+for text in "template roles" "> " "/system" "a new conversation" "left with 0"; do
+    grep -qF -- "$text" terminal || fail "the terminal does not show \"$text\": $(cat -v terminal)"
+done
