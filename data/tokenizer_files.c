@@ -168,13 +168,14 @@ static int64_t base64(const char *s, size_t len, char *out) {
 
 /* "base64 rank" */
 static int read_rank(Tokenizer *t, const char *line, size_t len, char *bytes) {
-    const char *space = memchr(line, ' ', len);
-    const size_t digits = space ? (size_t)(line + len - space - 1) : 0;
-    if (digits == 0 || digits > 9 || strspn(space + 1, "0123456789") < digits)
-        return error_set(ERR_DATA, "expected a token in base64, a space and its rank");
+    const char *space = memchr(line, ' ', len), *const end = line + len;
+    int64_t rank = space && space + 1 < end && end - space <= 10 ? 0 : -1;
+    for (const char *d = space ? space + 1 : end; d < end && rank >= 0; d++)
+        rank = *d >= '0' && *d <= '9' ? 10 * rank + (*d - '0') : -1;
+    if (rank < 0) return error_set(ERR_DATA, "expected a token in base64, a space and its rank");
     const int64_t n = base64(line, (size_t)(space - line), bytes);
     if (n < 0) return error_set(ERR_DATA, "\"%.*s\" is not base64", (int)(space - line), line);
-    return tokenizer_set_token(t, strtoll(space + 1, NULL, 10), bytes, (size_t)n, TOKEN_IN_VOCAB);
+    return tokenizer_set_token(t, rank, bytes, (size_t)n, TOKEN_IN_VOCAB);
 }
 
 static int by_bytes(const void *x, const void *y) {

@@ -110,95 +110,101 @@ def random_strings(n, seed=1):
 class Table:
     def __init__(self, *columns):
         self.rows = [columns]
+        self.bad = 0
 
     def add(self, *row):
         self.rows.append(tuple(f"{x:,}" if isinstance(x, int) else str(x) for x in row))
+
+    def compare(self, what, against, texts, ours, theirs):
+        """Functions from a list of texts to a list of what belongs to each; a few at a time."""
+        size = ids = n = 0
+        for some in batches(texts):
+            a, b = ours(some), theirs(some)
+            size += sum(len(t.encode()) for t in some)
+            ids += sum(map(len, b))
+            n += abs(len(a) - len(b)) + sum(differences(x, y) for x, y in zip(a, b))
+        self.bad += n
+        self.add(what, against, len(texts), size, ids, n)
 
     def show(self):
         width = [max(len(r[i]) for r in self.rows) for i in range(len(self.rows[0]))]
         for r in self.rows:
             print("  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(r, width))).rstrip())
+        sys.stdout.flush()
+
+
+def batches(texts, most=4 << 20):
+    some = []
+    for text in texts:
+        some.append(text)
+        if sum(map(len, some)) > most:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
 def differences(a, b):
-    return 0 if a == b else 1 + sum(x != y for x, y in zip(a, b))
+    return 0 if a == b else sum(x != y for x, y in zip(a, b)) + abs(len(a) - len(b))
+
+
+def records(data, name):
+    with open(os.path.join(data, "golden", name)) as f:
+        return [json.loads(line) for line in f]
 
 
 def exactness(bin_dir, data):
     tok = os.path.join(data, "tokenizers")
     table = Table("what", "against", "texts", "bytes", "ids", "differences")
-    bad = 0
-
-    def compare(what, against, texts, ours, theirs):
-        nonlocal bad
-        n = sum(differences(a, b) for a, b in zip(ours, theirs))
-        n += abs(len(ours) - len(theirs))
-        bad += n
-        table.add(what, against, len(texts), sum(len(t.encode("utf-8", "replace")) for t in texts),
-                  sum(map(len, theirs)), n)
-
-    with open(os.path.join(data, "golden/gpt2_encode.jsonl")) as f:
-        golden = [json.loads(line) for line in f]
+    print(f"tiktoken {tiktoken.__version__}, tokenizers {tokenizers.__version__}\n")
+    golden = records(data, "gpt2_encode.jsonl")
     strings = [g["text"] for g in golden]
     odd = list(random_strings(20000))
-    files = list(text_files(data))
-
-    encodings = {
-        "gpt2": ("r50k_base.tiktoken", openai_public.gpt2, "ids"),
-        "cl100k": ("cl100k_base.tiktoken", openai_public.cl100k_base, "cl100k"),
-        "o200k": ("o200k_base.tiktoken", openai_public.o200k_base, "o200k"),
-    }
-    readers = [("gpt2", "gpt2_tokenizer.json"), ("gpt2", "gpt2_encoder.json")] + \
-        [(name, file) for name, (file, _, _) in encodings.items()]
-    hf_gpt2 = tokenizers.Tokenizer.from_file(os.path.join(tok, "gpt2_tokenizer.json"))
+    files = [text for _, text in text_files(data)]
+    small = [t for t in files if len(t) < 2e6]
+    readers = [  # file, encoding, golden field, what Hugging Face's library is asked for
+        ("gpt2_tokenizer.json", "gpt2", "ids", files),
+        ("gpt2", "gpt2", "ids", []),  # gpt2_encoder.json and gpt2_vocab.bpe
+        ("r50k_base.tiktoken", "gpt2", "ids", []),
+        ("cl100k_base.tiktoken", "cl100k_base", "cl100k", small),
+        ("o200k_base.tiktoken", "o200k_base", "o200k", small),
+    ]
     with tempfile.TemporaryDirectory() as tmp:
-        for name, file in readers:
+        for file, name, field, hf_texts in readers:
             path = os.path.join(tok, file)
-            given = os.path.join(tok, "gpt2") if file == "gpt2_encoder.json" else path
-            ours = Ours(bin_dir, given)
-            rank_file, constructor, key = encodings[name]
-            peer = tiktoken_encoding(name, os.path.join(tok, rank_file), constructor)
-            compare(f"{file}: golden strings", "golden ids", strings, ours.encode(strings), [g[key] for g in golden])
-            compare(f"{file}: odd strings", "tiktoken", odd, ours.encode(odd), peer.encode_ordinary_batch(odd))
-            if file == "gpt2_encoder.json":
+            ours = Ours(bin_dir, path)
+            ranks = os.path.join(tok, name.replace("gpt2", "r50k_base") + ".tiktoken")
+            peer = tiktoken_encoding(name, ranks, getattr(openai_public, name))
+            ids = {g["text"]: g[field] for g in golden}
+            table.compare(f"{file}: golden strings", "golden ids", strings, ours.encode,
+                          lambda some: [ids[t] for t in some])
+            table.compare(f"{file}: odd strings", "tiktoken", odd, ours.encode,
+                          lambda some: [peer.encode_ordinary(t) for t in some])
+            if file.endswith(".tiktoken"):
+                table.compare(f"{file}: whole files", "tiktoken", files, ours.encode,
+                              lambda some: [peer.encode_ordinary(t) for t in some])
+                table.compare(f"{file}: files decoded again", "the files", files,
+                              lambda some: ours.decode(ours.encode(some)), lambda some: some)
+            if not hf_texts:
                 continue
-            texts = [t for _, t in files]
-            mine = ours.encode(texts)
-            compare(f"{file}: whole files", "tiktoken", texts, mine, [peer.encode_ordinary(t) for t in texts])
-            back = ours.decode(mine)
-            table.add(f"{file}: decoded again", "the files", len(texts), sum(len(t.encode()) for t in texts),
-                      sum(map(len, mine)), sum(a != b for a, b in zip(texts, back)))
-            bad += sum(a != b for a, b in zip(texts, back))
-            if name == "gpt2":
-                hf = hf_gpt2
-            else:  # and what we write is read by Hugging Face's library
-                saved = os.path.join(tmp, name + ".json")
-                ours.run("tokenizer", "--from", path, "--out", saved)
-                hf = tokenizers.Tokenizer.from_file(saved)
-            compare(f"{file}: odd strings", "tokenizers", odd, ours.encode(odd),
-                    [e.ids for e in hf.encode_batch(odd, add_special_tokens=False)])
-            if file != "r50k_base.tiktoken":
-                compare(f"{file}: whole files", "tokenizers", texts, mine,
-                        [hf.encode(t, add_special_tokens=False).ids for t in texts])
+            saved = os.path.join(tmp, name + ".json")  # Hugging Face's library reads what we write
+            ours.run("tokenizer", "--from", path, "--out", saved)
+            hf = tokenizers.Tokenizer.from_file(path if file.endswith(".json") else saved)
+            for what, texts in (("odd strings", odd), ("whole files", hf_texts)):
+                table.compare(f"{file}: {what}", "tokenizers", texts, ours.encode,
+                              lambda some: [e.ids for e in hf.encode_batch(some, add_special_tokens=False)])
 
         ours = Ours(bin_dir, os.path.join(tok, "gpt2_tokenizer.json"))
-        for file, ids, want in (("gpt2_decode.jsonl", "ids", "text_replace"),):
-            with open(os.path.join(data, "golden", file)) as f:
-                records = [json.loads(line) for line in f]
-            back = ours.decode([r[ids] for r in records])
-            wrong = sum(a != r[want] for a, r in zip(back, records))
-            bad += wrong
-            table.add(f"{file}", "golden text", len(records), sum(len(r["bytes_hex"]) // 2 for r in records),
-                      sum(len(r[ids]) for r in records), wrong)
-        with open(os.path.join(data, "golden/gpt2_invalid_utf8.jsonl")) as f:
-            records = [json.loads(line) for line in f]
-        texts = [r["replaced_text"] for r in records]
-        compare("gpt2_invalid_utf8.jsonl", "golden ids", texts, ours.encode(texts),
-                [r["ids_of_replaced_text"] for r in records])
-        bad += training_exactness(bin_dir, data, tmp, table)
-    print(f"tiktoken {tiktoken.__version__}, tokenizers {tokenizers.__version__}\n")
+        decode = records(data, "gpt2_decode.jsonl")
+        text_of = {json.dumps(r["ids"]): r["text_replace"] for r in decode}
+        table.compare("gpt2_decode.jsonl", "golden text", list(text_of),
+                      lambda some: ours.decode([json.loads(i) for i in some]), lambda some: [text_of[i] for i in some])
+        invalid = {r["replaced_text"]: r["ids_of_replaced_text"] for r in records(data, "gpt2_invalid_utf8.jsonl")}
+        table.compare("gpt2_invalid_utf8.jsonl", "golden ids", list(invalid), ours.encode,
+                      lambda some: [invalid[t] for t in some])
+        training_exactness(bin_dir, data, tmp, table)
     table.show()
-    return bad
+    return table.bad
 
 
 # --- training ------------------------------------------------------------------------------------
@@ -225,26 +231,23 @@ def train_ours(bin_dir, files, vocab, out, threads, *more):
 
 def training_exactness(bin_dir, data, tmp, table):
     out = os.path.join(tmp, "trained.json")
-    bad = 0
-    reference = os.path.join(data, "cs336/train-bpe-reference-merges.txt")
-    with open(reference) as f:
-        want = f.read().splitlines()
-    got = train_ours(bin_dir, [os.path.join(data, "cs336/corpus.en")], 500, out, 2, "--tie-break", "bytes",
-                     "--min-frequency", "1")
-    table.add("merges, tie_break: bytes", "cs336", 1, os.path.getsize(os.path.join(data, "cs336/corpus.en")), len(want),
-              differences(got, want))
-    bad += differences(got, want)
-    english = sorted(glob.glob(os.path.join(data, "pretrain/gutenberg/*.txt")))
-    chinese = sorted(glob.glob(os.path.join(data, "pretrain_zh/*传.txt")))
-    for what, files in (("English", english), ("Chinese", chinese)):
-        texts = [open(f, newline="").read() for f in files]
-        theirs = merges_of(hf_trained(texts, 8000).to_str())
-        for threads in (1, 2, 3):
-            got = train_ours(bin_dir, files, 8000, out, threads)
-            table.add(f"merges, tie_break: hf, {what}, {threads} threads", "tokenizers", len(files),
-                      sum(map(os.path.getsize, files)), len(theirs), differences(got, theirs))
-            bad += differences(got, theirs)
-    return bad
+    en = os.path.join(data, "cs336/corpus.en")
+    with open(os.path.join(data, "cs336/train-bpe-reference-merges.txt")) as f:
+        reference = f.read().splitlines()
+
+    def row(what, against, files, got, want):
+        n = differences(got, want)
+        table.bad += n
+        table.add(f"merges, {what}", against, len(files), sum(map(os.path.getsize, files)), len(want), n)
+
+    row("tie_break: bytes", "cs336", [en],
+        train_ours(bin_dir, [en], 500, out, 2, "--tie-break", "bytes", "--min-frequency", "1"), reference)
+    for name, pattern in (("English", "pretrain/gutenberg/*.txt"), ("Chinese", "pretrain_zh/*传.txt")):
+        files = sorted(glob.glob(os.path.join(data, pattern)))
+        theirs = merges_of(hf_trained([open(f, newline="").read() for f in files], 8000).to_str())
+        for threads in (1, 3):
+            row(f"tie_break: hf, {name}, {threads} threads", "tokenizers", files,
+                train_ours(bin_dir, files, 8000, out, threads), theirs)
 
 
 # --- speed ---------------------------------------------------------------------------------------
