@@ -109,7 +109,8 @@ typedef struct Judge {
 /* Reward model's scores of all answers. */
 static void rewards(const Judge *j, const Answers *a, double *out) {
     float *r = xmalloc((size_t)(a->n + 1) * sizeof *r);
-    score_sequences(j->reward.gpt, a->seq, a->n, j->o->micro_tokens, r);
+    score_samples(j->reward.gpt, a->seq, a->ended, a->n, j->o->micro_tokens, j->o->no_stop_score,
+                  r);
     for (int64_t i = 0; i < a->n; i++) out[i] = (double)r[i];
     free(r);
 }
@@ -189,6 +190,7 @@ static int judge_best_of(const Judge *j, CompareRow *row, const PromptFile *p) {
         best.seq[i] = (Sequence){.tokens = tokens, .n = s->n, .prompt = s->prompt};
         best.text[i] = xstrdup(all.text[pick]);
         best.length += (double)(s->n - s->prompt) / (double)p->n;
+        best.ended[i] = all.ended[pick];
         best.stopped += all.ended[pick] / (double)p->n;
     }
     char name[64];

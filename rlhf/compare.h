@@ -20,6 +20,7 @@ typedef struct CompareOptions {
         best_of;    /* best_of n samples of `base` by the reward model; 0: no row */
     bool by_reward; /* compare by the reward model's score, also where there is "gold" */
     double temperature;
+    double no_stop_score; /* reward of an answer without the stop token: PPO's setting */
     uint64_t seed;
     int64_t samples; /* prompts whose answers are shown */
     int64_t micro_tokens;
