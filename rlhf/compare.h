@@ -39,9 +39,19 @@ typedef struct CompareRow {
     char **text; /* [prompts] */
 } CompareRow;
 
+/* The best of n by the reward model, from the samples of best_of: a mean over all disjoint groups
+ * of n, so that every n uses (nearly) all samples. Gold that falls while the reward rises is
+ * over-optimisation (Gao 2022). */
+typedef struct BestOf {
+    int64_t n;
+    double kl, gold, gold_se, reward; /* gold: NaN without */
+} BestOf;
+
 typedef struct Comparison {
     CompareRow *row;
     int nrow;
+    BestOf *best; /* n = 1, 2, 4, ... up to best_of */
+    int nbest;
     int64_t n; /* prompts */
     bool has_gold;
     char **prompt; /* [n] texts */

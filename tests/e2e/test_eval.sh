@@ -104,6 +104,15 @@ grep -q '"completions":\["[^"]*\."' stop.jsonl || fail "no sample stops: $(cat s
 must "$bin/rhetor-eval" compare --model base="$RUN/pretrain" --model sft="$RUN/sft" --reward "$RUN/reward" --best-of 4 \
     --prompts "$RUN/data/eval_prompts.jsonl" --heldout "$RUN/heldout.h5" --max-new 16 --json table.json
 grep -A12 '"model": "sft"' table.json | grep -q '"diff": 0.0' || grep -B12 '"model": "sft"' table.json | grep -q '"diff": 0.0' || fail "sft differs from itself: $(cat table.json)"
+# Best of n: of one is the mean of all samples, of four is the row of the table.
+must "$bin/rhetor-generate" -m "$RUN/sft" --in "$RUN/data/eval_prompts.jsonl" --out four.jsonl -n 4 --max-new 16
+must "$bin/rhetor-data" score --gold four.jsonl
+mean=$(awk '$1 == "all" {print $7}' must.out)
+best() { tr -d ' \n' <table.json | tr '{}' '\n\n' | grep "\"$1\":$2\b" | grep -o "\"$3\":[-0-9.e]*" | cut -d: -f2; }
+awk -v a="$mean" -v b="$(best n 1 gold)" 'BEGIN {exit !((a - b) ^ 2 < 1e-6)}' || fail "mean $mean, best of 1: $(cat table.json)"
+for value in gold reward kl; do
+    [ -n "$(best n 4 $value)" ] && [ "$(best n 4 $value)" = "$(best model '"bestof4' $value)" ] || fail "$value of the best of 4: $(cat table.json)"
+done
 expect 70 "does NOT hold" -- "$bin/rhetor-eval" compare --model base="$RUN/pretrain" --model sft="$RUN/sft" --max-new 16 \
     --prompts "$RUN/data/eval_prompts.jsonl" --expect "base>sft"
 # What cannot be is said at once, not after the sampling.
