@@ -68,6 +68,10 @@ void dataset_options(DatasetOptions *o, const Config *c, const Tokenizer *t, Tem
 
 /* --- one record ----------------------------------------------------------------------------- */
 
+static bool unfinished(const Record *r, int i) {
+    return r->unfinished && r->unfinished[i];
+}
+
 static int encode(Item *it, DatasetKind kind, const DatasetOptions *o) {
     const Record *r = &it->record;
     if (kind == DATASET_DEMOS) {
@@ -78,14 +82,20 @@ static int encode(Item *it, DatasetKind kind, const DatasetOptions *o) {
         int rc = template_conversation(o->tmpl, o->tokenizer, m, n, &it->prompt, &it->learn,
                                        &it->nprompt);
         free(m);
-        return rc;
+        if (rc < 0 || !unfinished(r, 0)) return rc;
+        it->prompt.n = it->nprompt;
+        TRY(template_unfinished(o->tmpl, o->tokenizer, r->answer[0], &it->prompt));
+        it->learn = xrealloc(it->learn, (size_t)it->prompt.n);
+        memset(it->learn + it->nprompt, 1, (size_t)(it->prompt.n - it->nprompt));
+        return 0;
     }
     TRY(template_prompt(o->tmpl, o->tokenizer, r->prompt, r->nprompt, &it->prompt));
     it->nprompt = it->prompt.n;
     if (kind == DATASET_PROMPTS) return 0;
     it->answer = xcalloc((size_t)r->nanswer, sizeof *it->answer);
     for (int i = 0; i < r->nanswer; i++)
-        TRY(template_completion(o->tmpl, o->tokenizer, r->answer[i], &it->answer[i]));
+        TRY((unfinished(r, i) ? template_unfinished : template_completion)(
+            o->tmpl, o->tokenizer, r->answer[i], &it->answer[i]));
     return 0;
 }
 

@@ -8,8 +8,9 @@
  * dialogues included); K-way
  * {"prompt","completions":[...],"ranks":[...]} (1 is best; ties allowed) or "scores" (higher is
  * better); {"prompt"}; other names through data.fields. "prompt" may be a string or a
- * list of messages. docs/FORMATS.md lists all shapes with their variants (ShareGPT's
- * "conversations", "responses" with a score in each, message parts). */
+ * list of messages; "stopped": false beside an answer says that it was cut off. docs/FORMATS.md
+ * lists all shapes with their variants (ShareGPT's "conversations", "responses" with a score in
+ * each, message parts). */
 #ifndef DATA_DATASET_H
 #define DATA_DATASET_H
 

@@ -416,6 +416,23 @@ static int demonstration(Record *r, const DatasetOptions *o, bool has_prompt) {
     return 0;
 }
 
+/* "stopped": true or false for each answer, as rhetor-generate writes it. */
+static int read_stopped(Record *r) {
+    const json_t *v = get(r->json, "stopped");
+    if (!v) return 0;
+    bool ok = !json_is_array(v) || json_array_size(v) == (size_t)r->nanswer;
+    r->unfinished = xcalloc((size_t)r->nanswer, sizeof *r->unfinished);
+    for (int i = 0; i < r->nanswer; i++) {
+        const json_t *one = json_is_array(v) ? json_array_get(v, (size_t)i) : v;
+        ok = ok && json_is_boolean(one);
+        r->unfinished[i] = json_is_false(one);
+    }
+    return ok ? 0
+              : error_set(ERR_DATA,
+                          "\"stopped\": expected true or false for each of the answers (%d)",
+                          r->nanswer);
+}
+
 int record_parse(Record *r, DatasetKind kind, json_t *json, const DatasetOptions *o) {
     *r = (Record){.json = json};
     if (!json_is_object(json)) return error_set(ERR_DATA, "not a JSON object");
@@ -438,6 +455,7 @@ int record_parse(Record *r, DatasetKind kind, json_t *json, const DatasetOptions
         pop_answer(r);
         break;
     }
+    if (kind != DATASET_PROMPTS) TRY(read_stopped(r));
     if (r->nprompt == 0 || strcmp(r->prompt[r->nprompt - 1].role, "user") != 0)
         return error_set(ERR_DATA, "the prompt does not end with a message of the user");
     return 0;
@@ -453,6 +471,7 @@ void record_free(Record *r) {
     free(r->prompt);
     free(r->answer);
     free(r->rank);
+    free(r->unfinished);
     json_decref(r->json);
     *r = (Record){0};
 }

@@ -13,6 +13,7 @@ typedef struct Record {
     int nprompt;
     const char **answer; /* demonstrations: 1, ranked: K >= 2, prompts: 0 */
     int32_t *rank;       /* [nanswer] ranked: 1 is best; ties share a rank, none is left out */
+    bool *unfinished; /* [nanswer] "stopped" says that it did not come to its end; NULL: all did */
     int nanswer;
 
     json_t *json;

@@ -239,14 +239,14 @@ static int need_eos(const Tokenizer *tk, int32_t *eos) {
                                  "rhetor-data tokenizer makes one that has it");
 }
 
-static int add_answer(const struct TemplateFormat *f, Part *p, const char *text) {
+static int add_answer(const struct TemplateFormat *f, Part *p, const char *text, bool ended) {
     int32_t eos;
     TRY(need_eos(p->tk, &eos));
     TRY(part_marker(p, f->answer));
     part_user(p, text);
-    TRY(part_marker(p, f->answer_end));
+    if (ended) TRY(part_marker(p, f->answer_end));
     TRY(part_flush(p));
-    ids_push(p->out, eos);
+    if (ended) ids_push(p->out, eos);
     return 0;
 }
 
@@ -269,7 +269,7 @@ static int add_turns(const struct TemplateFormat *f, Part *p, const Message *m, 
         TRY(part_marker(p, f->open));
         TRY(part_flush(p));
         int64_t begin = p->out->n;
-        TRY(add_answer(f, p, m[i].content));
+        TRY(add_answer(f, p, m[i].content, true));
         if (prompt) *prompt = begin;
         if (learn) {
             *learn = xrealloc(*learn, (size_t)p->out->n);
@@ -293,7 +293,14 @@ int template_prompt(Template tp, const Tokenizer *tk, const Message *m, int nmsg
 
 int template_completion(Template tp, const Tokenizer *tk, const char *text, IdList *out) {
     Part p = {.tk = tk, .out = out};
-    int rc = add_answer(template_format(tp), &p, text);
+    int rc = add_answer(template_format(tp), &p, text, true);
+    free(p.text);
+    return rc;
+}
+
+int template_unfinished(Template tp, const Tokenizer *tk, const char *text, IdList *out) {
+    Part p = {.tk = tk, .out = out};
+    int rc = add_answer(template_format(tp), &p, text, false);
     free(p.text);
     return rc;
 }

@@ -46,6 +46,8 @@ int template_from_json(const json_t *j, Template *out);
 int template_prompt(Template tp, const Tokenizer *tk, const Message *m, int nmsg, IdList *out);
 /* Ids of an answer, with its end (EOS). */
 int template_completion(Template tp, const Tokenizer *tk, const char *text, IdList *out);
+/* The same of an answer that was cut off: without its end. */
+int template_unfinished(Template tp, const Tokenizer *tk, const char *text, IdList *out);
 /* A whole conversation that ends with an assistant's turn; learn[i] = 1 on the tokens of every
  * assistant turn (its end included). *learn is malloc'd, one byte a token. *prompt: tokens before
  * the last assistant turn. */

@@ -109,7 +109,8 @@ typedef struct Judge {
 /* Reward model's scores of all answers. */
 static void rewards(const Judge *j, const Answers *a, double *out) {
     float *r = xmalloc((size_t)(a->n + 1) * sizeof *r);
-    score_sequences(j->reward.gpt, a->seq, a->n, j->o->micro_tokens, r);
+    score_samples(j->reward.gpt, a->seq, a->ended, a->n, j->o->micro_tokens, j->o->no_stop_score,
+                  r);
     for (int64_t i = 0; i < a->n; i++) out[i] = (double)r[i];
     free(r);
 }
@@ -168,8 +169,37 @@ static int judge_model(const Judge *j, CompareRow *row, const char *name, const 
     return rc;
 }
 
-/* Best of K samples of the base model by the reward model. KL: log K - (K-1)/K. */
-static int judge_best_of(const Judge *j, CompareRow *row, const PromptFile *p) {
+static double best_of_kl(int64_t n) {
+    return log((double)n) - (double)(n - 1) / (double)n;
+}
+
+/* Which of samples begin..begin+n-1 the reward model likes best. */
+static int64_t pick_best(const double *r, int64_t begin, int64_t n) {
+    int64_t pick = begin;
+    for (int64_t k = begin; k < begin + n; k++)
+        if (r[k] > r[pick]) pick = k;
+    return pick;
+}
+
+/* The best of n of the K samples of each prompt, a mean over the groups of n. */
+static BestOf best_of(const Judge *j, const Answers *all, const double *r, int64_t prompts,
+                      int64_t K, int64_t n) {
+    BestOf b = {.n = n, .kl = best_of_kl(n), .gold = (double)NAN, .gold_se = (double)NAN};
+    const int64_t groups = K / n;
+    double *gold = xcalloc((size_t)prompts + 1, sizeof *gold);
+    for (int64_t i = 0; i < prompts; i++)
+        for (int64_t g = 0; g < groups; g++) {
+            const int64_t pick = pick_best(r, i * K + g * n, n);
+            b.reward += r[pick] / (double)(groups * prompts);
+            if (j->gold) gold[i] += gold_score(&j->gold[i], all->text[pick], NULL) / (double)groups;
+        }
+    if (j->gold) b.gold = mean_se(gold, prompts, &b.gold_se);
+    free(gold);
+    return b;
+}
+
+/* Best of K samples of the base model by the reward model; of fewer, from the same samples. */
+static int judge_best_of(Comparison *c, const Judge *j, CompareRow *row, const PromptFile *p) {
     const int64_t K = j->o->best_of;
     Answers all = {0}, best = {0};
     TRY(answer_all(&all, &j->base, p, K, j->o));
@@ -180,21 +210,24 @@ static int judge_best_of(const Judge *j, CompareRow *row, const PromptFile *p) {
     best.text = xcalloc((size_t)p->n + 1, sizeof *best.text);
     best.ended = xcalloc((size_t)p->n + 1, 1);
     for (int64_t i = 0; i < p->n; i++) {
-        int64_t pick = i * K;
-        for (int64_t k = i * K; k < (i + 1) * K; k++)
-            if (r[k] > r[pick]) pick = k;
+        const int64_t pick = pick_best(r, i * K, K);
         const Sequence *s = &all.seq[pick];
         int32_t *tokens = xmalloc((size_t)s->n * sizeof *tokens);
         memcpy(tokens, s->tokens, (size_t)s->n * sizeof *tokens);
         best.seq[i] = (Sequence){.tokens = tokens, .n = s->n, .prompt = s->prompt};
         best.text[i] = xstrdup(all.text[pick]);
         best.length += (double)(s->n - s->prompt) / (double)p->n;
+        best.ended[i] = all.ended[pick];
         best.stopped += all.ended[pick] / (double)p->n;
     }
     char name[64];
     snprintf(name, sizeof name, "best of %" PRId64, K);
     judge_answers(j, row, name, &best);
-    row->kl = log((double)K) - (double)(K - 1) / (double)K;
+    row->kl = best_of_kl(K);
+    for (int64_t n = 1; n <= K; n *= 2) {
+        c->best = xrealloc(c->best, (size_t)(c->nbest + 1) * sizeof *c->best);
+        c->best[c->nbest++] = best_of(j, &all, r, p->n, K, n);
+    }
     free(r);
     answers_free(&all);
     answers_free(&best);
@@ -281,7 +314,7 @@ static int judge_all(Comparison *c, const Judge *j, const PromptFile *p) {
                              NULL));
     for (int i = 0; i < o->n; i++)
         TRY(judge_model(j, &c->row[c->nrow++], o->name[i], o->path[i], p));
-    if (o->best_of > 0 && j->reward.gpt) TRY(judge_best_of(j, &c->row[c->nrow++], p));
+    if (o->best_of > 0 && j->reward.gpt) TRY(judge_best_of(c, j, &c->row[c->nrow++], p));
     const CompareRow *base = find_row(c, o->base);
     for (int i = 0; i < c->nrow; i++) {
         CompareRow *r = &c->row[i];
@@ -319,6 +352,7 @@ void compare_free(Comparison *c) {
     }
     for (int64_t k = 0; c->prompt && k < c->n; k++) free(c->prompt[k]);
     free(c->prompt);
+    free(c->best);
     free(c->row);
     *c = (Comparison){0};
 }
@@ -360,6 +394,14 @@ void compare_print(const Comparison *c, const CompareOptions *o, FILE *f) {
                 cell(r->win, "%.3f", d), cell(r->reward, "%.3f", e), cell(r->kl, "%.2f", g),
                 cell(r->lm_loss, "%.4f", h), cell(r->length, "%.1f", a));
     }
+    if (c->nbest > 0) fprintf(f, "\n%-12s %16s %8s %8s\n", "best of", "gold", "RM score", "KL");
+    for (int i = 0; i < c->nbest; i++) {
+        const BestOf *k = &c->best[i];
+        char gold[80] = "-";
+        if (c->has_gold) snprintf(gold, sizeof gold, "%.3f +- %.3f", k->gold, k->gold_se);
+        fprintf(f, "%-12" PRId64 " %16s %8s %8.2f\n", k->n, gold, cell(k->reward, "%.3f", a),
+                k->kl);
+    }
     for (int64_t k = 0; k < o->samples && k < c->n; k++) {
         int64_t i = k * (c->n / o->samples); /* spread over the file */
         fprintf(f, "\n--- %s\n", c->prompt[i]);
@@ -368,24 +410,39 @@ void compare_print(const Comparison *c, const CompareOptions *o, FILE *f) {
     }
 }
 
+/* Members that are numbers; those that could not be measured are left out. */
+typedef struct Number {
+    const char *key;
+    double v;
+} Number;
+
+static void set_numbers(json_t *j, const Number *number, size_t n) {
+    for (size_t k = 0; k < n; k++)
+        if (isfinite(number[k].v)) json_object_set_new(j, number[k].key, json_real(number[k].v));
+}
+
 json_t *compare_json(const Comparison *c) {
-    json_t *rows = json_array();
+    json_t *rows = json_array(), *best = json_array();
     for (int i = 0; i < c->nrow; i++) {
         const CompareRow *r = &c->row[i];
         double se, mean = mean_se(r->score, c->n, &se);
-        const struct {
-            const char *key;
-            double v;
-        } number[] = {{"score", mean},       {"score_se", se},       {"gold", r->gold},
-                      {"reward", r->reward}, {"diff", r->diff},      {"diff_se", r->diff_se},
-                      {"win", r->win},       {"kl", r->kl},          {"lm_loss", r->lm_loss},
-                      {"length", r->length}, {"stopped", r->stopped}};
+        const Number number[] = {
+            {"score", mean},       {"score_se", se},       {"gold", r->gold},
+            {"reward", r->reward}, {"diff", r->diff},      {"diff_se", r->diff_se},
+            {"win", r->win},       {"kl", r->kl},          {"lm_loss", r->lm_loss},
+            {"length", r->length}, {"stopped", r->stopped}};
         json_t *row = json_pack("{s:s}", "model", r->name);
-        for (size_t k = 0; k < sizeof number / sizeof *number; k++)
-            if (isfinite(number[k].v))
-                json_object_set_new(row, number[k].key, json_real(number[k].v));
+        set_numbers(row, number, sizeof number / sizeof *number);
         json_array_append_new(rows, row);
     }
-    return json_pack("{s:I, s:b, s:o}", "prompts", (json_int_t)c->n, "gold", c->has_gold, "rows",
-                     rows);
+    for (int i = 0; i < c->nbest; i++) {
+        const BestOf *b = &c->best[i];
+        const Number number[] = {
+            {"kl", b->kl}, {"gold", b->gold}, {"gold_se", b->gold_se}, {"reward", b->reward}};
+        json_t *row = json_pack("{s:I}", "n", (json_int_t)b->n);
+        set_numbers(row, number, sizeof number / sizeof *number);
+        json_array_append_new(best, row);
+    }
+    return json_pack("{s:I, s:b, s:o, s:o}", "prompts", (json_int_t)c->n, "gold", c->has_gold,
+                     "rows", rows, "best_of", best);
 }

@@ -20,6 +20,7 @@ typedef struct CompareOptions {
         best_of;    /* best_of n samples of `base` by the reward model; 0: no row */
     bool by_reward; /* compare by the reward model's score, also where there is "gold" */
     double temperature;
+    double no_stop_score; /* reward of an answer without the stop token: PPO's setting */
     uint64_t seed;
     int64_t samples; /* prompts whose answers are shown */
     int64_t micro_tokens;
@@ -38,9 +39,19 @@ typedef struct CompareRow {
     char **text; /* [prompts] */
 } CompareRow;
 
+/* The best of n by the reward model, from the samples of best_of: a mean over all disjoint groups
+ * of n, so that every n uses (nearly) all samples. Gold that falls while the reward rises is
+ * over-optimisation (Gao 2022). */
+typedef struct BestOf {
+    int64_t n;
+    double kl, gold, gold_se, reward; /* gold: NaN without */
+} BestOf;
+
 typedef struct Comparison {
     CompareRow *row;
     int nrow;
+    BestOf *best; /* n = 1, 2, 4, ... up to best_of */
+    int nbest;
     int64_t n; /* prompts */
     bool has_gold;
     char **prompt; /* [n] texts */

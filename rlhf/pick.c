@@ -128,6 +128,7 @@ int pick(const PickOptions *o, FILE *f) {
                                 .max_prompts = o->max_prompts,
                                 .max_new = o->max_new,
                                 .temperature = o->temperature,
+                                .no_stop_score = o->no_stop_score,
                                 .seed = o->seed,
                                 .micro_tokens = o->micro_tokens};
     int rc = compare(&c, &all);

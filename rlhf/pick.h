@@ -22,7 +22,7 @@ typedef struct PickOptions {
      * from.model can name it) and picked.json. Its earlier content is replaced. */
     const char *out;
     int64_t max_prompts, max_new;
-    double temperature;
+    double temperature, no_stop_score;
     uint64_t seed;
     int64_t micro_tokens;
 } PickOptions;

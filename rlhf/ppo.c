@@ -212,10 +212,9 @@ static int evaluate(Stage *s, Run *run) {
     Sequence *q = xmalloc((size_t)n * sizeof *q);
     for (int64_t i = 0; i < n; i++)
         q[i] = (Sequence){.tokens = e.tokens + e.start[i], .n = e.start[i + 1] - e.start[i]};
-    score_sequences(p->reward, q, n, p->o.micro_tokens, e.score);
+    score_samples(p->reward, q, e.stopped, n, p->o.micro_tokens, p->o.no_stop_score, e.score);
     double score = 0, stopped = 0;
     for (int64_t i = 0; i < n; i++) {
-        if (!e.stopped[i]) e.score[i] = (float)p->o.no_stop_score;
         score += (double)e.score[i] / (double)n;
         stopped += e.stopped[i] / (double)n;
     }

@@ -28,3 +28,10 @@ void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens
     tape_close(&tape);
     arena_free(&arena);
 }
+
+void score_samples(Gpt *rm, const Sequence *q, const unsigned char *ended, int64_t n,
+                   int64_t micro_tokens, double no_stop_score, float *r) {
+    score_sequences(rm, q, n, micro_tokens, r);
+    for (int64_t i = 0; i < n; i++)
+        if (!ended[i]) r[i] = (float)no_stop_score;
+}

@@ -9,4 +9,9 @@
  * of at most micro_tokens. Not collective. */
 void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, float *r);
 
+/* The scores of a policy's samples as PPO sees them: an answer that did not come to its end
+ * (ended[i] == 0) has no_stop_score, whatever the reward model says. Not collective. */
+void score_samples(Gpt *rm, const Sequence *q, const unsigned char *ended, int64_t n,
+                   int64_t micro_tokens, double no_stop_score, float *r);
+
 #endif

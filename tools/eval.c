@@ -27,7 +27,7 @@ typedef struct Args {
     const char *file[MAX_LIST], *name[MAX_LIST], *path[MAX_LIST], *heldout[MAX_LIST];
     int nfile, nmodel, nheldout;
     int64_t max, max_new, best_of, seed, samples;
-    double temperature, expect_se, expect_accuracy;
+    double temperature, no_stop_score, expect_se, expect_accuracy;
     bool gold;
 } Args;
 
@@ -45,6 +45,7 @@ enum {
     OPT_SEED,
     OPT_SAMPLES,
     OPT_TEMPERATURE,
+    OPT_NO_STOP_SCORE,
     OPT_GOLD,
     OPT_EXPECT_ACCURACY,
     OPT_OUT
@@ -52,6 +53,11 @@ enum {
 
 #define MODEL_OPTION \
     { "model", 'm', "PATH", 0, "run folder or checkpoint", 0 }
+#define NO_STOP_OPTION                                                           \
+    {                                                                            \
+        "no-stop-score", OPT_NO_STOP_SCORE, "X", 0,                              \
+            "reward of an answer that was cut off, as ppo.no_stop_score (-1)", 0 \
+    }
 #define MAX_OPTION \
     { "max-records", OPT_MAX, "N", 0, "use only the first N records", 0 }
 static const struct argp_option model_options[] = {MODEL_OPTION, MAX_OPTION, {0}};
@@ -68,6 +74,7 @@ static const struct argp_option rank_options[] = {
 static const struct argp_option win_options[] = {
     {"gold", OPT_GOLD, 0, 0, "judge by the gold program of the embedded world", 0},
     {"reward", OPT_REWARD, "PATH", 0, "judge by this reward model", 0},
+    NO_STOP_OPTION,
     MAX_OPTION,
     {0}};
 static const struct argp_option compare_options[] = {
@@ -81,6 +88,7 @@ static const struct argp_option compare_options[] = {
      "a row for the best of N samples of the base by the reward model", 0},
     {"max-new", OPT_MAX_NEW, "N", 0, "longest answer in tokens (64)", 0},
     {"temperature", OPT_TEMPERATURE, "T", 0, "(1)", 0},
+    NO_STOP_OPTION,
     {"seed", OPT_SEED, "N", 0, "(1)", 0},
     {"samples", OPT_SAMPLES, "N", 0, "show the answers to N prompts (4)", 0},
     {"json", OPT_JSON, "FILE", 0, "also write the table as JSON", 0},
@@ -100,6 +108,7 @@ static const struct argp_option pick_options[] = {
      0},
     {"max-new", OPT_MAX_NEW, "N", 0, "longest answer in tokens (64)", 0},
     {"temperature", OPT_TEMPERATURE, "T", 0, "(1)", 0},
+    NO_STOP_OPTION,
     {"seed", OPT_SEED, "N", 0, "(1)", 0},
     MAX_OPTION,
     {0}};
@@ -149,6 +158,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_SAMPLES: a->samples = whole(arg, state); break;
     case OPT_TEMPERATURE: a->temperature = number(arg, state); break;
     case OPT_OUT: a->out = arg; break;
+    case OPT_NO_STOP_SCORE: a->no_stop_score = number(arg, state); break;
     case OPT_GOLD: a->gold = true; break;
     case OPT_EXPECT_ACCURACY: a->expect_accuracy = number(arg, state); break;
     case ARGP_KEY_ARG:
@@ -457,16 +467,20 @@ static int gold_scores(Samples *s, int64_t max) {
 
 /* Scores of {"prompt","completion"} by a reward model; rhetor-generate's "completions" are first
  * turned into records of one completion. */
-static int reward_scores(Samples *s, const Loaded *rm, int64_t max) {
+static int reward_scores(Samples *s, const Loaded *rm, const Args *a) {
     const char *path = s->path;
     PromptFile p;
-    TRY(prompts_load(&p, path, rm, false, rm->gpt->cfg.context - 1, max, NULL));
+    TRY(prompts_load(&p, path, rm, false, rm->gpt->cfg.context - 1, a->max, NULL));
     int rc = 0;
     Sequence *q = xcalloc((size_t)p.n + 1, sizeof *q);
+    unsigned char *ended = xcalloc((size_t)p.n + 1, 1);
     float *r = xmalloc((size_t)(p.n + 1) * sizeof *r);
     for (int64_t i = 0; i < p.n && rc >= 0; i++) {
         const int64_t prompt = p.ids[i].n;
         const json_t *text = json_array_get(json_object_get(p.record[i], "completions"), 0);
+        const json_t *stopped = json_object_get(p.record[i], "stopped");
+        if (json_is_array(stopped)) stopped = json_array_get(stopped, 0);
+        ended[i] = !json_is_false(stopped);
         if (!text) text = json_object_get(p.record[i], "completion");
         if (!json_is_string(text))
             rc = error_set(ERR_DATA,
@@ -483,10 +497,11 @@ static int reward_scores(Samples *s, const Loaded *rm, int64_t max) {
         q[i] = (Sequence){.tokens = p.ids[i].v + cut, .n = p.ids[i].n - cut};
     }
     if (rc >= 0) {
-        score_sequences(rm->gpt, q, p.n, MICRO_TOKENS, r);
+        score_samples(rm->gpt, q, ended, p.n, MICRO_TOKENS, a->no_stop_score, r);
         for (int64_t i = 0; i < p.n; i++) add_sample(s, p.record[i], (double)r[i]);
     }
     free(q);
+    free(ended);
     free(r);
     prompts_free(&p);
     return rc < 0 ? rc : 0;
@@ -529,7 +544,7 @@ static int cmd_win(const Args *a) {
     Samples s[2] = {{.path = a->file[0]}, {.path = a->file[1]}};
     int rc = 0;
     for (int i = 0; i < 2 && rc == 0; i++)
-        rc = a->gold ? gold_scores(&s[i], a->max) : reward_scores(&s[i], &rm, a->max);
+        rc = a->gold ? gold_scores(&s[i], a->max) : reward_scores(&s[i], &rm, a);
     if (rc == 0) rc = check_pairs(&s[0], &s[1]);
     if (rc == 0) print_win(s[0].score, s[1].score, s[0].n);
     samples_free(&s[0]);
@@ -600,6 +615,7 @@ static int cmd_compare(const Args *a) {
                         .max_new = a->max_new,
                         .best_of = a->best_of,
                         .temperature = a->temperature,
+                        .no_stop_score = a->no_stop_score,
                         .seed = (uint64_t)a->seed,
                         .samples = a->samples,
                         .micro_tokens = MICRO_TOKENS};
@@ -630,6 +646,7 @@ static int cmd_pick(const Args *a) {
                            .max_prompts = a->max,
                            .max_new = a->max_new,
                            .temperature = a->temperature,
+                           .no_stop_score = a->no_stop_score,
                            .seed = (uint64_t)a->seed,
                            .micro_tokens = MICRO_TOKENS};
     return pick(&o, stdout);
@@ -715,6 +732,7 @@ int main(int argc, char **argv) {
         Args a = {.base = "sft",
                   .max_new = 64,
                   .temperature = 1,
+                  .no_stop_score = -1,
                   .seed = 1,
                   .samples = 4,
                   .expect_se = 5};

@@ -39,7 +39,8 @@ static const struct argp_option options[] = {
     {"model", 'm', "PATH", 0, "run folder or checkpoint", 0},
     {"in", OPT_IN, "FILE", 0, "prompts: JSON lines, one record each; other fields are kept", 0},
     {"out", OPT_OUT, "FILE", 0,
-     "completions, JSON lines: the record and \"completions\": [...] (default: standard output)",
+     "completions, JSON lines: the record, \"completions\": [...] and \"stopped\": [...] (default: "
+     "standard output)",
      0},
     {"n", 'n', "K", 0, "completions a prompt (1)", 0},
     {"max-new", OPT_MAX_NEW, "N", 0,
@@ -132,10 +133,11 @@ static int chat(const Args *a, const Loaded *m) {
     return chat_run(m, &o, stdin, stdout, isatty(STDIN_FILENO) && isatty(STDOUT_FILENO));
 }
 
-/* The record with its completions; JSON holds valid UTF-8 only. */
+/* The record with its completions, and which of them came to their end. JSON holds valid UTF-8
+ * only. */
 static int write_record(RecordWriter *w, const Args *a, const Loaded *m, json_t *record,
                         const Response *r) {
-    json_t *texts = json_array();
+    json_t *texts = json_array(), *stopped = json_array();
     int rc = 0;
     for (int64_t k = 0; k < a->n && rc >= 0; k++) {
         char *text, *valid;
@@ -145,10 +147,12 @@ static int write_record(RecordWriter *w, const Args *a, const Loaded *m, json_t 
         if (rc < 0) break;
         valid = utf8_repair(text, strlen(text), &len);
         json_array_append_new(texts, json_stringn(valid, len));
+        json_array_append_new(stopped, json_boolean(r[k].stopped));
         free(text);
         free(valid);
     }
     json_object_set_new(record, "completions", texts);
+    json_object_set_new(record, "stopped", stopped);
     if (rc >= 0) record_write(w, record);
     return rc;
 }

@@ -108,6 +108,35 @@ static void test_demos(void **state) {
         " b" E " d" E);
 }
 
+static void test_unfinished(void **state) {
+    one_demo("{\"prompt\":\"Hi\",\"completion\":\"Ye\",\"stopped\":false}", TEMPLATE_HH,
+             "\n\nHuman: Hi\n\nAssistant: Ye", " Ye");
+    one_demo("{\"prompt\":\"Hi\",\"completion\":\"Yes\",\"stopped\":[true]}", TEMPLATE_HH,
+             "\n\nHuman: Hi\n\nAssistant: Yes" E, " Yes" E);
+    one_demo(
+        "{\"instruction\":\"c\",\"output\":\"d\",\"history\":[[\"a\",\"b\"]],\"stopped\":false}",
+        TEMPLATE_PLAIN, "a\nb" E "c\nd", "b" E "d");
+    DatasetOptions o = options(TEMPLATE_PLAIN);
+    Dataset d;
+    OK(load(&d, DATASET_RANKED, "cut.jsonl",
+            "{\"prompt\":\"a\",\"completions\":[\"b\",\"c\",\"\"],\"ranks\":[1,2,3],\"stopped\":["
+            "true,false,false]}",
+            &o));
+    is_sequence(&d, 0, "a\nb" E);
+    is_sequence(&d, 1, "a\nc");
+    is_sequence(&d, 2, "a\n");
+    dataset_free(&d);
+    const char *const bad[] = {"[true]", "[true,false,1]", "\"yes\"", "[true,true,true,true]"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char *record = xasprintf("{\"prompt\":\"a\",\"completions\":[\"b\",\"c\",\"d\"],\"ranks\":["
+                                 "1,2,3],\"stopped\":%s}",
+                                 bad[i]);
+        FAILS(load(&d, DATASET_RANKED, "bad.jsonl", record, &o), ERR_DATA,
+              "bad.jsonl:1: ", "\"stopped\"");
+        free(record);
+    }
+}
+
 static void test_multi_turn(void **state) {
     DatasetOptions o = options(TEMPLATE_PLAIN);
     Dataset d;
@@ -448,13 +477,21 @@ static void test_several_files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_demos),         cmocka_unit_test(test_multi_turn),
-        cmocka_unit_test(test_fields),        cmocka_unit_test(test_array),
-        cmocka_unit_test(test_pairs),         cmocka_unit_test(test_k_way),
-        cmocka_unit_test(test_prompts),       cmocka_unit_test(test_long),
-        cmocka_unit_test(test_long_prompts),  cmocka_unit_test(test_long_groups),
-        cmocka_unit_test(test_bad),           cmocka_unit_test(test_skip),
-        cmocka_unit_test(test_several_files), cmocka_unit_test(test_threads_and_hash),
+        cmocka_unit_test(test_demos),
+        cmocka_unit_test(test_unfinished),
+        cmocka_unit_test(test_multi_turn),
+        cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_array),
+        cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_k_way),
+        cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_long),
+        cmocka_unit_test(test_long_prompts),
+        cmocka_unit_test(test_long_groups),
+        cmocka_unit_test(test_bad),
+        cmocka_unit_test(test_skip),
+        cmocka_unit_test(test_several_files),
+        cmocka_unit_test(test_threads_and_hash),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

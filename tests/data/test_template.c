@@ -133,6 +133,12 @@ static void test_boundary(void **state) {
         assert_memory_equal(joined.v, whole.v, (size_t)whole.n * sizeof *whole.v);
         assert_int_equal(whole.v[whole.n - 1], tokenizer_eos(tk));
 
+        IdList cut = {0}; /* the answer that was cut off lacks its end and nothing else */
+        OK(template_unfinished((Template)t, tk, chat[NCHAT - 1].content, &cut));
+        assert_int_equal(cut.n, whole.n - prompt - (t == TEMPLATE_CHATML ? 2 : 1));
+        assert_memory_equal(cut.v, whole.v + prompt, (size_t)cut.n * sizeof *cut.v);
+        ids_free(&cut);
+
         char *answer;
         OK(template_decode((Template)t, tk, whole.v + prompt, whole.n - prompt, &answer));
         assert_string_equal(answer, "So long");

@@ -1,5 +1,5 @@
 #!/bin/bash
-# timeout: 240
+# timeout: 480
 # rhetor-eval and rhetor-generate: numbers that must agree with each other, and what wrong input says.
 . "$RHETOR_ROOT/tests/e2e/lib.sh"
 export RUN=$PWD/run SEED=1
@@ -56,6 +56,25 @@ cmp a.jsonl b.jsonl || fail "the same seed gave other samples"
 for judge in --gold "--reward $RUN/reward"; do
     expect 0 '"win_rate": 0.5,' '"difference": 0.0,' -- "$bin/rhetor-eval" win $judge a.jsonl b.jsonl
 done
+# An answer that was cut off has the same score wherever models are compared; the reward model
+# itself is measured on it as it is.
+must "$bin/rhetor-generate" -m "$RUN/sft" --in "$RUN/data/eval_prompts.jsonl" --out cut.jsonl --max-new 1
+grep -q '"stopped":\[false\]' cut.jsonl || fail "all answers of one token are finished: $(cat cut.jsonl)"
+grep '"stopped":\[false\]' cut.jsonl >unfinished.jsonl
+sed 's/,"stopped":\[false\]//' unfinished.jsonl >unmarked.jsonl
+sed 's/\[false\]/[true]/' unfinished.jsonl >finished.jsonl
+expect 0 '"win_rate": 0.0,' -- "$bin/rhetor-eval" win --reward "$RUN/reward" --no-stop-score -1e6 unfinished.jsonl unmarked.jsonl
+expect 0 '"win_rate": 0.5,' -- "$bin/rhetor-eval" win --reward "$RUN/reward" finished.jsonl unmarked.jsonl
+one() { sed 's/"completions":\["\(.*\)"\],"stopped":\[\(.*\)\]}/"completion":"\1","stopped":\2}/' "$1"; }
+one unfinished.jsonl >one_unfinished.jsonl
+one finished.jsonl >one_finished.jsonl
+! cmp -s <("$bin/rhetor-eval" reward -m "$RUN/reward" one_unfinished.jsonl) \
+    <("$bin/rhetor-eval" reward -m "$RUN/reward" one_finished.jsonl) || fail "the end of an answer makes no difference"
+must "$bin/rhetor-eval" compare --model sft="$RUN/sft" --reward "$RUN/reward" --no-stop-score -7 --best-of 4 \
+    --prompts unfinished.jsonl --max-new 1 --json cut.json
+awk '/"reward":/ {exit !($2 + 0 < -3)}' cut.json ||
+    fail "cut answers are not scored as PPO does: $(cat cut.json)"
+
 # Only answers to the same prompts can be compared; nothing has no mean.
 sed '1{h;d};$G' a.jsonl >moved.jsonl
 head -n 1 a.jsonl >one.jsonl
@@ -85,6 +104,15 @@ grep -q '"completions":\["[^"]*\."' stop.jsonl || fail "no sample stops: $(cat s
 must "$bin/rhetor-eval" compare --model base="$RUN/pretrain" --model sft="$RUN/sft" --reward "$RUN/reward" --best-of 4 \
     --prompts "$RUN/data/eval_prompts.jsonl" --heldout "$RUN/heldout.h5" --max-new 16 --json table.json
 grep -A12 '"model": "sft"' table.json | grep -q '"diff": 0.0' || grep -B12 '"model": "sft"' table.json | grep -q '"diff": 0.0' || fail "sft differs from itself: $(cat table.json)"
+# Best of n: of one is the mean of all samples, of four is the row of the table.
+must "$bin/rhetor-generate" -m "$RUN/sft" --in "$RUN/data/eval_prompts.jsonl" --out four.jsonl -n 4 --max-new 16
+must "$bin/rhetor-data" score --gold four.jsonl
+mean=$(awk '$1 == "all" {print $7}' must.out)
+best() { tr -d ' \n' <table.json | tr '{}' '\n\n' | grep "\"$1\":$2\b" | grep -o "\"$3\":[-0-9.e]*" | cut -d: -f2; }
+awk -v a="$mean" -v b="$(best n 1 gold)" 'BEGIN {exit !((a - b) ^ 2 < 1e-6)}' || fail "mean $mean, best of 1: $(cat table.json)"
+for value in gold reward kl; do
+    [ -n "$(best n 4 $value)" ] && [ "$(best n 4 $value)" = "$(best model '"bestof4' $value)" ] || fail "$value of the best of 4: $(cat table.json)"
+done
 expect 70 "does NOT hold" -- "$bin/rhetor-eval" compare --model base="$RUN/pretrain" --model sft="$RUN/sft" --max-new 16 \
     --prompts "$RUN/data/eval_prompts.jsonl" --expect "base>sft"
 # What cannot be is said at once, not after the sampling.
