@@ -4,9 +4,15 @@
 
 #include "data/dataset.h"
 #include "model/gpt.h"
+#include "rlhf/ranking.h"
 
 /* r[i] = reward of sequence i at its last token, for sequences begin..end-1 of q, in micro-batches
  * of at most micro_tokens. Not collective. */
 void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, float *r);
+
+/* bias -= mean reward of q[0..n), so that it becomes 0 (Ouyang 2022, section 3.5); *s: the rewards
+ * as they were. The ranks share the scoring. Collective. */
+void score_normalise(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, Comm *c,
+                     RankStats *s);
 
 #endif
