@@ -108,10 +108,9 @@ static void evaluate_set(Reward *w, Run *run, const Dataset *d, int64_t records,
     const int64_t first = d->first[begin], nseq = d->first[end] - first;
     float *r = xmalloc((size_t)(nseq > 0 ? nseq : 1) * sizeof *r);
     score_sequences(w->model.gpt, d->seq + first, nseq, run->cfg.train_micro_tokens, r);
-    static const int32_t alone = 1; /* a demonstration is a group of one, without pairs */
     *stats = (RankStats){0};
     for (int64_t i = begin; i < end; i++)
-        rank_stats_add(stats, r + d->first[i] - first, d->rank ? d->rank + d->first[i] : &alone,
+        rank_stats_add(stats, r + d->first[i] - first, d->rank + d->first[i],
                        d->first[i + 1] - d->first[i]);
     free(r);
     rank_stats_sum(stats, run->comm);
@@ -132,13 +131,12 @@ static void evaluate(Reward *w, Run *run) {
                  run->step + 1, rank_accuracy(&s), s.pairs, rank_loss(&s), rank_margin(&s));
 }
 
-/* bias -= mean reward of the reference completions. */
 static void normalise(Reward *w, Run *run) {
     RankStats s;
-    evaluate_set(w, run, &w->reference, 0, &s);
+    score_normalise(w->model.gpt, w->reference.seq, w->reference.n, run->cfg.train_micro_tokens,
+                    run->comm, &s);
     w->mean = rank_mean(&s);
     w->std = rank_std(&s);
-    w->model.gpt->head_b->data[0] -= (real)w->mean;
     if (run->main_rank)
         log_info(
             "the mean reward of %.0f reference completions was %.4f and is 0 now; deviation %.4f",

@@ -35,3 +35,17 @@ void score_samples(Gpt *rm, const Sequence *q, const unsigned char *ended, int64
     for (int64_t i = 0; i < n; i++)
         if (!ended[i]) r[i] = (float)no_stop_score;
 }
+
+void score_normalise(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, Comm *c,
+                     RankStats *s) {
+    static const int32_t alone = 1; /* a group of one, without pairs */
+    int64_t begin, end;
+    comm_share(n, comm_rank(c), comm_size(c), &begin, &end);
+    float *r = xmalloc((size_t)(end - begin + 1) * sizeof *r);
+    score_sequences(rm, q + begin, end - begin, micro_tokens, r);
+    *s = (RankStats){0};
+    for (int64_t i = 0; i < end - begin; i++) rank_stats_add(s, r + i, &alone, 1);
+    free(r);
+    rank_stats_sum(s, c);
+    rm->head_b->data[0] -= (real)rank_mean(s);
+}

@@ -4,6 +4,7 @@
 
 #include "data/dataset.h"
 #include "model/gpt.h"
+#include "rlhf/ranking.h"
 
 /* r[i] = reward of sequence i at its last token, for sequences begin..end-1 of q, in micro-batches
  * of at most micro_tokens. Not collective. */
@@ -13,5 +14,10 @@ void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens
  * (ended[i] == 0) has no_stop_score, whatever the reward model says. Not collective. */
 void score_samples(Gpt *rm, const Sequence *q, const unsigned char *ended, int64_t n,
                    int64_t micro_tokens, double no_stop_score, float *r);
+
+/* bias -= mean reward of q[0..n), so that it becomes 0 (Ouyang 2022, section 3.5); *s: the rewards
+ * as they were. The ranks share the scoring. Collective. */
+void score_normalise(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, Comm *c,
+                     RankStats *s);
 
 #endif

@@ -4,6 +4,7 @@
 #include "rlhf/selftest.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,10 +150,9 @@ static int check_first_update(Lab *l) {
 /* 3 */
 static void check_normalisation(Lab *l) {
     float r[PROMPTS];
-    double mean = 0, after = 0;
-    score_sequences(l->reward, l->seq, PROMPTS, 40, r);
-    for (int i = 0; i < PROMPTS; i++) mean += (double)r[i] / PROMPTS;
-    l->reward->head_b->data[0] -= (real)mean;
+    double after = 0;
+    RankStats s;
+    score_normalise(l->reward, l->seq, PROMPTS, 40, l->ppo.comm, &s);
     score_sequences(l->reward, l->seq, PROMPTS, 40, r);
     for (int i = 0; i < PROMPTS; i++) after += (double)r[i] / PROMPTS;
     verdict("3. mean reward of the references after normalisation", fabs(after), 1e-5);
@@ -360,35 +360,42 @@ static void check_slopes(Lab *l) {
 }
 
 /* 10: save, go on, restore, go on again */
+enum { RESUMED = 7 }; /* weights and moments of policy and critic, the policy's average */
+
 static int check_resume(Lab *l) {
     Run *run = l->run;
-    ParamSet *ps[2] = {&l->policy->params, &l->critic->params};
-    AdamW *adam[2] = {&l->ppo.policy.adam, &l->ppo.critic.adam};
-    real *after[2];
+    const AdamW *a = &l->ppo.policy.adam, *b = &l->ppo.critic.adam;
+    const int64_t na = l->policy->params.size, nb = l->critic->params.size;
+    const struct {
+        const real *data;
+        int64_t n;
+    } array[RESUMED] = {{l->policy->params.data, na},
+                        {a->m, na},
+                        {a->v, na},
+                        {l->critic->params.data, nb},
+                        {b->m, nb},
+                        {b->v, nb},
+                        {l->ppo.ema.w, na}};
+    real *after[RESUMED];
     PpoStats s;
     run->step = 3;
     run->steps = 100;
     TRY(run_save(run));
     TRY(iteration(l, 3, &s));
-    for (int k = 0; k < 2; k++) {
-        after[k] = xmalloc(3 * (size_t)ps[k]->size * sizeof(real));
-        memcpy(after[k], ps[k]->data, (size_t)ps[k]->size * sizeof(real));
-        memcpy(after[k] + ps[k]->size, adam[k]->m, (size_t)ps[k]->size * sizeof(real));
-        memcpy(after[k] + 2 * ps[k]->size, adam[k]->v, (size_t)ps[k]->size * sizeof(real));
+    for (int k = 0; k < RESUMED; k++) {
+        after[k] = xmalloc((size_t)array[k].n * sizeof(real));
+        memcpy(after[k], array[k].data, (size_t)array[k].n * sizeof(real));
     }
+    const double beta = l->ppo.kl.beta;
     TRY(iteration(l, 4, &s)); /* spoils everything */
     TRY(run_resume(run));
     TRY(iteration(l, 3, &s));
-    double differ = 0;
-    for (int k = 0; k < 2; k++) {
-        differ += memcmp(after[k], ps[k]->data, (size_t)ps[k]->size * sizeof(real)) != 0;
-        differ +=
-            memcmp(after[k] + ps[k]->size, adam[k]->m, (size_t)ps[k]->size * sizeof(real)) != 0;
-        differ +=
-            memcmp(after[k] + 2 * ps[k]->size, adam[k]->v, (size_t)ps[k]->size * sizeof(real)) != 0;
+    double differ = l->ppo.kl.beta != beta;
+    for (int k = 0; k < RESUMED; k++) {
+        differ += memcmp(after[k], array[k].data, (size_t)array[k].n * sizeof(real)) != 0;
         free(after[k]);
     }
-    verdict("10. resumed run: weights and moments bit by bit (arrays that differ)", differ, 0);
+    verdict("10. resumed run: weights, moments, average, KL weight (that differ)", differ, 0);
     return 0;
 }
 
@@ -405,17 +412,20 @@ static int run_checks(Lab *l) {
 }
 
 int ppo_selftest(Run *run) {
-    char dir[] = "/tmp/rhetor-selftest-XXXXXX";
+    const char *tmp = getenv("TMPDIR");
+    char dir[PATH_MAX];
+    snprintf(dir, sizeof dir, "%s/rhetor-selftest-XXXXXX", tmp && *tmp ? tmp : "/tmp");
     if (comm_size(run->comm) > 1)
         return error_set(ERR_USAGE, "--selftest runs on one rank, without mpirun");
-    if (!mkdtemp(dir)) return error_set(ERR_IO, "%s: no temporary folder can be made: %m", dir);
+    if (!mkdtemp(dir))
+        return error_set(ERR_IO, "%s: no temporary folder can be made: %m; is TMPDIR right?", dir);
     free(run->priv->ckpt_dir);
     run->priv->ckpt_dir = file_join(dir, "checkpoints");
     const char *run_dir = run->cfg.run_dir;
     run->cfg.run_dir = dir;
     printf("rhetor-ppo --selftest\n");
     failures = 0;
-    Lab l;
+    Lab l = {0};
     int rc = file_make_dirs(run->priv->ckpt_dir);
     if (rc == 0) rc = lab_open(&l, run);
     if (rc == 0) rc = run_checks(&l);

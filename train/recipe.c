@@ -216,17 +216,33 @@ static uint64_t hash_settings(const Config *c) {
     return hash;
 }
 
-static int resolve(const Recipe *r, int i) {
-    Step *s = &r->step[i];
+/* RUN stands for itself in what a step does, so that a run folder that is copied or moved stays as
+ * done as it was. */
+static int hash_step(Step *s) {
+    char *run = xstrdup(getenv("RUN"));
+    setenv("RUN", "${RUN}", 1);
+    int rc = 0;
     if (s->run) {
         char *command = recipe_expand(s->run);
         s->what = hash_text(command);
         free(command);
-        return 0;
+    } else {
+        Config c;
+        rc = config_load(&c, s->stage, s->config, s->set, s->nset);
+        if (rc >= 0) s->what = hash_settings(&c);
+        if (rc >= 0) config_free(&c);
     }
+    setenv("RUN", run, 1);
+    free(run);
+    return rc;
+}
+
+static int resolve(const Recipe *r, int i) {
+    Step *s = &r->step[i];
+    TRY(hash_step(s));
+    if (s->run) return 0;
     Config c;
     TRY(config_load(&c, s->stage, s->config, s->set, s->nset));
-    s->what = hash_settings(&c);
     s->dir = xstrdup(c.run_dir);
     config_free(&c);
     if (!*s->dir)

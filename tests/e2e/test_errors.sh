@@ -152,3 +152,10 @@ for option in --help --usage --version --print-config --dry-run; do
     must "${no_mpi[@]}" "${pretrain[@]}" $option
 done
 [ ! -e out ] || fail "one of these wrote a run folder"
+
+# --- --overfit: the same batch again and again, so its loss only falls
+must "${pretrain[@]}" --overfit 1 train.steps=8 optim.schedule=constant optim.warmup=0
+losses=$(sed -nE 's/.*"loss": ([0-9.]+).*/\1/p' out/metrics.jsonl | awk '!/^$/')
+awk 'NR > 1 && $1 >= last { exit 1 } { last = $1 } END { exit NR != 8 }' <<<"$losses" ||
+    fail "--overfit 1: expected eight falling losses: $losses"
+rm -r out

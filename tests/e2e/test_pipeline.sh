@@ -30,6 +30,14 @@ expect 0 -- "$pipeline" "$tiny" --run run --status
 [ "$(grep -c ' done ' expect.out)" = 10 ] || fail "--status: $(cat expect.out)"
 [ "$(cat run/*/checkpoints/*.json | cksum)" = "$before" ] || fail "a step that was done was run"
 
+# --- a copy of the folder is as done as the folder
+cp -r run copy
+expect 0 " done " -- "$pipeline" "$tiny" --run copy --status
+! grep -q outdated expect.out || fail "a copied run folder: $(cat expect.out)"
+expect 0 "steps done, 0 of them now" -- "$pipeline" "$tiny" --run copy
+expect 0 "outdated" -- "$pipeline" "$tiny" --run copy --status --seed 2
+rm -r copy
+
 # --- a changed setting: that stage and what follows, and nothing else
 expect 0 "10 steps done, 3 of them now" "rank: done already" "run/reward is kept as run/reward.old-1" -- \
     "$pipeline" "$tiny" --run run reward:train.steps=12
