@@ -26,7 +26,7 @@ expect 0 "template roles" "Q: Hi" "A:" -- "$bin/rhetor-data" inspect -t tokenize
 must "$bin/rhetor-generate" -m sft --in data/compare_prompts.jsonl --out samples.jsonl -n 3 --max-new 8
 must "$bin/rhetor-data" rank --gold --out ranked.jsonl samples.jsonl
 must "$bin/rhetor-reward" "$tiny/reward.yaml" train.steps=2
-ppo=(ppo.episodes=16 ppo.batch=16 ppo.max_response=4 data.mix= ptx.coef=0)
+ppo=(ppo.episodes=16 ppo.batch=16 ppo.max_response=4 data.mix= ptx.coef=0 from.model=sft)
 must "$bin/rhetor-ppo" "$tiny/ppo.yaml" "${ppo[@]}"
 expect 78 "chat templates" -- "$bin/rhetor-ppo" "$tiny/ppo.yaml" "${ppo[@]}" run.dir=other from.model=hh
 
