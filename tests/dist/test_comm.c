@@ -135,6 +135,11 @@ static void test_binding_warning(void **state) {
     snprintf(command, sizeof command, "'%s' many 2>&1", self);
     assert_int_equal(run(command, text, sizeof text), 0);
     if (!strstr(text, "run.threads=")) fail_msg("no warning in: %s", text);
+    int cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    if (cores > 8) return; /* one rank too many, each with one thread: fewer threads do not help */
+    assert_int_equal(under_mpirun(cores + 1, "one", text, sizeof text), 0);
+    if (!strstr(text, "use at most") || strstr(text, "run.threads"))
+        fail_msg("no or wrong warning in: %s", text);
 }
 
 /* What the started copies do. */
