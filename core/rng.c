@@ -73,29 +73,3 @@ void rng_normal_fill(const RngKey *key, uint64_t sample, real *out, int64_t n, d
         if (i + 1 < n) out[i + 1] = (real)(r * sin(angle));
     }
 }
-
-/* A balanced Feistel network permutes 0..4^half-1, the smallest such range that holds n; walking
- * on from values >= n until one is < n makes it a permutation of 0..n-1 (Black and Rogaway 2002).
- * Fewer than four steps on average. */
-int64_t rng_permute(const RngKey *key, uint64_t stream, int64_t i, int64_t n) {
-    enum { ROUNDS = 6 };
-    CHECK(n > 0 && i >= 0 && i < n, "rng_permute: element %lld of %lld", (long long)i,
-          (long long)n);
-    int half = 1;
-    while (half < 31 && (int64_t)1 << (2 * half) < n) half++;
-    CHECK(n <= (int64_t)1 << (2 * half), "rng_permute: %lld elements", (long long)n);
-    uint32_t mask = (uint32_t)(((uint64_t)1 << half) - 1);
-    philox4x32_key_t k = stream_key(key);
-    uint64_t x = (uint64_t)i;
-    do {
-        uint32_t left = (uint32_t)(x >> half) & mask, right = (uint32_t)x & mask;
-        for (uint32_t round = 0; round < ROUNDS; round++) {
-            uint32_t f = draw(k, stream, round, right).v[0] & mask;
-            uint32_t t = left ^ f;
-            left = right;
-            right = t;
-        }
-        x = (uint64_t)left << half | right;
-    } while (x >= (uint64_t)n);
-    return (int64_t)x;
-}

@@ -42,8 +42,4 @@ int64_t rng_below(const RngKey *key, uint64_t sample, uint32_t position, uint32_
                   int64_t bound); /* 0 .. bound-1, without visible bias */
 void rng_normal_fill(const RngKey *key, uint64_t sample, real *out, int64_t n, double std);
 
-/* The i-th element of a pseudo-random permutation of 0..n-1 chosen by (key, stream): a Feistel
- * network with cycle walking, so no table is kept. 0 <= i < n. */
-int64_t rng_permute(const RngKey *key, uint64_t stream, int64_t i, int64_t n);
-
 #endif

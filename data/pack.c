@@ -79,10 +79,3 @@ Batch pack_batch(const Pack *p) {
                    .weight = p->weight,
                    .start = p->start};
 }
-
-int64_t pack_take(const int64_t *lengths, int64_t begin, int64_t end, int64_t max_tokens) {
-    CHECK(begin < end, "no sequence left: %lld of %lld", (long long)begin, (long long)end);
-    int64_t i = begin, sum = lengths[i++];
-    while (i < end && sum + lengths[i] <= max_tokens) sum += lengths[i++];
-    return i - begin;
-}

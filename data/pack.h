@@ -26,8 +26,4 @@ void pack_add(Pack *p, const int32_t *tokens, int64_t n, const uint8_t *learn, f
 void pack_add_window(Pack *p, const int32_t *tokens, int64_t n, float weight, uint64_t id);
 Batch pack_batch(const Pack *p); /* borrows; valid until the next pack_add */
 
-/* How many of the sequences lengths[begin..end) make the next micro-batch of at most max_tokens
- * (always at least one). */
-int64_t pack_take(const int64_t *lengths, int64_t begin, int64_t end, int64_t max_tokens);
-
 #endif

@@ -106,7 +106,11 @@ static Node node_of(const Place *place, int size, const Place *p) {
 /* True if it had something to say. */
 static bool warn_node(const Node *n) {
     int share = n->free_cores / n->ranks > 0 ? n->free_cores / n->ranks : 1;
-    if (n->threads > n->cores && n->cores >= n->free_cores)
+    if (n->threads > n->cores && n->cores >= n->free_cores && n->threads == n->ranks)
+        log_warn(
+            "%d ranks share the %d cores of %s and will take turns; use at most %d ranks a node",
+            n->ranks, n->cores, n->host, n->cores);
+    else if (n->threads > n->cores && n->cores >= n->free_cores)
         log_warn("the %d ranks on %s run %d threads on %d cores and will take turns; use fewer "
                  "ranks a node, or run.threads=%d",
                  n->ranks, n->host, n->threads, n->cores, share);

@@ -19,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define ROUND_BYTES ((int64_t)64 << 20)
@@ -28,17 +27,10 @@ enum { SHORT_VECTOR = 4096 }; /* elements up to which everybody adds everything 
 struct Comm {
     int rank, size;
     bool mpi;
-    double wait; /* seconds in MPI calls since comm_wait_seconds */
     void *scratch;
     size_t scratch_bytes;
     int *send_n, *send_at, *recv_n, *recv_at; /* [size] arguments of Alltoallv */
 };
-
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void mpi_check(int rc, const char *call) {
     if (rc == MPI_SUCCESS) return;
@@ -49,14 +41,6 @@ static void mpi_check(int rc, const char *call) {
     error_end(70);
 }
 #define MPI_TRY(call) mpi_check((call), #call)
-
-/* A timed collective: what a rank waits for the others shows here. */
-#define MPI_TIMED(c, call)            \
-    do {                              \
-        double t0_ = seconds();       \
-        MPI_TRY(call);                \
-        (c)->wait += seconds() - t0_; \
-    } while (0)
 
 static void *scratch(Comm *c, size_t bytes) {
     if (bytes > c->scratch_bytes) {
@@ -159,12 +143,6 @@ int comm_size(const Comm *c) {
     return c->size;
 }
 
-double comm_wait_seconds(Comm *c) {
-    double s = c->wait;
-    c->wait = 0;
-    return s;
-}
-
 void comm_share(int64_t n, int rank, int size, int64_t *begin, int64_t *end) {
     int64_t each = n / size, more = n % size;
     *begin = rank * each + (rank < more ? rank : more);
@@ -174,14 +152,10 @@ void comm_share(int64_t n, int rank, int size, int64_t *begin, int64_t *end) {
 /* --- agreement
  * ------------------------------------------------------------------------------------ */
 
-void comm_barrier(Comm *c) {
-    if (c->size > 1) MPI_TIMED(c, MPI_Barrier(MPI_COMM_WORLD));
-}
-
 int comm_agree(Comm *c, int rc) {
     if (c->size == 1) return rc < 0 ? rc : 0;
     int *codes = scratch(c, (size_t)c->size * sizeof *codes);
-    MPI_TIMED(c, MPI_Allgather(&rc, 1, MPI_INT, codes, 1, MPI_INT, MPI_COMM_WORLD));
+    MPI_TRY(MPI_Allgather(&rc, 1, MPI_INT, codes, 1, MPI_INT, MPI_COMM_WORLD));
     int failed = 0;
     while (failed < c->size && codes[failed] >= 0) failed++;
     if (failed == c->size) return 0;
@@ -195,7 +169,7 @@ int comm_agree(Comm *c, int rc) {
 bool comm_equal_u64(Comm *c, uint64_t v) {
     if (c->size == 1) return true;
     uint64_t *all = scratch(c, (size_t)c->size * sizeof *all);
-    MPI_TIMED(c, MPI_Allgather(&v, 1, MPI_UINT64_T, all, 1, MPI_UINT64_T, MPI_COMM_WORLD));
+    MPI_TRY(MPI_Allgather(&v, 1, MPI_UINT64_T, all, 1, MPI_UINT64_T, MPI_COMM_WORLD));
     for (int r = 0; r < c->size; r++)
         if (all[r] != v) return false;
     return true;
@@ -208,7 +182,7 @@ void comm_bcast(Comm *c, void *buf, size_t bytes, int root) {
     if (c->size == 1) return;
     for (size_t at = 0; at < bytes;) {
         size_t n = bytes - at < (size_t)ROUND_BYTES ? bytes - at : (size_t)ROUND_BYTES;
-        MPI_TIMED(c, MPI_Bcast((char *)buf + at, (int)n, MPI_BYTE, root, MPI_COMM_WORLD));
+        MPI_TRY(MPI_Bcast((char *)buf + at, (int)n, MPI_BYTE, root, MPI_COMM_WORLD));
         at += n;
     }
 }
@@ -218,7 +192,7 @@ void comm_allgather_bytes(Comm *c, const void *mine, size_t bytes, char **out, s
     uint64_t *sizes = scratch(c, (size_t)c->size * sizeof *sizes);
     sizes[0] = n;
     if (c->size > 1)
-        MPI_TIMED(c, MPI_Allgather(&n, 1, MPI_UINT64_T, sizes, 1, MPI_UINT64_T, MPI_COMM_WORLD));
+        MPI_TRY(MPI_Allgather(&n, 1, MPI_UINT64_T, sizes, 1, MPI_UINT64_T, MPI_COMM_WORLD));
     offsets[0] = 0;
     for (int r = 0; r < c->size; r++) offsets[r + 1] = offsets[r] + sizes[r];
     size_t total = offsets[c->size];
@@ -231,8 +205,8 @@ void comm_allgather_bytes(Comm *c, const void *mine, size_t bytes, char **out, s
             c->recv_n[r] = (int)(offsets[r + 1] - offsets[r]);
             c->recv_at[r] = (int)offsets[r];
         }
-        MPI_TIMED(c, MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all, c->recv_n, c->recv_at,
-                                    MPI_BYTE, MPI_COMM_WORLD));
+        MPI_TRY(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all, c->recv_n, c->recv_at,
+                               MPI_BYTE, MPI_COMM_WORLD));
     } else {
         for (int r = 0; r < c->size; r++)
             comm_bcast(c, all + offsets[r], offsets[r + 1] - offsets[r], r);
@@ -287,8 +261,8 @@ static size_t element_bytes(Kind kind) {
 static void reduce_short(Comm *c, Kind kind, void *buf, int64_t n) {
     size_t bytes = (size_t)n * element_bytes(kind);
     char *all = scratch(c, bytes * (size_t)c->size);
-    MPI_TIMED(
-        c, MPI_Allgather(buf, (int)n, mpi_type(kind), all, (int)n, mpi_type(kind), MPI_COMM_WORLD));
+    MPI_TRY(
+        MPI_Allgather(buf, (int)n, mpi_type(kind), all, (int)n, mpi_type(kind), MPI_COMM_WORLD));
     memcpy(buf, all, bytes);
     for (int r = 1; r < c->size; r++) fold(kind, buf, all + (size_t)r * bytes, n);
 }
@@ -307,12 +281,12 @@ static void reduce_round(Comm *c, Kind kind, char *buf, int64_t n) {
         c->recv_at[r] = (int)(r * mine);
     }
     char *parts = scratch(c, (size_t)(mine * c->size) * element);
-    MPI_TIMED(c, MPI_Alltoallv(buf, c->send_n, c->send_at, mpi_type(kind), parts, c->recv_n,
-                               c->recv_at, mpi_type(kind), MPI_COMM_WORLD));
+    MPI_TRY(MPI_Alltoallv(buf, c->send_n, c->send_at, mpi_type(kind), parts, c->recv_n, c->recv_at,
+                          mpi_type(kind), MPI_COMM_WORLD));
     for (int r = 1; r < c->size; r++) fold(kind, parts, parts + (size_t)(r * mine) * element, mine);
     memcpy(buf + (size_t)begin * element, parts, (size_t)mine * element);
-    MPI_TIMED(c, MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, buf, c->send_n, c->send_at,
-                                mpi_type(kind), MPI_COMM_WORLD));
+    MPI_TRY(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, buf, c->send_n, c->send_at,
+                           mpi_type(kind), MPI_COMM_WORLD));
 }
 
 static void reduce(Comm *c, Kind kind, void *buf, int64_t n) {

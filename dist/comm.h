@@ -29,7 +29,6 @@ int comm_size(const Comm *c);
  * were >= 0, else the code of the lowest failing rank, whose message replaces the others'. */
 int comm_agree(Comm *c, int rc);
 
-void comm_barrier(Comm *c);
 /* Sum in rank order, so equal inputs give equal bits on every rank and in every run. buf[n] holds
  * each rank's part, afterwards the sum. Slices are exchanged (MPI_Alltoallv), added in rank order,
  * gathered (MPI_Allgatherv). */
@@ -51,8 +50,5 @@ void comm_share(int64_t n, int rank, int size, int64_t *begin, int64_t *end);
  * a node's cores idle, comm_check_binding warns with the mpirun or srun option that mends it. */
 int comm_cores(void);
 void comm_check_binding(Comm *c, int threads);
-
-/* Seconds this rank spent waiting inside collectives since the last call. Not collective. */
-double comm_wait_seconds(Comm *c);
 
 #endif

@@ -406,6 +406,7 @@ int main(int argc, char **argv) {
         "case or the beginning of several; without one all quick ones run.";
     static const struct argp argp = {options, parse, "[NAME...]", doc, 0, 0, 0};
     Args a = {.seconds = 3};
+    argp_program_version = "rhetor-bench " RHETOR_VERSION;
     argp_err_exit_status = error_exit_code(ERR_USAGE);
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     if (a.list) {

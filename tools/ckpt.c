@@ -498,6 +498,7 @@ static int usage(FILE *f) {
 int main(int argc, char **argv) {
     if (argc < 2) return usage(stderr);
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) return usage(stdout);
+    if (strcmp(argv[1], "--version") == 0) return puts("rhetor-ckpt " RHETOR_VERSION) < 0;
     for (int i = 0; i < NCOMMAND; i++) {
         if (strcmp(argv[1], commands[i].name) != 0) continue;
         Args a = {0};

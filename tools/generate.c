@@ -197,6 +197,7 @@ int main(int argc, char **argv) {
         NULL,
         NULL,
         NULL};
+    argp_program_version = "rhetor-generate " RHETOR_VERSION;
     argp_err_exit_status = error_exit_code(ERR_USAGE);
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     core_init();

@@ -506,6 +506,7 @@ int main(int argc, char **argv) {
         NULL,
         NULL};
     Args a = {0};
+    argp_program_version = "rhetor-pipeline " RHETOR_VERSION;
     argp_err_exit_status = error_exit_code(ERR_USAGE);
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     process_signals();

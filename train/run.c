@@ -203,9 +203,16 @@ static int restore(Run *run, Ckpt *k) {
                          ckpt_path(k), ckpt_stage(k), config_stage_name(run->cfg.stage));
     TRY(same_lineage(k, p->meta, "parents"));
     TRY(same_lineage(k, p->meta, "data"));
-    for (int i = 0; i < p->narray; i++)
-        TRY(ckpt_read(k, p->array[i].name, H5_F32, p->array[i].ndim, p->array[i].shape,
-                      p->array[i].data));
+    for (int i = 0; i < p->narray; i++) {
+        const char *name = p->array[i].name;
+        if (!ckpt_has(k, name)) /* only the moving average is a choice */
+            return error_set(
+                ERR_CONFIG,
+                "%s has no %s: it was made without %.*s (ppo.ema: 0?); resume with the "
+                "same settings, or choose another run.dir",
+                ckpt_path(k), name, (int)strcspn(name, "/"), name);
+        TRY(ckpt_read(k, name, H5_F32, p->array[i].ndim, p->array[i].shape, p->array[i].data));
+    }
     const json_t *counters = json_object_get(ckpt_meta(k), "counters");
     for (int i = 0; i < p->ncounter; i++) {
         const Counter *c = &p->counter[i];

@@ -128,38 +128,11 @@ static void normals_have_their_moments(void **state) {
     free(again);
 }
 
-static void permutations(void **state) {
-    const RngKey key = {.seed = 4, .purpose = RNG_SHUFFLE, .step = 2};
-    static const int64_t sizes[] = {1,  2,  3,  4,   5,    7,    16,   17,
-                                    63, 64, 65, 100, 1000, 4096, 4097, 10007};
-    for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
-        int64_t n = sizes[s];
-        unsigned char *seen = calloc((size_t)n, 1);
-        for (int64_t i = 0; i < n; i++) {
-            int64_t j = rng_permute(&key, s, i, n);
-            assert_in_range(j, 0, n - 1);
-            assert_int_equal(seen[j]++, 0);
-        }
-        free(seen);
-    }
-    /* Two streams agree in about one place of n; the mean displacement of a shuffle is n/3. */
-    enum { N = 3000 };
-    int same = 0;
-    double moved = 0;
-    for (int64_t i = 0; i < N; i++) {
-        same += rng_permute(&key, 1, i, N) == rng_permute(&key, 2, i, N);
-        moved += llabs(rng_permute(&key, 1, i, N) - i);
-    }
-    assert_true(same < 10);
-    assert_true(fabs(moved / N - N / 3.0) < 0.05 * N);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(known_answers),         cmocka_unit_test(units_stay_inside),
         cmocka_unit_test(fills_agree_with_bits), cmocka_unit_test(every_part_of_the_key_counts),
         cmocka_unit_test(below_is_even),         cmocka_unit_test(normals_have_their_moments),
-        cmocka_unit_test(permutations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

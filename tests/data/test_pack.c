@@ -77,21 +77,12 @@ static void test_reuse(void **state) { /* grows, then allocates no more */
     pack_free(&p);
 }
 
-static void test_take(void **state) {
-    const int64_t lengths[] = {4, 4, 4, 100, 1, 1};
-    assert_int_equal(pack_take(lengths, 0, 6, 8), 2);
-    assert_int_equal(pack_take(lengths, 0, 6, 11), 2);
-    assert_int_equal(pack_take(lengths, 0, 6, 12), 3);
-    assert_int_equal(pack_take(lengths, 3, 6, 8), 1); /* longer than allowed: alone */
-    assert_int_equal(pack_take(lengths, 4, 6, 8), 2);
-    assert_int_equal(pack_take(lengths, 0, 1, 1000), 1);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sequences), cmocka_unit_test(test_window),
-        cmocka_unit_test(test_empty),     cmocka_unit_test(test_reuse),
-        cmocka_unit_test(test_take),
+        cmocka_unit_test(test_sequences),
+        cmocka_unit_test(test_window),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_reuse),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -169,31 +169,16 @@ static void test_equal(void **state) {
     assert_int_equal(same, size == 1);
 }
 
-static void test_wait_is_measured(void **state) {
-    comm_barrier(comm);
-    comm_wait_seconds(comm);
-    if (comm_rank(comm) == 0) usleep(500000);
-    comm_barrier(comm);
-    double waited = comm_wait_seconds(comm);
-    if (comm_rank(comm) > 0) assert_true(waited > 0.1);
-    assert_true(comm_wait_seconds(comm) == 0);
-}
-
 int main(int argc, char **argv) {
     if (comm_open(&comm, &argc, &argv) < 0) {
         log_warn("%s", error_message());
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sum_f32),
-        cmocka_unit_test(test_sum_f64),
-        cmocka_unit_test(test_sum_rounds),
-        cmocka_unit_test(test_sum_i64_and_max),
-        cmocka_unit_test(test_agree),
-        cmocka_unit_test(test_bcast),
-        cmocka_unit_test(test_allgather_bytes),
-        cmocka_unit_test(test_equal),
-        cmocka_unit_test(test_wait_is_measured),
+        cmocka_unit_test(test_sum_f32),         cmocka_unit_test(test_sum_f64),
+        cmocka_unit_test(test_sum_rounds),      cmocka_unit_test(test_sum_i64_and_max),
+        cmocka_unit_test(test_agree),           cmocka_unit_test(test_bcast),
+        cmocka_unit_test(test_allgather_bytes), cmocka_unit_test(test_equal),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     comm_close(&comm);

@@ -94,6 +94,11 @@ expect 75 "saved at step 1 of 20" -- "${sft[@]}" run.dir=half run.deadline=1e-6
 expect 0 "warning: from.model: half/checkpoints/step_00000001.h5 is step 1 of 20" -- "${reward[@]}" from.model=half train.steps=1
 rm -r out half
 
+# --- the moving average switched on in the middle
+must "${ppo[@]}" ppo.episodes=64 ppo.max_response=2 ppo.ema=0
+expect 78 "out/checkpoints/step_00000001.h5 has no ema/" "made without ema (ppo.ema: 0?)" -- "${ppo[@]}"
+rm -r out
+
 # --- damaged checkpoints
 newest=other/checkpoints/step_00000040.h5
 truncate -s -100 $newest
@@ -152,6 +157,8 @@ for option in --help --usage --version --print-config --dry-run; do
     must "${no_mpi[@]}" "${pretrain[@]}" $option
 done
 [ ! -e out ] || fail "one of these wrote a run folder"
+
+for program in "$bin"/rhetor*; do expect 0 "$(basename "$program") 0." -- "$program" --version; done
 
 # --- --overfit: the same batch again and again, so its loss only falls
 must "${pretrain[@]}" --overfit 1 train.steps=8 optim.schedule=constant optim.warmup=0
