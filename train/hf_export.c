@@ -223,10 +223,12 @@ static int write_config(const Export *e) {
         "layer_norm_epsilon", c->norm_eps, "tie_word_embeddings", !c->untied, "bias", c->bias,
         "bos_token_id", id_or_null(e->eos), "eos_token_id", id_or_null(e->eos), "resid_pdrop", 0.0,
         "embd_pdrop", 0.0, "attn_pdrop", 0.0, "torch_dtype", "float32");
-    json_object_set_new(j, "rhetor",
-                        json_pack("{s:s, s:s, s:I, s:s, s:s}", "checkpoint", l->id, "stage",
-                                  l->stage, "step", (json_int_t)l->step, "template",
-                                  template_name(l->tmpl), "version", RHETOR_VERSION));
+    json_t *ours = json_pack("{s:s, s:s, s:I, s:o, s:s}", "checkpoint", l->id, "stage", l->stage,
+                             "step", (json_int_t)l->step, "template", template_to_json(l->tmpl),
+                             "version", RHETOR_VERSION);
+    if (l->nstop > 0 && l->stop[0] != e->eos)
+        json_object_set_new(ours, "stop", json_integer(l->stop[0]));
+    json_object_set_new(j, "rhetor", ours);
     if (c->scalar_head) {
         json_object_set_new(j, "pad_token_id", json_integer(e->pad));
         json_object_set_new(j, "id2label", json_pack("{s:s}", "0", "reward"));
@@ -234,6 +236,16 @@ static int write_config(const Export *e) {
         json_object_set_new(j, "problem_type", json_string("regression"));
     }
     return write_json(e, "config.json", j);
+}
+
+/* For transformers' generate: an answer ends with any of these. */
+static int write_generation_config(const Export *e) {
+    json_t *stop = json_array();
+    for (int i = 0; i < e->model.nstop; i++)
+        json_array_append_new(stop, json_integer(e->model.stop[i]));
+    return write_json(
+        e, "generation_config.json",
+        json_pack("{s:o, s:o}", "bos_token_id", id_or_null(e->eos), "eos_token_id", stop));
 }
 
 /* --- the folder ------------------------------------------------------------------------------- */
@@ -263,6 +275,7 @@ int hf_export(const char *path, const char *dir) {
     TRY_GOTO(done, file_make_dirs(dir));
     TRY_GOTO(done, write_tensors(&e));
     if (e.model.tokenizer) TRY_GOTO(done, write_tokenizer(&e));
+    if (e.model.nstop > 0 && e.pad < 0) TRY_GOTO(done, write_generation_config(&e));
     TRY_GOTO(done, write_config(&e)); /* last: with it the folder is a model */
 done:
     load_free(&e.model);

@@ -407,17 +407,33 @@ static int read_tokenizer(const Import *m, const char *path, char **text) {
                            path, vocab_size, m->cfg.vocab);
 }
 
-static int save(const Import *m, const char *out, const char *tokenizer, const char *tmpl) {
-    Template check;
-    if (!tmpl) tmpl = json_string_value(json_object_get(get(m, "rhetor"), "template"));
-    if (!tmpl) tmpl = "plain";
-    TRY(template_by_name(tmpl, &check));
+/* What an export of ours says beyond GPT2Config: the chat template, the token that ends an answer.
+ */
+static int read_ours(const Import *m, const char *tmpl, json_t *meta) {
+    const json_t *ours = get(m, "rhetor"), *saved = json_object_get(ours, "template");
+    const json_t *stop = json_object_get(ours, "stop");
+    Template t = TEMPLATE_PLAIN;
+    if (tmpl) TRY(template_by_name(tmpl, &t));
+    int rc = !tmpl && saved ? template_from_json(saved, &t) : 0;
+    if (rc < 0) return error_wrap(ERR_DATA, "%s: \"rhetor\"", m->config_path);
+    json_object_set_new(meta, "template", template_to_json(t));
+    if (!stop) return 0;
+    if (!json_is_integer(stop) || json_integer_value(stop) < 0 ||
+        json_integer_value(stop) >= m->cfg.vocab)
+        return error_set(ERR_DATA, "%s: \"rhetor\": \"stop\" is no token", m->config_path);
+    json_object_set(meta, "stop", (json_t *)(uintptr_t)stop);
+    return 0;
+}
+
+static int save(const Import *m, const char *out, const char *tokenizer, json_t *meta) {
     char hash[17];
     snprintf(hash, sizeof hash, "%016" PRIx64, m->hash);
-    json_t *meta =
-        json_pack("{s:o, s:s, s:s, s:{s:s}, s:s, s:i, s:i}", "model", model_to_json(&m->cfg),
-                  "template", tmpl, "use", "params", "data", "import", hash, "program",
-                  "rhetor " RHETOR_VERSION, "ranks", 1, "threads", omp_get_max_threads());
+    json_t *more =
+        json_pack("{s:o, s:s, s:{s:s}, s:s, s:i, s:i}", "model", model_to_json(&m->cfg), "use",
+                  "params", "data", "import", hash, "program", "rhetor " RHETOR_VERSION, "ranks", 1,
+                  "threads", omp_get_max_threads());
+    json_object_update(meta, more);
+    json_decref(more);
     const ParamSet *ps = &m->gpt->params;
     CkptArray *array = xcalloc((size_t)ps->n, sizeof *array);
     for (int i = 0; i < ps->n; i++) {
@@ -435,13 +451,13 @@ static int save(const Import *m, const char *out, const char *tokenizer, const c
                                                 .compress = true});
     for (int i = 0; i < ps->n; i++) free((char *)(uintptr_t)array[i].name);
     free(array);
-    json_decref(meta);
     return rc;
 }
 
 int hf_import(const char *dir, const char *out, const char *tokenizer, const char *tmpl) {
     Import m = {.dir = dir, .config_path = file_join(dir, "config.json")};
     char *text = NULL;
+    json_t *meta = json_object();
     int rc = 0;
     if (!file_is_dir(dir))
         TRY_GOTO(done, error_set(ERR_IO,
@@ -449,16 +465,18 @@ int hf_import(const char *dir, const char *out, const char *tokenizer, const cha
                                  "model.safetensors",
                                  dir));
     TRY_GOTO(done, read_config(&m));
+    TRY_GOTO(done, read_ours(&m, tmpl, meta));
     TRY_GOTO(done, open_files(&m));
     TRY_GOTO(done, find_layout(&m));
     TRY_GOTO(done, read_tokenizer(&m, tokenizer, &text));
     TRY_GOTO(done, read_weights(&m));
-    TRY_GOTO(done, save(&m, out, text, tmpl));
+    TRY_GOTO(done, save(&m, out, text, meta));
 done:
     for (int i = 0; i < m.nfile; i++) st_close(&m.file[i]);
     gpt_close(&m.gpt);
     json_decref(m.config);
     json_decref(m.used);
+    json_decref(meta);
     free(m.config_path);
     free(text);
     return rc;

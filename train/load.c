@@ -98,6 +98,7 @@ static int load_from(Loaded *l, Ckpt *k, const char *key, int flags) {
                          "%s: %s is a reward model; a language model is needed here (stage "
                          "pretrain, sft or ppo)",
                          key, ckpt_path(k));
+    if ((flags & LOAD_ANY) && cfg.scalar_head) flags |= LOAD_WHOLE;
     TRY(check_whole(k, key, flags));
     if (flags & LOAD_TRUNK) cfg.scalar_head = true, cfg.untied = false;
     size_t len;

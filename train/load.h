@@ -29,7 +29,8 @@ enum {
     LOAD_RAW = 8,    /* the group params even where the checkpoint says to use its moving average */
     LOAD_WHOLE = 16, /* refused (ERR_CONFIG) while its run has not ended: a reward model is
                       * normalised at the end. Without it a parent (LOAD_GRAD) is warned about. */
-    LOAD_ANY = 32 /* a language or a reward model; tokenizer NULL where it was imported without */
+    LOAD_ANY = 32 /* a language model or a whole reward model; tokenizer NULL where it was imported
+                   * without */
 };
 
 /* `path`: checkpoint file or run directory. `key` names the setting in messages. */

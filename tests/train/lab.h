@@ -61,12 +61,13 @@ __attribute__((unused)) static Gpt *lab_model(bool head, uint64_t seed) {
                       seed);
 }
 
-/* Saves the model as step 1 of a run of `stage`. ema: another model that later stages shall use. */
+/* Saves the model as the only step of a run of `stage`. ema: another model that later stages shall
+ * use. */
 __attribute__((unused)) static void lab_save(const char *dir, int stage, Gpt *g, const Tokenizer *t,
                                              Template tmpl, Gpt *ema) {
     Run run;
     lab_run(&run, stage, dir, NULL);
-    run.step = 1;
+    run.step = run.steps = 1;
     run_keep_params(&run, "params", &g->params, g->params.data);
     if (ema) run_keep_params(&run, "ema", &ema->params, ema->params.data);
     run_describe(&run, &g->cfg, t, tmpl, ema ? "ema" : "params");

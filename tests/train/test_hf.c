@@ -141,11 +141,20 @@ static Gpt *variant(int i) {
 }
 
 static void test_round_trip(void **state) {
+    Template roles;
+    OK(template_roles(&(TemplateRoles){.system = "",
+                                       .system_end = "\n",
+                                       .user = "Q: ",
+                                       .user_end = "\n",
+                                       .assistant = "A: ",
+                                       .assistant_end = ""},
+                      &roles));
     for (int i = 0; i < 4; i++) {
         Gpt *g = variant(i);
+        const Template tmpl = i == 3 ? roles : TEMPLATE_HH;
         Loaded l;
         char *run = xasprintf("%s/run%d", scratch_folder, i);
-        lab_save(run, IN_SFT, g, bytes, TEMPLATE_HH, NULL);
+        lab_save(run, IN_SFT, g, bytes, tmpl, NULL);
         OK(hf_export(run, folder));
         OK(hf_import(folder, out, NULL, NULL));
         OK(load_model(&l, out, "from.model", 0));
@@ -157,7 +166,7 @@ static void test_round_trip(void **state) {
         json_decref(have);
         json_decref(want);
         assert_int_equal(tokenizer_hash(l.tokenizer), tokenizer_hash(bytes));
-        assert_int_equal(l.tmpl, TEMPLATE_HH);
+        assert_int_equal(l.tmpl, tmpl);
         load_free(&l);
         FAILS(hf_export(run, folder), ERR_USAGE, folder, "new or empty");
         forget_out();
@@ -167,6 +176,7 @@ static void test_round_trip(void **state) {
         load_free(&l);
         forget_out();
         FAILS(hf_import(folder, out, NULL, "klingon"), ERR_CONFIG, "klingon", "chatml");
+        assert_false(file_exists(out));
         empty(folder);
         char *checkpoints = file_join(run, "checkpoints");
         empty(checkpoints);
@@ -353,6 +363,8 @@ static void test_bad_config(void **state) {
         {"{\"tie_word_embeddings\": 1}", "\"tie_word_embeddings\" is not true or false"},
         {"{\"scale_attn_weights\": false}", "\"scale_attn_weights\" is false, expected true"},
         {"{\"scale_attn_by_inverse_layer_idx\": true}", "expected false"},
+        {"{\"rhetor\": {\"template\": 3}}", "neither a name nor an object"},
+        {"{\"rhetor\": {\"stop\": 50257}}", "\"stop\" is no token"},
         {"{\"add_cross_attention\": true}", "\"add_cross_attention\" is true, expected false"},
     };
     FAILS(hf_import("no/where", out, NULL, NULL), ERR_IO, "no/where", "no such folder");
