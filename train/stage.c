@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -272,14 +273,21 @@ int run_main(int argc, char **argv, int stage, StageFn *fn) {
 
 void run_plan(const Run *run, const char *what, int64_t parameters, double tokens_per_step,
               double flops_per_step, size_t state_bytes, size_t arena_bytes) {
+    /* The step was done, so what the process needs beside the two has been seen: programs and
+     * libraries, buffers, the data at hand. */
     const double mib = 1024.0 * 1024.0;
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    double known = (double)(state_bytes + arena_bytes) / mib;
+    double seen = (double)usage.ru_maxrss / 1024, other = seen > known ? seen - known : 0;
     printf("%s\n"
            "  parameters        %" PRId64 "\n"
            "  steps             %" PRId64 "\n"
            "  tokens a step     %.0f\n"
            "  FLOPs             %.3g a step, %.3g in all\n"
-           "  memory a rank     %.1f MiB: weights, gradients, moments %.1f, activations %.1f\n",
+           "  memory a rank     %.1f MiB: weights, gradients, moments %.1f, activations %.1f, "
+           "program and buffers %.1f\n",
            what, parameters, run->steps, tokens_per_step, flops_per_step,
-           flops_per_step * (double)run->steps, (double)(state_bytes + arena_bytes) / mib,
-           (double)state_bytes / mib, (double)arena_bytes / mib);
+           flops_per_step * (double)run->steps, known + other, (double)state_bytes / mib,
+           (double)arena_bytes / mib, other);
 }
