@@ -27,7 +27,7 @@ scores() { awk -v want="$1" '/"scores": \[/ {n = 0; on = 1; next} /\]/ {on = 0} 
 for step in $steps; do
     file=$(printf 'run/sft/checkpoints/step_%08d.h5' "$step")
     must "$bin/rhetor-generate" -m "$file" --in run/data/sft_heldout.jsonl --max-new 24 -t 0.5 --out samples.jsonl
-    sed -E 's/"completion":/"was":/; s/"completions":\[(.*)\],"stopped":.*$/"completion":\1}/' samples.jsonl >answers.jsonl
+    sed -E 's/"completion":/"was":/; s/"completions":\[(.*)\],"stopped":\[.*\]\}$/"completion":\1}/' samples.jsonl >answers.jsonl
     "$bin/rhetor-eval" reward -m run/reward answers.jsonl | tr -dc '0-9.e\n-' | sed 's/^[^0-9-]*//' >hand
     scores "$step" >ours
     [ "$(wc -l <ours) $(wc -l <hand)" = "50 50" ] || fail "scores of step $step"
