@@ -58,6 +58,7 @@ typedef struct TrainOptions {
  * same for any number of threads. ERR_CONFIG: impossible options. */
 typedef int TextSource(void *ctx, const char **text, size_t *len);
 int tokenizer_train_with(Tokenizer **out, TextSource *next, void *ctx, const TrainOptions *o);
+/* The same with TIE_BREAK_HF. */
 int tokenizer_train(Tokenizer **out, TextSource *next, void *ctx, int64_t vocab,
                     int64_t min_frequency, const char *const *special, int nspecial);
 
