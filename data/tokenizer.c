@@ -175,13 +175,13 @@ enum { PART = 1 << 20 }; /* bytes that are worth a thread's while */
 
 /* A long text by all threads, in parts. */
 static int encode_parts(const Tokenizer *t, const char *text, size_t len, IdList *out) {
-    const size_t most = len / PART + 1;
+    const size_t most = len / (PART / 2) + 1; /* all but the last are longer than half a part */
     size_t *begin = xmalloc((most + 1) * sizeof *begin), at = 0, n = 0;
     while (at < len) {
         const size_t left = len - at,
                      cut = left > PART ? pretokenizer_cut(t->pre, text + at, PART) : 0;
         begin[n++] = at;
-        at = cut > PART / 2 ? at + cut : len;
+        at = cut > PART / 2 ? at + cut : len; /* no end of a piece: all the rest */
     }
     begin[n] = len;
     IdList *part = xcalloc(n, sizeof *part);

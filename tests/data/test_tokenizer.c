@@ -409,6 +409,9 @@ static void test_long_text(void **state) {
     for (int64_t i = 0; i < ids.n; i++) assert_int_equal(ids.v[i], one.v[i % one.n]);
     ids_free(&ids);
     ids_free(&one);
+    ids = encode(small, many, (4 << 20) - 8, false); /* one part more than its size tells */
+    assert_decodes(small, &ids, many, (4 << 20) - 8);
+    ids_free(&ids);
     free(many);
 }
 
