@@ -66,6 +66,10 @@ static inline int32_t first_id(const Tokenizer *t, const char *piece, size_t len
     return t->fuse_unknown && i > 0 && t->byte_id[(uint8_t)piece[i - 1]] < 0 ? -2 : t->unknown;
 }
 
+typedef struct BytePair {
+    int32_t rank, id;
+} BytePair;
+
 static int encode_short(const Tokenizer *t, const char *piece, size_t len, IdList *out) {
     int32_t id[SHORT], rank[SHORT], merged[SHORT]; /* rank and result of the pair i, i + 1 */
     int n = 0;
@@ -74,7 +78,15 @@ static int encode_short(const Tokenizer *t, const char *piece, size_t len, IdLis
         if (id[n] == -1) return ERR_DATA;
         n += id[n] >= 0;
     }
-    for (int i = 0; i + 1 < n; i++) rank[i] = pair_rank(t, id[i], id[i + 1], &merged[i]);
+    for (int i = 0; i + 1 < n; i++) {
+        if (t->byte_pair) {
+            const BytePair *p = &t->byte_pair[(uint8_t)piece[i] << 8 | (uint8_t)piece[i + 1]];
+            rank[i] = p->rank;
+            merged[i] = p->id;
+        } else {
+            rank[i] = pair_rank(t, id[i], id[i + 1], &merged[i]);
+        }
+    }
     while (n > 1) {
         int best = 0;
         for (int i = 1; i + 1 < n; i++) {
@@ -91,7 +103,7 @@ static int encode_short(const Tokenizer *t, const char *piece, size_t len, IdLis
         if (best > 0) rank[best - 1] = pair_rank(t, id[best - 1], id[best], &merged[best - 1]);
         if (best + 1 < n) rank[best] = pair_rank(t, id[best], id[best + 1], &merged[best]);
     }
-    for (int i = 0; i < n; i++) ids_push(out, id[i]);
+    ids_append(out, id, n);
     return 0;
 }
 
@@ -275,7 +287,7 @@ int bpe_encode(const Tokenizer *t, const char *piece, size_t len, IdList *out) {
         memcpy(r->id, out->v + first, (size_t)r->n * sizeof *r->id);
         return 0;
     }
-    for (int32_t i = 0; i < r->n; i++) ids_push(out, r->id[i]);
+    ids_append(out, r->id, r->n);
     return 0;
 }
 
@@ -341,10 +353,22 @@ static void build_whole(Tokenizer *t) {
     ids_free(&ids);
 }
 
+static void build_byte_pairs(Tokenizer *t) {
+    for (int i = 0; i < 256; i++) {
+        if (t->byte_id[i] < 0) return;
+    }
+    t->byte_pair = xcalloc(256 * 256, sizeof *t->byte_pair);
+    for (int i = 0; i < 256 * 256; i++) {
+        BytePair *p = &t->byte_pair[i];
+        p->rank = pair_rank(t, t->byte_id[i >> 8], t->byte_id[i & 255], &p->id);
+    }
+}
+
 void bpe_build(Tokenizer *t) {
     static uint32_t tokenizers;
     build_pairs(t);
     find_bytes(t);
+    build_byte_pairs(t);
     build_whole(t);
     t->number = __atomic_add_fetch(&tokenizers, 1, __ATOMIC_RELAXED);
 }

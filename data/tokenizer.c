@@ -24,7 +24,7 @@ void ids_push(IdList *l, int32_t id) {
     l->v[l->n++] = id;
 }
 
-static void ids_append(IdList *l, const int32_t *ids, int64_t n) {
+void ids_append(IdList *l, const int32_t *ids, int64_t n) {
     if (n == 0) return;
     ids_room(l, n);
     memcpy(l->v + l->n, ids, (size_t)n * sizeof *ids);
@@ -52,6 +52,7 @@ void tokenizer_close(Tokenizer **out) {
     free(t->token);
     free(t->merge);
     free(t->pair);
+    free(t->byte_pair);
     free(t->whole);
     for (int i = 0; i < 2; i++) free(t->added[i].id);
     pretokenizer_free(t->pre);

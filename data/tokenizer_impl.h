@@ -148,7 +148,9 @@ struct Tokenizer {
 
     /* made by tokenizer_finish, read-only afterwards */
     int32_t byte_id[256];
-    MergeSlot *pair; /* open addressing */
+    struct BytePair *byte_pair; /* [256 * 256]: the merges of bytes once more, where the cache keeps
+                                   them; NULL: some byte is no token */
+    MergeSlot *pair;            /* open addressing */
     uint64_t pair_mask;
     WholeSlot *whole; /* open addressing: pieces that end as one token */
     uint64_t whole_mask;
@@ -157,6 +159,7 @@ struct Tokenizer {
     bool cuts;            /* text may be encoded in parts */
 };
 
+void ids_append(IdList *l, const int32_t *ids, int64_t n);
 Tokenizer *tokenizer_new(void);
 /* Gives id its bytes (copied). ERR_DATA if id is taken, negative or absurdly large. */
 int tokenizer_set_token(Tokenizer *t, int64_t id, const char *bytes, size_t len, int flags);
