@@ -305,7 +305,7 @@ typedef struct Place {
     int64_t rows, cols; /* of theirs; cols = 0: not transposed */
 } Place;
 
-/* Their [rows,cols] is our [cols,rows]. A piece has whole rows but at its ends. */
+/* Their [rows,cols] is our [cols,rows]. */
 static int take(void *ctx, const double *x, int64_t from, int64_t n) {
     const Place *p = ctx;
     for (int64_t i = 0; i < n; i++) {
