@@ -429,6 +429,8 @@ int run_step_end(Run *run, int64_t tokens) {
     double now = run_seconds();
     run_timing(run, "perf/step_s", now - p->step_began);
     run_timing(run, "perf/tokens_per_s", (double)tokens / (now - p->step_began));
+    if (comm_size(run->comm) > 1) run_timing(run, "perf/exchange_s", run->exchange_s);
+    run->exchange_s = 0;
     metrics_write(run);
     log_step(run, tokens);
 

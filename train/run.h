@@ -25,10 +25,11 @@ typedef struct Run {
     Config cfg;
     Comm *comm;
     bool main_rank;
-    bool dry;      /* --dry-run: build everything, print the plan, write nothing */
-    bool selftest; /* --selftest */
-    int64_t step;  /* the step to do next; after run_resume where the last one ended */
-    int64_t steps; /* how many there are; set by the stage before run_resume */
+    bool dry;          /* --dry-run: build everything, print the plan, write nothing */
+    bool selftest;     /* --selftest */
+    int64_t step;      /* the step to do next; after run_resume where the last one ended */
+    int64_t steps;     /* how many there are; set by the stage before run_resume */
+    double exchange_s; /* of this step: summing gradients over the ranks, waiting included */
     RunPriv *priv;
 } Run;
 

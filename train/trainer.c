@@ -10,7 +10,7 @@
 
 void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix) {
     const Config *c = &run->cfg;
-    *t = (Trainer){.gpt = gpt, .clip = c->optim_clip, .max_skips = c->optim_max_skips};
+    *t = (Trainer){.gpt = gpt, .run = run, .clip = c->optim_clip, .max_skips = c->optim_max_skips};
     adamw_init(&t->adam, &gpt->params, c->optim_beta1, c->optim_beta2, c->optim_eps,
                c->optim_decay);
     t->tape = tape_open(&t->arena, true);
@@ -42,7 +42,9 @@ Schedule trainer_schedule(const Run *run) {
 
 int trainer_update(Trainer *t, Comm *comm, double lr, const char *what, double *norm) {
     ParamSet *ps = &t->gpt->params;
+    double began = run_seconds();
     grad_reduce(ps, comm);
+    if (t->run) t->run->exchange_s += run_seconds() - began;
     *norm = grad_norm(ps);
     if (isfinite(*norm)) {
         adamw_update(&t->adam, ps, lr, clip_scale(*norm, t->clip));

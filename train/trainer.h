@@ -12,6 +12,7 @@
 
 typedef struct Trainer {
     Gpt *gpt; /* borrowed; has gradients */
+    Run *run; /* borrowed; NULL: nobody measures the exchange */
     AdamW adam;
     Arena arena; /* activations */
     Tape *tape;
