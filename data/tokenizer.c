@@ -153,7 +153,7 @@ static int32_t added_at(const Tokenizer *t, const AddedTokens *a, const char *te
 
 /* The first place from i on where an added token may begin; len if there is none. */
 static size_t next_candidate(const AddedTokens *a, const char *text, size_t len, size_t i) {
-    if (a->n == 0) return len;
+    if (a->n == 0 || i >= len) return len; /* text may be NULL */
     if (a->only >= 0) {
         const char *found = memchr(text + i, a->only, len - i);
         return found ? (size_t)(found - text) : len;
