@@ -146,7 +146,7 @@ static void add_sequence(Loading *l, const Item *it, int64_t cut, const IdList *
     }
     int32_t *tokens = s->tokens + s->n;
     memcpy(tokens, it->prompt.v + cut, (size_t)head * sizeof *tokens);
-    if (answer) memcpy(tokens + head, answer->v, (size_t)answer->n * sizeof *tokens);
+    if (answer && answer->n) memcpy(tokens + head, answer->v, (size_t)answer->n * sizeof *tokens);
     uint8_t *learn = s->learn ? s->learn + s->n : NULL;
     if (learn && it->learn) memcpy(learn, it->learn + cut, (size_t)n);
     if (learn && !it->learn) {

@@ -22,7 +22,7 @@ static void one(const uint8_t *data, size_t len) {
     }
     config_free(&c);
     if (memchr(data, '=', len)) { /* a setting */
-        char *setting = strndup((const char *)data, len);
+        char *setting = memcpy(xcalloc(len + 1, 1), data, len);
         if (config_load(&c, stage, NULL, (const char *const *)&setting, 1) >= 0) config_free(&c);
         free(setting);
     }
