@@ -1,6 +1,8 @@
 /* kernel.c: which version of the kernels this processor runs. */
 #include "core/kernel.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,8 +33,9 @@ KernelLevel kernel_wanted(void) {
     if (!want || !*want) return kernel_supported();
     for (int level = KERNEL_PLAIN; level <= (int)kernel_supported(); level++)
         if (strcmp(want, names[level]) == 0) return (KernelLevel)level;
-    CHECK(0, "RHETOR_KERNEL is %s; this processor can do plain%s%s", want,
-          kernel_supported() >= KERNEL_AVX2 ? ", avx2" : "",
-          kernel_supported() >= KERNEL_AVX512 ? ", avx512" : "");
-    return KERNEL_PLAIN;
+    error_set(ERR_USAGE, "RHETOR_KERNEL is %s; this processor can do plain%s%s", want,
+              kernel_supported() >= KERNEL_AVX2 ? ", avx2" : "",
+              kernel_supported() >= KERNEL_AVX512 ? ", avx512" : "");
+    fprintf(stderr, "%s: %s\n", program_invocation_short_name, error_message());
+    error_end(error_exit_code(ERR_USAGE));
 }

@@ -22,6 +22,7 @@ expect 78 "data.mix_ratio is 0.1: pretraining text is to be mixed in, but data.m
     "${sft[@]}" data.mix=
 
 # --- files that are missing
+RHETOR_KERNEL=best expect 64 "RHETOR_KERNEL is best; this processor can do plain" -- "${sft[@]}"
 expect 74 "nowhere.jsonl" "No such file" -- "${sft[@]}" data.train=nowhere.jsonl
 expect 74 "nowhere.h5" "No such file" -- "${pretrain[@]}" data.train=nowhere.h5
 expect 74 "from.model: nowhere: no such file or directory; expected a run directory or a checkpoint" -- \
