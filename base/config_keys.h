@@ -60,7 +60,7 @@ KEY(train_steps, "train.steps", I64, 0, 0, 1e12, "", IN_PRETRAIN | IN_SFT | IN_R
 KEY(train_epochs, "train.epochs", F64, 1, 0.001, 1e6, "", IN_PRETRAIN | IN_SFT | IN_REWARD, "passes over the data where train.steps is 0")
 KEY(train_batch, "train.batch", I64, 32, 1, 1e9, "", IN_PRETRAIN | IN_SFT | IN_REWARD, "global batch of a step. Pretraining: windows of model.context tokens; SFT: examples; reward: prompts")
 KEY(train_micro_tokens, "train.micro_tokens", I64, 8192, 1, 1e9, "", IN_ALL, "packed tokens of one forward and backward pass on a rank: memory against speed, no change of the result")
-KEY(train_recompute, "train.recompute", Bool, false, 0, 1, "", IN_ALL, "keep only the layers' inputs and compute each layer again in the backward pass: about a fifth of the activations, about a third more time, the same bits")
+KEY(train_recompute, "train.recompute", Bool, false, 0, 1, "", IN_ALL, "keep only the layers' inputs and compute each layer again in the backward pass: about a third of the activations, a forward pass more, the same bits")
 KEY(train_overfit, "train.overfit", I64, 0, 0, 1e9, "", IN_PRETRAIN | IN_SFT | IN_REWARD, "train on the first so many batches again and again (--overfit N); 0: off")
 KEY(eval_every, "eval.every", I64, 0, 0, 1e12, "", IN_ALL, "steps between evaluations on held-out data; 0: at the end only")
 KEY(eval_records, "eval.records", I64, 0, 0, 1e12, "", IN_ALL, "held-out records (pretraining: windows) an evaluation uses; 0: all")

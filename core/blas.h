@@ -12,12 +12,6 @@ void blas_gemm(bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K, real
                const real *a, int64_t lda, const real *b, int64_t ldb, real beta, real *c,
                int64_t ldc);
 
-/* The same, in parallel over tiles of C. The tiles depend on the shape alone, so the result does
- * not depend on the number of threads. */
-void blas_gemm_tiles(bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K, real alpha,
-                     const real *a, int64_t lda, const real *b, int64_t ldb, real beta, real *c,
-                     int64_t ldc);
-
 const char *
 blas_kernel(void); /* e.g. "OpenBLAS 0.3.21 SkylakeX, OpenMP, 2 threads; core AVX-512" */
 

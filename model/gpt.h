@@ -41,8 +41,8 @@ typedef struct Gpt {
     Tensor *wte, *wpe, *norm_f_w, *norm_f_b, *head_w, *head_b;
     Tensor *out_w;   /* [V,C] logits = hidden out_w^T: wte, or lm_head.weight when untied */
     GptBlock *block; /* [layers] */
-    /* Keep only the layers' inputs and compute each again in the backward pass: a fifth of the
-     * memory for a third more work. The results are the same bits. */
+    /* Keep only the layers' inputs and compute each again in the backward pass: a third of the
+     * activations for a forward pass more. The results are the same bits. */
     bool recompute;
 } Gpt;
 
