@@ -19,8 +19,8 @@ typedef enum KernelLevel { KERNEL_PLAIN, KERNEL_AVX2, KERNEL_AVX512, KERNEL_LEVE
 extern KernelLevel kernel_level;    /* KERNEL_PLAIN until core_init */
 KernelLevel kernel_supported(void); /* the best this processor has */
 const char *kernel_name(KernelLevel level);
-/* What RHETOR_KERNEL (plain, avx2, avx512) asks for, or the best. Ends the job with one line (exit 64)
- * when this processor has no such kernels. */
+/* What RHETOR_KERNEL (plain, avx2, avx512) asks for, or the best. Ends the job with one line (exit
+ * 64) when this processor has no such kernels. */
 KernelLevel kernel_wanted(void);
 
 #define KERNEL_INLINE static inline __attribute__((always_inline))
