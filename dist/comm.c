@@ -2,9 +2,13 @@
  *
  * MPI_Allreduce may add in any order, and does so differently when ranks are placed differently, so
  * a resumed run would not repeat its bits. Here a large vector is cut into one slice a rank; slice
- * s of every rank goes to rank s (MPI_Alltoallv), which adds them in rank order, ((r0 + r1) + r2) +
- * ..., and the sums are gathered (MPI_Allgatherv): the volume of a ring all-reduce in a fixed
- * order. Short vectors are gathered whole and added by every rank, in the same order.
+ * s of every rank goes to rank s (MPI_Alltoallv), which adds them in a fixed order, and the sums
+ * are gathered (MPI_Allgatherv): the volume of a ring all-reduce. Short vectors are gathered whole
+ * and added by every rank, in the same order.
+ *
+ * The order is a balanced binary tree over the ranks, ((r0 + r1) + (r2 + r3)) + ..., cut at the
+ * largest power of two below their number. A tree, because a rank that stands for several leaves
+ * adds its own in the same way, and the whole is then one tree whatever the number of ranks.
  *
  * Vectors go through in rounds of at most ROUND_BYTES, which keeps MPI's int counts and the scratch
  * memory bounded; elements are independent, so rounds do not change a bit. */
@@ -22,7 +26,10 @@
 #include <unistd.h>
 
 #define ROUND_BYTES ((int64_t)64 << 20)
-enum { SHORT_VECTOR = 4096 }; /* elements up to which everybody adds everything */
+enum {
+    SHORT_VECTOR = 4096, /* elements up to which everybody adds everything */
+    PIECE = 4096         /* elements added at a time, of all ranks */
+};
 
 struct Comm {
     int rank, size;
@@ -218,20 +225,25 @@ void comm_allgather_bytes(Comm *c, const void *mine, size_t bytes, char **out, s
 
 typedef enum Kind { KIND_F32, KIND_F64, KIND_I64, KIND_MAX_F64 } Kind;
 
+static MPI_Datatype mpi_type(Kind kind) {
+    return kind == KIND_F32 ? MPI_FLOAT : kind == KIND_I64 ? MPI_INT64_T : MPI_DOUBLE;
+}
+static size_t element_bytes(Kind kind) {
+    return kind == KIND_F32 ? 4 : 8;
+}
+
 /* acc[n] += x[n], or the maximum, in which a NaN wins. */
 static void fold(Kind kind, void *acc, const void *x, int64_t n) {
     switch (kind) {
     case KIND_F32: {
         float *a = acc;
         const float *b = x;
-#pragma omp parallel for schedule(static) if (n > 65536)
         for (int64_t i = 0; i < n; i++) a[i] += b[i];
         break;
     }
     case KIND_F64: {
         double *a = acc;
         const double *b = x;
-#pragma omp parallel for schedule(static) if (n > 65536)
         for (int64_t i = 0; i < n; i++) a[i] += b[i];
         break;
     }
@@ -251,11 +263,18 @@ static void fold(Kind kind, void *acc, const void *x, int64_t n) {
     }
 }
 
-static MPI_Datatype mpi_type(Kind kind) {
-    return kind == KIND_F32 ? MPI_FLOAT : kind == KIND_I64 ? MPI_INT64_T : MPI_DOUBLE;
-}
-static size_t element_bytes(Kind kind) {
-    return kind == KIND_F32 ? 4 : 8;
+/* part[ranks][n] -> part[0][n], in the order of the tree; the others are used up. Piece by piece,
+ * so that a piece of all ranks stays in the cache from the leaves to the root. */
+static void fold_tree(Kind kind, char *part, int ranks, int64_t n) {
+    const size_t element = element_bytes(kind), row = (size_t)n * element;
+#pragma omp parallel for schedule(static) if (n > 65536)
+    for (int64_t at = 0; at < n; at += PIECE) {
+        const int64_t m = n - at < PIECE ? n - at : PIECE;
+        char *piece = part + (size_t)at * element;
+        for (int step = 1; step < ranks; step *= 2)
+            for (int r = 0; r + step < ranks; r += 2 * step)
+                fold(kind, piece + (size_t)r * row, piece + (size_t)(r + step) * row, m);
+    }
 }
 
 static void reduce_short(Comm *c, Kind kind, void *buf, int64_t n) {
@@ -263,8 +282,8 @@ static void reduce_short(Comm *c, Kind kind, void *buf, int64_t n) {
     char *all = scratch(c, bytes * (size_t)c->size);
     MPI_TRY(
         MPI_Allgather(buf, (int)n, mpi_type(kind), all, (int)n, mpi_type(kind), MPI_COMM_WORLD));
+    fold_tree(kind, all, c->size, n);
     memcpy(buf, all, bytes);
-    for (int r = 1; r < c->size; r++) fold(kind, buf, all + (size_t)r * bytes, n);
 }
 
 static void reduce_round(Comm *c, Kind kind, char *buf, int64_t n) {
@@ -283,7 +302,7 @@ static void reduce_round(Comm *c, Kind kind, char *buf, int64_t n) {
     char *parts = scratch(c, (size_t)(mine * c->size) * element);
     MPI_TRY(MPI_Alltoallv(buf, c->send_n, c->send_at, mpi_type(kind), parts, c->recv_n, c->recv_at,
                           mpi_type(kind), MPI_COMM_WORLD));
-    for (int r = 1; r < c->size; r++) fold(kind, parts, parts + (size_t)(r * mine) * element, mine);
+    fold_tree(kind, parts, c->size, mine);
     memcpy(buf + (size_t)begin * element, parts, (size_t)mine * element);
     MPI_TRY(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, buf, c->send_n, c->send_at,
                            mpi_type(kind), MPI_COMM_WORLD));

@@ -31,7 +31,7 @@ double grad_norm(const ParamSet *ps);
  * such a step is skipped, and adamw_update refuses it (CHECK). */
 double clip_scale(double norm, double clip);
 
-/* Gradients of all ranks, summed in rank order. Collective. */
+/* Gradients of all ranks, summed in the fixed tree of dist/comm.h. Collective. */
 void grad_reduce(ParamSet *ps, Comm *c);
 
 /* Learning rate for `step` (from 0) of `steps`: linear warm-up from warmup_from*peak over `warmup`
