@@ -33,8 +33,8 @@ static double value(int rank, int64_t i) {
 static const int64_t lengths[] = {0, 1, 2, 5, 4095, 4096, 4097, 5003, 100003, 1 << 20};
 enum { NLENGTHS = sizeof lengths / sizeof lengths[0] };
 
-/* The sum over ranks [begin, end) as comm.h defines it: recursively, halves cut at the largest power
- * of two below their number. */
+/* The sum over ranks [begin, end) as comm.h defines it: recursively, halves cut at the largest
+ * power of two below their number. */
 static float tree_f32(int begin, int end, int64_t i) {
     if (end - begin == 1) return (float)value(begin, i);
     int half = 1;
