@@ -13,6 +13,6 @@ void openmp_wait_briefly(char **argv) {
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
     if (n <= 0) return;
     path[n] = '\0';
-    setenv("GOMP_SPINCOUNT", "2000", 1); /* rounds: some ten microseconds */
+    setenv("GOMP_SPINCOUNT", "5000", 1); /* rounds: some tens of microseconds */
     execv(path, argv);                   /* if it cannot be, we go on as we are */
 }

@@ -27,8 +27,10 @@
 enum {
     SLOTS_PER_THREAD = 16,    /* enough for efficient products; more caches leave the processor's */
     SLOTS_PER_WORKER_MIN = 4, /* with fewer, threads share the rows' columns instead */
-    PASS_ELEMENTS = 8 << 20,  /* activations of one pass, per worker */
-    CACHE_BYTES_MAX = 1 << 30, /* for slots = 0 */
+    SLOTS_LARGE_MODEL_MIN = 16, /* ... where each worker would read the weights from memory */
+    LARGE_MODEL = 8 << 20,      /* weights; more bytes than a processor caches */
+    PASS_ELEMENTS = 8 << 20,    /* activations of one pass, per worker */
+    CACHE_BYTES_MAX = 1 << 30,  /* for slots = 0 */
 };
 
 enum { QKV, PROJ, FC, FC2, LINEARS }; /* of a block, in the order of use */
@@ -237,6 +239,7 @@ static void run_workers(Work *w) {
     }
     slots = at_most(slots, w->n);
     int64_t workers = at_least(1, at_most(threads, slots / SLOTS_PER_WORKER_MIN));
+    if (w->g->params.size > LARGE_MODEL && slots < threads * SLOTS_LARGE_MODEL_MIN) workers = 1;
     if (workers == 1) { /* outside a parallel region, so that the ops have all threads */
         worker_run(w, slots);
         return;

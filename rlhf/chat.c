@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -238,15 +239,28 @@ static int take_turn(Chat *c) {
 }
 
 /* A message, of several lines where they end with a backslash. false at the end of the input. */
+/* getline; -1 with `interrupted` after Ctrl-C. One that comes between the prompt and the read is
+ * not lost: from the prompt on the signal is blocked, and let in only while we wait. */
+static ssize_t read_line(Chat *c, const char *prompt, char **line, size_t *cap) {
+    interrupted = 0;
+    if (!c->terminal) return getline(line, cap, c->in);
+    sigset_t held, before;
+    sigemptyset(&held);
+    sigaddset(&held, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &held, &before);
+    fputs(prompt, c->out);
+    fflush(c->out);
+    struct pollfd in = {.fd = fileno(c->in), .events = POLLIN};
+    ppoll(&in, 1, NULL, &before);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return interrupted ? -1 : getline(line, cap, c->in);
+}
+
 static bool read_message(Chat *c) {
     char *message = NULL, *more = NULL;
     size_t cap = 0;
     for (;;) {
-        if (c->terminal) fputs(message ? "  " : "> ", c->out);
-        fflush(c->out);
-        interrupted = 0;
-        errno = 0;
-        ssize_t len = getline(&more, &cap, c->in);
+        ssize_t len = read_line(c, message ? "  " : "> ", &more, &cap);
         if (len < 0 && interrupted) { /* Ctrl-C: the message is given up */
             clearerr(c->in);
             fputc('\n', c->out);

@@ -34,20 +34,33 @@ command -v script >/dev/null || {
     echo "script (bsdutils) is not installed: the terminal was not tested"
     exit 0
 }
-# What is typed, with pauses, since Ctrl-C throws away what waits in the terminal.
-typing() {
-    sleep 3
-    printf 'Hi\n'
-    sleep 1
-    printf '/help\n'
-    sleep 1
-    printf 'forget this \003'
-    sleep 1
-    printf '/reset\n'
-    sleep 1
-    printf '\004'
+# A dialogue: the next thing is typed when the terminal shows that the last one was answered, since
+# Ctrl-C throws away what waits in the terminal. The keyboard stays open until the shell behind it
+# has said that it left.
+mkfifo keys
+script -qefc "stty -echo; $bin/rhetor-generate -m sft --chat --max-new 8; echo left with \$?" terminal <keys >/dev/null &
+exec 3>keys
+# shows N REGEX: waits until N lines of the terminal have it
+shows() {
+    for _ in $(seq 600); do
+        [ "$(grep -ac -- "$2" terminal 2>/dev/null)" -ge "$1" ] && return
+        sleep 0.1
+    done
+    fail "the terminal does not show $1 lines with \"$2\": $(cat -v terminal)"
 }
-typing | script -qec "stty -echo; $bin/rhetor-generate -m sft --chat --max-new 8; echo left with \$?" /dev/null >terminal
-for text in "template roles" "> " "/system" "a new conversation" "left with 0"; do
-    grep -qF -- "$text" terminal || fail "the terminal does not show \"$text\": $(cat -v terminal)"
-done
+shows 1 "^> "
+printf 'Hi\n' >&3
+shows 2 "^> "
+printf '/help\n' >&3
+shows 3 "^> "
+printf 'forget this' >&3
+printf '\003' >&3
+shows 4 "^> "
+printf '/reset\n' >&3
+shows 1 "a new conversation"
+shows 5 "^> "
+printf '\004' >&3
+shows 1 "left with 0"
+exec 3>&-
+wait
+for text in "template roles" "/system"; do shows 1 "$text"; done
