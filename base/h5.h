@@ -30,7 +30,8 @@ int h5_write(H5 *h, const char *name, H5Type type, int ndim, const int64_t *shap
 /* Reads a whole dataset into out, which holds n elements of `type`; another type, size or a
  * missing dataset is ERR_DATA. */
 int h5_read(H5 *h, const char *name, H5Type type, void *out, int64_t n);
-/* Elements [offset, offset+n) of a one-dimensional dataset. */
+/* Elements [offset, offset+n) of the flattened (row-major) dataset; the chunks they lie in are
+ * read. */
 int h5_read_range(H5 *h, const char *name, H5Type type, int64_t offset, int64_t n, void *out);
 bool h5_exists(H5 *h, const char *name);
 int h5_shape(H5 *h, const char *name, H5Type *type, int *ndim, int64_t shape[H5_MAX_DIM]);

@@ -14,14 +14,21 @@
 #include "base/h5.h"
 #include "dist/comm.h"
 
-/* A named array: "params/h.0.attn.qkv.weight", "optimizer/m/...", "ema/...". `data` is borrowed. */
+/* A named array: "params/h.0.attn.qkv.weight", "optimizer/m/...", "ema/...". `data` is borrowed.
+ * Either all ranks hold the whole of it, with equal values, or each holds a part; ckpt_set_part. */
 typedef struct CkptArray {
     const char *name;
     H5Type type;
     int ndim;
     int64_t shape[H5_MAX_DIM];
-    void *data;
+    void *data;         /* the element `begin` */
+    int64_t begin, end; /* this rank's elements of the flattened array; end == 0: the whole array */
 } CkptArray;
+
+/* Says that `data` holds the elements [begin, end) of the flattened (row-major) array, maybe none.
+ * The parts of all ranks must be disjoint and cover the array: ERR_INTERNAL when it is saved. Not
+ * collective. */
+void ckpt_set_part(CkptArray *a, int64_t begin, int64_t end);
 
 /* What to save. Texts are borrowed. `meta` is an object of small values (counters, model
  * configuration, KL controller, lineage, ...), kept as JSON text; doubles survive bit by bit. Its
@@ -37,7 +44,8 @@ typedef struct CkptContent {
     bool compress;
 } CkptContent;
 
-/* Writes dir/step_%08d.h5 and its manifest. Rank 0 writes, all ranks get the result. Free space is
+/* Writes dir/step_%08d.h5 and its manifest. Rank 0 writes, all ranks get the result; names, types,
+ * shapes and their order must be the same on all ranks, the texts are rank 0's. Free space is
  * checked first (ERR_IO with both numbers). On failure the temporary is removed and everything
  * older is untouched. A step that is already there is replaced; a kill meanwhile leaves the old one
  * or the new one. Collective. */
@@ -88,6 +96,10 @@ bool ckpt_has(const Ckpt *k, const char *name);
 /* Reads one array into out; the shape must be the given one: ERR_DATA names both. Not collective.
  */
 int ckpt_read(Ckpt *k, const char *name, H5Type type, int ndim, const int64_t *shape, void *out);
+/* Elements [begin, end) of the flattened array only; no more of the file is read than the chunks
+ * they lie in. Not collective. */
+int ckpt_read_part(Ckpt *k, const char *name, H5Type type, int ndim, const int64_t *shape,
+                   int64_t begin, int64_t end, void *out);
 int ckpt_each(Ckpt *k, const char *group, H5Visit *fn, void *ctx); /* names without leading '/' */
 
 /* Verifies manifest, bytes, every dataset; one line of result to *report (malloc'd). */

@@ -116,25 +116,33 @@ static char *shape_text(int ndim, const int64_t *shape) {
     return t;
 }
 
-int ckpt_read(Ckpt *k, const char *name, H5Type type, int ndim, const int64_t *shape, void *out) {
-    H5Type have_type;
+static int check_shape(Ckpt *k, const char *name, int ndim, const int64_t *shape) {
     int have_ndim = 0;
-    int64_t have[H5_MAX_DIM], n = 1;
-    TRY(h5_shape(k->h5, name, &have_type, &have_ndim, have));
+    int64_t have[H5_MAX_DIM];
+    TRY(h5_shape(k->h5, name, NULL, &have_ndim, have));
     bool same = ndim == have_ndim;
     for (int i = 0; same && i < ndim; i++) same = shape[i] == have[i];
-    if (!same) {
-        char *a = shape_text(have_ndim, have), *b = shape_text(ndim, shape);
-        int rc = error_set(ERR_DATA,
-                           "%s: %s has the shape %s, expected %s; is it a checkpoint of another "
-                           "model?",
-                           k->path, name, a, b);
-        free(a);
-        free(b);
-        return rc;
-    }
+    if (same) return 0;
+    char *a = shape_text(have_ndim, have), *b = shape_text(ndim, shape);
+    int rc = error_set(ERR_DATA,
+                       "%s: %s has the shape %s, expected %s; is it a checkpoint of another "
+                       "model?",
+                       k->path, name, a, b);
+    free(a);
+    free(b);
+    return rc;
+}
+
+int ckpt_read_part(Ckpt *k, const char *name, H5Type type, int ndim, const int64_t *shape,
+                   int64_t begin, int64_t end, void *out) {
+    TRY(check_shape(k, name, ndim, shape));
+    return h5_read_range(k->h5, name, type, begin, end - begin, out);
+}
+
+int ckpt_read(Ckpt *k, const char *name, H5Type type, int ndim, const int64_t *shape, void *out) {
+    int64_t n = 1;
     for (int i = 0; i < ndim; i++) n *= shape[i];
-    return h5_read(k->h5, name, type, out, n);
+    return ckpt_read_part(k, name, type, ndim, shape, 0, n, out);
 }
 
 /* h5_each names objects from the root; here names are as in CkptArray. */

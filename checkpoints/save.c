@@ -35,6 +35,14 @@ static size_t bytes_of(const CkptArray *a) {
     return (size_t)elements(a) * h5_type_size(a->type);
 }
 
+void ckpt_set_part(CkptArray *a, int64_t begin, int64_t end) {
+    CHECK(0 <= begin && begin <= end && end <= elements(a),
+          "%s: part %" PRId64 " to %" PRId64 " of %" PRId64, a->name, begin, end, elements(a));
+    if (begin == end) begin = end = elements(a); /* an end of 0 would mean the whole array */
+    a->begin = begin;
+    a->end = end;
+}
+
 /* The texts are datasets of bytes like the arrays, so that both are written and verified alike.
  * Returns all of them; `meta` is the JSON text. The caller frees the list. */
 static CkptArray *all_arrays(const CkptContent *c, const char *meta, int *n) {
@@ -232,17 +240,62 @@ static int save(const char *dir, const char *file, const CkptContent *content, i
     return rc;
 }
 
+/* The ranks' parts of array a, joined. */
+static int join_parts(const CkptArray *a, Comm *c, void **out) {
+    const int size = comm_size(c);
+    const size_t each = h5_type_size(a->type);
+    const int64_t mine[2] = {a->begin, a->end}, total = elements(a);
+    size_t *at = xcalloc((size_t)size + 1, sizeof *at);
+    char *parts, *data;
+    comm_allgather_bytes(c, mine, sizeof mine, &parts, at);
+    const int64_t *part = (const int64_t *)(const void *)parts;
+    comm_allgather_bytes(c, a->data, (size_t)(a->end - a->begin) * each, &data, at);
+    char *all = xmalloc((size_t)total * each);
+    int64_t covered = 0;
+    bool more = true;
+    while (more) { /* who goes on where the covered ends? */
+        more = false;
+        for (int r = 0; r < size && !more; r++) {
+            const int64_t begin = part[2 * r], end = part[2 * r + 1];
+            if (begin != covered || end == begin) continue;
+            memcpy(all + (size_t)begin * each, data + at[r], (size_t)(end - begin) * each);
+            covered = end;
+            more = true;
+        }
+    }
+    free(data);
+    free(parts);
+    free(at);
+    *out = all;
+    if (covered == total) return 0;
+    return error_set(ERR_INTERNAL,
+                     "%s: the ranks' parts do not cover it: no part begins at %" PRId64, a->name,
+                     covered);
+}
+
 int ckpt_save(const char *dir, const CkptContent *content, Comm *c) {
     int rc = 0;
     if (!comm_equal_u64(c, (uint64_t)content->step))
         return error_set(ERR_INTERNAL, "the ranks are at different steps, this one at %" PRId64,
                          content->step);
-    if (comm_rank(c) == 0) {
+    CkptContent whole = *content;
+    CkptArray *v = xcalloc((size_t)content->narrays, sizeof *v);
+    whole.arrays = v;
+    for (int i = 0; i < content->narrays; i++) {
+        v[i] = content->arrays[i];
+        if (v[i].end == 0) continue;
+        int joined = join_parts(&content->arrays[i], c, &v[i].data);
+        if (rc == 0) rc = joined;
+    }
+    if (comm_rank(c) == 0 && rc == 0) {
         char *file = manifest_name(dir, content->step, false, CKPT_FILE);
-        rc = save(dir, file, content, comm_size(c));
+        rc = save(dir, file, &whole, comm_size(c));
         if (rc < 0) rc = error_wrap(rc, "cannot save step %" PRId64, content->step);
         free(file);
     }
+    for (int i = 0; i < content->narrays; i++)
+        if (v[i].end > 0) free(v[i].data);
+    free(v);
     return comm_agree(c, rc);
 }
 

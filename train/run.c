@@ -204,14 +204,18 @@ static int restore(Run *run, Ckpt *k) {
     TRY(same_lineage(k, p->meta, "parents"));
     TRY(same_lineage(k, p->meta, "data"));
     for (int i = 0; i < p->narray; i++) {
-        const char *name = p->array[i].name;
+        const CkptArray *a = &p->array[i];
+        const char *name = a->name;
         if (!ckpt_has(k, name)) /* only the moving average is a choice */
             return error_set(
                 ERR_CONFIG,
                 "%s has no %s: it was made without %.*s (ppo.ema: 0?); resume with the "
                 "same settings, or choose another run.dir",
                 ckpt_path(k), name, (int)strcspn(name, "/"), name);
-        TRY(ckpt_read(k, name, H5_F32, p->array[i].ndim, p->array[i].shape, p->array[i].data));
+        if (a->end > 0)
+            TRY(ckpt_read_part(k, name, a->type, a->ndim, a->shape, a->begin, a->end, a->data));
+        else
+            TRY(ckpt_read(k, name, a->type, a->ndim, a->shape, a->data));
     }
     const json_t *counters = json_object_get(ckpt_meta(k), "counters");
     for (int i = 0; i < p->ncounter; i++) {

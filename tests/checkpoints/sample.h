@@ -36,6 +36,15 @@ static inline uint64_t sample_bits(int64_t step, int variant, int64_t i) {
     return x ^ (x >> 31);
 }
 
+static inline CkptArray sample_array(const char *name, H5Type type, int64_t rows, int64_t columns,
+                                     void *data) {
+    return (CkptArray){.name = name,
+                       .type = type,
+                       .ndim = columns < 0 ? 1 : 2,
+                       .shape = {rows, columns},
+                       .data = data};
+}
+
 static inline Sample *sample_make(int64_t step, int variant) {
     Sample *s = xcalloc(1, sizeof *s);
     for (int64_t i = 0; i < ROWS * COLUMNS; i++) {
@@ -44,10 +53,10 @@ static inline Sample *sample_make(int64_t step, int variant) {
         memcpy(&s->moment[i], &x, 8); /* any bits: NaN, Inf and denormals too */
     }
     for (int64_t i = 0; i < IDS; i++) s->ids[i] = (int64_t)sample_bits(step, variant, -i);
-    s->arrays[0] = (CkptArray){"params/h.0.weight", H5_F32, 2, {ROWS, COLUMNS}, s->weight};
-    s->arrays[1] = (CkptArray){"optimizer/m/h.0.weight", H5_F64, 2, {ROWS, COLUMNS}, s->moment};
-    s->arrays[2] = (CkptArray){"counters/ids", H5_I64, 1, {IDS}, s->ids};
-    s->arrays[3] = (CkptArray){"counters/none", H5_I32, 1, {0}, s->ids};
+    s->arrays[0] = sample_array("params/h.0.weight", H5_F32, ROWS, COLUMNS, s->weight);
+    s->arrays[1] = sample_array("optimizer/m/h.0.weight", H5_F64, ROWS, COLUMNS, s->moment);
+    s->arrays[2] = sample_array("counters/ids", H5_I64, IDS, -1, s->ids);
+    s->arrays[3] = sample_array("counters/none", H5_I32, 0, -1, s->ids);
     s->meta = json_pack("{s:i, s:f, s:f, s:f, s:f, s:I, s:s, s:{s:f}}", "variant", variant, "third",
                         1.0 / 3 + (double)step, "tiny", 5e-324, "zero", -0.0, "large",
                         1.7976931348623157e308, "counter", (json_int_t)INT64_MAX - step, "kernel",
