@@ -84,6 +84,9 @@ KEY(optim_decay, "optim.decay", F64, 0, 0, 10, "", IN_ALL, "decoupled weight dec
 KEY(optim_clip, "optim.clip", F64, 1, 0, 1e9, "", IN_ALL, "largest global gradient norm; 0: no clipping")
 KEY(optim_max_skips, "optim.max_skips", I64, 3, 0, 1e9, "", IN_ALL, "steps in a row whose gradient is not finite that are skipped before the run ends with 70")
 
+/* --- several ranks -------------------------------------------------------------------------------- */
+KEY(dist_hang_seconds, "dist.hang_seconds", F64, 600, 0, 1e9, "", IN_ALL, "without a sign of life for so long the run ends with 70 and says where it stands (a micro-batch is one; three times as long while models are loaded, responses sampled, checkpoints written, and while waiting for other ranks); 0: never")
+
 /* --- PPO -------------------------------------------------------------------------------------------- */
 KEY(ppo_episodes, "ppo.episodes", I64, 8192, 1, 1e12, "", IN_PPO, "episodes in all")
 KEY(ppo_batch, "ppo.batch", I64, 512, 1, 1e9, "", IN_PPO, "episodes of an iteration, all ranks together")

@@ -20,6 +20,7 @@
 #include "checkpoints/checkpoint.h"
 #include "core/blas.h"
 #include "dist/signals.h"
+#include "dist/watchdog.h"
 #include "train/load.h"
 #include "train/run_impl.h"
 
@@ -139,6 +140,7 @@ int run_save(Run *run) {
     RunPriv *p = run->priv;
     if (p->saved_step == run->step) return 0;
     double began = run_seconds();
+    watchdog_enter(PHASE_SAVE);
     meta_refresh(run);
     CkptContent content = {
         .stage = config_stage_name(run->cfg.stage),
@@ -297,6 +299,7 @@ out:
     ckpt_close(&k);
     p->began = p->last_log = p->last_save = p->step_began = run_seconds();
     p->first_step = run->step;
+    watchdog_enter(PHASE_STEP);
     return rc;
 }
 
@@ -451,5 +454,6 @@ int run_step_end(Run *run, int64_t tokens) {
                          "; the same command goes on from there",
                          why, p->saved_step, run->steps);
     p->step_began = run_seconds();
+    watchdog_enter(PHASE_STEP);
     return 0;
 }

@@ -7,6 +7,8 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "dist/fault.h"
+#include "dist/watchdog.h"
 
 void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix) {
     const Config *c = &run->cfg;
@@ -43,8 +45,11 @@ Schedule trainer_schedule(const Run *run) {
 int trainer_update(Trainer *t, Comm *comm, double lr, const char *what, double *norm) {
     ParamSet *ps = &t->gpt->params;
     double began = run_seconds();
+    fault_values("gradient", ps->grad, ps->size);
+    watchdog_enter(PHASE_EXCHANGE);
     grad_reduce(ps, comm);
     if (t->run) t->run->exchange_s += run_seconds() - began;
+    watchdog_enter(PHASE_UPDATE);
     *norm = grad_norm(ps);
     if (isfinite(*norm)) {
         adamw_update(&t->adam, ps, lr, clip_scale(*norm, t->clip));
@@ -55,6 +60,7 @@ int trainer_update(Trainer *t, Comm *comm, double lr, const char *what, double *
                  "before (%" PRId64 " in a row, %" PRId64 " allowed)",
                  what, t->skips, t->max_skips);
     }
+    fault_values("weights", ps->data, ps->size);
     paramset_zero_grad(ps);
     if (t->skips > t->max_skips)
         return error_set(ERR_INTERNAL,
@@ -66,6 +72,7 @@ int trainer_update(Trainer *t, Comm *comm, double lr, const char *what, double *
 }
 
 double trainer_lm(Trainer *t, const Pack *p, double dropout, uint64_t seed, int64_t step) {
+    watchdog_enter(PHASE_FORWARD);
     Batch b = pack_batch(p);
     GptDropout drop = {.p = dropout, .seed = seed, .step = (uint32_t)step, .row = p->row};
     double loss = gpt_loss(t->gpt, t->tape, &b, dropout > 0 ? &drop : NULL, NULL);
