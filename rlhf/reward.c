@@ -243,6 +243,7 @@ static int train(Reward *w, Run *run) {
         int64_t tokens;
         gradients(w, run, &loss, &stats, &tokens);
         comm_sum_f64(run->comm, &loss, 1);
+        w->trainer.loss = loss;
         rank_stats_sum(&stats, run->comm);
         char what[64];
         snprintf(what, sizeof what, "step %" PRId64 " (prompts %" PRId64 "..)", run->step,

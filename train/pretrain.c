@@ -144,6 +144,7 @@ static int train(Pretrain *p, Run *run) {
         int64_t tokens;
         TRY(gradients(p, run, &loss, &tokens));
         comm_sum_f64(run->comm, &loss, 1);
+        p->trainer.loss = loss;
         char what[64];
         snprintf(what, sizeof what, "step %" PRId64 " (windows %" PRId64 "..)", run->step,
                  run->step * c->train_batch);
