@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "dist/watchdog.h"
 
 #include <limits.h>
 #include <math.h>
@@ -47,7 +48,13 @@ static void mpi_check(int rc, const char *call) {
     log_warn("%s failed: %s; see the messages of mpirun or the batch system above", call, text);
     error_end(70);
 }
-#define MPI_TRY(call) mpi_check((call), #call)
+/* A rank that waits inside MPI is not one that hangs: the watchdog tells them apart. */
+#define MPI_TRY(call)             \
+    do {                          \
+        watchdog_mpi = #call;     \
+        mpi_check((call), #call); \
+        watchdog_mpi = NULL;      \
+    } while (0)
 
 static void *scratch(Comm *c, size_t bytes) {
     if (bytes > c->scratch_bytes) {
@@ -61,9 +68,10 @@ static void *scratch(Comm *c, size_t bytes) {
 /* --- start and end -------------------------------------------------------------------------------
  */
 
-/* error_end's hook: all ranks leave with this status. Prints nothing; the caller has. */
-static void abort_job(int status) {
-    MPI_Abort(MPI_COMM_WORLD, status);
+void comm_abort(int status) {
+    int started = 0;
+    MPI_Initialized(&started);
+    if (started) MPI_Abort(MPI_COMM_WORLD, status);
     _exit(status);
 }
 
@@ -104,7 +112,7 @@ int comm_open(Comm **out, int *argc, char ***argv) {
     if (launched()) {
         int level = MPI_THREAD_SINGLE, rank, size;
         mpi_check(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level), "MPI_Init_thread");
-        error_end_hook = abort_job;
+        error_end_hook = comm_abort; /* the caller has said why */
         MPI_TRY(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
         MPI_TRY(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
         MPI_TRY(MPI_Comm_size(MPI_COMM_WORLD, &size));

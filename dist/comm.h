@@ -17,6 +17,8 @@ int comm_open(Comm **out, int *argc, char ***argv);
  * collective. */
 int comm_open_alone(Comm **out);
 void comm_close(Comm **c);
+/* Ends all ranks with this status, without a word; also from a signal handler. Not collective. */
+void comm_abort(int status) __attribute__((noreturn, cold));
 /* Our rank as the launcher's environment has it, before or without MPI; 0 without a launcher. For
  * what one rank shall say before comm_open. Not collective. */
 int comm_launch_rank(void);

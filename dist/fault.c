@@ -6,6 +6,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <math.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,12 +14,23 @@
 #include <string.h>
 #include <unistd.h>
 
-typedef enum Action { ACTION_NONE, ACTION_KILL, ACTION_HANG, ACTION_ENOSPC } Action;
+typedef enum Action {
+    ACTION_NONE,
+    ACTION_KILL,
+    ACTION_EXIT,
+    ACTION_HANG,
+    ACTION_ENOSPC,
+    ACTION_EIO,
+    ACTION_NAN,
+    ACTION_FLIP
+} Action;
 
 static const struct {
     const char *name;
     Action action;
-} actions[] = {{"kill", ACTION_KILL}, {"hang", ACTION_HANG}, {"enospc", ACTION_ENOSPC}};
+} actions[] = {{"kill", ACTION_KILL},     {"exit", ACTION_EXIT}, {"hang", ACTION_HANG},
+               {"enospc", ACTION_ENOSPC}, {"eio", ACTION_EIO},   {"nan", ACTION_NAN},
+               {"flip", ACTION_FLIP}};
 
 static struct {
     bool read;
@@ -32,8 +44,8 @@ static struct {
 
 static void malformed(const char *text, const char *what) {
     log_warn(
-        "RHETOR_FAULT=%s: %s; expected point[:rank[:count]]:action with the actions kill, hang, "
-        "enospc",
+        "RHETOR_FAULT=%s: %s; expected point[:rank[:count]]:action with the actions kill, exit, "
+        "hang, enospc, eio, and nan and flip where there are values",
         text, what);
     error_end(64);
 }
@@ -71,20 +83,43 @@ static void read_variable(void) {
     free(copy);
 }
 
-int fault_point(const char *point) {
+/* What shall happen at this visit; what needs nothing of the caller happens here. */
+static Action visit(const char *point) {
     if (!fault.read) read_variable();
-    if (fault.action == ACTION_NONE || strcmp(point, fault.point) != 0) return 0;
-    if (fault.rank >= 0 && fault.rank != log_my_rank()) return 0;
+    if (fault.action == ACTION_NONE || strcmp(point, fault.point) != 0) return ACTION_NONE;
+    if (fault.rank >= 0 && fault.rank != log_my_rank()) return ACTION_NONE;
     fault.visits++;
-    if (fault.ever_after ? fault.visits < fault.count : fault.visits != fault.count) return 0;
+    if (fault.ever_after ? fault.visits < fault.count : fault.visits != fault.count)
+        return ACTION_NONE;
+    if (fault.action == ACTION_KILL) kill(getpid(), SIGKILL);
+    if (fault.action == ACTION_EXIT) _exit(70);
+    while (fault.action == ACTION_HANG) pause();
+    return fault.action;
+}
 
-    switch (fault.action) {
-    case ACTION_KILL: kill(getpid(), SIGKILL); break;
-    case ACTION_HANG:
-        for (;;) pause();
+int fault_point(const char *point) {
+    switch (visit(point)) {
+    case ACTION_NONE: return 0;
     case ACTION_ENOSPC:
         return error_set(ERR_IO, "%s: no space left on device (RHETOR_FAULT asked for it)", point);
-    case ACTION_NONE: break;
+    case ACTION_EIO:
+        return error_set(ERR_IO, "%s: input/output error (RHETOR_FAULT asked for it)", point);
+    default: malformed(getenv("RHETOR_FAULT"), "there are no values at this point");
     }
     return 0;
+}
+
+void fault_values(const char *point, float *v, int64_t n) {
+    const Action a = visit(point);
+    if (a == ACTION_NONE) return;
+    if (a == ACTION_NAN) {
+        v[n / 2] = (float)NAN;
+    } else if (a == ACTION_FLIP) {
+        uint32_t bits;
+        memcpy(&bits, &v[n / 2], sizeof bits);
+        bits ^= 1;
+        memcpy(&v[n / 2], &bits, sizeof bits);
+    } else {
+        malformed(getenv("RHETOR_FAULT"), "nothing is written at this point");
+    }
 }

@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "data/order.h"
+#include "dist/watchdog.h"
 #include "rlhf/score.h"
 
 /* --- packing episodes
@@ -96,6 +97,7 @@ static void score_micro(Ppo *p, Episodes *e, const Micro *m, Tape *t, real *logp
 }
 
 void ppo_score(Ppo *p, Episodes *e, int64_t iteration) {
+    watchdog_enter(PHASE_SCORE);
     Arena arena = {0}, lists = {0};
     Tape *tape = tape_open(&arena, false);
     int64_t *pick = xmalloc((size_t)p->o.batch * sizeof *pick), cap = 0;
@@ -105,6 +107,7 @@ void ppo_score(Ppo *p, Episodes *e, int64_t iteration) {
         comm_share(n, comm_rank(p->comm), comm_size(p->comm), &begin, &end);
         while (begin < end) {
             Micro micro;
+            watchdog_beat();
             begin += pack_micro(p, e, pick + begin, end - begin, &lists, &micro);
             if (micro.batch.n > cap) {
                 cap = micro.batch.n;
@@ -240,6 +243,7 @@ void ppo_gradients(Ppo *p, const Episodes *e, const int64_t *pick, int64_t n, in
     const double weight = 1.0 / (double)tokens;
     for (int64_t i = 0; i < n;) {
         Micro m;
+        watchdog_enter(PHASE_FORWARD);
         i += pack_micro(p, e, pick + i, n - i, &lists, &m);
         policy_micro(p, e, &m, weight, sums);
         critic_micro(p, e, &m, weight, sums);

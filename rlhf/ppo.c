@@ -19,6 +19,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "data/order.h"
+#include "dist/watchdog.h"
 #include "rlhf/iteration.h"
 #include "rlhf/score.h"
 #include "rlhf/selftest.h"
@@ -146,6 +147,7 @@ static int open_all(Stage *s, Run *run) {
  * stopped as it should. */
 static int sample(Stage *s, Run *run, const Dataset *prompts, const int64_t *item, int64_t n,
                   uint64_t first, const DecodeOptions *o, Episodes *e) {
+    watchdog_enter(PHASE_ROLLOUT);
     TRY(rollout_sample(e, s->policy.gpt, prompts, item, n, first, o, run->comm));
     for (int64_t i = 0; i < n; i++) e->stopped[i] = e->tokens[e->start[i + 1] - 1] == s->stop[0];
     return 0;
@@ -209,6 +211,7 @@ static int evaluate(Stage *s, Run *run) {
     if (p->ema.decay > 0) ema_swap(&p->ema, &s->policy.gpt->params);
     free(item);
     TRY(rc);
+    watchdog_enter(PHASE_EVAL);
     Sequence *q = xmalloc((size_t)n * sizeof *q);
     for (int64_t i = 0; i < n; i++)
         q[i] = (Sequence){.tokens = e.tokens + e.start[i], .n = e.start[i + 1] - e.start[i]};

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "data/order.h"
+#include "dist/watchdog.h"
 #include "rlhf/ranking.h"
 #include "rlhf/score.h"
 #include "train/load.h"
@@ -37,6 +38,7 @@ static int64_t prompt(const Reward *w, const Config *c, int64_t step, int64_t b)
 /* One forward over all completions of the collected prompts, the ranking loss of each prompt, one
  * backward. */
 static void micro_batch(Reward *w, double weight, double *loss, RankStats *stats) {
+    watchdog_enter(PHASE_FORWARD);
     const Dataset *d = &w->ranked;
     Batch b = pack_batch(&w->pack);
     Tensor *r = gpt_values(w->model.gpt, w->trainer.tape, &b, w->last, b.nseq);
@@ -118,6 +120,7 @@ static void evaluate_set(Reward *w, Run *run, const Dataset *d, int64_t records,
 
 static void evaluate(Reward *w, Run *run) {
     if (w->heldout.n == 0) return;
+    watchdog_enter(PHASE_EVAL);
     RankStats s;
     evaluate_set(w, run, &w->heldout, run->cfg.eval_records, &s);
     run_metric(run, "eval/loss", rank_loss(&s));
@@ -133,6 +136,7 @@ static void evaluate(Reward *w, Run *run) {
 
 static void normalise(Reward *w, Run *run) {
     RankStats s;
+    watchdog_enter(PHASE_EVAL);
     score_normalise(w->model.gpt, w->reference.seq, w->reference.n, run->cfg.train_micro_tokens,
                     run->comm, &s);
     w->mean = rank_mean(&s);
@@ -239,6 +243,7 @@ static int train(Reward *w, Run *run) {
         int64_t tokens;
         gradients(w, run, &loss, &stats, &tokens);
         comm_sum_f64(run->comm, &loss, 1);
+        w->trainer.loss = loss;
         rank_stats_sum(&stats, run->comm);
         char what[64];
         snprintf(what, sizeof what, "step %" PRId64 " (prompts %" PRId64 "..)", run->step,

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "core/tape.h"
 #include "data/pack.h"
+#include "dist/watchdog.h"
 
 void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, float *r) {
     Arena arena = {0};
@@ -16,6 +17,7 @@ void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens
         pack_add(&pack, q[i].tokens, q[i].n, NULL, 0, 0);
         last[i - first] = pack.n - 1;
         if (i + 1 < n && pack.n + q[i + 1].n <= micro_tokens) continue;
+        watchdog_beat();
         Batch b = pack_batch(&pack);
         Tensor *v = gpt_values(rm, tape, &b, last, i + 1 - first);
         for (int64_t j = first; j <= i; j++) r[j] = v->data[j - first];

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "core/tape.h"
 #include "data/pack.h"
+#include "dist/watchdog.h"
 
 typedef struct Sums {
     double nll, tokens;
@@ -20,6 +21,7 @@ typedef struct Sums {
 /* Adds the packed sequences' negative log-probabilities and empties the pack. */
 static void flush(Sums *s, Gpt *gpt) {
     if (s->pack.n == 0) return;
+    watchdog_beat();
     Batch b = pack_batch(&s->pack);
     if (b.n > s->cap) {
         s->cap = b.n;
@@ -35,6 +37,7 @@ static void flush(Sums *s, Gpt *gpt) {
 
 static void sums_open(Sums *s) {
     *s = (Sums){0};
+    watchdog_enter(PHASE_EVAL);
     s->tape = tape_open(&s->arena, false);
 }
 

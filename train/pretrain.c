@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "data/corpus.h"
+#include "dist/watchdog.h"
 #include "train/evaluate.h"
 #include "train/load.h"
 #include "train/trainer.h"
@@ -43,6 +44,7 @@ static int gradients(Pretrain *p, Run *run, double *loss, int64_t *tokens) {
     corpus_ahead(p->corpus, seed, next * B + begin, end - begin, T);
     for (int64_t b = begin; b < end; b++) {
         uint64_t id;
+        watchdog_enter(PHASE_DATA);
         TRY(corpus_window(p->corpus, seed, step * B + b, T, p->window, &n, &id));
         pack_add_window(&p->pack, p->window, n, weight, id);
         if (b + 1 < end && p->pack.n + T <= c->train_micro_tokens) continue;
@@ -142,6 +144,7 @@ static int train(Pretrain *p, Run *run) {
         int64_t tokens;
         TRY(gradients(p, run, &loss, &tokens));
         comm_sum_f64(run->comm, &loss, 1);
+        p->trainer.loss = loss;
         char what[64];
         snprintf(what, sizeof what, "step %" PRId64 " (windows %" PRId64 "..)", run->step,
                  run->step * c->train_batch);

@@ -20,6 +20,8 @@
 #include "checkpoints/checkpoint.h"
 #include "core/blas.h"
 #include "dist/signals.h"
+#include "dist/watchdog.h"
+#include "train/health.h"
 #include "train/load.h"
 #include "train/run_impl.h"
 
@@ -62,6 +64,13 @@ void run_keep_adamw(Run *run, const char *group, const ParamSet *ps, AdamW *a) {
     run_keep_params(run, name, ps, a->v);
     snprintf(name, sizeof name, "%s/step", group);
     run_keep_i64(run, name, &a->step);
+}
+
+void run_keep_doubles(Run *run, const char *name, double *v, int64_t n) {
+    RunPriv *p = run->priv;
+    p->array = xrealloc(p->array, (size_t)(p->narray + 1) * sizeof *p->array);
+    p->array[p->narray++] =
+        (CkptArray){.name = xstrdup(name), .type = H5_F64, .ndim = 1, .shape = {n}, .data = v};
 }
 
 static void keep_counter(RunPriv *p, const char *name, int64_t *i, double *f) {
@@ -139,6 +148,8 @@ int run_save(Run *run) {
     RunPriv *p = run->priv;
     if (p->saved_step == run->step) return 0;
     double began = run_seconds();
+    watchdog_enter(PHASE_SAVE);
+    if (run->cfg.dist_check_every > 0) TRY(health_compare(run));
     meta_refresh(run);
     CkptContent content = {
         .stage = config_stage_name(run->cfg.stage),
@@ -206,6 +217,7 @@ static int restore(Run *run, Ckpt *k) {
     for (int i = 0; i < p->narray; i++) {
         const CkptArray *a = &p->array[i];
         const char *name = a->name;
+        if (a->type == H5_F64 && !ckpt_has(k, name)) continue; /* run_keep_doubles */
         if (!ckpt_has(k, name)) /* only the moving average is a choice */
             return error_set(
                 ERR_CONFIG,
@@ -297,6 +309,7 @@ out:
     ckpt_close(&k);
     p->began = p->last_log = p->last_save = p->step_began = run_seconds();
     p->first_step = run->step;
+    watchdog_enter(PHASE_STEP);
     return rc;
 }
 
@@ -433,7 +446,13 @@ int run_step_end(Run *run, int64_t tokens) {
     double now = run_seconds();
     run_timing(run, "perf/step_s", now - p->step_began);
     run_timing(run, "perf/tokens_per_s", (double)tokens / (now - p->step_began));
-    if (comm_size(run->comm) > 1) run_timing(run, "perf/exchange_s", run->exchange_s);
+    if (comm_size(run->comm) > 1) {
+        const StepHealth h = health_step(run->comm, now - p->step_began, run->exchange_s);
+        run_timing(run, "perf/exchange_s", h.exchange_s);
+        run_timing(run, "perf/exchange_max_s", h.exchange_max_s);
+        run_timing(run, "perf/wait_share", h.wait_share);
+        run_timing(run, "perf/slowest_rank", h.slowest);
+    }
     run->exchange_s = 0;
     metrics_write(run);
     log_step(run, tokens);
@@ -442,7 +461,11 @@ int run_step_end(Run *run, int64_t tokens) {
     int stop = signals_poll(run->comm, run->cfg.run_dir, run->cfg.run_deadline, &why);
     bool due = save_is_late(run) || run->step == run->steps || is_keep_step(run) || p->new_best ||
                (run->cfg.save_every > 0 && run->step % run->cfg.save_every == 0);
-    if (due || stop != STOP_NONE) TRY(run_save(run));
+    const int64_t check = run->cfg.dist_check_every;
+    if (due || stop != STOP_NONE)
+        TRY(run_save(run)); /* compares, too */
+    else if (check > 0 && run->step % check == 0)
+        TRY(health_compare(run));
     if (run->step == run->steps && p->saved_step != run->step)
         return error_set(ERR_IO, "the last step could not be saved: %s", error_message());
     if (stop == STOP_SAVE_AND_LEAVE && run->step < run->steps)
@@ -451,5 +474,6 @@ int run_step_end(Run *run, int64_t tokens) {
                          "; the same command goes on from there",
                          why, p->saved_step, run->steps);
     p->step_began = run_seconds();
+    watchdog_enter(PHASE_STEP);
     return 0;
 }

@@ -47,6 +47,8 @@ void run_keep_adamw(Run *run, const char *group, const ParamSet *ps,
                     AdamW *a); /* group/m, /v, step */
 void run_keep_i64(Run *run, const char *name, int64_t *v);
 void run_keep_f64(Run *run, const char *name, double *v);
+/* An array that may be missing in a checkpoint: it stays as it is then. */
+void run_keep_doubles(Run *run, const char *name, double *v, int64_t n);
 /* What the checkpoint says about its model. `use`: the group whose weights are the model for later
  * stages ("params" or "ema"). Not collective. */
 void run_describe(Run *run, const GptConfig *model, const Tokenizer *tk, Template tmpl,

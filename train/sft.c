@@ -217,6 +217,7 @@ static int train(Sft *s, Run *run) {
         int64_t tokens;
         TRY(gradients(s, run, &loss, &tokens));
         comm_sum_f64(run->comm, &loss, 1);
+        s->trainer.loss = loss;
         char what[64];
         snprintf(what, sizeof what, "step %" PRId64 " (examples %" PRId64 "..)", run->step,
                  run->step * c->train_batch);

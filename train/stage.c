@@ -5,6 +5,7 @@
  * launchers do not hand exit codes on faithfully. */
 #include <argp.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <omp.h>
@@ -20,6 +21,7 @@
 #include "base/openmp.h"
 #include "core/blas.h"
 #include "dist/signals.h"
+#include "dist/watchdog.h"
 #include "train/run_impl.h"
 
 typedef struct Args {
@@ -117,9 +119,30 @@ static void end_with_status(int status) {
     exit(status);
 }
 
+/* The watchdog's last act: status.json without memory to be had. */
+static void hung(const char *reason) {
+    const Run *run = current;
+    if (!run || !run->priv->ours) return;
+    char path[4096], temporary[4096], text[1024];
+    snprintf(path, sizeof path, "%.4000s/status.json", run->cfg.run_dir);
+    snprintf(temporary, sizeof temporary, "%.4000s/status.json.tmp.%ld", run->cfg.run_dir,
+             (long)getpid());
+    int n = snprintf(text, sizeof text,
+                     "{\"stage\": \"%s\", \"state\": \"failed\", \"code\": 70, \"reason\": \"%s\", "
+                     "\"step\": %" PRId64 ", \"steps\": %" PRId64 ", \"saved\": %" PRId64 "}\n",
+                     config_stage_name(run->cfg.stage), reason, run->step, run->steps,
+                     run->priv->saved_step);
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) return;
+    bool written = write(fd, text, (size_t)n) == n;
+    close(fd);
+    if (!written || rename(temporary, path) != 0) unlink(temporary);
+}
+
 /* Prints the failure once. Ranks that fail together carry the same message: the others give rank 0
  * a moment to print and to end the job; a failure that only they have is then theirs to print. */
 static int fail(Run *run, int stage, int rc) {
+    watchdog_close();
     int status = error_exit_code(rc);
     bool alone = !run->comm || comm_size(run->comm) == 1;
     const bool first = run->comm ? run->main_rank : comm_launch_rank() == 0;
@@ -177,6 +200,7 @@ static int run_stage(Run *run, StageFn *fn) {
     set_threads(run);
     core_init();
     if (!run->dry && !run->selftest) {
+        TRY(watchdog_open(run->cfg.dist_hang_seconds, hung));
         TRY(open_run_dir(run));
         comm_check_binding(run->comm, omp_get_max_threads());
         signals_install();
@@ -263,6 +287,7 @@ int run_main(int argc, char **argv, int stage, StageFn *fn) {
 
     rc = run_stage(&run, fn);
     if (rc < 0) status = fail(&run, stage, rc);
+    watchdog_close();
     current = NULL;
     comm_close(&run.comm);
     log_close();

@@ -11,6 +11,8 @@
 #include "base/log.h"
 #include "dist/fault.h"
 
+#include <float.h>
+#include <math.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -28,6 +30,11 @@ static int outcome(const char *variable) {
         for (int i = 0; i < 4; i++) {
             if (fault_point("a.other") < 0) _exit(99);
             if (fault_point("a.b") == ERR_IO && strstr(error_message(), "a.b")) bits |= 1 << i;
+            float v[3] = {1, 1, 1};
+            fault_values("a.v", v, 3);
+            if (v[0] != 1 || v[2] != 1) _exit(98);
+            if (isnan(v[1])) bits |= 1 << i;
+            if (v[1] == 1 + FLT_EPSILON) bits |= 16 << i;
         }
         _exit(bits);
     }
@@ -58,6 +65,15 @@ static void test_fault(void **state) {
         {"a.b:*:4:kill", 128 + SIGKILL},
         {"a.b:0:kill", 0},
         {"a.b:hang", 200},
+        {"a.b:exit", 70},
+        {"a.b:*:2:eio", 2},
+        {"a.v:1:3:nan", 4},
+        {"a.v:0:3:nan", 0},
+        {"a.v:1:2:flip", 32},
+        {"a.v:1:3+:flip", 64 + 128},
+        {"a.v:*:4:kill", 128 + SIGKILL},
+        {"a.v:enospc", 64},
+        {"a.b:nan", 64},
         {"a.b", 64},
         {"a.b:explode", 64},
         {"a.b:x:kill", 64},

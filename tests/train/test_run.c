@@ -163,6 +163,30 @@ static void test_saved_by_time(void **state) {
     free(dir);
 }
 
+/* The window of losses is in the checkpoint: the same decisions after a resume. Older checkpoints
+ * have none: it begins empty. */
+static void test_spikes_kept(void **state) {
+    char *dir = scratch("spikes");
+    double v[5] = {1, 1.0 / 3, -0.0, 1e300, 5e-324}, w[5] = {0};
+    Stage s;
+    stage_open(&s, IN_SFT, dir, every_two);
+    run_keep_doubles(&s.run, "spikes", v, 5);
+    OK(run_resume(&s.run));
+    do_steps(&s, 2);
+    stage_close(&s);
+    stage_open(&s, IN_SFT, dir, every_two);
+    run_keep_doubles(&s.run, "spikes", w, 5);
+    OK(run_resume(&s.run));
+    assert_memory_equal(v, w, sizeof v);
+    stage_close(&s);
+    stage_open(&s, IN_SFT, dir, every_two);
+    run_keep_doubles(&s.run, "critic/spikes", w, 5);
+    OK(run_resume(&s.run));
+    assert_memory_equal(v, w, sizeof v);
+    stage_close(&s);
+    free(dir);
+}
+
 /* Killed before the first checkpoint: begins anew, with empty metrics. */
 static void test_nothing_saved(void **state) {
     char *dir = scratch("early");
@@ -292,10 +316,10 @@ int main(void) {
     core_init();
     OK(comm_open_alone(&comm));
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_resume),        cmocka_unit_test(test_nothing_saved),
-        cmocka_unit_test(test_refused),       cmocka_unit_test(test_best),
-        cmocka_unit_test(test_kept_steps),    cmocka_unit_test(test_failed_saves),
-        cmocka_unit_test(test_saved_by_time),
+        cmocka_unit_test(test_resume),      cmocka_unit_test(test_nothing_saved),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_best),
+        cmocka_unit_test(test_kept_steps),  cmocka_unit_test(test_failed_saves),
+        cmocka_unit_test(test_spikes_kept), cmocka_unit_test(test_saved_by_time),
     };
     return cmocka_run_group_tests(tests, scratch_make, clear);
 }

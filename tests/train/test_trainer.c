@@ -132,6 +132,33 @@ static void test_not_finite(void **state) {
     bench_close(&b);
 }
 
+/* A spike is skipped and not counted as a fault; a bad loss is one; NaN before does not matter. */
+static void test_spike(void **state) {
+    Bench b;
+    bench_open(&b, (const char *const[]){"optim.skip_zscore=6", NULL});
+    double norm;
+    for (int i = 0; i < 40; i++) {
+        fill_gradient(&b, 1 + 0.01 * sin(i));
+        b.t.loss = i == 35 ? (double)NAN : 3;
+        if (i == 35) remember(&b);
+        OK(trainer_update(&b.t, comm, 1e-3, "a batch", &norm));
+        assert_int_equal(b.t.skips, i == 35);
+        if (i == 35) assert_untouched(&b);
+    }
+    for (int off = 0; off < 2; off++) {
+        if (off) b.t.skip_z = 0;
+        remember(&b);
+        const int64_t step = b.t.adam.step;
+        fill_gradient(&b, off ? 40 : 2);
+        OK(trainer_update(&b.t, comm, 1e-3, "a wild batch", &norm));
+        assert_int_equal(b.t.skips, 0);
+        assert_int_equal(b.t.adam.step, step + off);
+        if (!off) assert_untouched(&b);
+        assert_no_gradient(&b);
+    }
+    bench_close(&b);
+}
+
 /* Gradient and loss do not depend on how sequences share passes; dropout's masks neither. */
 static void test_language_model(void **state) {
     static const int32_t token[3][8] = {
@@ -181,6 +208,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_update),
         cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_spike),
         cmocka_unit_test(test_language_model),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
