@@ -6,6 +6,10 @@
  *   - most pieces of real text end as one token. Which tokens their own bytes lead to is found
  *     once, when the tokenizer is made, so such a piece is one look-up in a table that never
  *     changes (and so needs no lock); most of the others were met before;
+ *   - where no merge has its left part end with this byte and its right part begin with that one,
+ *     none ever crosses the place between them, and the two sides are encoded on their own. GPT-2
+ *     has few tokens of more than one Chinese character, so most of these stand alone, and those of
+ *     three bytes have a table;
  *   - short pieces scan for the lowest rank again after each merge, which on a few bytes beats
  *     anything clever;
  *   - long ones keep candidate pairs in a heap over a linked list: n log n, so that a megabyte
@@ -270,25 +274,71 @@ static Remembered *remember(const Tokenizer *t, const PieceKey *k) {
     return &memory[(key_hash(k) >> 20 ^ t->number) % MEMORY];
 }
 
+/* What merges make of a piece that is no token; key is its own. */
+static int encode_remembered(const Tokenizer *t, const PieceKey *key, const char *piece, size_t len,
+                             IdList *out) {
+    if (len > KEY_BYTES) return encode_by_merges(t, piece, len, out);
+    Remembered *r = remember(t, key);
+    if (r->tokenizer != t->number || !same_key(&r->key, key)) {
+        const int64_t first = out->n;
+        TRY(encode_by_merges(t, piece, len, out));
+        if (out->n - first > MEMORY_IDS) return 0;
+        *r = (Remembered){.key = *key, .tokenizer = t->number, .n = (int32_t)(out->n - first)};
+        memcpy(r->id, out->v + first, (size_t)r->n * sizeof *r->id);
+        return 0;
+    }
+    ids_append(out, r->id, r->n);
+    return 0;
+}
+
+/* --- pieces in parts ----------------------------------------------------------------------- */
+
+/* May a merge cross the place before piece[i]? */
+static inline bool joined(const Tokenizer *t, const char *piece, size_t i) {
+    const unsigned pair = (unsigned)(uint8_t)piece[i - 1] << 8 | (uint8_t)piece[i];
+    return t->joins[pair / 64] >> pair % 64 & 1;
+}
+
+/* The index in t->three of the bytes at s if they look like a character of three bytes; -1. */
+static inline int three_bytes(const char *s) {
+    const uint8_t *c = (const uint8_t *)s;
+    if ((c[0] & 0xf0) != 0xe0 || (c[1] & 0xc0) != 0x80 || (c[2] & 0xc0) != 0x80) return -1;
+    return (c[0] & 15) << 12 | (c[1] & 63) << 6 | (c[2] & 63);
+}
+
+static int encode_parts(const Tokenizer *t, const char *piece, size_t len, IdList *out) {
+    ids_room(out, (int64_t)len);
+    for (size_t i = 0, end; i < len; i = end) {
+        end = i + 3;
+        const int three = end <= len ? three_bytes(piece + i) : -1;
+        if (three >= 0 && (end == len || !joined(t, piece, end))) {
+            const ThreeBytes *c = &t->three[three];
+            memcpy(out->v + out->n, c->id, sizeof c->id); /* the room is there: at least 3 bytes */
+            out->n += 1 + (c->id[1] >= 0) + (c->id[2] >= 0);
+            continue;
+        }
+        for (end = i + 1; end < len && joined(t, piece, end);) end++;
+        const PieceKey key = piece_key(piece + i, end - i);
+        const WholeSlot *whole = t->ignore_merges ? NULL : whole_slot(t, &key, piece + i);
+        if (whole && whole->key.len)
+            ids_push(out, whole->id);
+        else
+            TRY(encode_remembered(t, &key, piece + i, end - i, out));
+    }
+    return 0;
+}
+
 int bpe_encode(const Tokenizer *t, const char *piece, size_t len, IdList *out) {
+    /* Letters that are not ASCII are mostly in pieces of nothing else. */
+    const bool parts = t->three && (piece[len - 1] & 0x80);
+    if (parts && !t->ignore_merges) return encode_parts(t, piece, len, out);
     const PieceKey key = piece_key(piece, len);
     const WholeSlot *whole = whole_slot(t, &key, piece);
     if (whole->key.len) {
         ids_push(out, whole->id);
         return 0;
     }
-    if (len > KEY_BYTES) return encode_by_merges(t, piece, len, out);
-    Remembered *r = remember(t, &key);
-    if (r->tokenizer != t->number || !same_key(&r->key, &key)) {
-        const int64_t first = out->n;
-        TRY(encode_by_merges(t, piece, len, out));
-        if (out->n - first > MEMORY_IDS) return 0;
-        *r = (Remembered){.key = key, .tokenizer = t->number, .n = (int32_t)(out->n - first)};
-        memcpy(r->id, out->v + first, (size_t)r->n * sizeof *r->id);
-        return 0;
-    }
-    ids_append(out, r->id, r->n);
-    return 0;
+    return parts ? encode_parts(t, piece, len, out) : encode_remembered(t, &key, piece, len, out);
 }
 
 static uint64_t table_size(int64_t n) {
@@ -364,11 +414,33 @@ static void build_byte_pairs(Tokenizer *t) {
     }
 }
 
+/* Only where each byte is a token: a character of no token may be fused with its neighbours. */
+static void build_parts(Tokenizer *t) {
+    if (!t->byte_pair) return;
+    t->joins = xcalloc(256 * 256 / 64, sizeof *t->joins);
+    for (int64_t i = 0; i < t->nmerge; i++) {
+        const Token *a = &t->token[t->merge[i].a], *b = &t->token[t->merge[i].b];
+        const unsigned pair = (unsigned)(uint8_t)a->bytes[a->len - 1] << 8 | (uint8_t)b->bytes[0];
+        t->joins[pair / 64] |= (uint64_t)1 << pair % 64;
+    }
+    t->three = xmalloc((1 << 16) * sizeof *t->three);
+    IdList ids = {0};
+    for (int i = 0; i < 1 << 16; i++) {
+        const char c[3] = {(char)(0xe0 | i >> 12), (char)(0x80 | (i >> 6 & 63)),
+                           (char)(0x80 | (i & 63))};
+        ids.n = 0;
+        encode_short(t, c, sizeof c, &ids); /* cannot fail: there are tokens for all bytes */
+        for (int k = 0; k < 3; k++) t->three[i].id[k] = k < ids.n ? ids.v[k] : -1;
+    }
+    ids_free(&ids);
+}
+
 void bpe_build(Tokenizer *t) {
     static uint32_t tokenizers;
     build_pairs(t);
     find_bytes(t);
     build_byte_pairs(t);
+    build_parts(t);
     build_whole(t);
     t->number = __atomic_add_fetch(&tokenizers, 1, __ATOMIC_RELAXED);
 }

@@ -12,7 +12,7 @@
 #include "base/file.h"
 #include "data/tokenizer_impl.h"
 
-static void ids_room(IdList *l, int64_t more) {
+void ids_room(IdList *l, int64_t more) {
     if (l->n + more <= l->cap) return;
     l->cap = l->n + more > 2 * l->cap ? l->n + more : 2 * l->cap;
     if (l->cap < 64) l->cap = 64;
@@ -53,6 +53,8 @@ void tokenizer_close(Tokenizer **out) {
     free(t->merge);
     free(t->pair);
     free(t->byte_pair);
+    free(t->joins);
+    free(t->three);
     free(t->whole);
     for (int i = 0; i < 2; i++) free(t->added[i].id);
     pretokenizer_free(t->pre);

@@ -134,6 +134,11 @@ typedef struct WholeSlot {
     int32_t id;
 } WholeSlot;
 
+/* The ids of a character of three bytes; -1 after the last. */
+typedef struct ThreeBytes {
+    int32_t id[3];
+} ThreeBytes;
+
 struct Tokenizer {
     Token *token;
     int64_t vocab; /* number of ids */
@@ -150,7 +155,10 @@ struct Tokenizer {
     int32_t byte_id[256];
     struct BytePair *byte_pair; /* [256 * 256]: the merges of bytes once more, where the cache keeps
                                    them; NULL: some byte is no token */
-    MergeSlot *pair;            /* open addressing */
+    uint64_t *joins; /* a bit for each pair of bytes: some merge joins what ends with the first and
+                        what begins with the second; NULL as byte_pair */
+    ThreeBytes *three; /* [1 << 16], by the bits of the character; NULL as byte_pair */
+    MergeSlot *pair;   /* open addressing */
     uint64_t pair_mask;
     WholeSlot *whole; /* open addressing: pieces that end as one token */
     uint64_t whole_mask;
@@ -159,6 +167,7 @@ struct Tokenizer {
     bool cuts;            /* text may be encoded in parts */
 };
 
+void ids_room(IdList *l, int64_t more); /* makes room for more */
 void ids_append(IdList *l, const int32_t *ids, int64_t n);
 Tokenizer *tokenizer_new(void);
 /* Gives id its bytes (copied). ERR_DATA if id is taken, negative or absurdly large. */

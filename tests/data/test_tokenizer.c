@@ -780,6 +780,83 @@ static void test_ranks(void **state) {
     tokenizer_close(&again);
 }
 
+/* tiktoken's rule, as plainly as it can be written: join the neighbours that together are the token
+ * of lowest rank, leftmost first. Returns the ids. */
+static IdList join_plainly(const char *const *more, int n, const char *text) {
+    IdList ids = {0};
+    size_t end[64]; /* of parts */
+    int parts = (int)strlen(text);
+    assert_true(parts <= 64);
+    for (int i = 0; i < parts; i++) {
+        end[i] = (size_t)i + 1;
+        ids_push(&ids, (uint8_t)text[i]);
+    }
+    for (;;) {
+        int best = n, at = 0;
+        for (int i = 0; i + 1 < parts; i++) {
+            const size_t begin = i > 0 ? end[i - 1] : 0, len = end[i + 1] - begin;
+            for (int k = 0; k < best; k++)
+                if (strlen(more[k]) == len && memcmp(more[k], text + begin, len) == 0)
+                    best = k, at = i;
+        }
+        if (best == n) return ids;
+        ids.v[at] = 256 + best;
+        for (int i = at; i + 1 < parts; i++) end[i] = end[i + 1];
+        for (int i = at + 1; i + 1 < parts; i++) ids.v[i] = ids.v[i + 1];
+        ids.n = --parts;
+    }
+}
+
+/* Letters of one to four bytes, with merges within them, of them and across them: pieces are
+ * encoded in parts where no merge goes across. */
+static void test_parts_against_plain_joins(void **state) {
+    static const char *const more[] = {
+        "\xe6\xb0",                 /* the beginning of U+6C34 */
+        "\xe6\xb0\xb4",             /* that character */
+        "\x81\xab",                 /* the end of U+706B */
+        "\xb1\xe7",                 /* across characters: the end of U+5C71, a beginning */
+        "\xe5\xb1",                 /* which goes before that, where it can */
+        "\xe6\xb0\xb4\xe6\xb0\xb4", /* two characters */
+        "\xe7\x81\xab",
+        "\xc3\xa9",
+        "\xa9\xe6", /* loses to U+00E9 */
+        "a\xc3\xa9",
+        "\xa0\x80",
+        "\xb4\xe6\xb0", /* the end of U+6C34 and a beginning: never reached, or before */
+        "\xf0\xa0",
+        "\xf0\xa0\xa0\x80",
+        "\xab\xf0\xa0",
+    };
+    static const char *const letters[] = {
+        "\xe6\xb0\xb4",     "\xe7\x81\xab", "\xe5\xb1\xb1", "\xc3\xa9", "a",
+        "\xf0\xa0\xa0\x80", "\xe3\x82\xa2"};
+    const int n = sizeof more / sizeof *more;
+    char *file = ranks(more, n);
+    Tokenizer *ranked, *merged; /* the second has merges only: ignore_merges is off */
+    assert_int_equal(tokenizer_parse_tiktoken(&ranked, file, strlen(file), "gpt2", "x"), 0);
+    free(file);
+    char *json = tokenizer_json(ranked), *on = strstr(json, "\"ignore_merges\": true");
+    assert_non_null(on);
+    memcpy(on, "\"ignore_merges\":false", strlen("\"ignore_merges\":false"));
+    assert_int_equal(tokenizer_parse(&merged, json, strlen(json), "x"), 0);
+    free(json);
+    for (int round = 0; round < 20000; round++) {
+        char text[64] = "";
+        while (strlen(text) < 59 && random64() % 16)
+            strcat(text, letters[random64() % (sizeof letters / sizeof *letters)]);
+        IdList want = join_plainly(more, n, text);
+        for (int k = 0; k < 2; k++) {
+            IdList ids = encode(k ? merged : ranked, text, strlen(text), false);
+            assert_int_equal(ids.n, want.n);
+            if (ids.n) assert_memory_equal(ids.v, want.v, (size_t)ids.n * sizeof *ids.v);
+            ids_free(&ids);
+        }
+        ids_free(&want);
+    }
+    tokenizer_close(&ranked);
+    tokenizer_close(&merged);
+}
+
 static void test_malformed_ranks(void **state) {
     static const char *const same[] = {"ab", "ab"};
     static const struct {
@@ -855,6 +932,7 @@ int main(void) {
         cmocka_unit_test(test_vocab_json_and_merges_txt),
         cmocka_unit_test(test_malformed),
         cmocka_unit_test(test_ranks),
+        cmocka_unit_test(test_parts_against_plain_joins),
         cmocka_unit_test(test_malformed_ranks),
         cmocka_unit_test(test_threads),
     };
