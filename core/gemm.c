@@ -13,6 +13,7 @@
 #include <omp.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "core/kernel.h"
 #include "core/tile.h"
 
@@ -95,12 +96,13 @@ static void strip_rows(int64_t M, int64_t K, const real *a, int64_t ai, int64_t 
     real full[GEMM_ROWS * STRIP];
     for (int64_t i0 = 0; i0 < M; i0 += GEMM_ROWS) {
         int64_t rows = M - i0 < GEMM_ROWS ? M - i0 : GEMM_ROWS;
-        tile_gemm(rows, STRIP, K, a + i0 * ai, ai, ak, strip, STRIP, false, full, STRIP);
+        real *part = c + i0 * ldc;
+        if (add) memset(full, 0, (size_t)(rows * STRIP) * sizeof *full);
+        for (int64_t i = 0; add && i < rows; i++)
+            memcpy(full + i * STRIP, part + i * ldc, (size_t)cols * sizeof *full);
+        tile_gemm(rows, STRIP, K, a + i0 * ai, ai, ak, strip, STRIP, add, full, STRIP);
         for (int64_t i = 0; i < rows; i++)
-            for (int64_t j = 0; j < cols; j++) {
-                real *to = c + (i0 + i) * ldc + j;
-                *to = add ? *to + full[i * STRIP + j] : full[i * STRIP + j];
-            }
+            memcpy(part + i * ldc, full + i * STRIP, (size_t)cols * sizeof *full);
     }
 }
 
@@ -110,6 +112,13 @@ void gemm_strip(int64_t M, int64_t K, const real *a, int64_t lda, const real *st
     for (int64_t k = 0; k < K; k += block)
         strip_rows(M, K - k < block ? K - k : block, a + k, lda, 1, strip + k * STRIP, cols, k > 0,
                    c, ldc);
+}
+
+/* sum[i] += a[k][i] for each k. */
+KERNEL(add_rows, (int64_t K, int64_t n, const real *restrict a, int64_t ld, real *restrict sum),
+       (K, n, a, ld, sum)) {
+    for (int64_t k = 0; k < K; k++, a += ld)
+        for (int64_t i = 0; i < n; i++) sum[i] += a[i];
 }
 
 /* Columns j.. of a tile against the packed panel, whose first column is j0 and first k is k0. */
@@ -123,6 +132,8 @@ static void tile(const Gemm *g, const real *panel, real *copy, int64_t i, int64_
         a = copy;
         ai = COPY_LD;
     }
+    /* on their way into the cache anyway; blocks of K come one after another */
+    if (g->a_sum && j == 0) add_rows(K, rows, a, ak, g->a_sum + i);
     bool last = k0 + K == g->K;
     for (int64_t from = j; from < j + cols; from += FINISH_COLS) {
         int64_t to = from + FINISH_COLS < j + cols ? from + FINISH_COLS : j + cols;
@@ -134,6 +145,7 @@ static void tile(const Gemm *g, const real *panel, real *copy, int64_t i, int64_
 }
 
 void gemm(Arena *arena, const Gemm *g) {
+    CHECK(!g->a_sum || g->trans_a, "sums of a matrix that is not transposed");
     if (g->M == 0 || g->N == 0) return;
     int64_t block_k = g->K ? even(g->K, BLOCK_K, 1) : 1, panel_cols = even(g->N, PANEL, TILE_COLS);
     int64_t nrow = parts(g->M, GEMM_ROWS);

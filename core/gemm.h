@@ -1,10 +1,11 @@
 /* gemm.h: matrix products of the core's own, in which the work before and after a product happens
  * while its operands are in the cache. Row-major.
  *
- * Each element of C is a sum of partial sums over blocks of K, the partial sums in order of k; the
- * blocks depend on K alone. So an element's bits do not depend on M, N, the tiles, the threads, or
- * which other rows are in the product: a token's forward pass is the same alone and packed
- * anywhere. */
+ * Each element of C is one chain of multiply-adds in order of k, which begins at 0 or, when it is
+ * added to, at C. So an element's bits do not depend on M, N, the tiles, the threads, or which
+ * other rows are in the product: a token's forward pass is the same alone and packed anywhere. Nor
+ * do they depend on how k is cut into several products: a weight's gradient is the same for any
+ * micro-batches of the same tokens in the same order. */
 #ifndef CORE_GEMM_H
 #define CORE_GEMM_H
 
@@ -21,7 +22,8 @@ typedef struct Gemm {
     real *c;       /* [M,N] */
     int64_t lda, ldb, ldc;
     bool trans_a, trans_b;
-    bool add; /* C += A B instead of C = A B */
+    bool add;    /* C += A B instead of C = A B */
+    real *a_sum; /* [M] += sum over k of A(i,k), a chain too, if trans_a; NULL: not wanted */
     /* Called once for each part of C when it is complete, and once for each part of A (rows i..,
      * all K) before any of it is read; by the thread at hand. The parts are whole multiples of
      * GEMM_ROWS rows apart; NULL: nothing to do. */

@@ -7,15 +7,17 @@
  *             ds = R (dh - mean(dh) - h mean(dh h)) + what reached s itself
  *             dx += ds,  dr += ds,  dg += sum dy h,  db += sum dy   (sums over rows)
  *
- * The sums over rows are made for fixed blocks of rows and these added in order. */
+ * The sums over rows are chains in order of the rows, so that they do not depend on how the tokens
+ * are cut into micro-batches: threads share out their columns. */
 #include <math.h>
+#include <omp.h>
 
 #include "base/error.h"
 #include "core/gradcheck.h"
 #include "core/kernel.h"
 #include "core/ops.h"
 
-enum { BLOCK_ROWS = 64 };
+enum { BLOCK_ROWS = 64, LINE = 64 / sizeof(real) };
 
 typedef struct Norm {
     Tape *tape;
@@ -73,21 +75,30 @@ KERNEL(norm_rows_again,
         for (int64_t j = 0; j < C; j++) y[j] = (s[j] - mean[i]) * rstd[i] * g[j] + (b ? b[j] : 0);
 }
 
-/* One block: dg, db [C] become the block's sums; ds of each row is stored in or added to dx, dr. */
+/* dg, db [cols] += the sums over the rows, for some of the C columns. */
+KERNEL(norm_gain_backward,
+       (int64_t rows, int64_t C, int64_t cols, const real *restrict s, const real *restrict mean,
+        const real *restrict rstd, const real *restrict dy, real *restrict dg, real *restrict db),
+       (rows, C, cols, s, mean, rstd, dy, dg, db)) {
+    for (int64_t i = 0; i < rows; i++, s += C, dy += C) {
+        real m = mean[i], R = rstd[i];
+        for (int64_t j = 0; j < cols; j++) dg[j] += dy[j] * ((s[j] - m) * R);
+        if (db)
+            for (int64_t j = 0; j < cols; j++) db[j] += dy[j];
+    }
+}
+
+/* ds of each row is stored in or added to dx, dr. */
 KERNEL(norm_rows_backward,
        (int64_t rows, int64_t C, const real *restrict s, const real *restrict g,
         const real *restrict mean, const real *restrict rstd, real *restrict dy,
-        const real *restrict dsum, real beta_x, real *restrict dx, real beta_r, real *restrict dr,
-        real *restrict dg, real *restrict db),
-       (rows, C, s, g, mean, rstd, dy, dsum, beta_x, dx, beta_r, dr, dg, db)) {
-    for (int64_t j = 0; j < C; j++) dg[j] = db[j] = 0;
+        const real *restrict dsum, real beta_x, real *restrict dx, real beta_r, real *restrict dr),
+       (rows, C, s, g, mean, rstd, dy, dsum, beta_x, dx, beta_r, dr)) {
     for (int64_t i = 0; i < rows; i++, s += C, dy += C) {
         real m = mean[i], R = rstd[i], m1 = 0, m2 = 0;
 #pragma omp simd reduction(+ : m1, m2)
         for (int64_t j = 0; j < C; j++) {
             real h = (s[j] - m) * R, dh = dy[j] * g[j];
-            dg[j] += dy[j] * h;
-            db[j] += dy[j];
             m1 += dh;
             m2 += dh * h;
         }
@@ -119,7 +130,7 @@ KERNEL(norm_rows_backward,
 
 static void layernorm_backward(void *ctx) {
     const Norm *l = ctx;
-    int64_t n = l->y->shape[0], C = l->y->shape[1], blocks = (n + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    int64_t n = l->y->shape[0], C = l->y->shape[1];
     CHECK(!l->y->grad_unset, "the output of an op_layernorm [%lld,%lld] has no gradient",
           (long long)n, (long long)C);
     bool want_dx = tensor_wants_grad(l->x), want_dr = l->r && tensor_wants_grad(l->r);
@@ -127,24 +138,26 @@ static void layernorm_backward(void *ctx) {
     real beta_r = want_dr ? tensor_grad_beta(l->r) : 0;
     const real *s = tensor_data(l->s), *dsum = l->r && !l->s->grad_unset ? l->s->grad : NULL;
     real *dx = want_dx ? l->x->grad : NULL, *dr = want_dr ? l->r->grad : NULL;
-    real *dg_all = tensor_grad(l->g), *db_all = l->b ? tensor_grad(l->b) : NULL;
-    Arena *arena = tape_arena(l->tape);
-    ArenaMark mark = arena_mark(arena);
-    real *partial = arena_alloc(arena, (size_t)(blocks * 2 * C) * sizeof(real));
-#pragma omp parallel for schedule(static) if (n * C > PARALLEL_MIN)
-    for (int64_t k = 0; k < blocks; k++) {
-        int64_t i = k * BLOCK_ROWS, rows = n - i < BLOCK_ROWS ? n - i : BLOCK_ROWS, at = i * C;
-        real *dg = partial + k * 2 * C;
-        norm_rows_backward(rows, C, s + at, l->g->data, l->mean + i, l->rstd + i, l->y->grad + at,
-                           dsum ? dsum + at : NULL, beta_x, dx ? dx + at : NULL, beta_r,
-                           dr ? dr + at : NULL, dg, dg + C);
+    real *dg = tensor_grad(l->g), *db = l->b ? tensor_grad(l->b) : NULL;
+#pragma omp parallel if (n * C > PARALLEL_MIN)
+    {
+        int threads = omp_get_num_threads(), thread = omp_get_thread_num();
+        int64_t units = (C + LINE - 1) / LINE, c0 = units * thread / threads * LINE,
+                c1 = units * (thread + 1) / threads * LINE, cols = (c1 < C ? c1 : C) - c0;
+        for (int64_t from = 0; from < n; from += threads * BLOCK_ROWS) {
+            int64_t rows = n - from < threads * BLOCK_ROWS ? n - from : threads * BLOCK_ROWS;
+            if (dg)
+                norm_gain_backward(rows, C, cols, s + from * C + c0, l->mean + from, l->rstd + from,
+                                   l->y->grad + from * C + c0, dg + c0, db ? db + c0 : NULL);
+#pragma omp barrier /* the rows' gradient is used up below */
+            int64_t i = from + thread * BLOCK_ROWS, at = i * C;
+            rows = n - i < BLOCK_ROWS ? n - i : BLOCK_ROWS;
+            if (rows > 0)
+                norm_rows_backward(rows, C, s + at, l->g->data, l->mean + i, l->rstd + i,
+                                   l->y->grad + at, dsum ? dsum + at : NULL, beta_x,
+                                   dx ? dx + at : NULL, beta_r, dr ? dr + at : NULL);
+        }
     }
-    for (int64_t k = 0; k < blocks; k++) {
-        const real *dg = partial + k * 2 * C, *db = dg + C;
-        for (int64_t j = 0; dg_all && j < C; j++) dg_all[j] += dg[j];
-        for (int64_t j = 0; db_all && j < C; j++) db_all[j] += db[j];
-    }
-    arena_release(arena, mark);
 }
 
 static void rebuild(void *ctx) {

@@ -3,7 +3,7 @@
  *   forward   z = x W^T + b       x [n,K], W [M,K], b [M], z [n,M]
  *             y = act(z)          saved: x, and z if there is an activation; y can be rebuilt
  *   backward  dz = dy * act'(z)   in place of dy
- *             dx += dz W,  dW += dz^T x,  db += column sums of dz
+ *             dx += dz W,  dW += dz^T x,  db += column sums of dz, made by the same product
  *
  * GELU (Hendrycks and Gimpel 2016) as GPT-2 has it, with tanh:
  *     gelu(z) = z/2 (1 + tanh u) = z s(2u),  u = sqrt(2/pi) (z + 0.044715 z^3),  s the logistic
@@ -72,29 +72,16 @@ static void derivative(Activation act, int64_t n, real *z, real *y) {
         derivative_gelu_erf(n, z, y);
 }
 
-/* dy *= d where d is not NULL; db [cols], if not NULL, becomes the column sums of the result. */
-KERNEL(linear_dz,
-       (int64_t rows, int64_t cols, real *restrict dy, const real *restrict d, real *restrict db),
-       (rows, cols, dy, d, db)) {
-    if (db)
-        for (int64_t j = 0; j < cols; j++) db[j] = 0;
-    for (int64_t i = 0; i < rows; i++, dy += cols) {
-        if (d) {
-            for (int64_t j = 0; j < cols; j++) dy[j] *= d[j];
-            d += cols;
-        }
-        if (db)
-            for (int64_t j = 0; j < cols; j++) db[j] += dy[j];
-    }
+KERNEL(multiply, (int64_t n, const real *restrict d, real *restrict dy), (n, d, dy)) {
+    for (int64_t i = 0; i < n; i++) dy[i] *= d[i];
 }
 
 typedef struct Linear {
     Tape *tape;
     Tensor *x, *w, *b, *y;
     Activation act;
-    Tensor *z;     /* [n,M] y itself without an activation */
-    bool z_is_d;   /* it holds act'(z) already */
-    real *partial; /* backward: column sums of dz [parts of GEMM_ROWS rows, M]; NULL: no bias */
+    Tensor *z;   /* [n,M] y itself without an activation */
+    bool z_is_d; /* it holds act'(z) already */
 } Linear;
 
 /* Bias and activation of a part of z. */
@@ -120,9 +107,9 @@ static void rebuild(void *ctx) {
 static void prepare(void *ctx, int64_t i, int64_t rows) {
     const Linear *l = ctx;
     int64_t M = l->w->shape[0], at = i * M;
-    real *d = l->act == ACT_NONE ? NULL : l->z->data + at;
-    if (d && !l->z_is_d) derivative(l->act, rows * M, d, NULL);
-    linear_dz(rows, M, l->y->grad + at, d, l->partial ? l->partial + i / GEMM_ROWS * M : NULL);
+    real *d = l->z->data + at;
+    if (!l->z_is_d) derivative(l->act, rows * M, d, NULL);
+    multiply(rows * M, d, l->y->grad + at);
 }
 
 static void linear_backward(void *ctx) {
@@ -136,10 +123,8 @@ static void linear_backward(void *ctx) {
     const real *x = want_dw ? tensor_data(l->x) : NULL;
     real *dy = l->y->grad, *db = l->b ? tensor_grad(l->b) : NULL;
     Arena *arena = tape_arena(l->tape);
-    ArenaMark mark = arena_mark(arena);
-    int64_t parts = (n + GEMM_ROWS - 1) / GEMM_ROWS;
-    l->partial = db ? arena_alloc(arena, (size_t)(parts * M) * sizeof(real)) : NULL;
-    bool dz = l->act != ACT_NONE || db;
+    CHECK(want_dw || !db, "a bias has a gradient and its matrix [%lld,%lld] none", (long long)M,
+          (long long)K);
     if (want_dx)
         gemm(arena, &(Gemm){.M = n,
                             .N = K,
@@ -151,16 +136,13 @@ static void linear_backward(void *ctx) {
                             .c = l->x->grad,
                             .ldc = K,
                             .add = add_dx,
-                            .prepare = dz ? prepare : NULL,
+                            .prepare = l->act != ACT_NONE ? prepare : NULL,
                             .ctx = l});
-    else if (dz) {
+    else if (l->act != ACT_NONE) {
 #pragma omp parallel for schedule(static) if (n * M > PARALLEL_MIN)
-        for (int64_t k = 0; k < parts; k++)
-            prepare(l, k * GEMM_ROWS,
-                    n - k * GEMM_ROWS < GEMM_ROWS ? n - k * GEMM_ROWS : GEMM_ROWS);
+        for (int64_t i = 0; i < n; i += GEMM_ROWS)
+            prepare(l, i, n - i < GEMM_ROWS ? n - i : GEMM_ROWS);
     }
-    for (int64_t k = 0; db && k < parts; k++)
-        for (int64_t j = 0; j < M; j++) db[j] += l->partial[k * M + j];
     if (want_dw)
         gemm(arena, &(Gemm){.M = M,
                             .N = K,
@@ -172,8 +154,8 @@ static void linear_backward(void *ctx) {
                             .ldb = K,
                             .c = l->w->grad,
                             .ldc = K,
-                            .add = add_dw});
-    arena_release(arena, mark);
+                            .add = add_dw,
+                            .a_sum = db});
 }
 
 Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {

@@ -4,7 +4,9 @@
  *
  * Shapes: n tokens of packed sequences, C width, H heads, V vocabulary. All ops end the job on a
  * shape mismatch (CHECK) and return tensors that live in the tape's arena. Gradients accumulate
- * with +=. Every op is threaded with OpenMP over fixed blocks: no result depends on scheduling. */
+ * with +=, a parameter's as one chain over the tokens in their order: the same bits however the
+ * tokens are cut into micro-batches, as long as the parameter is used once in a model. Every op is
+ * threaded with OpenMP in such a way that no result depends on threads or scheduling. */
 #ifndef CORE_OPS_H
 #define CORE_OPS_H
 

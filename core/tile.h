@@ -11,7 +11,7 @@
 enum { TILE_WIDTH = 16 }; /* N is a multiple of this */
 
 /* C[M,N] = A B, or C += A B when `add`.  A(i,k) = a[i*ai + k*ak]; B[K,N] and C row-major with
- * leading dimensions ldb and ldc. */
+ * leading dimensions ldb and ldc. Each element is a chain in order of k, from 0 or from C. */
 void tile_gemm(int64_t M, int64_t N, int64_t K, const real *a, int64_t ai, int64_t ak,
                const real *b, int64_t ldb, bool add, real *c, int64_t ldc);
 

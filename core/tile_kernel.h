@@ -8,8 +8,8 @@
 typedef real TILE(vec)
     __attribute__((vector_size(LANES * sizeof(real)), aligned(sizeof(real)), may_alias));
 
-/* The sum over k begins at 0 and C is added last, so that it does not matter in how many rows or
- * calls the rest of C is done. */
+/* The sum over k begins at C when it is added to, so that it does not matter into how many calls k
+ * is cut: a longer sum goes on where the last call ended. */
 static inline __attribute__((always_inline)) void
 TILE(strip)(const int rows, const int vecs, int64_t K, const real *a, int64_t ai, int64_t ak,
             const real *b, int64_t ldb, bool add, real *c, int64_t ldc) {
@@ -17,11 +17,11 @@ TILE(strip)(const int rows, const int vecs, int64_t K, const real *a, int64_t ai
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
-        for (int v = 0; v < vecs; v++) __builtin_prefetch(c + i * ldc + v * LANES, 1);
-#pragma GCC unroll 12
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
-        for (int v = 0; v < vecs; v++) acc[i][v] = (TILE(vec)){0};
+        for (int v = 0; v < vecs; v++) {
+            const TILE(vec) *from = (const TILE(vec) *)(c + i * ldc + v * LANES);
+            if (!add) __builtin_prefetch(from, 1);
+            acc[i][v] = add ? *from : (TILE(vec)){0};
+        }
     for (int64_t k = 0; k < K; k++, a += ak, b += ldb) {
         TILE(vec) bv[2];
 #pragma GCC unroll 2
@@ -39,7 +39,6 @@ TILE(strip)(const int rows, const int vecs, int64_t K, const real *a, int64_t ai
 #pragma GCC unroll 2
         for (int v = 0; v < vecs; v++) {
             TILE(vec) *to = (TILE(vec) *)(c + i * ldc + v * LANES);
-            if (add) acc[i][v] += *to;
             *to = acc[i][v];
         }
 }

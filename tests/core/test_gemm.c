@@ -111,6 +111,54 @@ static void any_rows(void **state) {
     arena_free(&arena);
 }
 
+/* A sum over k in one product or in several, and the sums of A: chains in order of k. */
+static void any_cut_of_k(void **state) {
+    static const int64_t cuts[][5] = {{0, 1300}, {0, 700, 1300}, {0, 1, 514, 1029, 1300}};
+    static const int pieces[] = {1, 2, 4};
+    enum { M = 150, N = 70, K = 1300 };
+    Arena arena = {0};
+    real *a = noise(K * M, 1), *b = noise(K * N, 2), *first = NULL, *first_sum = NULL;
+    for (KernelLevel best = kernel_level, level = KERNEL_PLAIN; level <= best; level++) {
+        kernel_level = level;
+        for (int i = 0; i < 3; i++) {
+            real *c = noise(M * N, 3), *sum = noise(M, 4);
+            for (int p = 0; p < pieces[i]; p++)
+                gemm(&arena, &(Gemm){.M = M,
+                                     .N = N,
+                                     .K = cuts[i][p + 1] - cuts[i][p],
+                                     .a = a + cuts[i][p] * M,
+                                     .lda = M,
+                                     .trans_a = true,
+                                     .b = b + cuts[i][p] * N,
+                                     .ldb = N,
+                                     .c = c,
+                                     .ldc = N,
+                                     .add = true,
+                                     .a_sum = sum});
+            if (i > 0) {
+                assert_memory_equal(c, first, M * N * sizeof(real));
+                assert_memory_equal(sum, first_sum, M * sizeof(real));
+                free(c), free(sum);
+                continue;
+            }
+            free(first), free(first_sum);
+            first = c, first_sum = sum;
+            real *before = noise(M, 4);
+            for (int64_t m = 0; m < M; m++) {
+                double s = (double)before[m], size = fabs(s);
+                for (int64_t k = 0; k < K; k++) {
+                    s += (double)a[k * M + m];
+                    size += fabs((double)a[k * M + m]);
+                }
+                assert_true(fabs((double)sum[m] - s) <= 1e-6 * size);
+            }
+            free(before);
+        }
+    }
+    free(a), free(b), free(first), free(first_sum);
+    arena_free(&arena);
+}
+
 typedef struct Seen {
     int64_t N;
     int *prepared, *finished; /* [M], [M,N] how often */
@@ -155,6 +203,7 @@ static void each_part_once(void **state) {
 int main(void) {
     core_init();
     const struct CMUnitTest tests[] = {cmocka_unit_test(any_shape), cmocka_unit_test(any_rows),
+                                       cmocka_unit_test(any_cut_of_k),
                                        cmocka_unit_test(each_part_once)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
