@@ -89,6 +89,10 @@ KEY(optim_skip_zscore, "optim.skip_zscore", F64, 0, 0, 1e6, "", IN_ALL, "skip an
 KEY(dist_hang_seconds, "dist.hang_seconds", F64, 600, 0, 1e9, "", IN_ALL, "without a sign of life for so long the run ends with 70 and says where it stands (a micro-batch is one; three times as long while models are loaded, responses sampled, checkpoints written, and while waiting for other ranks); 0: never")
 KEY(dist_check_every, "dist.check_every", I64, 100, 0, 1e12, "", IN_ALL, "steps between comparisons of the ranks' copies of parameters and moments, which also come before each save; copies that differ end the run with 70; 0: never")
 
+/* --- the ranks ------------------------------------------------------------------------------------ */
+KEY(dist_reproducible, "dist.reproducible", Bool, true, 0, 1, "", IN_ALL, "bit-identical weights and samples on any number of ranks up to dist.virtual_ranks, whatever train.micro_tokens and the threads. Costs log2(virtual ranks of a rank) gradients of memory. false: each rank adds up its own share")
+KEY(dist_virtual_ranks, "dist.virtual_ranks", Enum, "4", 0, 0, "1|2|4|8|16|32|64|128|256|512|1024", IN_ALL, "the shares of the global batch whose sums are added in a fixed tree (dist.reproducible). With more ranks than that each rank is one, and the result is that of as many virtual ranks")
+
 /* --- PPO -------------------------------------------------------------------------------------------- */
 KEY(ppo_episodes, "ppo.episodes", I64, 8192, 1, 1e12, "", IN_PPO, "episodes in all")
 KEY(ppo_batch, "ppo.batch", I64, 512, 1, 1e9, "", IN_PPO, "episodes of an iteration, all ranks together")

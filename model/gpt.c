@@ -128,16 +128,36 @@ int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad) {
     for (int i = 0; i < g->params.n; i++) *l.slot[i] = &g->params.v[i].tensor;
     free(l.slot);
     if (!cfg->untied) g->out_w = g->wte;
+    g->embed = g->wte;
     *out = g;
     return 0;
 }
 
 void gpt_close(Gpt **g) {
     if (!*g) return;
+    free((*g)->twin.grad);
     paramset_free(&(*g)->params);
     free((*g)->block);
     free(*g);
     *g = NULL;
+}
+
+void gpt_part_gradient(Gpt *g) {
+    if (g->out_w != g->wte || g->cfg.scalar_head || g->twin.grad) return;
+    g->twin = *g->wte;
+    g->twin.grad = xcalloc((size_t)tensor_size(g->wte), sizeof(real));
+    g->embed = &g->twin;
+}
+
+void gpt_join_gradient(Gpt *g) {
+    real *to = g->wte->grad, *from = g->twin.grad;
+    if (!from) return;
+    const int64_t n = tensor_size(g->wte);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        to[i] += from[i];
+        from[i] = 0;
+    }
 }
 
 static bool ends_with(const char *s, const char *end) {
@@ -337,7 +357,7 @@ Tensor *gpt_forward(Gpt *g, Tape *t, const Batch *b, const GptDropout *drop) {
     check_batch(&g->cfg, b);
     Packed *p = tape_alloc(t, sizeof *p); /* the backward pass reads it */
     *p = (Packed){{b->n, b->nseq, b->start}, (int)g->cfg.heads};
-    Tensor *x = op_embed(t, g->wte, g->wpe, b->tokens, &p->packing);
+    Tensor *x = op_embed(t, g->embed, g->wpe, b->tokens, &p->packing);
     return trunk_forward(g, t, x, &(TrunkOps){p, linear, attend}, drop);
 }
 

@@ -40,6 +40,8 @@ typedef struct Gpt {
     ParamSet params;
     Tensor *wte, *wpe, *norm_f_w, *norm_f_b, *head_w, *head_b;
     Tensor *out_w;   /* [V,C] logits = hidden out_w^T: wte, or lm_head.weight when untied */
+    Tensor *embed;   /* what the embedding reads: wte, or `twin`, see gpt_part_gradient */
+    Tensor twin;     /* wte's data with another gradient, owned */
     GptBlock *block; /* [layers] */
     /* Keep only the layers' inputs and compute each again in the backward pass: a third of the
      * activations for a forward pass more. The results are the same bits. */
@@ -64,6 +66,14 @@ typedef struct GptDropout {
     uint32_t step;
     const uint64_t *row; /* [n] identity of each token, independent of the layout */
 } GptDropout;
+
+/* A matrix that makes the logits and embeds gets two gradients, each a chain over the tokens.
+ * gpt_part_gradient keeps them apart from now on, over any number of backward passes, so that
+ * micro-batches do not interleave them: V C more in memory. gpt_join_gradient adds the embedding's
+ * to wte->grad and clears it. Nothing to do for other models, or when they are not apart. Not
+ * collective. */
+void gpt_part_gradient(Gpt *g);
+void gpt_join_gradient(Gpt *g);
 
 /* Hidden states after the last layer norm, [n,C]. Tokens out of range or sequences longer than the
  * context end the job (CHECK): data/ has checked before. */

@@ -5,9 +5,10 @@
  * positions are the active ones. The reward model reads the last token.
  *
  * Who does what. All ranks hold all episodes. Inner epoch k visits them in the order of a
- * permutation that is a function of (seed, iteration, k); minibatch m is a slice of it, a rank's
- * share a slice of that. Scoring walks over the shares of inner epoch 0 in the same micro-batches,
- * so that in the first minibatch the new log-probabilities are the old ones bit by bit. */
+ * permutation that is a function of (seed, iteration, k); minibatch m is a slice of it, the share
+ * of a virtual rank a slice of that. Scoring is shared among the ranks without regard to these: a
+ * token's forward pass is the same in any micro-batch, so in the first minibatch the new
+ * log-probabilities are the old ones bit by bit. */
 #include "rlhf/iteration.h"
 
 #include <inttypes.h>
@@ -252,10 +253,13 @@ void ppo_gradients(Ppo *p, const Episodes *e, const int64_t *pick, int64_t n, in
     arena_free(&lists);
 }
 
-/* coef * mean over the tokens of the step's pretraining windows of -log pi(x), into the policy's
- * gradient. ptx_ratio windows an episode: which ones follows from the episodes trained on before.
+enum { SUMS = SUM_COUNT + 1 }; /* and the pretraining loss, with its coefficient */
+
+/* coef * mean over the tokens of the step's pretraining windows of -log pi(x), virtual rank k's
+ * share of it into the policy's gradient and *loss. ptx_ratio windows an episode: which ones
+ * follows from the episodes trained on before.
  */
-static int ptx_gradients(Ppo *p, int64_t before, int64_t episodes, double *loss) {
+static int ptx_gradients(Ppo *p, int k, int64_t before, int64_t episodes, double *loss) {
     const int64_t T = p->policy.gpt->cfg.context;
     const int64_t first = (int64_t)floor((double)before * p->o.ptx_ratio);
     const int64_t n = (int64_t)floor((double)(before + episodes) * p->o.ptx_ratio) - first;
@@ -263,14 +267,14 @@ static int ptx_gradients(Ppo *p, int64_t before, int64_t episodes, double *loss)
     if (tokens < 0) return (int)tokens;
     const float weight = (float)(p->o.ptx_coef / (double)(tokens > 0 ? tokens : 1));
     int64_t begin, end, len;
-    comm_share(n, comm_rank(p->comm), comm_size(p->comm), &begin, &end);
+    virtual_share(&p->policy.ranks, n, k, &begin, &end);
     pack_clear(&p->pack);
     for (int64_t w = begin; w < end; w++) {
         uint64_t id;
         TRY(corpus_window(p->ptx, p->o.seed, first + w, T, p->window, &len, &id));
         pack_add_window(&p->pack, p->window, len, weight, id);
         if (w + 1 < end && p->pack.n + T <= p->o.micro_tokens) continue;
-        *loss += trainer_lm(&p->policy, &p->pack, 0, 0, 0) / p->o.ptx_coef;
+        trainer_lm(&p->policy, &p->pack, 0, 0, 0, loss);
         pack_clear(&p->pack);
     }
     return 0;
@@ -278,13 +282,18 @@ static int ptx_gradients(Ppo *p, int64_t before, int64_t episodes, double *loss)
 
 /* One optimizer step on minibatch `pick`; `before`: episodes of all earlier steps. */
 static int update_minibatch(Ppo *p, Episodes *e, const int64_t *pick, int64_t n, int64_t before,
-                            double policy_lr, double critic_lr, const char *what, double *sums,
-                            PpoStats *s) {
+                            double policy_lr, double critic_lr, const char *what, PpoStats *s) {
     int64_t begin, end, tokens = 0;
     for (int64_t i = 0; i < n; i++) tokens += rollout_length(e, pick[i]);
-    comm_share(n, comm_rank(p->comm), comm_size(p->comm), &begin, &end);
-    ppo_gradients(p, e, pick + begin, end - begin, tokens, sums);
-    if (p->ptx) TRY(ptx_gradients(p, before, n, &sums[SUM_COUNT]));
+    VirtualRanks *ranks = &p->policy.ranks;
+    double *sums = virtual_parts(ranks, SUMS);
+    for (int k = ranks->begin; k < ranks->end; k++) {
+        virtual_share(ranks, n, k, &begin, &end);
+        ppo_gradients(p, e, pick + begin, end - begin, tokens, sums + k * SUMS);
+        if (p->ptx) TRY(ptx_gradients(p, k, before, n, &sums[k * SUMS + SUM_COUNT]));
+        trainer_rank_end(&p->policy);
+        trainer_rank_end(&p->critic);
+    }
     TRY(trainer_update(&p->policy, p->comm, policy_lr, what, &s->policy_norm));
     TRY(trainer_update(&p->critic, p->comm, critic_lr, what, &s->critic_norm));
     if (p->ema.decay > 0) ema_update(&p->ema, &p->policy.gpt->params);
@@ -300,16 +309,16 @@ int ppo_update(Ppo *p, Episodes *e, int64_t iteration, double policy_lr, double 
     int rc = 0;
     for (int64_t k = 0; k < p->o.epochs && rc == 0; k++) {
         for (int64_t m = 0; m < p->o.minibatches && rc == 0; m++) {
-            double sums[SUM_COUNT + 1] = {0}; /* and the pretraining loss */
+            double sums[SUMS];
             char what[96];
             snprintf(what, sizeof what,
                      "iteration %" PRId64 ", inner epoch %" PRId64 ", minibatch %" PRId64,
                      iteration, k, m);
             int64_t n = minibatch(p, iteration, k, m, pick);
-            rc = update_minibatch(p, e, pick, n, before, policy_lr, critic_lr, what, sums, s);
+            rc = update_minibatch(p, e, pick, n, before, policy_lr, critic_lr, what, s);
             before += n;
             if (rc < 0) break; /* perhaps on this rank only: no collective calls any more */
-            comm_sum_f64(p->comm, sums, SUM_COUNT + 1);
+            virtual_sum(&p->policy.ranks, p->comm, sums);
             if (k == 0 && m == 0) {
                 s->first_approxkl = sums[SUM_APPROXKL];
                 s->first_clipfrac = sums[SUM_CLIP];
@@ -322,7 +331,7 @@ int ppo_update(Ppo *p, Episodes *e, int64_t iteration, double policy_lr, double 
             s->value_clipfrac += sums[SUM_VALUE_CLIP] / steps;
             s->ratio += sums[SUM_RATIO] / steps;
             ratio2 += sums[SUM_RATIO] * sums[SUM_RATIO] / steps;
-            s->ptx_loss += sums[SUM_COUNT] / steps;
+            if (p->ptx) s->ptx_loss += sums[SUM_COUNT] / p->o.ptx_coef / steps;
         }
     }
     s->ratio_var = fmax(ratio2 - s->ratio * s->ratio, 0);

@@ -295,7 +295,8 @@ static int dry_run(Stage *s, Run *run) {
              (double)p->o.epochs *
                  (gpt_train_flops(&s->policy.gpt->cfg, tokens, tokens / (double)e.n) +
                   gpt_train_flops(&s->critic.gpt->cfg, tokens, tokens / (double)e.n)),
-             (size_t)(6 * a->size + 5 * b->size) * sizeof(real),
+             trainer_bytes(&p->policy) + trainer_bytes(&p->critic) +
+                 (size_t)(2 * a->size + b->size) * sizeof(real),
              p->policy.arena.high + p->critic.arena.high);
     printf("  an episode:\n");
     char *text;

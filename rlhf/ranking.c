@@ -65,10 +65,6 @@ void rank_stats_add(RankStats *s, const float *r, const int32_t *rank, int64_t K
     }
 }
 
-void rank_stats_sum(RankStats *s, Comm *c) {
-    comm_sum_f64(c, (double *)s, sizeof *s / sizeof(double));
-}
-
 double rank_accuracy(const RankStats *s) {
     return s->correct / s->pairs;
 }

@@ -5,8 +5,6 @@
 
 #include <stdint.h>
 
-#include "dist/comm.h"
-
 /* The K completions of one prompt: rewards r[K], ranks rank[K] (1 is best, equal ranks tie). Over
  * the P pairs that do not tie, with w the better and l the worse one: loss = -1/P sum log
  * sigmoid(r_w - r_l) dLoss/dr_i = -1/P sum_j s_ij sigmoid(-s_ij (r_i - r_j)),  s_ij = +1 if i is
@@ -27,9 +25,8 @@ typedef struct RankStats {
 
 double rank_bin_low(int bin); /* lower edge of a calibration bin: 0, .25, .5, 1, 1.5, 2, 3, 4 */
 void rank_stats_add(RankStats *s, const float *r, const int32_t *rank, int64_t K);
-void rank_stats_sum(RankStats *s, Comm *c); /* over all ranks. Collective. */
-double rank_accuracy(const RankStats *s);   /* NaN without pairs, like the following */
-double rank_loss(const RankStats *s);       /* mean over the groups that have pairs */
+double rank_accuracy(const RankStats *s); /* NaN without pairs, like the following */
+double rank_loss(const RankStats *s);     /* mean over the groups that have pairs */
 double rank_margin(const RankStats *s);
 double rank_mean(const RankStats *s);
 double rank_std(const RankStats *s);

@@ -30,6 +30,12 @@ typedef struct Reward {
     double mean, std; /* of the rewards, after training */
 } Reward;
 
+/* What is reported of a step, in doubles only. */
+typedef struct Report {
+    double loss;
+    RankStats stats;
+} Report;
+
 /* The b-th prompt of the step. */
 static int64_t prompt(const Reward *w, const Config *c, int64_t step, int64_t b) {
     return order_stream((uint64_t)c->run_seed, step * c->train_batch + b, w->ranked.n);
@@ -37,7 +43,7 @@ static int64_t prompt(const Reward *w, const Config *c, int64_t step, int64_t b)
 
 /* One forward over all completions of the collected prompts, the ranking loss of each prompt, one
  * backward. */
-static void micro_batch(Reward *w, double weight, double *loss, RankStats *stats) {
+static void micro_batch(Reward *w, double weight, Report *report) {
     watchdog_enter(PHASE_FORWARD);
     const Dataset *d = &w->ranked;
     Batch b = pack_batch(&w->pack);
@@ -45,8 +51,8 @@ static void micro_batch(Reward *w, double weight, double *loss, RankStats *stats
     double *dr = tape_alloc(w->trainer.tape, (size_t)b.nseq * sizeof *dr);
     for (int64_t i = 0, at = 0; i < w->nitem; i++) {
         const int64_t first = d->first[w->item[i]], K = d->first[w->item[i] + 1] - first;
-        *loss += weight * ranking_loss(r->data + at, d->rank + first, K, dr, NULL);
-        rank_stats_add(stats, r->data + at, d->rank + first, K);
+        report->loss += weight * ranking_loss(r->data + at, d->rank + first, K, dr, NULL);
+        rank_stats_add(&report->stats, r->data + at, d->rank + first, K);
         for (int64_t k = 0; k < K; k++) r->grad[at + k] = (real)(weight * dr[k]);
         at += K;
     }
@@ -77,8 +83,9 @@ static int64_t item_tokens(const Dataset *d, int64_t item) {
     return n;
 }
 
-/* Forward and backward of this rank's prompts; *loss its part of the mean. */
-static void gradients(Reward *w, Run *run, double *loss, RankStats *stats, int64_t *tokens) {
+/* Forward and backward of this rank's prompts. What its virtual ranks have to report waits for
+ * virtual_sum; the losses are their parts of the mean. */
+static void gradients(Reward *w, Run *run, int64_t *tokens) {
     const Config *c = &run->cfg;
     const Dataset *d = &w->ranked;
     const int64_t step = c->train_overfit > 0 ? run->step % c->train_overfit : run->step;
@@ -90,32 +97,31 @@ static void gradients(Reward *w, Run *run, double *loss, RankStats *stats, int64
         *tokens += item_tokens(d, i);
     }
     const double weight = with_pairs > 0 ? 1.0 / (double)with_pairs : 0;
-    *loss = 0;
-    *stats = (RankStats){0};
-    comm_share(c->train_batch, comm_rank(run->comm), comm_size(run->comm), &begin, &end);
-    for (int64_t b = begin; b < end; b++) {
-        int64_t i = prompt(w, c, step, b);
-        if (w->pack.n > 0 && w->pack.n + item_tokens(d, i) > c->train_micro_tokens)
-            micro_batch(w, weight, loss, stats);
-        collect(w, i);
+    VirtualRanks *ranks = &w->trainer.ranks;
+    Report *report = (Report *)virtual_parts(ranks, sizeof *report / sizeof(double));
+    for (int k = ranks->begin; k < ranks->end; k++) {
+        virtual_share(ranks, c->train_batch, k, &begin, &end);
+        for (int64_t b = begin; b < end; b++) {
+            int64_t i = prompt(w, c, step, b);
+            if (w->pack.n > 0 && w->pack.n + item_tokens(d, i) > c->train_micro_tokens)
+                micro_batch(w, weight, &report[k]);
+            collect(w, i);
+        }
+        if (w->pack.n > 0) micro_batch(w, weight, &report[k]);
+        trainer_rank_end(&w->trainer);
     }
-    if (w->pack.n > 0) micro_batch(w, weight, loss, stats);
 }
 
-/* Rewards of this rank's share of `d` (its first `records` items), summed over the ranks. */
+/* Rewards of `d` (its first `records` items), shared among the ranks. */
 static void evaluate_set(Reward *w, Run *run, const Dataset *d, int64_t records, RankStats *stats) {
     const int64_t n = records > 0 && records < d->n ? records : d->n;
-    int64_t begin, end;
-    comm_share(n, comm_rank(run->comm), comm_size(run->comm), &begin, &end);
-    const int64_t first = d->first[begin], nseq = d->first[end] - first;
-    float *r = xmalloc((size_t)(nseq > 0 ? nseq : 1) * sizeof *r);
-    score_sequences(w->model.gpt, d->seq + first, nseq, run->cfg.train_micro_tokens, r);
+    float *r = xmalloc((size_t)(d->first[n] + 1) * sizeof *r);
+    score_shared(w->model.gpt, d->seq, d->first[n], run->cfg.train_micro_tokens, run->comm, r);
     *stats = (RankStats){0};
-    for (int64_t i = begin; i < end; i++)
-        rank_stats_add(stats, r + d->first[i] - first, d->rank + d->first[i],
+    for (int64_t i = 0; i < n; i++)
+        rank_stats_add(stats, r + d->first[i], d->rank + d->first[i],
                        d->first[i + 1] - d->first[i]);
     free(r);
-    rank_stats_sum(stats, run->comm);
 }
 
 static void evaluate(Reward *w, Run *run) {
@@ -164,15 +170,13 @@ static void best_as_reference(Reward *w) {
 }
 
 static int dry_run(Reward *w, Run *run) {
-    double loss;
-    RankStats stats;
     int64_t tokens;
-    gradients(w, run, &loss, &stats, &tokens);
+    gradients(w, run, &tokens);
     const ParamSet *ps = &w->model.gpt->params;
     run_plan(run, "reward model", ps->count, (double)tokens,
              gpt_train_flops(&w->model.gpt->cfg, (double)tokens,
                              (double)w->ranked.tokens / (double)w->ranked.first[w->ranked.n]),
-             4 * (size_t)ps->size * sizeof(real), w->trainer.arena.high);
+             trainer_bytes(&w->trainer), w->trainer.arena.high);
     const Dataset *d = &w->ranked;
     for (int64_t s = d->first[0]; s < d->first[1]; s++) {
         char *text;
@@ -238,26 +242,25 @@ static int train(Reward *w, Run *run) {
 
     const Schedule schedule = trainer_schedule(run);
     while (run_goes_on(run)) {
-        double loss, norm, lr = schedule_lr(&schedule, run->step);
-        RankStats stats;
+        double norm, lr = schedule_lr(&schedule, run->step);
+        Report r;
         int64_t tokens;
-        gradients(w, run, &loss, &stats, &tokens);
-        comm_sum_f64(run->comm, &loss, 1);
-        w->trainer.loss = loss;
-        rank_stats_sum(&stats, run->comm);
+        gradients(w, run, &tokens);
+        virtual_sum(&w->trainer.ranks, run->comm, (double *)&r);
+        w->trainer.loss = r.loss;
         char what[64];
         snprintf(what, sizeof what, "step %" PRId64 " (prompts %" PRId64 "..)", run->step,
                  run->step * c->train_batch);
         TRY(trainer_update(&w->trainer, run->comm, lr, what, &norm));
 
-        run_metric(run, "loss", loss);
-        run_metric(run, "accuracy", rank_accuracy(&stats));
-        run_metric(run, "margin", rank_margin(&stats));
-        run_metric(run, "reward_mean", rank_mean(&stats));
-        run_metric(run, "reward_std", rank_std(&stats));
+        run_metric(run, "loss", r.loss);
+        run_metric(run, "accuracy", rank_accuracy(&r.stats));
+        run_metric(run, "margin", rank_margin(&r.stats));
+        run_metric(run, "reward_mean", rank_mean(&r.stats));
+        run_metric(run, "reward_std", rank_std(&r.stats));
         run_metric(run, "lr", lr);
         run_metric(run, "grad_norm", norm);
-        run_headline(run, "loss %.4f  accuracy %.3f  lr %.2e", loss, rank_accuracy(&stats), lr);
+        run_headline(run, "loss %.4f  accuracy %.3f  lr %.2e", r.loss, rank_accuracy(&r.stats), lr);
         if (run_eval_due(run)) evaluate(w, run);
         /* the bias does not change the loss, so a checkpoint that may be the best gets it too */
         if (run->step + 1 == run->steps || (c->save_keep_best && run_eval_due(run)))

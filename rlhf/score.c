@@ -2,6 +2,7 @@
 #include "rlhf/score.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "core/tape.h"
@@ -31,6 +32,14 @@ void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens
     arena_free(&arena);
 }
 
+void score_shared(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, Comm *c, float *r) {
+    int64_t begin, end;
+    comm_share(n, comm_rank(c), comm_size(c), &begin, &end);
+    memset(r, 0, (size_t)n * sizeof *r);
+    score_sequences(rm, q + begin, end - begin, micro_tokens, r + begin);
+    comm_sum_f32(c, r, n); /* the others have 0 */
+}
+
 void score_samples(Gpt *rm, const Sequence *q, const unsigned char *ended, int64_t n,
                    int64_t micro_tokens, double no_stop_score, float *r) {
     score_sequences(rm, q, n, micro_tokens, r);
@@ -41,13 +50,10 @@ void score_samples(Gpt *rm, const Sequence *q, const unsigned char *ended, int64
 void score_normalise(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, Comm *c,
                      RankStats *s) {
     static const int32_t alone = 1; /* a group of one, without pairs */
-    int64_t begin, end;
-    comm_share(n, comm_rank(c), comm_size(c), &begin, &end);
-    float *r = xmalloc((size_t)(end - begin + 1) * sizeof *r);
-    score_sequences(rm, q + begin, end - begin, micro_tokens, r);
+    float *r = xmalloc((size_t)(n + 1) * sizeof *r);
+    score_shared(rm, q, n, micro_tokens, c, r);
     *s = (RankStats){0};
-    for (int64_t i = 0; i < end - begin; i++) rank_stats_add(s, r + i, &alone, 1);
+    for (int64_t i = 0; i < n; i++) rank_stats_add(s, r + i, &alone, 1);
     free(r);
-    rank_stats_sum(s, c);
     rm->head_b->data[0] -= (real)rank_mean(s);
 }

@@ -3,12 +3,16 @@
 #define RLHF_SCORE_H
 
 #include "data/dataset.h"
+#include "dist/comm.h"
 #include "model/gpt.h"
 #include "rlhf/ranking.h"
 
 /* r[i] = reward of sequence i at its last token, for sequences begin..end-1 of q, in micro-batches
  * of at most micro_tokens. Not collective. */
 void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, float *r);
+
+/* The same, shared among the ranks; all of them get all of r. Collective. */
+void score_shared(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, Comm *c, float *r);
 
 /* The scores of a policy's samples as PPO sees them: an answer that did not come to its end
  * (ended[i] == 0) has no_stop_score, whatever the reward model says. Not collective. */

@@ -247,6 +247,7 @@ static void split_gradient(Lab *l, const Episodes *e, int parts, int64_t micro_t
         int64_t begin, end;
         comm_share(EPISODES, k, parts, &begin, &end);
         ppo_gradients(&l->ppo, e, all + begin, end - begin, e->first[e->n], sums);
+        gpt_join_gradient(l->policy);
         for (int64_t i = 0; i < a->size; i++) policy[i] += (double)a->grad[i];
         for (int64_t i = 0; i < b->size; i++) critic[i] += (double)b->grad[i];
         paramset_zero_grad(&l->policy->params);
@@ -317,9 +318,10 @@ static double model_slope_gap(Lab *l) {
     Pack pack = {0};
     for (int64_t i = 0; i < PROMPTS; i++)
         pack_add(&pack, l->seq[i].tokens, l->seq[i].n, NULL, 0.02f, 0);
-    trainer_lm(&l->ppo.policy, &pack, 0, 0, 0);
     real *g = xmalloc((size_t)ps->size * sizeof *g);
-    double norm2 = 0, f[2];
+    double norm2 = 0, f[2] = {0};
+    trainer_lm(&l->ppo.policy, &pack, 0, 0, 0, f);
+    gpt_join_gradient(l->policy);
     for (int64_t i = 0; i < ps->size; i++) {
         g[i] = ps->grad[i];
         norm2 += (double)g[i] * (double)g[i];
@@ -327,9 +329,11 @@ static double model_slope_gap(Lab *l) {
     const double h = 2e-3 / sqrt(norm2);
     for (int side = 0; side < 2; side++) {
         for (int64_t i = 0; i < ps->size; i++) ps->data[i] += (real)((side ? -2 : 1) * h) * g[i];
-        f[side] = trainer_lm(&l->ppo.policy, &pack, 0, 0, 0);
+        f[side] = 0;
+        trainer_lm(&l->ppo.policy, &pack, 0, 0, 0, &f[side]);
     }
     for (int64_t i = 0; i < ps->size; i++) ps->data[i] += (real)h * g[i];
+    gpt_join_gradient(l->policy);
     paramset_zero_grad(ps);
     free(g);
     pack_free(&pack);

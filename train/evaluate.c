@@ -9,8 +9,11 @@
 #include "data/pack.h"
 #include "dist/watchdog.h"
 
+/* Each window's or record's sums by themselves, added up by all ranks in the same order, so that
+ * the mean does not depend on who did which. */
 typedef struct Sums {
-    double nll, tokens;
+    int64_t n, next; /* items; the next one that will be known */
+    double *nll;     /* [n], and the tokens [n] behind; 0 where another rank does it */
     Arena arena;
     Tape *tape;
     Pack pack;
@@ -28,23 +31,31 @@ static void flush(Sums *s, Gpt *gpt) {
         s->logp = xrealloc(s->logp, (size_t)b.n * sizeof *s->logp);
     }
     gpt_score(gpt, s->tape, &b, NULL, 1.0, s->logp, NULL);
-    for (int64_t i = 0; i < b.n; i++) {
-        s->nll -= (double)b.weight[i] * (double)s->logp[i];
-        s->tokens += (double)b.weight[i];
-    }
+    for (int64_t q = 0; q < b.nseq; q++, s->next++)
+        for (int64_t i = b.start[q]; i < b.start[q + 1]; i++) {
+            s->nll[s->next] -= (double)b.weight[i] * (double)s->logp[i];
+            s->nll[s->n + s->next] += (double)b.weight[i];
+        }
     pack_clear(&s->pack);
 }
 
-static void sums_open(Sums *s) {
-    *s = (Sums){0};
+/* first: of this rank's items, which are given in order. */
+static void sums_open(Sums *s, int64_t n, int64_t first) {
+    *s = (Sums){.n = n, .next = first};
+    s->nll = xcalloc(2 * (size_t)n + 1, sizeof *s->nll);
     watchdog_enter(PHASE_EVAL);
     s->tape = tape_open(&s->arena, false);
 }
 
 static void sums_close(Sums *s, Comm *comm, EvalLoss *out) {
-    double sum[2] = {s->nll, s->tokens};
-    if (comm) comm_sum_f64(comm, sum, 2);
-    *out = (EvalLoss){.nll = sum[0] / sum[1], .tokens = (int64_t)sum[1]};
+    double nll = 0, tokens = 0;
+    if (comm) comm_sum_f64(comm, s->nll, 2 * s->n);
+    for (int64_t i = 0; i < s->n; i++) {
+        nll += s->nll[i];
+        tokens += s->nll[s->n + i];
+    }
+    *out = (EvalLoss){.nll = nll / tokens, .tokens = (int64_t)tokens};
+    free(s->nll);
     tape_close(&s->tape);
     arena_free(&s->arena);
     pack_free(&s->pack);
@@ -84,15 +95,13 @@ static int list_windows(Windows *w, const Documents *d, int64_t T) {
     return w->n > 0 ? 0 : error_set(ERR_DATA, "no document has two tokens to predict one from");
 }
 
-/* This rank's share of n of the windows. comm NULL: all of them. */
-static int window_sums(Sums *s, Gpt *gpt, const Documents *d, const Windows *w, int64_t n,
-                       int64_t micro_tokens, Comm *comm) {
+/* Windows begin..end-1 of s->n that are taken from all. */
+static int window_sums(Sums *s, Gpt *gpt, const Documents *d, const Windows *w, int64_t begin,
+                       int64_t end, int64_t micro_tokens) {
     int32_t *buffer = xmalloc((size_t)(gpt->cfg.context + 1) * sizeof *buffer);
-    int64_t begin = 0, end = n;
     int rc = 0;
-    if (comm) comm_share(n, comm_rank(comm), comm_size(comm), &begin, &end);
     for (int64_t i = begin; i < end && rc == 0; i++) {
-        const int64_t k = i * w->n / n;
+        const int64_t k = i * w->n / s->n;
         if (d->corpus) rc = corpus_read(d->corpus, w->at[k], w->len[k] + 1, buffer);
         if (rc < 0) break;
         if (s->pack.n + w->len[k] > micro_tokens) flush(s, gpt);
@@ -107,10 +116,12 @@ static int evaluate(Gpt *gpt, const Documents *d, int64_t windows, int64_t micro
                     EvalLoss *out) {
     Windows w = {0};
     Sums s;
-    sums_open(&s);
     int rc = list_windows(&w, d, gpt->cfg.context);
     const int64_t n = windows > 0 && windows < w.n ? windows : w.n;
-    if (rc == 0) rc = window_sums(&s, gpt, d, &w, n, micro_tokens, comm);
+    int64_t begin = 0, end = n;
+    if (comm) comm_share(n, comm_rank(comm), comm_size(comm), &begin, &end);
+    sums_open(&s, n, begin);
+    if (rc == 0) rc = window_sums(&s, gpt, d, &w, begin, end, micro_tokens);
     free(w.at);
     free(w.len);
     if (comm) rc = comm_agree(comm, rc);
@@ -144,7 +155,7 @@ int evaluate_demos(Gpt *gpt, const Dataset *d, int64_t records, int64_t micro_to
     int64_t begin, end;
     comm_share(n, comm_rank(comm), comm_size(comm), &begin, &end);
     Sums s;
-    sums_open(&s);
+    sums_open(&s, n, begin);
     for (int64_t i = begin; i < end; i++) {
         const Sequence *q = &d->seq[d->first[i]];
         if (s.pack.n + q->n > micro_tokens) flush(&s, gpt);

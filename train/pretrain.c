@@ -2,7 +2,7 @@
  *
  * Maximises log p(x) over windows of a corpus (Radford 2019): at most T+1 tokens of one document.
  * A step takes train.batch windows, the same ones whatever the number of ranks: window j of the
- * stream is a pure function of (seed, j). Each rank takes a contiguous share of them, in
+ * stream is a pure function of (seed, j). Each virtual rank takes a contiguous share of them, in
  * micro-batches of train.micro_tokens; all losses are divided by the global number of tokens, so
  * ranks and accumulation change the speed, not the experiment. */
 #include <inttypes.h>
@@ -27,29 +27,34 @@ typedef struct Pretrain {
     int64_t T, nwindows; /* context; windows an epoch */
 } Pretrain;
 
-/* Forward and backward of this rank's windows of the step; *loss is its share of the mean over the
- * step's tokens. */
-static int gradients(Pretrain *p, Run *run, double *loss, int64_t *tokens) {
+/* Forward and backward of this rank's windows of the step; the losses of its virtual ranks are
+ * their shares of the mean over the step's tokens. */
+static int gradients(Pretrain *p, Run *run, int64_t *tokens) {
     const Config *c = &run->cfg;
     const int64_t B = c->train_batch, T = p->T;
     const uint64_t seed = (uint64_t)c->run_seed;
     const int64_t again = c->train_overfit > 0 ? c->train_overfit : INT64_MAX;
     const int64_t step = run->step % again, next = (run->step + 1) % again;
+    VirtualRanks *ranks = &p->trainer.ranks;
+    double *loss = virtual_parts(ranks, 1);
     int64_t begin, end, n;
-    *loss = 0;
     *tokens = corpus_window_tokens(p->corpus, seed, step * B, B, T);
     if (*tokens < 0) return (int)*tokens;
     const float weight = 1.0f / (float)*tokens;
-    comm_share(B, comm_rank(run->comm), comm_size(run->comm), &begin, &end);
+    virtual_share_all(ranks, B, &begin, &end);
     corpus_ahead(p->corpus, seed, next * B + begin, end - begin, T);
-    for (int64_t b = begin; b < end; b++) {
-        uint64_t id;
-        watchdog_enter(PHASE_DATA);
-        TRY(corpus_window(p->corpus, seed, step * B + b, T, p->window, &n, &id));
-        pack_add_window(&p->pack, p->window, n, weight, id);
-        if (b + 1 < end && p->pack.n + T <= c->train_micro_tokens) continue;
-        *loss += trainer_lm(&p->trainer, &p->pack, c->model_dropout, seed, run->step);
-        pack_clear(&p->pack);
+    for (int k = ranks->begin; k < ranks->end; k++) {
+        virtual_share(ranks, B, k, &begin, &end);
+        for (int64_t b = begin; b < end; b++) {
+            uint64_t id;
+            watchdog_enter(PHASE_DATA);
+            TRY(corpus_window(p->corpus, seed, step * B + b, T, p->window, &n, &id));
+            pack_add_window(&p->pack, p->window, n, weight, id);
+            if (b + 1 < end && p->pack.n + T <= c->train_micro_tokens) continue;
+            trainer_lm(&p->trainer, &p->pack, c->model_dropout, seed, run->step, &loss[k]);
+            pack_clear(&p->pack);
+        }
+        trainer_rank_end(&p->trainer);
     }
     return 0;
 }
@@ -69,14 +74,13 @@ static int evaluate(Pretrain *p, Run *run) {
 }
 
 static int dry_run(Pretrain *p, Run *run) {
-    double loss;
     int64_t tokens, n;
     char *text;
-    TRY(gradients(p, run, &loss, &tokens));
+    TRY(gradients(p, run, &tokens));
     run_plan(run, "pretraining", p->gpt->params.count, (double)tokens,
              gpt_train_flops(&p->gpt->cfg, (double)tokens,
                              (double)tokens / (double)run->cfg.train_batch),
-             4 * (size_t)p->gpt->params.size * sizeof(real), p->trainer.arena.high);
+             trainer_bytes(&p->trainer), p->trainer.arena.high);
     TRY(corpus_window(p->corpus, (uint64_t)run->cfg.run_seed, 0, p->T, p->window, &n, NULL));
     TRY(tokenizer_decode(p->tokenizer, p->window, n + 1, false, &text, NULL));
     printf("  a window:\n%s\n", text);
@@ -142,8 +146,8 @@ static int train(Pretrain *p, Run *run) {
         double loss, norm, lr = schedule_lr(&schedule, run->step);
         const double waited = corpus_waited(p->corpus);
         int64_t tokens;
-        TRY(gradients(p, run, &loss, &tokens));
-        comm_sum_f64(run->comm, &loss, 1);
+        TRY(gradients(p, run, &tokens));
+        virtual_sum(&p->trainer.ranks, run->comm, &loss);
         p->trainer.loss = loss;
         char what[64];
         snprintf(what, sizeof what, "step %" PRId64 " (windows %" PRId64 "..)", run->step,

@@ -50,23 +50,50 @@ static const Sequence *example(const Sft *s, const Config *c, int64_t step, int6
 
 static void backward_if(Sft *s, Run *run, bool now, double *loss) {
     if (!now || s->pack.n == 0) return;
-    *loss += trainer_lm(&s->trainer, &s->pack, run->cfg.model_dropout, (uint64_t)run->cfg.run_seed,
-                        run->step);
+    trainer_lm(&s->trainer, &s->pack, run->cfg.model_dropout, (uint64_t)run->cfg.run_seed,
+               run->step, loss);
     pack_clear(&s->pack);
 }
 
-/* Forward and backward of this rank's share of the step; *loss its part of the mean, *tokens the
- * tokens of the global batch. */
-static int gradients(Sft *s, Run *run, double *loss, int64_t *tokens) {
+/* Forward and backward of virtual rank k's share of the step: examples, then pretraining windows.
+ */
+static int rank_gradients(Sft *s, Run *run, int k, int64_t step, int64_t first_window,
+                          int64_t windows, float weight, double *loss) {
     const Config *c = &run->cfg;
     const int64_t T = s->model.gpt->cfg.context, max = c->train_micro_tokens;
-    const int rank = comm_rank(run->comm), size = comm_size(run->comm);
+    const VirtualRanks *ranks = &s->trainer.ranks;
+    int64_t begin, end, j;
+    virtual_share(ranks, c->train_batch, k, &begin, &end);
+    for (int64_t b = begin; b < end; b++) {
+        const Sequence *q = example(s, c, step, b, &j);
+        backward_if(s, run, s->pack.n + q->n > max, loss);
+        pack_add(&s->pack, q->tokens, q->n, learned(q, c), weight, (uint64_t)j);
+    }
+    virtual_share(ranks, windows, k, &begin, &end);
+    for (int64_t w = begin; w < end; w++) {
+        int64_t n;
+        uint64_t id;
+        TRY(corpus_window(s->mix, (uint64_t)c->run_seed, first_window + w, T, s->window, &n, &id));
+        backward_if(s, run, s->pack.n + n > max, loss);
+        pack_add_window(&s->pack, s->window, n, weight, id | (uint64_t)1 << 43);
+    }
+    backward_if(s, run, true, loss);
+    trainer_rank_end(&s->trainer);
+    return 0;
+}
+
+/* Forward and backward of this rank's share of the step; the losses of its virtual ranks are their
+ * parts of the mean, *tokens the tokens of the global batch. */
+static int gradients(Sft *s, Run *run, int64_t *tokens) {
+    const Config *c = &run->cfg;
+    const int64_t T = s->model.gpt->cfg.context;
+    VirtualRanks *ranks = &s->trainer.ranks;
     const int64_t step = c->train_overfit > 0 ? run->step % c->train_overfit : run->step;
     int64_t begin, end, wbegin, wend, j;
-    comm_share(c->train_batch, rank, size, &begin, &end);
+    virtual_share_all(ranks, c->train_batch, &begin, &end);
     const int64_t first_window = (int64_t)floor((double)step * s->mix_windows);
     const int64_t windows = (int64_t)floor((double)(step + 1) * s->mix_windows) - first_window;
-    comm_share(windows, rank, size, &wbegin, &wend);
+    virtual_share_all(ranks, windows, &wbegin, &wend);
     if (s->mix) /* they come last */
         corpus_ahead(s->mix, (uint64_t)c->run_seed, first_window + wbegin, wend - wbegin, T);
 
@@ -86,20 +113,9 @@ static int gradients(Sft *s, Run *run, double *loss, int64_t *tokens) {
     const float weight = 1.0f / (float)(count[0] > 0 ? count[0] : 1);
     *tokens = count[1];
 
-    *loss = 0;
-    for (int64_t b = begin; b < end; b++) {
-        const Sequence *q = example(s, c, step, b, &j);
-        backward_if(s, run, s->pack.n + q->n > max, loss);
-        pack_add(&s->pack, q->tokens, q->n, learned(q, c), weight, (uint64_t)j);
-    }
-    for (int64_t w = wbegin; w < wend; w++) {
-        int64_t n;
-        uint64_t id;
-        TRY(corpus_window(s->mix, (uint64_t)c->run_seed, first_window + w, T, s->window, &n, &id));
-        backward_if(s, run, s->pack.n + n > max, loss);
-        pack_add_window(&s->pack, s->window, n, weight, id | (uint64_t)1 << 43);
-    }
-    backward_if(s, run, true, loss);
+    double *loss = virtual_parts(ranks, 1);
+    for (int k = ranks->begin; k < ranks->end; k++)
+        TRY(rank_gradients(s, run, k, step, first_window, windows, weight, &loss[k]));
     return 0;
 }
 
@@ -142,14 +158,13 @@ static int print_example(const Sft *s, const Config *c) {
 }
 
 static int dry_run(Sft *s, Run *run) {
-    double loss;
     int64_t tokens;
-    TRY(gradients(s, run, &loss, &tokens));
+    TRY(gradients(s, run, &tokens));
     const ParamSet *ps = &s->model.gpt->params;
     run_plan(run, "supervised fine-tuning", ps->count, (double)tokens,
              gpt_train_flops(&s->model.gpt->cfg, (double)tokens,
                              (double)s->demos.tokens / (double)s->demos.n),
-             4 * (size_t)ps->size * sizeof(real), s->trainer.arena.high);
+             trainer_bytes(&s->trainer), s->trainer.arena.high);
     return print_example(s, &run->cfg);
 }
 
@@ -215,8 +230,8 @@ static int train(Sft *s, Run *run) {
     while (run_goes_on(run)) {
         double loss, norm, lr = schedule_lr(&schedule, run->step);
         int64_t tokens;
-        TRY(gradients(s, run, &loss, &tokens));
-        comm_sum_f64(run->comm, &loss, 1);
+        TRY(gradients(s, run, &tokens));
+        virtual_sum(&s->trainer.ranks, run->comm, &loss);
         s->trainer.loss = loss;
         char what[64];
         snprintf(what, sizeof what, "step %" PRId64 " (examples %" PRId64 "..)", run->step,

@@ -4,11 +4,28 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "dist/fault.h"
 #include "dist/watchdog.h"
+
+/* What dist.reproducible means on this number of ranks, where it is not what one expects. */
+static void tell_ranks(const VirtualRanks *v, const Comm *c) {
+    const int ranks = comm_size(c);
+    int even = 1;
+    while (2 * even <= ranks) even *= 2;
+    if (v->n == ranks && (ranks & (ranks - 1)))
+        log_info("%d ranks are as many virtual ranks: their result is not that of fewer ranks with "
+                 "dist.virtual_ranks=%d",
+                 ranks, 2 * even);
+    else if (v->n > ranks && even < ranks)
+        log_info("%d ranks share %d virtual ranks and are as fast as %d at best; "
+                 "dist.reproducible=false shares the work evenly, with other rounding",
+                 ranks, v->n, even);
+}
 
 void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix) {
     const Config *c = &run->cfg;
@@ -20,6 +37,9 @@ void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix) {
     adamw_init(&t->adam, &gpt->params, c->optim_beta1, c->optim_beta2, c->optim_eps,
                c->optim_decay);
     t->tape = tape_open(&t->arena, true);
+    virtual_open(&t->ranks, c->dist_reproducible ? 1 << c->dist_virtual_ranks : 0, run->comm);
+    if (c->dist_reproducible) gpt_part_gradient(gpt);
+    if (run->main_rank && !*prefix && c->dist_reproducible) tell_ranks(&t->ranks, run->comm);
     gpt->recompute = c->train_recompute;
     char name[PARAM_NAME_MAX];
     snprintf(name, sizeof name, "%sparams", prefix);
@@ -36,7 +56,56 @@ void trainer_close(Trainer *t) {
     tape_close(&t->tape);
     arena_free(&t->arena);
     adamw_free(&t->adam);
+    virtual_close(&t->ranks);
+    for (size_t i = 0; i < sizeof t->node / sizeof t->node[0]; i++) free(t->node[i]);
 }
+
+/* --- sums over the virtual ranks -------------------------------------------------------------- */
+
+/* Where the gradients of the backward pass go. */
+static void lead_to(ParamSet *ps, real *grad) {
+    for (int i = 0; i < ps->n; i++) ps->v[i].tensor.grad = grad + ps->v[i].offset;
+}
+
+/* to += from, from = 0. */
+static void join(int64_t n, real *restrict to, real *restrict from) {
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        to[i] += from[i];
+        from[i] = 0;
+    }
+}
+
+/* Complete subtrees that wait when `ended` leaves are done: one for each bit. */
+static int waiting(int ended) {
+    return __builtin_popcount((unsigned)ended);
+}
+
+static real *node(Trainer *t, int depth) {
+    ParamSet *ps = &t->gpt->params;
+    if (depth == 0) return ps->grad;
+    if (!t->node[depth]) t->node[depth] = xcalloc((size_t)ps->size, sizeof(real));
+    return t->node[depth];
+}
+
+void trainer_rank_end(Trainer *t) {
+    ParamSet *ps = &t->gpt->params;
+    gpt_join_gradient(t->gpt);
+    const int leaves = t->ranks.end - t->ranks.begin;
+    for (int depth = waiting(t->ended++); depth >= waiting(t->ended); depth--)
+        join(ps->size, node(t, depth - 1), node(t, depth));
+    t->ended %= leaves;
+    if (leaves > 1) lead_to(ps, node(t, waiting(t->ended)));
+}
+
+size_t trainer_bytes(const Trainer *t) {
+    int64_t each = t->gpt->params.size, n = 4 * each;
+    for (int leaves = t->ranks.end - t->ranks.begin; leaves > 1; leaves /= 2) n += each;
+    if (t->gpt->embed == &t->gpt->twin) n += tensor_size(t->gpt->embed);
+    return (size_t)n * sizeof(real);
+}
+
+/* --- the update ------------------------------------------------------------------------------- */
 
 Schedule trainer_schedule(const Run *run) {
     const Config *c = &run->cfg;
@@ -50,6 +119,8 @@ Schedule trainer_schedule(const Run *run) {
 
 int trainer_update(Trainer *t, Comm *comm, double lr, const char *what, double *norm) {
     ParamSet *ps = &t->gpt->params;
+    CHECK(t->ended == 0, "an update after %d of %d virtual ranks", t->ended,
+          t->ranks.end - t->ranks.begin);
     double began = run_seconds();
     fault_values("gradient", ps->grad, ps->size);
     watchdog_enter(PHASE_EXCHANGE);
@@ -81,12 +152,14 @@ int trainer_update(Trainer *t, Comm *comm, double lr, const char *what, double *
     return 0;
 }
 
-double trainer_lm(Trainer *t, const Pack *p, double dropout, uint64_t seed, int64_t step) {
+void trainer_lm(Trainer *t, const Pack *p, double dropout, uint64_t seed, int64_t step,
+                double *loss) {
     watchdog_enter(PHASE_FORWARD);
     Batch b = pack_batch(p);
     GptDropout drop = {.p = dropout, .seed = seed, .step = (uint32_t)step, .row = p->row};
-    double loss = gpt_loss(t->gpt, t->tape, &b, dropout > 0 ? &drop : NULL, NULL);
+    real *logp = tape_alloc(t->tape, (size_t)b.n * sizeof *logp);
+    gpt_loss(t->gpt, t->tape, &b, dropout > 0 ? &drop : NULL, logp);
+    for (int64_t i = 0; i < b.n; i++) *loss -= (double)b.weight[i] * (double)logp[i];
     tape_backward(t->tape);
     tape_reset(t->tape);
-    return loss;
 }

@@ -5,7 +5,7 @@
 #include "base/config.h"
 #include "core/tape.h"
 #include "data/pack.h"
-#include "dist/comm.h"
+#include "dist/virtual.h"
 #include "model/gpt.h"
 #include "optim/optim.h"
 #include "optim/spike.h"
@@ -17,6 +17,9 @@ typedef struct Trainer {
     AdamW adam;
     Arena arena; /* activations */
     Tape *tape;
+    VirtualRanks ranks; /* dist.virtual_ranks */
+    real *node[32];     /* [depth of the tree]; see trainer_rank_end */
+    int ended;          /* virtual ranks, in this step */
     double clip;
     int64_t skips, max_skips; /* updates skipped in a row because a gradient was not finite */
     double loss;              /* of the batch, over all ranks: set by the stage that has one */
@@ -24,13 +27,22 @@ typedef struct Trainer {
     SpikeWindow spikes;
 } Trainer;
 
-/* Reads the optim.* keys. Registers weights and moments with the run under `prefix` ("" or
- * "critic/"). Not collective. */
+/* Reads the optim.* and dist.* keys. Registers weights and moments with the run under `prefix` (""
+ * or "critic/"). Not collective. */
 void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix);
 void trainer_close(Trainer *t);
 
 /* The optim.* keys over the run's steps. Not collective. */
 Schedule trainer_schedule(const Run *run);
+
+/* The backward passes of one of this rank's virtual ranks are over; called for each, in their
+ * order. What they added to the model's gradients becomes a leaf of the tree of sums. Those of the
+ * virtual ranks 0, 1, 2, ... go into node[0], [1], [1], [2], [1], ...: node k is as deep as there
+ * are complete subtrees on its left that still wait, and node[0] is the model's own gradient. So
+ * the tree takes log2(virtual ranks of this rank) gradients more. Not collective. */
+void trainer_rank_end(Trainer *t);
+/* Weights, moments, gradients and the further ones above. Not collective. */
+size_t trainer_bytes(const Trainer *t);
 
 /* Sum of the ranks' gradients, finiteness, clipping, AdamW, gradients cleared. A loss or gradient
  * that is not finite leaves the weights alone and is counted: ERR_INTERNAL (70) after max_skips in
@@ -38,7 +50,9 @@ Schedule trainer_schedule(const Run *run);
  * ones leaves them alone, too. *norm: before clipping. Collective. */
 int trainer_update(Trainer *t, Comm *comm, double lr, const char *what, double *norm);
 
-/* Language-model loss of the packed sequences, gradients added. Returns the weighted sum. */
-double trainer_lm(Trainer *t, const Pack *p, double dropout, uint64_t seed, int64_t step);
+/* Language-model loss of the packed sequences, gradients added; the weighted sum is added to *loss,
+ * token by token. */
+void trainer_lm(Trainer *t, const Pack *p, double dropout, uint64_t seed, int64_t step,
+                double *loss);
 
 #endif

@@ -83,7 +83,9 @@ typedef struct Lab {
 } Lab;
 
 static void make_trainer(Trainer *t, Gpt *g, const json_t *o) {
-    *t = (Trainer){.gpt = g, .clip = num(o, "max_norm"), .max_skips = 0};
+    *t = (Trainer){
+        .gpt = g, .ranks = {.n = 1, .end = 1}, .clip = num(o, "max_norm"), .max_skips = 0};
+    virtual_open(&t->ranks, 0, comm);
     adamw_init(&t->adam, &g->params, num(o, "beta1"), num(o, "beta2"), num(o, "eps"),
                num(o, "decay"));
     t->tape = tape_open(&t->arena, true);

@@ -1,5 +1,4 @@
 /* The K-way ranking loss against PyTorch, and what is reported of a reward model. */
-/* ranks: 1 3 */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,7 +11,6 @@
 #include "tests/rlhf/golden.h"
 
 enum { MAX_K = 16 };
-static Comm *comm;
 
 static void check_loss(const float *r, const int32_t *rank, int64_t K, double want_loss,
                        const json_t *want, const char *name, int64_t want_pairs) {
@@ -139,23 +137,7 @@ static void test_group_without_pairs(void **state) {
     close_to(rank_mean(&s), 2.25, 1e-15, "mean", 0);
 }
 
-/* The sum over ranks is that of one rank that has seen everything. */
-static void test_sum_over_ranks(void **state) {
-    static const int32_t rank[3] = {2, 1, 3};
-    RankStats all = {0}, mine = {0};
-    for (int g = 0; g < 7; g++) {
-        const float r[3] = {0.5f * (float)g, 1, -0.25f * (float)g};
-        rank_stats_add(&all, r, rank, 3);
-        if (g % comm_size(comm) == comm_rank(comm)) rank_stats_add(&mine, r, rank, 3);
-    }
-    rank_stats_sum(&mine, comm);
-    const double *a = (const double *)&all, *b = (const double *)&mine;
-    for (size_t i = 0; i < sizeof all / sizeof *a; i++)
-        close_to(b[i], a[i], 1e-14, "statistic", (int64_t)i);
-}
-
-int main(int argc, char **argv) {
-    OK(comm_open(&comm, &argc, &argv));
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_pytorch),
         cmocka_unit_test(test_against_shared_file),
@@ -163,9 +145,6 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_stats_of_one_group),
         cmocka_unit_test(test_bins),
         cmocka_unit_test(test_group_without_pairs),
-        cmocka_unit_test(test_sum_over_ranks),
     };
-    int failed = cmocka_run_group_tests(tests, NULL, golden_close);
-    comm_close(&comm);
-    return failed;
+    return cmocka_run_group_tests(tests, NULL, golden_close);
 }

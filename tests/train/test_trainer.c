@@ -177,11 +177,12 @@ static void test_language_model(void **state) {
                 const int s = way == 2 ? 2 - k : k;
                 pack_add(&pack, token[s], n[s], NULL, 0.1f, (uint64_t)s + 40);
                 if (way == 1 || k == 2) {
-                    loss[way] += trainer_lm(&b.t, &pack, drop ? 0.4 : 0, 6, 2);
+                    trainer_lm(&b.t, &pack, drop ? 0.4 : 0, 6, 2, &loss[way]);
                     pack_clear(&pack);
                 }
             }
             pack_free(&pack);
+            gpt_join_gradient(b.g);
             if (way == 0) memcpy(first, b.g->params.grad, size * sizeof *first);
             double gap = 0, norm = 0;
             for (size_t i = 0; i < size; i++) {
@@ -202,14 +203,56 @@ static void test_language_model(void **state) {
     bench_close(&b);
 }
 
+static real leaf(int k, int64_t i) {
+    return (real)sin((double)(i % 1000) + 77 * k);
+}
+
+static real tree(int begin, int end, int64_t i) {
+    const int middle = (begin + end) / 2;
+    return end - begin == 1 ? leaf(begin, i) : tree(begin, middle, i) + tree(middle, end, i);
+}
+
+/* What the virtual ranks of a rank add to the gradients is added up in a balanced tree; the next
+ * step begins with cleared ones. */
+static void test_virtual_ranks(void **state) {
+    Bench b;
+    bench_open(&b, (const char *const[]){"dist.virtual_ranks=16", NULL});
+    const ParamSet *ps = &b.g->params;
+    const VirtualRanks *v = &b.t.ranks;
+    const size_t before = trainer_bytes(&b.t);
+    assert_int_equal(v->n, 16);
+    for (int step = 0; step < 2; step++) {
+        for (int k = v->begin; k < v->end; k++) {
+            for (int p = 0; p < ps->n; p++)
+                for (int64_t j = 0; j < tensor_size(&ps->v[p].tensor); j++)
+                    ps->v[p].tensor.grad[j] += leaf(k, ps->v[p].offset + j);
+            trainer_rank_end(&b.t);
+        }
+        int extra = 0;
+        for (int d = 0; d < 32; d++) extra += b.t.node[d] != NULL;
+        assert_int_equal(extra, comm_size(comm) == 1 ? 4 : 3); /* log2 of its virtual ranks */
+        assert_int_equal(before,
+                         ((size_t)(4 + extra) * (size_t)ps->size + (size_t)tensor_size(b.g->wte)) *
+                             sizeof(real));
+        for (int p = 0; p < ps->n; p++)
+            for (int64_t j = 0; j < tensor_size(&ps->v[p].tensor); j++) {
+                const int64_t i = ps->v[p].offset + j;
+                assert_true(ps->grad[i] == tree(v->begin, v->end, i));
+            }
+        double norm;
+        OK(trainer_update(&b.t, comm, 1e-3, "a batch", &norm));
+        assert_no_gradient(&b);
+    }
+    bench_close(&b);
+}
+
 int main(int argc, char **argv) {
     OK(comm_open(&comm, &argc, &argv));
     core_init();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_update),
-        cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_spike),
-        cmocka_unit_test(test_language_model),
+        cmocka_unit_test(test_update),        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_spike),         cmocka_unit_test(test_language_model),
+        cmocka_unit_test(test_virtual_ranks),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     comm_close(&comm);

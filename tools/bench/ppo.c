@@ -53,7 +53,7 @@ static int open_model(Gpt **out, const GptConfig *base, bool head, bool train, u
 
 /* As trainer_open does, without a run that saves. */
 static int open_trainer(Trainer *t, const GptConfig *base, bool head, uint64_t seed) {
-    *t = (Trainer){.clip = 1};
+    *t = (Trainer){.clip = 1, .ranks = {.n = 1, .end = 1}};
     TRY(open_model(&t->gpt, base, head, true, seed));
     adamw_init(&t->adam, &t->gpt->params, 0.9, 0.95, 1e-8, 0);
     t->tape = tape_open(&t->arena, true);
