@@ -1,10 +1,11 @@
 /* gemm.c: products in blocks (Goto and van de Geijn 2008), with one operand packed.
  *
  * A panel of B, BLOCK_K x PANEL, is packed by all threads into strips of 32 columns; then the
- * threads take tiles of C, GEMM_ROWS rows by TILE_COLS columns, as they come free, and go through
- * each strip of the panel with tile_gemm: a strip stays in the first cache while the tile's rows of
- * A pass by it. A is read where it lies, since broadcasts need no order; only where its rows are a
- * multiple of 4 KiB apart, and so would all share few lines of the cache, a tile's rows are copied.
+ * threads take tiles of C, about GEMM_ROWS rows by TILE_COLS columns, as they come free, and go
+ * through each strip of the panel with tile_gemm: a strip stays in the first cache while the tile's
+ * rows of A pass by it. A is read where it lies, since broadcasts need no order; only where its
+ * rows are a multiple of 4 KiB apart, and so would all share few lines of the cache, a tile's rows
+ * are copied.
  *
  * prepare() of a part of A runs while the panel of B is packed. finish() of a tile runs on few
  * columns at a time right after their last partial sum. */
@@ -18,6 +19,7 @@
 #include "core/tile.h"
 
 enum { STRIP = GEMM_STRIP, BLOCK_K = 512, PANEL = 2048, TILE_COLS = 512, FINISH_COLS = 128 };
+enum { ROWS_UNIT = 12 /* rows that the kernels take at a time, or a multiple */ };
 enum { ALIAS = 4096 / sizeof(real), COPY_LD = BLOCK_K + 16 };
 
 static int64_t parts(int64_t n, int64_t each) {
@@ -148,7 +150,7 @@ void gemm(Arena *arena, const Gemm *g) {
     CHECK(!g->a_sum || g->trans_a, "sums of a matrix that is not transposed");
     if (g->M == 0 || g->N == 0) return;
     int64_t block_k = g->K ? even(g->K, BLOCK_K, 1) : 1, panel_cols = even(g->N, PANEL, TILE_COLS);
-    int64_t nrow = parts(g->M, GEMM_ROWS);
+    int64_t rows = even(g->M, GEMM_ROWS, ROWS_UNIT), nrow = parts(g->M, rows);
     ArenaMark mark = arena_mark(arena);
     bool parallel = g->M * g->N * g->K > 16 * PARALLEL_MIN && !omp_in_parallel();
     int threads = parallel ? omp_get_max_threads() : 1;
@@ -166,10 +168,8 @@ void gemm(Arena *arena, const Gemm *g) {
             int64_t K = g->K - k0 < block_k ? g->K - k0 : block_k;
             if (j0 == 0 && k0 == 0 && g->prepare) {
 #pragma omp for schedule(dynamic) nowait
-                for (int64_t r = 0; r < nrow; r++) {
-                    int64_t i = r * GEMM_ROWS;
-                    g->prepare(g->ctx, i, g->M - i < GEMM_ROWS ? g->M - i : GEMM_ROWS);
-                }
+                for (int64_t i = 0; i < g->M; i += rows)
+                    g->prepare(g->ctx, i, g->M - i < rows ? g->M - i : rows);
             }
 #pragma omp for schedule(dynamic)
             for (int64_t s = 0; s < cols; s += STRIP) {
@@ -180,8 +180,8 @@ void gemm(Arena *arena, const Gemm *g) {
             }
 #pragma omp for schedule(dynamic)
             for (int64_t t = 0; t < nrow * ncol; t++) {
-                int64_t i = t / ncol * GEMM_ROWS, j = t % ncol * TILE_COLS;
-                tile(g, panel, copy, i, g->M - i < GEMM_ROWS ? g->M - i : GEMM_ROWS, j0, j0 + j,
+                int64_t i = t / ncol * rows, j = t % ncol * TILE_COLS;
+                tile(g, panel, copy, i, g->M - i < rows ? g->M - i : rows, j0, j0 + j,
                      cols - j < TILE_COLS ? cols - j : TILE_COLS, k0, K);
             }
         }

@@ -25,14 +25,13 @@ typedef struct Gemm {
     bool add;    /* C += A B instead of C = A B */
     real *a_sum; /* [M] += sum over k of A(i,k), a chain too, if trans_a; NULL: not wanted */
     /* Called once for each part of C when it is complete, and once for each part of A (rows i..,
-     * all K) before any of it is read; by the thread at hand. The parts are whole multiples of
-     * GEMM_ROWS rows apart; NULL: nothing to do. */
+     * all K) before any of it is read; by the thread at hand. NULL: nothing to do. */
     void (*finish)(void *ctx, int64_t i, int64_t j, int64_t rows, int64_t cols);
     void (*prepare)(void *ctx, int64_t i, int64_t rows);
     void *ctx;
 } Gemm;
 
-enum { GEMM_ROWS = 144 };
+enum { GEMM_ROWS = 144 /* most rows of a part */ };
 
 /* Threads: those of the caller's OpenMP region, if any, else all. Scratch from the arena is given
  * back. */
