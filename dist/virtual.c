@@ -6,23 +6,35 @@
 
 #include "base/error.h"
 
-void virtual_open(VirtualRanks *v, int want, const Comm *c) {
-    int rank = comm_rank(c), ranks = comm_size(c);
-    *v = (VirtualRanks){.n = ranks, .begin = rank, .end = rank + 1};
-    if (want < ranks) return;
-    CHECK((want & (want - 1)) == 0, "%d virtual ranks, expected a power of two", want);
-    *v = (VirtualRanks){.n = want, .begin = 0, .end = want};
-    while (ranks > 1) { /* down the tree of comm_sum_f32, whose halves have half of them each */
-        int left = 1, middle = (v->begin + v->end) / 2;
+/* Down the tree of comm_sum_f32, whose halves have half of the n virtual ranks each. */
+static void range(int n, int rank, int ranks, int *begin, int *end) {
+    *begin = 0;
+    *end = n;
+    while (ranks > 1) {
+        int left = 1, middle = (*begin + *end) / 2;
         while (2 * left < ranks) left *= 2;
         if (rank < left) {
-            v->end = middle;
+            *end = middle;
             ranks = left;
         } else {
-            v->begin = middle;
+            *begin = middle;
             rank -= left;
             ranks -= left;
         }
+    }
+}
+
+void virtual_open(VirtualRanks *v, int want, const Comm *c) {
+    int rank = comm_rank(c), ranks = comm_size(c);
+    *v = (VirtualRanks){.n = ranks, .begin = rank, .end = rank + 1, .most = 1};
+    if (want < ranks) return;
+    CHECK((want & (want - 1)) == 0, "%d virtual ranks, expected a power of two", want);
+    v->n = want;
+    range(want, rank, ranks, &v->begin, &v->end);
+    for (int r = 0; r < ranks; r++) {
+        int begin, end;
+        range(want, r, ranks, &begin, &end);
+        if (end - begin > v->most) v->most = end - begin;
     }
 }
 

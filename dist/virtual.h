@@ -13,6 +13,7 @@
 typedef struct VirtualRanks {
     int n;          /* of them; 1, 2, 4, ... unless each rank is one */
     int begin, end; /* this rank's: 1, 2, 4, ... */
+    int most;       /* of the rank that has most */
     double *part;   /* owned; see virtual_parts */
     int64_t nparts;
 } VirtualRanks;

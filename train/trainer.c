@@ -13,18 +13,17 @@
 #include "dist/watchdog.h"
 
 /* What dist.reproducible means on this number of ranks, where it is not what one expects. */
-static void tell_ranks(const VirtualRanks *v, const Comm *c) {
-    const int ranks = comm_size(c);
-    int even = 1;
-    while (2 * even <= ranks) even *= 2;
-    if (v->n == ranks && (ranks & (ranks - 1)))
-        log_info("%d ranks are as many virtual ranks: their result is not that of fewer ranks with "
-                 "dist.virtual_ranks=%d",
-                 ranks, 2 * even);
-    else if (v->n > ranks && even < ranks)
-        log_info("%d ranks share %d virtual ranks and are as fast as %d at best; "
+static void tell_ranks(const VirtualRanks *v, int want, int ranks) {
+    if (ranks > want)
+        log_info("%d ranks are more than dist.virtual_ranks=%d and count as one each: "
+                 "bit-identical %s",
+                 ranks, want,
+                 ranks & (ranks - 1) ? "on this number of ranks only"
+                                     : "on fewer ranks with as many virtual ones");
+    else if (v->most * ranks > v->n)
+        log_info("%d ranks share %d virtual ranks unevenly and are as fast as %d; "
                  "dist.reproducible=false shares the work evenly, with other rounding",
-                 ranks, v->n, even);
+                 ranks, v->n, v->n / v->most);
 }
 
 void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix) {
@@ -37,9 +36,10 @@ void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix) {
     adamw_init(&t->adam, &gpt->params, c->optim_beta1, c->optim_beta2, c->optim_eps,
                c->optim_decay);
     t->tape = tape_open(&t->arena, true);
-    virtual_open(&t->ranks, c->dist_reproducible ? 1 << c->dist_virtual_ranks : 0, run->comm);
-    if (c->dist_reproducible) gpt_part_gradient(gpt);
-    if (run->main_rank && !*prefix && c->dist_reproducible) tell_ranks(&t->ranks, run->comm);
+    const int want = c->dist_reproducible ? 1 << c->dist_virtual_ranks : 0;
+    virtual_open(&t->ranks, want, run->comm);
+    if (want) gpt_part_gradient(gpt);
+    if (want && run->main_rank && !*prefix) tell_ranks(&t->ranks, want, comm_size(run->comm));
     gpt->recompute = c->train_recompute;
     char name[PARAM_NAME_MAX];
     snprintf(name, sizeof name, "%sparams", prefix);

@@ -21,6 +21,8 @@ static void test_ranges(void **state) {
         virtual_open(&v, want, comm);
         const int own = v.end - v.begin;
         assert_true(v.n == want && own > 0 && (own & (own - 1)) == 0 && v.begin % own == 0);
+        const int most = ranks == 3 ? want / 2 : want / ranks;
+        assert_true(own <= most && v.most == most);
         int64_t ends[4] = {0};
         ends[rank] = v.end;
         comm_sum_i64(comm, ends, ranks);
@@ -44,7 +46,8 @@ static void test_one_each(void **state) {
     for (int want = 0; want < ranks; want++) {
         VirtualRanks v;
         virtual_open(&v, want, comm);
-        assert_true(v.n == ranks && v.begin == comm_rank(comm) && v.end == v.begin + 1);
+        assert_true(v.n == ranks && v.begin == comm_rank(comm) && v.end == v.begin + 1 &&
+                    v.most == 1);
         virtual_close(&v);
     }
 }

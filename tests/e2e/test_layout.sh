@@ -21,11 +21,12 @@ stage() {
 
 # layouts NAME [SETTING...]: the stage in several layouts, into folders named by them; all are equal
 layouts() {
-    local name=$1 layout ranks micro threads
+    local name=$1 layout ranks micro threads recompute
     shift
-    for layout in "1 300 1" "2 70 1" "4 300 1" "1 8192 2" "3 150 1"; do
-        read -r ranks micro threads <<<"$layout"
-        stage "$name" "$ranks" "$name-$ranks-$micro" train.micro_tokens="$micro" run.threads="$threads" "$@"
+    for layout in "1 300 1" "2 70 1" "4 300 1" "1 8192 2" "3 150 1 true"; do
+        read -r ranks micro threads recompute <<<"$layout"
+        stage "$name" "$ranks" "$name-$ranks-$micro" train.micro_tokens="$micro" run.threads="$threads" \
+            train.recompute="${recompute:-false}" "$@"
         [ "$layout" = "1 300 1" ] || same "$name-1-300" "$name-$ranks-$micro"
     done
 }
@@ -61,6 +62,7 @@ for layout in "4 300" "1 70" "3 500" "2 300"; do
 done
 leaves=0
 stage pretrain 4 moved train.steps=6 "${small[@]}"
+grep -q '3 ranks share 4 virtual ranks unevenly and are as fast as 2' moved/log.txt || fail "3 ranks"
 [ "$(grep -c 'resuming at step' moved/log.txt)" = 4 ] || fail "moved did not resume four times"
 same pretrain-1-300 moved
 
