@@ -52,16 +52,22 @@ layouts sft train.steps=6 train.batch=11 model.dropout=0.1 save.every_epoch=fals
 must rhetor-generate -m sft-1-300 --in data/compare_prompts.jsonl --out samples.jsonl -n 4 --max-new 12 --seed 5
 must rhetor-data rank --gold --noise 0.1 --seed 5 --out ranked.jsonl samples.jsonl
 layouts reward train.steps=6 train.batch=7 data.heldout=ranked.jsonl from.model=sft-1-300
-layouts ppo from.model=sft-1-300 from.reward=reward-1-300 ppo.episodes=66 ppo.batch=22 ppo.minibatches=2 \
-    ppo.max_response=12 ppo.save_rollouts=true optim.lr=1e-3 data.heldout=data/ppo_prompts.jsonl eval.records=9
+ppo=(from.model=sft-1-300 from.reward=reward-1-300 ppo.episodes=66 ppo.batch=22 ppo.minibatches=2 ppo.max_response=12
+    ppo.save_rollouts=true optim.lr=1e-3 data.heldout=data/ppo_prompts.jsonl eval.records=9)
+layouts ppo "${ppo[@]}"
 
-# A run that moves: a step on each of 4, 1, 3 and 2 ranks, saved by the deadline, the rest on 4.
+# Runs that move: a step on each of 4, 1, 3 and 2 ranks, saved by the deadline, the rest on 4; an
+# iteration on 4, the others on 2.
 leaves=75
 for layout in "4 300" "1 70" "3 500" "2 300"; do
     stage pretrain ${layout% *} moved train.steps=6 "${small[@]}" train.micro_tokens=${layout#* } run.deadline=1e-6
 done
+stage ppo 4 moved-ppo "${ppo[@]}" run.deadline=1e-6
 leaves=0
 stage pretrain 4 moved train.steps=6 "${small[@]}"
+stage ppo 2 moved-ppo "${ppo[@]}" train.micro_tokens=150
+grep -q 'resuming at step 1 of 3' moved-ppo/log.txt || fail "moved-ppo did not resume"
+same ppo-1-300 moved-ppo
 grep -q '3 ranks share 4 virtual ranks unevenly and are as fast as 2' moved/log.txt || fail "3 ranks"
 [ "$(grep -c 'resuming at step' moved/log.txt)" = 4 ] || fail "moved did not resume four times"
 same pretrain-1-300 moved
