@@ -137,8 +137,6 @@ static void meta_refresh(Run *run) {
     json_object_set_new(p->meta, "counters", counters);
     json_object_set_new(p->meta, "program", json_string("rhetor " RHETOR_VERSION));
     json_object_set_new(p->meta, "kernel", json_string(blas_kernel()));
-    json_object_set_new(p->meta, "ranks", json_integer(comm_size(run->comm)));
-    json_object_set_new(p->meta, "threads", json_integer(omp_get_max_threads()));
     json_object_set_new(p->meta, "steps", json_integer(run->steps));
     const bool chosen = p->new_best || is_keep_step(run);
     json_object_set_new(p->meta, "unfinished", json_boolean(run->step < run->steps && !chosen));
