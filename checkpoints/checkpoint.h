@@ -42,6 +42,7 @@ typedef struct CkptContent {
     const char *config;    /* resolved YAML */
     const char *tokenizer; /* text of tokenizer.json, or NULL */
     bool compress;
+    bool skip_verify; /* not read back before it is committed: to measure what writing costs */
 } CkptContent;
 
 /* Writes dir/step_%08d.h5 and its manifest. Every rank packs what it holds, in threads, and rank 0
@@ -51,6 +52,10 @@ typedef struct CkptContent {
  * everything older is untouched. A step that is already there is replaced; a kill meanwhile leaves
  * the old one or the new one. Collective. */
 int ckpt_save(const char *dir, const CkptContent *content, Comm *c);
+
+/* Bytes of memory that a save of these arrays takes beside them, at most: on rank 0 and with the
+ * threads of this process. Parts do not matter. Not collective. */
+size_t ckpt_save_memory(const CkptArray *v, int n);
 
 /* Writes one checkpoint under a name of its own, NAME.h5, with NAME.json, in the same way; neither
  * may be there (ERR_USAGE). Not collective. */

@@ -222,6 +222,26 @@ int layout_make(Layout **out, const CkptArray *v, int n, Comm *c) {
     return rc;
 }
 
+size_t ckpt_save_memory(const CkptArray *v, int n) {
+    enum { THREAD = 7 << 20 }; /* four buffers of a chunk each, contexts of zstd */
+    Layout l = {.size = 1, .v = v, .n = n};
+    l.cut = xcalloc((size_t)n, sizeof *l.cut);
+    list_chunks(&l);
+    size_t most = 0;
+    for (int64_t w = 0; w < l.nwindows; w++) {
+        size_t bytes = 0;
+        for (int64_t i = l.window[w]; i < l.window[w + 1]; i++)
+            bytes += chunk_bound(whole_bytes(&l, &l.chunk[l.order[i]]));
+        if (bytes > most) most = bytes;
+    }
+    const size_t table = (size_t)l.nchunks * (sizeof *l.chunk + sizeof *l.order);
+    free(l.cut);
+    free(l.chunk);
+    free(l.order);
+    free(l.window);
+    return 2 * most + table + (size_t)omp_get_max_threads() * THREAD;
+}
+
 void layout_free(Layout **lp) {
     Layout *l = *lp;
     if (!l) return;
