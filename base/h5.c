@@ -35,9 +35,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 
 enum { CHUNK_BYTES = 1 << 20, LONGEST_ATTRIBUTE = 60000 };
 
-/* An open dataset and how it is cut. A chunk k holds elements [start, start + count) of the
- * flattened array: `span` elements lie between two outer indices, each span is cut into `cuts`
- * chunks of `cap` elements, the last one shorter. */
+/* An open dataset and how it is cut. */
 typedef struct Data {
     hid_t id; /* 0: none */
     char *name;
@@ -46,10 +44,10 @@ typedef struct Data {
     int ndim;
     int64_t shape[H5_MAX_DIM], total;
     hsize_t chunk[H5_MAX_DIM];
-    bool ours; /* cut as above and packed with zstd: we read and write the chunks ourselves */
-    bool shuffle;
+    bool ours; /* cut and packed as chunk.h does: we read and write the chunks ourselves */
+    H5Codec codec;
     int cut_dim;
-    int64_t span, cap, cuts;
+    H5Cut cut;
 } Data;
 
 struct H5 {
@@ -348,8 +346,9 @@ static void choose_chunk(Data *d) {
     for (i--; i >= 0; i--) d->chunk[i] = 1;
 }
 
-/* Fills span, cap, cuts; false if the chunks are no contiguous pieces. */
+/* Fills `cut`; false if the chunks are no contiguous pieces. */
 static bool measure_chunks(Data *d) {
+    H5Cut *c = &d->cut;
     int k = 0;
     while (k < d->ndim - 1 && d->chunk[k] == 1) k++;
     d->cut_dim = k;
@@ -358,30 +357,38 @@ static bool measure_chunks(Data *d) {
         if ((int64_t)d->chunk[i] != d->shape[i]) return false;
         inner *= d->shape[i];
     }
-    d->span = d->shape[k] * inner;
-    d->cap = (int64_t)d->chunk[k] * inner;
-    d->cuts = d->shape[k] ? (d->shape[k] + (int64_t)d->chunk[k] - 1) / (int64_t)d->chunk[k] : 0;
+    c->span = d->shape[k] * inner;
+    c->cap = (int64_t)d->chunk[k] * inner;
+    c->cuts = d->shape[k] ? (d->shape[k] + (int64_t)d->chunk[k] - 1) / (int64_t)d->chunk[k] : 0;
+    c->chunks = d->total > 0 ? h5_cut_of(c, d->total - 1) + 1 : 0;
     return true;
 }
 
-static int64_t chunk_of(const Data *d, int64_t element) {
-    return element / d->span * d->cuts + element % d->span / d->cap;
+/* What the arguments describe. Name and id are not set. */
+static Data describe(H5Type type, int ndim, const int64_t *shape) {
+    CHECK(ndim >= 1 && ndim <= H5_MAX_DIM, "an array of %d dimensions", ndim);
+    Data d = {.type = type, .size = types[type].size, .ndim = ndim, .total = 1};
+    for (int i = 0; i < ndim; i++) {
+        CHECK(shape[i] >= 0, "dimension %d is %lld", i, (long long)shape[i]);
+        d.shape[i] = shape[i];
+        d.total *= shape[i];
+    }
+    if (d.total > 0) {
+        choose_chunk(&d);
+        CHECK(measure_chunks(&d), "chunks are no contiguous pieces");
+    }
+    return d;
 }
 
-static int64_t chunk_start(const Data *d, int64_t k) {
-    return k / d->cuts * d->span + k % d->cuts * d->cap;
-}
-
-static int64_t chunk_count(const Data *d, int64_t k) {
-    int64_t left = d->span - k % d->cuts * d->cap;
-    return left < d->cap ? left : d->cap;
+H5Cut h5_cut(H5Type type, int ndim, const int64_t *shape) {
+    return describe(type, ndim, shape).cut;
 }
 
 /* HDF5 names a chunk by the indices of its first element. */
 static void chunk_place(const Data *d, int64_t k, hsize_t place[H5_MAX_DIM]) {
     memset(place, 0, sizeof(hsize_t) * H5_MAX_DIM);
-    place[d->cut_dim] = (hsize_t)(k % d->cuts) * d->chunk[d->cut_dim];
-    int64_t outer = k / d->cuts;
+    place[d->cut_dim] = (hsize_t)(k % d->cut.cuts) * d->chunk[d->cut_dim];
+    int64_t outer = k / d->cut.cuts;
     for (int i = d->cut_dim - 1; i >= 0; i--) {
         place[i] = (hsize_t)(outer % d->shape[i]);
         outer /= d->shape[i];
@@ -389,58 +396,44 @@ static void chunk_place(const Data *d, int64_t k, hsize_t place[H5_MAX_DIM]) {
 }
 
 static size_t chunk_bytes(const Data *d) {
-    return (size_t)d->cap * d->size;
+    return (size_t)d->cut.cap * d->size;
 }
 
 /* --- writing --------------------------------------------------------------------------------- */
+static int put_chunk(H5 *h, const Data *d, int64_t k, const void *packed, size_t bytes) {
+    hsize_t place[H5_MAX_DIM];
+    chunk_place(d, k, place);
+    be_quiet();
+    if (H5Dwrite_chunk(d->id, H5P_DEFAULT, 0, place, bytes, packed) < 0)
+        return hdf5_error(h, d->name, "write a chunk");
+    return 0;
+}
+
 /* Chunks [first, first+n), whose values begin at `data`. */
 static int write_chunks(H5 *h, const Data *d, int64_t first, int64_t n, const char *data) {
     Failure f = {0};
-    int64_t base = chunk_start(d, first);
+    int64_t base = h5_cut_start(&d->cut, first);
 #pragma omp parallel if (n > 1)
     {
-        Chunker *c = chunker_new(chunk_bytes(d), d->size, d->shuffle);
+        Chunker *c = chunker_new(chunk_bytes(d), d->size, d->codec);
+        char *packed = xmalloc(chunk_bound(chunk_bytes(d)));
 #pragma omp for ordered schedule(dynamic, 1)
         for (int64_t k = first; k < first + n; k++) {
-            const void *packed = NULL;
             const char *why = "";
             size_t bytes = 0;
             if (!failed(&f))
-                packed = chunker_pack(c, data + (size_t)(chunk_start(d, k) - base) * d->size,
-                                      (size_t)chunk_count(d, k) * d->size, &bytes, &why);
+                bytes = chunker_pack(c, data + (size_t)(h5_cut_start(&d->cut, k) - base) * d->size,
+                                     (size_t)h5_cut_count(&d->cut, k) * d->size, packed, &why);
 #pragma omp ordered
-            if (!failed(&f)) {
-                hsize_t place[H5_MAX_DIM];
-                chunk_place(d, k, place);
-                be_quiet();
-                if (!packed)
-                    fail(&f, error_set(ERR_INTERNAL, "%s: %s: zstd: %s", h->path, d->name, why));
-                else if (H5Dwrite_chunk(d->id, H5P_DEFAULT, 0, place, bytes, packed) < 0)
-                    fail(&f, hdf5_error(h, d->name, "write a chunk"));
-            }
+            if (!failed(&f))
+                fail(&f, bytes
+                             ? put_chunk(h, d, k, packed, bytes)
+                             : error_set(ERR_INTERNAL, "%s: %s: zstd: %s", h->path, d->name, why));
         }
+        free(packed);
         chunker_free(&c);
     }
     return handed_up(&f);
-}
-
-/* Elements [offset, offset+n) of a raw dataset: all, or a range of a one-dimensional one. */
-static int write_raw(H5 *h, const Data *d, int64_t offset, int64_t n, const void *data) {
-    hid_t file = H5S_ALL, memory = H5S_ALL;
-    hsize_t from = (hsize_t)offset, count = (hsize_t)n;
-    int rc = 0;
-    if (n < d->total) {
-        file = H5Dget_space(d->id);
-        memory = H5Screate_simple(1, &count, NULL);
-        if (file < 0 || memory < 0 ||
-            H5Sselect_hyperslab(file, H5S_SELECT_SET, &from, NULL, &count, NULL) < 0)
-            rc = hdf5_error(h, d->name, "select a range");
-    }
-    if (rc == 0 && H5Dwrite(d->id, hdf5_type(d->type), memory, file, H5P_DEFAULT, data) < 0)
-        rc = hdf5_error(h, d->name, "write");
-    if (file > 0) H5Sclose(file);
-    if (memory > 0) H5Sclose(memory);
-    return rc;
 }
 
 /* Creates the dataset that `d` describes; a growing one gets an unlimited first dimension. */
@@ -467,8 +460,8 @@ static int create_data(H5 *h, Data *d, H5Codec codec, bool growing) {
     if (rc < 0) d->id = 0;
     H5Pclose(create);
     if (space >= 0) H5Sclose(space);
-    d->ours = codec != H5_RAW;
-    d->shuffle = codec == H5_SHUFFLE_ZSTD;
+    d->ours = true;
+    d->codec = codec;
     return rc;
 }
 
@@ -484,23 +477,51 @@ int h5_write(H5 *h, const char *name, H5Type type, int ndim, const int64_t *shap
              H5Codec codec) {
     IN_TURN;
     CHECK(h->writing, "%s is open for reading", h->path);
-    CHECK(ndim >= 1 && ndim <= H5_MAX_DIM, "%s has %d dimensions", name, ndim);
-    Data d = {.name = xstrdup(name), .type = type, .size = types[type].size, .ndim = ndim};
-    d.total = 1;
-    for (int i = 0; i < ndim; i++) {
-        CHECK(shape[i] >= 0, "%s: dimension %d is %lld", name, i, (long long)shape[i]);
-        d.shape[i] = shape[i];
-        d.total *= shape[i];
-    }
-    if (d.total > 0) {
-        choose_chunk(&d);
-        CHECK(measure_chunks(&d), "%s: chunks are no contiguous pieces", name);
-    }
+    Data d = describe(type, ndim, shape);
+    d.name = xstrdup(name);
     int rc = create_data(h, &d, codec, false);
-    if (rc == 0 && d.total > 0)
-        rc = d.ours ? write_chunks(h, &d, 0, chunk_of(&d, d.total - 1) + 1, data)
-                    : write_raw(h, &d, 0, d.total, data);
+    if (rc == 0 && d.total > 0) rc = write_chunks(h, &d, 0, d.cut.chunks, data);
     return close_data(h, &d, rc);
+}
+
+struct H5Data {
+    H5 *h;
+    Data d;
+};
+
+int h5_data_create(H5Data **out, H5 *h, const char *name, H5Type type, int ndim,
+                   const int64_t *shape, H5Codec codec) {
+    IN_TURN;
+    CHECK(h->writing, "%s is open for reading", h->path);
+    *out = xcalloc(1, sizeof **out);
+    **out = (H5Data){h, describe(type, ndim, shape)};
+    (*out)->d.name = xstrdup(name);
+    int rc = create_data(h, &(*out)->d, codec, false);
+    if (rc < 0) h5_data_close(out);
+    return rc;
+}
+
+int h5_data_put(H5Data *data, int64_t k, const void *packed, size_t bytes) {
+    IN_TURN;
+    CHECK(k >= 0 && k < data->d.cut.chunks, "%s: chunk %lld", data->d.name, (long long)k);
+    return put_chunk(data->h, &data->d, k, packed, bytes);
+}
+
+int h5_data_close(H5Data **data) {
+    IN_TURN;
+    if (!*data) return 0;
+    int rc = close_data((*data)->h, &(*data)->d, 0);
+    free(*data);
+    *data = NULL;
+    return rc;
+}
+
+void h5_write_behind(H5 *h) {
+    IN_TURN;
+    int *fd = NULL;
+    if (H5Fget_vfd_handle(h->file, H5P_DEFAULT, (void **)&fd) >= 0 && fd)
+        sync_file_range(*fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* the fsync at the end has the errors */
+    H5Eclear2(H5E_DEFAULT);
 }
 
 /* --- reading --------------------------------------------------------------------------------- */
@@ -516,10 +537,12 @@ static int look_at_chunks(H5 *h, Data *d) {
         size_t nparams = 0;
         H5Z_filter_t f =
             H5Pget_filter2(create, (unsigned)i, &flags, &nparams, NULL, 0, NULL, &config);
-        if (i == 0 && n == 2 && f == H5Z_FILTER_SHUFFLE)
-            d->shuffle = true;
-        else if (i != n - 1 || f != H5_ZSTD_FILTER)
-            ours = false;
+        if (n == 1 && f == H5Z_FILTER_FLETCHER32)
+            d->codec = H5_RAW;
+        else if (i == n - 1 && f == H5_ZSTD_FILTER)
+            d->codec = n == 2 ? H5_SHUFFLE_ZSTD : H5_ZSTD;
+        else
+            ours = n == 2 && i == 0 && f == H5Z_FILTER_SHUFFLE;
     }
     d->ours = ours && n > 0;
     H5Pclose(create);
@@ -609,7 +632,7 @@ static int unpack(const H5 *h, const Data *d, int64_t k, Chunker *c, size_t pack
 /* A piece of one chunk. The chunk stays unpacked: the next piece is often near. */
 static int read_piece(H5 *h, const Data *d, int64_t k, int64_t offset, int64_t n, char *out) {
     if (!h->chunker) {
-        h->chunker = chunker_new(chunk_bytes(d), d->size, d->shuffle);
+        h->chunker = chunker_new(chunk_bytes(d), d->size, d->codec);
         h->chunk = xmalloc(chunk_bytes(d));
     }
     if (h->unpacked != k) {
@@ -619,31 +642,62 @@ static int read_piece(H5 *h, const Data *d, int64_t k, int64_t offset, int64_t n
         TRY(unpack(h, d, k, h->chunker, packed, 0, chunk_bytes(d), h->chunk));
         h->unpacked = k;
     }
-    memcpy(out, h->chunk + (size_t)(offset - chunk_start(d, k)) * d->size, (size_t)n * d->size);
+    memcpy(out, h->chunk + (size_t)(offset - h5_cut_start(&d->cut, k)) * d->size,
+           (size_t)n * d->size);
     return 0;
 }
 
 /* Elements [offset, offset+n) of the flattened array, whose chunks are ours. */
 static int read_chunks(H5 *h, const Data *d, int64_t offset, int64_t n, char *out) {
-    int64_t first = chunk_of(d, offset), last = chunk_of(d, offset + n - 1);
+    int64_t first = h5_cut_of(&d->cut, offset), last = h5_cut_of(&d->cut, offset + n - 1);
     if (first == last) return read_piece(h, d, first, offset, n, out);
     Failure f = {0};
 #pragma omp parallel
     {
-        Chunker *c = chunker_new(chunk_bytes(d), d->size, d->shuffle);
+        Chunker *c = chunker_new(chunk_bytes(d), d->size, d->codec);
 #pragma omp for ordered schedule(dynamic, 1)
         for (int64_t k = first; k <= last; k++) {
             size_t packed = 0;
 #pragma omp ordered
             if (!failed(&f)) fail(&f, fetch(h, d, k, c, &packed));
             if (failed(&f)) continue;
-            int64_t start = chunk_start(d, k), end = start + chunk_count(d, k);
+            int64_t start = h5_cut_start(&d->cut, k), end = start + h5_cut_count(&d->cut, k);
             int64_t from = start < offset ? offset : start;
             int64_t to = end > offset + n ? offset + n : end;
             fail(&f,
                  unpack(h, d, k, c, packed, (size_t)(from - start) * d->size,
                         (size_t)(to - from) * d->size, out + (size_t)(from - offset) * d->size));
         }
+        chunker_free(&c);
+    }
+    return handed_up(&f);
+}
+
+int h5_chunk_hashes(H5 *h, const char *name, int64_t first, int64_t n, uint64_t *hashes) {
+    IN_TURN;
+    Data *d = NULL;
+    TRY(open_data(h, name, &d));
+    if (n == 0) return 0;
+    if (!d->ours || first < 0 || n < 0 || first > d->cut.chunks - n)
+        return error_set(ERR_DATA,
+                         "%s: %s: is not cut into chunks as expected; the file is of another "
+                         "version or from another program",
+                         h->path, name);
+    Failure f = {0};
+#pragma omp parallel if (n > 1)
+    {
+        Chunker *c = chunker_new(chunk_bytes(d), d->size, d->codec);
+        char *values = xmalloc(chunk_bytes(d));
+#pragma omp for ordered schedule(dynamic, 1)
+        for (int64_t k = first; k < first + n; k++) {
+            size_t packed = 0;
+#pragma omp ordered
+            if (!failed(&f)) fail(&f, fetch(h, d, k, c, &packed));
+            if (failed(&f)) continue;
+            fail(&f, unpack(h, d, k, c, packed, 0, chunk_bytes(d), values));
+            hashes[k - first] = hash_bytes(values, (size_t)h5_cut_count(&d->cut, k) * d->size);
+        }
+        free(values);
         chunker_free(&c);
     }
     return handed_up(&f);
@@ -755,8 +809,8 @@ int h5_append_begin(H5Append **out, H5 *h, const char *name, H5Type type, int64_
 }
 
 static void hash_held(const H5Append *a) {
-    for (int64_t i = 0; i * a->d.cap < a->held; i++) {
-        int64_t left = a->held - i * a->d.cap, n = left < a->d.cap ? left : a->d.cap;
+    for (int64_t i = 0; i * a->d.cut.cap < a->held; i++) {
+        int64_t left = a->held - i * a->d.cut.cap, n = left < a->d.cut.cap ? left : a->d.cut.cap;
         a->hashes[a->nhashes + i] =
             hash_bytes(a->buffer + (size_t)i * chunk_bytes(&a->d), (size_t)n * a->d.size);
     }
@@ -765,17 +819,14 @@ static void hash_held(const H5Append *a) {
 static int write_held(H5Append *a) {
     if (a->held == 0) return 0;
     Data *d = &a->d;
-    int64_t before = d->total, chunks = (a->held + d->cap - 1) / d->cap;
+    int64_t before = d->total, chunks = (a->held + d->cut.cap - 1) / d->cut.cap;
     hash_held(a);
     forget(a->h);
     d->total = d->shape[0] = before + a->held;
     measure_chunks(d);
     hsize_t extent = (hsize_t)d->total;
     if (H5Dset_extent(d->id, &extent) < 0) return hdf5_error(a->h, d->name, "extend");
-    if (d->ours)
-        TRY(write_chunks(a->h, d, before / d->cap, chunks, a->buffer));
-    else
-        TRY(write_raw(a->h, d, before, a->held, a->buffer));
+    TRY(write_chunks(a->h, d, before / d->cut.cap, chunks, a->buffer));
     a->nhashes += chunks;
     a->held = 0;
     if (a->room < a->nhashes + a->slots) {
@@ -789,19 +840,19 @@ int h5_append(H5Append *a, const void *data, int64_t n) {
     IN_TURN;
     const char *from = data;
     while (n > 0) {
-        int64_t room = a->slots * a->d.cap - a->held, m = n < room ? n : room;
+        int64_t room = a->slots * a->d.cut.cap - a->held, m = n < room ? n : room;
         memcpy(a->buffer + (size_t)a->held * a->d.size, from, (size_t)m * a->d.size);
         a->held += m;
         from += (size_t)m * a->d.size;
         n -= m;
-        if (a->held == a->slots * a->d.cap) TRY(write_held(a));
+        if (a->held == a->slots * a->d.cut.cap) TRY(write_held(a));
     }
     return 0;
 }
 
 const uint64_t *h5_append_hashes(const H5Append *a, int64_t *n) {
     hash_held(a);
-    *n = a->nhashes + (a->held + a->d.cap - 1) / a->d.cap;
+    *n = a->nhashes + (a->held + a->d.cut.cap - 1) / a->d.cut.cap;
     return a->hashes;
 }
 
@@ -826,8 +877,18 @@ static int write_attribute(H5 *h, const char *object, const char *name, hid_t ty
     hid_t space = H5Screate(H5S_SCALAR), attribute = -1;
     hid_t on = H5Oopen(h->file, object, H5P_DEFAULT);
     bool ok = on >= 0 && space >= 0;
-    if (ok && H5Aexists(on, name) > 0) ok = H5Adelete(on, name) >= 0;
-    if (ok) attribute = H5Acreate2(on, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+    if (ok && H5Aexists(on, name) > 0) { /* a value of the same type takes the old one's place */
+        attribute = H5Aopen(on, name, H5P_DEFAULT);
+        hid_t old = H5Aget_type(attribute);
+        ok = attribute >= 0 && old >= 0;
+        if (ok && H5Tequal(old, type) <= 0) {
+            ok = H5Aclose(attribute) >= 0 && H5Adelete(on, name) >= 0;
+            attribute = -1;
+        }
+        if (old >= 0) H5Tclose(old);
+    }
+    if (ok && attribute < 0)
+        attribute = H5Acreate2(on, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
     ok = ok && attribute >= 0 && H5Awrite(attribute, type, value) >= 0;
     int rc = ok ? 0 : hdf5_error(h, object, "write an attribute");
     if (attribute >= 0 && H5Aclose(attribute) < 0 && rc == 0)

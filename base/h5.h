@@ -11,9 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/chunk.h"
+
 typedef struct H5 H5;
 typedef enum H5Type { H5_U8, H5_U16, H5_U32, H5_I32, H5_I64, H5_F32, H5_F64 } H5Type;
-typedef enum H5Codec { H5_RAW, H5_ZSTD, H5_SHUFFLE_ZSTD } H5Codec;
 enum { H5_MAX_DIM = 4 };
 
 size_t h5_type_size(H5Type t);
@@ -22,11 +23,43 @@ int h5_create(H5 **out, const char *path); /* truncates */
 int h5_open(H5 **out, const char *path);   /* read-only */
 int h5_close(H5 **h); /* flushes; its error is the disk's: a write is not done before it succeeds */
 
-/* A whole dataset /a/b/c (groups are made on the way). Compressed chunks of at most 1 MiB, zstd
- * level 1 with frame checksum, in OpenMP threads; H5_RAW chunks have HDF5's fletcher32. A dataset
- * of that name already there is ERR_IO. */
+/* How an array is cut: chunk k holds the elements [start, start + count) of the flattened
+ * (row-major) array, one contiguous piece of at most 1 MiB. `span` elements lie between two outer
+ * indices, each span is cut into `cuts` chunks of `cap` elements, the last one shorter. An array
+ * without elements has no chunks. */
+typedef struct H5Cut {
+    int64_t chunks, span, cap, cuts;
+} H5Cut;
+H5Cut h5_cut(H5Type type, int ndim, const int64_t *shape);
+static inline int64_t h5_cut_of(const H5Cut *c, int64_t element) {
+    return element / c->span * c->cuts + element % c->span / c->cap;
+}
+static inline int64_t h5_cut_start(const H5Cut *c, int64_t k) {
+    return k / c->cuts * c->span + k % c->cuts * c->cap;
+}
+static inline int64_t h5_cut_count(const H5Cut *c, int64_t k) {
+    int64_t left = c->span - k % c->cuts * c->cap;
+    return left < c->cap ? left : c->cap;
+}
+
+/* A whole dataset /a/b/c (groups are made on the way). Compressed chunks (zstd level 1 with frame
+ * checksum) or raw ones (HDF5's fletcher32), made in OpenMP threads. A dataset of that name already
+ * there is ERR_IO. */
 int h5_write(H5 *h, const char *name, H5Type type, int ndim, const int64_t *shape, const void *data,
              H5Codec codec);
+/* The same for chunks that others have packed (chunker_pack, with the cap of h5_cut): each chunk is
+ * handed over once, in any order; equal orders give equal files. Many may be open at a time. */
+typedef struct H5Data H5Data;
+int h5_data_create(H5Data **out, H5 *h, const char *name, H5Type type, int ndim,
+                   const int64_t *shape, H5Codec codec);
+int h5_data_put(H5Data *d, int64_t k, const void *packed, size_t bytes);
+int h5_data_close(H5Data **d);
+/* Asks the kernel to begin writing to the disk what has been handed over. */
+void h5_write_behind(H5 *h);
+
+/* XXH3 of the values (without padding) of chunks [first, first+n), unpacked in threads. */
+int h5_chunk_hashes(H5 *h, const char *name, int64_t first, int64_t n, uint64_t *hashes);
+
 /* Reads a whole dataset into out, which holds n elements of `type`; another type, size or a
  * missing dataset is ERR_DATA. */
 int h5_read(H5 *h, const char *name, H5Type type, void *out, int64_t n);

@@ -42,14 +42,20 @@ typedef struct CkptContent {
     const char *config;    /* resolved YAML */
     const char *tokenizer; /* text of tokenizer.json, or NULL */
     bool compress;
+    bool skip_verify; /* not read back before it is committed: to measure what writing costs */
 } CkptContent;
 
-/* Writes dir/step_%08d.h5 and its manifest. Rank 0 writes, all ranks get the result; names, types,
- * shapes and their order must be the same on all ranks, the texts are rank 0's. Free space is
- * checked first (ERR_IO with both numbers). On failure the temporary is removed and everything
- * older is untouched. A step that is already there is replaced; a kill meanwhile leaves the old one
- * or the new one. Collective. */
+/* Writes dir/step_%08d.h5 and its manifest. Every rank packs what it holds, in threads, and rank 0
+ * writes; equal content gives equal bytes, whatever the ranks and threads. All get the result;
+ * names, types, shapes and their order must be the same on all ranks, the texts are rank 0's. Free
+ * space is checked first (ERR_IO with both numbers). On failure the temporary is removed and
+ * everything older is untouched. A step that is already there is replaced; a kill meanwhile leaves
+ * the old one or the new one. Collective. */
 int ckpt_save(const char *dir, const CkptContent *content, Comm *c);
+
+/* Bytes of memory that a save of these arrays takes beside them, at most: on rank 0 and with the
+ * threads of this process. Parts do not matter. Not collective. */
+size_t ckpt_save_memory(const CkptArray *v, int n);
 
 /* Writes one checkpoint under a name of its own, NAME.h5, with NAME.json, in the same way; neither
  * may be there (ERR_USAGE). Not collective. */
@@ -90,6 +96,7 @@ const char *ckpt_id(const Ckpt *k); /* hash of the file's bytes, hex: the lineag
 const char *ckpt_stage(const Ckpt *k);
 int64_t ckpt_step(const Ckpt *k);
 const json_t *ckpt_meta(const Ckpt *k);
+void ckpt_layout(const Ckpt *k, int64_t *ranks, int64_t *threads); /* that wrote it */
 const char *ckpt_config(const Ckpt *k);
 const char *ckpt_tokenizer(const Ckpt *k, size_t *len); /* "" when it has none */
 bool ckpt_has(const Ckpt *k, const char *name);

@@ -51,14 +51,16 @@ static int take_members(Manifest *m, const json_t *j) {
     int64_t format = 0;
     const char *hash = NULL, *stage = NULL;
     TRY(json_get_i64(j, "format", &format));
-    if (format != CKPT_FORMAT)
+    if (format < CKPT_OLDEST_FORMAT || format > CKPT_FORMAT)
         return error_set(ERR_DATA,
-                         "format %" PRId64 ", expected %d: written by another version of Rhetor; "
-                         "use that one",
-                         format, CKPT_FORMAT);
+                         "format %" PRId64 ", expected %d to %d: written by another version of "
+                         "Rhetor; use that one",
+                         format, CKPT_OLDEST_FORMAT, CKPT_FORMAT);
     TRY(json_get_i64(j, "step", &m->step));
     TRY(json_get_i64(j, "bytes", &m->bytes));
     TRY(json_get_i64(j, "arrays", &m->arrays));
+    m->ranks = json_integer_value(json_object_get(j, "ranks"));
+    m->threads = json_integer_value(json_object_get(j, "threads"));
     TRY(json_get_str(j, CKPT_HASH, &hash));
     TRY(json_get_str(j, "stage", &stage));
     char *end = NULL;

@@ -6,8 +6,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { CKPT_FORMAT = 1 }; /* of the file and the manifest; raised when readers must change */
-#define CKPT_HASH "xxh3"  /* attribute of every dataset, member of the manifest: hash in hex */
+/* Of the file and the manifest; raised when readers must change. 1 is read too: the hash of a
+ * dataset was that of all its bytes, in the attribute CKPT_HASH. */
+enum { CKPT_FORMAT = 2, CKPT_OLDEST_FORMAT = 1 };
+#define CKPT_HASH   "xxh3"        /* in the manifest: hash of the file's bytes, in hex */
+#define CKPT_HASHES "xxh3_chunks" /* attribute of a dataset: hash of its chunks' hashes, in hex */
 
 typedef struct Manifest {
     int64_t step;
@@ -17,7 +20,7 @@ typedef struct Manifest {
     /* for people, not checked: */
     int64_t arrays;
     uint64_t config_hash;
-    int ranks, threads;
+    int64_t ranks, threads;
     const char *kernel; /* written only; NULL: not known */
 } Manifest;
 

@@ -15,18 +15,19 @@ struct Ckpt {
     char *path, *stage, *config, *tokenizer;
     size_t tokenizer_len;
     char id[17];
-    int64_t step;
+    int64_t format, step, ranks, threads;
     json_t *meta;
 };
 
 static int read_header(Ckpt *k, const Manifest *m) {
     int64_t format = 0;
     TRY(h5_get_i64(k->h5, "/", "format", &format));
-    if (format != CKPT_FORMAT)
+    if (format < CKPT_OLDEST_FORMAT || format > CKPT_FORMAT)
         return error_set(ERR_DATA,
-                         "%s: format %" PRId64 ", this Rhetor reads %d; use the version "
+                         "%s: format %" PRId64 ", this Rhetor reads %d to %d; use the version "
                          "that wrote it",
-                         k->path, format, CKPT_FORMAT);
+                         k->path, format, CKPT_OLDEST_FORMAT, CKPT_FORMAT);
+    k->format = format;
     TRY(h5_get_str(k->h5, "/", "stage", &k->stage));
     TRY(h5_get_i64(k->h5, "/", "step", &k->step));
     if (k->step != m->step)
@@ -51,6 +52,8 @@ int open_file(Ckpt **out, const char *path, bool verify) {
     Ckpt *k = xcalloc(1, sizeof *k);
     k->path = xstrdup(path);
     snprintf(k->id, sizeof k->id, "%016" PRIx64, m.hash);
+    k->ranks = m.ranks;
+    k->threads = m.threads;
     int rc = h5_open(&k->h5, path);
     if (rc >= 0) rc = read_header(k, &m);
     if (rc < 0)
@@ -88,6 +91,10 @@ const char *ckpt_stage(const Ckpt *k) {
 }
 int64_t ckpt_step(const Ckpt *k) {
     return k->step;
+}
+void ckpt_layout(const Ckpt *k, int64_t *ranks, int64_t *threads) {
+    *ranks = k->ranks;
+    *threads = k->threads;
 }
 const json_t *ckpt_meta(const Ckpt *k) {
     return k->meta;
@@ -168,28 +175,42 @@ typedef struct Sums {
     int64_t datasets, bytes;
 } Sums;
 
+/* Format 1: of all values. Later: of the hashes of the chunks' values. */
+static int hash_dataset(Ckpt *k, const char *name, H5Type type, int ndim, const int64_t *shape,
+                        uint64_t *hash) {
+    int64_t n = 1;
+    for (int i = 0; i < ndim; i++) n *= shape[i];
+    const bool chunks = k->format > 1;
+    const H5Cut cut = h5_cut(type, ndim, shape);
+    const size_t bytes =
+        chunks ? (size_t)cut.chunks * sizeof *hash : (size_t)n * h5_type_size(type);
+    void *data = xmalloc(bytes);
+    int rc = chunks ? h5_chunk_hashes(k->h5, name, 0, cut.chunks, data)
+                    : h5_read(k->h5, name, type, data, n);
+    if (rc >= 0) *hash = hash_bytes(data, bytes);
+    free(data);
+    return rc;
+}
+
 static int verify_dataset(void *ctx, const char *name, H5Type type, int ndim,
                           const int64_t *shape) {
     Sums *s = ctx;
+    Ckpt *k = s->k;
     int64_t n = 1;
     for (int i = 0; i < ndim; i++) n *= shape[i];
-    size_t bytes = (size_t)n * h5_type_size(type);
     char *said = NULL, hex[17];
-    TRY(h5_get_str(s->k->h5, name, CKPT_HASH, &said));
-    void *data = xmalloc(bytes);
-    int rc = h5_read(s->k->h5, name, type, data, n);
-    if (rc >= 0) {
-        snprintf(hex, sizeof hex, "%016" PRIx64, hash_bytes(data, bytes));
-        if (strcmp(hex, said) != 0)
-            rc = error_set(ERR_DATA,
-                           "%s: %s: hash of its values is %s, expected %s: damaged; use "
-                           "another checkpoint",
-                           s->k->path, name, hex, said);
-    }
-    free(data);
+    uint64_t hash = 0;
+    TRY(h5_get_str(k->h5, name, k->format > 1 ? CKPT_HASHES : CKPT_HASH, &said));
+    int rc = hash_dataset(k, name, type, ndim, shape, &hash);
+    snprintf(hex, sizeof hex, "%016" PRIx64, hash);
+    if (rc >= 0 && strcmp(hex, said) != 0)
+        rc = error_set(ERR_DATA,
+                       "%s: %s: hash of its values is %s, expected %s: damaged; use "
+                       "another checkpoint",
+                       k->path, name, hex, said);
     free(said);
     s->datasets++;
-    s->bytes += (int64_t)bytes;
+    s->bytes += n * (int64_t)h5_type_size(type);
     return rc;
 }
 

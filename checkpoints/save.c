@@ -1,22 +1,24 @@
 /* save.c: writing a checkpoint so that a kill at any moment loses nothing.
  *
  *   1. free space
- *   2. step_N.h5.tmp.<pid> is written and closed     a kill leaves a temporary
- *   3. reopened; every array's hash compared
+ *   2. all ranks write step_N.h5.tmp.<pid> (write.c)     a kill leaves a temporary
+ *   3. reopened; every chunk's hash compared
  *   4. fsync, rename to step_N.h5, fsync the directory   a kill leaves a file without manifest
- *   5. step_N.json, in the same way                   the commit
+ *   5. step_N.json, in the same way                      the commit
  *
  * When step N is saved again (a run resumed at N that is asked to save at once), the committed pair
  * is first linked to step_N.old.*, so that between 4 and 5 N is still there.
  *
- * Every write is checked up to the close: HDF5 reports a full disk only there. Fault points:
- * ckpt_save.begin, .array (before each), .written, .verified, .renamed, .committed. */
+ * Every write is checked up to the close: HDF5 reports a full disk only there. Fault points: on
+ * every rank ckpt_save.begin, .window (before each), .written, .verify; on rank 0 .array (before
+ * each is created), .verified, .renamed, .committed. */
 #include "checkpoints/checkpoint.h"
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "checkpoints/manifest.h"
+#include "checkpoints/write.h"
 #include "dist/fault.h"
 
 #include <errno.h>
@@ -25,6 +27,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { NTEXT = 3 }; /* datasets of bytes like the arrays, so that all are written alike */
 
 static int64_t elements(const CkptArray *a) {
     int64_t n = 1;
@@ -43,23 +47,6 @@ void ckpt_set_part(CkptArray *a, int64_t begin, int64_t end) {
     a->end = end;
 }
 
-/* The texts are datasets of bytes like the arrays, so that both are written and verified alike.
- * Returns all of them; `meta` is the JSON text. The caller frees the list. */
-static CkptArray *all_arrays(const CkptContent *c, const char *meta, int *n) {
-    CkptArray *v = xcalloc((size_t)c->narrays + 3, sizeof *v);
-    memcpy(v, c->arrays, (size_t)c->narrays * sizeof *v);
-    *n = c->narrays;
-    const char *text[3] = {meta, c->config ? c->config : "", c->tokenizer ? c->tokenizer : ""};
-    static const char *const name[3] = {"meta", "config", "tokenizer"};
-    for (int i = 0; i < 3; i++)
-        v[(*n)++] = (CkptArray){.name = name[i],
-                                .type = H5_U8,
-                                .ndim = 1,
-                                .shape = {(int64_t)strlen(text[i])},
-                                .data = (void *)(uintptr_t)text[i]};
-    return v;
-}
-
 static int check_space(const char *dir, const CkptArray *v, int n) {
     int64_t need = 1 << 20, have = 0;
     for (int i = 0; i < n; i++) need += (int64_t)bytes_of(&v[i]) + 1024;
@@ -71,56 +58,6 @@ static int check_space(const char *dir, const CkptArray *v, int n) {
                          "run.dir to another file system",
                          dir, (double)have / 1e6, (double)need / 1e6);
     return 0;
-}
-
-static int write_file(const char *path, const CkptContent *c, const CkptArray *v, int n,
-                      uint64_t *hashes) {
-    H5 *h = NULL;
-    char hex[17];
-    int rc = 0, close_rc;
-    TRY(h5_create(&h, path));
-    TRY_GOTO(done, h5_set_i64(h, "/", "format", CKPT_FORMAT));
-    TRY_GOTO(done, h5_set_str(h, "/", "version", RHETOR_VERSION));
-    TRY_GOTO(done, h5_set_str(h, "/", "stage", c->stage));
-    TRY_GOTO(done, h5_set_i64(h, "/", "step", c->step));
-    for (int i = 0; i < n; i++) {
-        bool text = i >= c->narrays;
-        TRY_GOTO(done, fault_point("ckpt_save.array"));
-        TRY_GOTO(done, h5_write(h, v[i].name, v[i].type, v[i].ndim, v[i].shape, v[i].data,
-                                !c->compress ? H5_RAW
-                                : text       ? H5_ZSTD
-                                             : H5_SHUFFLE_ZSTD));
-        hashes[i] = hash_bytes(v[i].data, bytes_of(&v[i]));
-        snprintf(hex, sizeof hex, "%016" PRIx64, hashes[i]);
-        TRY_GOTO(done, h5_set_str(h, v[i].name, CKPT_HASH, hex));
-    }
-done:
-    close_rc = h5_close(&h);
-    return rc < 0 ? rc : close_rc;
-}
-
-/* What lies on disk is what lay in memory. */
-static int verify_file(const char *path, const CkptArray *v, int n, const uint64_t *hashes) {
-    H5 *h = NULL;
-    size_t largest = 0;
-    for (int i = 0; i < n; i++)
-        if (bytes_of(&v[i]) > largest) largest = bytes_of(&v[i]);
-    TRY(h5_open(&h, path));
-    void *buffer = xmalloc(largest);
-    int rc = 0;
-    for (int i = 0; i < n; i++) {
-        TRY_GOTO(done, h5_read(h, v[i].name, v[i].type, buffer, elements(&v[i])));
-        if (hash_bytes(buffer, bytes_of(&v[i])) == hashes[i]) continue;
-        rc = error_set(ERR_IO,
-                       "%s: %s reads back otherwise than it was written: the disk or the memory "
-                       "of this machine fails; see dmesg",
-                       path, v[i].name);
-        goto done;
-    }
-done:
-    free(buffer);
-    h5_close(&h);
-    return rc;
 }
 
 /* --- saving a step again ------------------------------------------------------------------------
@@ -170,44 +107,26 @@ static int set_aside(const char *dir, const Pair *current, const Pair *aside) {
 
 /* --- the protocol -------------------------------------------------------------------------------
  */
-static int save_file(const char *dir, const char *file, const CkptContent *c, const CkptArray *v,
-                     int n, int ranks) {
+
+/* From the verified temporary to the commit; rank 0's work. */
+static int commit(const char *dir, const char *file, const char *temporary, Manifest *m) {
     Pair current = pair_of(file), aside = aside_of(file);
-    char *temporary = xasprintf("%s.tmp.%ld", current.file, (long)getpid());
-    uint64_t *hashes = xcalloc((size_t)n, sizeof *hashes);
-    Manifest m = {.step = c->step,
-                  .arrays = c->narrays,
-                  .ranks = ranks,
-                  .threads = omp_get_max_threads(),
-                  .kernel = json_string_value(json_object_get(c->meta, "kernel"))};
-    const char *config = c->config ? c->config : "";
-    m.config_hash = hash_bytes(config, strlen(config));
-    snprintf(m.stage, sizeof m.stage, "%s", c->stage);
     bool renamed = false;
     int rc;
-
-    TRY_GOTO(done, file_make_dirs(dir));
-    TRY_GOTO(done, check_space(dir, v, n));
-    TRY_GOTO(done, fault_point("ckpt_save.begin"));
-    TRY_GOTO(done, write_file(temporary, c, v, n, hashes));
-    TRY_GOTO(done, fault_point("ckpt_save.written"));
-    TRY_GOTO(done, verify_file(temporary, v, n, hashes));
-    m.bytes = file_size(temporary);
-    TRY_GOTO(done, file_hash(temporary, &m.hash));
+    m->bytes = file_size(temporary);
+    TRY_GOTO(done, file_hash(temporary, &m->hash));
     TRY_GOTO(done, fault_point("ckpt_save.verified"));
-
     TRY_GOTO(done, set_aside(dir, &current, &aside));
     TRY_GOTO(done, file_rename_durable(temporary, current.file));
     renamed = true;
     TRY_GOTO(done, fault_point("ckpt_save.renamed"));
-    TRY_GOTO(done, manifest_write(&m, current.file));
+    TRY_GOTO(done, manifest_write(m, current.file));
     renamed = false;                    /* committed */
     fault_point("ckpt_save.committed"); /* from here on nothing can fail */
     if (remove_pair(&aside) < 0) log_warn("%s", error_message());
 done:
     if (rc < 0) {
         char *why = xstrdup(error_message());
-        file_remove(temporary);
         if (renamed && file_exists(aside.manifest)) {
             file_rename_durable(aside.file, current.file);
             file_rename_durable(aside.manifest, current.manifest);
@@ -218,85 +137,96 @@ done:
         rc = error_set(rc, "%s", why);
         free(why);
     }
-    free(hashes);
-    free(temporary);
     free_pair(&current);
     free_pair(&aside);
     return rc;
 }
 
-static int save(const char *dir, const char *file, const CkptContent *content, int ranks) {
+static int prepare(const char *dir, const CkptArray *v, int n) {
+    TRY(file_make_dirs(dir));
+    return check_space(dir, v, n);
+}
+
+/* Collective; file and dir matter on rank 0. */
+static int save_file(const char *dir, const char *file, const CkptContent *c, const CkptArray *v,
+                     int n, Comm *comm) {
+    const bool first = comm_rank(comm) == 0;
+    char *temporary = xasprintf("%s.tmp.%ld", file, (long)getpid());
+    Layout *layout = NULL;
+    int rc = first ? prepare(dir, v, n) : 0;
+    if (rc >= 0) rc = fault_point("ckpt_save.begin");
+    TRY_GOTO(done, comm_agree(comm, rc));
+    TRY_GOTO(done, layout_make(&layout, v, n, comm));
+    TRY_GOTO(done, layout_write(layout, temporary, c, NTEXT));
+    TRY_GOTO(done, comm_agree(comm, fault_point("ckpt_save.written")));
+    if (!c->skip_verify) TRY_GOTO(done, layout_verify(layout, temporary));
+    if (first) {
+        Manifest m = {.step = c->step,
+                      .arrays = c->narrays,
+                      .ranks = comm_size(comm),
+                      .threads = omp_get_max_threads(),
+                      .kernel = json_string_value(json_object_get(c->meta, "kernel"))};
+        const char *config = c->config ? c->config : "";
+        m.config_hash = hash_bytes(config, strlen(config));
+        snprintf(m.stage, sizeof m.stage, "%s", c->stage);
+        rc = commit(dir, file, temporary, &m);
+    }
+    TRY_GOTO(done, comm_agree(comm, rc));
+done:
+    if (rc < 0 && first) {
+        char *why = xstrdup(error_message());
+        file_remove(temporary);
+        rc = error_set(rc, "%s", why);
+        free(why);
+    }
+    layout_free(&layout);
+    free(temporary);
+    return rc;
+}
+
+/* The texts are rank 0's: the others hold none of them. */
+static int save(const char *dir, const char *file, const CkptContent *content, Comm *c) {
     CHECK(content->step >= 0 && strlen(content->stage) < sizeof((Manifest){0}).stage,
           "step %" PRId64 ", stage %s", content->step, content->stage);
     char *meta = json_dumps(content->meta, JSON_SORT_KEYS | JSON_COMPACT);
-    if (!meta)
+    if (comm_agree(c, meta ? 0 : -1) < 0) {
+        free(meta);
         return error_set(ERR_INTERNAL, "step %" PRId64 ": meta is not a JSON object",
                          content->step);
-    int n;
-    CkptArray *v = all_arrays(content, meta, &n);
-    int rc = save_file(dir, file, content, v, n, ranks);
+    }
+    const char *text[NTEXT] = {meta, content->config ? content->config : "",
+                               content->tokenizer ? content->tokenizer : ""};
+    static const char *const name[NTEXT] = {"meta", "config", "tokenizer"};
+    int64_t len[NTEXT];
+    for (int i = 0; i < NTEXT; i++) len[i] = (int64_t)strlen(text[i]);
+    comm_bcast(c, len, sizeof len, 0);
+    const int n = content->narrays + NTEXT;
+    CkptArray *v = xcalloc((size_t)n, sizeof *v);
+    memcpy(v, content->arrays, (size_t)content->narrays * sizeof *v);
+    for (int i = 0; i < NTEXT; i++) {
+        CkptArray *a = &v[content->narrays + i];
+        *a = (CkptArray){.name = name[i],
+                         .type = H5_U8,
+                         .ndim = 1,
+                         .shape = {len[i]},
+                         .data = (void *)(uintptr_t)text[i]};
+        ckpt_set_part(a, 0, comm_rank(c) == 0 ? len[i] : 0);
+    }
+    int rc = save_file(dir, file, content, v, n, c);
     free(v);
     free(meta);
     return rc;
 }
 
-/* The ranks' parts of array a, joined. */
-static int join_parts(const CkptArray *a, Comm *c, void **out) {
-    const int size = comm_size(c);
-    const size_t each = h5_type_size(a->type);
-    const int64_t mine[2] = {a->begin, a->end}, total = elements(a);
-    size_t *at = xcalloc((size_t)size + 1, sizeof *at);
-    char *parts, *data;
-    comm_allgather_bytes(c, mine, sizeof mine, &parts, at);
-    const int64_t *part = (const int64_t *)(const void *)parts;
-    comm_allgather_bytes(c, a->data, (size_t)(a->end - a->begin) * each, &data, at);
-    char *all = xmalloc((size_t)total * each);
-    int64_t covered = 0;
-    bool more = true;
-    while (more) { /* who goes on where the covered ends? */
-        more = false;
-        for (int r = 0; r < size && !more; r++) {
-            const int64_t begin = part[2 * r], end = part[2 * r + 1];
-            if (begin != covered || end == begin) continue;
-            memcpy(all + (size_t)begin * each, data + at[r], (size_t)(end - begin) * each);
-            covered = end;
-            more = true;
-        }
-    }
-    free(data);
-    free(parts);
-    free(at);
-    *out = all;
-    if (covered == total) return 0;
-    return error_set(ERR_INTERNAL,
-                     "%s: the ranks' parts do not cover it: no part begins at %" PRId64, a->name,
-                     covered);
-}
-
 int ckpt_save(const char *dir, const CkptContent *content, Comm *c) {
-    int rc = 0;
     if (!comm_equal_u64(c, (uint64_t)content->step))
         return error_set(ERR_INTERNAL, "the ranks are at different steps, this one at %" PRId64,
                          content->step);
-    CkptContent whole = *content;
-    CkptArray *v = xcalloc((size_t)content->narrays, sizeof *v);
-    whole.arrays = v;
-    for (int i = 0; i < content->narrays; i++) {
-        v[i] = content->arrays[i];
-        if (v[i].end == 0) continue;
-        int joined = join_parts(&content->arrays[i], c, &v[i].data);
-        if (rc == 0) rc = joined;
-    }
-    if (comm_rank(c) == 0 && rc == 0) {
-        char *file = manifest_name(dir, content->step, false, CKPT_FILE);
-        rc = save(dir, file, &whole, comm_size(c));
-        if (rc < 0) rc = error_wrap(rc, "cannot save step %" PRId64, content->step);
-        free(file);
-    }
-    for (int i = 0; i < content->narrays; i++)
-        if (v[i].end > 0) free(v[i].data);
-    free(v);
-    return comm_agree(c, rc);
+    char *file = manifest_name(dir, content->step, false, CKPT_FILE);
+    int rc = save(dir, file, content, c);
+    if (rc < 0) rc = error_wrap(rc, "cannot save step %" PRId64, content->step);
+    free(file);
+    return rc;
 }
 
 int ckpt_save_file(const char *path, const CkptContent *content) {
@@ -305,11 +235,16 @@ int ckpt_save_file(const char *path, const CkptContent *content) {
     if (strlen(name) <= end || strcmp(path + len - end, CKPT_FILE) != 0)
         return error_set(ERR_USAGE, "%s: expected a name that ends with %s", path, CKPT_FILE);
     char *manifest = manifest_path(path);
+    Comm *alone = NULL;
     const char *there = file_exists(path) ? path : file_exists(manifest) ? manifest : NULL;
     char *dir = name == path ? xstrdup(".") : xasprintf("%.*s", (int)(name - path), path);
     int rc = there ? error_set(ERR_USAGE, "%s: is there already; remove it or choose another name",
                                there)
-                   : save(dir, path, content, 1);
+                   : comm_open_alone(&alone);
+    if (!there) {
+        rc = save(dir, path, content, alone);
+        comm_close(&alone);
+    }
     free(dir);
     free(manifest);
     return rc;

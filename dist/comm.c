@@ -340,3 +340,30 @@ void comm_sum_i64(Comm *c, int64_t *buf, int64_t n) {
 void comm_max_f64(Comm *c, double *buf, int64_t n) {
     reduce(c, KIND_MAX_F64, buf, n);
 }
+
+/* --- bytes between pairs -------------------------------------------------------------------------
+ */
+
+void comm_exchange_bytes(Comm *c, const void *send, const size_t *send_n, void *recv,
+                         const size_t *recv_n) {
+    MPI_Request *request = xcalloc(2 * (size_t)c->size, sizeof *request);
+    int n = 0;
+    char *to = recv;
+    for (int r = 0; r < c->size; to += recv_n[r++]) {
+        CHECK(recv_n[r] <= INT_MAX && send_n[r] <= INT_MAX, "%zu and %zu bytes", recv_n[r],
+              send_n[r]);
+        if (r != c->rank && recv_n[r] > 0)
+            MPI_TRY(MPI_Irecv(to, (int)recv_n[r], MPI_BYTE, r, 0, MPI_COMM_WORLD, &request[n++]));
+    }
+    const char *from = send;
+    to = recv;
+    for (int r = 0; r < c->size; from += send_n[r], to += recv_n[r++]) {
+        if (r != c->rank && send_n[r] > 0)
+            MPI_TRY(MPI_Isend(from, (int)send_n[r], MPI_BYTE, r, 0, MPI_COMM_WORLD, &request[n++]));
+        if (r != c->rank || send_n[r] == 0) continue;
+        CHECK(send_n[r] == recv_n[r], "%zu bytes for myself, %zu expected", send_n[r], recv_n[r]);
+        memcpy(to, from, send_n[r]);
+    }
+    if (n > 0) MPI_TRY(MPI_Waitall(n, request, MPI_STATUSES_IGNORE));
+    free(request);
+}

@@ -42,6 +42,10 @@ void comm_max_f64(Comm *c, double *buf, int64_t n);
 void comm_bcast(Comm *c, void *buf, size_t bytes, int root); /* any size */
 /* Every rank's bytes, in rank order, on all ranks: *out malloc'd, offsets[size+1] the caller's. */
 void comm_allgather_bytes(Comm *c, const void *mine, size_t bytes, char **out, size_t *offsets);
+/* Bytes for each rank: send_n[r] of them go to rank r, recv_n[r] come from it, side by side in rank
+ * order in `send` and `recv`. Both sides know the counts; only pairs that have something talk. */
+void comm_exchange_bytes(Comm *c, const void *send, const size_t *send_n, void *recv,
+                         const size_t *recv_n);
 /* True on all ranks when the 64-bit values are equal everywhere. */
 bool comm_equal_u64(Comm *c, uint64_t v);
 

@@ -220,9 +220,10 @@ static int cmd_show(const Args *a) {
     print_object("parents", json_object_get(meta, "parents"));
     print_object("data", json_object_get(meta, "data"));
     print_line("written by");
-    printf("%s, kernel %s, ranks: %" JSON_INTEGER_FORMAT ", threads: %" JSON_INTEGER_FORMAT "\n",
-           word(meta, "program"), word(meta, "kernel"), whole(meta, "ranks"),
-           whole(meta, "threads"));
+    int64_t ranks, threads;
+    ckpt_layout(k, &ranks, &threads);
+    printf("%s, kernel %s, ranks: %" PRId64 ", threads: %" PRId64 "\n", word(meta, "program"),
+           word(meta, "kernel"), ranks, threads);
     print_object("counters", json_object_get(meta, "counters"));
     print_groups(&l);
     if (a->arrays)

@@ -7,7 +7,6 @@
 
 #include <inttypes.h>
 #include <math.h>
-#include <omp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,11 +136,16 @@ static void meta_refresh(Run *run) {
     json_object_set_new(p->meta, "counters", counters);
     json_object_set_new(p->meta, "program", json_string("rhetor " RHETOR_VERSION));
     json_object_set_new(p->meta, "kernel", json_string(blas_kernel()));
-    json_object_set_new(p->meta, "ranks", json_integer(comm_size(run->comm)));
-    json_object_set_new(p->meta, "threads", json_integer(omp_get_max_threads()));
     json_object_set_new(p->meta, "steps", json_integer(run->steps));
     const bool chosen = p->new_best || is_keep_step(run);
     json_object_set_new(p->meta, "unfinished", json_boolean(run->step < run->steps && !chosen));
+}
+
+/* The best weights could not be saved, and a later step must not go by their result: what comes is
+ * compared with the best that was. */
+static void forget_best(RunPriv *p) {
+    p->best = p->saved_best;
+    p->new_best = false;
 }
 
 int run_save(Run *run) {
@@ -163,6 +167,7 @@ int run_save(Run *run) {
     };
     int rc = ckpt_save(p->ckpt_dir, &content, run->comm);
     if (rc < 0) {
+        forget_best(p);
         /* A full disk must not end a run that could go on; three failures in a row do. */
         if (++p->save_failures >= 3) return error_wrap(rc, "3 checkpoints in a row failed");
         if (run->main_rank)
@@ -178,7 +183,11 @@ int run_save(Run *run) {
 
     /* What is saved is saved: a disk that is full now does not end the run. */
     if (p->new_best) rc = ckpt_mark_best(p->ckpt_dir, run->step, p->best, run->comm);
-    if (rc == 0) p->new_best = false;
+    if (rc < 0)
+        forget_best(p);
+    else if (p->new_best)
+        p->saved_best = p->best;
+    p->new_best = false;
     int nkeep = p->nkeep_step;
     int64_t *keep = xmalloc((size_t)(nkeep + 1) * sizeof *keep);
     if (nkeep) memcpy(keep, p->keep_step, (size_t)nkeep * sizeof *keep);
@@ -295,7 +304,7 @@ int run_resume(Run *run) {
             free(diff);
         }
         double best;
-        if (ckpt_best_step(p->ckpt_dir, &best) >= 0) p->best = best;
+        if (ckpt_best_step(p->ckpt_dir, &best) >= 0) p->best = p->saved_best = best;
     }
     p->ours = true;
     if (run->main_rank) {

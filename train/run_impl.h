@@ -41,7 +41,7 @@ struct RunPriv {
     int nkeep_step;
     int64_t saved_step, first_step;
     int save_failures;
-    double best;
+    double best, saved_best; /* the best result so far; that of best.json */
     bool new_best;
     double began, last_log, last_save, step_began;
     int64_t tokens_since, steps_since;

@@ -278,7 +278,7 @@ int run_main(int argc, char **argv, int stage, StageFn *fn) {
     run.priv = xcalloc(1, sizeof *run.priv);
     run.priv->config_text = text;
     run.priv->meta = json_object();
-    run.priv->best = (double)INFINITY;
+    run.priv->best = run.priv->saved_best = (double)INFINITY;
     run.priv->saved_step = -1;
     run.priv->ckpt_dir = file_join(run.cfg.run_dir, "checkpoints");
     next_end_hook = error_end_hook;
@@ -305,14 +305,15 @@ void run_plan(const Run *run, const char *what, int64_t parameters, double token
     getrusage(RUSAGE_SELF, &usage);
     double known = (double)(state_bytes + arena_bytes) / mib;
     double seen = (double)usage.ru_maxrss / 1024, other = seen > known ? seen - known : 0;
+    double save = (double)ckpt_save_memory(run->priv->array, run->priv->narray) / mib;
     printf("%s\n"
            "  parameters        %" PRId64 "\n"
            "  steps             %" PRId64 "\n"
            "  tokens a step     %.0f\n"
            "  FLOPs             %.3g a step, %.3g in all\n"
            "  memory a rank     %.1f MiB: weights, gradients, moments %.1f, activations %.1f, "
-           "program and buffers %.1f\n",
+           "program and buffers %.1f, a save %.1f\n",
            what, parameters, run->steps, tokens_per_step, flops_per_step,
-           flops_per_step * (double)run->steps, known + other, (double)state_bytes / mib,
-           (double)arena_bytes / mib, other);
+           flops_per_step * (double)run->steps, known + other + save, (double)state_bytes / mib,
+           (double)arena_bytes / mib, other, save);
 }

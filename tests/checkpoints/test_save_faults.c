@@ -14,7 +14,8 @@ static char dir[1024];
 
 static const char *const points[] = {
     "ckpt_save.begin",   "ckpt_save.array:*:1", "ckpt_save.array:*:4", "ckpt_save.array:*:7",
-    "ckpt_save.written", "ckpt_save.verified",  "ckpt_save.renamed",   "ckpt_save.committed"};
+    "ckpt_save.window",  "ckpt_save.written",   "ckpt_save.verify",    "ckpt_save.verified",
+    "ckpt_save.renamed", "ckpt_save.committed"};
 enum { NPOINTS = sizeof points / sizeof points[0] };
 
 /* Saves in a child; its wait status. Exit status 0, or 100 - code. */

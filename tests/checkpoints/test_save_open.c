@@ -262,6 +262,29 @@ static void test_open_at(void **state) {
     free(sub);
 }
 
+/* What Rhetor 0.1 wrote, tests/golden/checkpoint_golden.c; the raw one's checksums are HDF5's own.
+ */
+static void test_format_1(void **state) {
+    static const char *const files[] = {"v1_none.h5", "v1_zstd.h5"};
+    for (int f = 0; f < 2; f++) {
+        char *file = xasprintf("tests/golden/checkpoint/%s", files[f]), *report;
+        if (ckpt_verify(file, &report) < 0) fail_msg("%s", report);
+        assert_non_null(strstr(report, "good: sft, step 7, 6 datasets"));
+        free(report);
+        Ckpt *k;
+        assert_int_equal(ckpt_open(&k, file), 0);
+        float w[1200];
+        int64_t ids[7];
+        assert_int_equal(ckpt_read(k, "params/h.0.weight", H5_F32, 2, (const int64_t[]){40, 30}, w),
+                         0);
+        assert_int_equal(ckpt_read(k, "counters/ids", H5_I64, 1, (const int64_t[]){7}, ids), 0);
+        for (int i = 0; i < 1200; i++) assert_true(w[i] == (float)(i % 37) / 8 - 2);
+        for (int i = 0; i < 7; i++) assert_int_equal(ids[i], (int64_t)i * i - 3);
+        ckpt_close(&k);
+        free(file);
+    }
+}
+
 int main(void) {
     comm_open_alone(&comm);
     temp_dir(dir);
@@ -269,7 +292,7 @@ int main(void) {
         cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_no_tokenizer),
         cmocka_unit_test(test_wrong_questions), cmocka_unit_test(test_flipped_bits),
         cmocka_unit_test(test_truncated),       cmocka_unit_test(test_manifest),
-        cmocka_unit_test(test_open_at),
+        cmocka_unit_test(test_open_at),         cmocka_unit_test(test_format_1),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     remove_dir(dir);

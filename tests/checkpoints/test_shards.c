@@ -3,6 +3,8 @@
  * whatever the cuts. */
 #include "tests/checkpoints/sample.h"
 
+#include <omp.h>
+
 static Comm *comm;
 static char dir[1024];
 
@@ -71,6 +73,111 @@ static void test_wrong_parts(void **state) {
     assert_non_null(strstr(error_message(), "optimizer/m/h.0.weight"));
     sample_free(s);
     check_all(3);
+    s = sharded(9, cut);
+    if (comm_rank(comm) == 1) s->arrays[0].begin = s->arrays[0].end = 0; /* the whole, on one */
+    assert_int_equal(ckpt_save(dir, &s->content, comm), ERR_INTERNAL);
+    assert_non_null(strstr(error_message(), "hold the whole of it"));
+    if (comm_rank(comm) == 1) s->arrays[2].name = "counters/other";
+    assert_int_equal(ckpt_save(dir, &s->content, comm), ERR_INTERNAL);
+    sample_free(s);
+    check_all(3);
+    comm_agree(comm, 0);
+    if (comm_rank(comm) == 0) {
+        assert_int_equal(count_files(dir, ".tmp."), 0);
+        empty_dir(dir);
+    }
+    comm_agree(comm, 0);
+}
+
+/* --- several chunks and windows -------------------------------------------------------------- */
+enum { BIG = 4 };
+static const int64_t big_n[BIG] = {1000 * 2500, 1000 * 2500, 3 * 1000 * 1000, 700001};
+
+static CkptArray big_array(int i, void *data) {
+    static const char *const name[BIG] = {"params/w", "optimizer/m/w", "optimizer/v/w", "other/x"};
+    CkptArray a = {.name = name[i], .type = i == 3 ? H5_F64 : H5_F32, .ndim = 1, .data = data};
+    a.shape[0] = big_n[i];
+    if (i < 2) a.ndim = 2, a.shape[0] = 1000, a.shape[1] = 2500;
+    if (i == 2) a.ndim = 3, a.shape[0] = 3, a.shape[1] = a.shape[2] = 1000;
+    return a;
+}
+
+static void *big_data(int i) {
+    float *x = xmalloc((size_t)big_n[i] * 8);
+    double *y = (double *)(void *)x;
+    for (int64_t j = 0; j < big_n[i]; j++) {
+        const double v = (double)(sample_bits(j, i, j) >> 40);
+        if (i == 3)
+            y[j] = v;
+        else
+            x[j] = (float)v;
+    }
+    return x;
+}
+
+static uint64_t hash_of(int64_t step) {
+    char *file = xasprintf("%s/step_%08lld.h5", dir, (long long)step);
+    uint64_t hash = 0;
+    if (file_hash(file, &hash) < 0) fail_msg("%s", error_message());
+    free(file);
+    return hash;
+}
+
+/* One process that holds everything, and all ranks with parts: the same bytes, which verify. */
+static void test_equal_bytes(void **state) {
+    CkptArray whole[BIG], part[BIG];
+    for (int i = 0; i < BIG; i++) whole[i] = big_array(i, big_data(i));
+    json_t *meta = json_pack("{s:s}", "kernel", "test");
+    CkptContent content = {
+        .stage = "sft", .step = 100, .narrays = BIG, .meta = meta, .config = "a"};
+    const int size = comm_size(comm), rank = comm_rank(comm);
+    for (int way = 0; way < 3; way++) {
+        content.compress = way != 1;
+        if (way < 2) {
+            content.arrays = whole;
+            char *file = xasprintf("%s/alone%d.h5", dir, way);
+            omp_set_num_threads(1);
+            int rc = rank == 0 ? ckpt_save_file(file, &content) : 0;
+            if (comm_agree(comm, rc) < 0) fail_msg("%s", error_message());
+            free(file);
+        }
+        for (int i = 0; i < BIG; i++) {
+            part[i] = whole[i];
+            if (i == 0) continue; /* held whole by all */
+            int64_t cut[9];
+            choose_cuts(way % 3, big_n[i], cut);
+            const int r = (rank + i) % size; /* not in the order of the ranks either */
+            ckpt_set_part(&part[i], cut[r], cut[r + 1]);
+            part[i].data = (char *)whole[i].data + (size_t)cut[r] * h5_type_size(part[i].type);
+        }
+        content.arrays = part;
+        omp_set_num_threads(1 + way);
+        if (ckpt_save(dir, &content, comm) < 0) fail_msg("%s", error_message());
+        if (rank == 0) {
+            char *alone = xasprintf("%s/alone%d.h5", dir, way == 1), *report;
+            uint64_t expected = 0;
+            assert_int_equal(file_hash(alone, &expected), 0);
+            if (hash_of(100) != expected)
+                fail_msg("way %d: other bytes than one process writes", way);
+            if (way < 2 && ckpt_verify(alone, &report) < 0) fail_msg("%s", report);
+            if (way < 2) free(report);
+            free(alone);
+        }
+        comm_agree(comm, 0);
+    }
+    Ckpt *k;
+    if (ckpt_open_newest(&k, dir, comm) < 0) fail_msg("%s", error_message());
+    for (int i = 0; i < BIG; i++) {
+        const CkptArray *a = &whole[i];
+        const size_t bytes = (size_t)big_n[i] * h5_type_size(a->type);
+        void *x = xmalloc(bytes);
+        assert_int_equal(ckpt_read(k, a->name, a->type, a->ndim, a->shape, x), 0);
+        assert_memory_equal(x, a->data, bytes);
+        free(x);
+        free(a->data);
+    }
+    ckpt_close(&k);
+    json_decref(meta);
 }
 
 int main(int argc, char **argv) {
@@ -80,6 +187,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_wrong_parts),
+        cmocka_unit_test(test_equal_bytes),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     comm_agree(comm, 0);

@@ -175,6 +175,34 @@ static void test_allgather_bytes(void **state) {
     free(all);
 }
 
+/* Rank a has 100 a + 7 b bytes for rank b, but none for its left neighbour. */
+static size_t pair_bytes(int a, int b) {
+    return (b + 1) % comm_size(comm) == a ? 0 : (size_t)(100 * a + 7 * b);
+}
+
+static void test_exchange_bytes(void **state) {
+    int rank = comm_rank(comm), size = comm_size(comm);
+    size_t send_n[64], recv_n[64], out = 0, in = 0;
+    for (int r = 0; r < size; r++) {
+        out += send_n[r] = pair_bytes(rank, r);
+        in += recv_n[r] = pair_bytes(r, rank);
+    }
+    unsigned char *send = xmalloc(out + 1), *recv = xmalloc(in + 1), *p = send;
+    for (int r = 0; r < size; r++)
+        for (size_t i = 0; i < send_n[r]; i++) *p++ = (unsigned char)(31 * rank + 5 * r + (int)i);
+    recv[in] = 77; /* must not be touched */
+    comm_exchange_bytes(comm, send, send_n, recv, recv_n);
+    p = recv;
+    size_t wrong = 0;
+    for (int r = 0; r < size; r++)
+        for (size_t i = 0; i < recv_n[r]; i++)
+            wrong += *p++ != (unsigned char)(31 * r + 5 * rank + (int)i);
+    assert_int_equal(wrong, 0);
+    assert_int_equal(*p, 77);
+    free(send);
+    free(recv);
+}
+
 static void test_equal(void **state) {
     int rank = comm_rank(comm), size = comm_size(comm);
     assert_true(comm_equal_u64(comm, 0xFFFFFFFF00000001u));
@@ -192,6 +220,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_sum_rounds),      cmocka_unit_test(test_sum_i64_and_max),
         cmocka_unit_test(test_agree),           cmocka_unit_test(test_bcast),
         cmocka_unit_test(test_allgather_bytes), cmocka_unit_test(test_equal),
+        cmocka_unit_test(test_exchange_bytes),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     comm_close(&comm);

@@ -62,6 +62,10 @@ double limits_read(void);
 double limits_triad(void);
 void limits_open(bool sgemm, int memory_arrays);
 
+/* rhetor-bench checkpoint [...]: a measurement of its own kind, on any number of ranks. Its limit is
+ * the disk. Returns the exit status. */
+int bench_checkpoint(int argc, char **argv);
+
 double bench_now(void); /* seconds, monotonic */
 
 /* FLOPs of the blocks and of the head, forward. A sequence of n tokens attends to n (n+1) / 2

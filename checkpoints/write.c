@@ -1,0 +1,611 @@
+/* write.c: the bytes of a checkpoint's file, made by all ranks.
+ *
+ * Compressing is what takes the time, so each rank packs the chunks that lie in its own parts, in
+ * threads; rank 0 receives them and hands them to HDF5. An array that all ranks hold whole is
+ * divided among them. Of a chunk on the border of two parts the rank with most of it gets the few
+ * other elements.
+ *
+ * The order in which chunks are written decides where they lie in the file, and must not depend on
+ * the number of ranks: equal content gives equal bytes. But in the order of the arrays one rank
+ * would work after the other. So the arrays, laid end to end, are cut into STRETCHES equal parts,
+ * and a window takes one CHUNK_BYTES of each: however many ranks share the arrays, all have work in
+ * every window. A window is also all that is in flight: rank 0 writes one while the next is packed.
+ */
+#include "checkpoints/write.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "checkpoints/manifest.h"
+#include "dist/fault.h"
+
+#include <inttypes.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STRETCHES = 32, WINDOW_STEP = 1 << 20 /* bytes of a stretch */ };
+
+/* A chunk is packed by `owner`; if part of it lies elsewhere, it is `split`. */
+typedef struct Chunk {
+    int array, owner;
+    bool split;
+    int64_t k, begin, end; /* in its array; its elements */
+    int64_t window;
+    uint64_t hash; /* of its values; on its owner and, once it was collected, on rank 0 */
+} Chunk;
+
+typedef struct Part {
+    int64_t begin, end;
+} Part;
+
+struct Layout {
+    Comm *comm;
+    int rank, size;
+    const CkptArray *v;
+    int n;
+    Part *part; /* [size][n] */
+    H5Cut *cut; /* [n] */
+    Chunk *chunk;
+    int64_t nchunks;         /* in the order of the arrays */
+    int64_t *order, *window; /* chunks in the order of writing; where windows begin in it [+1] */
+    int64_t nwindows;
+};
+
+static int64_t elements(const CkptArray *a) {
+    int64_t n = 1;
+    for (int i = 0; i < a->ndim; i++) n *= a->shape[i];
+    return n;
+}
+
+/* --- who holds what ------------------------------------------------------------------------------
+ */
+
+/* What must be the same on all ranks. */
+static uint64_t digest(const CkptArray *v, int n) {
+    uint64_t h = (uint64_t)n;
+    for (int i = 0; i < n; i++) {
+        const int64_t kind[2] = {v[i].type, v[i].ndim};
+        h = hash_combine(h, hash_bytes(v[i].name, strlen(v[i].name)));
+        h = hash_combine(h, hash_bytes(kind, sizeof kind));
+        h = hash_combine(h, hash_bytes(v[i].shape, (size_t)v[i].ndim * sizeof *v[i].shape));
+    }
+    return h;
+}
+
+static int by_begin(const void *a, const void *b) {
+    const Part *x = a, *y = b;
+    return x->begin != y->begin ? (x->begin > y->begin) - (x->begin < y->begin)
+                                : (x->end > y->end) - (x->end < y->end);
+}
+
+static bool is_whole(const Layout *l, int array) {
+    return l->part[array].end == 0;
+}
+
+static int check_parts(const Layout *l, int array, Part *sorted) {
+    const CkptArray *a = &l->v[array];
+    const int64_t total = elements(a);
+    int whole = 0;
+    for (int r = 0; r < l->size; r++) {
+        sorted[r] = l->part[(int64_t)r * l->n + array];
+        whole += sorted[r].end == 0;
+    }
+    if (total == 0 || whole == l->size) return 0;
+    if (whole > 0)
+        return error_set(ERR_INTERNAL, "%s: %d of %d ranks hold the whole of it, the others a part",
+                         a->name, whole, l->size);
+    qsort(sorted, (size_t)l->size, sizeof *sorted, by_begin);
+    int64_t covered = 0;
+    for (int r = 0; r < l->size; r++) {
+        if (sorted[r].begin == sorted[r].end) continue;
+        if (sorted[r].begin != covered)
+            return error_set(ERR_INTERNAL,
+                             "%s: the ranks' parts leave a gap or overlap: one begins at %" PRId64
+                             ", expected %" PRId64,
+                             a->name, sorted[r].begin, covered);
+        covered = sorted[r].end;
+    }
+    if (covered == total) return 0;
+    return error_set(ERR_INTERNAL, "%s: the ranks' parts end at %" PRId64 " of %" PRId64, a->name,
+                     covered, total);
+}
+
+static int gather_parts(Layout *l) {
+    Part *mine = xcalloc((size_t)l->n, sizeof *mine);
+    for (int i = 0; i < l->n; i++) mine[i] = (Part){l->v[i].begin, l->v[i].end};
+    char *all;
+    size_t *at = xcalloc((size_t)l->size + 1, sizeof *at);
+    comm_allgather_bytes(l->comm, mine, (size_t)l->n * sizeof *mine, &all, at);
+    l->part = (Part *)(void *)all;
+    free(at);
+    free(mine);
+    Part *sorted = xcalloc((size_t)l->size, sizeof *sorted);
+    int rc = 0;
+    for (int i = 0; i < l->n && rc == 0; i++) rc = check_parts(l, i, sorted);
+    free(sorted);
+    return rc;
+}
+
+/* The elements of a chunk that rank r holds. */
+static Part held(const Layout *l, const Chunk *ch, int r) {
+    if (is_whole(l, ch->array)) return (Part){ch->begin, ch->end};
+    Part p = l->part[(int64_t)r * l->n + ch->array];
+    if (p.begin < ch->begin) p.begin = ch->begin;
+    if (p.end > ch->end) p.end = ch->end;
+    if (p.end < p.begin) p.end = p.begin;
+    return p;
+}
+
+static size_t element_size(const Layout *l, const Chunk *ch) {
+    return h5_type_size(l->v[ch->array].type);
+}
+static size_t values_bytes(const Layout *l, const Chunk *ch) {
+    return (size_t)(ch->end - ch->begin) * element_size(l, ch);
+}
+static size_t whole_bytes(const Layout *l, const Chunk *ch) {
+    return (size_t)l->cut[ch->array].cap * element_size(l, ch);
+}
+
+/* --- the order -----------------------------------------------------------------------------------
+ */
+static void list_chunks(Layout *l) {
+    int64_t total = 0, at = 0;
+    for (int i = 0; i < l->n; i++) {
+        l->cut[i] = h5_cut(l->v[i].type, l->v[i].ndim, l->v[i].shape);
+        l->nchunks += l->cut[i].chunks;
+        total += elements(&l->v[i]) * (int64_t)h5_type_size(l->v[i].type);
+    }
+    const int64_t stretch = total / STRETCHES + 1;
+    l->nwindows = (stretch + WINDOW_STEP - 1) / WINDOW_STEP;
+    l->chunk = xcalloc((size_t)l->nchunks, sizeof *l->chunk);
+    l->order = xcalloc((size_t)l->nchunks, sizeof *l->order);
+    l->window = xcalloc((size_t)l->nwindows + 2, sizeof *l->window);
+    Chunk *ch = l->chunk;
+    for (int i = 0; i < l->n; i++)
+        for (int64_t k = 0; k < l->cut[i].chunks; k++, ch++) {
+            ch->array = i;
+            ch->k = k;
+            ch->begin = h5_cut_start(&l->cut[i], k);
+            ch->end = ch->begin + h5_cut_count(&l->cut[i], k);
+            ch->window = at % stretch / WINDOW_STEP;
+            at += (int64_t)values_bytes(l, ch);
+            l->window[ch->window + 2]++;
+        }
+    /* Sorted by counting, two places on; filling the order moves each beginning to its place. */
+    for (int64_t w = 1; w <= l->nwindows + 1; w++) l->window[w] += l->window[w - 1];
+    for (int64_t i = 0; i < l->nchunks; i++) l->order[l->window[l->chunk[i].window + 1]++] = i;
+}
+
+/* A chunk of a part is packed where most of it lies, others where there is least to do. Rank 0 also
+ * writes, which takes it about a quarter of the time of packing. */
+static void choose_owners(Layout *l) {
+    int64_t *load = xcalloc((size_t)l->size, sizeof *load);
+    for (int64_t w = 0; w < l->nwindows; w++) {
+        memset(load, 0, (size_t)l->size * sizeof *load);
+        for (int pass = 0; pass < 2; pass++)
+            for (int64_t i = l->window[w]; i < l->window[w + 1]; i++) {
+                Chunk *ch = &l->chunk[l->order[i]];
+                const int64_t bytes = (int64_t)values_bytes(l, ch);
+                if (is_whole(l, ch->array) != (pass == 1)) continue;
+                int64_t most = 0;
+                for (int r = 0; r < l->size; r++) {
+                    const Part p = held(l, ch, r);
+                    if (pass == 0 && p.end - p.begin > most) {
+                        most = p.end - p.begin;
+                        ch->owner = r;
+                    }
+                    if (pass == 1 && load[r] < load[ch->owner]) ch->owner = r;
+                }
+                ch->split = pass == 0 && most < ch->end - ch->begin;
+                load[ch->owner] += bytes;
+                load[0] += bytes / 4;
+            }
+    }
+    free(load);
+}
+
+int layout_make(Layout **out, const CkptArray *v, int n, Comm *c) {
+    *out = NULL;
+    if (!comm_equal_u64(c, digest(v, n)))
+        return error_set(ERR_INTERNAL,
+                         "the ranks have other arrays to save, by name, type or shape");
+    Layout *l = xcalloc(1, sizeof *l);
+    *l = (Layout){.comm = c, .rank = comm_rank(c), .size = comm_size(c), .v = v, .n = n};
+    int rc = gather_parts(l);
+    if (rc == 0) {
+        l->cut = xcalloc((size_t)n, sizeof *l->cut);
+        list_chunks(l);
+        choose_owners(l);
+        *out = l;
+    } else
+        layout_free(&l);
+    return rc;
+}
+
+size_t ckpt_save_memory(const CkptArray *v, int n) {
+    enum { THREAD = 7 << 20 }; /* four buffers of a chunk each, contexts of zstd */
+    Layout l = {.size = 1, .v = v, .n = n};
+    l.cut = xcalloc((size_t)n, sizeof *l.cut);
+    list_chunks(&l);
+    size_t most = 0;
+    for (int64_t w = 0; w < l.nwindows; w++) {
+        size_t bytes = 0;
+        for (int64_t i = l.window[w]; i < l.window[w + 1]; i++)
+            bytes += chunk_bound(whole_bytes(&l, &l.chunk[l.order[i]]));
+        if (bytes > most) most = bytes;
+    }
+    const size_t table = (size_t)l.nchunks * (sizeof *l.chunk + sizeof *l.order);
+    free(l.cut);
+    free(l.chunk);
+    free(l.order);
+    free(l.window);
+    return 2 * most + table + (size_t)omp_get_max_threads() * THREAD;
+}
+
+void layout_free(Layout **lp) {
+    Layout *l = *lp;
+    if (!l) return;
+    free(l->part);
+    free(l->cut);
+    free(l->chunk);
+    free(l->order);
+    free(l->window);
+    free(l);
+    *lp = NULL;
+}
+
+/* --- packing -------------------------------------------------------------------------------------
+ */
+
+/* The chunks of one window: this rank's, on rank 0 afterwards everybody's. */
+typedef struct Window {
+    int64_t n, room;
+    struct Slot {
+        Chunk *chunk;
+        const char *values; /* of a chunk that is mine */
+        char *packed;
+        size_t bytes;
+    } * slot;
+    char *area; /* of all packed */
+    size_t area_bytes;
+} Window;
+
+/* Grown memory; what was in it is lost. */
+static char *need(char **area, size_t *have, size_t bytes) {
+    if (bytes > *have) {
+        free(*area);
+        *area = xmalloc(bytes);
+        *have = bytes;
+    }
+    return *area;
+}
+
+/* What a save needs on its way through the windows. */
+typedef struct Save {
+    Layout *l;
+    bool compress;
+    int first_text;
+    Window window[2];  /* being packed; being written */
+    Chunker **chunker; /* [threads] */
+    int threads;
+    char *pieces, *joined; /* of split chunks: as they come; put together */
+    size_t pieces_bytes, joined_bytes;
+    size_t *send_n, *recv_n; /* [size] */
+    H5 *h5;                  /* rank 0 */
+    H5Data **data;
+} Save;
+
+static H5Codec codec_of(const Save *s, int array) {
+    return !s->compress ? H5_RAW : array >= s->first_text ? H5_ZSTD : H5_SHUFFLE_ZSTD;
+}
+
+static const char *at_element(const Layout *l, const Chunk *ch, int64_t element) {
+    const CkptArray *a = &l->v[ch->array];
+    return (const char *)a->data + (size_t)(element - a->begin) * h5_type_size(a->type);
+}
+
+/* Moves the elements of split chunks to the chunks' owners. */
+static void join_split(Save *s, int64_t w) {
+    Layout *l = s->l;
+    const size_t size = (size_t)l->size;
+    size_t *send_at = xcalloc(2 * size, sizeof *send_at), *recv_at = send_at + size;
+    memset(s->send_n, 0, size * sizeof *s->send_n);
+    memset(s->recv_n, 0, size * sizeof *s->recv_n);
+    size_t joined = 0, out = 0, in = 0;
+    char *send = NULL, *to = NULL;
+    const char *recv = NULL;
+    /* First the sizes, then what is sent, then what came. */
+    for (int pass = 0; pass < 3; pass++) {
+        int64_t slot = 0;
+        for (int64_t i = l->window[w]; i < l->window[w + 1]; i++) {
+            const Chunk *ch = &l->chunk[l->order[i]];
+            const bool mine = ch->owner == l->rank;
+            const int64_t my_slot = slot;
+            slot += mine;
+            if (!ch->split) continue;
+            if (pass == 2 && mine) s->window[0].slot[my_slot].values = to;
+            for (int r = 0; r < l->size; r++) {
+                const Part p = held(l, ch, r);
+                const size_t bytes = (size_t)(p.end - p.begin) * element_size(l, ch);
+                const bool from_me = r == l->rank && !mine, to_me = mine && r != l->rank;
+                if (pass == 0 && from_me) s->send_n[ch->owner] += bytes;
+                if (pass == 0 && to_me) s->recv_n[r] += bytes;
+                if (pass == 1 && from_me && bytes) {
+                    memcpy(send + send_at[ch->owner], at_element(l, ch, p.begin), bytes);
+                    send_at[ch->owner] += bytes;
+                }
+                if (pass == 2 && mine && bytes) {
+                    memcpy(to + (size_t)(p.begin - ch->begin) * element_size(l, ch),
+                           to_me ? recv + recv_at[r] : at_element(l, ch, p.begin), bytes);
+                    if (to_me) recv_at[r] += bytes;
+                }
+            }
+            if (!mine) continue;
+            if (pass == 0) joined += values_bytes(l, ch);
+            if (pass == 2) to += values_bytes(l, ch);
+        }
+        if (pass == 0) {
+            for (size_t r = 0; r < size; r++) {
+                send_at[r] = out;
+                recv_at[r] = in;
+                out += s->send_n[r];
+                in += s->recv_n[r];
+            }
+            send = need(&s->pieces, &s->pieces_bytes, out + in);
+            recv = send + out;
+            to = need(&s->joined, &s->joined_bytes, joined);
+        }
+        if (pass == 1) comm_exchange_bytes(l->comm, send, s->send_n, send + out, s->recv_n);
+    }
+    free(send_at);
+}
+
+/* A slot for each of my chunks of window w. */
+static void open_window(Save *s, int64_t w) {
+    Layout *l = s->l;
+    Window *win = &s->window[0];
+    const int64_t n = l->window[w + 1] - l->window[w];
+    if (n > win->room) {
+        win->room = n;
+        win->slot = xrealloc(win->slot, (size_t)n * sizeof *win->slot);
+    }
+    win->n = 0;
+    size_t bytes = 0;
+    bool split = false;
+    for (int64_t i = 0; i < n; i++) {
+        Chunk *ch = &l->chunk[l->order[l->window[w] + i]];
+        split |= ch->split;
+        if (ch->owner != l->rank) continue;
+        const char *values = ch->split ? NULL : at_element(l, ch, ch->begin);
+        win->slot[win->n++] = (struct Slot){.chunk = ch, .values = values};
+        bytes += chunk_bound(whole_bytes(l, ch));
+    }
+    char *area = need(&win->area, &win->area_bytes, bytes);
+    for (int64_t i = 0; i < win->n; i++) {
+        win->slot[i].packed = area;
+        area += chunk_bound(whole_bytes(l, win->slot[i].chunk));
+    }
+    if (split) join_split(s, w);
+}
+
+/* Rank 0 hands the last window to HDF5. */
+static int write_window(Save *s) {
+    Window *win = &s->window[1];
+    for (int64_t i = 0; i < win->n; i++) {
+        const struct Slot *slot = &win->slot[i];
+        TRY(h5_data_put(s->data[slot->chunk->array], slot->chunk->k, slot->packed, slot->bytes));
+    }
+    if (win->n > 0) h5_write_behind(s->h5);
+    win->n = 0;
+    return 0;
+}
+
+/* Threads pack window[0]; meanwhile the main thread writes window[1] first. */
+static int pack_window(Save *s) {
+    const Layout *l = s->l;
+    Window *win = &s->window[0];
+    int rc = 0;
+    const char *why = NULL;
+#pragma omp parallel num_threads(s->threads)
+    {
+#pragma omp master
+        rc = write_window(s);
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t i = 0; i < win->n; i++) {
+            struct Slot *slot = &win->slot[i];
+            Chunk *ch = slot->chunk;
+            Chunker **c = &s->chunker[omp_get_thread_num()];
+            const char *wrong = "";
+            const size_t size = element_size(l, ch), bytes = whole_bytes(l, ch);
+            if (!*c) *c = chunker_new(bytes, size, codec_of(s, ch->array));
+            chunker_aim(*c, bytes, size, codec_of(s, ch->array));
+            ch->hash = hash_bytes(slot->values, values_bytes(l, ch));
+            slot->bytes = chunker_pack(*c, slot->values, values_bytes(l, ch), slot->packed, &wrong);
+            if (slot->bytes == 0) {
+#pragma omp atomic write
+                why = wrong;
+            }
+        }
+    }
+    if (why && rc == 0) rc = error_set(ERR_INTERNAL, "zstd: %s", why);
+    return rc;
+}
+
+static int in_file(const void *a, const void *b) { /* of one window: in the order of the arrays */
+    const Chunk *x = ((const struct Slot *)a)->chunk, *y = ((const struct Slot *)b)->chunk;
+    return (x > y) - (x < y);
+}
+
+typedef struct Sent {
+    uint64_t bytes, hash;
+} Sent;
+
+/* The other ranks' chunks come to rank 0, behind its own; then it is the window to be written. */
+static void collect_window(Save *s, int64_t w) {
+    Layout *l = s->l;
+    Window *win = &s->window[0];
+    const size_t size = (size_t)l->size;
+    const int64_t n = l->window[w + 1] - l->window[w];
+    Sent *sent = xcalloc((size_t)(win->n + n), sizeof *sent), *came = sent + win->n;
+    size_t bytes = 0; /* of mine, moved together */
+    for (int64_t i = 0; i < win->n; i++) {
+        struct Slot *slot = &win->slot[i];
+        memmove(win->area + bytes, slot->packed, slot->bytes);
+        slot->packed = win->area + bytes;
+        bytes += slot->bytes;
+        sent[i] = (Sent){slot->bytes, slot->chunk->hash};
+    }
+    memset(s->send_n, 0, size * sizeof *s->send_n);
+    memset(s->recv_n, 0, size * sizeof *s->recv_n);
+    if (l->rank != 0) s->send_n[0] = (size_t)win->n * sizeof *sent;
+    for (int64_t i = 0; l->rank == 0 && i < n; i++) {
+        const int owner = l->chunk[l->order[l->window[w] + i]].owner;
+        if (owner != 0) s->recv_n[owner] += sizeof *sent;
+    }
+    comm_exchange_bytes(l->comm, sent, s->send_n, came, s->recv_n);
+
+    if (l->rank != 0) {
+        s->send_n[0] = bytes;
+        comm_exchange_bytes(l->comm, win->area, s->send_n, NULL, s->recv_n);
+    } else {
+        /* `came` is in the order of ranks, and of each rank in that of the window. */
+        size_t others = 0;
+        const int64_t mine = win->n;
+        for (int r = 1; r < l->size; r++) {
+            s->recv_n[r] = 0;
+            for (int64_t i = 0; i < n; i++) {
+                Chunk *ch = &l->chunk[l->order[l->window[w] + i]];
+                if (ch->owner != r) continue;
+                const Sent *x = &came[win->n - mine];
+                ch->hash = x->hash;
+                win->slot[win->n++] = (struct Slot){.chunk = ch, .bytes = (size_t)x->bytes};
+                s->recv_n[r] += (size_t)x->bytes;
+                others += (size_t)x->bytes;
+            }
+        }
+        if (bytes + others > win->area_bytes) {
+            win->area = xrealloc(win->area, bytes + others);
+            win->area_bytes = bytes + others;
+        }
+        comm_exchange_bytes(l->comm, NULL, s->send_n, win->area + bytes, s->recv_n);
+        char *at = win->area;
+        for (int64_t i = 0; i < win->n; i++) {
+            win->slot[i].packed = at;
+            at += win->slot[i].bytes;
+        }
+        qsort(win->slot, (size_t)win->n, sizeof *win->slot, in_file);
+        const Window other = s->window[1];
+        s->window[1] = *win;
+        s->window[0] = other;
+    }
+    free(sent);
+}
+
+/* --- the file ------------------------------------------------------------------------------------
+ */
+static int create_file(Save *s, const char *path, const CkptContent *content) {
+    const Layout *l = s->l;
+    TRY(h5_create(&s->h5, path));
+    TRY(h5_set_i64(s->h5, "/", "format", CKPT_FORMAT));
+    TRY(h5_set_str(s->h5, "/", "version", RHETOR_VERSION));
+    TRY(h5_set_str(s->h5, "/", "stage", content->stage));
+    TRY(h5_set_i64(s->h5, "/", "step", content->step));
+    for (int i = 0; i < l->n; i++) {
+        const CkptArray *a = &l->v[i];
+        TRY(fault_point("ckpt_save.array"));
+        TRY(h5_data_create(&s->data[i], s->h5, a->name, a->type, a->ndim, a->shape,
+                           codec_of(s, i)));
+        TRY(h5_set_str(s->h5, a->name, CKPT_HASHES, "0000000000000000")); /* its place */
+    }
+    return 0;
+}
+
+/* With rc >= 0 the hashes are written; in any case all is closed. */
+static int close_file(Save *s, int rc) {
+    const Layout *l = s->l;
+    uint64_t *hash = xcalloc((size_t)l->nchunks, sizeof *hash);
+    for (int64_t i = 0; i < l->nchunks; i++) hash[i] = l->chunk[i].hash;
+    const uint64_t *at = hash;
+    for (int i = 0; i < l->n; at += l->cut[i++].chunks) {
+        const int closed = h5_data_close(&s->data[i]);
+        if (rc >= 0) rc = closed;
+        char hex[17];
+        snprintf(hex, sizeof hex, "%016" PRIx64,
+                 hash_bytes(at, (size_t)l->cut[i].chunks * sizeof *at));
+        if (rc >= 0) rc = h5_set_str(s->h5, l->v[i].name, CKPT_HASHES, hex);
+    }
+    free(hash);
+    const int closed = h5_close(&s->h5);
+    return rc < 0 ? rc : closed;
+}
+
+int layout_write(Layout *l, const char *path, const CkptContent *content, int ntext) {
+    Save s = {.l = l,
+              .compress = content->compress,
+              .first_text = l->n - ntext,
+              .threads = omp_get_max_threads()};
+    s.chunker = xcalloc((size_t)s.threads, sizeof *s.chunker);
+    s.send_n = xcalloc(2 * (size_t)l->size, sizeof *s.send_n);
+    s.recv_n = s.send_n + l->size;
+    s.data = xcalloc((size_t)l->n, sizeof *s.data);
+    int rc = l->rank == 0 ? create_file(&s, path, content) : 0;
+    for (int64_t w = 0; w < l->nwindows; w++) {
+        if (rc >= 0) rc = fault_point("ckpt_save.window");
+        if ((rc = comm_agree(l->comm, rc)) < 0) break;
+        open_window(&s, w);
+        rc = pack_window(&s);
+        collect_window(&s, w);
+    }
+    if (rc >= 0) rc = write_window(&s);
+    if (l->rank == 0) rc = close_file(&s, rc);
+
+    for (int i = 0; i < s.threads; i++) chunker_free(&s.chunker[i]);
+    for (int i = 0; i < 2; i++) {
+        free(s.window[i].slot);
+        free(s.window[i].area);
+    }
+    free(s.chunker);
+    free(s.pieces);
+    free(s.joined);
+    free(s.send_n);
+    free(s.data);
+    return comm_agree(l->comm, rc);
+}
+
+static int verify_share(const Layout *l, const char *path, const uint64_t *expected) {
+    int64_t begin, end;
+    comm_share(l->nchunks, l->rank, l->size, &begin, &end);
+    H5 *h = NULL;
+    uint64_t *found = xcalloc((size_t)(end - begin), sizeof *found);
+    int rc = h5_open(&h, path);
+    for (int64_t i = begin, n; i < end && rc >= 0; i += n) {
+        const Chunk *ch = &l->chunk[i];
+        n = l->cut[ch->array].chunks - ch->k;
+        if (n > end - i) n = end - i;
+        rc = h5_chunk_hashes(h, l->v[ch->array].name, ch->k, n, found);
+        if (rc >= 0 && memcmp(found, expected + i, (size_t)n * sizeof *found) != 0)
+            rc = error_set(ERR_IO,
+                           "%s: %s reads back otherwise than it was written: the disk or the "
+                           "memory of this machine fails; see dmesg",
+                           path, l->v[ch->array].name);
+    }
+    free(found);
+    h5_close(&h);
+    return rc;
+}
+
+int layout_verify(Layout *l, const char *path) {
+    const size_t n = (size_t)l->nchunks;
+    uint64_t *hash = xcalloc(n, sizeof *hash), length = strlen(path);
+    for (int64_t i = 0; i < l->nchunks; i++) hash[i] = l->chunk[i].hash;
+    comm_bcast(l->comm, hash, n * sizeof *hash, 0);
+    comm_bcast(l->comm, &length, sizeof length, 0);
+    char *where = xcalloc(length + 1, 1);
+    if (l->rank == 0) memcpy(where, path, length);
+    comm_bcast(l->comm, where, length, 0);
+    int rc = fault_point("ckpt_save.verify");
+    if (rc >= 0) rc = verify_share(l, where, hash);
+    free(where);
+    free(hash);
+    return comm_agree(l->comm, rc);
+}
