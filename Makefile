@@ -37,7 +37,7 @@ USES_e2e         := $(USES_rlhf)
 USES_fuzz        := $(USES_rlhf)
 
 # --- flags ---------------------------------------------------------------------------------------
-PKGS     := libfyaml jansson libpcre2-8 libzstd libxxhash zlib hdf5-serial
+PKGS     := libfyaml jansson libpcre2-8 libutf8proc libzstd libxxhash zlib hdf5-serial
 WARN     := -Wall -Wextra -Wshadow -Wdouble-promotion -Wstrict-prototypes -Wno-unused-parameter
 STRICT   := -Wconversion -Wno-sign-conversion
 OPT      := -O3 -fno-math-errno -fno-trapping-math

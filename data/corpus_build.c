@@ -2,139 +2,24 @@
  *
  * Documents are read one after the other, collected into a block, encoded by all threads and
  * written in order, so that the memory does not grow with the input and the file does not depend on
- * the number of threads. The file gets its name when it is whole and on disk. */
+ * the number of threads. A long document comes in parts: what becomes of it (held out, left out,
+ * how often) is a function of all its text, so its ids wait in a file until its end. */
 #include "data/corpus.h"
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/h5.h"
 #include "base/log.h"
 #include "data/corpus_file.h"
 #include "data/texts.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { BLOCK_DOCUMENTS = 4096, BLOCK_BYTES = 4 << 20, BAD_SHOWN = 5, BAR = 20 };
-
-const char *const corpus_attribute[CORPUS_ATTRIBUTES] = {
-    [CORPUS_A_TOKENS] = "tokens", [CORPUS_A_DOCUMENTS] = "documents",
-    [CORPUS_A_BYTES] = "bytes",   [CORPUS_A_VOCAB] = "vocab",
-    [CORPUS_A_CHUNK] = "chunk",   [CORPUS_A_TOKENIZER_HASH] = "tokenizer_hash",
-};
-
-uint64_t corpus_digest(const int64_t attribute[CORPUS_ATTRIBUTES], const uint64_t *chunk_hashes,
-                       int64_t chunks) {
-    return hash_combine(hash_bytes(attribute, CORPUS_ATTRIBUTES * sizeof *attribute),
-                        hash_bytes(chunk_hashes, (size_t)chunks * sizeof *chunk_hashes));
-}
-
-/* --- the file --------------------------------------------------------------------------------- */
-
-typedef struct Writer {
-    const char *path; /* NULL: not wanted */
-    char *temporary;
-    int lock; /* file descriptor of the temporary, locked while we write it */
-    H5 *h5;
-    H5Append *tokens, *documents;
-    bool wide;
-    void *ids; /* [room] as stored */
-    int64_t room;
-    int64_t attribute[CORPUS_ATTRIBUTES];
-} Writer;
-
-/* Two processes that write the same corpus would mix their chunks. */
-static int writer_lock(Writer *w) {
-    w->lock = open(w->temporary, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (w->lock < 0) return file_error(w->temporary, "open");
-    if (flock(w->lock, LOCK_EX | LOCK_NB) == 0) return 0;
-    int rc = errno == EWOULDBLOCK
-                 ? error_set(ERR_CONFIG, "%s: another process is writing it; wait for it or end it",
-                             w->path)
-                 : file_error(w->temporary, "lock");
-    free(w->temporary); /* is not ours to remove */
-    w->temporary = NULL;
-    return rc;
-}
-
-static int writer_open(Writer *w, const char *path, const Tokenizer *tk) {
-    *w = (Writer){.path = path, .lock = -1};
-    if (!path) return 0;
-    w->temporary = xasprintf("%s.tmp", path);
-    TRY(writer_lock(w));
-    w->attribute[CORPUS_A_VOCAB] = tokenizer_vocab(tk);
-    w->attribute[CORPUS_A_CHUNK] = CORPUS_CHUNK;
-    w->wide = tokenizer_vocab(tk) > CORPUS_NARROW;
-    TRY(h5_create(&w->h5, w->temporary));
-    TRY(h5_set_str(w->h5, "/", "format", CORPUS_FORMAT));
-    TRY(h5_set_i64(w->h5, "/", "version", CORPUS_VERSION));
-    char *json = tokenizer_json(tk);
-    size_t len = strlen(json);
-    w->attribute[CORPUS_A_TOKENIZER_HASH] = (int64_t)hash_bytes(json, len);
-    int rc = h5_write_text(w->h5, CORPUS_TOKENIZER, json, len);
-    free(json);
-    TRY(rc);
-    TRY(h5_append_begin(&w->tokens, w->h5, CORPUS_TOKENS, w->wide ? H5_U32 : H5_U16, CORPUS_CHUNK,
-                        H5_ZSTD));
-    return h5_append_begin(&w->documents, w->h5, CORPUS_DOCUMENTS, H5_I64, CORPUS_DOCUMENT_CHUNK,
-                           H5_ZSTD);
-}
-
-/* A document, or a part of one, of `bytes` bytes of text. */
-static int writer_add(Writer *w, const int32_t *ids, int64_t n, int64_t bytes) {
-    if (n == 0) return 0;
-    TRY(h5_append(w->documents, &w->attribute[CORPUS_A_TOKENS], 1));
-    w->attribute[CORPUS_A_DOCUMENTS]++;
-    w->attribute[CORPUS_A_TOKENS] += n;
-    w->attribute[CORPUS_A_BYTES] += bytes;
-    if (w->wide) return h5_append(w->tokens, ids, n);
-    if (w->room < n) w->ids = xrealloc(w->ids, (size_t)(w->room = 2 * n) * sizeof(uint16_t));
-    uint16_t *narrow = w->ids;
-    for (int64_t i = 0; i < n; i++) narrow[i] = (uint16_t)ids[i];
-    return h5_append(w->tokens, narrow, n);
-}
-
-static int writer_finish(Writer *w) {
-    if (!w->path) return 0;
-    int64_t chunks;
-    const uint64_t *hashes = h5_append_hashes(w->tokens, &chunks);
-    TRY(h5_write(w->h5, CORPUS_HASHES, H5_I64, 1, &chunks, hashes, H5_RAW));
-    for (int i = 0; i < CORPUS_ATTRIBUTES; i++)
-        TRY(h5_set_i64(w->h5, "/", corpus_attribute[i], w->attribute[i]));
-    TRY(h5_set_i64(w->h5, "/", "hash", (int64_t)corpus_digest(w->attribute, hashes, chunks)));
-    TRY(h5_append_end(&w->tokens, NULL));
-    TRY(h5_append_end(&w->documents, NULL));
-    return h5_close(&w->h5);
-}
-
-/* Both corpora get their names, so that whoever finds the first finds the other one with it. */
-static int publish(const Writer *train, const Writer *heldout) {
-    if (heldout->path) {
-        TRY(file_remove(train->path));
-        TRY(file_rename_durable(heldout->temporary, heldout->path));
-    }
-    return file_rename_durable(train->temporary, train->path);
-}
-
-/* After a failure nothing is left behind; the message of that failure stays. */
-static void writer_close(Writer *w, int rc) {
-    char *message = rc < 0 ? xstrdup(error_message()) : NULL;
-    h5_append_end(&w->tokens, NULL);
-    h5_append_end(&w->documents, NULL);
-    h5_close(&w->h5);
-    if (rc < 0 && w->temporary) file_remove(w->temporary);
-    if (w->lock >= 0) close(w->lock);
-    free(w->temporary);
-    free(w->ids);
-    if (message) error_set(rc, "%s", message);
-    free(message);
-}
 
 /* --- documents ----------------------------------------------------------------------------------
  */
@@ -146,6 +31,8 @@ typedef struct Document {
     bool heldout;
     int copies; /* for the corpus to train on */
     IdList ids;
+    int64_t n;   /* of ids in all */
+    FILE *waits; /* where they are if it came in parts; ids then has some of them */
     int rc;
     char *message;
 } Document;
@@ -154,10 +41,13 @@ typedef uint64_t Hash128[2]; /* of a document; {0, 0}: a free place */
 
 typedef struct Building {
     CorpusBuild *b;
-    Writer train, heldout;
+    CorpusWriter train, heldout;
     Document block[BLOCK_DOCUMENTS];
     int n;
     size_t bytes;
+    Document parts;   /* the one that comes in parts */
+    HashStream *hash; /* of its text so far */
+    FILE *waits;      /* its ids so far */
     const Texts *texts; /* the file being read */
     int file;
     double weight;
@@ -172,44 +62,91 @@ typedef struct Building {
     const char *name;
 } Building;
 
-static void encode(const CorpusBuild *b, const Texts *texts, Document *d) {
-    d->rc = tokenizer_encode(b->tokenizer, d->text, d->len, false, &d->ids);
+/* Appends the ids of a text, which is the document or a part of it. */
+static void encode(const CorpusBuild *b, const Texts *texts, Document *d, const char *text,
+                   size_t len, bool last) {
+    const int64_t before = d->ids.n;
+    d->rc = tokenizer_encode(b->tokenizer, text, len, false, &d->ids);
     if (d->rc < 0) {
         texts_wrap(texts, d->rc, d->line);
         d->message = xstrdup(error_message());
-    } else if (!b->no_eot) {
+    } else if (last && !b->no_eot) {
         ids_push(&d->ids, tokenizer_eos(b->tokenizer));
     }
+    d->n += d->ids.n - before;
 }
 
-/* Bytes of text that ids stand for; the end-of-text token at the end of a document has none. */
-static int64_t text_bytes(const CorpusBuild *b, const int32_t *ids, int64_t n) {
-    int64_t bytes = 0;
-    for (int64_t i = 0; i < n; i++) {
-        size_t len;
-        tokenizer_token_bytes(b->tokenizer, ids[i], &len);
-        bytes += (int64_t)len;
+static int waits_error(const CorpusBuild *b) {
+    return error_set(ERR_IO, "temporary file beside %s: %s", b->path, strerror(errno));
+}
+
+/* *ids: those of the document from `first` on, *n of them at most. */
+static int some_ids(const CorpusBuild *b, Document *d, int64_t first, int64_t *n,
+                    const int32_t **ids) {
+    if (!d->waits) {
+        *ids = d->ids.v + first;
+        return 0;
     }
-    return bytes;
+    if (*n > d->ids.cap) *n = d->ids.cap;
+    *ids = d->ids.v;
+    if (fseeko(d->waits, (off_t)(first * (int64_t)sizeof **ids), SEEK_SET) != 0 ||
+        fread(d->ids.v, sizeof **ids, (size_t)*n, d->waits) != (size_t)*n)
+        return waits_error(b);
+    return 0;
 }
 
-static int deliver(Building *g, const Document *d) {
+/* *bytes of text that the first n ids stand for; the end-of-text token has none, but is no part of
+ * them unless they are all. */
+static int text_bytes(const CorpusBuild *b, Document *d, int64_t n, int64_t *bytes) {
+    *bytes = 0;
+    if (n == d->n) {
+        *bytes = (int64_t)d->len;
+        return 0;
+    }
+    for (int64_t at = 0, got; at < n; at += got) {
+        const int32_t *ids;
+        got = n - at;
+        TRY(some_ids(b, d, at, &got, &ids));
+        for (int64_t i = 0; i < got; i++) {
+            size_t len;
+            tokenizer_token_bytes(b->tokenizer, ids[i], &len);
+            *bytes += (int64_t)len;
+        }
+    }
+    return 0;
+}
+
+/* Ids [first, end) of a document, which is one there, of so many bytes. */
+static int write_document(const CorpusBuild *b, CorpusWriter *w, Document *d, int64_t first,
+                          int64_t end, int64_t bytes) {
+    if (first == end) return 0;
+    TRY(corpus_writer_document(w, bytes));
+    for (int64_t at = first, got; at < end; at += got) {
+        const int32_t *ids;
+        got = end - at;
+        TRY(some_ids(b, d, at, &got, &ids));
+        TRY(corpus_writer_ids(w, ids, got));
+    }
+    return 0;
+}
+
+static int deliver(Building *g, Document *d) {
     const CorpusBuild *b = g->b;
-    int64_t begin = g->seen, n = d->ids.n, before = g->train.attribute[CORPUS_A_TOKENS];
-    g->seen += n;
+    const int64_t begin = g->seen, before = g->train.attribute[CORPUS_A_TOKENS];
+    g->seen += d->n;
     if (g->counting) return 0;
     if (b->heldout_tail) {
-        int64_t head = g->cut - begin; /* tokens of this document before the cut */
-        if (head > n) head = n;
+        int64_t head = g->cut - begin, bytes; /* tokens of this document before the cut */
+        if (head > d->n) head = d->n;
         if (head < 0) head = 0;
-        int64_t bytes = head == n ? (int64_t)d->len : text_bytes(b, d->ids.v, head);
-        TRY(writer_add(&g->train, d->ids.v, head, bytes));
-        TRY(writer_add(&g->heldout, d->ids.v + head, n - head, (int64_t)d->len - bytes));
+        TRY(text_bytes(b, d, head, &bytes));
+        TRY(write_document(b, &g->train, d, 0, head, bytes));
+        TRY(write_document(b, &g->heldout, d, head, d->n, (int64_t)d->len - bytes));
     } else if (d->heldout) {
-        TRY(writer_add(&g->heldout, d->ids.v, n, (int64_t)d->len));
+        TRY(write_document(b, &g->heldout, d, 0, d->n, (int64_t)d->len));
     } else {
         for (int i = 0; i < d->copies; i++)
-            TRY(writer_add(&g->train, d->ids.v, n, (int64_t)d->len));
+            TRY(write_document(b, &g->train, d, 0, d->n, (int64_t)d->len));
     }
     if (b->file_tokens) b->file_tokens[g->file] += g->train.attribute[CORPUS_A_TOKENS] - before;
     return 0;
@@ -232,7 +169,7 @@ static int bad_document(Building *g, int rc) {
 /* --- which documents, how often -------------------------------------------------------------- */
 
 /* Notes the document; was it there before? */
-static bool known(Building *g, const char *text, size_t len) {
+static bool known(Building *g, const Hash128 h) {
     if (2 * (g->nknown + 1) > g->room) {
         Hash128 *old = g->known;
         int64_t n = g->room;
@@ -246,12 +183,10 @@ static bool known(Building *g, const char *text, size_t len) {
         }
         free(old);
     }
-    Hash128 h;
-    hash_bytes128(text, len, h);
     uint64_t at = h[0];
     for (; g->known[at &= (uint64_t)g->room - 1][0] || g->known[at][1]; at++)
-        if (memcmp(g->known[at], h, sizeof h) == 0) return true;
-    memcpy(g->known[at], h, sizeof h);
+        if (memcmp(g->known[at], h, sizeof *g->known) == 0) return true;
+    memcpy(g->known[at], h, sizeof *g->known);
     g->nknown++;
     return false;
 }
@@ -260,11 +195,10 @@ static double unit(uint64_t hash) {
     return (double)(hash >> 11) * 0x1p-53;
 }
 
-/* Says whether the document is wanted at all, and for what. */
-static bool choose(Building *g, Document *d, const char *text) {
+/* Says whether the document of these hashes is wanted at all, and for what. */
+static bool choose(Building *g, Document *d, uint64_t hash, const Hash128 hash128) {
     enum { COPIES = 1 }; /* for hash_combine */
-    uint64_t hash = hash_bytes(text, d->len);
-    if (g->b->dedup && known(g, text, d->len)) {
+    if (g->b->dedup && known(g, hash128)) {
         g->b->duplicates++;
         return false;
     }
@@ -307,7 +241,10 @@ static void progress(Building *g) {
 static int flush(Building *g) {
     int rc = 0;
 #pragma omp parallel for schedule(dynamic, 1)
-    for (int i = 0; i < g->n; i++) encode(g->b, g->texts, &g->block[i]);
+    for (int i = 0; i < g->n; i++) {
+        Document *d = &g->block[i];
+        encode(g->b, g->texts, d, d->text, d->len, true);
+    }
     for (int i = 0; i < g->n; i++) {
         Document *d = &g->block[i];
         if (rc == 0 && d->rc < 0)
@@ -327,7 +264,9 @@ static int flush(Building *g) {
 
 static int add_document(Building *g, const char *text, size_t len) {
     Document d = {.len = len, .line = texts_line(g->texts)};
-    if (!choose(g, &d, text)) return 0;
+    Hash128 hash128;
+    hash_bytes128(text, len, hash128);
+    if (!choose(g, &d, hash_bytes(text, len), hash128)) return 0;
     d.text = xmalloc(len + 1);
     memcpy(d.text, text, len);
     g->block[g->n++] = d;
@@ -335,16 +274,67 @@ static int add_document(Building *g, const char *text, size_t len) {
     return g->n == BLOCK_DOCUMENTS || g->bytes >= BLOCK_BYTES ? flush(g) : 0;
 }
 
+/* A file without a name, beside the corpus, where there is room for it. */
+static int open_waits(Building *g) {
+    char *name = xasprintf("%s.ids.tmp", g->b->path);
+    g->waits = fopen(name, "w+");
+    const int rc = g->waits ? 0 : file_error(name, "open");
+    if (g->waits) unlink(name);
+    free(name);
+    return rc;
+}
+
+static void begin_parts(Building *g) {
+    Document *d = &g->parts;
+    free(d->message);
+    d->ids.n = 0;
+    *d = (Document){.ids = d->ids, .waits = g->waits, .line = texts_line(g->texts)};
+    uint64_t unused[2];
+    hash_end(&g->hash, unused, unused); /* of one that was not finished */
+    g->hash = hash_begin();
+    rewind(g->waits);
+}
+
+static int add_part(Building *g, const char *text, size_t len, bool first, bool last) {
+    Document *d = &g->parts;
+    if (first) {
+        TRY(flush(g));
+        if (!g->waits) TRY(open_waits(g));
+        begin_parts(g);
+    }
+    hash_add(g->hash, text, len);
+    d->len += len;
+    d->ids.n = 0;
+    if (d->rc == 0) encode(g->b, g->texts, d, text, len, last);
+    if (d->rc == 0 &&
+        fwrite(d->ids.v, sizeof *d->ids.v, (size_t)d->ids.n, d->waits) != (size_t)d->ids.n)
+        return waits_error(g->b);
+    progress(g);
+    if (!last) return 0;
+    uint64_t hash;
+    Hash128 hash128;
+    hash_end(&g->hash, &hash, hash128);
+    if (!choose(g, d, hash, hash128)) return 0;
+    return d->rc < 0 ? bad_document(g, error_set(d->rc, "%s", d->message)) : deliver(g, d);
+}
+
 static int read_file(Building *g, const char *path) {
     const char *fields[] = {g->b->field ? g->b->field : "text"}, *text;
-    const TextOptions o = {.fields = fields, .nfields = 1, .split = g->b->split};
+    const TextOptions o = {
+        .fields = fields, .nfields = 1, .split = g->b->split, .parts_for = g->b->tokenizer};
     size_t len;
     Texts *texts;
+    bool inside = false; /* a document that comes in parts */
     int rc = texts_open(&texts, path, &o);
     g->texts = texts;
     g->name = file_basename(path);
-    while (rc >= 0 && (rc = texts_next(texts, &text, &len)) != 0)
-        rc = rc > 0 ? add_document(g, text, len) : bad_document(g, rc);
+    while (rc >= 0 && (rc = texts_next(texts, &text, &len)) != 0) {
+        const bool more = rc > 0 && texts_more(texts);
+        rc = rc < 0           ? bad_document(g, rc)
+             : inside || more ? add_part(g, text, len, !inside, !more)
+                              : add_document(g, text, len);
+        inside = more;
+    }
     if (rc == 0) rc = flush(g);
     for (int i = 0; i < g->n; i++) free(g->block[i].text); /* a failure in reading */
     g->n = 0;
@@ -396,8 +386,9 @@ int corpus_build(CorpusBuild *b, const StrList *files) {
     g->b = b;
     g->train.lock = g->heldout.lock = -1;
     int rc;
-    TRY_GOTO(done, writer_open(&g->train, b->path, b->tokenizer));
-    TRY_GOTO(done, writer_open(&g->heldout, b->heldout > 0 ? b->heldout_path : NULL, b->tokenizer));
+    TRY_GOTO(done, corpus_writer_open(&g->train, b->path, b->tokenizer));
+    TRY_GOTO(done, corpus_writer_open(&g->heldout, b->heldout > 0 ? b->heldout_path : NULL,
+                                      b->tokenizer));
     for (int i = 0; i < files->n && g->size >= 0; i++) {
         int64_t size = file_size(files->v[i]);
         g->size = size < 0 ? -1 : g->size + size * (b->heldout_tail ? 2 : 1);
@@ -426,12 +417,17 @@ int corpus_build(CorpusBuild *b, const StrList *files) {
     b->bytes = train[CORPUS_A_BYTES];
     b->heldout_documents = heldout[CORPUS_A_DOCUMENTS];
     b->heldout_tokens = heldout[CORPUS_A_TOKENS];
-    TRY_GOTO(done, writer_finish(&g->train));
-    TRY_GOTO(done, writer_finish(&g->heldout));
-    rc = publish(&g->train, &g->heldout);
+    TRY_GOTO(done, corpus_writer_finish(&g->train));
+    TRY_GOTO(done, corpus_writer_finish(&g->heldout));
+    rc = corpus_writer_publish(&g->train, &g->heldout);
 done:
-    writer_close(&g->train, rc);
-    writer_close(&g->heldout, rc);
+    corpus_writer_close(&g->train, rc);
+    corpus_writer_close(&g->heldout, rc);
+    if (g->waits) fclose(g->waits);
+    uint64_t unused[2];
+    hash_end(&g->hash, unused, unused);
+    ids_free(&g->parts.ids);
+    free(g->parts.message);
     free(g->known);
     free(g);
     return rc;

@@ -1,7 +1,8 @@
 /* texts.c: documents out of people's files.
  *
  * Plain text is read in blocks into a window from which documents are cut at the separators, so a
- * file of any size takes the memory of its longest document. Invalid UTF-8 is an error here, with
+ * file of any size takes the memory of its longest document or, if documents may come in parts, of
+ * a part. Invalid UTF-8 is an error here, with
  * its line and column: a tokenizer would encode any bytes, and a file in the wrong encoding would
  * be found out by the odd samples of a trained model. */
 #include "data/texts.h"
@@ -15,6 +16,7 @@
 #include <string.h>
 
 enum { READ_BYTES = 1 << 20 };
+size_t texts_part = 16 << 20;
 
 struct Texts {
     const TextOptions *o;
@@ -31,6 +33,9 @@ struct Texts {
     size_t pos, end, room;
     int64_t next_line; /* of the character at pos */
     bool eof;
+    bool more, bad;                  /* the document goes on after this part; but is of no use */
+    int64_t part_line;               /* where this part begins: its line, and */
+    size_t part_column, next_column; /* bytes of that line before it; before pos */
 };
 
 bool texts_is_json(const char *path) {
@@ -127,6 +132,10 @@ void texts_close(Texts **tp) {
     *tp = NULL;
 }
 
+bool texts_more(const Texts *t) {
+    return t->more;
+}
+
 int64_t texts_line(const Texts *t) {
     return t->line;
 }
@@ -199,33 +208,54 @@ static int check_utf8(const Texts *t, const char *text, size_t len) {
     if (good == len) return 0;
     const char *line = text + good;
     while (line > text && line[-1] != '\n') line--;
+    const size_t before = line == text ? t->part_column : 0;
     return error_set(ERR_DATA,
                      "%s:%lld: invalid UTF-8, byte 0x%02X at column %zu; re-encode the file, e.g. "
                      "with iconv",
-                     t->path, (long long)(t->line + count_lines(text, good)),
-                     (unsigned)(unsigned char)text[good], (size_t)(text + good - line) + 1);
+                     t->path, (long long)(t->part_line + count_lines(text, good)),
+                     (unsigned)(unsigned char)text[good],
+                     before + (size_t)(text + good - line) + 1);
 }
 
-/* The document up to the next separator or the end; 0 at the end of the file. */
+/* Takes n bytes out of the window. */
+static void take(Texts *t, size_t n) {
+    const char *from = t->window + t->pos, *newline = memrchr(from, '\n', n);
+    t->next_line += count_lines(from, n);
+    t->next_column = newline ? (size_t)(from + n - newline) - 1 : t->next_column + n;
+    t->pos += n;
+}
+
+/* What is left of the document up to the next separator or the end, or the next part of it; 0 at
+ * the end of the file. */
 static int next_piece(Texts *t, const char **text, size_t *len) {
     const char *split = t->o->split;
-    size_t nsplit = split ? strlen(split) : 0, looked = 0;
+    size_t nsplit = split ? strlen(split) : 0, looked = 0, part = texts_part;
+    t->part_line = t->next_line;
+    t->part_column = t->next_column;
     for (;;) {
         char *from = t->window + t->pos, *found = NULL;
         size_t n = t->end - t->pos;
         if (nsplit > 0 && n > looked) found = memmem(from + looked, n - looked, split, nsplit);
         if (!found && !t->eof) {
             looked = n >= nsplit && nsplit > 0 ? n - nsplit + 1 : 0;
+            if (t->o->parts_for && n >= part) {
+                /* A separator may begin at `looked`, and a line break before it is not text. */
+                *len = tokenizer_cut(t->o->parts_for, from, nsplit > 0 ? looked : n);
+                if (*len > 0) {
+                    *text = from;
+                    take(t, *len);
+                    t->more = true;
+                    return 1;
+                }
+                part = 2 * n;
+            }
             TRY(fill_window(t));
             continue;
         }
         if (!found && n == 0) return 0;
         *text = from;
         *len = found ? (size_t)(found - from) : n;
-        t->line = t->next_line;
-        size_t taken = *len + (found ? nsplit : 0);
-        t->next_line += count_lines(from, taken);
-        t->pos += taken;
+        take(t, *len + (found ? nsplit : 0));
         if (found && *len > 0 && from[*len - 1] == '\n') --*len;
         return 1;
     }
@@ -233,19 +263,26 @@ static int next_piece(Texts *t, const char **text, size_t *len) {
 
 static int next_plain(Texts *t, const char **text, size_t *len) {
     for (;;) {
-        bool first = t->line == 0;
+        const bool inside = t->more, first = t->line == 0;
+        t->more = false;
         int rc = next_piece(t, text, len);
         if (rc <= 0) return rc;
-        const char *skip = first ? "\xEF\xBB\xBF" : "\n"; /* a byte order mark is no text */
-        size_t n = strlen(skip);
-        if (*len >= n && memcmp(*text, skip, n) == 0) {
-            *text += n;
-            *len -= n;
-            if (!first) t->line++;
+        if (!inside) {
+            t->bad = false;
+            t->line = t->part_line;
+            const char *skip = first ? "\xEF\xBB\xBF" : "\n"; /* a byte order mark is no text */
+            const size_t n = strlen(skip);
+            if (*len >= n && memcmp(*text, skip, n) == 0) {
+                *text += n;
+                *len -= n;
+                if (!first) t->line = ++t->part_line;
+            }
+            if (*len == 0 && !t->more) continue;
         }
-        if (*len == 0) continue;
-        TRY(check_utf8(t, *text, *len));
-        return 1;
+        if (t->bad) continue; /* the rest of a document that has been an error */
+        rc = check_utf8(t, *text, *len);
+        t->bad = rc < 0;
+        return rc < 0 ? rc : 1;
     }
 }
 

@@ -1,9 +1,10 @@
 /* tokenizer.c: the tokenizer as an object: its tokens, text to ids, ids to text.
  *
  * Encoding goes in three steps: added tokens ("<|endoftext|>") are found first, leftmost and
- * longest, those that are not "normalized" before those that are; what lies between is cut into
- * pieces (pretokenize.c); each piece becomes ids (bpe.c). A finished Tokenizer is never written to,
- * so any number of threads may encode with it. */
+ * longest, those that are not "normalized" before those that are (between the two the text is
+ * normalized, if the file says so); what lies between is cut into pieces (pretokenize.c); each
+ * piece becomes ids (bpe.c). A finished Tokenizer is never written to, so any number of threads may
+ * encode with it. */
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -229,10 +230,24 @@ static int encode_plain(const Tokenizer *t, const char *text, size_t len, IdList
     return rc;
 }
 
-/* Text in which the added tokens of the sets before `set` have been found. */
+static int encode_text(const Tokenizer *t, int set, const char *text, size_t len, bool specials,
+                       IdList *out);
+
+/* What the added tokens of the sets before `set` have left. */
+static int encode_left(const Tokenizer *t, int set, const char *text, size_t len, bool specials,
+                       IdList *out) {
+    size_t n;
+    if (set == 2) return encode_plain(t, text, len, out);
+    char *normal = set == 1 && t->nfc ? nfc(text, len, &n) : NULL;
+    if (!normal) return encode_text(t, set, text, len, specials, out);
+    const int rc = encode_text(t, set, normal, n, specials, out);
+    free(normal);
+    return rc;
+}
+
+/* Finds the added tokens of one set. */
 static int encode_text(const Tokenizer *t, int set, const char *text, size_t len, bool specials,
                        IdList *out) {
-    if (set == 2) return encode_plain(t, text, len, out);
     const AddedTokens *a = &t->added[set];
     size_t done = 0;
     for (size_t i = 0; (i = next_candidate(a, text, len, i)) < len;) {
@@ -250,11 +265,11 @@ static int encode_text(const Tokenizer *t, int set, const char *text, size_t len
             continue;
         if (flags & TOKEN_LSTRIP) begin -= space_at_end(text + done, begin - done);
         if (flags & TOKEN_RSTRIP) end += space_at_start(text + end, len - end);
-        TRY(encode_text(t, set + 1, text + done, begin - done, specials, out));
+        TRY(encode_left(t, set + 1, text + done, begin - done, specials, out));
         ids_push(out, id);
         done = i = end;
     }
-    return encode_text(t, set + 1, text + done, len - done, specials, out);
+    return encode_left(t, set + 1, text + done, len - done, specials, out);
 }
 
 int tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool specials, IdList *out) {

@@ -2,6 +2,7 @@
  *
  * splitter.c        text -> pieces, by hand for the patterns that most files have
  * pretokenize.c     text -> pieces, by regular expressions
+ * nfc.c             text -> Unicode's normalization form C
  * bpe.c             piece -> ids, by merges; the tables for it
  * bpe_train.c       texts -> merges
  * tokenizer_json.c  tokenizer.json
@@ -81,6 +82,12 @@ extern bool pretokenize_by_hand; /* false: regular expressions only; tests compa
 /* Bytes of the well-formed UTF-8 character at s (n > 0 bytes are left), 0 if there is none. */
 size_t utf8_char(const char *s, size_t n);
 
+/* --- nfc.c --------------------------------------------------------------------------------- */
+
+/* The text in normalization form C, malloc'd; NULL if it is in that form. Bytes that are no UTF-8
+ * stay, and divide the text. */
+char *nfc(const char *text, size_t len, size_t *out_len);
+
 /* --- tokenizer.c --------------------------------------------------------------------------- */
 
 enum { MAX_VOCAB = 1 << 24 }; /* a bound for sanity: ids index a table */
@@ -144,6 +151,7 @@ struct Tokenizer {
     int64_t vocab; /* number of ids */
     Merge *merge;
     int64_t nmerge;
+    bool nfc; /* text that is no added token is brought into normalization form C */
     Pretokenizer *pre;
     bool byte_level_regex; /* the last pattern is ByteLevel's own (use_regex) */
     bool prefix_space;     /* ByteLevel's add_prefix_space */

@@ -1,7 +1,7 @@
 /* tokenizer_json.c: Hugging Face's tokenizer.json with a byte-level BPE in it: model, added tokens,
- * pre-tokenizer. What would change the ids and is not supported (normalizers, other models) is an
- * error that names the part. The post-processor (bos and the like) is not read: Rhetor's templates
- * say which special tokens stand where.
+ * pre-tokenizer. What would change the ids and is not supported (other normalizers and models) is
+ * an error that names the part. The post-processor (bos and the like) is not read: Rhetor's
+ * templates say which special tokens stand where.
  *
  * In such files bytes are written as characters, so that every token is printable text: GPT-2's
  * byte alphabet. Printable Latin-1 stands for itself, the other 68 bytes are U+0100 onwards. */
@@ -391,15 +391,37 @@ static bool only(const json_t *v, const char *type, const char *list) {
     return true;
 }
 
+/* NFC, or a Sequence of it. Only here, so once the added tokens are known. */
+static int read_normalizer(Tokenizer *t, const json_t *v) {
+    if (absent(v)) return 0;
+    if (strcmp(type_of(v), "Sequence") == 0) {
+        size_t i;
+        json_t *e;
+        json_array_foreach(json_object_get(v, "normalizers"), i, e) TRY(read_normalizer(t, e));
+        return 0;
+    }
+    if (strcmp(type_of(v), "NFC") != 0)
+        return error_set(ERR_DATA, "%s is not supported: expected none, NFC or a Sequence of it",
+                         type_of(v));
+    t->nfc = true;
+    for (int64_t i = 0; i < t->vocab; i++) {
+        const Token *k = &t->token[i];
+        size_t len;
+        if (!k->bytes || !(k->flags & TOKEN_NORMALIZED)) continue;
+        char *form = nfc(k->bytes, (size_t)k->len, &len);
+        free(form);
+        if (form)
+            return error_set(
+                ERR_DATA, "NFC changes the added token \"%s\", which is \"normalized\"", k->bytes);
+    }
+    return 0;
+}
+
 static int read_root(Tokenizer *t, const json_t *root) {
     TRY(expect(root, JSON_OBJECT, "the file", "an object"));
     TRY(read_model(t, json_object_get(root, "model"), json_object_get(root, "added_tokens")));
-    const json_t *normalizer = json_object_get(root, "normalizer");
-    if (!only(normalizer, NULL, "normalizers")) {
-        return error_set(ERR_DATA,
-                         "\"normalizer\" is %s, expected none: bytes are kept as they are",
-                         type_of(normalizer));
-    }
+    const int rc_normalizer = read_normalizer(t, json_object_get(root, "normalizer"));
+    if (rc_normalizer < 0) return error_wrap(rc_normalizer, "\"normalizer\"");
     const json_t *decoder = json_object_get(root, "decoder");
     if (!only(decoder, "ByteLevel", "decoders")) {
         return error_set(ERR_DATA, "\"decoder\" is %s, expected ByteLevel", type_of(decoder));
@@ -471,11 +493,12 @@ char *tokenizer_json(const Tokenizer *t) {
         free(text);
     }
     json_t *root = json_pack(
-        "{s:s, s:n, s:n, s:o, s:n, s:o, s:o, s:o, s:{s:s, s:n, s:s?, s:n, s:n, s:b, s:b, s:b, s:o, "
+        "{s:s, s:n, s:n, s:o, s:o, s:o, s:o, s:o, s:{s:s, s:n, s:s?, s:n, s:n, s:b, s:b, s:b, s:o, "
         "s:o}}",
         "version", "1.0", "truncation", "padding", "added_tokens", added, "normalizer",
-        "pre_tokenizer", write_pre_tokenizer(t), "post_processor", byte_level(true, false, true),
-        "decoder", byte_level(true, true, true), "model", "type", "BPE", "dropout", "unk_token",
+        t->nfc ? json_pack("{s:s}", "type", "NFC") : json_null(), "pre_tokenizer",
+        write_pre_tokenizer(t), "post_processor", byte_level(true, false, true), "decoder",
+        byte_level(true, true, true), "model", "type", "BPE", "dropout", "unk_token",
         t->unknown >= 0 ? key[t->unknown] : NULL, "continuing_subword_prefix", "end_of_word_suffix",
         "fuse_unk", (int)t->fuse_unknown, "byte_fallback", 0, "ignore_merges", t->ignore_merges,
         "vocab", vocab, "merges", merges);

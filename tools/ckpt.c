@@ -214,7 +214,10 @@ static int cmd_show(const Args *a) {
     printf("%" PRId64 "; the model for later stages is \"%s\"\n", count_parameters(&l),
            word(meta, "use"));
     print_line("template");
-    printf("%s; tokenizer of %zu bytes\n", word(meta, "template"), tokenizer);
+    const json_t *template = json_object_get(meta, "template");
+    char *roles = json_is_object(template) ? json_dumps(template, JSON_COMPACT) : NULL;
+    printf("%s; tokenizer of %zu bytes\n", roles ? roles : word(meta, "template"), tokenizer);
+    free(roles);
     print_line("id");
     printf("%s\n", ckpt_id(k));
     print_object("parents", json_object_get(meta, "parents"));

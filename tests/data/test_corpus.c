@@ -636,7 +636,7 @@ static void test_bad_input(void **state) {
     FAILS(build(&b, "cut.jsonl", "{\"text\":\"ok\"}\n{\"te"), ERR_DATA, "cut.jsonl:2", "JSON");
     FAILS(build(&b, "empty.txt", ""), ERR_DATA, "empty.txt.h5", "empty");
     b.split = "--";
-    FAILS(build(&b, "split.txt", "a\nb--c\xff"), ERR_DATA, "split.txt:2: ", "column 2");
+    FAILS(build(&b, "split.txt", "a\nb--c\xff"), ERR_DATA, "split.txt:2: ", "column 5");
     char *left = scratch("split.txt.h5.tmp"), *h5 = scratch("latin1.txt.h5");
     assert_false(file_exists(left)); /* a failure leaves nothing */
     assert_false(file_exists(h5));

@@ -103,7 +103,8 @@ static void test_hugging_face_ids(void **state) {
             IdList ids = encode(t, s, strlen(s), true), ids2 = encode(again, s, strlen(s), true);
             assert_ids(name, s, &ids, want);
             assert_ids(name, s, &ids2, want);
-            if (!strstr(name, "prefix_space") && !strstr(name, "strip") && !strstr(name, "unknown"))
+            if (!strstr(name, "prefix_space") && !strstr(name, "strip") &&
+                !strstr(name, "unknown") && !strstr(name, "NFC"))
                 assert_decodes(t, &ids, s, strlen(s));
             ids_free(&ids);
             ids_free(&ids2);
@@ -436,6 +437,69 @@ static void test_invalid_utf8_splits_as_a_symbol(void **state) {
     }
 }
 
+/* Against Python's unicodedata; and bytes that are no UTF-8 between. */
+static void test_nfc(void **state) {
+    json_t *pairs, *p;
+    size_t i, n;
+    assert_int_equal(json_read_file(&pairs, "tests/golden/nfc.json"), 0);
+    json_array_foreach(pairs, i, p) {
+        const char *text = json_string_value(json_array_get(p, 0));
+        const char *want = json_string_value(json_array_get(p, 1));
+        char *form = nfc(text, strlen(text), &n);
+        assert_int_equal(!form, strcmp(text, want) == 0);
+        if (form && (n != strlen(want) || memcmp(form, want, n) != 0))
+            fail_msg("\"%s\": found \"%.*s\", expected \"%s\"", text, (int)n, form, want);
+        free(form);
+    }
+    assert_true(i > 1000);
+    json_decref(pairs);
+    static const char bad[] = "\xff\xcc\x81\xc3\x65\xcc\x81\xcc",
+                      good[] = "\xff\xcc\x81\xc3\xc3\xa9\xcc";
+    char *form = nfc(bad, strlen(bad), &n);
+    assert_int_equal(n, strlen(good));
+    assert_memory_equal(form, good, n);
+    free(form);
+}
+
+/* Where text may be cut for the pieces it may be cut for form C. */
+static void test_nfc_in_parts(void **state) {
+    static const char *const splits[] = {"NFC", "NFC, Qwen 2's splitting"};
+    json_t *pairs;
+    char text[600];
+    int cuts = 0;
+    assert_int_equal(json_read_file(&pairs, "tests/golden/nfc.json"), 0);
+    for (size_t k = 0; k < 2; k++) {
+        const json_t *c;
+        size_t i;
+        Tokenizer *t = NULL;
+        json_array_foreach(json_object_get(golden, "cases"), i, c) {
+            if (strcmp(json_string_value(json_object_get(c, "name")), splits[k]) != 0) continue;
+            json_t *patched = json_deep_copy(json_object_get(golden, "tokenizer"));
+            json_object_update_recursive(patched, json_object_get(c, "patch"));
+            t = from_json(patched, splits[k]);
+            json_decref(patched);
+        }
+        assert_non_null(t);
+        for (i = 0; i + 1 < json_array_size(pairs); i++) {
+            snprintf(text, sizeof text, "%.250s%s%.250s",
+                     json_string_value(json_array_get(json_array_get(pairs, i), 0)),
+                     i % 2 ? " " : "\n",
+                     json_string_value(json_array_get(json_array_get(pairs, i + 1), 0)));
+            const size_t len = strlen(text), cut = tokenizer_cut(t, text, len);
+            IdList ids = encode(t, text, cut, false), whole = encode(t, text, len, false);
+            tokenizer_encode(t, text + cut, len - cut, false, &ids);
+            assert_int_equal(ids.n, whole.n);
+            assert_memory_equal(ids.v, whole.v, (size_t)ids.n * sizeof *ids.v);
+            cuts += cut > 0;
+            ids_free(&ids);
+            ids_free(&whole);
+        }
+        tokenizer_close(&t);
+    }
+    assert_true(cuts > 1000);
+    json_decref(pairs);
+}
+
 /* The rule, as plainly as it can be written: merge the pair of lowest rank, leftmost first. */
 static IdList merge_plainly(const char *text, size_t len) {
     const json_t *model = json_object_get(json_object_get(golden, "tokenizer"), "model");
@@ -677,7 +741,14 @@ static const struct {
     {PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":\"Isolated\","
          "\"pattern\":{\"Regex\":\"[a&&b]\"}},{\"type\":\"ByteLevel\"}]}"),
      "&& within [...]"},
-    {"{" M "," P ",\"normalizer\":{\"type\":\"NFC\"}}", "\"normalizer\" is NFC"},
+    {"{" M "," P ",\"normalizer\":{\"type\":\"NFKC\"}}", "\"normalizer\": NFKC is not supported"},
+    {"{" M "," P ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},"
+     "{\"type\":\"Lowercase\"}]}}",
+     "\"normalizer\": Lowercase is not supported: expected none, NFC"},
+    {"{" M "," P
+     ",\"normalizer\":{\"type\":\"NFC\"},\"added_tokens\":[{\"id\":7,\"content\":\"e\xcc\x81\","
+     "\"normalized\":true}]}",
+     "NFC changes the added token"},
     {"{" M "," P ",\"decoder\":{\"type\":\"WordPiece\"}}", "\"decoder\" is WordPiece"},
     {ADDED("3"), "\"added_tokens\"[0] is an integer"},
     {ADDED("{\"content\":\"x\"}"), "lacks an integer \"id\""},
@@ -923,6 +994,8 @@ int main(void) {
         cmocka_unit_test(test_splitters_against_pcre2),
         cmocka_unit_test(test_long_text),
         cmocka_unit_test(test_invalid_utf8_splits_as_a_symbol),
+        cmocka_unit_test(test_nfc),
+        cmocka_unit_test(test_nfc_in_parts),
         cmocka_unit_test(test_merges_against_plain_loop),
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_long_piece),

@@ -40,6 +40,15 @@ expect() {
         fail "$*: expected one line that begins with \"$program: \", got: $said"
 }
 
+# python_with MODULE: a Python that has it, or nothing: PYTHON, the first in PATH or the system's,
+# which Debian's packages are for.
+python_with() {
+    local python
+    for python in ${PYTHON:-python3 /usr/bin/python3}; do
+        "$python" -c "import $1" 2>/dev/null && echo "$python" && return
+    done
+}
+
 # identical A B: all arrays of two checkpoints, bit by bit, and their counters
 identical() {
     expect 0 "are bit-identical" -- "$bin/rhetor-ckpt" diff "$1" "$2"

@@ -14,6 +14,7 @@ expect 78 "data.template is roles" "data.roles.user" -- "$bin/rhetor-sft" "$tiny
 sft() { "$bin/rhetor-sft" "$tiny/sft.yaml" train.steps=5 data.mix_ratio=0 data.mix= "$@"; }
 must sft data.template=roles 'data.roles.user="\nQ: "' 'data.roles.assistant="\nA: "'
 must sft data.template=hh run.dir=hh
+expect 0 'template    {"assistant":"' '\nQ: ' -- "$bin/rhetor-ckpt" show sft
 
 printf 'Hi\n/save talk.jsonl\n' | "$bin/rhetor-generate" -m sft --chat --max-new 8 >piped 2>said ||
     fail "--chat: $(cat said)"

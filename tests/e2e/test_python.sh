@@ -2,9 +2,9 @@
 # test_python.sh: the lines of docs/FORMATS.md with which Python reads our files, as they stand there.
 # Needs python3-h5py (or PYTHON: an interpreter that has h5py).
 . "$(dirname "$0")/lib.sh"
-python=${PYTHON:-python3}
-"$python" -c 'import h5py' 2>/dev/null || {
-    echo "no h5py here (python3-h5py)"
+python=$(python_with h5py)
+[ "$python" ] || {
+    echo "no Python with h5py here (python3-h5py)"
     exit 77
 }
 must make -s -C "$root" plugin

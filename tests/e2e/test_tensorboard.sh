@@ -1,8 +1,9 @@
 #!/bin/bash
 # TensorBoard reads what a run writes: every step once, with the values of metrics.jsonl, also where
-# the run was killed and went on. Needs Python's tensorboard (PYTHON: python3), else it is skipped.
+# the run was killed and went on. Needs Python's tensorboard
+# (PYTHON: an interpreter that has it), else it is skipped.
 . "$(dirname "$0")/lib.sh"
-python=${PYTHON:-python3}
+python=$(python_with tensorboard)
 
 i=0
 until [ $i = 300 ]; do
@@ -25,8 +26,8 @@ for dir in straight killed; do
 done
 ! ls none | grep tfevents || fail "run.tensorboard=false wrote events"
 
-"$python" -c 'import tensorboard' 2>/dev/null || {
-    echo "$python has no tensorboard"
+[ "$python" ] || {
+    echo "no Python with tensorboard here"
     exit 77
 }
 cat >read.py <<'P'

@@ -5,8 +5,8 @@
 
 #include "data/tokenizer.h"
 
-static const char text[] =
-    "The  miller's 12345 loaves,\xe6\xb0\xb4\xff\n\n<|endoftext|><mask> x\xc2\xa0y 'LL//\n";
+static const char text[] = "The  miller's 12345 loaves,\xe6\xb0\xb4\xff\n\n<|endoftext|><mask> "
+                           "x\xc2\xa0y 'LL// e\xcc\x81\xcc\xa3\xcc\n";
 
 static void use(Tokenizer *t) {
     IdList ids = {0};
@@ -53,5 +53,6 @@ static void one(const uint8_t *data, size_t len) {
 
 FUZZ_MAIN(one, "\"id\":", "\"content\":", "\"lstrip\":true", "\"single_word\":true",
           "\"ignore_merges\":true", "\"unk_token\":\"a\"", "\"fuse_unk\":true",
-          "\"behavior\":\"Contiguous\"", "\"type\":\"Split\"", "\"invert\":true", "\\\\s", "\\\\S",
-          "[", "{1,3}+", "\\u0120", "null", "====", "YQ== 1\n", "a b\n")
+          "\"behavior\":\"Contiguous\"", "\"type\":\"Split\"", "\"invert\":true",
+          "\"normalizer\":{\"type\":\"NFC\"}", "\\\\s", "\\\\S", "[", "{1,3}+", "\\u0120", "null",
+          "====", "YQ== 1\n", "a b\n")

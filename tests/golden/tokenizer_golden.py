@@ -57,6 +57,7 @@ TEXTS = [
     "line one\nline two\n\nline four\n",
     "\n\n  ",
     "a\n \n  b \n\n",
+    "Cafe\u0301 o\u0323\u0307<|pad|>\u0301 \u1112\u1161\u11ab \u212b\ufb1d the\u0301 wate\u0301r<w>\u0301u\u0308\u037e xx<\u0338 \u0435\u0308\u0451",
 ]
 
 CL100K = (
@@ -151,6 +152,15 @@ def main():
         "lines": {"pre_tokenizer": sequence(split({"Regex": r"^.*$"}), byte_level(regex=False))},
         "hexadecimal, a repeated interval": {"pre_tokenizer": sequence(split({"Regex": r"\h\H|[\h]{1,2}+"}), byte_level(regex=False))},
         "empty matches": {"pre_tokenizer": sequence(split({"Regex": r"(?=[aeiou])|(?<=t)"}), byte_level(regex=False))},
+        "NFC": {"normalizer": {"type": "NFC"}},
+        "NFC within sequences, with added tokens": {
+            "normalizer": {"type": "Sequence", "normalizers": [
+                {"type": "NFC"}, {"type": "Sequence", "normalizers": []}, {"type": "NFC"}]},
+            "added_tokens": specials + [
+                added(VOCAB, "\u0451", False), added(VOCAB + 1, "e\u0301", True), added(VOCAB + 2, "<w>", False),
+                added(VOCAB + 3, "xx<", False)]},
+        "NFC, Qwen 2's splitting": {
+            "normalizer": {"type": "NFC"}, "pre_tokenizer": sequence(split({"Regex": QWEN}), byte_level(regex=False))},
         "unknown bytes": {"model": {"unk_token": "<|pad|>"}, "drop": ["w", "Ġ", "â"]},
         "unknown bytes, fused": {"model": {"unk_token": "<|pad|>", "fuse_unk": True}, "drop": ["w", "Ġ", "â", "r", "e"]},
     }

@@ -258,7 +258,8 @@ def training_exactness(bin_dir, data, tmp, table):
 
 def corpus(data, megabytes, path):
     """The texts of the data as records of a megabyte at most until there are enough; where they do not
-    suffice, again with other words in them, as more text has. Returns the megabytes of text."""
+    suffice, again with other words in them, as more text has. At <|endoftext|> a document ends for our
+    trainer, and not for Hugging Face's: there are none. Returns the megabytes of text."""
     files = [t for name, t in text_files(data) if name.startswith(("pretrain", "sft", "pref"))]
     rng, size, letters = random.Random(2), 0, "abcdefghijklmnopqrstuvwxyz"
     with open(path, "w") as f:
@@ -267,7 +268,7 @@ def corpus(data, megabytes, path):
                 if turn:
                     a, b = rng.sample(letters, 2)
                     text = text.replace(a + "e", b + "e").replace(chr(0x4e00 + rng.randrange(3000)), chr(0x4e00 + turn))
-                for part in batches(text.splitlines(True), 1 << 20):
+                for part in batches(text.replace("<|endoftext|>", "").splitlines(True), 1 << 20):
                     part = "".join(part)
                     f.write(json.dumps({"text": part}) + "\n")
                     size += len(part.encode())
