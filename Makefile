@@ -7,6 +7,7 @@
 #   make bench-peers  the same work in PyTorch and others, in turns  [PEERS="step-small ..."]
 #   make lint       format, warnings, who-includes-whom
 #   make asan       everything with AddressSanitizer and UBSan, in build/asan
+#   make test-faults  kills, full disks, damage, NaN, hangs, ... on configs/tiny  [FAULTS=quick T=row SEED=1]
 #   make fuzz       the readers of files against damaged ones, in build/asan  [FUZZ_SECONDS=60 each, T=name]
 #   make plugin     build/plugin/libh5zstd.so, with which h5py and others read our files
 #   make install    PREFIX=/usr/local
@@ -35,6 +36,7 @@ USES_rlhf        := rlhf $(USES_train)
 USES_tools       := $(USES_rlhf)
 USES_e2e         := $(USES_rlhf)
 USES_fuzz        := $(USES_rlhf)
+USES_faults      := $(USES_rlhf)
 
 # --- flags ---------------------------------------------------------------------------------------
 PKGS     := libfyaml jansson libpcre2-8 libutf8proc libzstd libxxhash zlib hdf5-serial
@@ -62,7 +64,7 @@ PROGRAMS := $(patsubst %,$(BIN)/rhetor-%,$(filter-out rhetor,$(notdir $(MAINS)))
 sources   = $(filter-out $(STAGES:=.c),$(wildcard $(1)/*.c))
 archive   = $(B)/lib$(1).a
 archives  = $(foreach r,$(1),$(call archive,$(r)))
-TESTS    := $(patsubst %.c,$(B)/%,$(foreach r,$(ROOMS) e2e,$(wildcard tests/$(r)/test_*.c)))
+TESTS    := $(patsubst %.c,$(B)/%,$(foreach r,$(ROOMS) e2e faults,$(wildcard tests/$(r)/test_*.c)))
 FUZZERS  := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .PHONY: all
@@ -92,7 +94,7 @@ define test_rule
 $(B)/tests/$(1)/test_%: $(B)/tests/$(1)/test_%.o $(call archives,$(USES_$(1)))
 	$$(CC) $$(CFLAGS) -o $$@ $$^ $$(LDLIBS) -lcmocka
 endef
-$(foreach r,$(ROOMS) e2e,$(eval $(call test_rule,$(r))))
+$(foreach r,$(ROOMS) e2e faults,$(eval $(call test_rule,$(r))))
 
 $(FUZZERS): %: %.o $(call archives,$(USES_fuzz))
 	$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
@@ -101,13 +103,13 @@ $(FUZZERS): %: %.o $(call archives,$(USES_fuzz))
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
 # --- the rest ------------------------------------------------------------------------------------
-.PHONY: deps demo test objects bench bench-peers lint format asan fuzz docs install clean plugin real-small uses
+.PHONY: deps demo test test-faults objects bench bench-peers lint format asan fuzz docs install clean plugin real-small uses
 T    ?=
 SEED ?= 1
 J     = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 # Without the packages only these can do anything useful; of the others, say it before gcc does.
-ifneq ($(filter-out deps demo test real-small asan fuzz lint format clean uses,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out deps demo test test-faults real-small asan fuzz lint format clean uses,$(or $(MAKECMDGOALS),all)),)
 ifeq ($(wildcard $(BLAS_DIR)/libopenblas.so)$(shell pkg-config --exists $(PKGS) ompi-c 2>/dev/null || echo no),no)
 $(error packages are missing: "make deps" installs them)
 endif
@@ -145,6 +147,12 @@ ifeq ($(VARIANT),asan)
 $(PROGRAMS) $(TESTS) $(FUZZERS): $(B)/tests/keep_plugins.o
 endif
 
+# tests/faults/run.sh says what fails; it takes long, FAULTS=quick is part of make test.
+FAULTS ?= full
+test-faults: deps
+	+@$(MAKE) --no-print-directory -s $(J) all $(B)/tests/faults/test_flips
+	@FAULTS="$(FAULTS)" T="$(T)" SEED="$(SEED)" tests/faults/run.sh
+
 # tests/fuzz/fuzz.h says how a target is written; the tests run each for two seconds.
 FUZZ_SECONDS ?= 60
 FUZZ_SEED    ?= $(shell date +%s)
@@ -175,7 +183,7 @@ format:
 
 # The USES_ table, for tools/lint.sh.
 uses:
-	@$(foreach r,$(ROOMS) tools e2e fuzz,echo "$(r): $(USES_$(r))";)
+	@$(foreach r,$(ROOMS) tools e2e fuzz faults,echo "$(r): $(USES_$(r))";)
 
 # HDF5's filter 32015 for programs with an HDF5 of their own: HDF5_PLUGIN_PATH=build/plugin. Any
 # compiler and variant give the same file; it shows nothing but its two entry points.

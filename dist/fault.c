@@ -19,6 +19,8 @@ typedef enum Action {
     ACTION_KILL,
     ACTION_EXIT,
     ACTION_HANG,
+    ACTION_TERM,
+    ACTION_USR1,
     ACTION_ENOSPC,
     ACTION_EIO,
     ACTION_NAN,
@@ -30,7 +32,7 @@ static const struct {
     Action action;
 } actions[] = {{"kill", ACTION_KILL},     {"exit", ACTION_EXIT}, {"hang", ACTION_HANG},
                {"enospc", ACTION_ENOSPC}, {"eio", ACTION_EIO},   {"nan", ACTION_NAN},
-               {"flip", ACTION_FLIP}};
+               {"flip", ACTION_FLIP},     {"term", ACTION_TERM}, {"usr1", ACTION_USR1}};
 
 static struct {
     bool read;
@@ -45,7 +47,7 @@ static struct {
 static void malformed(const char *text, const char *what) {
     log_warn(
         "RHETOR_FAULT=%s: %s; expected point[:rank[:count]]:action with the actions kill, exit, "
-        "hang, enospc, eio, and nan and flip where there are values",
+        "hang, term, usr1, enospc, eio, and nan and flip where there are values",
         text, what);
     error_end(64);
 }
@@ -94,7 +96,9 @@ static Action visit(const char *point) {
     if (fault.action == ACTION_KILL) kill(getpid(), SIGKILL);
     if (fault.action == ACTION_EXIT) _exit(70);
     while (fault.action == ACTION_HANG) pause();
-    return fault.action;
+    if (fault.action != ACTION_TERM && fault.action != ACTION_USR1) return fault.action;
+    raise(fault.action == ACTION_TERM ? SIGTERM : SIGUSR1);
+    return ACTION_NONE;
 }
 
 int fault_point(const char *point) {

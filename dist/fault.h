@@ -8,6 +8,7 @@
  *     kill     the process ends as by kill -9
  *     exit     it leaves with 70, without a word and without MPI_Finalize
  *     hang     it sleeps for ever
+ *     term     it gets a SIGTERM, and goes on as that asks; usr1: a SIGUSR1
  *     enospc   fault_point returns ERR_IO, as if the disk were full
  *     eio      the same, as if the disk were broken
  *     nan      a value becomes NaN             (fault_values: "gradient", before the exchange)

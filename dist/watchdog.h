@@ -12,17 +12,17 @@
 
 #include "dist/comm.h"
 
-/* name, word, limit in units of dist.hang_seconds: larger where there is no sign of life within the
- * phase: models are loaded, responses decoded, files written */
+/* name, word, limit in units of dist.hang_seconds: larger where a sign of life may take long:
+ * models are loaded, a micro-batch of a large model goes forward and back, files are written */
 #define PHASES(X)              \
     X(START, "start", 3)       \
     X(STEP, "step", 1)         \
     X(DATA, "data", 1)         \
-    X(FORWARD, "forward", 1)   \
+    X(FORWARD, "forward", 3)   \
     X(EXCHANGE, "exchange", 1) \
     X(UPDATE, "update", 1)     \
     X(ROLLOUT, "rollout", 3)   \
-    X(SCORE, "score", 1)       \
+    X(SCORE, "score", 3)       \
     X(EVAL, "eval", 3)         \
     X(SAVE, "save", 3)
 

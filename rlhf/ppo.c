@@ -95,6 +95,11 @@ static int open_data(Stage *s, Run *run) {
     return 0;
 }
 
+static int alive(void *ctx, int64_t prompt, int32_t token) {
+    watchdog_beat();
+    return 0;
+}
+
 static int open_all(Stage *s, Run *run) {
     const Config *c = &run->cfg;
     TRY(open_models(s, run));
@@ -127,7 +132,8 @@ static int open_all(Stage *s, Run *run) {
                                 .stop = s->stop,
                                 .nstop = s->stop[1] >= 0 && s->stop[1] != s->stop[0] ? 2 : 1,
                                 .seed = p->o.seed,
-                                .scratch = &p->policy.arena}; /* idle then */
+                                .scratch = &p->policy.arena, /* idle then */
+                                .on_token = alive};
     run->steps = (c->ppo_episodes + c->ppo_batch - 1) / c->ppo_batch;
 
     trainer_open(&p->policy, s->policy.gpt, run, "");

@@ -200,10 +200,10 @@ static int run_stage(Run *run, StageFn *fn) {
     set_threads(run);
     core_init();
     if (!run->dry && !run->selftest) {
+        signals_install();
         TRY(watchdog_open(run->cfg.dist_hang_seconds, hung));
         TRY(open_run_dir(run));
         comm_check_binding(run->comm, omp_get_max_threads());
-        signals_install();
         if (run->main_rank) {
             log_info("rhetor-%s %s: %s, %d rank%s, %s", config_stage_name(run->cfg.stage),
                      RHETOR_VERSION, run->cfg.run_dir, comm_size(run->comm),

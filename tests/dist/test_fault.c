@@ -66,6 +66,8 @@ static void test_fault(void **state) {
         {"a.b:0:kill", 0},
         {"a.b:hang", 200},
         {"a.b:exit", 70},
+        {"a.b:term", 128 + SIGTERM},
+        {"a.v:*:2:usr1", 128 + SIGUSR1},
         {"a.b:*:2:eio", 2},
         {"a.v:1:3:nan", 4},
         {"a.v:0:3:nan", 0},

@@ -75,7 +75,7 @@ static void hangs(void) {
 /* Busy in all threads: the signal still comes to the first. */
 static void hangs_in_a_loop(void) {
     if (watchdog_open(0.3, hook) < 0) _exit(1);
-    watchdog_enter(PHASE_FORWARD);
+    watchdog_enter(PHASE_EXCHANGE);
 #pragma omp parallel num_threads(3)
     for (volatile int i = 0;; i = i + 1) {
     }
@@ -97,7 +97,7 @@ static void test_found(void **state) {
     assert_non_null(strstr(o.said, "test_watchdog(")); /* the backtrace */
     o = run(hangs_in_a_loop);
     assert_int_equal(o.status, 70);
-    assert_non_null(strstr(o.reason, "rank 3 hangs in phase forward"));
+    assert_non_null(strstr(o.reason, "rank 3 hangs in phase exchange"));
     o = run(waits);
     assert_int_equal(o.status, 70);
     assert_non_null(strstr(o.reason, "rank 3 is waiting for others in phase exchange, "

@@ -13,6 +13,26 @@ for program in $(grep -oE '^ *(mpirun .* )?rhetor-[a-z]+' "$root/README.md" | gr
     [ -x "$bin/$program" ] || fail "README.md calls $program, which is not built"
 done
 
+# the tests that RELIABILITY.md names: rows of make test-faults, files, functions in them
+while IFS=' ' read -r file name; do
+    case $file in
+    row) grep -q "^row_$name() {" "$root/tests/faults/run.sh" || fail "RELIABILITY.md: make test-faults has no row $name" ;;
+    *)
+        [ -e "$root/$file" ] || fail "RELIABILITY.md names $file, which is not there"
+        [ -z "$name" ] || grep -qw "$name" "$root/$file" || fail "RELIABILITY.md: $file has no $name"
+        ;;
+    esac
+done < <(awk -F'|' '/^\|/ && NF == 5 {
+        n = split($4, word, "`")
+        for (i = 2; i <= n; i += 2)
+            if (word[i] ~ /^tests\//) print file = word[i], ""
+            else if (word[i] ~ /^test_/) print file, word[i]
+            else print "row", word[i]
+    }' "$root/docs/RELIABILITY.md")
+for name in $(sed -nE 's,^row_([a-z]+)\(.*,\1,p' "$root/tests/faults/run.sh"); do
+    grep -qE "rows? .*\`$name\`" "$root/docs/RELIABILITY.md" || fail "RELIABILITY.md does not name the row $name"
+done
+
 # every recipe's stages accept their settings
 export RUN=run SEED=1 DATA=data
 for file in "$root"/configs/*/*.yaml; do
