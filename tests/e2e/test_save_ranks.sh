@@ -49,7 +49,7 @@ RHETOR_FAULT=ckpt_save.window:1:2+:enospc start never save.every=1
 expect 0 "good: pretrain, step 1," -- "$bin/rhetor-ckpt" verify never
 
 # --- the best could not be saved: later weights do not take its name, and the next best is saved
-RHETOR_FAULT=ckpt_save.begin:0:1:enospc start best eval.every=2 save.every=0 || fail "$(cat best.out)"
+RHETOR_FAULT=ckpt_save.begin:0:1:enospc start best eval.every=2 save.every=0 save.keep_best=true || fail "$(cat best.out)"
 [ "$(grep -c 'was not saved' best.out)" = 1 ] || fail "$(cat best.out)"
 ! grep -q 'saved step [35]' best.out || fail "saved again for an old result: $(cat best.out)"
 grep -qE '"step": ?[46]' best/checkpoints/best.json || fail "$(cat best/checkpoints/best.json)"

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -137,7 +138,14 @@ static int load(Lab *l, const char *dir) {
     return comm_agree(l->comm, rc);
 }
 
-static int measure(Lab *l, int what, double *seconds) {
+/* Seconds of this process's threads together: what waits for the disk does not count. */
+static double cpu_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static int measure(Lab *l, int what, double *seconds, double *cpu) {
     char *file = file_join(l->dir, "step_00000001.h5"),
          *json = file_join(l->dir, "step_00000001.json"), *plain = file_join(l->dir, "plain");
     json_t *meta = json_object();
@@ -155,7 +163,7 @@ static int measure(Lab *l, int what, double *seconds) {
         sync(); /* what earlier measures left to write is theirs */
     }
     comm_agree(l->comm, 0);
-    const double began = bench_now();
+    const double began = bench_now(), cpu_began = cpu_now();
     if (what == LOAD)
         rc = load(l, l->dir);
     else if (what != PLAIN)
@@ -164,6 +172,7 @@ static int measure(Lab *l, int what, double *seconds) {
         rc = write_plainly(plain, l->file, l->file_bytes);
     rc = comm_agree(l->comm, rc);
     *seconds = bench_now() - began;
+    *cpu = cpu_now() - cpu_began;
     if (rc >= 0 && what == UNREAD && l->main_rank && !l->file)
         rc = file_read(file, &l->file, &l->file_bytes);
     if (l->main_rank) file_remove(plain);
@@ -179,25 +188,31 @@ static int compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static void print_results(const Lab *l, double seconds[MEASURES][ROUNDS_MAX]) {
+static double median(double *v, int64_t n) {
+    qsort(v, (size_t)n, sizeof *v, compare);
+    return (v[n / 2] + v[(n - 1) / 2]) / 2;
+}
+
+static void print_results(const Lab *l, double seconds[MEASURES][ROUNDS_MAX],
+                          double cpu[MEASURES][ROUNDS_MAX]) {
     static const char *const name[MEASURES] = {"plain write, fsync", "save, not read back", "save",
                                                "load"};
-    double median[MEASURES];
-    for (int k = 0; k < MEASURES; k++) {
-        qsort(seconds[k], (size_t)l->rounds, sizeof seconds[k][0], compare);
-        median[k] = (seconds[k][l->rounds / 2] + seconds[k][(l->rounds - 1) / 2]) / 2;
-    }
     printf("%d ranks, %d threads each; %.0f MB of values, %.0f MB in the file; medians of %lld\n",
            comm_size(l->comm), omp_get_max_threads(), (double)l->bytes * 1e-6,
            (double)l->file_bytes * 1e-6, (long long)l->rounds);
-    printf("%-20s %9s %14s %14s\n", "", "seconds", "MB/s of file", "of plain write");
-    for (int k = 0; k < MEASURES; k++)
-        printf("%-20s %9.3f %14.0f %14.2f\n", name[k], median[k],
-               (double)l->file_bytes * 1e-6 / median[k], median[PLAIN] / median[k]);
+    printf("%-20s %9s %14s %14s %16s\n", "", "seconds", "MB/s of file", "of plain write",
+           "CPU s of rank 0");
+    double plain = 0;
+    for (int k = 0; k < MEASURES; k++) {
+        const double s = median(seconds[k], l->rounds);
+        if (k == PLAIN) plain = s;
+        printf("%-20s %9.3f %14.0f %14.2f %16.3f\n", name[k], s, (double)l->file_bytes * 1e-6 / s,
+               plain / s, median(cpu[k], l->rounds));
+    }
 }
 
 static int bench(Lab *l) {
-    double seconds[MEASURES][ROUNDS_MAX], warm;
+    double seconds[MEASURES][ROUNDS_MAX], cpu[MEASURES][ROUNDS_MAX];
     char dir[4096] = "";
     int rc = 0;
     if (l->main_rank) {
@@ -210,10 +225,12 @@ static int bench(Lab *l) {
     comm_bcast(l->comm, dir, sizeof dir, 0);
     l->dir = dir;
     make_state(l);
-    TRY_GOTO(done, measure(l, UNREAD, &warm)); /* gives the bytes for the plain write, too */
+    TRY_GOTO(done,
+             measure(l, UNREAD, seconds[0], cpu[0])); /* gives the bytes for the plain write, too */
     for (int i = 0; i < l->rounds; i++)
-        for (int k = 0; k < MEASURES; k++) TRY_GOTO(done, measure(l, k, &seconds[k][i]));
-    if (l->main_rank) print_results(l, seconds);
+        for (int k = 0; k < MEASURES; k++)
+            TRY_GOTO(done, measure(l, k, &seconds[k][i], &cpu[k][i]));
+    if (l->main_rank) print_results(l, seconds, cpu);
 done:
     if (l->main_rank) {
         static const char *const names[] = {"step_00000001.h5", "step_00000001.json"};
