@@ -3,6 +3,7 @@
 #   make deps       install what is missing (Debian 12; through sudo if not root)
 #   make demo       the whole pipeline on data that Rhetor generates itself  [SEED=1]
 #   make test       all tests; make test T=name runs those whose name contains it
+#   make test-slurm rhetor-submit on a real Slurm of two nodes on this machine (root), in a minute or two
 #   make bench      measures the machine's limits and our share of them, in some five minutes
 #   make bench-peers  the same work in PyTorch and others, in turns  [PEERS="step-small ..."]
 #   make lint       format, warnings, who-includes-whom
@@ -103,13 +104,13 @@ $(FUZZERS): %: %.o $(call archives,$(USES_fuzz))
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
 # --- the rest ------------------------------------------------------------------------------------
-.PHONY: deps demo test test-faults objects bench bench-peers lint format asan fuzz docs install clean plugin real-small uses
+.PHONY: deps demo test test-faults test-slurm objects bench bench-peers lint format asan fuzz docs install clean plugin real-small uses
 T    ?=
 SEED ?= 1
 J     = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 # Without the packages only these can do anything useful; of the others, say it before gcc does.
-ifneq ($(filter-out deps demo test test-faults real-small asan fuzz lint format clean uses,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out deps demo test test-faults test-slurm real-small asan fuzz lint format clean uses,$(or $(MAKECMDGOALS),all)),)
 ifeq ($(wildcard $(BLAS_DIR)/libopenblas.so)$(shell pkg-config --exists $(PKGS) ompi-c 2>/dev/null || echo no),no)
 $(error packages are missing: "make deps" installs them)
 endif
@@ -122,6 +123,11 @@ deps:
 
 test: deps
 	+@MAKE="$(MAKE)" CC="$(CC)" VARIANT="$(VARIANT)" tests/run.sh "$(T)"
+
+# Installs slurm-wlm and munge where they are missing; skipped, with the reason, where that cannot be.
+test-slurm: deps
+	+@$(MAKE) --no-print-directory -s $(J) all
+	@tests/slurm/run.sh
 
 demo: deps
 	+@$(MAKE) --no-print-directory -s $(J) all

@@ -58,17 +58,22 @@ typedef struct Places {
 static const struct {
     int stage;
     const char *name;
-} stages[] = {{IN_PRETRAIN, "pretrain"}, {IN_SFT, "sft"}, {IN_REWARD, "reward"}, {IN_PPO, "ppo"}};
+} stages[] = {{IN_PRETRAIN, "pretrain"},
+              {IN_SFT, "sft"},
+              {IN_REWARD, "reward"},
+              {IN_PPO, "ppo"},
+              {IN_SUBMIT, "submit"}};
+enum { STAGES = sizeof stages / sizeof stages[0] };
 
 const char *config_stage_name(int stage) {
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < STAGES; i++)
         if (stages[i].stage == stage) return stages[i].name;
     CHECK(0, "stage %d", stage);
 }
 
 char *config_stages(int set) {
     char *text = xstrdup("");
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < STAGES; i++) {
         if (!(set & stages[i].stage)) continue;
         char *longer = xasprintf("%s%s%s", text, *text ? ", " : "", stages[i].name);
         free(text);
@@ -416,7 +421,7 @@ static void set_defaults(Config *c) {
 }
 
 int config_load(Config *c, int stage, const char *path, const char *const *overrides, int n) {
-    config_stage_name(stage); /* one of the four */
+    config_stage_name(stage); /* one of ours */
     *c = (Config){.stage = stage};
     Places *p = xcalloc(1, sizeof *p);
     c->priv = p;

@@ -12,8 +12,8 @@ typedef struct StrList {
     int n;
 } StrList; /* owned by the Config */
 
-/* Which stages know a key. */
-enum { IN_PRETRAIN = 1, IN_SFT = 2, IN_REWARD = 4, IN_PPO = 8, IN_ALL = 15 };
+/* Which stages know a key. IN_SUBMIT: none, but rhetor-submit's cluster.yaml. */
+enum { IN_PRETRAIN = 1, IN_SFT = 2, IN_REWARD = 4, IN_PPO = 8, IN_ALL = 15, IN_SUBMIT = 16 };
 
 /* C types of the kinds of keys. ENUM holds the index of the word in its list of choices. */
 typedef int64_t ConfigI64;
@@ -38,6 +38,7 @@ enum { ON_BAD_STOP, ON_BAD_SKIP };
 enum { LOSS_ON_RESPONSE, LOSS_ON_ALL };
 enum { KL_FIXED, KL_ADAPTIVE };
 enum { COMPRESS_ZSTD, COMPRESS_NONE };
+enum { LAUNCHER_AUTO, LAUNCHER_SRUN, LAUNCHER_MPIRUN };
 
 /* Reads `path` (NULL: defaults only), then the overrides "section.key=value" in order. In values
  * ${NAME} and ${NAME:-default} are replaced from the environment (unset without default: error).
@@ -52,7 +53,7 @@ char *config_markdown(void);        /* docs/CONFIG.md; malloc'd */
 /* "key: old -> new" lines for the keys that differ between two resolved texts; malloc'd, "" if
  * none. Keys `run.*` are left out. */
 char *config_diff(const char *yaml_old, const char *yaml_new);
-const char *config_stage_name(int stage); /* "pretrain", "sft", "reward", "ppo" */
+const char *config_stage_name(int stage); /* "pretrain", "sft", "reward", "ppo"; "submit" */
 
 /* For a value that is only found wrong later: "demo/ppo.yaml:12: ppo.batch is 30, ...". */
 int config_bad(const Config *c, const char *key, const char *fmt, ...)

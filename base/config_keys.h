@@ -118,6 +118,21 @@ KEY(ppo_save_rollouts, "ppo.save_rollouts", Bool, false, 0, 1, "", IN_PPO, "writ
 KEY(ptx_coef, "ptx.coef", F64, 0, 0, 1e6, "", IN_PPO, "weight of the pretraining term (PPO-ptx), per token mean; 0: off")
 KEY(ptx_ratio, "ptx.ratio", F64, 1, 0, 1e6, "", IN_PPO, "pretraining windows for each episode")
 
+/* --- cluster.yaml of a recipe: its jobs (rhetor-submit) ------------------------------------------------- */
+KEY(cluster_scheduler, "cluster.scheduler", Enum, "auto", 0, 0, "auto|slurm|pbs|lsf", IN_SUBMIT, "auto: the one whose sbatch, qsub or bsub is in PATH")
+KEY(cluster_launcher, "cluster.launcher", Enum, "auto", 0, 0, "auto|srun|mpirun", IN_SUBMIT, "what starts the ranks; auto: srun under Slurm, else mpirun")
+KEY(cluster_nodes, "cluster.nodes", I64, 1, 1, 1e6, "", IN_SUBMIT, "nodes of a stage; the recipe's commands take one")
+KEY(cluster_ranks_per_node, "cluster.ranks_per_node", I64, 1, 1, 4096, "", IN_SUBMIT, "ranks of a stage on each node")
+KEY(cluster_threads, "cluster.threads", I64, 1, 1, 4096, "", IN_SUBMIT, "cores and OpenMP threads of a rank; a command gets those of all ranks of a node")
+KEY(cluster_time, "cluster.time", Str, "", 0, 0, "", IN_SUBMIT, "time limit of a job: minutes, H:MM:SS or D-H:MM:SS; not set: the queue's")
+KEY(cluster_partition, "cluster.partition", Str, "", 0, 0, "", IN_SUBMIT, "partition (Slurm) or queue (PBS, LSF)")
+KEY(cluster_account, "cluster.account", Str, "", 0, 0, "", IN_SUBMIT, "account (Slurm, PBS) or project (LSF)")
+KEY(cluster_options, "cluster.options", List, "", 0, 0, "", IN_SUBMIT, "further options of sbatch, qsub or bsub, each a directive of its own: [--constraint=avx512, --mem=0]")
+KEY(cluster_prologue, "cluster.prologue", Str, "", 0, 0, "", IN_SUBMIT, "shell lines before the launcher, such as module load openmpi; the shell's own ${NAME} is written $${NAME}")
+KEY(cluster_lead, "cluster.lead", I64, 240, 10, 1e6, "", IN_SUBMIT, "seconds before the end of cluster.time at which a stage is asked to save and leave: a step and a save, and 60 more, by which Slurm may come early or late")
+KEY(cluster_stalls, "cluster.stalls", I64, 3, 1, 1000, "", IN_SUBMIT, "a job that is put back so often without a step of progress fails")
+KEY(cluster_steps, "cluster.steps", List, "", 0, 0, "", IN_SUBMIT, "settings of single steps: [\"pretrain:nodes=4\", \"pretrain:time=24:00:00\"]")
+
 /* --- stages whose defaults differ: Ouyang 2022, App. C; epsilon: Ziegler 2019 ------------------------- */
 STAGE_DEFAULT(IN_SFT, "optim.lr", "9.65e-6")
 STAGE_DEFAULT(IN_REWARD, "optim.lr", "9e-6")

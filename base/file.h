@@ -53,6 +53,9 @@ uint64_t hash_combine(uint64_t a, uint64_t b);
 typedef struct FileLock FileLock;
 int lock_take(FileLock **out, const char *dir);
 void lock_drop(FileLock **l);
+/* Does a run live in the folder? As lock_take would judge it, but nothing is written; who (may be
+ * NULL): "process 12 on host n1 (job slurm 7.0)". */
+bool lock_held(const char *dir, char who[256]);
 extern int lock_beat_ms; /* between two touches; tests shorten it */
 
 #endif

@@ -59,17 +59,18 @@ static unsigned long long started_at(long pid) {
     return state == 'Z' || state == 'X' ? 0 : when;
 }
 
-/* "slurm 123.0": the number after the dot counts the requeues. */
+/* "slurm 123.0": what follows the last dot counts the job's lives. Slurm counts them; as others do
+ * not, rhetor-pipeline --job tells itself and its stages (RHETOR_LIFE). */
 static void job_name(char *out) {
-    const char *id, *restarts = getenv("SLURM_RESTART_COUNT");
-    if ((id = getenv("SLURM_JOB_ID")) && *id)
-        snprintf(out, FIELD, "slurm %.100s.%.20s", id, restarts ? restarts : "0");
-    else if ((id = getenv("PBS_JOBID")) && *id)
-        snprintf(out, FIELD, "pbs %.200s", id);
-    else if ((id = getenv("LSB_JOBID")) && *id)
-        snprintf(out, FIELD, "lsf %.200s", id);
-    else
-        snprintf(out, FIELD, "none");
+    static const char *const queues[][2] = {
+        {"slurm", "SLURM_JOB_ID"}, {"pbs", "PBS_JOBID"}, {"lsf", "LSB_JOBID"}};
+    const char *life = getenv("RHETOR_LIFE");
+    if (!life) life = getenv("SLURM_RESTART_COUNT");
+    snprintf(out, FIELD, "none");
+    for (int i = 2; i >= 0; i--) {
+        const char *id = getenv(queues[i][1]);
+        if (id && *id) snprintf(out, FIELD, "%s %.100s.%.20s", queues[i][0], id, life ? life : "0");
+    }
 }
 
 static void myself(Owner *o) {
@@ -86,11 +87,11 @@ static bool parse(const char *text, Owner *o) {
                   &o->pid, &o->started) == 4;
 }
 
-/* The same Slurm job, started again: its earlier life is over wherever it was. */
+/* The same job, started again: its earlier life is over wherever it was. */
 static bool requeued(const char *was, const char *is) {
     const char *dot = strrchr(was, '.');
-    return dot && strncmp(was, "slurm ", 6) == 0 && strcmp(was, is) != 0 &&
-           strncmp(was, is, (size_t)(dot - was) + 1) == 0;
+    return dot && strcmp(was, is) != 0 && strncmp(was, is, (size_t)(dot - was) + 1) == 0 &&
+           strrchr(is, '.') == is + (dot - was);
 }
 
 /* Is the owner gone? Says why in `why`. */
@@ -167,6 +168,24 @@ static int try_once(const char *path, const char *mine, const Owner *me) {
     int rc = judge(path, fd, mine, me);
     close(fd);
     return rc;
+}
+
+bool lock_held(const char *dir, char who[256]) {
+    char *path = file_join(dir, "lock"), *text = NULL, why[FIELD];
+    size_t len;
+    struct stat st;
+    Owner o, me;
+    bool held = false;
+    myself(&me);
+    if (stat(path, &st) == 0 && file_read(path, &text, &len) >= 0) {
+        const bool readable = parse(text, &o);
+        held = !is_stale(&o, readable, &me, (double)time(NULL) - mtime(&st), why);
+        if (who)
+            snprintf(who, 256, "process %ld on host %.100s (job %.100s)", o.pid, o.host, o.job);
+    }
+    free(text);
+    free(path);
+    return held;
 }
 
 static bool is_ours(const FileLock *l) {

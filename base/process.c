@@ -2,6 +2,7 @@
 #include "base/process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -50,14 +51,14 @@ void process_signals(void) {
     sigprocmask(SIG_BLOCK, &block, &waiting_mask);
 }
 
-/* mpirun hands on SIGUSR1, but kills its ranks at once when it gets one of the others: that is for
- * the second Ctrl-C. */
-static void hand_on_signals(pid_t group, bool mpirun, int *interrupts) {
+/* mpirun and srun hand on SIGUSR1, but kill their ranks at once when they get one of the others:
+ * that is for the second Ctrl-C. */
+static void hand_on_signals(pid_t group, bool launcher, int *interrupts) {
     for (int i = 0; i < 4; i++) {
         if (!caught[i]) continue;
         caught[i] = 0;
         bool now = handed_on[i] == SIGINT && ++*interrupts > 1;
-        if (mpirun && !now)
+        if (launcher && !now)
             kill(group, SIGUSR1);
         else
             kill(-group, handed_on[i]);
@@ -94,7 +95,7 @@ static bool copy_output(int from, FILE *log) {
     return n > 0;
 }
 
-int process_run(char *const *argv, FILE *log, bool mpirun, int *status) {
+int process_run(char *const *argv, FILE *log, bool launcher, int *status) {
     int fd[2] = {-1, -1}, wstatus = 0, interrupts = 0;
     if (log && pipe(fd) != 0) return file_error("the output of a step", "pipe");
     pid_t pid = fork();
@@ -111,10 +112,51 @@ int process_run(char *const *argv, FILE *log, bool mpirun, int *status) {
         struct pollfd p = {.fd = fd[0], .events = POLLIN};
         int ready = gone ? 1 : ppoll(&p, open, NULL, &waiting_mask);
         if (open && ready > 0) open = copy_output(fd[0], log);
-        hand_on_signals(pid, mpirun, &interrupts);
+        hand_on_signals(pid, launcher, &interrupts);
         if (!gone) gone = waitpid(pid, &wstatus, WNOHANG) == pid;
     }
     if (log) close(fd[0]);
     *status = WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : 128 + WTERMSIG(wstatus);
     return 0;
+}
+
+int process_capture(char *const *argv, const char *input, char **text, int *status) {
+    int fd[2], wstatus = 0;
+    if (pipe(fd) != 0) return file_error(argv[0], "pipe");
+    pid_t pid = fork();
+    if (pid < 0) return file_error(argv[0], "fork");
+    if (pid == 0) {
+        int in = open(input ? input : "/dev/null", O_RDONLY);
+        if (in >= 0) dup2(in, STDIN_FILENO);
+        close(fd[0]);
+        child(argv, fd[1]);
+    }
+    close(fd[1]);
+    size_t len = 0;
+    ssize_t n;
+    *text = xmalloc(4097);
+    while ((n = read(fd[0], *text + len, 4096)) != 0) {
+        if (n < 0 && errno != EINTR) break;
+        if (n > 0) *text = xrealloc(*text, (len += (size_t)n) + 4097);
+    }
+    close(fd[0]);
+    while (waitpid(pid, &wstatus, 0) < 0 && errno == EINTR) {
+    }
+    while (len > 0 && (*text)[len - 1] == '\n') len--;
+    (*text)[len] = '\0';
+    *status = WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : 128 + WTERMSIG(wstatus);
+    return 0;
+}
+
+bool process_exists(const char *name) {
+    const char *path = getenv("PATH");
+    char *copy = xstrdup(path ? path : "/usr/bin:/bin"), *rest = copy, *dir;
+    bool found = false;
+    while (!found && (dir = strsep(&rest, ":"))) {
+        char *file = file_join(*dir ? dir : ".", name);
+        found = access(file, X_OK) == 0 && !file_is_dir(file);
+        free(file);
+    }
+    free(copy);
+    return found;
 }

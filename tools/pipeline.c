@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,17 +18,9 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/json.h"
 #include "base/process.h"
-#include "train/recipe.h"
-
-typedef struct Args {
-    const char *recipe, *run, *seed, *data, *from, *until, *only;
-    const char **set; /* overrides */
-    int nset;
-    int64_t ranks;
-    bool status, dry, force;
-} Args;
+#include "tools/pipeline/pipeline.h"
+#include "train/jobs.h"
 
 enum {
     OPT_RUN = 1000,
@@ -39,6 +32,9 @@ enum {
     OPT_STATUS,
     OPT_DRY,
     OPT_RANKS,
+    OPT_LAUNCH,
+    OPT_JOB,
+    OPT_JSON,
     OPT_FORCE
 };
 static const struct argp_option options[] = {
@@ -51,7 +47,10 @@ static const struct argp_option options[] = {
     {"only", OPT_ONLY, "STEP", 0, "only this step", 0},
     {"force", OPT_FORCE, 0, 0, "make the steps anew even where they are done", 0},
     {"ranks", OPT_RANKS, "N", 0, "run the stages on N ranks, by mpirun", 0},
+    {"launch", OPT_LAUNCH, "WORDS", 0, "run the stages by this: \"srun --mpi=pmix\"", 0},
+    {"job", OPT_JOB, "NAME", 0, "we are a job of rhetor-submit: what was saved is put back", 0},
     {"status", OPT_STATUS, 0, 0, "print how far every step is", 0},
+    {"json", OPT_JSON, 0, 0, "with --status: as JSON", 0},
     {"dry-run", OPT_DRY, 0, 0, "print what would be done", 0},
     {0}};
 
@@ -77,7 +76,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_ONLY: a->only = arg; break;
     case OPT_FORCE: a->force = true; break;
     case OPT_RANKS: a->ranks = whole(arg, 1, 1 << 20, state); break;
+    case OPT_LAUNCH: a->launch = arg; break;
+    case OPT_JOB: a->job = arg; break;
     case OPT_STATUS: a->status = true; break;
+    case OPT_JSON: a->json = a->status = true; break;
     case OPT_DRY: a->dry = true; break;
     case ARGP_KEY_ARG:
         if (strchr(arg, '=')) {
@@ -92,62 +94,14 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_END:
         if (!a->recipe) argp_error(state, "which recipe? e.g. rhetor-pipeline configs/demo");
         if (a->only && (a->from || a->until)) argp_error(state, "--only stands alone");
+        if (a->launch && a->ranks) argp_error(state, "--ranks or --launch, not both");
         break;
     default: return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
 
-/* --- the environment of the steps ------------------------------------------------------------- */
-
-/* The path as seen from here: relative where it lies below, so that one folder has one name. */
-static char *canonical(const char *path) {
-    char *real = realpath(path, NULL), *here = realpath(".", NULL);
-    const size_t n = here ? strlen(here) : 0;
-    char *out = xstrdup(real ? real : path);
-    if (real && here && strncmp(real, here, n) == 0 && real[n] == '/') {
-        free(out);
-        out = xstrdup(real + n + 1);
-    }
-    free(real);
-    free(here);
-    return out;
-}
-
-static int set_environment(const Args *a, const char *folder) {
-    const char *seed = a->seed ? a->seed : "1";
-    char *run = a->run                   ? xstrdup(a->run)
-                : strcmp(seed, "1") == 0 ? xasprintf("runs/%s", file_basename(folder))
-                                         : xasprintf("runs/%s-seed%s", file_basename(folder), seed);
-    int rc = a->status || a->dry ? 0 : file_make_dirs(run);
-    char *name = canonical(run), *bin = process_folder();
-    const char *path = getenv("PATH");
-    char *search = xasprintf("%s:%s", bin, path ? path : "/usr/bin:/bin");
-    setenv("RUN", name, 1);
-    setenv("SEED", seed, 1);
-    setenv("RECIPE", folder, 1);
-    setenv("BIN", bin, 1);
-    setenv("PATH", search, 1);
-    if (a->data) setenv("DATA", a->data, 1);
-    if (geteuid() == 0) { /* mpirun refuses to work for root otherwise */
-        setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);
-        setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
-    }
-    free(run);
-    free(name);
-    free(bin);
-    free(search);
-    return rc;
-}
-
 /* --- a step ----------------------------------------------------------------------------------- */
-typedef struct Pipeline {
-    const Args *args;
-    Recipe recipe;
-    FileLock *lock;
-    int first, last;
-} Pipeline;
-
 static double seconds(void) {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -185,9 +139,17 @@ static char **command_of(const Pipeline *p, int i) {
         v[n++] = xstrdup("none");
         if (p->args->ranks > sysconf(_SC_NPROCESSORS_ONLN)) v[n++] = xstrdup("--oversubscribe");
     }
+    char *words = p->args->launch ? xstrdup(p->args->launch) : NULL, *rest = words, *word;
+    while ((word = strsep(&rest, " \t\n"))) {
+        if (!*word) continue;
+        v = xrealloc(v, (size_t)(s->nset + n + 16) * sizeof *v);
+        v[n++] = xstrdup(word);
+    }
+    free(words);
     v[n++] = xasprintf("%s/rhetor-%s", getenv("BIN"), config_stage_name(s->stage));
     v[n++] = xstrdup(s->config);
     for (int k = 0; k < s->nset; k++) v[n++] = xstrdup(s->set[k]);
+    v[n] = NULL;
     return v;
 }
 
@@ -298,7 +260,8 @@ static int run_step(Pipeline *p, int i, uint64_t key, StepState state, int *stat
     const double began = seconds();
     const struct timespec before = status_time(s);
     char **argv = command_of(p, i);
-    if (rc == 0) rc = process_run(argv, log, s->stage && p->args->ranks > 0, status);
+    if (rc == 0)
+        rc = process_run(argv, log, s->stage && (p->args->ranks > 0 || p->args->launch), status);
     free_command(argv);
     if (log) fclose(log);
     if (rc == 0) {
@@ -351,7 +314,7 @@ static int run_all(Pipeline *p, int *status) {
     return 0;
 }
 
-/* --- --dry-run and --status ------------------------------------------------------------------- */
+/* --- --dry-run ------------------------------------------------------------------------------- */
 static void print_plan(const Pipeline *p) {
     const Recipe *r = &p->recipe;
     uint64_t key = 0;
@@ -374,92 +337,6 @@ static void print_plan(const Pipeline *p) {
     }
 }
 
-/* Does a living process on this host own the folder, or one on another host since shortly? */
-static bool is_alive(const char *dir) {
-    char *path = file_join(dir, "lock"), *text = NULL, host[256] = "", mine[256] = "";
-    size_t len;
-    long pid = 0;
-    bool alive = false;
-    if (file_exists(path) && file_read(path, &text, &len) >= 0) {
-        const char *at = strstr(text, "pid: ");
-        sscanf(text, "host: %255[^\n]", host);
-        gethostname(mine, sizeof mine - 1);
-        if (at) pid = atol(at + 5);
-        alive =
-            strcmp(host, mine) != 0 || (pid > 0 && (kill((pid_t)pid, 0) == 0 || errno == EPERM));
-    }
-    free(text);
-    free(path);
-    return alive;
-}
-
-/* The last line of metrics.jsonl: "loss 3.21", "" if there is none; its step, 0. */
-static void last_result(const Step *s, char out[64], int64_t *step) {
-    static const char *const metrics[][2] = {
-        {"objective/scores", "score"}, {"accuracy", "accuracy"}, {"loss", "loss"}};
-    char *path = file_join(s->dir, "metrics.jsonl"), *text = NULL;
-    size_t len;
-    json_t *j = NULL;
-    out[0] = '\0';
-    *step = 0;
-    if (file_exists(path) && file_read(path, &text, &len) >= 0) {
-        while (len > 0 && text[len - 1] == '\n') text[--len] = '\0';
-        const char *line = memrchr(text, '\n', len);
-        line = line ? line + 1 : text;
-        if (*line && json_parse(&j, line, strlen(line), path, 0) < 0) j = NULL;
-    }
-    if (j) *step = json_integer_value(json_object_get(j, "step"));
-    for (int i = 0; i < 3 && !out[0]; i++) {
-        const json_t *v = json_object_get(j, metrics[i][0]);
-        if (json_is_number(v)) snprintf(out, 64, "%s %.4f", metrics[i][1], json_number_value(v));
-    }
-    json_decref(j);
-    free(text);
-    free(path);
-}
-
-static void print_status_line(const Pipeline *p, int i, StepState state, bool before) {
-    const Step *s = &p->recipe.step[i];
-    StageStatus st = {0};
-    StepMark m = {0};
-    char result[64] = "", progress[48] = "";
-    if (s->stage) {
-        recipe_status(s, &st);
-        int64_t step;
-        last_result(s, result, &step);
-        if (st.steps > 0)
-            snprintf(progress, sizeof progress, "%" PRId64 "/%" PRId64, step, st.steps);
-    }
-    recipe_mark_read(&p->recipe, i, &m);
-    const char *word = "waiting";
-    if (s->stage ? is_alive(s->dir) : state == STEP_STARTED && is_alive(p->recipe.marks))
-        word = "running";
-    else if (state == STEP_CHANGED || (!before && state == STEP_DONE))
-        word = "outdated";
-    else if (state == STEP_DONE)
-        word = "done";
-    else if (state == STEP_STARTED || st.state[0])
-        word = "stopped";
-    if (strcmp(word, "running") != 0 && strcmp(st.state, "failed") == 0) word = "failed";
-    printf("%-14s %-9s %11s  %-18s", s->name, word, progress, result);
-    if (m.seconds > 0) printf(" %9.1f", m.seconds);
-    printf("\n");
-}
-
-static void print_status(const Pipeline *p) {
-    const Recipe *r = &p->recipe;
-    uint64_t key = 0;
-    bool before = true;
-    printf("%s in %s\n%-14s %-9s %11s  %-18s %9s\n", r->folder, getenv("RUN"), "step", "state",
-           "progress", "last", "seconds");
-    for (int i = 0; i < r->n; i++) {
-        key = recipe_key(r, i, key);
-        StepState state = recipe_state(r, i, key);
-        print_status_line(p, i, state, before);
-        before = before && state == STEP_DONE;
-    }
-}
-
 /* --- main ------------------------------------------------------------------------------------- */
 static int choose_steps(Pipeline *p) {
     const Args *a = p->args;
@@ -473,12 +350,38 @@ static int choose_steps(Pipeline *p) {
     return 0;
 }
 
+/* A job of a cluster counts its lives; one that saved and left goes back into the queue. Commands
+ * cannot go on where they were: such a job fails, and the next rhetor-submit begins it anew. */
+static int begin_life(const Pipeline *p) {
+    const char *id;
+    const Queue q = queue_of_this_job(&id);
+    Lives l;
+    if (q == QUEUE_NONE)
+        return error_set(ERR_USAGE,
+                         "--job: no job of Slurm, PBS or LSF (none of SLURM_JOB_ID, PBS_JOBID, "
+                         "LSB_JOBID is set)");
+    lives_read(getenv("RUN"), p->args->job, &l);
+    l.starts++;
+    char life[24];
+    snprintf(life, sizeof life, "%" PRId64, l.starts);
+    setenv("RHETOR_LIFE", life, 1); /* for the locks: base/lock.c */
+    printf("%s: job %s of %s, start %" PRId64 "\n", p->args->job, id, queue_name(q), l.starts);
+    return lives_write(getenv("RUN"), p->args->job, &l);
+}
+
+static int end_life(const Pipeline *p, int *status) {
+    const Step *s = &p->recipe.step[p->last];
+    StageStatus st;
+    if (*status != error_exit_code(ERR_REQUEUE) || !s->stage) return 0;
+    recipe_status(s, &st);
+    return jobs_requeue(getenv("RUN"), p->args->job, st.step, st.reason, status);
+}
+
 static int pipeline(const Args *a, int *status) {
     Pipeline p = {.args = a};
-    char *folder = canonical(a->recipe);
-    int rc = set_environment(a, folder);
-    if (rc >= 0) rc = recipe_load(&p.recipe, folder, a->set, a->nset);
-    free(folder);
+    const RecipePlace place = {a->recipe, a->run, a->seed, a->data, !a->status && !a->dry};
+    int rc = recipe_environment(&place);
+    if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), a->set, a->nset);
     if (rc >= 0) rc = choose_steps(&p);
     if (rc >= 0 && a->status)
         print_status(&p);
@@ -486,9 +389,11 @@ static int pipeline(const Args *a, int *status) {
         print_plan(&p);
     else if (rc >= 0) {
         rc = file_make_dirs(p.recipe.marks);
+        if (rc >= 0 && a->job) rc = begin_life(&p);
         if (rc >= 0) rc = lock_take(&p.lock, p.recipe.marks);
         if (rc >= 0) rc = run_all(&p, status);
-        lock_drop(&p.lock);
+        lock_drop(&p.lock); /* before the next life begins, perhaps on another host */
+        if (rc >= 0 && a->job) rc = end_life(&p, status);
     }
     recipe_free(&p.recipe);
     return rc;
@@ -501,7 +406,8 @@ int main(int argc, char **argv) {
         "RECIPE [key=value...] [STEP:key=value...]",
         "Runs all steps of a recipe, resuming where it stopped.\v"
         "rhetor-pipeline configs/demo --seed 2\n"
-        "rhetor-pipeline configs/demo ppo.beta=0.1 --from ppo --ranks 4\n",
+        "rhetor-pipeline configs/demo ppo.beta=0.1 --from ppo --ranks 4\n"
+        "rhetor-submit has a cluster do the same.\n",
         NULL,
         NULL,
         NULL};

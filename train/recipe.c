@@ -5,16 +5,64 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/config_table.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/nearest.h"
+#include "base/process.h"
 #include "base/yaml.h"
 
 static const int stages[] = {IN_PRETRAIN, IN_SFT, IN_REWARD, IN_PPO};
 enum { STAGES = sizeof stages / sizeof *stages };
+
+/* --- the environment of the steps ------------------------------------------------------------- */
+
+/* The path as seen from here: relative where it lies below, so that one folder has one name. */
+static char *canonical(const char *path) {
+    char *real = realpath(path, NULL), *here = realpath(".", NULL);
+    const size_t n = here ? strlen(here) : 0;
+    char *out = xstrdup(real ? real : path);
+    if (real && here && strncmp(real, here, n) == 0 && real[n] == '/') {
+        free(out);
+        out = xstrdup(real + n + 1);
+    }
+    free(real);
+    free(here);
+    return out;
+}
+
+int recipe_environment(const RecipePlace *p) {
+    const char *seed = p->seed ? p->seed : "1";
+    char *folder = canonical(p->folder);
+    char *run = p->run                   ? xstrdup(p->run)
+                : strcmp(seed, "1") == 0 ? xasprintf("runs/%s", file_basename(folder))
+                                         : xasprintf("runs/%s-seed%s", file_basename(folder), seed);
+    int rc = p->make ? file_make_dirs(run) : 0;
+    char *name = canonical(run), *bin = process_folder();
+    const char *path = getenv("PATH");
+    const size_t n = strlen(bin);
+    const bool there = path && strncmp(path, bin, n) == 0 && path[n] == ':';
+    char *search = xasprintf("%s:%s", bin, path ? path : "/usr/bin:/bin");
+    setenv("RUN", name, 1);
+    setenv("SEED", seed, 1);
+    setenv("RECIPE", folder, 1);
+    setenv("BIN", bin, 1);
+    if (!there) setenv("PATH", search, 1);
+    if (p->data) setenv("DATA", p->data, 1);
+    if (geteuid() == 0) { /* mpirun refuses to work for root otherwise */
+        setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);
+        setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
+    }
+    free(folder);
+    free(run);
+    free(name);
+    free(bin);
+    free(search);
+    return rc;
+}
 
 /* --- pipeline.yaml ---------------------------------------------------------------------------- */
 typedef struct Reader {
@@ -323,11 +371,13 @@ void recipe_status(const Step *s, StageStatus *out) {
     char *path = file_join(s->dir, "status.json");
     json_t *j = NULL;
     int64_t code = 0;
-    const char *state = "";
+    const char *state = "", *reason = "";
     if (file_exists(path) && json_read_file(&j, path) >= 0 &&
         json_get_str(j, "state", &state) >= 0 && json_get_i64(j, "code", &code) >= 0 &&
-        json_get_i64(j, "step", &out->step) >= 0 && json_get_i64(j, "steps", &out->steps) >= 0)
-        json_get_i64(j, "saved", &out->saved);
+        json_get_i64(j, "step", &out->step) >= 0 && json_get_i64(j, "steps", &out->steps) >= 0 &&
+        json_get_i64(j, "saved", &out->saved) >= 0)
+        json_get_str(j, "reason", &reason);
+    snprintf(out->reason, sizeof out->reason, "%s", reason);
     snprintf(out->state, sizeof out->state, "%s", state);
     out->code = (int)code;
     json_decref(j);

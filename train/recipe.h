@@ -50,6 +50,15 @@ typedef struct Recipe {
     int n;
 } Recipe;
 
+/* Sets RUN, SEED, RECIPE, BIN, DATA and a PATH that finds the programs, for recipe_load and the
+ * steps. seed NULL: 1; run NULL: runs/RECIPE, of other seeds runs/RECIPE-seedN; data NULL: as it
+ * is. make: the run's folder is made where it is missing. */
+typedef struct RecipePlace {
+    const char *folder, *run, *seed, *data;
+    bool make;
+} RecipePlace;
+int recipe_environment(const RecipePlace *p);
+
 /* Reads pipeline.yaml and the files of all stages (so that what is wrong in the last one is said
  * before the first one runs). Overrides: "section.key=value" goes to the stages that know the key,
  * "STEP:section.key=value" to one step; borrowed. RUN and the other variables must be set.
@@ -80,6 +89,7 @@ int recipe_mark_write(const Recipe *r, int i, const StepMark *m);
 /* status.json of a stage; zeros and "" where there is none. */
 typedef struct StageStatus {
     char state[16]; /* "running", "stopped", "failed", "done" */
+    char reason[128];
     int code;
     int64_t step, steps, saved;
 } StageStatus;
