@@ -87,11 +87,11 @@ static bool parse(const char *text, Owner *o) {
                   &o->pid, &o->started) == 4;
 }
 
-/* The same job, started again: its earlier life is over wherever it was. */
+/* The same job in a later life: its earlier one is over wherever it was. */
 static bool requeued(const char *was, const char *is) {
-    const char *dot = strrchr(was, '.');
-    return dot && strcmp(was, is) != 0 && strncmp(was, is, (size_t)(dot - was) + 1) == 0 &&
-           strrchr(is, '.') == is + (dot - was);
+    const char *then = strrchr(was, '.'), *now = strrchr(is, '.');
+    return then && now && then - was == now - is &&
+           strncmp(was, is, (size_t)(then - was) + 1) == 0 && atol(now + 1) > atol(then + 1);
 }
 
 /* Is the owner gone? Says why in `why`. */

@@ -205,16 +205,27 @@ static struct timespec status_time(const Step *s) {
     return st.st_mtim;
 }
 
+/* Has the stage left a word in status.json since the one of the time `before`? */
+static bool has_spoken(const Step *s, struct timespec before) {
+    const struct timespec now = status_time(s);
+    return now.tv_sec != before.tv_sec || now.tv_nsec != before.tv_nsec;
+}
+
 /* What the launcher said, unless the stage left its own word in status.json: `before` is the time
  * of the one that was there when the stage began. */
 static int true_status(const Step *s, int status, struct timespec before) {
-    if (status == 0 || !s->stage) return status;
-    const struct timespec now = status_time(s);
-    if (now.tv_sec == before.tv_sec && now.tv_nsec == before.tv_nsec) return status;
+    if (status == 0 || !s->stage || !has_spoken(s, before)) return status;
     StageStatus st;
     recipe_status(s, &st);
     bool left = strcmp(st.state, "stopped") == 0 || strcmp(st.state, "failed") == 0;
     return left && st.code > 0 ? st.code : status;
+}
+
+/* Exit codes that are Rhetor's own, so that it was started. */
+static bool is_ours(int status) {
+#define X(name, code, exit, word) || status == exit
+    return status == 0 ERROR_LIST(X);
+#undef X
 }
 
 /* The last word on a step that did not succeed. */
@@ -269,6 +280,8 @@ static int run_step(Pipeline *p, int i, uint64_t key, StepState state, int *stat
         m.done = *status == 0;
         rc = recipe_mark_write(&p->recipe, i, &m);
     }
+    p->not_begun = s->stage && p->args->launch && before.tv_sec > 0 && !has_spoken(s, before) &&
+                   !is_ours(*status);
     if (rc == 0 && *status == 0)
         say(p, i, "done in %.1f s", seconds() - began);
     else if (rc == 0)
@@ -351,7 +364,9 @@ static int choose_steps(Pipeline *p) {
 }
 
 /* A job of a cluster counts its lives; one that saved and left goes back into the queue. Commands
- * cannot go on where they were: such a job fails, and the next rhetor-submit begins it anew. */
+ * cannot go on where they were: such a job fails, and the next rhetor-submit begins it anew. A
+ * launcher that fails where it has worked before (a bad node, an earlier life that still leaves) is
+ * tried again, too, as often as there may be lives without progress. */
 static int begin_life(const Pipeline *p) {
     const char *id;
     const Queue q = queue_of_this_job(&id);
@@ -372,9 +387,11 @@ static int begin_life(const Pipeline *p) {
 static int end_life(const Pipeline *p, int *status) {
     const Step *s = &p->recipe.step[p->last];
     StageStatus st;
-    if (*status != error_exit_code(ERR_REQUEUE) || !s->stage) return 0;
+    const bool saved = s->stage && *status == error_exit_code(ERR_REQUEUE);
+    if (!saved && !p->not_begun) return 0;
     recipe_status(s, &st);
-    return jobs_requeue(getenv("RUN"), p->args->job, st.step, st.reason, status);
+    return jobs_requeue(getenv("RUN"), p->args->job, st.step, saved ? st.reason : JOB_NOT_LAUNCHED,
+                        status);
 }
 
 static int pipeline(const Args *a, int *status) {

@@ -307,8 +307,9 @@ int jobs_requeue(const char *run, const char *name, int64_t step, const char *re
     Lives l;
     Jobs j;
     const Queue q = queue_of_this_job(&id);
-    const bool limit =
-        strncmp(reason, "SIGUSR1", 7) == 0 || strncmp(reason, "run.deadline", 12) == 0;
+    const bool limit = strncmp(reason, "SIGUSR1", 7) == 0 ||
+                       strncmp(reason, "run.deadline", 12) == 0 ||
+                       strcmp(reason, JOB_NOT_LAUNCHED) == 0;
     *status = error_exit_code(ERR_REQUEUE);
     if (q == QUEUE_SLURM) slurm_state(id, state);
     if (strcmp(state, "PREEMPTED") == 0 || strcmp(state, "PENDING") == 0) {

@@ -54,9 +54,11 @@ typedef struct Lives {
 void lives_read(const char *run, const char *name, Lives *out); /* zeros where there are none */
 int lives_write(const char *run, const char *name, const Lives *l);
 
+#define JOB_NOT_LAUNCHED "launcher"
 /* A job saved its stage at `step` and left for the reason of status.json. If that was the end of
- * its time, puts it back into the queue. *status: with what the job has to leave. ERR_INTERNAL when
- * it was put back too often without progress, ERR_CONFIG when the queue refuses. */
+ * its time, or it could not be launched (JOB_NOT_LAUNCHED), puts it back into the queue. *status:
+ * with what the job has to leave. ERR_INTERNAL when it was put back too often without progress,
+ * ERR_CONFIG when the queue refuses. */
 int jobs_requeue(const char *run, const char *name, int64_t step, const char *reason, int *status);
 
 #endif

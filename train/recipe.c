@@ -241,9 +241,10 @@ static int give_overrides(Recipe *r, const char *const *overrides, int n) {
 /* Settings that say where and how often, but do not change what comes out. */
 static bool changes_result(const char *key) {
     static const char *const others[] = {
-        "run.dir",        "run.threads",      "run.deadline",
-        "run.log_every",  "save.every",       "save.every_seconds",
-        "save.keep_last", "save.compression", "train.micro_tokens"};
+        "run.dir",           "run.threads",      "run.deadline",
+        "run.log_every",     "save.every",       "save.every_seconds",
+        "save.keep_last",    "save.compression", "train.micro_tokens",
+        "dist.hang_seconds", "dist.check_every"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (strcmp(others[i], key) == 0) return false;
     return true;

@@ -261,9 +261,26 @@ static void test_lock_of_the_dead(void **unused) {
     setenv("SLURM_JOB_ID", "12", 1);
     FAILS(lock_take(&l, scratch_folder), ERR_CONFIG, "host elsewhere", "60 s");
     setenv("SLURM_RESTART_COUNT", "1", 1); /* the same job, requeued on another host */
+    assert_false(lock_held(scratch_folder, NULL));
     OK(lock_take(&l, scratch_folder));
     lock_drop(&l);
     unsetenv("SLURM_JOB_ID");
+    unsetenv("SLURM_RESTART_COUNT");
+    char who[256]; /* others do not count the lives of a job; rhetor-pipeline --job does */
+    write_lock("elsewhere", "pbs 12.server.3", 77, 1, 60);
+    setenv("PBS_JOBID", "12.server", 1);
+    assert_true(lock_held(scratch_folder, who));
+    assert_string_equal(who, "process 77 on host elsewhere (job pbs 12.server.3)");
+    setenv("RHETOR_LIFE", "4", 1);
+    assert_false(lock_held(scratch_folder, NULL));
+    OK(lock_take(&l, scratch_folder));
+    assert_true(lock_held(scratch_folder, NULL));
+    lock_drop(&l);
+    assert_false(lock_held(scratch_folder, NULL));
+    write_lock("elsewhere", "pbs 1.server.3", 77, 1, 60); /* another job */
+    FAILS(lock_take(&l, scratch_folder), ERR_CONFIG, "job pbs 1.server.3", "stop that run");
+    unsetenv("PBS_JOBID");
+    unsetenv("RHETOR_LIFE");
     char *path = scratch("lock");
     OK(file_write_durable(path, "garbage", 7));
     FAILS(lock_take(&l, scratch_folder), ERR_CONFIG, path, "unreadable lock");

@@ -199,7 +199,11 @@ for state in CANCELLED PREEMPTED; do # Slurm decides
     expect 75 "job 7" -- in/job-slurm/rhetor-pipeline "${life[@]}"
     same_calls "scontrol show job 7"
 done
+# a launcher that fails where it has worked is tried again, but its stage's own failure is the end
 echo RUNNING >queue
+expect 75 "goes back into the queue" -- in/job-slurm/rhetor-pipeline --launch false
+printf '#!/bin/sh\nexit 70\n' >exit70 && chmod +x exit70
+expect 70 "ended with 70" -- in/job-slurm/rhetor-pipeline --launch ./exit70
 sed -i 's/"stalled": [0-9]*/"stalled": 2/; s/"step": [0-9]*/"step": 5/' runs/tiny/jobs/pretrain.lives.json
 expect 70 "in 4 lives it has not passed step 5; give it more time" -- in/job-slurm/rhetor-pipeline "${life[@]}"
 # a new submission is patient again, and begins with what is left to do

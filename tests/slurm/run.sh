@@ -7,16 +7,16 @@
 # layout under mpirun.
 #
 # Leaves with 0 (passed, or skipped with the reason), 1 (failed). Waits for events, each with a
-# deadline, and ends within SLURM_TEST_SECONDS (400) in any case; the log is build/slurm.log.
+# deadline, and ends within SLURM_TEST_SECONDS (600) in any case; the log is build/slurm.log.
 set -u
 root=$(cd "$(dirname "$0")/../.." && pwd)
 bin=$root/bin
 log=$root/build/slurm.log
 if [ -z "${SLURM_TEST_INSIDE:-}" ]; then
     mkdir -p "$root/build"
-    SLURM_TEST_INSIDE=1 timeout -k 60 "${SLURM_TEST_SECONDS:-400}" "$0" 2>&1 </dev/null | tee "$log"
+    SLURM_TEST_INSIDE=1 timeout -k 60 "${SLURM_TEST_SECONDS:-600}" "$0" 2>&1 </dev/null | tee "$log"
     status=${PIPESTATUS[0]}
-    [ "$status" != 124 ] || echo "slurm: not finished within ${SLURM_TEST_SECONDS:-400} s" | tee -a "$log"
+    [ "$status" != 124 ] || echo "slurm: not finished within ${SLURM_TEST_SECONDS:-600} s" | tee -a "$log"
     [ "$status" = 0 ] || status=1
     exit "$status"
 fi
@@ -68,7 +68,7 @@ wait_for() {
 }
 # wait_step STAGE STEP: the same, but it gives up at once when no job is left
 wait_step() {
-    until_true 120 eval "at_step $1 $2 || empty"
+    until_true 240 eval "at_step $1 $2 || empty"
     at_step "$1" "$2" || fail "step $2 of $1 was not reached"
 }
 empty() { [ -z "$(squeue -h)" ]; }
@@ -78,7 +78,7 @@ export OMP_WAIT_POLICY=passive OMPI_MCA_mpi_yield_when_idle=1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_btl_tcp_if_include=lo
 # A step of the jobs takes as long as a save, so that Slurm, which looks once a second, finds a stage
 # in its middle on a fast machine, too. How often is saved changes no result.
-settings=(pretrain:train.steps=150 pretrain:eval.every=50 sft:train.steps=100 reward:train.steps=80 ppo.episodes=448)
+settings=(pretrain:train.steps=120 pretrain:eval.every=40 sft:train.steps=100 reward:train.steps=60 ppo.episodes=384)
 recipe=("$root/configs/tiny" "${settings[@]}" save.every=1)
 
 # --- the run without any of it

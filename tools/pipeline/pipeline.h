@@ -19,6 +19,7 @@ typedef struct Pipeline {
     Recipe recipe;
     FileLock *lock;
     int first, last;
+    bool not_begun; /* the launcher failed before a stage, which ran before, could go on */
 } Pipeline;
 
 /* --status: how far every step is, a line each or (--json) one object. From files alone, so it
