@@ -22,7 +22,7 @@ enum {
     OPT_KEY /* and the following: settings of cluster.* */
 };
 
-/* Options that are settings. */
+/* Options that are settings; what they become is ours to free. */
 static const char *const keys[] = {"scheduler",      "launcher", "nodes",
                                    "ranks_per_node", "threads",  "time",
                                    "partition",      "account",  "lead"};
@@ -117,7 +117,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_ARG: {
         const char *equals = strchr(arg, '='), *cluster = strstr(arg, "cluster.");
         if (equals && cluster && cluster < equals && (cluster == arg || cluster[-1] == ':'))
-            add(&o->cluster, &o->ncluster, arg);
+            add(&o->cluster, &o->ncluster, xstrdup(arg));
         else if (equals)
             add(&o->set, &o->nset, arg);
         else if (!o->folder)
@@ -370,6 +370,7 @@ int main(int argc, char **argv) {
     if (rc < 0) fprintf(stderr, "rhetor-submit: %s\n", error_message());
     free(a.seeds.v);
     free(a.order.set);
+    for (int i = 0; i < a.order.ncluster; i++) free((char *)(uintptr_t)a.order.cluster[i]);
     free(a.order.cluster);
     return rc < 0 ? error_exit_code(rc) : 0;
 }

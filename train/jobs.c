@@ -318,7 +318,7 @@ int jobs_requeue(const char *run, const char *name, int64_t step, const char *re
     }
     /* A warning, or, where that came too late for a step, the end itself. */
     if (strcmp(state, "CANCELLED") == 0 || (!limit && strcmp(state, "TIMEOUT") != 0)) {
-        printf("job %s is not put back: it was stopped by %.*s; rhetor-submit goes on\n", id,
+        printf("job %s does not put itself back: it was stopped by %.*s\n", id,
                (int)strcspn(reason, ":"), reason);
         if (q == QUEUE_LSF) *status = error_exit_code(ERR_INTERNAL); /* a 75 would be put back */
         return 0;

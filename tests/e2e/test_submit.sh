@@ -214,7 +214,7 @@ grep -q '"stalled": 0' runs/tiny/jobs/pretrain.lives.json || fail "$(cat runs/ti
 touch runs/tiny/pretrain/STOP
 echo RUNNING >queue
 : >calls
-expect 75 "job 7 is not put back: it was stopped by file STOP" -- \
+expect 75 "job 7 does not put itself back: it was stopped by file STOP" -- \
     in/job-slurm/rhetor-pipeline
 same_calls "scontrol show job 7"
 

@@ -78,7 +78,7 @@ export OMP_WAIT_POLICY=passive OMPI_MCA_mpi_yield_when_idle=1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_btl_tcp_if_include=lo
 # A step of the jobs takes as long as a save, so that Slurm, which looks once a second, finds a stage
 # in its middle on a fast machine, too. How often is saved changes no result.
-settings=(pretrain:train.steps=120 pretrain:eval.every=40 sft:train.steps=100 reward:train.steps=60 ppo.episodes=384)
+settings=(pretrain:train.steps=120 pretrain:eval.every=40 sft:train.steps=100 reward:train.steps=60 ppo.episodes=512)
 recipe=("$root/configs/tiny" "${settings[@]}" save.every=1)
 
 # --- the run without any of it
@@ -119,23 +119,27 @@ started() { # STAGE N: its job has begun N lives
     return 1
 }
 
+restarts() { scontrol show job "$1" | sed -n 's/.*Restarts=\([0-9]*\).*/\1/p'; }
+next_life() { started "$1" "$3" || ended "$2"; }
+
 preemptions=0
 # preempt STAGE STEP HOW: a job of partition high takes both nodes when the stage is there. Where the
 # stage ends before Slurm gets to it, nothing is counted.
 preempt() {
-    local stage=$1 job lives high at
+    local stage=$1 job lives before high at
     wait_step "$stage" "$2"
     job=$(job_of "$stage")
     lives=$(lives "$stage" starts)
+    before=$(restarts "$job")
     high=$(sbatch --parsable -p high -N 2 --ntasks-per-node=1 -t 1 -o high.out --wrap true) || fail "sbatch: the job of partition high"
     wait_for 60 "the job of partition high" ended "$high"
     at=$(step "$stage")
     wait_for 60 "the next life of $stage" next_life "$stage" "$job" $((lives + 1))
     [ "$(lives "$stage" starts)" != "$lives" ] || { say "$stage had ended before it was preempted" && return; }
+    [ "$(restarts "$job")" = $((before + 1)) ] || fail "Slurm has not restarted job $job"
     preemptions=$((preemptions + 1))
-    say "preemption $preemptions, $3: $stage at step $at; job $job begins life $((lives + 1))"
+    say "preemption $preemptions, $3: $stage at step $at; job $job begins anew"
 }
-next_life() { started "$1" "$3" || ended "$2"; }
 
 # --- the chain
 submit || { cat submit.out && fail "rhetor-submit"; }
@@ -150,7 +154,7 @@ preempt sft 5 "without warning"
 wait_step reward 5
 scancel --signal=USR1 "$(job_of reward)" # what Slurm sends before the end of the time
 wait_for 60 "the next life of reward" started reward 2
-say "time is up: reward at step $(step reward), put back by rhetor-pipeline, begins life 2"
+say "time is up: reward at step $(step reward), put back by rhetor-pipeline, begins anew"
 [ "$(lives reward requeues)" = 1 ] || fail "reward's job was not put back by itself"
 
 wait_step ppo 1
@@ -161,10 +165,11 @@ say "cancelled: ppo at step $(step ppo)"
 submit || { cat submit.out && fail "rhetor-submit after scancel"; }
 cat submit.out
 [ "$(grep -cE '^  [0-9]+ ' submit.out)" = 1 ] || fail "more than the stopped stage was submitted again"
-preempt ppo 2 "without warning"
+wait_for 60 "ppo's job" started ppo 2
+preempt ppo $(($(step ppo) + 1)) "without warning"
 scontrol update PartitionName=low GraceTime=60
-for try in 1 2; do
-    [ $preemptions -lt 3 ] && ! all_done && preempt ppo 3 "warned by SIGUSR1"
+while [ $preemptions -lt 3 ] && ! all_done; do
+    preempt ppo $(($(step ppo) + 1)) "warned by SIGUSR1"
 done
 
 wait_for 120 "the end of the chain" all_done
