@@ -45,9 +45,9 @@ typedef struct Building {
     Document block[BLOCK_DOCUMENTS];
     int n;
     size_t bytes;
-    Document parts;   /* the one that comes in parts */
-    HashStream *hash; /* of its text so far */
-    FILE *waits;      /* its ids so far */
+    Document parts;     /* the one that comes in parts */
+    HashStream *hash;   /* of its text so far */
+    FILE *waits;        /* its ids so far */
     const Texts *texts; /* the file being read */
     int file;
     double weight;

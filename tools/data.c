@@ -1,49 +1,16 @@
-/* rhetor-data: text into tokens, tokens into corpora, and a look at what is in a file of data. */
+/* rhetor-data: text into tokens, tokens into corpora, and a look at what is in a file of data. The
+ * subcommands are in tools/data/. */
 #include <argp.h>
 #include <errno.h>
-#include <math.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "base/error.h"
 #include "base/file.h"
-#include "base/h5.h"
 #include "base/json.h"
-#include "base/lines.h"
-#include "base/log.h"
 #include "base/openmp.h"
-#include "data/chars.h"
-#include "data/corpus.h"
-#include "data/inspect.h"
-#include "data/records.h"
-#include "data/synth.h"
-#include "data/texts.h"
-
-enum { MAX_LIST = 64 };
-
-/* What all subcommands' options set. */
-typedef struct Args {
-    const char *out, *train_out, *heldout_out, *tokenizer, *split;
-    const char *field[MAX_LIST], *special[MAX_LIST];
-    int nfield, nspecial;
-    const char **file;
-    int nfile;
-    double weight, *file_weight; /* of the files to come; [nfile] */
-    int files_rc;
-    bool dedup;
-    int64_t vocab, min_frequency, samples, seed;
-    double heldout, noise, grain;
-    const char *from, *encoding;
-    TieBreak tie_break;
-    bool heldout_tail, no_eot, ids, count, chars, gold, specials;
-    int kind; /* -1: told by the first record */
-    DatasetOptions records;
-    SynthOptions synth;
-} Args;
+#include "base/option.h"
+#include "tools/data/data.h"
 
 enum {
     OPT_VOCAB = 1000,
@@ -82,32 +49,6 @@ enum {
 
 /* --- values of options --------------------------------------------------------------------------
  */
-
-static int64_t whole(struct argp_state *state, const char *name, const char *arg, int64_t lowest) {
-    char *end;
-    errno = 0;
-    long long v = strtoll(arg, &end, 10);
-    if (end == arg || *end || errno || v < lowest)
-        argp_error(state, "--%s is \"%s\"; expected a whole number from %lld up", name, arg,
-                   (long long)lowest);
-    return v;
-}
-
-static double real(struct argp_state *state, const char *name, const char *arg, double lowest,
-                   double below) {
-    char *end;
-    double v = strtod(arg, &end);
-    if (end == arg || *end || !(v >= lowest && v < below))
-        argp_error(state, "--%s is \"%s\"; expected a number from %g up to, not including, %g",
-                   name, arg, lowest, below);
-    return v;
-}
-
-static void push(struct argp_state *state, const char *name, const char **list, int *n,
-                 const char *arg) {
-    if (*n == MAX_LIST) argp_error(state, "more than %d --%s", MAX_LIST, name);
-    list[(*n)++] = arg;
-}
 
 /* prompt=question */
 static void set_field(struct argp_state *state, DatasetOptions *o, char *arg) {
@@ -305,14 +246,14 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     Args *a = state->input;
     if (key >= OPT_SYNTH && key < OPT_SYNTH + 8) {
         *synth_size(&a->synth, key - OPT_SYNTH) =
-            whole(state, synth_options[key - OPT_SYNTH + 2].name, arg, 0);
+            option_whole(state, synth_options[key - OPT_SYNTH + 2].name, arg, 0);
         return 0;
     }
     switch (key) {
     case 'o': a->out = arg; break;
     case 't': a->tokenizer = arg; break;
-    case OPT_VOCAB: a->vocab = whole(state, "vocab", arg, 257); break;
-    case OPT_MIN_FREQUENCY: a->min_frequency = whole(state, "min-frequency", arg, 1); break;
+    case OPT_VOCAB: a->vocab = option_whole(state, "vocab", arg, 257); break;
+    case OPT_MIN_FREQUENCY: a->min_frequency = option_whole(state, "min-frequency", arg, 1); break;
     case OPT_TIE_BREAK:
         if (strcmp(arg, "hf") != 0 && strcmp(arg, "bytes") != 0)
             argp_error(state, "--tie-break is \"%s\"; expected hf or bytes", arg);
@@ -321,15 +262,18 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_FROM: a->from = arg; break;
     case OPT_ENCODING: a->encoding = arg; break;
     case OPT_COUNT: a->count = true; break;
-    case OPT_SPECIAL: push(state, "special", a->special, &a->nspecial, arg); break;
+    case OPT_SPECIAL: option_push(state, "special", a->special, &a->nspecial, MAX_LIST, arg); break;
     case OPT_CHARS: a->chars = true; break;
-    case OPT_FIELD: push(state, "field", a->field, &a->nfield, arg); break;
+    case OPT_FIELD: option_push(state, "field", a->field, &a->nfield, MAX_LIST, arg); break;
     case OPT_FIELDS: set_field(state, &a->records, arg); break;
     case OPT_SPLIT:
         if (!*arg) argp_error(state, "--split is empty");
         a->split = arg;
         break;
-    case OPT_HELDOUT: a->heldout = real(state, "heldout", arg, 0, 1); break;
+    case OPT_HELDOUT:
+        a->heldout = option_number(state, "heldout", arg, 0, 1);
+        if (a->heldout == 1) argp_error(state, "--heldout 1: nothing would be left");
+        break;
     case OPT_HELDOUT_OUT: a->heldout_out = arg; break;
     case OPT_HELDOUT_TAIL: a->heldout_tail = true; break;
     case OPT_TRAIN: a->train_out = arg; break;
@@ -340,7 +284,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_TEMPLATE:
         if (set_template(&a->records, arg) < 0) argp_error(state, "%s", error_message());
         break;
-    case OPT_CONTEXT: a->records.context = whole(state, "context", arg, 2); break;
+    case OPT_CONTEXT: a->records.context = option_whole(state, "context", arg, 2); break;
     case OPT_SKIP:
         a->records.on_bad = ON_BAD_SKIP;
         a->records.max_bad = INT64_MAX;
@@ -350,14 +294,14 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
             argp_error(state, "--on-bad is \"%s\"; expected stop or skip", arg);
         a->records.on_bad = strcmp(arg, "skip") == 0 ? ON_BAD_SKIP : ON_BAD_STOP;
         break;
-    case OPT_MAX_BAD: a->records.max_bad = whole(state, "max-bad", arg, 0); break;
-    case OPT_WEIGHT: a->weight = real(state, "weight", arg, 0, 1000); break;
+    case OPT_MAX_BAD: a->records.max_bad = option_whole(state, "max-bad", arg, 0); break;
+    case OPT_WEIGHT: a->weight = option_number(state, "weight", arg, 0, 1000); break;
     case OPT_DEDUP: a->dedup = true; break;
-    case OPT_SAMPLES: a->samples = whole(state, "samples", arg, 0); break;
+    case OPT_SAMPLES: a->samples = option_whole(state, "samples", arg, 0); break;
     case OPT_GOLD: a->gold = true; break;
-    case OPT_GRAIN: a->grain = real(state, "grain", arg, 0, 1e6); break;
-    case OPT_NOISE: a->noise = real(state, "noise", arg, 0, 1e6); break;
-    case OPT_SEED: a->seed = whole(state, "seed", arg, 0); break;
+    case OPT_GRAIN: a->grain = option_number(state, "grain", arg, 0, 1e6); break;
+    case OPT_NOISE: a->noise = option_number(state, "noise", arg, 0, 1e6); break;
+    case OPT_SEED: a->seed = option_whole(state, "seed", arg, 0); break;
     case ARGP_KEY_ARG: /* after an error the first message is kept */
         if (a->files_rc >= 0) a->files_rc = add_files(a, arg);
         break;
@@ -366,332 +310,15 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     return 0;
 }
 
-/* --- subcommands
- * ---------------------------------------------------------------------------------- */
-
-static int need(const void *value, const char *option) {
+int need(const void *value, const char *option) {
     return value ? 0 : error_set(ERR_USAGE, "%s is needed; see --help", option);
 }
 
-static int need_files(const Args *a, int most) {
+int need_files(const Args *a, int most) {
     if (a->nfile == 0) return error_set(ERR_USAGE, "no file given; see --help");
     if (a->nfile <= most) return 0;
     return error_set(ERR_USAGE, "%d files given, one is expected: what is \"%s\"? see --help",
                      a->nfile, a->file[1]);
-}
-
-/* A TextSource over all documents of all files. */
-typedef struct Source {
-    const Args *a;
-    TextOptions o;
-    Texts *texts;
-    int next;
-    int64_t documents, bytes;
-} Source;
-
-static int next_text(void *ctx, const char **text, size_t *len) {
-    Source *s = ctx;
-    for (;;) {
-        if (!s->texts) {
-            if (s->next == s->a->nfile) return 0;
-            TRY(texts_open(&s->texts, s->a->file[s->next++], &s->o));
-        }
-        int rc = texts_next(s->texts, text, len);
-        if (rc > 0) {
-            s->documents++;
-            s->bytes += (int64_t)*len;
-        }
-        if (rc != 0) return rc;
-        texts_close(&s->texts);
-    }
-}
-
-static int convert_tokenizer(const Args *a) {
-    Tokenizer *t;
-    if (a->nfile > 0)
-        return error_set(ERR_USAGE, "--from FILE and other files: nothing is trained");
-    TRY(tokenizer_load_as(&t, a->from, a->encoding));
-    int rc = tokenizer_save(t, a->out);
-    if (rc >= 0)
-        log_info("%s: %lld ids, hash %016llx", a->out, (long long)tokenizer_vocab(t),
-                 (unsigned long long)tokenizer_hash(t));
-    tokenizer_close(&t);
-    return rc;
-}
-
-static int run_tokenizer(Args *a) {
-    TRY(need(a->out, "--out FILE"));
-    if (a->from) return convert_tokenizer(a);
-    TRY(need_files(a, INT32_MAX));
-    if (!a->chars && a->vocab == 0) return error_set(ERR_USAGE, "--vocab N is needed; see --help");
-    Source s = {
-        .a = a,
-        .o = {.fields = a->nfield ? a->field : NULL, .nfields = a->nfield, .split = a->split}};
-    Tokenizer *t = NULL;
-    const char *special[MAX_LIST + 1] = {"<|endoftext|>"};
-    int n = a->chars ? 0 : 1;
-    for (int i = 0; i < a->nspecial; i++)
-        if (n == 0 || strcmp(a->special[i], special[0]) != 0) special[n++] = a->special[i];
-    const TrainOptions o = {a->vocab, a->min_frequency, special, n, a->tie_break};
-    int rc = a->chars ? chars_tokenizer(&t, next_text, &s, special, n)
-                      : tokenizer_train_with(&t, next_text, &s, &o);
-    texts_close(&s.texts);
-    if (rc >= 0) rc = tokenizer_save(t, a->out);
-    if (rc >= 0)
-        log_info("%s: %lld ids from %lld documents of %lld bytes, hash %016llx", a->out,
-                 (long long)tokenizer_vocab(t), (long long)s.documents, (long long)s.bytes,
-                 (unsigned long long)tokenizer_hash(t));
-    tokenizer_close(&t);
-    return rc;
-}
-
-/* {"text"} -> {"ids"}, or the other way round, one record a line. */
-typedef int Translate(const Args *a, const Tokenizer *t, const json_t *in, json_t **out);
-
-static int text_to_ids(const Args *a, const Tokenizer *t, const json_t *in, json_t **out) {
-    const char *text;
-    const char *field = a->nfield ? a->field[0] : "text";
-    TRY(json_get_str(in, field, &text));
-    IdList ids = {0};
-    size_t len = json_string_length(json_object_get(in, field));
-    int rc = tokenizer_encode(t, text, len, a->specials, &ids);
-    if (rc >= 0) {
-        json_t *list = json_array();
-        for (int64_t i = 0; i < ids.n; i++) json_array_append_new(list, json_integer(ids.v[i]));
-        *out = json_pack("{s:o}", "ids", list);
-    }
-    ids_free(&ids);
-    return rc;
-}
-
-static int ids_to_text(const Args *a, const Tokenizer *t, const json_t *in, json_t **out) {
-    const json_t *list = json_object_get(in, "ids");
-    if (!json_is_array(list)) return error_set(ERR_DATA, "no list \"ids\"");
-    IdList ids = {0};
-    size_t i, len;
-    json_t *id;
-    int rc = 0;
-    json_array_foreach(list, i, id) {
-        json_int_t v = json_integer_value(id);
-        if (!json_is_integer(id) || v < 0 || v > INT32_MAX) {
-            rc = error_set(ERR_DATA, "\"ids\", item %zu is no token", i + 1);
-            break;
-        }
-        ids_push(&ids, (int32_t)v);
-    }
-    char *text;
-    if (rc >= 0) rc = tokenizer_decode(t, ids.v, ids.n, false, &text, &len);
-    if (rc >= 0) { /* JSON holds characters only */
-        char *valid = utf8_repair(text, len, &len);
-        *out = json_pack("{s:o}", "text", json_stringn(valid, len));
-        free(valid);
-        free(text);
-    }
-    ids_free(&ids);
-    return rc;
-}
-
-static int translate(const Args *a, Translate *fn) {
-    TRY(need(a->tokenizer, "--tokenizer FILE"));
-    TRY(need_files(a, 1));
-    Tokenizer *t = NULL;
-    JsonRecords *records = NULL;
-    RecordWriter w = {0};
-    int rc = tokenizer_load(&t, a->tokenizer);
-    if (rc >= 0) rc = json_records_open(&records, a->file[0]);
-    if (rc >= 0) json_records_allow_nul(records);
-    if (rc >= 0) rc = record_writer_open(&w, a->out);
-    json_t *in, *out = NULL;
-    while (rc >= 0 && (rc = json_records_next(records, &in)) > 0) {
-        rc = fn(a, t, in, &out);
-        if (rc < 0)
-            error_wrap(rc, "%s:%lld", json_records_path(records),
-                       (long long)json_records_line(records));
-        else
-            record_write(&w, out), json_decref(out);
-        json_decref(in);
-    }
-    rc = record_writer_close(&w, rc);
-    json_records_close(&records);
-    tokenizer_close(&t);
-    return rc;
-}
-
-static int run_decode(Args *a) {
-    return translate(a, ids_to_text);
-}
-
-/* What the files of each weight came to. */
-static void log_mixture(const Args *a, const CorpusBuild *b) {
-    for (int i = 0, end; i < a->nfile; i = end) {
-        int64_t tokens = 0;
-        for (end = i; end < a->nfile && a->file_weight[end] == a->file_weight[i]; end++)
-            tokens += b->file_tokens[end];
-        if (i == 0 && end == a->nfile) return; /* no mixture */
-        log_info("weight %g: %s%s, %lld tokens, %.1f %%", a->file_weight[i], a->file[i],
-                 end > i + 1 ? " ..." : "", (long long)tokens,
-                 100 * (double)tokens / (double)b->tokens);
-    }
-}
-
-/* Encodes a file block by block, each cut where a piece ends. */
-static int count_file(const Tokenizer *t, const char *path, int64_t *bytes, int64_t *tokens) {
-    enum { BLOCK = 16 << 20 };
-    Lines *lines;
-    TRY(lines_open(&lines, path));
-    size_t room = BLOCK, n = 0, got = 1;
-    char *block = xmalloc(room);
-    IdList ids = {0};
-    int rc = 0;
-    while (rc >= 0 && (got > 0 || n > 0)) {
-        if (n == room) block = xrealloc(block, room *= 2); /* no piece has ended */
-        got = 1;
-        while (rc >= 0 && got > 0 && n < room) {
-            rc = lines_read(lines, block + n, room - n, &got);
-            n += got;
-        }
-        const size_t cut = got > 0 ? tokenizer_cut(t, block, n) : n;
-        if (rc < 0 || cut == 0) continue;
-        ids.n = 0;
-        rc = tokenizer_encode(t, block, cut, false, &ids);
-        *tokens += ids.n;
-        *bytes += (int64_t)cut;
-        memmove(block, block + cut, n -= cut);
-    }
-    ids_free(&ids);
-    free(block);
-    lines_close(&lines);
-    return rc;
-}
-
-static int run_count(const Args *a) {
-    TRY(need(a->tokenizer, "--tokenizer FILE"));
-    TRY(need_files(a, INT32_MAX));
-    Tokenizer *t;
-    TRY(tokenizer_load(&t, a->tokenizer));
-    int64_t bytes = 0, tokens = 0;
-    int rc = 0;
-    const double started = omp_get_wtime();
-    const clock_t cpu = clock(); /* of all threads */
-    for (int i = 0; i < a->nfile && rc >= 0; i++)
-        if ((rc = count_file(t, a->file[i], &bytes, &tokens)) < 0) error_wrap(rc, "%s", a->file[i]);
-    if (rc >= 0)
-        printf("{\"bytes\": %lld, \"tokens\": %lld, \"seconds\": %.6f, \"cpu_seconds\": %.6f}\n",
-               (long long)bytes, (long long)tokens, omp_get_wtime() - started,
-               (double)(clock() - cpu) / CLOCKS_PER_SEC);
-    tokenizer_close(&t);
-    return rc;
-}
-
-static int run_encode(Args *a) {
-    if (a->ids) return translate(a, text_to_ids);
-    if (a->count) return run_count(a);
-    TRY(need(a->tokenizer, "--tokenizer FILE"));
-    TRY(need(a->out, "--out FILE"));
-    TRY(need_files(a, INT32_MAX));
-    if (a->nfield > 1) return error_set(ERR_USAGE, "more than one --field for a corpus");
-    if (a->heldout_out && a->heldout == 0)
-        return error_set(ERR_USAGE, "--heldout-out without --heldout SHARE");
-    Tokenizer *t;
-    TRY(tokenizer_load(&t, a->tokenizer));
-    CorpusBuild b = {.tokenizer = t,
-                     .field = a->nfield ? a->field[0] : NULL,
-                     .split = a->split,
-                     .path = a->out,
-                     .heldout_path = a->heldout_out,
-                     .heldout = a->heldout,
-                     .heldout_tail = a->heldout_tail,
-                     .no_eot = a->no_eot,
-                     .weight = a->file_weight,
-                     .dedup = a->dedup,
-                     .on_bad = a->records.on_bad,
-                     .max_bad = a->records.max_bad,
-                     .progress = true,
-                     .file_tokens = xcalloc((size_t)a->nfile, sizeof(int64_t))};
-    StrList files = {(char **)a->file, a->nfile};
-    int rc = corpus_build(&b, &files);
-    if (rc >= 0) {
-        log_mixture(a, &b);
-        log_info("%s: %lld documents, %lld tokens, %.2f bytes a token", a->out,
-                 (long long)b.documents, (long long)b.tokens, (double)b.bytes / (double)b.tokens);
-        if (b.bad > 0) log_info("%lld malformed documents left out", (long long)b.bad);
-        if (a->dedup) log_info("%lld duplicates left out", (long long)b.duplicates);
-        if (a->heldout > 0)
-            log_info("%s: %lld documents, %lld tokens", a->heldout_out,
-                     (long long)b.heldout_documents, (long long)b.heldout_tokens);
-    }
-    free(b.file_tokens);
-    tokenizer_close(&t);
-    return rc;
-}
-
-/* Bytes as tokens, for who only wants to see the records. */
-static int no_text(void *ctx, const char **text, size_t *len) {
-    return 0;
-}
-
-static bool is_hdf5(const char *path) {
-    unsigned char b[8] = {0};
-    FILE *f = fopen(path, "rb");
-    bool yes = f && fread(b, 1, 8, f) == 8 && memcmp(b, "\x89HDF\r\n\x1a\n", 8) == 0;
-    if (f) fclose(f);
-    return yes;
-}
-
-static int run_inspect(Args *a) {
-    TRY(need_files(a, INT32_MAX));
-    static const char *const special[] = {"<|endoftext|>"};
-    Tokenizer *t;
-    TRY(a->tokenizer ? tokenizer_load(&t, a->tokenizer)
-                     : tokenizer_train(&t, no_text, NULL, 257, 1, special, 1));
-    a->records.tokenizer = t;
-    bool colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
-    int rc = 0;
-    for (int i = 0; i < a->nfile && rc >= 0; i++) {
-        const char *path = a->file[i];
-        if (a->nfile > 1) printf("%s== %s\n", i > 0 ? "\n" : "", path);
-        rc = is_hdf5(path)
-                 ? inspect_corpus(stdout, path, (int)a->samples, colour)
-                 : inspect_records(stdout, path, a->kind, &a->records, (int)a->samples, colour);
-    }
-    tokenizer_close(&t);
-    return rc;
-}
-
-static int need_gold(const Args *a) {
-    return a->gold ? 0 : error_set(ERR_USAGE, "--gold is needed: there is no other judge yet");
-}
-
-static int run_rank(Args *a) {
-    TRY(need_gold(a));
-    TRY(need_files(a, 1));
-    return records_rank(a->file[0], a->out, (GoldNoise){a->noise, (uint64_t)a->seed, a->grain});
-}
-
-static int run_score(Args *a) {
-    TRY(need_gold(a));
-    TRY(need_files(a, 1));
-    return records_score(a->file[0], a->nfield ? a->field[0] : NULL, stdout);
-}
-
-static int run_split(Args *a) {
-    TRY(need(a->train_out, "--train FILE"));
-    TRY(need(a->heldout_out, "--heldout-out FILE"));
-    TRY(need_files(a, 1));
-    if (a->heldout <= 0) return error_set(ERR_USAGE, "--heldout SHARE is needed; see --help");
-    int64_t n[2];
-    TRY(records_split(a->file[0], a->heldout, a->train_out, a->heldout_out, &a->records, &n[0],
-                      &n[1]));
-    log_info("%s: %lld records; %s: %lld", a->train_out, (long long)n[0], a->heldout_out,
-             (long long)n[1]);
-    return 0;
-}
-
-static int run_synth(Args *a) {
-    TRY(need(a->out, "--out DIR"));
-    if (a->nfile > 0) return error_set(ERR_USAGE, "what is \"%s\"? see --help", a->file[0]);
-    a->synth.seed = (uint64_t)a->seed;
-    return synth_write(a->out, &a->synth);
 }
 
 static const struct Command {

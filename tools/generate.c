@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/openmp.h"
+#include "base/option.h"
 #include "core/blas.h"
 #include "data/records.h"
 #include "data/texts.h"
@@ -55,36 +56,19 @@ static const struct argp_option options[] = {
     {"field", OPT_FIELD, "NAME", 0, "name of the field with the prompt (prompt)", 0},
     {0}};
 
-static int64_t number(const char *arg, const char *name, int64_t lo, struct argp_state *state) {
-    char *end;
-    long long v = strtoll(arg, &end, 10);
-    if (*end || v < lo)
-        argp_error(state, "--%s %s: expected a whole number from %" PRId64, name, arg, lo);
-    return v;
-}
-
-static double real_number(const char *arg, const char *name, double lo, double hi,
-                          struct argp_state *state) {
-    char *end;
-    double v = strtod(arg, &end);
-    if (*end || !(v >= lo && v <= hi))
-        argp_error(state, "--%s %s: expected a number from %g to %g", name, arg, lo, hi);
-    return v;
-}
-
 static error_t parse(int key, char *arg, struct argp_state *state) {
     Args *a = state->input;
     switch (key) {
     case 'm': a->model = arg; break;
     case OPT_IN: a->in = arg; break;
     case OPT_OUT: a->out = arg; break;
-    case 'n': a->n = number(arg, "n", 1, state); break;
-    case OPT_MAX_NEW: a->max_new = number(arg, "max-new", 1, state); break;
-    case OPT_MAX: a->max = number(arg, "max-records", 0, state); break;
-    case 't': a->temperature = real_number(arg, "temperature", 0, 100, state); break;
-    case OPT_TOP_K: a->top_k = number(arg, "top-k", 0, state); break;
-    case OPT_TOP_P: a->top_p = real_number(arg, "top-p", 1e-6, 1, state); break;
-    case 's': a->seed = number(arg, "seed", 0, state); break;
+    case 'n': a->n = option_whole(state, "n", arg, 1); break;
+    case OPT_MAX_NEW: a->max_new = option_whole(state, "max-new", arg, 1); break;
+    case OPT_MAX: a->max = option_whole(state, "max-records", arg, 0); break;
+    case 't': a->temperature = option_number(state, "temperature", arg, 0, 100); break;
+    case OPT_TOP_K: a->top_k = option_whole(state, "top-k", arg, 0); break;
+    case OPT_TOP_P: a->top_p = option_number(state, "top-p", arg, 1e-6, 1); break;
+    case 's': a->seed = option_whole(state, "seed", arg, 0); break;
     case OPT_RAW: a->raw = true; break;
     case OPT_CHAT: a->chat = true; break;
     case OPT_FIELD: a->field = arg; break;

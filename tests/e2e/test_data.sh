@@ -57,6 +57,9 @@ expect 0 "m.h5: 6 documents" "1 malformed" "1 duplicates" "skipped: many/dogs.js
 expect 0 "m.h5: 14 documents" "weight 2: many/1.txt ..." "weight 1: many/dogs.jsonl" -- \
     "$data" encode --tokenizer bpe.json --on-bad skip --weight 2 'many/[1-5].txt' --weight 1 many/dogs.jsonl \
     --out m.h5 --weight 0.999999999 many/1.txt many/2.txt
+expect 64 '--weight is "x"; expected a number from 0 to 1000' -- "$data" encode --weight x
+expect 64 '--vocab is ""; expected a whole number from 257 up' -- "$data" tokenizer --vocab ''
+expect 64 "--heldout 1: nothing would be left" -- "$data" encode --heldout 1
 expect 74 "none*.txt" "no file matches" -- "$data" encode --tokenizer bpe.json --out m.h5 'none*.txt'
 expect 0 "== many/1.txt" "== many/5.txt" -- "$data" inspect --samples 0 'many/?.txt'
 

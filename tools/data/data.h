@@ -1,0 +1,45 @@
+/* data.h: what the parts of rhetor-data share. */
+#ifndef TOOLS_DATA_DATA_H
+#define TOOLS_DATA_DATA_H
+
+#include "base/error.h"
+#include "data/records.h"
+#include "data/synth.h"
+#include "data/tokenizer.h"
+
+enum { MAX_LIST = 64 };
+
+/* What all subcommands' options set. */
+typedef struct Args {
+    const char *out, *train_out, *heldout_out, *tokenizer, *split;
+    const char *field[MAX_LIST], *special[MAX_LIST];
+    int nfield, nspecial;
+    const char **file;
+    int nfile;
+    double weight, *file_weight; /* of the files to come; [nfile] */
+    int files_rc;
+    bool dedup;
+    int64_t vocab, min_frequency, samples, seed;
+    double heldout, noise, grain;
+    const char *from, *encoding;
+    TieBreak tie_break;
+    bool heldout_tail, no_eot, ids, count, chars, gold, specials;
+    int kind; /* -1: told by the first record */
+    DatasetOptions records;
+    SynthOptions synth;
+} Args;
+
+int need(const void *value, const char *option); /* ERR_USAGE if it is NULL */
+int need_files(const Args *a, int most);         /* ERR_USAGE: none, or more */
+
+/* The subcommands. */
+int run_tokenizer(Args *a);
+int run_encode(Args *a);
+int run_decode(Args *a);
+int run_inspect(Args *a);
+int run_split(Args *a);
+int run_synth(Args *a);
+int run_rank(Args *a);
+int run_score(Args *a);
+
+#endif
