@@ -137,8 +137,9 @@ Name manifest_parse_name(const char *name) {
     else if (skip(&name, CKPT_MANIFEST))
         r.kind = NAME_MANIFEST;
     if (r.kind != NAME_OTHER && skip(&name, ".tmp.")) {
+        int64_t pid;
         r.kind = NAME_TEMPORARY;
-        if (!digits(&name, 1, &r.pid)) return other;
+        if (!digits(&name, 1, &pid)) return other;
     }
     return *name ? other : r;
 }

@@ -46,7 +46,6 @@ typedef struct Name {
     NameKind kind;
     int64_t step;
     bool aside;
-    int64_t pid; /* NAME_TEMPORARY: who wrote it */
 } Name;
 Name manifest_parse_name(const char *name);
 
