@@ -107,6 +107,10 @@ int ckpt_read(Ckpt *k, const char *name, H5Type type, int ndim, const int64_t *s
  * they lie in. Not collective. */
 int ckpt_read_part(Ckpt *k, const char *name, H5Type type, int ndim, const int64_t *shape,
                    int64_t begin, int64_t end, void *out);
+/* Reads what v[n] describes into it, the counterpart of ckpt_save: parts, which may be cut
+ * otherwise than they were saved, and whole arrays. The shapes must be the given ones: ERR_DATA
+ * names both. All ranks have opened the same checkpoint. Collective. */
+int ckpt_load(Ckpt *k, const CkptArray *v, int n, Comm *c);
 int ckpt_each(Ckpt *k, const char *group, H5Visit *fn, void *ctx); /* names without leading '/' */
 
 /* Verifies manifest, bytes, every dataset; one line of result to *report (malloc'd). */

@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "checkpoints/manifest.h"
 #include "dist/fault.h"
+#include "dist/watchdog.h"
 
 #include <inttypes.h>
 #include <omp.h>
@@ -552,6 +553,7 @@ int layout_write(Layout *l, const char *path, const CkptContent *content, int nt
     for (int64_t w = 0; w < l->nwindows; w++) {
         if (rc >= 0) rc = fault_point("ckpt_save.window");
         if ((rc = comm_agree(l->comm, rc)) < 0) break;
+        watchdog_beat();
         open_window(&s, w);
         rc = pack_window(&s);
         collect_window(&s, w);
@@ -582,6 +584,7 @@ static int verify_share(const Layout *l, const char *path, const uint64_t *expec
         const Chunk *ch = &l->chunk[i];
         n = l->cut[ch->array].chunks - ch->k;
         if (n > end - i) n = end - i;
+        watchdog_beat();
         rc = h5_chunk_hashes(h, l->v[ch->array].name, ch->k, n, found);
         if (rc >= 0 && memcmp(found, expected + i, (size_t)n * sizeof *found) != 0)
             rc = error_set(ERR_IO,

@@ -215,7 +215,8 @@ static int same_lineage(const Ckpt *k, const json_t *now, const char *what) {
     return rc;
 }
 
-static int restore(Run *run, Ckpt *k) {
+/* Does the checkpoint go with this run? There are *n arrays to be read. */
+static int check_saved(Run *run, Ckpt *k, CkptArray *there, int *n) {
     RunPriv *p = run->priv;
     if (strcmp(ckpt_stage(k), config_stage_name(run->cfg.stage)) != 0)
         return error_set(ERR_CONFIG,
@@ -233,11 +234,19 @@ static int restore(Run *run, Ckpt *k) {
                 "%s has no %s: it was made without %.*s (ppo.ema: 0?); resume with the "
                 "same settings, or choose another run.dir",
                 ckpt_path(k), name, (int)strcspn(name, "/"), name);
-        if (a->end > 0)
-            TRY(ckpt_read_part(k, name, a->type, a->ndim, a->shape, a->begin, a->end, a->data));
-        else
-            TRY(ckpt_read(k, name, a->type, a->ndim, a->shape, a->data));
+        there[(*n)++] = *a;
     }
+    return 0;
+}
+
+/* Collective. */
+static int restore(Run *run, Ckpt *k) {
+    RunPriv *p = run->priv;
+    CkptArray *there = xcalloc((size_t)p->narray, sizeof *there);
+    int n = 0, rc = comm_agree(run->comm, check_saved(run, k, there, &n));
+    if (rc == 0) rc = ckpt_load(k, there, n, run->comm);
+    free(there);
+    TRY(rc);
     const json_t *counters = json_object_get(ckpt_meta(k), "counters");
     for (int i = 0; i < p->ncounter; i++) {
         const Counter *c = &p->counter[i];

@@ -262,7 +262,8 @@ static void test_open_at(void **state) {
     free(sub);
 }
 
-/* What Rhetor 0.1 wrote, tests/golden/checkpoint_golden.c; the raw one's checksums are HDF5's own.
+/* What Rhetor 0.1 wrote, tests/golden/checkpoint/checkpoint_golden.c; the raw one's checksums are
+ * HDF5's own.
  */
 static void test_format_1(void **state) {
     static const char *const files[] = {"v1_none.h5", "v1_zstd.h5"};

@@ -18,6 +18,28 @@ stage() {
         >"$dir.out" 2>&1 || { tail -n 20 "$dir.out" && fail "$name on $ranks ranks"; }
 }
 
+# same KEY SCALE TOLERANCE STEPS DIR...: the curve of KEY in the metrics of every DIR is that of the
+# first: |a - b| <= TOLERANCE max(|a|, SCALE) at each of the STEPS steps.
+same() {
+    local key=$1 scale=$2 tolerance=$3 steps=$4 first=$5 dir
+    shift 5
+    curve "$first" "$key" >a.txt
+    for dir in "$@"; do
+        curve "$dir" "$key" >b.txt
+        paste a.txt b.txt | awk -v scale="$scale" -v tolerance="$tolerance" -v steps="$steps" \
+            -v what="$key of $first and $dir" '
+            { a = $1 < 0 ? -$1 : $1; d = $1 - $2; if (d < 0) d = -d
+              if (a < scale) a = scale
+              if (NF != 2 || !($1 ~ /[0-9]/) || !($2 ~ /[0-9]/)) { print what ", line " NR ": " $0; bad = 1 }
+              if (d / a > worst) worst = d / a }
+            END { printf "%-55s %3d steps, differ by %.1e\n", what, NR, worst
+                  exit bad || NR != steps || worst > tolerance }' || fail "$key of $first and $dir"
+    done
+}
+curve() {
+    sed -nE "s,.*\"$2\": ([^,}]*).*,\1,p" "$1/metrics.jsonl"
+}
+
 must rhetor-data synth --out data --seed 5 --documents 400 --documents-heldout 20 --sft 300 --sft-heldout 20 \
     --compare 60 --compare-heldout 10 --ppo 200 --eval 10
 must rhetor-data tokenizer --vocab 384 --out tokenizer.json data/documents.jsonl

@@ -62,8 +62,8 @@ double limits_read(void);
 double limits_triad(void);
 void limits_open(bool sgemm, int memory_arrays);
 
-/* rhetor-bench checkpoint [...]: a measurement of its own kind, on any number of ranks. Its limit is
- * the disk. Returns the exit status. */
+/* rhetor-bench checkpoint [...]: a measurement of its own kind, on any number of ranks. Its limit
+ * is the disk. Returns the exit status. */
 int bench_checkpoint(int argc, char **argv);
 
 double bench_now(void); /* seconds, monotonic */

@@ -127,15 +127,10 @@ static int write_plainly(const char *path, const char *data, size_t bytes) {
 static int load(Lab *l, const char *dir) {
     Ckpt *k;
     TRY(ckpt_open_newest(&k, dir, l->comm));
-    int rc = k ? 0 : error_set(ERR_INTERNAL, "%s: nothing was saved", dir);
-    for (int i = 0; i < l->n && rc >= 0; i++) {
-        const CkptArray *a = &l->array[i];
-        rc = a->end > 0
-                 ? ckpt_read_part(k, a->name, a->type, a->ndim, a->shape, a->begin, a->end, a->data)
-                 : ckpt_read(k, a->name, a->type, a->ndim, a->shape, a->data);
-    }
+    CHECK(k, "%s: nothing was saved", dir);
+    const int rc = ckpt_load(k, l->array, l->n, l->comm);
     ckpt_close(&k);
-    return comm_agree(l->comm, rc);
+    return rc;
 }
 
 /* Seconds of this process's threads together: what waits for the disk does not count. */
