@@ -6,17 +6,17 @@
  * names the thread (SIGEV_THREAD_ID), so threads of OpenMP, MPI and our own need no signal masks.
  *
  * What runs in the handler may have interrupted anything, malloc and MPI included: it formats
- * integers, writes, asks glibc for the backtrace (its library was loaded at the opening), and calls
+ * integers, writes, prints the backtrace, and calls
  * MPI_Abort, which was seen to work inside MPI_Allgather. Should any of that block, a second alarm
  * leaves after 2 s; then the launcher ends the others. */
 #include "dist/watchdog.h"
 
 #include "base/error.h"
 #include "base/log.h"
+#include "dist/backtrace.h"
 #include "dist/fault.h"
 
 #include <errno.h>
-#include <execinfo.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,7 +27,7 @@
 #define sigev_notify_thread_id _sigev_un._tid
 #endif
 
-enum { TICKS = 10, FRAMES = 64, LAST_RESORT_S = 2 };
+enum { TICKS = 10, LAST_RESORT_S = 2 };
 
 static const struct {
     const char *word;
@@ -83,11 +83,7 @@ static void hang(int limit) {
     snprintf(line, sizeof line, "%s: %s\n", program_invocation_short_name, reason);
     put(line);
     if (on_hang) on_hang(reason);
-    void *frame[FRAMES];
-    int n = backtrace(frame, FRAMES);
-    backtrace_symbols_fd(frame, n, STDERR_FILENO);
-    put("(functions and lines: addr2line -fipe PROGRAM ADDRESS..., with the addresses in "
-        "brackets)\n");
+    backtrace_print(STDERR_FILENO);
     comm_abort(70);
 }
 
@@ -104,8 +100,7 @@ int watchdog_open(double limit, void (*hung)(const char *reason)) {
     if (limit <= 0) return 0;
     seconds = limit;
     on_hang = hung;
-    void *frame[1];
-    backtrace(frame, 1); /* loads the library that it needs */
+    backtrace_load();
     struct sigaction a = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
     sigemptyset(&a.sa_mask);
     sigaction(SIGALRM, &a, NULL);

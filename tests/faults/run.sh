@@ -61,8 +61,6 @@ command_of() {
     stage=$1
     command=("$bin/rhetor-$1" "$tiny/$1.yaml" "run.dir=$dir" "${@:2}")
     [ "$ranks" = 1 ] || command=(mpirun -n "$ranks" --oversubscribe --bind-to none "${command[@]}")
-    reference=ref
-    [ "$ranks" = 1 ] || reference=ref$ranks
 }
 
 # run CODE [FAULT]: `command` with that fault leaves with CODE; its output is in $dir.out. A failure
@@ -102,10 +100,10 @@ all_gone() {
 # finish: runs it to its end, which must be that of the run that was left alone
 finish() {
     run 0
-    identical $reference/$stage "$dir"
+    identical ref/$stage "$dir"
     must "$bin/rhetor-ckpt" verify "$dir"
     [ -z "$(ls "$dir"/checkpoints | grep tmp)" ] || fail "$dir holds stale temporaries"
-    cmp -s $reference/$stage/metrics.jsonl "$dir/metrics.jsonl" || fail "its metrics are not those of $reference/$stage"
+    cmp -s ref/$stage/metrics.jsonl "$dir/metrics.jsonl" || fail "its metrics are not those of ref/$stage"
 }
 
 # last_is_good: the newest checkpoint is what the run that was left alone had at that step
@@ -115,7 +113,7 @@ last_is_good() {
     [ -n "$newest" ] || return 0
     newest=$(basename "${newest%.json}.h5")
     must "$bin/rhetor-ckpt" verify "$dir/checkpoints/$newest"
-    identical "$reference/$stage/checkpoints/$newest" "$dir/checkpoints/$newest"
+    identical "ref/$stage/checkpoints/$newest" "$dir/checkpoints/$newest"
 }
 
 # --- kill -9 at random moments -------------------------------------------------------------------------
@@ -425,6 +423,8 @@ drift_of_three() {
     command_of sft
     run 70 "weights:0:4:flip"
     says "drifted apart: params/[^ ]+ of rank 0 .* differs from that of rank 1"
+    last_is_good
+    finish
 }
 
 # --- ranks that die or hang --------------------------------------------------------------------------------
@@ -454,6 +454,8 @@ dies() { # STAGE PHASE RANK kill|exit
     [ "$(grep -cE "^rhetor-$1: |warning: MPI" "$dir.out")" = 0 ] || fail "the others speak, too: $(cat "$dir.out")"
     [ "$(grep -cE 'exited on signal 9|non-zero (status|exit code)|Exit code: *70' "$dir.out")" -ge 1 ] || fail "mpirun says nothing: $(cat "$dir.out")"
     last_is_good
+    ranks=1 # its machine is gone: the rest goes on alone
+    command_of "$1"
     finish
 }
 row_dies() {
@@ -626,14 +628,9 @@ row_signals() {
 }
 
 # --- all of it -----------------------------------------------------------------------------------------------
-# The runs that are left alone, with all their checkpoints: on one rank and on two.
+# The run that is left alone, with all its checkpoints. On more ranks it has the same bits.
 must "$bin/rhetor-pipeline" "$tiny" --run ref {pretrain,sft,reward,ppo}:save.keep_last=1000
 export RUN=ref
-for stage in "${stages[@]}"; do
-    ranks=2 dir=ref2/$stage
-    command_of "$stage" save.keep_last=1000
-    must "${command[@]}"
-done
 
 began=$SECONDS
 for row in kills save disk tmpfs damage nan spikes drift dies hangs jobs signals; do
