@@ -159,6 +159,9 @@ expect 64 "expected seeds such as 1-3" -- in/slurm/rhetor-submit "$tiny" --array
 expect 78 "slorm" "did you mean slurm?" -- in/slurm/rhetor-submit "$tiny" --scheduler slorm
 expect 78 "cluster.nodes is 0, expected an integer from 1" -- in/slurm/rhetor-submit "$tiny" --nodes 0
 expect 78 'cluster.time is "1:30": expected minutes, H:MM:SS or D-H:MM:SS' -- in/slurm/rhetor-submit "$tiny" --time 1:30
+for time in 0 -5 5- 1-2 1--2:00:00 1:00:00x 10d 4:00:0:0; do
+    expect 78 "cluster.time" "expected minutes, H:MM:SS or D-H:MM:SS" -- in/slurm/rhetor-submit "$tiny" --time="$time"
+done
 expect 78 "cluster.lead is 240 (default)" "asked to stop before it began" -- in/slurm/rhetor-submit "$tiny" --time 4
 expect 78 "srun is Slurm's; expected mpirun with pbs" -- in/pbs/rhetor-submit "$tiny" --launcher srun
 expect 78 "pretrain: 8 nodes x 4 ranks are more than train.batch gives work to (16)" -- \

@@ -83,24 +83,25 @@ static int settings_of(const Plan *p, const Config *all, const char *file, int f
     return rc;
 }
 
-/* Minutes, H:MM:SS or D-H:MM:SS, in seconds; 0: not set. */
-static int read_time(const Config *c, int64_t *seconds) {
-    const char *text = c->cluster_time;
+/* Of "minutes", "H:MM:SS" or "D-H:MM:SS"; -1: it is none of them. */
+static int64_t seconds_of(const char *text) {
     long long d = 0, h = 0, m = 0, s = 0;
-    int end = -1;
-    *seconds = 0;
-    if (!*text) return 0;
-    const size_t digits = strspn(text, "0123456789:-");
-    if (!text[digits] && *text != '-') {
-        if (sscanf(text, "%lld-%lld:%2lld:%2lld%n", &d, &h, &m, &s, &end) == 4 && !text[end]) {
-        } else if (d = 0, sscanf(text, "%lld:%2lld:%2lld%n", &h, &m, &s, &end) == 3 && !text[end]) {
-        } else if (h = s = 0, sscanf(text, "%lld%n", &m, &end) == 1 && !text[end]) {
-        } else
-            end = -1;
-    } else
-        end = -1;
-    if (end >= 0) *seconds = ((d * 24 + h) * 60 + m) * 60 + s;
-    if (*seconds <= 0 || d > 10000 || h > 1000000 || m > 100000000)
+    int end = 0;
+    const char *dash = strchr(text, '-'), *clock = dash ? dash + 1 : text;
+    if (text[strspn(text, "0123456789:-")] || dash == text || strchr(clock, '-')) return -1;
+    if (dash) d = atoll(text);
+    bool good = sscanf(clock, "%lld:%2lld:%2lld%n", &h, &m, &s, &end) == 3 && !clock[end];
+    if (!good && !dash) {
+        h = s = 0;
+        good = sscanf(clock, "%lld%n", &m, &end) == 1 && !clock[end];
+    }
+    if (!good || d > 10000 || h > 1000000 || m > 100000000) return -1;
+    return ((d * 24 + h) * 60 + m) * 60 + s;
+}
+
+static int read_time(const Config *c, int64_t *seconds) {
+    *seconds = *c->cluster_time ? seconds_of(c->cluster_time) : 0;
+    if (*c->cluster_time && *seconds <= 0)
         return config_bad(c, "cluster.time", "expected minutes, H:MM:SS or D-H:MM:SS");
     return 0;
 }
