@@ -17,6 +17,7 @@
 #include "dist/fault.h"
 
 #include <errno.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -95,27 +96,31 @@ static void on_tick(int sig) {
     errno = saved;
 }
 
-int watchdog_open(double limit, void (*hung)(const char *reason)) {
-    watchdog_enter(PHASE_START);
-    if (limit <= 0) return 0;
-    seconds = limit;
-    on_hang = hung;
-    backtrace_load();
+static int start_timer(void) {
     struct sigaction a = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
     sigemptyset(&a.sa_mask);
     sigaction(SIGALRM, &a, NULL);
     struct sigevent to = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGALRM};
     to.sigev_notify_thread_id = gettid();
-    const double tick = limit / TICKS;
-    struct timespec every = {.tv_sec = (time_t)tick,
-                             .tv_nsec = (long)((tick - (double)(time_t)tick) * 1e9)};
-    if (every.tv_sec == 0 && every.tv_nsec < 1000000) every.tv_nsec = 1000000;
+    const double tick = fmax(seconds / TICKS, 1e-3);
+    struct timespec every = {.tv_sec = (time_t)tick, .tv_nsec = (long)(fmod(tick, 1) * 1e9)};
     if (timer_create(CLOCK_MONOTONIC, &to, &timer) != 0)
         return error_set(ERR_INTERNAL,
                          "the watchdog gets no timer: %s; dist.hang_seconds=0 does without it",
                          strerror(errno));
     timer_settime(timer, 0, &(struct itimerspec){every, every}, NULL);
     watching = true;
+    return 0;
+}
+
+int watchdog_open(double limit, void (*hung)(const char *reason)) {
+    seconds = limit;
+    on_hang = hung;
+    phase = PHASE_START;
+    ticks = 0;
+    backtrace_load();
+    if (limit > 0) TRY(start_timer());
+    watchdog_enter(PHASE_START);
     return 0;
 }
 

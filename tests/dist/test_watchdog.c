@@ -88,6 +88,11 @@ static void waits(void) {
     for (;;) pause();
 }
 
+static void hangs_at_once(void) {
+    setenv("RHETOR_FAULT", "start:hang", 1);
+    watchdog_open(0.1, hook);
+}
+
 static void test_found(void **state) {
     Outcome o = run(hangs);
     assert_int_equal(o.status, 70);
@@ -97,6 +102,9 @@ static void test_found(void **state) {
     assert_non_null(strstr(o.said, "\nhangs [0x")); /* the backtrace: static functions, too */
     assert_non_null(strstr(o.said, "\nmain [0x"));
     assert_non_null(strstr(o.said, "/libc.so.6(")); /* and the libraries' */
+    o = run(hangs_at_once);
+    assert_int_equal(o.status, 70);
+    assert_non_null(strstr(o.reason, "rank 3 hangs in phase start"));
     o = run(hangs_in_a_loop);
     assert_int_equal(o.status, 70);
     assert_non_null(strstr(o.reason, "rank 3 hangs in phase exchange"));
