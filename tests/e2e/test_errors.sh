@@ -62,7 +62,7 @@ expect 78 "other/checkpoints/step_00000020.h5 is a checkpoint of stage sft, this
     "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other
 rm -r other
 cp -r run/pretrain other
-expect 65 "other/checkpoints/step_00000040.h5: params/" "has the shape [512, 64], expected [512, 32]" "checkpoint of another model?" -- \
+expect 65 "other/checkpoints/step_00000040.h5: " "has the shape [" "64], expected [" "checkpoint of another model?" -- \
     "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other model.width=32
 expect 78 "other/checkpoints/step_00000040.h5 was made with other data" "choose another run.dir" -- \
     "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other data.train=run/heldout.h5
