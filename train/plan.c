@@ -1,0 +1,344 @@
+/* plan.c: formulas for memory, messages and time. See plan.h.
+ *
+ * Memory of activations, in vectors of one token and C elements, as core's ops keep them: 11 a
+ * layer and 6 beside them in the forward pass; 6 more at the height of the backward pass. With
+ * recompute 2 a layer and 10, then 16 for the layer at hand. tests/train/test_plan.c compares with
+ * the arena of a real step.
+ *
+ * Time. A rank does its share of the items, rounded up, in micro-batches; each costs its FLOPs at
+ * the measured rate and, for the gradients of the weights, time in proportion to the model. Then
+ * the ordered sum, the norm and AdamW. Nothing waits for anything else. */
+#include "train/plan.h"
+
+#include <math.h>
+
+#include "base/config.h"
+#include "base/error.h"
+#include "core/gemm.h"
+#include "core/param.h"
+
+enum { UPDATE_ARRAYS = 9 }; /* norm: g; AdamW: w g m v to w m v; clearing: g */
+static const double mib = 1024.0 * 1024.0;
+
+/* The program with its libraries: 20 MiB in a process, 33 with MPI, a little for each thread; then
+ * the data at hand. Measured: peak of runs on configs/tiny less what is known. */
+static const double program_alone = 20, program_mpi = 33, program_thread = 0.5;
+
+const char *plan_shard_name(PlanShard s) {
+    static const char *const names[PLAN_SHARDS] = {"none", "optimizer", "gradients"};
+    return names[s];
+}
+
+static GptConfig with_head(GptConfig cfg) {
+    cfg.scalar_head = true;
+    cfg.untied = false;
+    return cfg;
+}
+/* PPO's critic and reward model are taken to be as large as the policy. */
+static GptConfig trained(const PlanWork *w) {
+    return w->stage == IN_REWARD ? with_head(w->model) : w->model;
+}
+
+int64_t plan_parameters(const PlanWork *w) {
+    const GptConfig m = trained(w), critic = with_head(w->model);
+    return gpt_param_count(&m) + (w->stage == IN_PPO ? gpt_param_count(&critic) : 0);
+}
+
+/* --- FLOPs ------------------------------------------------------------------------------------ */
+
+/* Blocks, forward: n tokens in sequences of t. A sequence attends to t (t+1) / 2 pairs. */
+static double trunk_flops(const GptConfig *g, double n, double t) {
+    const double C = (double)g->width, L = (double)g->layers;
+    return n * (24 * L * C * C + 2 * L * C * (t + 1));
+}
+static double head_flops(const GptConfig *g, double rows) {
+    return 2 * (double)g->vocab * (double)g->width * rows;
+}
+static double train_flops(const PlanWork *w, double n, double t) {
+    const GptConfig g = trained(w);
+    return gpt_train_flops(&g, n, t);
+}
+
+/* PPO, for e episodes: what one rank samples, scores, and trains on in one inner epoch. */
+static double rollout_flops(const PlanWork *w, double e) {
+    return trunk_flops(&w->model, e * (w->length - 1), w->length - 1) +
+           head_flops(&w->model, e * w->response);
+}
+static double scoring_flops(const PlanWork *w, double e) {
+    return 4 * trunk_flops(&w->model, e * w->length, w->length) +
+           2 * head_flops(&w->model, e * w->response);
+}
+static double episodes_flops(const PlanWork *w, double e) {
+    return 3 * (2 * trunk_flops(&w->model, e * w->length, w->length) +
+                head_flops(&w->model, e * w->response));
+}
+
+double plan_flops(const PlanWork *w, double part[3]) {
+    double p[3] = {0};
+    if (w->stage == IN_PPO) {
+        const double epochs = (double)w->epochs, updates = epochs * (double)w->minibatches;
+        p[0] = rollout_flops(w, w->items);
+        p[1] = scoring_flops(w, w->items);
+        p[2] = epochs * episodes_flops(w, w->items) +
+               updates * gpt_train_flops(&w->model, w->windows * w->window, w->window);
+    } else {
+        p[2] = train_flops(w, w->items * w->sequences * w->length, w->length) +
+               train_flops(w, w->windows * w->window, w->window);
+    }
+    for (int i = 0; part && i < 3; i++) part[i] = p[i];
+    return p[0] + p[1] + p[2];
+}
+
+/* --- shares ----------------------------------------------------------------------------------- */
+
+/* The largest share of n items: comm_share's. */
+static double share(double n, int64_t ranks) {
+    return n >= 1 ? ceil(n / (double)ranks - 1e-9) : n / (double)ranks;
+}
+
+static int64_t micro_of(const PlanWork *w, const PlanLayout *l) {
+    return l->micro_tokens > 0 ? l->micro_tokens : w->micro_tokens;
+}
+
+/* Tokens of a full micro-batch of items that have `length` tokens, of which a rank has `items`. */
+static double micro_batch(double micro, double items, double length) {
+    const double fit = fmax(floor(micro / length), 1);
+    return fmin(fit, fmax(items, 1)) * length;
+}
+static double micro_batches(double micro, double items, double length) {
+    return items > 0 ? fmax(ceil(items / fmax(floor(micro / length), 1) - 1e-9), 1) : 0;
+}
+
+/* Items of a rank between two optimizer steps, and their tokens. PPO: episodes of a minibatch. */
+static double step_items(const PlanWork *w, const PlanLayout *l) {
+    return share(w->stage == IN_PPO ? ceil(w->items / (double)w->minibatches) : w->items, l->ranks);
+}
+static double item_tokens(const PlanWork *w) {
+    return w->sequences * w->length;
+}
+/* Micro-batches of a rank between two optimizer steps. */
+static double step_micros(const PlanWork *w, const PlanLayout *l) {
+    const double micro = (double)micro_of(w, l);
+    return micro_batches(micro, step_items(w, l), item_tokens(w)) +
+           micro_batches(micro, share(w->windows, l->ranks), w->window);
+}
+
+/* --- memory ----------------------------------------------------------------------------------- */
+
+static int64_t padded(int64_t n) {
+    return (n + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
+}
+static int64_t embedding_size(const GptConfig *c) {
+    return padded(c->vocab * c->width) + padded(c->context * c->width);
+}
+static int64_t layer_size(const GptConfig *c) {
+    const int64_t C = c->width;
+    const int64_t bias = padded(3 * C) + 4 * padded(C) + padded(4 * C);
+    return 2 * padded(C) + padded(3 * C * C) + padded(C * C) + 2 * padded(4 * C * C) +
+           (c->bias ? bias : 0);
+}
+
+int64_t plan_flat_size(const GptConfig *c) {
+    const int64_t C = c->width;
+    return embedding_size(c) + c->layers * layer_size(c) + (1 + c->bias) * padded(C) +
+           c->untied * padded(c->vocab * C) + c->scalar_head * (padded(C) + padded(1));
+}
+
+PlanState plan_state(const GptConfig *c, int64_t ranks, PlanShard s) {
+    const double full = (double)plan_flat_size(c) * (double)sizeof(real);
+    const double R = s == PLAN_SHARD_NONE ? 1 : (double)ranks;
+    PlanState p = {full, full, 2 * full / R};
+    if (s != PLAN_SHARD_GRADIENTS || ranks == 1) return p;
+    const double whole = (double)(embedding_size(c) + 2 * layer_size(c)) * (double)sizeof(real);
+    p.gradients = fmin(full / R + whole, full);
+    return p;
+}
+
+/* The arrays of one block of the language model's loss (core/op_loss.c), the packed panel of its
+ * products (core/gemm.c). */
+static double loss_bytes(const GptConfig *c, double n, double active) {
+    const double V = (double)c->vocab, C = (double)c->width;
+    const double rows = fmin(fmin(fmax(floor((1 << 20) / V), 2 * GEMM_ROWS), 2048), active);
+    const double panel = fmin(V, 2048) * fmin(C, 512);
+    return (rows * (V + C + 8) + panel) * (double)sizeof(real) + 8 * n;
+}
+
+double plan_activation_bytes(const GptConfig *c, double n, double active, bool recompute,
+                             bool dropout) {
+    const double L = (double)c->layers, C = (double)c->width, masks = dropout ? 0.25 : 0;
+    const double sums = (double)c->heads + 4; /* of softmax and norms, a layer and token */
+    double kept = recompute ? (2 * L + 10) * C + sums : (11 * L + 6) * C + L * sums;
+    kept += masks * (2 * L + 1) * C;
+    double backward = 6 * C;
+    if (recompute) backward = (L > 1 ? 16 : 10) * C + L * (sums + 2 * masks * C);
+    const double panel = fmin(4 * C, 2048) * fmin(n, 512); /* of the gradient of a weight */
+    const double loss = c->scalar_head ? 0 : loss_bytes(c, n, active);
+    return n * kept * (double)sizeof(real) +
+           fmax((n * backward + panel) * (double)sizeof(real), loss);
+}
+
+double plan_scoring_bytes(const GptConfig *c, double n, double active) {
+    return 11 * n * (double)c->width * (double)sizeof(real) +
+           (c->scalar_head ? 0 : loss_bytes(c, n, active));
+}
+
+/* Sequences that are decoded at once, and the bytes a sequence's keys and values take, as in
+ * model/decode.c. */
+static double slot_bytes(const PlanWork *w) {
+    const double positions =
+        32 *
+        ceil(fmin(w->length - w->response + (double)w->longest, (double)w->model.context) / 32);
+    const double head = (double)(w->model.width / w->model.heads);
+    return (double)(w->model.layers * w->model.heads) * positions * (head + 16 * ceil(head / 16)) *
+           (double)sizeof(real);
+}
+static double slots(const PlanWork *w, const PlanLayout *l) {
+    const double fit = fmax(floor((1 << 30) / slot_bytes(w)), 1);
+    return fmin(fmin(16 * (double)l->threads, fit), share(w->items, l->ranks));
+}
+static double packed_bytes(const GptConfig *c) {
+    const double C = (double)c->width;
+    return (12 * (double)c->layers * C * C + (double)c->vocab * C) * (double)sizeof(real);
+}
+
+/* Policy and critic are held through the iteration with their largest micro-batch; sampling and
+ * scoring come beside them, one after the other. */
+static void ppo_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
+    const GptConfig critic = with_head(w->model);
+    const double policy_size = (double)plan_flat_size(&w->model),
+                 critic_size = (double)plan_flat_size(&critic), byte = (double)sizeof(real);
+    const double micro = (double)micro_of(w, l);
+    const double n = micro_batch(micro, step_items(w, l), w->length);
+    const double active = n * w->response / w->length;
+    m->frozen = (policy_size * (1 + w->ema) + critic_size) * byte;
+    double policy = plan_activation_bytes(&w->model, n, active, w->recompute, false);
+    if (w->windows > 0) {
+        const double k = micro_batch(micro, share(w->windows, l->ranks), w->window);
+        policy = fmax(policy, plan_activation_bytes(&w->model, k, k, w->recompute, false));
+    }
+    const double critics = plan_activation_bytes(&critic, n, n, w->recompute, false);
+    m->activations = fmax(policy, packed_bytes(&w->model)) + critics;
+    const double rows = fmax(slots(w, l), fmin((8 << 20) / (12 * (double)w->model.width),
+                                               share(w->items, l->ranks) * w->length));
+    const double passes = 11 * rows * (double)w->model.width * byte +
+                          slots(w, l) * (double)(w->model.vocab + w->model.width) * byte;
+    m->decoding =
+        fmax(slots(w, l) * slot_bytes(w) + passes, plan_scoring_bytes(&w->model, n, active));
+}
+
+void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
+    *m = (PlanMemory){0};
+    const GptConfig cfg = trained(w), critic = with_head(w->model);
+    const PlanState state = plan_state(&cfg, l->ranks, l->shard),
+                    second = plan_state(&critic, l->ranks, l->shard);
+    const double two = w->stage == IN_PPO;
+    m->weights = state.weights + two * second.weights;
+    m->gradients = state.gradients + two * second.gradients;
+    m->moments = state.moments + two * second.moments;
+    if (w->stage == IN_PPO) {
+        ppo_memory(w, l, m);
+    } else {
+        const double micro = (double)micro_of(w, l);
+        double n = micro_batch(micro, step_items(w, l), item_tokens(w));
+        /* Windows of pretraining text fill the last micro-batch up. */
+        const double more = share(w->windows, l->ranks) * w->window;
+        n = fmin(n + more, fmax(n, micro));
+        m->activations = plan_activation_bytes(&cfg, n, n, w->recompute, w->dropout);
+        n = fmin(w->eval_tokens / (double)l->ranks, micro_batch(micro, micro, w->length));
+        if (n > 0) m->evaluation = plan_scoring_bytes(&cfg, n, n);
+    }
+    if (l->ranks > 1) m->exchange = fmin(state.weights, PLAN_ROUND_BYTES);
+    m->program =
+        ((l->ranks > 1 ? program_mpi : program_alone) + program_thread * (double)l->threads) * mib;
+    m->total = m->weights + m->gradients + m->moments + m->frozen + m->activations + m->decoding +
+               m->evaluation + m->exchange + m->program;
+}
+
+/* --- messages --------------------------------------------------------------------------------- */
+
+/* Optimizer steps of a step of the run, and the bytes of the weights that each updates. */
+static double updates(const PlanWork *w) {
+    return w->stage == IN_PPO ? (double)(w->epochs * w->minibatches) : 1;
+}
+static double trained_bytes(const PlanWork *w) {
+    return (double)plan_parameters(w) * (double)sizeof(real);
+}
+
+/* How often a half of the ordered sum is done for an update. */
+static double halves(const PlanWork *w, const PlanLayout *l) {
+    return 1 + (l->shard == PLAN_SHARD_GRADIENTS ? fmax(step_micros(w, l), 1) : 1);
+}
+
+double plan_exchange_bytes(const PlanWork *w, const PlanLayout *l) {
+    const double R = (double)l->ranks;
+    return updates(w) * halves(w, l) * trained_bytes(w) * (R - 1) / R;
+}
+
+static double half_seconds(double bytes, const PlanLayout *l, const PlanNet *n) {
+    const double R = (double)l->ranks, r = fmin(R, (double)l->per_node);
+    if (R <= 1) return 0;
+    const double rounds = ceil(bytes / PLAN_ROUND_BYTES),
+                 each = bytes / R; /* to every other rank */
+    const double latency = R > r ? n->latency : n->node_latency;
+    double seconds = rounds * (R - 1) * latency + r * (r - 1) * each / n->node_bandwidth;
+    if (R > r) seconds += r * (R - r) * each / n->bandwidth;
+    return seconds;
+}
+
+double plan_sum_seconds(double bytes, const PlanLayout *l, const PlanNet *n) {
+    return 2 * half_seconds(bytes, l, n);
+}
+
+/* --- time ------------------------------------------------------------------------------------- */
+
+/* Rates of a rank with l->threads threads: in proportion, where another number was measured. */
+static PlanRates scaled(const PlanRates *r, int64_t threads) {
+    const double k = (double)threads / (double)r->threads;
+    return (PlanRates){threads,       r->train * k,       r->micro * k, r->forward * k,
+                       r->update * k, r->decode_read * k, r->decode * k};
+}
+
+/* Weights are packed once; then a pass for every token of the longest response, or of as many
+ * responses as follow each other in a slot. */
+static double rollout_seconds(const PlanWork *w, const PlanLayout *l, const PlanRates *r) {
+    const double e = share(w->items, l->ranks), waiting = e / slots(w, l);
+    const double passes =
+        fmax((double)w->longest, waiting * w->response + ((double)w->longest - w->response) / 2);
+    const double weights = packed_bytes(&w->model);
+    return 2 * weights / r->update + passes * weights / r->decode_read +
+           rollout_flops(w, e) / r->decode;
+}
+
+void plan_time(const PlanWork *w, const PlanLayout *l, const PlanRates *measured, const PlanNet *n,
+               PlanTime *t) {
+    const PlanRates r = scaled(measured, l->threads);
+    const double items = step_items(w, l), windows = share(w->windows, l->ranks);
+    const double each = w->stage == IN_PPO ? 2 : 1; /* models in a micro-batch of items */
+    const double micro = (double)micro_of(w, l);
+    const double again = w->recompute ? 4.0 / 3 : 1;
+    const double byte = trained_bytes(w), model = byte / each;
+    const double micros = each * micro_batches(micro, items, item_tokens(w)) +
+                          micro_batches(micro, windows, w->window);
+    double flops = train_flops(w, windows * w->window, w->window);
+    if (w->stage == IN_PPO)
+        flops += episodes_flops(w, items);
+    else
+        flops += train_flops(w, items * item_tokens(w), w->length);
+    *t = (PlanTime){0};
+    if (w->stage == IN_PPO) {
+        t->rollout = rollout_seconds(w, l, &r);
+        t->scoring = scoring_flops(w, share(w->items, l->ranks)) / r.forward;
+        t->exchange = plan_sum_seconds(4 * 4 * w->items * w->response, l, n);
+    }
+    const double compute = flops * again / r.train + micros * model / r.micro;
+    const double slice = l->shard == PLAN_SHARD_NONE ? 1 : 1 / (double)l->ranks;
+    const double exchange = halves(w, l) * half_seconds(byte, l, n);
+    /* The gradient is final in the last micro-batch; two thirds of its time is the way back. */
+    const double last = micros > 0 ? compute / micros * each * 2 / 3 : 0;
+    const double hidden = fmin(n->overlap * last, exchange);
+    t->compute = updates(w) * compute;
+    t->update = updates(w) * UPDATE_ARRAYS * byte * slice / r.update;
+    t->exposed = t->exchange + updates(w) * (exchange - hidden);
+    t->exchange += updates(w) * exchange;
+    t->step = t->rollout + t->scoring + t->compute + t->update + t->exposed;
+}

@@ -1,0 +1,117 @@
+/* plan.h: what a step of a stage needs, from formulas alone: parameters, FLOPs, memory of a rank,
+ * bytes exchanged, and, from measured rates and a model of the network, seconds. For rhetor-plan
+ * and --dry-run. docs/SCALING.md states the assumptions. Nothing here is collective. */
+#ifndef TRAIN_PLAN_H
+#define TRAIN_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "model/gpt.h"
+
+/* What each rank holds of the flat buffers (Rajbhandari et al. 2020: ZeRO stages 1 and 2). */
+typedef enum PlanShard {
+    PLAN_SHARD_NONE,      /* everything */
+    PLAN_SHARD_OPTIMIZER, /* its slice of the moments */
+    PLAN_SHARD_GRADIENTS, /* its slice of the moments and of the summed gradient */
+    PLAN_SHARDS
+} PlanShard;
+
+/* A step of a stage, all ranks together. Lengths are means. An item is what ranks share out: a
+ * window, an example, a prompt with its ranked answers, an episode. */
+typedef struct PlanWork {
+    int stage;       /* IN_* */
+    GptConfig model; /* that is trained (PPO: the policy) */
+    int64_t steps;
+    double items, sequences, length; /* items a step, sequences an item, tokens a sequence */
+    double windows, window; /* windows of pretraining text mixed in a step (PPO: an optimizer step)
+                               and their tokens */
+    int64_t micro_tokens;
+    bool recompute, dropout;
+    double eval_tokens; /* of an evaluation on held-out data (reward: of the reference answers) */
+    /* PPO: length is of prompt and response together */
+    double response; /* its tokens */
+    int64_t longest; /* longest response */
+    int64_t minibatches, epochs;
+    bool ema;
+} PlanWork;
+
+/* Ranks, their threads, and what is set for them. */
+typedef struct PlanLayout {
+    int64_t ranks, per_node, threads; /* ranks of the job, of a full node; threads of a rank */
+    PlanShard shard;
+    int64_t micro_tokens; /* 0: the work's */
+} PlanLayout;
+
+/* What one rank with `threads` threads was measured to do; FLOPs and bytes a second. */
+typedef struct PlanRates {
+    int64_t threads;
+    double train, micro; /* forward and backward; time beside the FLOPs: once a micro-batch, in
+                            bytes of weights a second */
+    double forward;      /* forward only */
+    double update;       /* nine arrays: norm, AdamW (seven), clearing */
+    double decode_read, decode; /* a pass of decoding: weights read, FLOPs */
+} PlanRates;
+
+/* The network. Latency a message, seconds. Bandwidth in bytes a second that a node sends while it
+ * receives as much, whatever the number of its ranks. */
+typedef struct PlanNet {
+    double latency, bandwidth;           /* between nodes */
+    double node_latency, node_bandwidth; /* between the ranks of a node */
+    double overlap; /* share of the last micro-batch's backward pass that hides the exchange */
+} PlanNet;
+
+/* Bytes of a rank. */
+typedef struct PlanMemory {
+    double weights, gradients, moments; /* of what is trained */
+    double frozen;                      /* PPO: reference, reward model, moving average */
+    double activations, decoding;       /* decoding: caches and packed weights not within them */
+    double evaluation;                  /* a forward pass beside what is kept */
+    double exchange, program;           /* buffers of messages; program, libraries, data */
+    double total;
+} PlanMemory;
+
+/* Seconds of a step; of the rank that has most to do. */
+typedef struct PlanTime {
+    double rollout, scoring, compute, update; /* compute: forward and backward */
+    double exchange, exposed;                 /* in all; of it not hidden */
+    double step;
+} PlanTime;
+
+enum { PLAN_ROUND_BYTES = 64 << 20 /* of dist/comm.c */ };
+
+const char *plan_shard_name(PlanShard s); /* "none", "optimizer", "gradients" */
+
+/* Parameters that are trained (PPO: policy and critic). */
+int64_t plan_parameters(const PlanWork *w);
+/* FLOPs of a step, counted as docs/BENCHMARKS.md does: what the mathematics needs, nothing twice
+ * (train.recompute does not show). PPO: of its three parts, NULL if not wanted. */
+double plan_flops(const PlanWork *w, double part[3]);
+
+/* Bytes of the weights, gradients and moments of a trained model, as sharded over the ranks. With
+ * PLAN_SHARD_GRADIENTS a rank keeps its slice of the sums, and whole gradients of the embeddings
+ * and of two layers. */
+typedef struct PlanState {
+    double weights, gradients, moments;
+} PlanState;
+PlanState plan_state(const GptConfig *cfg, int64_t ranks, PlanShard s);
+/* Elements of a model's flat buffer. */
+int64_t plan_flat_size(const GptConfig *cfg);
+/* High-water mark of the arena of a micro-batch of n tokens: forward and backward, with the loss of
+ * a language model or a scalar head; `active`: rows that the loss takes. */
+double plan_activation_bytes(const GptConfig *cfg, double n, double active, bool recompute,
+                             bool dropout);
+/* The same for a forward pass that records nothing. */
+double plan_scoring_bytes(const GptConfig *cfg, double n, double active);
+void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m);
+
+/* Bytes that a rank sends in a step (it receives as many): the ordered sum sends (R-1)/R of the
+ * vector twice; with sharded gradients the first half goes once a micro-batch. */
+double plan_exchange_bytes(const PlanWork *w, const PlanLayout *l);
+/* Seconds of an ordered sum of `bytes` over the layout's ranks. */
+double plan_sum_seconds(double bytes, const PlanLayout *l, const PlanNet *n);
+
+void plan_time(const PlanWork *w, const PlanLayout *l, const PlanRates *r, const PlanNet *n,
+               PlanTime *t);
+
+#endif
