@@ -401,11 +401,13 @@ done:
 int main(int argc, char **argv) {
     openmp_wait_briefly(argv);
     if (argc > 1 && strcmp(argv[1], "checkpoint") == 0) return bench_checkpoint(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "comm") == 0) return bench_comm(argc - 1, argv + 1);
     CHECK(bench_cases <= NCASE_MAX, "%d cases, room for %d", bench_cases, NCASE_MAX);
     static const char doc[] =
         "Measures this machine's limits and Rhetor's share of them. NAME is a "
         "case or the beginning of several; without one all quick ones run. \"rhetor-bench "
-        "checkpoint\" measures saving and loading beside the disk; it has a --help of its own.";
+        "checkpoint\" measures saving and loading beside the disk, \"mpirun -n N rhetor-bench "
+        "comm\" the exchange between ranks; both have a --help of their own.";
     static const struct argp argp = {options, parse, "[NAME...]", doc, 0, 0, 0};
     Args a = {.seconds = 3};
     argp_program_version = "rhetor-bench " RHETOR_VERSION;

@@ -62,9 +62,11 @@ double limits_read(void);
 double limits_triad(void);
 void limits_open(bool sgemm, int memory_arrays);
 
-/* rhetor-bench checkpoint [...]: a measurement of its own kind, on any number of ranks. Its limit
- * is the disk. Returns the exit status. */
+/* Measurements of their own kind, on any number of ranks: rhetor-bench checkpoint [...], whose
+ * limit is the disk, and rhetor-bench comm [...], the exchange between the ranks. Return the exit
+ * status. */
 int bench_checkpoint(int argc, char **argv);
+int bench_comm(int argc, char **argv);
 
 double bench_now(void); /* seconds, monotonic */
 
