@@ -59,7 +59,8 @@ int64_t gpt_param_count(const GptConfig *c) {
 }
 
 double gpt_train_flops(const GptConfig *c, double n, double T) {
-    double C = (double)c->width, L = (double)c->layers, V = (double)c->vocab;
+    double C = (double)c->width, L = (double)c->layers;
+    double V = c->scalar_head ? 0 : (double)c->vocab;
     return n * (6 * (12 * L * C * C + V * C) + 6 * L * C * T);
 }
 

@@ -93,7 +93,7 @@ Tensor *gpt_values(Gpt *g, Tape *t, const Batch *b, const int64_t *rows, int64_t
 
 int64_t gpt_param_count(const GptConfig *cfg);
 /* FLOPs of forward and backward for n tokens in sequences of mean length T: n (6 (12 L C^2 + V C) +
- * 6 L C T): the causal half of attention, the tied head once. */
+ * 6 L C T): the causal half of attention, the tied head once; a scalar head counts nothing. */
 double gpt_train_flops(const GptConfig *cfg, double n, double T);
 
 #endif

@@ -24,6 +24,7 @@
 #include "rlhf/score.h"
 #include "rlhf/selftest.h"
 #include "train/load.h"
+#include "train/plan.h"
 
 typedef struct Stage {
     Loaded policy, reference, reward, critic;
@@ -297,10 +298,18 @@ static int dry_run(Stage *s, Run *run) {
     TRY(ppo_update(p, &e, 0, 0, 0, &stats)); /* learning rate 0 */
     const ParamSet *a = &s->policy.gpt->params, *b = &s->critic.gpt->params;
     const double tokens = (double)e.start[e.n];
-    run_plan(run, "PPO", a->count + b->count, tokens,
-             (double)p->o.epochs *
-                 (gpt_train_flops(&s->policy.gpt->cfg, tokens, tokens / (double)e.n) +
-                  gpt_train_flops(&s->critic.gpt->cfg, tokens, tokens / (double)e.n)),
+    const PlanWork work = {.stage = IN_PPO,
+                           .model = s->policy.gpt->cfg,
+                           .items = (double)e.n,
+                           .sequences = 1,
+                           .length = tokens / (double)e.n,
+                           .response = (double)e.first[e.n] / (double)e.n,
+                           .windows =
+                               p->ptx ? p->o.ptx_ratio * (double)e.n / (double)p->o.minibatches : 0,
+                           .window = (double)s->policy.gpt->cfg.context,
+                           .minibatches = p->o.minibatches,
+                           .epochs = p->o.epochs};
+    run_plan(run, "PPO", a->count + b->count, tokens, plan_flops(&work, NULL),
              trainer_bytes(&p->policy) + trainer_bytes(&p->critic) +
                  (size_t)(2 * a->size + b->size) * sizeof(real),
              p->policy.arena.high + p->critic.arena.high);

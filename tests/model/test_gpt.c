@@ -118,6 +118,9 @@ static void test_count(void **state) {
     /* n (6 (12 L C^2 + V C) + 6 L C T) */
     double want = 100 * (6.0 * (12 * 2 * 144 + 23 * 12) + 6.0 * 2 * 12 * 10);
     assert_true(gpt_train_flops(&small, 100, 10) == want);
+    GptConfig reward = small;
+    reward.scalar_head = true;
+    assert_true(gpt_train_flops(&reward, 100, 10) == want - 100 * 6.0 * 23 * 12);
 }
 
 static void test_bad_config(void **state) {
