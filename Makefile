@@ -175,9 +175,11 @@ endif
 ifneq ($(filter lint clang,$(VARIANT)),)
 CFLAGS += -Werror
 endif
-# docs/CONFIG.md comes from the table of settings; tests/e2e/test_docs.sh compares.
-docs: $(BIN)/rhetor
+# docs/CONFIG.md comes from the table of settings, the tables of docs/SCALING.md from rhetor-plan;
+# tests/e2e/test_docs.sh and test_plan.sh compare.
+docs: $(BIN)/rhetor $(BIN)/rhetor-plan
 	$(BIN)/rhetor --settings > docs/CONFIG.md
+	tools/scaling.sh $(abspath $(BIN)) > docs/SCALING.md.new && mv docs/SCALING.md.new docs/SCALING.md
 
 objects: $(patsubst %.c,$(B)/%.o,$(wildcard $(ROOMS:%=%/*.c) tools/*.c tools/*/*.c tests/*/*.c))
 

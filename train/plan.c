@@ -24,6 +24,9 @@ static const double mib = 1024.0 * 1024.0;
  * the data at hand. Measured: peak of runs on configs/tiny less what is known. */
 static const double program_alone = 20, program_mpi = 33, program_thread = 0.5;
 
+/* Of checkpoints/write.c: two windows of 32 stretches of a MiB and a little, and a thread's. */
+static const double save_window = 33.0 * (1 << 20), save_thread = 7.0 * (1 << 20);
+
 const char *plan_shard_name(PlanShard s) {
     static const char *const names[PLAN_SHARDS] = {"none", "optimizer", "gradients"};
     return names[s];
@@ -96,6 +99,32 @@ static double share(double n, int64_t ranks) {
     return n >= 1 ? ceil(n / (double)ranks - 1e-9) : n / (double)ranks;
 }
 
+int64_t plan_leaves(int64_t virtual_ranks, int64_t ranks) {
+    if (ranks == 1) return virtual_ranks > 0 ? virtual_ranks : 1;
+    if (virtual_ranks < ranks) return 1;
+    int64_t left = 1; /* as dist/virtual.c divides them */
+    while (2 * left < ranks) left *= 2;
+    const int64_t a = plan_leaves(virtual_ranks / 2, left),
+                  b = plan_leaves(virtual_ranks / 2, ranks - left);
+    return a > b ? a : b;
+}
+
+/* With sharded gradients each rank is one (there is no whole gradient to put aside). */
+static int64_t virtual_ranks(const PlanWork *w, const PlanLayout *l) {
+    return l->shard == PLAN_SHARD_GRADIENTS && l->ranks > 1 ? 0 : w->virtual_ranks;
+}
+static int64_t leaves_of(const PlanWork *w, const PlanLayout *l) {
+    return plan_leaves(virtual_ranks(w, l), l->ranks);
+}
+/* The share of n items of a virtual rank, and of all those of a rank. */
+static double leaf_share(const PlanWork *w, const PlanLayout *l, double n) {
+    const int64_t v = virtual_ranks(w, l);
+    return share(n, v > l->ranks ? v : l->ranks);
+}
+static double rank_share(const PlanWork *w, const PlanLayout *l, double n) {
+    return fmin((double)leaves_of(w, l) * leaf_share(w, l, n), fmax(n, 0));
+}
+
 static int64_t micro_of(const PlanWork *w, const PlanLayout *l) {
     return l->micro_tokens > 0 ? l->micro_tokens : w->micro_tokens;
 }
@@ -109,18 +138,21 @@ static double micro_batches(double micro, double items, double length) {
     return items > 0 ? fmax(ceil(items / fmax(floor(micro / length), 1) - 1e-9), 1) : 0;
 }
 
-/* Items of a rank between two optimizer steps, and their tokens. PPO: episodes of a minibatch. */
-static double step_items(const PlanWork *w, const PlanLayout *l) {
-    return share(w->stage == IN_PPO ? ceil(w->items / (double)w->minibatches) : w->items, l->ranks);
+/* Items between two optimizer steps, and their tokens. PPO: episodes of a minibatch. */
+static double step_items(const PlanWork *w) {
+    return w->stage == IN_PPO ? ceil(w->items / (double)w->minibatches) : w->items;
 }
 static double item_tokens(const PlanWork *w) {
     return w->sequences * w->length;
 }
-/* Micro-batches of a rank between two optimizer steps. */
-static double step_micros(const PlanWork *w, const PlanLayout *l) {
-    const double micro = (double)micro_of(w, l);
-    return micro_batches(micro, step_items(w, l), item_tokens(w)) +
-           micro_batches(micro, share(w->windows, l->ranks), w->window);
+/* Micro-batches of a rank between two optimizer steps: of items, and of windows. */
+static double item_micros(const PlanWork *w, const PlanLayout *l) {
+    return (double)leaves_of(w, l) *
+           micro_batches((double)micro_of(w, l), leaf_share(w, l, step_items(w)), item_tokens(w));
+}
+static double window_micros(const PlanWork *w, const PlanLayout *l) {
+    return fmin((double)leaves_of(w, l), ceil(w->windows)) *
+           micro_batches((double)micro_of(w, l), leaf_share(w, l, w->windows), w->window);
 }
 
 /* --- memory ----------------------------------------------------------------------------------- */
@@ -144,11 +176,16 @@ int64_t plan_flat_size(const GptConfig *c) {
            c->untied * padded(c->vocab * C) + c->scalar_head * (padded(C) + padded(1));
 }
 
-PlanState plan_state(const GptConfig *c, int64_t ranks, PlanShard s) {
+PlanState plan_state(const GptConfig *c, int64_t ranks, PlanShard s, int64_t v) {
     const double full = (double)plan_flat_size(c) * (double)sizeof(real);
     const double R = s == PLAN_SHARD_NONE ? 1 : (double)ranks;
     PlanState p = {full, full, 2 * full / R};
-    if (s != PLAN_SHARD_GRADIENTS || ranks == 1) return p;
+    if (s != PLAN_SHARD_GRADIENTS || ranks == 1) {
+        for (int64_t n = plan_leaves(v, ranks); n > 1; n /= 2) p.gradients += full;
+        if (v > 0 && !c->untied && !c->scalar_head)
+            p.gradients += (double)(c->vocab * c->width) * (double)sizeof(real);
+        return p;
+    }
     const double whole = (double)(embedding_size(c) + 2 * layer_size(c)) * (double)sizeof(real);
     p.gradients = fmin(full / R + whole, full);
     return p;
@@ -208,12 +245,12 @@ static void ppo_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
     const double policy_size = (double)plan_flat_size(&w->model),
                  critic_size = (double)plan_flat_size(&critic), byte = (double)sizeof(real);
     const double micro = (double)micro_of(w, l);
-    const double n = micro_batch(micro, step_items(w, l), w->length);
+    const double n = micro_batch(micro, leaf_share(w, l, step_items(w)), w->length);
     const double active = n * w->response / w->length;
     m->frozen = (policy_size * (1 + w->ema) + critic_size) * byte;
     double policy = plan_activation_bytes(&w->model, n, active, w->recompute, false);
     if (w->windows > 0) {
-        const double k = micro_batch(micro, share(w->windows, l->ranks), w->window);
+        const double k = micro_batch(micro, leaf_share(w, l, w->windows), w->window);
         policy = fmax(policy, plan_activation_bytes(&w->model, k, k, w->recompute, false));
     }
     const double critics = plan_activation_bytes(&critic, n, n, w->recompute, false);
@@ -229,8 +266,9 @@ static void ppo_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
 void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
     *m = (PlanMemory){0};
     const GptConfig cfg = trained(w), critic = with_head(w->model);
-    const PlanState state = plan_state(&cfg, l->ranks, l->shard),
-                    second = plan_state(&critic, l->ranks, l->shard);
+    const int64_t v = virtual_ranks(w, l);
+    const PlanState state = plan_state(&cfg, l->ranks, l->shard, v),
+                    second = plan_state(&critic, l->ranks, l->shard, v);
     const double two = w->stage == IN_PPO;
     m->weights = state.weights + two * second.weights;
     m->gradients = state.gradients + two * second.gradients;
@@ -239,9 +277,9 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
         ppo_memory(w, l, m);
     } else {
         const double micro = (double)micro_of(w, l);
-        double n = micro_batch(micro, step_items(w, l), item_tokens(w));
+        double n = micro_batch(micro, leaf_share(w, l, step_items(w)), item_tokens(w));
         /* Windows of pretraining text fill the last micro-batch up. */
-        const double more = share(w->windows, l->ranks) * w->window;
+        const double more = leaf_share(w, l, w->windows) * w->window;
         n = fmin(n + more, fmax(n, micro));
         m->activations = plan_activation_bytes(&cfg, n, n, w->recompute, w->dropout);
         n = fmin(w->eval_tokens / (double)l->ranks, micro_batch(micro, micro, w->length));
@@ -250,8 +288,10 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
     if (l->ranks > 1) m->exchange = fmin(state.weights, PLAN_ROUND_BYTES);
     m->program =
         ((l->ranks > 1 ? program_mpi : program_alone) + program_thread * (double)l->threads) * mib;
-    m->total = m->weights + m->gradients + m->moments + m->frozen + m->activations + m->decoding +
-               m->evaluation + m->exchange + m->program;
+    const double saved = m->weights + 2 * (state.weights + two * second.weights);
+    m->save = 2 * fmin(saved, save_window) + (double)l->threads * save_thread;
+    m->total = m->weights + m->gradients + m->moments + m->frozen + m->activations +
+               fmax(fmax(m->decoding, m->evaluation), m->save) + m->exchange + m->program;
 }
 
 /* --- messages --------------------------------------------------------------------------------- */
@@ -266,7 +306,8 @@ static double trained_bytes(const PlanWork *w) {
 
 /* How often a half of the ordered sum is done for an update. */
 static double halves(const PlanWork *w, const PlanLayout *l) {
-    return 1 + (l->shard == PLAN_SHARD_GRADIENTS ? fmax(step_micros(w, l), 1) : 1);
+    return 1 + (l->shard == PLAN_SHARD_GRADIENTS ? fmax(item_micros(w, l) + window_micros(w, l), 1)
+                                                 : 1);
 }
 
 double plan_exchange_bytes(const PlanWork *w, const PlanLayout *l) {
@@ -312,13 +353,11 @@ static double rollout_seconds(const PlanWork *w, const PlanLayout *l, const Plan
 void plan_time(const PlanWork *w, const PlanLayout *l, const PlanRates *measured, const PlanNet *n,
                PlanTime *t) {
     const PlanRates r = scaled(measured, l->threads);
-    const double items = step_items(w, l), windows = share(w->windows, l->ranks);
+    const double items = rank_share(w, l, step_items(w)), windows = rank_share(w, l, w->windows);
     const double each = w->stage == IN_PPO ? 2 : 1; /* models in a micro-batch of items */
-    const double micro = (double)micro_of(w, l);
     const double again = w->recompute ? 4.0 / 3 : 1;
     const double byte = trained_bytes(w), model = byte / each;
-    const double micros = each * micro_batches(micro, items, item_tokens(w)) +
-                          micro_batches(micro, windows, w->window);
+    const double micros = each * item_micros(w, l) + window_micros(w, l);
     double flops = train_flops(w, windows * w->window, w->window);
     if (w->stage == IN_PPO)
         flops += episodes_flops(w, items);
@@ -337,7 +376,9 @@ void plan_time(const PlanWork *w, const PlanLayout *l, const PlanRates *measured
     const double last = micros > 0 ? compute / micros * each * 2 / 3 : 0;
     const double hidden = fmin(n->overlap * last, exchange);
     t->compute = updates(w) * compute;
-    t->update = updates(w) * UPDATE_ARRAYS * byte * slice / r.update;
+    /* A virtual rank's gradient joins another's: two arrays read and both written. */
+    const double joins = (double)(leaves_of(w, l) - 1) * 4;
+    t->update = updates(w) * (UPDATE_ARRAYS * slice + joins) * byte / r.update;
     t->exposed = t->exchange + updates(w) * (exchange - hidden);
     t->exchange += updates(w) * exchange;
     t->step = t->rollout + t->scoring + t->compute + t->update + t->exposed;

@@ -27,6 +27,7 @@ typedef struct PlanWork {
     double windows, window; /* windows of pretraining text mixed in a step (PPO: an optimizer step)
                                and their tokens */
     int64_t micro_tokens;
+    int64_t virtual_ranks; /* dist.virtual_ranks; 0: not dist.reproducible */
     bool recompute, dropout;
     double eval_tokens; /* of an evaluation on held-out data (reward: of the reference answers) */
     /* PPO: length is of prompt and response together */
@@ -66,7 +67,8 @@ typedef struct PlanMemory {
     double weights, gradients, moments; /* of what is trained */
     double frozen;                      /* PPO: reference, reward model, moving average */
     double activations, decoding;       /* decoding: caches and packed weights not within them */
-    double evaluation;                  /* a forward pass beside what is kept */
+    double evaluation, save;            /* come and go beside what is kept: of these, and of
+                                           decoding, the largest counts */
     double exchange, program;           /* buffers of messages; program, libraries, data */
     double total;
 } PlanMemory;
@@ -90,11 +92,14 @@ double plan_flops(const PlanWork *w, double part[3]);
 
 /* Bytes of the weights, gradients and moments of a trained model, as sharded over the ranks. With
  * PLAN_SHARD_GRADIENTS a rank keeps its slice of the sums, and whole gradients of the embeddings
- * and of two layers. */
+ * and of two layers. Virtual ranks: log2 of those of a rank more gradients, and the tied
+ * embedding's own; not with PLAN_SHARD_GRADIENTS. */
 typedef struct PlanState {
     double weights, gradients, moments;
 } PlanState;
-PlanState plan_state(const GptConfig *cfg, int64_t ranks, PlanShard s);
+PlanState plan_state(const GptConfig *cfg, int64_t ranks, PlanShard s, int64_t virtual_ranks);
+/* The virtual ranks of the rank that has most (dist/virtual.h); 1 where each rank is one. */
+int64_t plan_leaves(int64_t virtual_ranks, int64_t ranks);
 /* Elements of a model's flat buffer. */
 int64_t plan_flat_size(const GptConfig *cfg);
 /* High-water mark of the arena of a micro-batch of n tokens: forward and backward, with the loss of

@@ -110,7 +110,7 @@ static void test_flops(void **state) {
 /* --- memory ----------------------------------------------------------------------------------- */
 
 static double state_bytes(int64_t R, PlanShard s) {
-    const PlanState p = plan_state(&gpt2, R, s);
+    const PlanState p = plan_state(&gpt2, R, s, 0);
     return p.weights + p.gradients + p.moments;
 }
 
@@ -183,6 +183,16 @@ static void test_activations(void **state) {
     }
 }
 
+/* As dist/virtual.c shares them out. */
+static void test_leaves(void **state) {
+    for (int want = 0; want <= 16; want = want ? 2 * want : 1)
+        assert_int_equal(plan_leaves(want, 1), want ? want : 1);
+    static const int64_t most[][3] = {{4, 2, 2}, {4, 3, 2}, {4, 4, 1},  {4, 5, 1}, {8, 5, 4},
+                                      {8, 3, 4}, {8, 6, 2}, {16, 8, 2}, {0, 3, 1}};
+    for (size_t i = 0; i < sizeof most / sizeof *most; i++)
+        assert_int_equal(plan_leaves(most[i][0], most[i][1]), most[i][2]);
+}
+
 static void test_memory(void **state) {
     PlanMemory none, opt, grad, small;
     PlanWork w = lm_work(gpt2, 512, 1024);
@@ -190,7 +200,7 @@ static void test_memory(void **state) {
     plan_memory(&w, &l, &none);
     assert_near(none.total,
                 none.weights + none.gradients + none.moments + none.frozen + none.activations +
-                    none.decoding + none.evaluation + none.exchange + none.program,
+                    none.save + none.exchange + none.program,
                 1e-12);
     assert_near(none.exchange, PLAN_ROUND_BYTES, 1e-12);
     l.shard = PLAN_SHARD_OPTIMIZER;
@@ -271,6 +281,17 @@ static void test_time(void **state) {
     l = ranks(3, 1);
     plan_time(&w, &l, &rates, &net, &t);
     assert_near(t.compute, 384.0 * 835584 / 100e9 + bytes / 20e9, 1e-12);
+    /* 16 windows in four virtual ranks on one rank: four micro-batches, three times joined; on two
+     * ranks two of them and one. */
+    w.virtual_ranks = 4;
+    l = ranks(1, 1);
+    plan_time(&w, &l, &rates, &net, &t);
+    assert_near(t.compute, 1024.0 * 835584 / 100e9 + 4 * bytes / 20e9, 1e-12);
+    assert_near(t.update, (9 + 3 * 4) * bytes / 30e9, 1e-12);
+    l = ranks(2, 1);
+    plan_time(&w, &l, &rates, &net, &t);
+    assert_near(t.compute, 512.0 * 835584 / 100e9 + 2 * bytes / 20e9, 1e-12);
+    w.virtual_ranks = 0;
     l = ranks(1, 1); /* two threads at rates of one */
     l.threads = 2;
     PlanTime faster;
@@ -327,9 +348,9 @@ int main(void) {
         cmocka_unit_test(test_parameters),  cmocka_unit_test(test_flat_size),
         cmocka_unit_test(test_flops),       cmocka_unit_test(test_state),
         cmocka_unit_test(test_activations), cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_exchange),    cmocka_unit_test(test_sum),
-        cmocka_unit_test(test_time),        cmocka_unit_test(test_ppo_time),
-        cmocka_unit_test(test_scaling),
+        cmocka_unit_test(test_leaves),      cmocka_unit_test(test_exchange),
+        cmocka_unit_test(test_sum),         cmocka_unit_test(test_time),
+        cmocka_unit_test(test_ppo_time),    cmocka_unit_test(test_scaling),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
