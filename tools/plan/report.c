@@ -205,11 +205,24 @@ void report_print(const PlanStages *s, const PlanMachine *m, const PlanLayout *l
 /* --- JSON ------------------------------------------------------------------------------------- */
 
 static json_t *memory_json(const PlanMemory *m) {
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "weights",
-                     m->weights, "gradients", m->gradients, "moments", m->moments, "frozen",
-                     m->frozen, "activations", m->activations, "decoding", m->decoding,
-                     "evaluation", m->evaluation, "messages", m->exchange, "program", m->program,
-                     "total", m->total);
+    const struct {
+        const char *name;
+        double bytes;
+    } part[] = {{"weights", m->weights},
+                {"gradients", m->gradients},
+                {"moments", m->moments},
+                {"frozen", m->frozen},
+                {"activations", m->activations},
+                {"decoding", m->decoding},
+                {"evaluation", m->evaluation},
+                {"save", m->save},
+                {"messages", m->exchange},
+                {"program", m->program},
+                {"total", m->total}};
+    json_t *j = json_object();
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++)
+        json_object_set_new(j, part[i].name, json_real(part[i].bytes));
+    return j;
 }
 
 static json_t *row_json(const PlanStage *s, const Row *r) {
