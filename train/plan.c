@@ -23,8 +23,10 @@ static const double mib = 1024.0 * 1024.0;
 /* The program with its libraries, MiB, measured: peak of short runs less what is known. */
 static const double program_alone = 22, program_mpi = 31, program_thread = 0.5;
 
-/* Of checkpoints/write.c: two windows of 32 stretches of a MiB and a little, and a thread's. */
-static const double save_window = 33.0 * (1 << 20), save_thread = 7.0 * (1 << 20);
+/* Of checkpoints/write.c: two windows of 32 stretches of a MiB and a little, and a thread's; and
+ * what peaks of real saves were above that. */
+static const double save_window = 33.0 * (1 << 20), save_thread = 7.0 * (1 << 20),
+                    save_more = 16.0 * (1 << 20);
 
 const char *plan_shard_name(PlanShard s) {
     static const char *const names[PLAN_SHARDS] = {"none", "optimizer", "gradients"};
@@ -288,7 +290,8 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
     m->program =
         ((l->ranks > 1 ? program_mpi : program_alone) + program_thread * (double)l->threads) * mib;
     const double saved = m->weights + 2 * (state.weights + two * second.weights);
-    m->save = 2 * fmin(saved, save_window) + (double)l->threads * save_thread;
+    m->save =
+        2 * fmin(saved, save_window) + fmin(saved, save_more) + (double)l->threads * save_thread;
     m->total = m->weights + m->gradients + m->moments + m->frozen + m->activations +
                fmax(fmax(m->decoding, m->evaluation), m->save) + m->exchange + m->program;
 }
