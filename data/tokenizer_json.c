@@ -470,14 +470,32 @@ static json_t *write_pre_tokenizer(const Tokenizer *t) {
     return json_pack("{s:s, s:o}", "type", "Sequence", "pretokenizers", steps);
 }
 
+/* Hugging Face's library takes an added token's id from the vocabulary, and numbers those that are
+ * not in it anew, from the end of the vocabulary on. Would any get another id so? */
+static bool would_be_numbered_otherwise(const Tokenizer *t) {
+    int64_t vocab = 0, last = -1;
+    for (int64_t i = 0; i < t->vocab; i++) {
+        vocab += t->token[i].bytes && t->token[i].flags & TOKEN_IN_VOCAB;
+    }
+    for (int64_t i = 0; i < t->vocab; i++) {
+        const Token *k = &t->token[i];
+        if (!k->bytes || !(k->flags & TOKEN_ADDED)) continue;
+        if (!(k->flags & TOKEN_IN_VOCAB) && i != (last >= vocab ? last + 1 : vocab)) return true;
+        last = i;
+    }
+    return false;
+}
+
 char *tokenizer_json(const Tokenizer *t) {
+    const int in_vocab = TOKEN_IN_VOCAB | (would_be_numbered_otherwise(t) ? TOKEN_ADDED : 0);
     json_t *added = json_array(), *vocab = json_object(), *merges = json_array();
     char **key = xcalloc((size_t)t->vocab + 1, sizeof *key);
     for (int64_t i = 0; i < t->vocab; i++) {
         const Token *k = &t->token[i];
         if (!k->bytes) continue;
         key[i] = token_key(k);
-        if (k->flags & TOKEN_IN_VOCAB) json_object_set_new(vocab, key[i], json_integer(i));
+        if (k->flags & in_vocab && !json_object_get(vocab, key[i]))
+            json_object_set_new(vocab, key[i], json_integer(i));
         if (k->flags & TOKEN_ADDED) {
             json_t *a = json_pack("{s:I, s:s}", "id", (json_int_t)i, "content", k->bytes);
             for (int f = 0; f < ADDED_FLAGS; f++) {

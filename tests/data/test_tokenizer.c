@@ -371,7 +371,7 @@ static void test_splitters_against_pcre2(void **state) {
         Pretokenizer *p = pretokenizer_new();
         assert_non_null(splitter_find(patterns[i]));
         assert_int_equal(pretokenizer_add(p, patterns[i], BEHAVIOR_ISOLATED, false), 0);
-        for (int round = 0; round < 20000; round++) {
+        for (int round = 0; round < 4000; round++) {
             const size_t n = random_text(text, sizeof text);
             Ends hand = {.text = text}, regex = {.text = text}, parts = {.text = text};
             pretokenize(p, text, n, note_end, &hand);
@@ -834,6 +834,10 @@ static void test_ranks(void **state) {
     free(text);
     char *json = tokenizer_json(t);
     if (tokenizer_parse(&again, json, strlen(json), "json") < 0) fail_msg("%s", error_message());
+    /* 50256 does not follow 260, so Hugging Face's library finds it only in the vocabulary. */
+    assert_non_null(strstr(strstr(json, "\"vocab\""), "\"<|endoftext|>\": 50256"));
+    assert_int_equal(tokenizer_special(again, "<|endoftext|>"), 50256);
+    assert_int_equal(tokenizer_hash(again), tokenizer_hash(t));
     free(json);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         for (int k = 0; k < 2; k++) {
@@ -911,7 +915,7 @@ static void test_parts_against_plain_joins(void **state) {
     memcpy(on, "\"ignore_merges\":false", strlen("\"ignore_merges\":false"));
     assert_int_equal(tokenizer_parse(&merged, json, strlen(json), "x"), 0);
     free(json);
-    for (int round = 0; round < 20000; round++) {
+    for (int round = 0; round < 4000; round++) {
         char text[64] = "";
         while (strlen(text) < 59 && random64() % 16)
             strcat(text, letters[random64() % (sizeof letters / sizeof *letters)]);
