@@ -371,7 +371,7 @@ static void test_splitters_against_pcre2(void **state) {
         Pretokenizer *p = pretokenizer_new();
         assert_non_null(splitter_find(patterns[i]));
         assert_int_equal(pretokenizer_add(p, patterns[i], BEHAVIOR_ISOLATED, false), 0);
-        for (int round = 0; round < 4000; round++) {
+        for (int round = 0; round < 20000; round++) {
             const size_t n = random_text(text, sizeof text);
             Ends hand = {.text = text}, regex = {.text = text}, parts = {.text = text};
             pretokenize(p, text, n, note_end, &hand);
@@ -915,7 +915,7 @@ static void test_parts_against_plain_joins(void **state) {
     memcpy(on, "\"ignore_merges\":false", strlen("\"ignore_merges\":false"));
     assert_int_equal(tokenizer_parse(&merged, json, strlen(json), "x"), 0);
     free(json);
-    for (int round = 0; round < 4000; round++) {
+    for (int round = 0; round < 20000; round++) {
         char text[64] = "";
         while (strlen(text) < 59 && random64() % 16)
             strcat(text, letters[random64() % (sizeof letters / sizeof *letters)]);
