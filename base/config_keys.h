@@ -91,6 +91,7 @@ KEY(dist_check_every, "dist.check_every", I64, 100, 0, 1e12, "", IN_ALL, "steps 
 
 /* --- the ranks ------------------------------------------------------------------------------------ */
 KEY(dist_reproducible, "dist.reproducible", Bool, true, 0, 1, "", IN_ALL, "bit-identical weights and samples on any number of ranks up to dist.virtual_ranks, whatever train.micro_tokens and the threads. Costs log2(virtual ranks of a rank) gradients of memory. false: each rank adds up its own share")
+KEY(dist_shard, "dist.shard", Enum, "none", 0, 0, "none|optimizer|gradients", IN_ALL, "what the ranks divide among themselves, instead of each keeping all of it. optimizer: the moments, 8 of the 16 bytes a parameter; the same bits, no more messages. gradients: also the gradients, 4 bytes, but for those of the embedding and two layers; more messages with several micro-batches, and the sums depend on the layout (dist.reproducible: false)")
 KEY(dist_virtual_ranks, "dist.virtual_ranks", Enum, "4", 0, 0, "1|2|4|8|16|32|64|128|256|512|1024", IN_ALL, "the shares of the global batch whose sums are added in a fixed tree (dist.reproducible). With more ranks than that each rank is one, and the result is that of as many virtual ranks")
 
 /* --- PPO -------------------------------------------------------------------------------------------- */

@@ -10,9 +10,8 @@
 
 enum { ROUND_BYTES = 16 << 20, SMALL_BYTES = 1 << 20 };
 
-/* Elements [at, at+n) of an array that all hold. A rank that has failed (rc) reads no more, so that
- * its first message stays, but still takes part. */
-static int read_round(Ckpt *k, const CkptArray *a, int64_t at, int64_t n, Comm *c, int rc) {
+/* Elements [at, at+n) of an array that all hold. A rank that cannot read still takes part. */
+static int read_round(Ckpt *k, const CkptArray *a, int64_t at, int64_t n, Comm *c) {
     const size_t each = h5_type_size(a->type);
     const bool small = (size_t)n * each <= SMALL_BYTES;
     char *to = (char *)a->data + (size_t)at * each;
@@ -22,8 +21,7 @@ static int read_round(Ckpt *k, const CkptArray *a, int64_t at, int64_t n, Comm *
         begin = 0;
         end = comm_rank(c) == 0 ? n : 0;
     }
-    if (rc >= 0)
-        rc = ckpt_read_part(k, a->name, a->type, a->ndim, a->shape, at + begin, at + end,
+    int rc = ckpt_read_part(k, a->name, a->type, a->ndim, a->shape, at + begin, at + end,
                             to + (size_t)begin * each);
     if (small)
         comm_bcast(c, to, (size_t)n * each, 0);
@@ -52,8 +50,10 @@ int ckpt_load(Ckpt *k, const CkptArray *v, int n, Comm *c) {
             continue;
         }
         const int64_t round = ROUND_BYTES / (int64_t)h5_type_size(a->type);
-        for (int64_t at = 0; at < total; at += round)
-            rc = read_round(k, a, at, total - at < round ? total - at : round, c, rc);
+        for (int64_t at = 0; at < total; at += round) {
+            int read = read_round(k, a, at, total - at < round ? total - at : round, c);
+            if (rc >= 0) rc = read;
+        }
     }
     return comm_agree(c, rc);
 }

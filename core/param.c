@@ -8,11 +8,25 @@
 
 enum { LINE = 64 };
 
+void paramset_part(ParamSet *ps, bool throughout) {
+    ps->part = xrealloc(ps->part, (size_t)(ps->nparts + 1) * sizeof *ps->part);
+    ps->part[ps->nparts++] = (ParamPart){ps->n, ps->size, throughout};
+}
+
+int64_t paramset_part_end(const ParamSet *ps, int part) {
+    return part + 1 < ps->nparts ? ps->part[part + 1].offset : ps->size;
+}
+
+static int part_end_param(const ParamSet *ps, int part) {
+    return part + 1 < ps->nparts ? ps->part[part + 1].first : ps->n;
+}
+
 int paramset_add(ParamSet *ps, const char *name, int ndim, const int64_t *shape, bool decay) {
     CHECK(!ps->data, "parameter %s is added after paramset_alloc", name);
     CHECK(strlen(name) < PARAM_NAME_MAX, "parameter name %s is longer than %d bytes", name,
           PARAM_NAME_MAX - 1);
     CHECK(!paramset_find(ps, name), "there are two parameters named %s", name);
+    if (ps->nparts == 0) paramset_part(ps, true);
     CHECK(ndim >= 1 && ndim <= TENSOR_MAX_DIM, "parameter %s has %d dimensions", name, ndim);
     ps->v = xrealloc(ps->v, (size_t)(ps->n + 1) * sizeof *ps->v);
     Param *p = &ps->v[ps->n];
@@ -51,6 +65,7 @@ void paramset_alloc(ParamSet *ps, bool with_grad) {
 
 void paramset_free(ParamSet *ps) {
     free(ps->v);
+    free(ps->part);
     free(ps->data);
     free(ps->grad);
     *ps = (ParamSet){0};
@@ -64,4 +79,28 @@ Tensor *paramset_find(ParamSet *ps, const char *name) {
 
 void paramset_zero_grad(ParamSet *ps) {
     if (ps->grad) memset(ps->grad, 0, (size_t)ps->size * sizeof(real));
+}
+
+void paramset_drop_grad(ParamSet *ps) {
+    free(ps->grad);
+    ps->grad = NULL;
+    for (int i = 0; i < ps->n; i++) ps->v[i].tensor.grad = NULL;
+}
+
+void paramset_lend_grad(ParamSet *ps, int part, real *grad) {
+    const int64_t begin = ps->part[part].offset, end = paramset_part_end(ps, part);
+    for (int i = ps->part[part].first; i < part_end_param(ps, part); i++) {
+        Param *p = &ps->v[i];
+        p->tensor.grad = grad ? grad + (p->offset - begin) : NULL;
+        p->tensor.grad_unset = grad != NULL;
+        if (!grad) continue;
+        const int64_t used = p->offset + tensor_size(&p->tensor);
+        const int64_t next = i + 1 < part_end_param(ps, part) ? ps->v[i + 1].offset : end;
+        memset(grad + (used - begin), 0, (size_t)(next - used) * sizeof(real));
+    }
+}
+
+void paramset_complete_grad(ParamSet *ps, int part) {
+    for (int i = ps->part[part].first; i < part_end_param(ps, part); i++)
+        tensor_grad(&ps->v[i].tensor);
 }

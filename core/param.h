@@ -18,20 +18,41 @@ typedef struct Param {
     bool decay;                /* weight decay applies (matrices) */
 } Param;
 
+/* Parameters that follow each other and whose gradients the backward pass completes together; it
+ * goes through the parts from the last to the first. */
+typedef struct ParamPart {
+    int first; /* parameter; up to the next part's */
+    int64_t offset;
+    bool throughout; /* written to in the whole backward pass, not only when its turn has come */
+} ParamPart;
+
 typedef struct ParamSet {
     Param *v;
     int n;
+    ParamPart *part;
+    int nparts;
     int64_t size;  /* elements of the flat buffers, padding (always zero) included */
     int64_t count; /* parameters, padding not counted */
     real *data;    /* [size] */
-    real *grad;    /* [size]; NULL when made without gradients */
+    real *grad;    /* [size]; NULL when made without gradients, or when they lie elsewhere */
 } ParamSet;
 
 /* Build in two steps: add every parameter, then paramset_alloc gives them memory, cleared and owned
  * by the set. paramset_add returns the index of the parameter; pointers into `v` are valid after
  * paramset_alloc. */
 int paramset_add(ParamSet *ps, const char *name, int ndim, const int64_t *shape, bool decay);
+/* The parameters added from now on are a new part. Without a call all are one, throughout. */
+void paramset_part(ParamSet *ps, bool throughout);
 void paramset_alloc(ParamSet *ps, bool with_grad);
+int64_t paramset_part_end(const ParamSet *ps, int part); /* element of the flat buffers */
+/* Frees the flat gradient and leaves the tensors without: somebody lends them memory part by part.
+ */
+void paramset_drop_grad(ParamSet *ps);
+/* Gives the tensors of a part the gradient memory [end - offset of the part], unset; the padding
+ * between them is cleared. NULL: takes it away. */
+void paramset_lend_grad(ParamSet *ps, int part, real *grad);
+/* Clears those that are still unset. */
+void paramset_complete_grad(ParamSet *ps, int part);
 void paramset_free(ParamSet *ps);
 Tensor *paramset_find(ParamSet *ps, const char *name); /* NULL if there is none */
 void paramset_zero_grad(ParamSet *ps);

@@ -25,6 +25,8 @@ struct Tape {
     Tensor **tensor; /* in the order they were made */
     Buffer *buffer;  /* given back */
     int n, cap, ntensor, tensor_cap, nbuffer, buffer_cap;
+    void (*between)(void *ctx);
+    void *between_ctx;
 };
 
 Tape *tape_open(Arena *arena, bool record) {
@@ -112,6 +114,11 @@ void tape_push(Tape *tape, BackwardFn *backward, void *ctx) {
     tape->node[tape->n++] = (Node){backward, ctx, tape->ntensor};
 }
 
+void tape_between(Tape *tape, void (*fn)(void *ctx), void *ctx) {
+    tape->between = fn;
+    tape->between_ctx = ctx;
+}
+
 int tape_mark(const Tape *tape) {
     return tape->n;
 }
@@ -140,6 +147,7 @@ void tape_backward_to(Tape *tape, int mark) {
             x->lent_grad = false;
         }
         tape->ntensor = before;
+        if (tape->between) tape->between(tape->between_ctx);
     }
 }
 

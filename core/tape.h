@@ -42,6 +42,10 @@ void tape_push(Tape *tape, BackwardFn *backward, void *ctx);
  * Afterwards the gradients of parameters are complete; those of the tape's tensors are used up. */
 void tape_backward(Tape *tape);
 
+/* In backward passes fn(ctx) is called after every node: for work that must be moved on now and
+ * then (messages between ranks). NULL: nothing. */
+void tape_between(Tape *tape, void (*fn)(void *ctx), void *ctx);
+
 /* For ops that are made of others and compute them again in the backward pass: tape_record says
  * whether nodes are added from now on, and returns what was; tape_backward_to goes back to a mark.
  */

@@ -16,11 +16,11 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "dist/comm_impl.h"
 #include "dist/watchdog.h"
 
 #include <limits.h>
 #include <math.h>
-#include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,15 +32,7 @@ enum {
     PIECE = 4096         /* elements added at a time, of all ranks */
 };
 
-struct Comm {
-    int rank, size;
-    bool mpi;
-    void *scratch;
-    size_t scratch_bytes;
-    int *send_n, *send_at, *recv_n, *recv_at; /* [size] arguments of Alltoallv */
-};
-
-static void mpi_check(int rc, const char *call) {
+void comm_check_mpi(int rc, const char *call) {
     if (rc == MPI_SUCCESS) return;
     char text[MPI_MAX_ERROR_STRING] = "";
     int len = 0;
@@ -48,13 +40,6 @@ static void mpi_check(int rc, const char *call) {
     log_warn("%s failed: %s; see the messages of mpirun or the batch system above", call, text);
     error_end(70);
 }
-/* A rank that waits inside MPI is not one that hangs: the watchdog tells them apart. */
-#define MPI_TRY(call)             \
-    do {                          \
-        watchdog_mpi = #call;     \
-        mpi_check((call), #call); \
-        watchdog_mpi = NULL;      \
-    } while (0)
 
 static void *scratch(Comm *c, size_t bytes) {
     if (bytes > c->scratch_bytes) {
@@ -91,6 +76,16 @@ int comm_launch_rank(void) {
     return 0;
 }
 
+int comm_launch_size(void) {
+    static const char *const variables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE",
+                                            "SLURM_STEP_NUM_TASKS"};
+    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++) {
+        const char *text = getenv(variables[i]);
+        if (text && atoi(text) > 0) return atoi(text);
+    }
+    return 1;
+}
+
 static Comm *new_comm(int size) {
     Comm *c = xcalloc(1, sizeof *c);
     c->size = size;
@@ -99,11 +94,17 @@ static Comm *new_comm(int size) {
     c->send_at = c->send_n + n;
     c->recv_n = c->send_at + n;
     c->recv_at = c->recv_n + n;
+    c->part = xcalloc(n, sizeof *c->part);
     return c;
 }
 
 int comm_open_alone(Comm **out) {
-    *out = new_comm(1);
+    return comm_open_planned(out, 1);
+}
+
+int comm_open_planned(Comm **out, int size) {
+    *out = new_comm(size);
+    (*out)->rank = size - 1;
     return 0;
 }
 
@@ -111,7 +112,7 @@ int comm_open(Comm **out, int *argc, char ***argv) {
     *out = NULL;
     if (launched()) {
         int level = MPI_THREAD_SINGLE, rank, size;
-        mpi_check(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level), "MPI_Init_thread");
+        comm_check_mpi(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level), "MPI_Init_thread");
         error_end_hook = comm_abort; /* the caller has said why */
         MPI_TRY(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
         MPI_TRY(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
@@ -147,6 +148,7 @@ void comm_close(Comm **comm) {
     }
     free(c->scratch);
     free(c->send_n);
+    free(c->part);
     free(c);
     *comm = NULL;
 }
@@ -168,7 +170,7 @@ void comm_share(int64_t n, int rank, int size, int64_t *begin, int64_t *end) {
  * ------------------------------------------------------------------------------------ */
 
 int comm_agree(Comm *c, int rc) {
-    if (c->size == 1) return rc < 0 ? rc : 0;
+    if (comm_alone(c)) return rc < 0 ? rc : 0;
     int *codes = scratch(c, (size_t)c->size * sizeof *codes);
     MPI_TRY(MPI_Allgather(&rc, 1, MPI_INT, codes, 1, MPI_INT, MPI_COMM_WORLD));
     int failed = 0;
@@ -182,7 +184,7 @@ int comm_agree(Comm *c, int rc) {
 }
 
 bool comm_equal_u64(Comm *c, uint64_t v) {
-    if (c->size == 1) return true;
+    if (comm_alone(c)) return true;
     uint64_t *all = scratch(c, (size_t)c->size * sizeof *all);
     MPI_TRY(MPI_Allgather(&v, 1, MPI_UINT64_T, all, 1, MPI_UINT64_T, MPI_COMM_WORLD));
     for (int r = 0; r < c->size; r++)
@@ -194,7 +196,7 @@ bool comm_equal_u64(Comm *c, uint64_t v) {
  * ---------------------------------------------------------------------------------------- */
 
 void comm_bcast(Comm *c, void *buf, size_t bytes, int root) {
-    if (c->size == 1) return;
+    if (comm_alone(c)) return;
     for (size_t at = 0; at < bytes;) {
         size_t n = bytes - at < (size_t)ROUND_BYTES ? bytes - at : (size_t)ROUND_BYTES;
         MPI_TRY(MPI_Bcast((char *)buf + at, (int)n, MPI_BYTE, root, MPI_COMM_WORLD));
@@ -205,8 +207,9 @@ void comm_bcast(Comm *c, void *buf, size_t bytes, int root) {
 void comm_allgather_bytes(Comm *c, const void *mine, size_t bytes, char **out, size_t *offsets) {
     uint64_t n = bytes;
     uint64_t *sizes = scratch(c, (size_t)c->size * sizeof *sizes);
-    sizes[0] = n;
-    if (c->size > 1)
+    memset(sizes, 0, (size_t)c->size * sizeof *sizes);
+    sizes[c->rank] = n;
+    if (!comm_alone(c))
         MPI_TRY(MPI_Allgather(&n, 1, MPI_UINT64_T, sizes, 1, MPI_UINT64_T, MPI_COMM_WORLD));
     offsets[0] = 0;
     for (int r = 0; r < c->size; r++) offsets[r + 1] = offsets[r] + sizes[r];
@@ -214,7 +217,7 @@ void comm_allgather_bytes(Comm *c, const void *mine, size_t bytes, char **out, s
     char *all = xmalloc(total);
     *out = all;
     if (bytes) memcpy(all + offsets[c->rank], mine, bytes);
-    if (c->size == 1) return;
+    if (comm_alone(c)) return;
     if (total <= INT_MAX) {
         for (int r = 0; r < c->size; r++) {
             c->recv_n[r] = (int)(offsets[r + 1] - offsets[r]);
@@ -230,8 +233,6 @@ void comm_allgather_bytes(Comm *c, const void *mine, size_t bytes, char **out, s
 
 /* --- ordered sums
  * ---------------------------------------------------------------------------------- */
-
-typedef enum Kind { KIND_F32, KIND_F64, KIND_I64, KIND_MAX_F64 } Kind;
 
 static MPI_Datatype mpi_type(Kind kind) {
     return kind == KIND_F32 ? MPI_FLOAT : kind == KIND_I64 ? MPI_INT64_T : MPI_DOUBLE;
@@ -271,18 +272,23 @@ static void fold(Kind kind, void *acc, const void *x, int64_t n) {
     }
 }
 
-/* part[ranks][n] -> part[0][n], in the order of the tree; the others are used up. Piece by piece,
- * so that a piece of all ranks stays in the cache from the leaves to the root. */
-static void fold_tree(Kind kind, char *part, int ranks, int64_t n) {
-    const size_t element = element_bytes(kind), row = (size_t)n * element;
+/* Piece by piece, so that a piece of all ranks stays in the cache from the leaves to the root. */
+void comm_fold_tree(Kind kind, char *const *part, int ranks, int64_t n) {
+    const size_t element = element_bytes(kind);
 #pragma omp parallel for schedule(static) if (n > 65536)
     for (int64_t at = 0; at < n; at += PIECE) {
         const int64_t m = n - at < PIECE ? n - at : PIECE;
-        char *piece = part + (size_t)at * element;
+        const size_t byte = (size_t)at * element;
         for (int step = 1; step < ranks; step *= 2)
             for (int r = 0; r + step < ranks; r += 2 * step)
-                fold(kind, piece + (size_t)r * row, piece + (size_t)(r + step) * row, m);
+                fold(kind, part[r] + byte, part[r + step] + byte, m);
     }
+}
+
+/* The parts of n elements lie one after the other. */
+static void fold_rows(Comm *c, Kind kind, char *parts, int64_t n) {
+    for (int r = 0; r < c->size; r++) c->part[r] = parts + (size_t)(r * n) * element_bytes(kind);
+    comm_fold_tree(kind, c->part, c->size, n);
 }
 
 static void reduce_short(Comm *c, Kind kind, void *buf, int64_t n) {
@@ -290,7 +296,7 @@ static void reduce_short(Comm *c, Kind kind, void *buf, int64_t n) {
     char *all = scratch(c, bytes * (size_t)c->size);
     MPI_TRY(
         MPI_Allgather(buf, (int)n, mpi_type(kind), all, (int)n, mpi_type(kind), MPI_COMM_WORLD));
-    fold_tree(kind, all, c->size, n);
+    fold_rows(c, kind, all, n);
     memcpy(buf, all, bytes);
 }
 
@@ -310,14 +316,14 @@ static void reduce_round(Comm *c, Kind kind, char *buf, int64_t n) {
     char *parts = scratch(c, (size_t)(mine * c->size) * element);
     MPI_TRY(MPI_Alltoallv(buf, c->send_n, c->send_at, mpi_type(kind), parts, c->recv_n, c->recv_at,
                           mpi_type(kind), MPI_COMM_WORLD));
-    fold_tree(kind, parts, c->size, mine);
+    fold_rows(c, kind, parts, mine);
     memcpy(buf + (size_t)begin * element, parts, (size_t)mine * element);
     MPI_TRY(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, buf, c->send_n, c->send_at,
                            mpi_type(kind), MPI_COMM_WORLD));
 }
 
 static void reduce(Comm *c, Kind kind, void *buf, int64_t n) {
-    if (c->size == 1 || n == 0) return;
+    if (comm_alone(c) || n == 0) return;
     if (n <= SHORT_VECTOR) {
         reduce_short(c, kind, buf, n);
         return;

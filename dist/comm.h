@@ -16,12 +16,17 @@ int comm_open(Comm **out, int *argc, char ***argv);
 /* One rank that never starts MPI, whatever launched us: for --dry-run and the tools. Not
  * collective. */
 int comm_open_alone(Comm **out);
+/* The last of `size` ranks, of which the others do not exist: shares are those of a real job, sums
+ * hold this rank's part only. For the plan of a job; none has more virtual ranks. Not collective.
+ */
+int comm_open_planned(Comm **out, int size);
 void comm_close(Comm **c);
 /* Ends all ranks with this status, without a word; also from a signal handler. Not collective. */
 void comm_abort(int status) __attribute__((noreturn, cold));
 /* Our rank as the launcher's environment has it, before or without MPI; 0 without a launcher. For
  * what one rank shall say before comm_open. Not collective. */
 int comm_launch_rank(void);
+int comm_launch_size(void); /* the same for the number of ranks; 1 without a launcher */
 
 /* Not collective. */
 int comm_rank(const Comm *c);

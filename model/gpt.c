@@ -116,9 +116,14 @@ int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad) {
     g->block = xcalloc((size_t)cfg->layers, sizeof *g->block);
 
     Layout l = {&g->params, xcalloc((size_t)(7 + 12 * cfg->layers), sizeof *l.slot)};
+    paramset_part(&g->params, !cfg->untied && !cfg->scalar_head); /* wte also makes the logits */
     add(&l, &g->wte, cfg->vocab, C, "wte.weight");
     add(&l, &g->wpe, cfg->context, C, "wpe.weight");
-    for (int i = 0; i < (int)cfg->layers; i++) add_block(&l, &g->block[i], i, C, cfg->bias);
+    for (int i = 0; i < (int)cfg->layers; i++) {
+        paramset_part(&g->params, false);
+        add_block(&l, &g->block[i], i, C, cfg->bias);
+    }
+    paramset_part(&g->params, false);
     add_pair(&l, &g->norm_f_w, &g->norm_f_b, C, 0, "norm_f", cfg->bias);
     if (cfg->untied) add(&l, &g->out_w, cfg->vocab, C, "lm_head.weight");
     if (cfg->scalar_head) {
@@ -315,12 +320,33 @@ static void block_again(Gpt *g, Tape *t, const TrunkOps *o, const GptDropout *dr
     tape_push(t, again_backward, a);
 }
 
+/* A node that is reached when the backward pass has done all that is computed after here. */
+typedef struct PartDone {
+    Gpt *g;
+    int part;
+} PartDone;
+
+static void part_done_backward(void *ctx) {
+    const PartDone *d = ctx;
+    d->g->part_done(d->g->part_ctx, d->part);
+}
+
+static void part_begins(Gpt *g, Tape *t, int64_t part) {
+    if (!g->part_done || !tape_records(t)) return;
+    PartDone *d = tape_alloc(t, sizeof *d);
+    *d = (PartDone){g, (int)part};
+    tape_push(t, part_done_backward, d);
+}
+
 Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, const TrunkOps *o, const GptDropout *drop) {
     Tensor *branch = NULL;
     bool again = g->recompute && tape_records(t);
     x = dropout(t, x, drop, 0);
-    for (int64_t l = 0; l < g->cfg.layers; l++)
+    for (int64_t l = 0; l < g->cfg.layers; l++) {
+        part_begins(g, t, l + 1);
         (again ? block_again : block_forward)(g, t, o, drop, l, &x, &branch);
+    }
+    part_begins(g, t, g->cfg.layers + 1);
     return norm(t, &x, branch, g->norm_f_w, g->norm_f_b, g->cfg.norm_eps);
 }
 
@@ -358,6 +384,7 @@ Tensor *gpt_forward(Gpt *g, Tape *t, const Batch *b, const GptDropout *drop) {
     check_batch(&g->cfg, b);
     Packed *p = tape_alloc(t, sizeof *p); /* the backward pass reads it */
     *p = (Packed){{b->n, b->nseq, b->start}, (int)g->cfg.heads};
+    part_begins(g, t, 0);
     Tensor *x = op_embed(t, g->embed, g->wpe, b->tokens, &p->packing);
     return trunk_forward(g, t, x, &(TrunkOps){p, linear, attend}, drop);
 }

@@ -34,7 +34,8 @@ typedef struct GptBlock {
  * h.<l>.norm1.weight, .bias, h.<l>.attn.qkv.weight, .bias, h.<l>.attn.proj.weight, .bias,
  * h.<l>.norm2.weight, .bias, h.<l>.mlp.fc.weight, .bias, h.<l>.mlp.proj.weight, .bias, then
  * norm_f.weight, .bias, then lm_head.weight when untied, or head.weight, head.bias with a scalar
- * head. The biases are absent when cfg.bias is false (head.bias is always there). */
+ * head. The biases are absent when cfg.bias is false (head.bias is always there).
+ * The parts of the set (core/param.h): 0 the embeddings, 1 + l layer l, the last what follows. */
 typedef struct Gpt {
     GptConfig cfg;
     ParamSet params;
@@ -46,6 +47,10 @@ typedef struct Gpt {
     /* Keep only the layers' inputs and compute each again in the backward pass: a third of the
      * activations for a forward pass more. The results are the same bits. */
     bool recompute;
+    /* Called in the backward pass when the gradients of a part of the parameters are complete;
+     * NULL: nobody wants to know. */
+    void (*part_done)(void *ctx, int part);
+    void *part_ctx;
 } Gpt;
 
 /* Checks the configuration (ERR_CONFIG names the field), allocates zeroed parameters.

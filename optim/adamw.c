@@ -30,18 +30,22 @@ static real *alloc_flat(int64_t n) {
     return p;
 }
 
-void adamw_init(AdamW *a, const ParamSet *ps, double beta1, double beta2, double eps,
-                double decay) {
+void adamw_init(AdamW *a, const ParamSet *ps, const Shard *shard, double beta1, double beta2,
+                double eps, double decay) {
     CHECK(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1 && eps >= 0 && decay >= 0,
           "beta1 %g, beta2 %g, eps %g, decay %g", beta1, beta2, eps, decay);
-    *a = (AdamW){.beta1 = beta1, .beta2 = beta2, .eps = eps, .decay = decay, .size = ps->size};
-    a->m = alloc_flat(ps->size);
-    a->v = alloc_flat(ps->size);
+    *a = (AdamW){.beta1 = beta1, .beta2 = beta2, .eps = eps, .decay = decay};
+    if (!shard) shard_open(&a->whole, ps, 0, 1);
+    a->shard = shard;
+    const int64_t n = shard ? shard->size : a->whole.size;
+    a->m = alloc_flat(n);
+    a->v = alloc_flat(n);
 }
 
 void adamw_free(AdamW *a) {
     free(a->m);
     free(a->v);
+    shard_close(&a->whole);
     a->m = a->v = NULL;
 }
 
@@ -86,14 +90,17 @@ static int param_at(const ParamSet *ps, int64_t i) {
     return lo;
 }
 
-void adamw_update(AdamW *a, ParamSet *ps, double lr, double grad_scale) {
-    CHECK(a->size == ps->size, "optimizer of %lld elements, parameters of %lld", (long long)a->size,
-          (long long)ps->size);
+void adamw_begin(AdamW *a) {
+    a->step++;
+}
+
+void adamw_part(AdamW *a, ParamSet *ps, int part, double lr, double grad_scale) {
+    const Shard *shard = a->shard ? a->shard : &a->whole;
+    CHECK(shard->n == ps->nparts, "optimizer of %d parts, parameters of %d", shard->n, ps->nparts);
     CHECK(isfinite(lr) && isfinite(grad_scale),
           "lr %g, gradient scale %g: a step whose gradient "
           "is not finite must be skipped",
           lr, grad_scale);
-    a->step++;
     double c1 = 1 - pow(a->beta1, (double)a->step), c2 = 1 - pow(a->beta2, (double)a->step);
     Update u = {.grad_scale = (real)grad_scale,
                 .one_minus_beta1 = (real)(1 - a->beta1),
@@ -102,18 +109,27 @@ void adamw_update(AdamW *a, ParamSet *ps, double lr, double grad_scale) {
                 .inv_sqrt_c2 = (real)(1 / sqrt(c2)),
                 .eps = (real)a->eps};
     real decay_rate = (real)(lr * a->decay);
+    const Share *s = &shard->v[part];
 
 #pragma omp parallel for schedule(static) firstprivate(u)
-    for (int64_t begin = 0; begin < ps->size; begin += BLOCK) {
-        int64_t end = begin + BLOCK < ps->size ? begin + BLOCK : ps->size;
+    for (int64_t begin = s->begin; begin < s->end; begin += BLOCK) {
+        int64_t end = begin + BLOCK < s->end ? begin + BLOCK : s->end;
         /* Parameter by parameter: their decay differs, and the padding between them stays 0. */
         for (int k = param_at(ps, begin); k < ps->n && ps->v[k].offset < end; k++) {
             const Param *p = &ps->v[k];
             int64_t from = p->offset, to = from + tensor_size(&p->tensor);
             if (from < begin) from = begin;
             if (to > end) to = end;
+            if (to <= from) continue; /* padding */
+            const int64_t i = from - s->begin;
             u.decay_rate = p->decay ? decay_rate : 0;
-            update_range(to - from, u, ps->grad + from, a->m + from, a->v + from, ps->data + from);
+            update_range(to - from, u, s->grad + i, a->m + s->at + i, a->v + s->at + i,
+                         ps->data + from);
         }
     }
+}
+
+void adamw_update(AdamW *a, ParamSet *ps, double lr, double grad_scale) {
+    adamw_begin(a);
+    for (int k = 0; k < ps->nparts; k++) adamw_part(a, ps, k, lr, grad_scale);
 }

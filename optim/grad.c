@@ -1,18 +1,14 @@
-/* grad.c: what happens to the flat gradient between the backward pass and the update: summed over
- * the ranks, measured, clipped (Pascanu et al. 2013, by the global norm). */
+/* grad.c: the size of the gradient and clipping (Pascanu et al. 2013, by the global norm). */
 #include "optim/optim.h"
 
 #include "base/error.h"
 #include "core/kernel.h"
+#include "optim/grad_impl.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-enum { BLOCK = 16384, LANES = 16 };
-
-void grad_reduce(ParamSet *ps, Comm *c) {
-    _Generic(ps->grad, float * : comm_sum_f32, double * : comm_sum_f64)(c, ps->grad, ps->size);
-}
+enum { LANES = 16 };
 
 /* Lanes are written out, so that the order of the additions is the same for every vector width. */
 KERNEL(sum_of_squares, (int64_t n, const real *restrict x, double *out), (n, x, out)) {
@@ -26,17 +22,24 @@ KERNEL(sum_of_squares, (int64_t n, const real *restrict x, double *out), (n, x, 
     *out = sum;
 }
 
-double grad_norm(const ParamSet *ps) {
-    int64_t blocks = (ps->size + BLOCK - 1) / BLOCK;
-    double *part = xmalloc((size_t)blocks * sizeof *part);
+void grad_squares(const real *grad, int64_t n, double *part) {
+    const int64_t block = EXCHANGE_BLOCK;
 #pragma omp parallel for schedule(static)
-    for (int64_t b = 0; b < blocks; b++) {
-        int64_t begin = b * BLOCK, n = ps->size - begin < BLOCK ? ps->size - begin : BLOCK;
-        sum_of_squares(n, ps->grad + begin, &part[b]);
+    for (int64_t at = 0; at < n; at += block)
+        sum_of_squares(n - at < block ? n - at : block, grad + at, &part[at / block]);
+}
+
+double grad_norm(const ParamSet *ps) {
+    const int64_t block = EXCHANGE_BLOCK;
+    double *square = xmalloc((size_t)(ps->size / block + ps->nparts) * sizeof *square), sum = 0;
+    int64_t n = 0;
+    for (int k = 0; k < ps->nparts; k++) {
+        const int64_t begin = ps->part[k].offset, size = paramset_part_end(ps, k) - begin;
+        grad_squares(ps->grad + begin, size, square + n);
+        n += (size + block - 1) / block;
     }
-    double sum = 0;
-    for (int64_t b = 0; b < blocks; b++) sum += part[b];
-    free(part);
+    for (int64_t b = 0; b < n; b++) sum += square[b];
+    free(square);
     return sqrt(sum);
 }
 

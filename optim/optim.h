@@ -6,33 +6,94 @@
 #include <stdint.h>
 
 #include "core/param.h"
-#include "dist/comm.h"
+#include "dist/exchange.h"
+
+/* What a rank updates: of every part of the parameters (core/param.h) a share in whole blocks
+ * (exchange_share), or all of it. Its moments are kept for these elements only. */
+typedef struct Share {
+    int64_t begin, end; /* elements of the flat buffers */
+    int64_t at;         /* where the first one lies in the buffers of the moments */
+    const real *grad;   /* [end - begin] the gradient, when it has been summed */
+} Share;
+typedef struct Shard {
+    Share *v; /* [n] one a part */
+    int n;
+    int64_t size; /* elements in all */
+    bool whole;   /* of one rank */
+} Shard;
+/* `rank` of `ranks`; of one rank: everything. Gradients are those of the flat buffer, if there is
+ * one. Not collective. */
+void shard_open(Shard *s, const ParamSet *ps, int rank, int ranks);
+void shard_close(Shard *s);
+/* The elements [*begin, *end) of parameter p, flattened, that the shard has, maybe none; returns
+ * where the first one lies in the buffers of the moments. */
+int64_t shard_of_param(const Shard *s, const ParamSet *ps, int p, int64_t *begin, int64_t *end);
 
 /* AdamW (Loshchilov & Hutter 2019) in PyTorch's form: w -= lr * (mhat / (sqrt(vhat) + eps) +
  * decay * w), decay on parameters whose flag says so (matrices only). */
 typedef struct AdamW {
     double beta1, beta2, eps, decay;
     int64_t step; /* updates done; the bias correction's t is step+1 in the next one */
-    int64_t size; /* elements of m and v: the ParamSet's flat size */
-    real *m, *v;  /* owned */
+    Shard whole;  /* when none was given */
+    const Shard *shard;
+    real *m, *v; /* [shard->size], owned */
 } AdamW;
 
-void adamw_init(AdamW *a, const ParamSet *ps, double beta1, double beta2, double eps, double decay);
+/* shard: what is updated (borrowed); NULL: everything, with the gradients of the flat buffer. */
+void adamw_init(AdamW *a, const ParamSet *ps, const Shard *shard, double beta1, double beta2,
+                double eps, double decay);
 void adamw_free(AdamW *a);
 
 /* One update with the gradients scaled by grad_scale (what clipping asks for), in one sweep.
  * Not collective: ranks hold equal gradients and make equal updates. */
 void adamw_update(AdamW *a, ParamSet *ps, double lr, double grad_scale);
+/* The same in pieces: begin, then every part of the parameters once, in any order. */
+void adamw_begin(AdamW *a);
+void adamw_part(AdamW *a, ParamSet *ps, int part, double lr, double grad_scale);
 
-/* sqrt of the sum of squares over the flat gradient, in double, over fixed blocks added in order.
- * A NaN or Inf anywhere makes the result NaN or Inf. */
+/* sqrt of the sum of squares over the flat gradient, in double, over fixed blocks of each part
+ * added in order. A NaN or Inf anywhere makes the result NaN or Inf. */
 double grad_norm(const ParamSet *ps);
 /* Scale for adamw_update: min(1, clip / norm); 1 when clip is 0. NaN when the norm is not finite:
  * such a step is skipped, and adamw_update refuses it (CHECK). */
 double clip_scale(double norm, double clip);
 
-/* Gradients of all ranks, summed in the fixed tree of dist/comm.h. Collective. */
-void grad_reduce(ParamSet *ps, Comm *c);
+/* The gradients of one model on their way from the backward pass to the update: summed over the
+ * ranks while the backward pass goes on, and spread over them as dist.shard says (base/config.h):
+ *
+ * SHARD_NONE       every rank gets all sums and updates everything
+ * SHARD_OPTIMIZER  a rank gets the sums of its shard, updates it, and the parameters are gathered
+ * SHARD_GRADIENTS  nor does it keep other gradients: a part's are written into memory that the
+ * parts share, and added to the shard's sums before it is lent to another one. Parts that are
+ * written to throughout keep theirs to the end of the step.
+ *
+ * A step is any number of backward passes (not the same on all ranks), grads_finish, then for each
+ * part the update and grads_updated, grads_end. All three end with the same parameters bit by bit,
+ * but for SHARD_GRADIENTS in steps of several passes, whose sums are added in another order. */
+typedef struct Grads Grads;
+void grads_open(Grads **out, ParamSet *ps, Comm *c, int shard);
+void grads_close(Grads **g);
+const Shard *grads_shard(const Grads *g);
+/* The gradients of a part are complete, in this backward pass (Gpt.part_done). */
+void grads_part_done(Grads *g, int part);
+/* The backward pass that comes next is the last of this rank's in the step: gradients are exchanged
+ * as they become complete. Without it they are in grads_finish. */
+void grads_last_pass(Grads *g);
+/* Waits for the sums, of all models that the step has trained: a rank that has made fewer passes
+ * takes part in the others'. Before any other collective call of the step: until then ranks may be
+ * waiting for each other in their passes. Again in the same step: nothing happens. Collective. */
+void grads_finish(Grads *const *g, int n);
+/* As grad_norm, of the sums: the same bits whatever the sharding. Collective. */
+double grads_norm(Grads *g);
+/* This rank's share of the part's parameters has been updated: hands it to the others. */
+void grads_updated(Grads *g, int part);
+/* Waits for the others' shares and clears the gradients. Collective. */
+void grads_end(Grads *g);
+double grads_waited(const Grads *g); /* seconds so far. Not collective. */
+
+/* Bytes that a rank (the first: none has more) of `ranks` needs for weights, gradients, moments and
+ * their exchange. */
+size_t optim_bytes(const ParamSet *ps, int shard, int ranks);
 
 /* Learning rate for `step` (from 0) of `steps`: linear warm-up from warmup_from*peak over `warmup`
  * steps (step s has the share warmup_from + (1-warmup_from) (s+1)/warmup: never lr 0), then from

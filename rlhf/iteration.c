@@ -218,8 +218,7 @@ static void policy_micro(Ppo *p, const Episodes *e, const Micro *m, double weigh
     Tensor *x = gpt_forward(g, t, &m->batch, NULL);
     op_token_loss(t, x, g->out_w, m->batch.targets, m->active, p->o.temperature, policy_loss, &ctx,
                   NULL, NULL);
-    tape_backward(t);
-    tape_reset(t);
+    trainer_backward(&p->policy);
 }
 
 static void critic_micro(Ppo *p, const Episodes *e, const Micro *m, double weight, double *sums) {
@@ -234,18 +233,21 @@ static void critic_micro(Ppo *p, const Episodes *e, const Micro *m, double weigh
         sums[SUM_VALUE_CLIP] += weight * clipped;
         v->grad[k] = (real)(weight * dv);
     }
-    tape_backward(t);
-    tape_reset(t);
+    trainer_backward(&p->critic);
 }
 
 void ppo_gradients(Ppo *p, const Episodes *e, const int64_t *pick, int64_t n, int64_t tokens,
-                   double sums[SUM_COUNT]) {
+                   bool last, double sums[SUM_COUNT]) {
     Arena lists = {0};
     const double weight = 1.0 / (double)tokens;
     for (int64_t i = 0; i < n;) {
         Micro m;
         watchdog_enter(PHASE_FORWARD);
         i += pack_micro(p, e, pick + i, n - i, &lists, &m);
+        if (last && i == n) {
+            if (!p->ptx) trainer_last_pass(&p->policy);
+            trainer_last_pass(&p->critic);
+        }
         policy_micro(p, e, &m, weight, sums);
         critic_micro(p, e, &m, weight, sums);
         arena_reset(&lists);
@@ -259,7 +261,7 @@ enum { SUMS = SUM_COUNT + 1 }; /* and the pretraining loss, with its coefficient
  * share of it into the policy's gradient and *loss. ptx_ratio windows an episode: which ones
  * follows from the episodes trained on before.
  */
-static int ptx_gradients(Ppo *p, int k, int64_t before, int64_t episodes, double *loss) {
+static int ptx_gradients(Ppo *p, int k, bool last, int64_t before, int64_t episodes, double *loss) {
     const int64_t T = p->policy.gpt->cfg.context;
     const int64_t first = (int64_t)floor((double)before * p->o.ptx_ratio);
     const int64_t n = (int64_t)floor((double)(before + episodes) * p->o.ptx_ratio) - first;
@@ -274,6 +276,7 @@ static int ptx_gradients(Ppo *p, int k, int64_t before, int64_t episodes, double
         TRY(corpus_window(p->ptx, p->o.seed, first + w, T, p->window, &len, &id));
         pack_add_window(&p->pack, p->window, len, weight, id);
         if (w + 1 < end && p->pack.n + T <= p->o.micro_tokens) continue;
+        if (last && w + 1 == end) trainer_last_pass(&p->policy);
         trainer_lm(&p->policy, &p->pack, 0, 0, 0, loss);
         pack_clear(&p->pack);
     }
@@ -288,14 +291,16 @@ static int update_minibatch(Ppo *p, Episodes *e, const int64_t *pick, int64_t n,
     VirtualRanks *ranks = &p->policy.ranks;
     double *sums = virtual_parts(ranks, SUMS);
     for (int k = ranks->begin; k < ranks->end; k++) {
+        const bool last = k + 1 == ranks->end;
         virtual_share(ranks, n, k, &begin, &end);
-        ppo_gradients(p, e, pick + begin, end - begin, tokens, sums + k * SUMS);
-        if (p->ptx) TRY(ptx_gradients(p, k, before, n, &sums[k * SUMS + SUM_COUNT]));
+        ppo_gradients(p, e, pick + begin, end - begin, tokens, last, sums + k * SUMS);
+        if (p->ptx) TRY(ptx_gradients(p, k, last, before, n, &sums[k * SUMS + SUM_COUNT]));
         trainer_rank_end(&p->policy);
         trainer_rank_end(&p->critic);
     }
-    TRY(trainer_update(&p->policy, p->comm, policy_lr, what, &s->policy_norm));
-    TRY(trainer_update(&p->critic, p->comm, critic_lr, what, &s->critic_norm));
+    trainer_finish((Trainer *[]){&p->policy, &p->critic}, 2);
+    TRY(trainer_update(&p->policy, policy_lr, what, &s->policy_norm));
+    TRY(trainer_update(&p->critic, critic_lr, what, &s->critic_norm));
     if (p->ema.decay > 0) ema_update(&p->ema, &p->policy.gpt->params);
     return 0;
 }

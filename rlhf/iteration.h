@@ -59,7 +59,9 @@ int ppo_update(Ppo *p, Episodes *e, int64_t iteration, double policy_lr, double 
                PpoStats *s);
 
 /* Gradients of the losses of episodes pick[0..n) with weight 1/tokens each token, added to both
- * models; sums[] gets what ppo_update reports. For ppo_update and the self-test. Not collective. */
+ * models; sums[] gets what ppo_update reports. `last`: they are this
+ * rank's last of the step (but for a pretraining term's). For ppo_update and the self-test. Not
+ * collective. */
 enum {
     SUM_POLICY,
     SUM_VALUE,
@@ -71,6 +73,6 @@ enum {
     SUM_COUNT
 };
 void ppo_gradients(Ppo *p, const Episodes *e, const int64_t *pick, int64_t n, int64_t tokens,
-                   double sums[SUM_COUNT]);
+                   bool last, double sums[SUM_COUNT]);
 
 #endif

@@ -125,6 +125,7 @@ static int open_all(Stage *s, Run *run) {
     p->reference = s->reference.gpt;
     p->reward = s->reward.gpt;
     p->comm = run->comm;
+    if (run->dry) TRY(comm_open_alone(&p->comm)); /* it plays all episodes */
     p->window = xmalloc((size_t)(s->policy.gpt->cfg.context + 1) * sizeof *p->window);
     s->item = xmalloc((size_t)p->o.batch * sizeof *s->item);
     s->decode = (DecodeOptions){.temperature = p->o.temperature,
@@ -155,7 +156,7 @@ static int open_all(Stage *s, Run *run) {
 static int sample(Stage *s, Run *run, const Dataset *prompts, const int64_t *item, int64_t n,
                   uint64_t first, const DecodeOptions *o, Episodes *e) {
     watchdog_enter(PHASE_ROLLOUT);
-    TRY(rollout_sample(e, s->policy.gpt, prompts, item, n, first, o, run->comm));
+    TRY(rollout_sample(e, s->policy.gpt, prompts, item, n, first, o, s->ppo.comm));
     for (int64_t i = 0; i < n; i++) e->stopped[i] = e->tokens[e->start[i + 1] - 1] == s->stop[0];
     return 0;
 }
@@ -373,6 +374,7 @@ static int ppo(Run *run) {
     pack_free(&s.ppo.pack);
     corpus_close(&s.ppo.ptx);
     free(s.ppo.window);
+    if (run->dry) comm_close(&s.ppo.comm);
     free(s.item);
     dataset_free(&s.prompts);
     dataset_free(&s.heldout);

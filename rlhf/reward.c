@@ -56,8 +56,7 @@ static void micro_batch(Reward *w, double weight, Report *report) {
         for (int64_t k = 0; k < K; k++) r->grad[at + k] = (real)(weight * dr[k]);
         at += K;
     }
-    tape_backward(w->trainer.tape);
-    tape_reset(w->trainer.tape);
+    trainer_backward(&w->trainer);
     pack_clear(&w->pack);
     w->nitem = 0;
 }
@@ -107,6 +106,7 @@ static void gradients(Reward *w, Run *run, int64_t *tokens) {
                 micro_batch(w, weight, &report[k]);
             collect(w, i);
         }
+        if (k + 1 == ranks->end && w->pack.n > 0) trainer_last_pass(&w->trainer);
         if (w->pack.n > 0) micro_batch(w, weight, &report[k]);
         trainer_rank_end(&w->trainer);
     }
@@ -246,12 +246,13 @@ static int train(Reward *w, Run *run) {
         Report r;
         int64_t tokens;
         gradients(w, run, &tokens);
+        trainer_finish(&(Trainer *){&w->trainer}, 1);
         virtual_sum(&w->trainer.ranks, run->comm, (double *)&r);
         w->trainer.loss = r.loss;
         char what[64];
         snprintf(what, sizeof what, "step %" PRId64 " (prompts %" PRId64 "..)", run->step,
                  run->step * c->train_batch);
-        TRY(trainer_update(&w->trainer, run->comm, lr, what, &norm));
+        TRY(trainer_update(&w->trainer, lr, what, &norm));
 
         run_metric(run, "loss", r.loss);
         run_metric(run, "accuracy", rank_accuracy(&r.stats));

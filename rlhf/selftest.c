@@ -246,7 +246,7 @@ static void split_gradient(Lab *l, const Episodes *e, int parts, int64_t micro_t
     for (int k = 0; k < parts; k++) {
         int64_t begin, end;
         comm_share(EPISODES, k, parts, &begin, &end);
-        ppo_gradients(&l->ppo, e, all + begin, end - begin, e->first[e->n], sums);
+        ppo_gradients(&l->ppo, e, all + begin, end - begin, e->first[e->n], false, sums);
         gpt_join_gradient(l->policy);
         for (int64_t i = 0; i < a->size; i++) policy[i] += (double)a->grad[i];
         for (int64_t i = 0; i < b->size; i++) critic[i] += (double)b->grad[i];

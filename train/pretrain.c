@@ -51,6 +51,7 @@ static int gradients(Pretrain *p, Run *run, int64_t *tokens) {
             TRY(corpus_window(p->corpus, seed, step * B + b, T, p->window, &n, &id));
             pack_add_window(&p->pack, p->window, n, weight, id);
             if (b + 1 < end && p->pack.n + T <= c->train_micro_tokens) continue;
+            if (b + 1 == end && k + 1 == ranks->end) trainer_last_pass(&p->trainer);
             trainer_lm(&p->trainer, &p->pack, c->model_dropout, seed, run->step, &loss[k]);
             pack_clear(&p->pack);
         }
@@ -147,12 +148,13 @@ static int train(Pretrain *p, Run *run) {
         const double waited = corpus_waited(p->corpus);
         int64_t tokens;
         TRY(gradients(p, run, &tokens));
+        trainer_finish(&(Trainer *){&p->trainer}, 1);
         virtual_sum(&p->trainer.ranks, run->comm, &loss);
         p->trainer.loss = loss;
         char what[64];
         snprintf(what, sizeof what, "step %" PRId64 " (windows %" PRId64 "..)", run->step,
                  run->step * c->train_batch);
-        TRY(trainer_update(&p->trainer, run->comm, lr, what, &norm));
+        TRY(trainer_update(&p->trainer, lr, what, &norm));
 
         run_metric(run, "loss", loss);
         run_metric(run, "lr", lr);

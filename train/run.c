@@ -41,26 +41,42 @@ const char *run_path(const Run *run, const char *name) {
 /* --- what a checkpoint holds ---------------------------------------------------------------------
  */
 
-static void keep_array(RunPriv *p, const char *group, const Param *param, real *flat) {
+/* data: flat[at] and what follows. */
+static void keep_array(RunPriv *p, const char *group, const Param *param, real *flat, int64_t at) {
     p->array = xrealloc(p->array, (size_t)(p->narray + 1) * sizeof *p->array);
     CkptArray *a = &p->array[p->narray++];
     *a = (CkptArray){.name = xasprintf("%s/%s", group, param->name),
                      .type = H5_F32,
                      .ndim = param->tensor.ndim,
-                     .data = flat + param->offset};
+                     .data = flat + at};
     memcpy(a->shape, param->tensor.shape, sizeof param->tensor.shape);
 }
 
 void run_keep_params(Run *run, const char *group, const ParamSet *ps, real *data) {
-    for (int i = 0; i < ps->n; i++) keep_array(run->priv, group, &ps->v[i], data);
+    for (int i = 0; i < ps->n; i++) keep_array(run->priv, group, &ps->v[i], data, ps->v[i].offset);
+}
+
+/* Of the moments that this rank keeps, `flat` the buffer of its shard. */
+static void keep_shard(RunPriv *p, const char *group, const ParamSet *ps, const Shard *s,
+                       real *flat) {
+    for (int i = 0; i < ps->n; i++) {
+        int64_t begin, end;
+        const int64_t at = shard_of_param(s, ps, i, &begin, &end);
+        keep_array(p, group, &ps->v[i], flat, at);
+        ckpt_set_part(&p->array[p->narray - 1], begin, end);
+    }
 }
 
 void run_keep_adamw(Run *run, const char *group, const ParamSet *ps, AdamW *a) {
     char name[PARAM_NAME_MAX];
-    snprintf(name, sizeof name, "%s/m", group);
-    run_keep_params(run, name, ps, a->m);
-    snprintf(name, sizeof name, "%s/v", group);
-    run_keep_params(run, name, ps, a->v);
+    for (int k = 0; k < 2; k++) {
+        snprintf(name, sizeof name, "%s/%c", group, "mv"[k]);
+        real *flat = k ? a->v : a->m;
+        if (a->shard && !a->shard->whole)
+            keep_shard(run->priv, name, ps, a->shard, flat);
+        else
+            run_keep_params(run, name, ps, flat);
+    }
     snprintf(name, sizeof name, "%s/step", group);
     run_keep_i64(run, name, &a->step);
 }

@@ -25,11 +25,13 @@ typedef struct Run {
     Config cfg;
     Comm *comm;
     bool main_rank;
-    bool dry;          /* --dry-run: build everything, print the plan, write nothing */
-    bool selftest;     /* --selftest */
-    int64_t step;      /* the step to do next; after run_resume where the last one ended */
-    int64_t steps;     /* how many there are; set by the stage before run_resume */
-    double exchange_s; /* of this step: summing gradients over the ranks, waiting included */
+    bool dry;      /* --dry-run: build everything, print the plan, write nothing */
+    bool selftest; /* --selftest */
+    int64_t step;  /* the step to do next; after run_resume where the last one ended */
+    int64_t steps; /* how many there are; set by the stage before run_resume */
+    double
+        exchange_s; /* of this step: waiting for the gradients' sums and the others' parameters */
+    size_t exchange_bytes; /* scratch of the exchanges of gradients, which a plan does not open */
     RunPriv *priv;
 } Run;
 

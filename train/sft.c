@@ -77,6 +77,7 @@ static int rank_gradients(Sft *s, Run *run, int k, int64_t step, int64_t first_w
         backward_if(s, run, s->pack.n + n > max, loss);
         pack_add_window(&s->pack, s->window, n, weight, id | (uint64_t)1 << 43);
     }
+    if (k + 1 == ranks->end && s->pack.n > 0) trainer_last_pass(&s->trainer);
     backward_if(s, run, true, loss);
     trainer_rank_end(&s->trainer);
     return 0;
@@ -89,8 +90,7 @@ static int gradients(Sft *s, Run *run, int64_t *tokens) {
     const int64_t T = s->model.gpt->cfg.context;
     VirtualRanks *ranks = &s->trainer.ranks;
     const int64_t step = c->train_overfit > 0 ? run->step % c->train_overfit : run->step;
-    int64_t begin, end, wbegin, wend, j;
-    virtual_share_all(ranks, c->train_batch, &begin, &end);
+    int64_t wbegin, wend, j;
     const int64_t first_window = (int64_t)floor((double)step * s->mix_windows);
     const int64_t windows = (int64_t)floor((double)(step + 1) * s->mix_windows) - first_window;
     virtual_share_all(ranks, windows, &wbegin, &wend);
@@ -98,20 +98,17 @@ static int gradients(Sft *s, Run *run, int64_t *tokens) {
         corpus_ahead(s->mix, (uint64_t)c->run_seed, first_window + wbegin, wend - wbegin, T);
 
     /* the count first, so that the loss makes its gradient in the same pass */
-    int64_t mixed = 0;
+    int64_t learns = 0;
     if (s->mix)
-        mixed = corpus_window_tokens(s->mix, (uint64_t)c->run_seed, first_window + wbegin,
-                                     wend - wbegin, T);
-    if (mixed < 0) return (int)mixed;
-    int64_t count[2] = {mixed, mixed}; /* learned, all */
-    for (int64_t b = begin; b < end; b++) {
+        learns = corpus_window_tokens(s->mix, (uint64_t)c->run_seed, first_window, windows, T);
+    if (learns < 0) return (int)learns;
+    *tokens = learns;
+    for (int64_t b = 0; b < c->train_batch; b++) { /* every rank knows the whole step */
         const Sequence *q = example(s, c, step, b, &j);
-        count[0] += learned_tokens(q, learned(q, c));
-        count[1] += q->n;
+        learns += learned_tokens(q, learned(q, c));
+        *tokens += q->n;
     }
-    comm_sum_i64(run->comm, count, 2);
-    const float weight = 1.0f / (float)(count[0] > 0 ? count[0] : 1);
-    *tokens = count[1];
+    const float weight = 1.0f / (float)(learns > 0 ? learns : 1);
 
     double *loss = virtual_parts(ranks, 1);
     for (int k = ranks->begin; k < ranks->end; k++)
@@ -231,12 +228,13 @@ static int train(Sft *s, Run *run) {
         double loss, norm, lr = schedule_lr(&schedule, run->step);
         int64_t tokens;
         TRY(gradients(s, run, &tokens));
+        trainer_finish(&(Trainer *){&s->trainer}, 1);
         virtual_sum(&s->trainer.ranks, run->comm, &loss);
         s->trainer.loss = loss;
         char what[64];
         snprintf(what, sizeof what, "step %" PRId64 " (examples %" PRId64 "..)", run->step,
                  run->step * c->train_batch);
-        TRY(trainer_update(&s->trainer, run->comm, lr, what, &norm));
+        TRY(trainer_update(&s->trainer, lr, what, &norm));
 
         run_metric(run, "loss", loss);
         run_metric(run, "lr", lr);

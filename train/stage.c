@@ -28,11 +28,11 @@ typedef struct Args {
     int stage;
     const char *config;
     const char **override;
-    int noverride;
+    int noverride, ranks;
     bool help, version, print_config, dry, selftest;
 } Args;
 
-enum { OPT_PRINT = 1000, OPT_DRY, OPT_OVERFIT, OPT_SELFTEST };
+enum { OPT_PRINT = 1000, OPT_DRY, OPT_RANKS, OPT_OVERFIT, OPT_SELFTEST };
 
 static void add_override(Args *a, const char *text) {
     a->override = xrealloc(a->override, (size_t)(a->noverride + 1) * sizeof *a->override);
@@ -46,6 +46,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     case 'V': a->version = true; break;
     case OPT_PRINT: a->print_config = true; break;
     case OPT_DRY: a->dry = true; break;
+    case OPT_RANKS:
+        a->ranks = atoi(arg);
+        if (a->ranks < 1 || a->ranks > 1 << 20)
+            argp_error(state, "--ranks %s: expected a number from 1", arg);
+        break;
     case OPT_OVERFIT: add_override(a, xasprintf("train.overfit=%s", arg)); break;
     case OPT_SELFTEST:
         if (a->stage != IN_PPO) argp_error(state, "--selftest is an option of rhetor-ppo");
@@ -71,6 +76,7 @@ static const struct argp_option options[] = {
     {"version", 'V', 0, 0, "print the version", 0},
     {"print-config", OPT_PRINT, 0, 0, "print the resolved configuration", 0},
     {"dry-run", OPT_DRY, 0, 0, "print parameters, memory and a decoded batch; write nothing", 0},
+    {"ranks", OPT_RANKS, "N", 0, "with --dry-run: the plan for N ranks; else the launcher's", 0},
     {"overfit", OPT_OVERFIT, "N", 0, "train on the first N batches again and again", 0},
     {"selftest", OPT_SELFTEST, 0, 0, "PPO: run the algorithm's ten checks on this machine", 0},
     {0}};
@@ -80,7 +86,8 @@ static void print_help(int stage) {
     printf("Usage: rhetor-%s CONFIG.yaml [section.key=value...] [options]\n\n"
            "Options:\n"
            "  --print-config   print the resolved configuration\n"
-           "  --dry-run        print parameters, memory and a decoded batch; write nothing\n",
+           "  --dry-run        print parameters, memory and a decoded batch; write nothing\n"
+           "  --ranks N        with --dry-run: the plan of a run on N ranks\n",
            config_stage_name(stage));
     if (stage == IN_PPO)
         printf("  --selftest       run the algorithm's ten checks on this machine\n");
@@ -195,10 +202,21 @@ static int open_run_dir(Run *run) {
     return 0;
 }
 
+static double peak_mib(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)usage.ru_maxrss / 1024;
+}
+
 static int run_stage(Run *run, StageFn *fn) {
     RunPriv *p = run->priv;
     set_threads(run);
     core_init();
+    if (run->cfg.dist_shard == SHARD_GRADIENTS && run->cfg.dist_reproducible)
+        return config_bad(
+            &run->cfg, "dist.shard",
+            "gradients: their sums depend on the layout; set dist.reproducible=false, "
+            "too, or choose optimizer");
     if (!run->dry && !run->selftest) {
         signals_install();
         TRY(watchdog_open(run->cfg.dist_hang_seconds, hung));
@@ -213,9 +231,12 @@ static int run_stage(Run *run, StageFn *fn) {
     }
     p->began = p->last_log = run_seconds();
     TRY(fn(run));
+    double peak = peak_mib();
+    comm_max_f64(run->comm, &peak, 1);
     if (!run->dry && !run->selftest && run->main_rank) {
         run_write_status(run, "done", 0, "");
-        log_info("done: %s, %.1f s", run->cfg.run_dir, run_seconds() - p->began);
+        log_info("done: %s, %.1f s, at most %.0f MiB a rank", run->cfg.run_dir,
+                 run_seconds() - p->began, peak);
     }
     return 0;
 }
@@ -272,9 +293,10 @@ int run_main(int argc, char **argv, int stage, StageFn *fn) {
         config_free(&run.cfg);
         return 0;
     }
-    rc = a.dry ? comm_open_alone(&run.comm) : comm_open(&run.comm, &argc, &argv);
+    if (a.ranks == 0) a.ranks = comm_launch_size();
+    rc = a.dry ? comm_open_planned(&run.comm, a.ranks) : comm_open(&run.comm, &argc, &argv);
     if (rc < 0) return fail(&run, stage, rc);
-    run.main_rank = comm_rank(run.comm) == 0;
+    run.main_rank = a.dry || comm_rank(run.comm) == 0;
     run.priv = xcalloc(1, sizeof *run.priv);
     run.priv->config_text = text;
     run.priv->meta = json_object();
@@ -299,21 +321,23 @@ int run_main(int argc, char **argv, int stage, StageFn *fn) {
 void run_plan(const Run *run, const char *what, int64_t parameters, double tokens_per_step,
               double flops_per_step, size_t state_bytes, size_t arena_bytes) {
     /* The step was done, so what the process needs beside the two has been seen: programs and
-     * libraries, buffers, the data at hand. */
-    const double mib = 1024.0 * 1024.0;
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
+     * libraries, buffers, the data at hand. What takes several ranks to exist has not. */
+    const double mib = 1024.0 * 1024.0, each_mpi = 10;
+    const int ranks = comm_size(run->comm);
+    double mpi = ranks > 1 ? each_mpi : 0, exchange = (double)run->exchange_bytes / mib;
     double known = (double)(state_bytes + arena_bytes) / mib;
-    double seen = (double)usage.ru_maxrss / 1024, other = seen > known ? seen - known : 0;
+    double seen = peak_mib() + exchange;
+    double other = (seen > known ? seen - known : 0) + mpi;
     double save = (double)ckpt_save_memory(run->priv->array, run->priv->narray) / mib;
     printf("%s\n"
            "  parameters        %" PRId64 "\n"
            "  steps             %" PRId64 "\n"
            "  tokens a step     %.0f\n"
            "  FLOPs             %.3g a step, %.3g in all\n"
+           "  ranks             %d\n"
            "  memory a rank     %.1f MiB: weights, gradients, moments %.1f, activations %.1f, "
            "program and buffers %.1f, a save %.1f\n",
            what, parameters, run->steps, tokens_per_step, flops_per_step,
-           flops_per_step * (double)run->steps, known + other + save, (double)state_bytes / mib,
-           (double)arena_bytes / mib, other, save);
+           flops_per_step * (double)run->steps, ranks, known + other + save,
+           (double)state_bytes / mib, (double)arena_bytes / mib, other, save);
 }

@@ -26,16 +26,37 @@ static void tell_ranks(const VirtualRanks *v, int want, int ranks) {
                  ranks, v->n, v->n / v->most);
 }
 
+static void part_done(void *trainer, int part);
+
+static void between_ops(void *comm) {
+    exchange_progress_all(comm);
+}
+
+void trainer_start(Trainer *t, Gpt *gpt, Comm *comm, int shard, const AdamW *adam) {
+    *t = (Trainer){.gpt = gpt, .comm = comm, .shard = shard, .unjoined = gpt->params.nparts - 1};
+    grads_open(&t->grads, &gpt->params, comm, shard);
+    adamw_init(&t->adam, &gpt->params, grads_shard(t->grads), adam->beta1, adam->beta2, adam->eps,
+               adam->decay);
+    t->tape = tape_open(&t->arena, true);
+    virtual_open(&t->ranks, 0, comm);
+    if (comm_size(comm) == 1) return;
+    gpt->part_done = part_done;
+    gpt->part_ctx = t;
+    tape_between(t->tape, between_ops, comm);
+}
+
 void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix) {
     const Config *c = &run->cfg;
-    *t = (Trainer){.gpt = gpt,
-                   .run = run,
-                   .clip = c->optim_clip,
-                   .max_skips = c->optim_max_skips,
-                   .skip_z = c->optim_skip_zscore};
-    adamw_init(&t->adam, &gpt->params, c->optim_beta1, c->optim_beta2, c->optim_eps,
-               c->optim_decay);
-    t->tape = tape_open(&t->arena, true);
+    trainer_start(t, gpt, run->comm, c->dist_shard,
+                  &(AdamW){.beta1 = c->optim_beta1,
+                           .beta2 = c->optim_beta2,
+                           .eps = c->optim_eps,
+                           .decay = c->optim_decay});
+    t->run = run;
+    run->exchange_bytes += exchange_bytes(comm_size(run->comm), sizeof(real));
+    t->clip = c->optim_clip;
+    t->max_skips = c->optim_max_skips;
+    t->skip_z = c->optim_skip_zscore;
     const int want = c->dist_reproducible ? 1 << c->dist_virtual_ranks : 0;
     virtual_open(&t->ranks, want, run->comm);
     if (want) gpt_part_gradient(gpt);
@@ -53,9 +74,11 @@ void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix) {
 }
 
 void trainer_close(Trainer *t) {
+    if (t->gpt) t->gpt->part_done = NULL;
     tape_close(&t->tape);
     arena_free(&t->arena);
     adamw_free(&t->adam);
+    grads_close(&t->grads);
     virtual_close(&t->ranks);
     for (size_t i = 0; i < sizeof t->node / sizeof t->node[0]; i++) free(t->node[i]);
 }
@@ -88,21 +111,42 @@ static real *node(Trainer *t, int depth) {
     return t->node[depth];
 }
 
+/* The elements [begin, end) of the virtual rank that now ends, into the subtrees that it completes.
+ */
+static void join_tree(Trainer *t, int64_t begin, int64_t end) {
+    for (int depth = waiting(t->ended); depth >= waiting(t->ended + 1); depth--)
+        join(end - begin, node(t, depth - 1) + begin, node(t, depth) + begin);
+}
+
+/* In the last pass each part goes into the tree, and on to the other ranks, as soon as it is done.
+ */
+static void part_done(void *trainer, int part) {
+    Trainer *t = trainer;
+    if (t->shard != SHARD_GRADIENTS) {
+        if (!t->last_pass) return;
+        const ParamSet *ps = &t->gpt->params;
+        if (part == 0) gpt_join_gradient(t->gpt);
+        join_tree(t, ps->part[part].offset, paramset_part_end(ps, part));
+        t->unjoined = part - 1;
+    }
+    grads_part_done(t->grads, part);
+}
+
 void trainer_rank_end(Trainer *t) {
     ParamSet *ps = &t->gpt->params;
-    gpt_join_gradient(t->gpt);
     const int leaves = t->ranks.end - t->ranks.begin;
-    for (int depth = waiting(t->ended++); depth >= waiting(t->ended); depth--)
-        join(ps->size, node(t, depth - 1), node(t, depth));
-    t->ended %= leaves;
+    if (t->unjoined >= 0) gpt_join_gradient(t->gpt);
+    if (leaves > 1 && t->unjoined >= 0) join_tree(t, 0, paramset_part_end(ps, t->unjoined));
+    t->ended = (t->ended + 1) % leaves;
     if (leaves > 1) lead_to(ps, node(t, waiting(t->ended)));
 }
 
 size_t trainer_bytes(const Trainer *t) {
-    int64_t each = t->gpt->params.size, n = 4 * each;
-    for (int leaves = t->ranks.end - t->ranks.begin; leaves > 1; leaves /= 2) n += each;
+    int64_t n = 0;
+    for (int leaves = t->ranks.end - t->ranks.begin; leaves > 1; leaves /= 2)
+        n += t->gpt->params.size;
     if (t->gpt->embed == &t->gpt->twin) n += tensor_size(t->gpt->embed);
-    return (size_t)n * sizeof(real);
+    return optim_bytes(&t->gpt->params, t->shard, comm_size(t->comm)) + (size_t)n * sizeof(real);
 }
 
 /* --- the update ------------------------------------------------------------------------------- */
@@ -117,18 +161,63 @@ Schedule trainer_schedule(const Run *run) {
                       .steps = run->steps};
 }
 
-int trainer_update(Trainer *t, Comm *comm, double lr, const char *what, double *norm) {
+/* The fault point "gradient": before any of this rank's is on its way. What is added later does not
+ * make a NaN good. */
+static void fault_gradient(Trainer *t) {
     ParamSet *ps = &t->gpt->params;
-    CHECK(t->ended == 0, "an update after %d of %d virtual ranks", t->ended,
-          t->ranks.end - t->ranks.begin);
-    double began = run_seconds();
-    fault_values("gradient", ps->grad, ps->size);
+    if (!t->visited && ps->grad) fault_values("gradient", ps->grad, ps->size);
+    t->visited = true;
+}
+
+/* The same where there is no gradient of its own (dist.shard: gradients): the sums. */
+static void fault_sums(Trainer *t) {
+    const Shard *s = grads_shard(t->grads);
+    int k = 0;
+    while (k + 1 < s->n && s->v[k].begin == s->v[k].end) k++;
+    const int64_t n = s->v[k].end - s->v[k].begin;
+    if (!t->gpt->params.grad && n > 0) fault_values("gradient", (real *)(uintptr_t)s->v[k].grad, n);
+}
+
+void trainer_last_pass(Trainer *t) {
+    t->last_pass = true;
+    fault_gradient(t);
+    grads_last_pass(t->grads);
+}
+
+void trainer_backward(Trainer *t) {
+    tape_backward(t->tape);
+    tape_reset(t->tape);
+}
+
+void trainer_finish(Trainer *const *t, int n) {
+    Grads *g[8];
+    CHECK(n <= 8, "%d models", n);
+    for (int i = 0; i < n; i++) {
+        CHECK(t[i]->ended == 0, "an update after %d of %d virtual ranks", t[i]->ended,
+              t[i]->ranks.end - t[i]->ranks.begin);
+        fault_gradient(t[i]);
+        g[i] = t[i]->grads;
+    }
     watchdog_enter(PHASE_EXCHANGE);
-    grad_reduce(ps, comm);
-    if (t->run) t->run->exchange_s += run_seconds() - began;
+    grads_finish(g, n);
+}
+
+static void update(Trainer *t, double lr, double scale) {
+    ParamSet *ps = &t->gpt->params;
+    adamw_begin(&t->adam);
+    for (int k = 0; k < ps->nparts; k++) {
+        adamw_part(&t->adam, ps, k, lr, scale);
+        grads_updated(t->grads, k);
+    }
+}
+
+int trainer_update(Trainer *t, double lr, const char *what, double *norm) {
+    ParamSet *ps = &t->gpt->params;
+    trainer_finish(&t, 1);
+    fault_sums(t);
     watchdog_enter(PHASE_UPDATE);
-    *norm = grad_norm(ps);
-    const bool finite = isfinite(*norm) && isfinite(t->loss), speaks = comm_rank(comm) == 0;
+    *norm = grads_norm(t->grads);
+    const bool finite = isfinite(*norm) && isfinite(t->loss), speaks = comm_rank(t->comm) == 0;
     const double z = spike_score(&t->spikes, t->loss, *norm);
     t->skips = finite ? 0 : t->skips + 1;
     if (!finite && speaks)
@@ -140,9 +229,14 @@ int trainer_update(Trainer *t, Comm *comm, double lr, const char *what, double *
         log_warn("the loss %.4g or gradient norm %.4g of %s lies %.1f standard deviations above "
                  "the recent ones (optim.skip_zscore: %g): this update is skipped",
                  t->loss, *norm, what, z, t->skip_z);
-    if (finite && !spike) adamw_update(&t->adam, ps, lr, clip_scale(*norm, t->clip));
+    if (finite && !spike) update(t, lr, clip_scale(*norm, t->clip));
+    grads_end(t->grads);
     fault_values("weights", ps->data, ps->size);
-    paramset_zero_grad(ps);
+    t->last_pass = t->visited = false;
+    t->unjoined = ps->nparts - 1;
+    const double waited = grads_waited(t->grads);
+    if (t->run) t->run->exchange_s += waited - t->waited;
+    t->waited = waited;
     if (t->skips > t->max_skips)
         return error_set(ERR_INTERNAL,
                          "%" PRId64
@@ -160,6 +254,5 @@ void trainer_lm(Trainer *t, const Pack *p, double dropout, uint64_t seed, int64_
     real *logp = tape_alloc(t->tape, (size_t)b.n * sizeof *logp);
     gpt_loss(t->gpt, t->tape, &b, dropout > 0 ? &drop : NULL, logp);
     for (int64_t i = 0; i < b.n; i++) *loss -= (double)b.weight[i] * (double)logp[i];
-    tape_backward(t->tape);
-    tape_reset(t->tape);
+    trainer_backward(t);
 }

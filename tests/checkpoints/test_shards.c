@@ -189,10 +189,7 @@ static void test_equal_bytes(void **state) {
     /* another shape: the same error on all, and nobody waits for ever */
     double x[2];
     CkptArray wrong = {.name = "other/x", .type = H5_F64, .ndim = 1, .shape = {2}, .data = x};
-    const CkptArray both[2] = {
-        wrong, {.name = "none", .type = H5_F64, .ndim = 1, .shape = {2}, .data = x}};
-    assert_int_equal(ckpt_load(k, both, 2, comm), ERR_DATA);
-    assert_non_null(strstr(error_message(), "other/x has the shape")); /* the first */
+    assert_int_equal(ckpt_load(k, &wrong, 1, comm), ERR_DATA);
     ckpt_close(&k);
     json_decref(meta);
 }

@@ -58,7 +58,7 @@ static void test_golden(void **state) {
     paramset_add(&ps, "vector", 1, (int64_t[]){7}, false);
     paramset_alloc(&ps, true);
     AdamW a;
-    adamw_init(&a, &ps, beta1, beta2, eps, decay);
+    adamw_init(&a, &ps, NULL, beta1, beta2, eps, decay);
     for (int k = 0; k < ps.n; k++)
         load(json_object_get(golden, "start"), ps.v[k].name, ps.v[k].tensor.data,
              tensor_size(&ps.v[k].tensor));
@@ -119,7 +119,7 @@ static void test_naive(void **state) {
     ParamSet ps;
     make_params(&ps, 1);
     AdamW a;
-    adamw_init(&a, &ps, beta1, beta2, eps, decay);
+    adamw_init(&a, &ps, NULL, beta1, beta2, eps, decay);
     double *w = xcalloc((size_t)ps.size, 8), *m = xcalloc((size_t)ps.size, 8),
            *v = xcalloc((size_t)ps.size, 8);
     for (int64_t i = 0; i < ps.size; i++) w[i] = (double)ps.data[i];
@@ -163,7 +163,7 @@ static uint64_t bits_after_steps(int threads) {
     make_params(&ps, 5);
     AdamW a;
     Ema e;
-    adamw_init(&a, &ps, 0.9, 0.95, 0, 0.1); /* eps 0: padding must not become 0/0 */
+    adamw_init(&a, &ps, NULL, 0.9, 0.95, 0, 0.1); /* eps 0: padding must not become 0/0 */
     ema_init(&e, &ps, 0.9);
     double norms = 0;
     for (int t = 0; t < 5; t++) {
@@ -204,7 +204,7 @@ static void test_not_finite_is_refused(void **state) {
             ParamSet ps;
             make_params(&ps, 1);
             AdamW a;
-            adamw_init(&a, &ps, 0.9, 0.95, 1e-8, 0);
+            adamw_init(&a, &ps, NULL, 0.9, 0.95, 1e-8, 0);
             make_grad(&ps, 3);
             adamw_update(&a, &ps, k == 0 ? (double)NAN : 0.1,
                          k == 1   ? clip_scale((double)INFINITY, 1)

@@ -1,5 +1,4 @@
-/* ranks: 1 2 3 */
-/* Gradient norm, clipping, reduction over ranks, schedules, moving average. */
+/* Gradient norm, clipping, schedules, moving average. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,8 +13,6 @@
 #include "optim/optim.h"
 
 #include <math.h>
-
-static Comm *comm;
 
 static void make_params(ParamSet *ps) {
     *ps = (ParamSet){0};
@@ -76,22 +73,6 @@ static void test_clip(void **state) {
     assert_true(isnan(clip_scale((double)INFINITY, 1)));
     assert_true(isnan(clip_scale((double)NAN, 0)));
     assert_true(isnan(clip_scale((double)INFINITY, 0)));
-}
-
-static void test_reduce(void **state) {
-    int rank = comm_rank(comm), size = comm_size(comm);
-    ParamSet ps;
-    make_params(&ps);
-    for (int64_t i = 0; i < ps.size; i++) ps.grad[i] = (real)sin((double)(i + 7 * rank));
-    grad_reduce(&ps, comm);
-    int64_t wrong = 0;
-    for (int64_t i = 0; i < ps.size; i++) {
-        real want = (real)sin((double)i);
-        for (int r = 1; r < size; r++) want += (real)sin((double)(i + 7 * r));
-        wrong += want != ps.grad[i];
-    }
-    paramset_free(&ps);
-    assert_int_equal(wrong, 0);
 }
 
 static void test_schedule(void **state) {
@@ -184,12 +165,11 @@ static void test_ema(void **state) {
 
 int main(int argc, char **argv) {
     core_init();
-    if (comm_open(&comm, &argc, &argv) < 0) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_norm),     cmocka_unit_test(test_clip), cmocka_unit_test(test_reduce),
-        cmocka_unit_test(test_schedule), cmocka_unit_test(test_ema),
+        cmocka_unit_test(test_norm),
+        cmocka_unit_test(test_clip),
+        cmocka_unit_test(test_schedule),
+        cmocka_unit_test(test_ema),
     };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    comm_close(&comm);
-    return failed;
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -83,12 +83,12 @@ typedef struct Lab {
 } Lab;
 
 static void make_trainer(Trainer *t, Gpt *g, const json_t *o) {
-    *t = (Trainer){
-        .gpt = g, .ranks = {.n = 1, .end = 1}, .clip = num(o, "max_norm"), .max_skips = 0};
-    virtual_open(&t->ranks, 0, comm);
-    adamw_init(&t->adam, &g->params, num(o, "beta1"), num(o, "beta2"), num(o, "eps"),
-               num(o, "decay"));
-    t->tape = tape_open(&t->arena, true);
+    trainer_start(t, g, comm, SHARD_NONE,
+                  &(AdamW){.beta1 = num(o, "beta1"),
+                           .beta2 = num(o, "beta2"),
+                           .eps = num(o, "eps"),
+                           .decay = num(o, "decay")});
+    t->clip = num(o, "max_norm");
 }
 
 /* The golden episodes by way of a replay file. */

@@ -5,8 +5,6 @@
 # the jobs, high preempts them, test of both kinds: with a grace time (first SIGUSR1, the job may
 # leave by itself) and without (SIGTERM, and SIGKILL after KillWait).
 
-cluster= # its folder, once there is one
-
 # Three neighbouring ports on which nobody listens.
 free_ports() {
     local try port
@@ -125,7 +123,7 @@ cluster_stop_slurm() {
 }
 
 cluster_stop() {
-    [ -n "$cluster" ] || return 0
+    [ -n "${cluster:-}" ] || return 0
     cluster_stop_slurm
     stop_by "$cluster/munged.pid"
 }

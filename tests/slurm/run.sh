@@ -47,7 +47,6 @@ end() {
     rm -rf "$work"
 }
 evidence() {
-    [ -n "$cluster" ] || return 0
     for file in "$work"/runs/tiny/jobs/*.out "$cluster"/log/*.log; do
         [ -s "$file" ] && printf -- '--- %s\n' "${file#"$work"/}" && tail -n 25 "$file"
     done

@@ -53,7 +53,7 @@ static void test_adamw_steps(void **state) {
     AdamW adam;
     st = golden_file(GOLDEN);
     tiny_gpt2_batch(&batch, st);
-    adamw_init(&adam, &g->params, 0.9, 0.95, 1e-8, 0.1);
+    adamw_init(&adam, &g->params, NULL, 0.9, 0.95, 1e-8, 0.1);
     for (int step = 0; step < 5; step++) {
         assert_true(fabs(tiny_gpt2_loss(g, tape, &batch) - loss[step]) < TOLERANCE);
         double have = grad_norm(&g->params);

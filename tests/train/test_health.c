@@ -24,7 +24,7 @@ static void bench_open(Bench *b, const char *const *settings) {
     *b = (Bench){0};
     lab_run(&b->run, IN_SFT, dir, settings);
     b->g = lab_model(false, 4);
-    adamw_init(&b->adam, &b->g->params, 0.9, 0.95, 1e-8, 0);
+    adamw_init(&b->adam, &b->g->params, NULL, 0.9, 0.95, 1e-8, 0);
     run_keep_params(&b->run, "params", &b->g->params, b->g->params.data);
     run_keep_adamw(&b->run, "optimizer", &b->g->params, &b->adam);
     run_keep_i64(&b->run, "count", &b->count);

@@ -26,7 +26,7 @@ static void stage_open(Stage *s, int stage, const char *dir, const char *const *
     *s = (Stage){0};
     lab_run(&s->run, stage, dir, settings);
     s->g = lab_model(false, 4);
-    adamw_init(&s->adam, &s->g->params, 0.9, 0.95, 1e-8, 0);
+    adamw_init(&s->adam, &s->g->params, NULL, 0.9, 0.95, 1e-8, 0);
     run_keep_params(&s->run, "params", &s->g->params, s->g->params.data);
     run_keep_adamw(&s->run, "optimizer", &s->g->params, &s->adam);
     run_keep_i64(&s->run, "count", &s->count);

@@ -131,6 +131,7 @@ static void test_loss(void **state) {
         double loss, nll = 0, count = 0;
         int64_t tokens, j;
         OK(gradients(&s, &run, &tokens));
+        trainer_finish(&(Trainer *){&s.trainer}, 1);
         virtual_sum(&s.trainer.ranks, comm, &loss);
         Gpt *g = s.model.gpt;
         for (int64_t b = 0; b < 4; b++) {

@@ -157,7 +157,7 @@ static int adamw_open(Work *w) {
     Lab *l;
     TRY(open_lab(w, &l));
     ParamSet *ps = &l->gpt->params;
-    adamw_init(&l->adam, ps, 0.9, 0.95, 1e-8, 0.1);
+    adamw_init(&l->adam, ps, NULL, 0.9, 0.95, 1e-8, 0.1);
     rng_normal_fill(&key, 0, ps->grad, ps->size, 0.01);
     w->part[0].bytes = 7.0 * ps->size * sizeof(real); /* w g m v -> w m v */
     return 0;
@@ -172,7 +172,7 @@ static double adamw_run(Work *w, int part) {
 static int step_open(Work *w) {
     Lab *l;
     TRY(open_lab(w, &l));
-    adamw_init(&l->adam, &l->gpt->params, 0.9, 0.95, 1e-8, 0.1);
+    adamw_init(&l->adam, &l->gpt->params, NULL, 0.9, 0.95, 1e-8, 0.1);
     w->part[0].flops = gpt_train_flops(w->c->model, l->batch.n, w->c->T);
     return 0;
 }

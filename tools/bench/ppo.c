@@ -52,11 +52,11 @@ static int open_model(Gpt **out, const GptConfig *base, bool head, bool train, u
 }
 
 /* As trainer_open does, without a run that saves. */
-static int open_trainer(Trainer *t, const GptConfig *base, bool head, uint64_t seed) {
-    *t = (Trainer){.clip = 1, .ranks = {.n = 1, .end = 1}};
-    TRY(open_model(&t->gpt, base, head, true, seed));
-    adamw_init(&t->adam, &t->gpt->params, 0.9, 0.95, 1e-8, 0);
-    t->tape = tape_open(&t->arena, true);
+static int open_trainer(Trainer *t, const GptConfig *base, bool head, uint64_t seed, Comm *comm) {
+    Gpt *g;
+    TRY(open_model(&g, base, head, true, seed));
+    trainer_start(t, g, comm, SHARD_NONE, &(AdamW){.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8});
+    t->clip = 1;
     return 0;
 }
 
@@ -111,11 +111,11 @@ static int ppo_open(Work *w) {
                         .whiten = true,
                         .seed = 3};
     p->kl = (KlControl){.beta = 0.05};
-    TRY(open_trainer(&p->policy, g, false, 1));
-    TRY(open_trainer(&p->critic, g, true, 2));
+    TRY(comm_open_alone(&p->comm));
+    TRY(open_trainer(&p->policy, g, false, 1, p->comm));
+    TRY(open_trainer(&p->critic, g, true, 2, p->comm));
     TRY(open_model(&p->reference, g, false, false, 1));
     TRY(open_model(&p->reward, g, true, false, 2));
-    TRY(comm_open_alone(&p->comm));
     open_prompts(l, c);
     l->item = xmalloc((size_t)c->B * sizeof *l->item);
     l->length = xmalloc((size_t)c->B * sizeof *l->length);

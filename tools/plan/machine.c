@@ -112,7 +112,7 @@ static int open_lab(Lab *l, const PlanStages *s, double seconds) {
     TRY(gpt_open(&l->gpt, g, true));
     gpt_init(l->gpt, 1);
     l->gpt->recompute = false;
-    adamw_init(&l->adam, &l->gpt->params, 0.9, 0.95, 1e-8, 0);
+    adamw_init(&l->adam, &l->gpt->params, NULL, 0.9, 0.95, 1e-8, 0);
     l->tape = tape_open(&l->arena, true);
     l->inference = tape_open(&l->scoring, false);
 

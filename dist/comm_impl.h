@@ -1,0 +1,41 @@
+/* comm_impl.h: what comm.c and exchange.c share. Private to dist/. */
+#ifndef DIST_COMM_IMPL_H
+#define DIST_COMM_IMPL_H
+
+#include "dist/comm.h"
+#include "dist/exchange.h"
+#include "dist/watchdog.h"
+
+#include <mpi.h>
+
+struct Comm {
+    int rank, size;
+    bool mpi; /* false: this process is alone, whatever size says */
+    void *scratch;
+    size_t scratch_bytes;
+    int *send_n, *send_at, *recv_n, *recv_at; /* [size] arguments of Alltoallv */
+    char **part;                              /* [size] arguments of comm_fold_tree */
+    Exchange *exchanges;                      /* open ones, a list */
+    int nexchange;                            /* ever opened: their message tags follow */
+};
+
+static inline bool comm_alone(const Comm *c) {
+    return !c->mpi || c->size == 1;
+}
+
+/* Ends the job when an MPI call failed. */
+void comm_check_mpi(int rc, const char *call);
+/* A rank that waits inside MPI is not one that hangs: the watchdog tells them apart. */
+#define MPI_TRY(call)                  \
+    do {                               \
+        watchdog_mpi = #call;          \
+        comm_check_mpi((call), #call); \
+        watchdog_mpi = NULL;           \
+    } while (0)
+
+typedef enum Kind { KIND_F32, KIND_F64, KIND_I64, KIND_MAX_F64 } Kind;
+
+/* part[r][n] of all ranks -> part[0][n], in the order of the tree; the others are used up. */
+void comm_fold_tree(Kind kind, char *const *part, int ranks, int64_t n);
+
+#endif

@@ -1,0 +1,53 @@
+/* exchange.h: long vectors summed over the ranks, or put together from the ranks' shares, while the
+ * caller goes on computing.
+ *
+ * A vector of n elements is cut into blocks, and every rank owns a contiguous share of whole blocks
+ * (exchange_share). What is asked for is queued and moves on in exchange_progress only, since MPI
+ * moves nothing by itself: the caller makes that call again and again between pieces of its work.
+ * All ranks queue the same things in the same order in an exchange; between two exchanges there is
+ * no order. Sums are added in the tree of comm.h: the bits are those of comm_sum. */
+#ifndef DIST_EXCHANGE_H
+#define DIST_EXCHANGE_H
+
+#include "dist/comm.h"
+
+typedef struct Exchange Exchange;
+
+enum { EXCHANGE_BLOCK = 16384 }; /* elements */
+
+/* Every rank opens its exchanges in the same order; nothing is sent. element: 4 (float) or 8
+ * (double) bytes. Not collective. */
+void exchange_open(Exchange **out, Comm *c, size_t element);
+void exchange_close(Exchange **x);
+/* Share of a vector of n elements. Not collective. */
+void exchange_share(int64_t n, int rank, int size, int64_t *begin, int64_t *end);
+/* Scratch of one exchange. Not collective. */
+size_t exchange_bytes(int ranks, size_t element);
+
+/* Queues a sum of buf[n]. Until it is over buf belongs to the exchange. Where the sum goes:
+ * EXCHANGE_ALL: into buf, everywhere; EXCHANGE_OWN: into this rank's share of buf, the rest is left
+ * as it was; EXCHANGE_ADD: it is added to `into`, the memory of this rank's share; with buf NULL
+ * this rank adds zeros. Returns a ticket for exchange_wait. */
+enum { EXCHANGE_ALL, EXCHANGE_OWN, EXCHANGE_ADD };
+int64_t exchange_sum(Exchange *x, void *buf, int64_t n, int where, void *into);
+/* Queues the gathering of the ranks' shares of buf[n] on all ranks. */
+int64_t exchange_gather(Exchange *x, void *buf, int64_t n);
+
+/* Moves on what can move without waiting, in one exchange or in all of them. Not collective. */
+void exchange_progress(Exchange *x);
+void exchange_progress_all(Comm *c);
+void exchange_idle(Comm *c); /* the same in a loop that waits for another rank */
+/* Until the ticket's vector is done; all earlier ones are then done too. */
+void exchange_wait(Exchange *x, int64_t ticket);
+void exchange_finish(Exchange *x); /* until all are done */
+/* Seconds spent in waiting so far. Not collective. */
+double exchange_waited(const Exchange *x);
+
+/* Rounds whose number the ranks do not know beforehand: each rank announces its own as it begins
+ * them. When it has no more it asks, again and again, whether some rank has announced more than
+ * `rounds`: 1, and it shall take part in one more; 0: there are none, announcements begin anew; -1:
+ * not known yet. */
+void exchange_announce(Exchange *x);
+int exchange_others(Exchange *x, int64_t rounds);
+
+#endif
