@@ -11,8 +11,9 @@
 #include "base/file.h"
 #include "base/log.h"
 
+#include <limits.h>
 #include <signal.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -86,12 +87,12 @@ int signals_poll(Comm *c, const char *run_dir, double deadline, const char **why
     static const char *const file[2] = {"SAVE", "STOP"};
     static bool ignore[2]; /* could not be removed: honouring it again and again helps nobody */
     bool there[2] = {false, false};
-    char *path[2] = {NULL, NULL};
+    char path[2][PATH_MAX];
     if (start < 0) start = seconds();
     if (run_dir && comm_rank(c) == 0)
         for (int i = 0; i < 2; i++) {
-            path[i] = file_join(run_dir, file[i]);
-            there[i] = !ignore[i] && access(path[i], F_OK) == 0;
+            const int n = snprintf(path[i], PATH_MAX, "%s/%s", run_dir, file[i]);
+            there[i] = n < PATH_MAX && !ignore[i] && access(path[i], F_OK) == 0;
         }
 
     double agreed = look(deadline, there);
@@ -103,7 +104,6 @@ int signals_poll(Comm *c, const char *run_dir, double deadline, const char **why
                      file[i]);
             ignore[i] = true;
         }
-        free(path[i]);
     }
     Reason reason = (Reason)agreed;
     if (why) *why = reason_text[reason];

@@ -28,7 +28,8 @@ typedef struct Bytes {
 struct Events {
     FILE *f;
     char *path;
-    Bytes summary; /* of the step */
+    Bytes summary;       /* of the step */
+    Bytes value, record; /* what is being put together; kept, so that a step allocates nothing */
 };
 
 /* --- protocol buffers --------------------------------------------------------------------------
@@ -117,18 +118,18 @@ static int64_t record_step(const unsigned char *record, size_t size) {
     return (int64_t)step;
 }
 
-static void put_event(Bytes *b, int64_t step, int field, const void *data, size_t n) {
+/* `event` is scratch. */
+static void put_event(Bytes *b, Bytes *event, int64_t step, int field, const void *data, size_t n) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     double now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-    Bytes event = {0};
-    put_key(&event, 1, FIXED64);
-    put(&event, &now, sizeof now);
-    put_key(&event, 2, VARINT);
-    put_varint(&event, (uint64_t)step);
-    put_bytes(&event, field, data, n);
-    put_record(b, &event);
-    free(event.v);
+    event->n = 0;
+    put_key(event, 1, FIXED64);
+    put(event, &now, sizeof now);
+    put_key(event, 2, VARINT);
+    put_varint(event, (uint64_t)step);
+    put_bytes(event, field, data, n);
+    put_record(b, event);
 }
 
 /* --- the file ------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ static int open_in(Events *e, const char *dir, char **names, int n, int64_t step
         if (rc == 0) keep_steps(&b, data, len, step);
         free(data);
     }
-    if (b.n == 0) put_event(&b, 0, 3, "brain.Event:2", strlen("brain.Event:2"));
+    if (b.n == 0) put_event(&b, &e->value, 0, 3, "brain.Event:2", strlen("brain.Event:2"));
     if (rc == 0) rc = file_write_durable(e->path, b.v, b.n);
     free(b.v);
     for (int i = 0; i < n && rc == 0; i++) {
@@ -209,6 +210,8 @@ void events_close(Events **ep) {
     if (e->f) fclose(e->f);
     free(e->path);
     free(e->summary.v);
+    free(e->value.v);
+    free(e->record.v);
     free(e);
     *ep = NULL;
 }
@@ -218,11 +221,12 @@ void events_close(Events **ep) {
 
 void events_scalar(Events *e, const char *tag, double value) {
     float v = (float)value;
-    Bytes b = {0};
-    put_bytes(&b, 1, tag, strlen(tag));
-    put_key(&b, 2, FIXED32);
-    put(&b, &v, sizeof v);
-    put_message(&e->summary, 1, &b);
+    Bytes *b = &e->value;
+    b->n = 0;
+    put_bytes(b, 1, tag, strlen(tag));
+    put_key(b, 2, FIXED32);
+    put(b, &v, sizeof v);
+    put_bytes(&e->summary, 1, b->v, b->n);
 }
 
 void events_text(Events *e, const char *tag, const char *text, size_t len) {
@@ -249,10 +253,10 @@ void events_text(Events *e, const char *tag, const char *text, size_t len) {
 
 int events_flush(Events *e, int64_t step) {
     if (e->summary.n == 0) return 0;
-    Bytes b = {0};
-    put_event(&b, step, 5, e->summary.v, e->summary.n);
+    Bytes *b = &e->record;
+    b->n = 0;
+    put_event(b, &e->value, step, 5, e->summary.v, e->summary.n);
     e->summary.n = 0;
-    bool good = fwrite(b.v, 1, b.n, e->f) == b.n && fflush(e->f) == 0;
-    free(b.v);
+    bool good = fwrite(b->v, 1, b->n, e->f) == b->n && fflush(e->f) == 0;
     return good ? 0 : file_error(e->path, "write");
 }
