@@ -86,7 +86,7 @@ KEY(optim_max_skips, "optim.max_skips", I64, 3, 0, 1e9, "", IN_ALL, "steps in a 
 KEY(optim_skip_zscore, "optim.skip_zscore", F64, 0, 0, 1e6, "", IN_ALL, "skip an update whose loss or gradient norm lies so many standard deviations above the mean of the last 128 (PPO: gradient norm); 6 is usual; 0: none")
 
 /* --- several ranks -------------------------------------------------------------------------------- */
-KEY(dist_hang_seconds, "dist.hang_seconds", F64, 600, 0, 1e9, "", IN_ALL, "without a sign of life for so long the run ends with 70 and says where it stands; a micro-batch, a sampled token is one. Three times as long while it loads models, computes or saves, and again while it waits for other ranks; 0: never")
+KEY(dist_hang_seconds, "dist.hang_seconds", F64, 600, 0, 1e9, "", IN_ALL, "without a sign of life for so long the run ends with 70 and says where it stands; a micro-batch, a sampled token is one. Three times as long while it loads models, computes or saves, six times while it waits for other ranks; 0: never")
 KEY(dist_check_every, "dist.check_every", I64, 100, 0, 1e12, "", IN_ALL, "steps between comparisons of the ranks' copies of parameters and moments, which also come before each save; copies that differ end the run with 70; 0: never")
 
 /* --- the ranks ------------------------------------------------------------------------------------ */

@@ -90,7 +90,7 @@ static void hang(int limit) {
 
 static void on_tick(int sig) {
     const int saved = errno;
-    const int limit = phases[phase].limit * (watchdog_mpi ? WATCHDOG_PATIENCE : 1);
+    const int limit = watchdog_mpi ? WATCHDOG_WAITING : phases[phase].limit;
     ticks = ticks + 1;
     if (ticks >= limit * TICKS) hang(limit);
     errno = saved;

@@ -3,8 +3,8 @@
  *
  * The program says which phase it is in; each entry is a sign of life. A rank without one for the
  * phase's limit prints rank, phase and backtrace and ends the job with 70, also from within MPI.
- * A rank that waits for others inside MPI has PATIENCE times that: the one that hangs speaks first,
- * and a slow one is not taken for one that hangs.
+ * A rank that waits for others inside MPI has WATCHDOG_WAITING, twice the longest limit: the one
+ * that hangs may be in another phase, and speaks first; a slow one is not taken for one that hangs.
  *
  * Each phase is also a point of dist/fault.h, visited at every entry. Not collective. */
 #ifndef DIST_WATCHDOG_H
@@ -32,7 +32,7 @@ typedef enum Phase {
 #undef X
 } Phase;
 
-enum { WATCHDOG_PATIENCE = 3 };
+enum { WATCHDOG_WAITING = 6 }; /* units of dist.hang_seconds */
 
 /* Watches the calling thread, from the phase START on. seconds 0: nobody watches. `hung` is called,
  * in a signal handler, before the end: it may leave the reason behind, and must be quick. */

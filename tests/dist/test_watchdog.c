@@ -147,7 +147,7 @@ static void test_limits(void **state) {
     assert_true(now() - began >= 0.2 * 3 - 0.05);
     began = now();
     assert_int_equal(run(waits).status, 70);
-    assert_true(now() - began >= 0.1 * WATCHDOG_PATIENCE - 0.05);
+    assert_true(now() - began >= 0.1 * WATCHDOG_WAITING - 0.05);
 }
 
 /* What blocks in the hook (a dead file system) does not keep the job alive. */
