@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh: what must hold when things fail: docs/RELIABILITY.md, row by row, on configs/tiny, with the
 # programs that ship. `make test-faults` runs all of it, make test the quick tier.
-#   FAULTS=quick|full   T='ROW...' (only these)   SEED=1   KILLS=200 (quick: 8)   FLIPS=10000 (quick: 1000)
+#   FAULTS=quick|full   T='ROW...' CASE='part of its words' (only these)   SEED=1   KILLS=200 (quick: 8)   FLIPS=10000 (quick: 1000)
 # Every failure prints its seed and a command that repeats it, and leaves the folder it needs. The
 # last line is "N passed, N failed[, N skipped]".
 set -u
@@ -36,6 +36,7 @@ rows=() row='' number=0 dir=''
 try() {
     local words=$1 status=0
     shift
+    [[ $words == *"${CASE:-}"* ]] || return 0
     number=$((number + 1)) dir=$row$number ranks=1
     echo 1 >cases
     : >repeat
@@ -51,7 +52,7 @@ try() {
         echo "FAILED: $row: $words (SEED=$SEED)"
         tail -n 12 try.out | sed 's/^/     | /'
         [ ! -s repeat ] || echo "     repeat: cd $PWD && RUN=ref $(cat repeat)"
-        echo "     all of it: make test-faults FAULTS=$FAULTS T=$row SEED=$SEED"
+        echo "     all of it: make test-faults FAULTS=$FAULTS T=$row CASE='$words' SEED=$SEED"
         ;;
     esac
 }
