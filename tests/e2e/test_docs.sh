@@ -16,6 +16,7 @@ done
 # the tests that RELIABILITY.md names: rows of make test-faults, files, functions in them
 while IFS=' ' read -r file name; do
     case $file in
+    make) grep -q "^$name:" "$root/Makefile" || fail "RELIABILITY.md: there is no make $name" ;;
     row) grep -q "^row_$name() {" "$root/tests/faults/run.sh" || fail "RELIABILITY.md: make test-faults has no row $name" ;;
     *)
         [ -e "$root/$file" ] || fail "RELIABILITY.md names $file, which is not there"
@@ -27,6 +28,7 @@ done < <(awk -F'|' '/^\|/ && NF == 5 {
         for (i = 2; i <= n; i += 2)
             if (word[i] ~ /^tests\//) print file = word[i], ""
             else if (word[i] ~ /^test_/) print file, word[i]
+            else if (word[i] ~ /^make /) print word[i]
             else print "row", word[i]
     }' "$root/docs/RELIABILITY.md")
 for name in $(sed -nE 's,^row_([a-z]+)\(.*,\1,p' "$root/tests/faults/run.sh"); do

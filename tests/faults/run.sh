@@ -587,6 +587,9 @@ deadline() {
 # What a shell and a batch system send, from outside.
 from_outside() {
     local status=0
+    # the lowest bit of the mask of ignored signals is SIGHUP's
+    [[ $1 != HUP || $(awk '/^SigIgn/ { print $2 }' /proc/self/status) != *[13579bdf] ]] ||
+        { echo "started by nohup, which makes runs ignore SIGHUP" && exit 77; }
     ranks=$2
     command_of pretrain train.steps=100000
     "${command[@]}" >"$dir.out" 2>&1 &
