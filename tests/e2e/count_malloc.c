@@ -1,6 +1,5 @@
 /* count_malloc.c: preloaded, counts what the program's own code asks of the heap (not what its
  * libraries do for themselves) and writes the number to $COUNT_MALLOC when it ends. */
-#define _GNU_SOURCE
 #include <link.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
 # more ask no more of the heap.
 . "$(dirname "$0")/lib.sh"
 
-${CC:-gcc} -O1 -shared -fPIC -o count.so "$root/tests/e2e/count_malloc.c" 2>cc.out || fail "$(cat cc.out)"
+${CC:-gcc} -O1 -D_GNU_SOURCE -shared -fPIC -o count.so "$root/tests/e2e/count_malloc.c" 2>cc.out || fail "$(cat cc.out)"
 export RUN=. SEED=1
 must "$bin/rhetor-data" synth --out data --documents 300 --documents-heldout 10 --sft 100 --sft-heldout 10 \
     --compare 40 --compare-heldout 10 --ppo 40 --eval 10
