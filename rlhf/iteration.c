@@ -257,14 +257,19 @@ void ppo_gradients(Ppo *p, const Episodes *e, const int64_t *pick, int64_t n, in
 
 enum { SUMS = SUM_COUNT + 1 }; /* and the pretraining loss, with its coefficient */
 
+/* The step's pretraining windows: ptx_ratio an episode; which ones follows from the episodes
+ * trained on before. Returns how many. */
+static int64_t ptx_windows(const Ppo *p, int64_t before, int64_t episodes, int64_t *first) {
+    *first = (int64_t)floor((double)before * p->o.ptx_ratio);
+    return (int64_t)floor((double)(before + episodes) * p->o.ptx_ratio) - *first;
+}
+
 /* coef * mean over the tokens of the step's pretraining windows of -log pi(x), virtual rank k's
- * share of it into the policy's gradient and *loss. ptx_ratio windows an episode: which ones
- * follows from the episodes trained on before.
- */
+ * share of it into the policy's gradient and *loss. */
 static int ptx_gradients(Ppo *p, int k, bool last, int64_t before, int64_t episodes, double *loss) {
     const int64_t T = p->policy.gpt->cfg.context;
-    const int64_t first = (int64_t)floor((double)before * p->o.ptx_ratio);
-    const int64_t n = (int64_t)floor((double)(before + episodes) * p->o.ptx_ratio) - first;
+    int64_t first;
+    const int64_t n = ptx_windows(p, before, episodes, &first);
     const int64_t tokens = corpus_window_tokens(p->ptx, p->o.seed, first, n, T);
     if (tokens < 0) return (int)tokens;
     const float weight = (float)(p->o.ptx_coef / (double)(tokens > 0 ? tokens : 1));
@@ -290,6 +295,11 @@ static int update_minibatch(Ppo *p, Episodes *e, const int64_t *pick, int64_t n,
     for (int64_t i = 0; i < n; i++) tokens += rollout_length(e, pick[i]);
     VirtualRanks *ranks = &p->policy.ranks;
     double *sums = virtual_parts(ranks, SUMS);
+    if (p->ptx) { /* read while the episodes are being trained on */
+        int64_t first;
+        virtual_share_all(ranks, ptx_windows(p, before, n, &first), &begin, &end);
+        corpus_ahead(p->ptx, p->o.seed, first + begin, end - begin, p->policy.gpt->cfg.context);
+    }
     for (int k = ranks->begin; k < ranks->end; k++) {
         const bool last = k + 1 == ranks->end;
         virtual_share(ranks, n, k, &begin, &end);

@@ -344,7 +344,9 @@ static int train(Stage *s, Run *run) {
         TRY(rollout(s, run, &e));
         ppo_score(p, &e, run->step);
         ppo_advantages(p, &e, &stats);
+        const double waited = p->ptx ? corpus_waited(p->ptx) : 0;
         int rc = ppo_update(p, &e, run->step, lr, schedule_lr(&critic_schedule, run->step), &stats);
+        if (p->ptx) run_timing(run, "data/wait_s", corpus_waited(p->ptx) - waited);
         if (rc < 0) {
             rollout_free(&e);
             return rc;

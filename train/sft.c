@@ -226,6 +226,7 @@ static int train(Sft *s, Run *run) {
     const Schedule schedule = trainer_schedule(run);
     while (run_goes_on(run)) {
         double loss, norm, lr = schedule_lr(&schedule, run->step);
+        const double waited = s->mix ? corpus_waited(s->mix) : 0;
         int64_t tokens;
         TRY(gradients(s, run, &tokens));
         trainer_finish(&(Trainer *){&s->trainer}, 1);
@@ -239,6 +240,7 @@ static int train(Sft *s, Run *run) {
         run_metric(run, "loss", loss);
         run_metric(run, "lr", lr);
         run_metric(run, "grad_norm", norm);
+        if (s->mix) run_timing(run, "data/wait_s", corpus_waited(s->mix) - waited);
         run_headline(run, "loss %.4f  lr %.2e  |g| %.3f", loss, lr, norm);
         if (run_eval_due(run)) TRY(evaluate(s, run));
         TRY(run_step_end(run, tokens));
