@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "core/gemm.h"
 #include "core/param.h"
+#include "dist/exchange.h"
 
 enum { UPDATE_ARRAYS = 9 }; /* norm: g; AdamW: w g m v to w m v; clearing: g */
 static const double mib = 1024.0 * 1024.0;
@@ -286,7 +287,7 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
         n = fmin(w->eval_tokens / (double)l->ranks, micro_batch(micro, micro, w->length));
         if (n > 0) m->evaluation = plan_scoring_bytes(&cfg, n, n);
     }
-    if (l->ranks > 1) m->exchange = fmin(state.weights, PLAN_ROUND_BYTES);
+    m->exchange = (1 + two) * (double)exchange_bytes((int)l->ranks, sizeof(real));
     m->program =
         ((l->ranks > 1 ? program_mpi : program_alone) + program_thread * (double)l->threads) * mib;
     const double saved = m->weights + 2 * (state.weights + two * second.weights);
