@@ -4,34 +4,15 @@
 
 #include "base/config_table.h"
 #include "base/error.h"
+#include "base/text.h"
 #include "base/yaml.h"
 
 #include <jansson.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { HELP_COLUMNS = 96, HELP_INDENT = 8 };
-
-/* A growing text. */
-typedef struct Text {
-    char *s;
-    size_t n;
-} Text;
-
-__attribute__((format(printf, 2, 3))) static void put(Text *t, const char *fmt, ...) {
-    char *more = NULL;
-    va_list ap;
-    va_start(ap, fmt);
-    int n = vasprintf(&more, fmt, ap);
-    va_end(ap);
-    CHECK(n >= 0, "format \"%s\"", fmt);
-    t->s = xrealloc(t->s, t->n + (size_t)n + 1);
-    memcpy(t->s + t->n, more, (size_t)n + 1);
-    t->n += (size_t)n;
-    free(more);
-}
 
 /* As a person writes it: 10, 0.1, 1e-5, 1e9. */
 char *config_number(double x) {
@@ -49,16 +30,16 @@ char *config_number(double x) {
 
 char *config_range(const ConfigKey *k) {
     Text t = {0};
-    put(&t, "%s", "");
+    text_put(&t, "%s", "");
     if (k->kind == KIND_Enum) {
         char *word;
         for (int i = 0; (word = config_choice(k->choices, i)); i++) {
-            put(&t, "%s%s", i ? ", " : "", word);
+            text_put(&t, "%s%s", i ? ", " : "", word);
             free(word);
         }
     } else if (k->kind == KIND_I64 || k->kind == KIND_F64) {
         char *lo = config_number(k->lo), *hi = config_number(k->hi);
-        put(&t, "from %s to %s", lo, hi);
+        text_put(&t, "from %s to %s", lo, hi);
         free(lo);
         free(hi);
     }
@@ -73,11 +54,11 @@ static void put_quoted(Text *t, const char *s) {
     char *quoted = json_dumps(v, JSON_ENCODE_ANY);
     json_decref(v);
     for (const char *p = quoted; *p; p++) {
-        if (p[0] == '$' && p[1] == '{') put(t, "$");
+        if (p[0] == '$' && p[1] == '{') text_put(t, "$");
         if (*p == 0x7F)
-            put(t, "\\x7f"); /* DEL is allowed in JSON, not in YAML */
+            text_put(t, "\\x7f"); /* DEL is allowed in JSON, not in YAML */
         else
-            put(t, "%c", *p);
+            text_put(t, "%c", *p);
     }
     free(quoted);
 }
@@ -86,23 +67,23 @@ char *config_value(const Config *c, const ConfigKey *k) {
     Text t = {0};
     char *s = NULL;
     switch (k->kind) {
-    case KIND_I64: put(&t, "%lld", (long long)*CONFIG_IN(ConfigI64, c, k)); break;
-    case KIND_F64: put(&t, "%s", s = config_number(*CONFIG_IN(ConfigF64, c, k))); break;
-    case KIND_Bool: put(&t, "%s", *CONFIG_IN(ConfigBool, c, k) ? "true" : "false"); break;
+    case KIND_I64: text_put(&t, "%lld", (long long)*CONFIG_IN(ConfigI64, c, k)); break;
+    case KIND_F64: text_put(&t, "%s", s = config_number(*CONFIG_IN(ConfigF64, c, k))); break;
+    case KIND_Bool: text_put(&t, "%s", *CONFIG_IN(ConfigBool, c, k) ? "true" : "false"); break;
     case KIND_Enum:
         s = config_choice(k->choices, *CONFIG_IN(ConfigEnum, c, k));
         CHECK(s, "%s has no choice %d", k->name, *CONFIG_IN(ConfigEnum, c, k));
-        put(&t, "%s", s);
+        text_put(&t, "%s", s);
         break;
     case KIND_Str: put_quoted(&t, *CONFIG_IN(ConfigStr, c, k)); break;
     case KIND_List: {
         const StrList *l = CONFIG_IN(ConfigList, c, k);
-        put(&t, "[");
+        text_put(&t, "[");
         for (int i = 0; i < l->n; i++) {
-            if (i) put(&t, ", ");
+            if (i) text_put(&t, ", ");
             put_quoted(&t, l->v[i]);
         }
-        put(&t, "]");
+        text_put(&t, "]");
     }
     }
     free(s);
@@ -118,13 +99,13 @@ static bool opens_section(const ConfigKey *k, const ConfigKey *before) {
 char *config_yaml(const Config *c) {
     Text t = {0};
     const ConfigKey *before = NULL;
-    put(&t, "# the settings of a rhetor-%s run\n", config_stage_name(c->stage));
+    text_put(&t, "# the settings of a rhetor-%s run\n", config_stage_name(c->stage));
     for (const ConfigKey *k = config_keys; k < config_keys + config_nkeys; k++) {
         if (!(k->stages & c->stage)) continue;
         const char *leaf = strchr(k->name, '.') + 1;
-        if (opens_section(k, before)) put(&t, "%.*s:\n", (int)(leaf - 1 - k->name), k->name);
+        if (opens_section(k, before)) text_put(&t, "%.*s:\n", (int)(leaf - 1 - k->name), k->name);
         char *value = config_value(c, k);
-        put(&t, "  %s: %s\n", leaf, value);
+        text_put(&t, "  %s: %s\n", leaf, value);
         free(value);
         before = k;
     }
@@ -138,12 +119,12 @@ static char *default_text(const ConfigKey *k, int stage) {
     if (stage == IN_ALL) {
         Text t = {0};
         char *def = default_text(k, 0);
-        put(&t, "%s", def);
+        text_put(&t, "%s", def);
         free(def);
         for (int i = 0; i < config_nstage_defaults; i++)
             if (strcmp(config_stage_defaults[i].key, k->name) == 0)
-                put(&t, "; %s: %s", config_stage_name(config_stage_defaults[i].stage),
-                    config_stage_defaults[i].value);
+                text_put(&t, "; %s: %s", config_stage_name(config_stage_defaults[i].stage),
+                         config_stage_defaults[i].value);
         return t.s;
     }
     switch (k->kind) {
@@ -164,15 +145,15 @@ static void put_wrapped(Text *t, const char *s) {
     while (*s) {
         int n = (int)strcspn(s, " ");
         if (column > 0 && column + 1 + n > HELP_COLUMNS) {
-            put(t, "\n");
+            text_put(t, "\n");
             column = 0;
         }
-        put(t, "%*s%.*s", column ? 1 : HELP_INDENT, "", n, s);
+        text_put(t, "%*s%.*s", column ? 1 : HELP_INDENT, "", n, s);
         column += n + (column ? 1 : HELP_INDENT);
         s += n;
         while (*s == ' ') s++;
     }
-    put(t, "\n");
+    text_put(t, "\n");
 }
 
 char *config_help(int stage) {
@@ -181,10 +162,10 @@ char *config_help(int stage) {
     for (const ConfigKey *k = config_keys; k < config_keys + config_nkeys; k++) {
         if (!(k->stages & stage)) continue;
         if (opens_section(k, before))
-            put(&t, "%s%.*s\n", before ? "\n" : "", (int)strcspn(k->name, "."), k->name);
+            text_put(&t, "%s%.*s\n", before ? "\n" : "", (int)strcspn(k->name, "."), k->name);
         char *def = default_text(k, stage), *range = config_range(k);
         bool unset = strcmp(def, "not set") == 0;
-        put(&t, "    %s=%s\n", k->name, unset ? "" : def);
+        text_put(&t, "    %s=%s\n", k->name, unset ? "" : def);
         const char *kind = k->kind == KIND_Enum ? "one of" : kind_words[k->kind];
         char *text = xasprintf("%s (%s%s%s)", k->help, kind, *range ? " " : "", range);
         put_wrapped(&t, text);
@@ -198,29 +179,31 @@ char *config_help(int stage) {
 
 /* In a table a | ends the cell. */
 static void put_cell(Text *t, const char *s) {
-    for (; *s; s++) put(t, *s == '|' ? "\\|" : "%c", *s);
+    for (; *s; s++) text_put(t, *s == '|' ? "\\|" : "%c", *s);
 }
 
 char *config_markdown(void) {
     Text t = {0};
     const ConfigKey *before = NULL;
-    put(&t, "# Settings\n\n"
+    text_put(
+        &t, "# Settings\n\n"
             "Generated from base/config_keys.h; do not edit.\n\n"
             "A stage reads a YAML file and then `section.key=value` from its command line. In "
             "values,\n`${NAME}` and `${NAME:-default}` are replaced from the environment; `$${` "
             "stands for `${`.\nA list is a YAML list, or on the command line `a,b` or `[a, b]`.\n");
     for (const ConfigKey *k = config_keys; k < config_keys + config_nkeys; k++) {
         if (opens_section(k, before))
-            put(&t,
+            text_put(
+                &t,
                 "\n## %.*s\n\n| name | type | default | range or choices | stages | meaning |\n"
                 "|---|---|---|---|---|---|\n",
                 (int)strcspn(k->name, "."), k->name);
         char *def = default_text(k, IN_ALL), *range = config_range(k),
              *in = config_stages(k->stages);
-        put(&t, "| `%s` | %s | %s | %s | %s | ", k->name, kind_words[k->kind], def, range,
-            k->stages == IN_ALL ? "all" : in);
+        text_put(&t, "| `%s` | %s | %s | %s | %s | ", k->name, kind_words[k->kind], def, range,
+                 k->stages == IN_ALL ? "all" : in);
         put_cell(&t, k->help);
-        put(&t, " |\n");
+        text_put(&t, " |\n");
         free(def);
         free(range);
         free(in);
@@ -238,9 +221,9 @@ typedef struct Settings {
 static int remember(void *ctx, const YamlValue *v) {
     Settings *s = ctx;
     Text t = {0};
-    put(&t, "%s", v->list ? "[" : "");
-    for (int i = 0; i < v->n; i++) put(&t, "%s%s", i ? ", " : "", v->items[i]);
-    if (v->list) put(&t, "]");
+    text_put(&t, "%s", v->list ? "[" : "");
+    for (int i = 0; i < v->n; i++) text_put(&t, "%s%s", i ? ", " : "", v->items[i]);
+    if (v->list) text_put(&t, "]");
     s->keys = xrealloc(s->keys, sizeof *s->keys * (size_t)(s->n + 1));
     s->values = xrealloc(s->values, sizeof *s->values * (size_t)(s->n + 1));
     s->keys[s->n] = xstrdup(v->key);
@@ -271,16 +254,16 @@ static void put_difference(Text *t, const char *key, const char *was, const char
             texts[i] = "(absent)";
         else if (!*texts[i])
             texts[i] = "(not set)";
-    put(t, "%s: %s -> %s\n", key, texts[0], texts[1]);
+    text_put(t, "%s: %s -> %s\n", key, texts[0], texts[1]);
 }
 
 char *config_diff(const char *yaml_old, const char *yaml_new) {
     Settings was = {0}, is = {0};
     Text t = {0};
-    put(&t, "%s", "");
+    text_put(&t, "%s", "");
     if (yaml_settings(yaml_old, strlen(yaml_old), "old settings", remember, &was) < 0 ||
         yaml_settings(yaml_new, strlen(yaml_new), "new settings", remember, &is) < 0)
-        put(&t, "settings cannot be compared: %s\n", error_message());
+        text_put(&t, "settings cannot be compared: %s\n", error_message());
     else {
         for (int i = 0; i < is.n; i++)
             put_difference(&t, is.keys[i], lookup(&was, is.keys[i]), is.values[i]);

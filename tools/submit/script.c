@@ -1,7 +1,6 @@
 /* script.c: the job scripts. What each directive is for stands in docs/CLUSTER.md. */
 #include <ctype.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,34 +8,16 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "tools/submit/submit.h"
-
-/* A growing text. */
-typedef struct Text {
-    char *s;
-    size_t n;
-} Text;
-
-__attribute__((format(printf, 2, 3))) static void put(Text *t, const char *fmt, ...) {
-    char *more = NULL;
-    va_list ap;
-    va_start(ap, fmt);
-    int n = vasprintf(&more, fmt, ap);
-    va_end(ap);
-    CHECK(n >= 0, "format \"%s\"", fmt);
-    t->s = xrealloc(t->s, t->n + (size_t)n + 1);
-    memcpy(t->s + t->n, more, (size_t)n + 1);
-    t->n += (size_t)n;
-    free(more);
-}
 
 /* A word of the shell: in single quotes where it needs them. */
 static void put_word(Text *t, const char *word) {
     const bool plain = *word && !word[strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST"
                                                    "UVWXYZ0123456789_-./:=,+@%")];
-    if (!plain) put(t, "'");
-    for (; *word; word++) put(t, *word == '\'' && !plain ? "'\\''" : "%c", *word);
-    if (!plain) put(t, "'");
+    if (!plain) text_put(t, "'");
+    for (; *word; word++) text_put(t, *word == '\'' && !plain ? "'\\''" : "%c", *word);
+    if (!plain) text_put(t, "'");
 }
 
 static const char *clock_text(int64_t s, char out[32]) {
@@ -64,52 +45,56 @@ static void put_slurm(Text *x, const Task *t, const char *name, const char *outp
     const Config *c = &t->c;
     const Shape s = shape_of(t);
     char clock[32];
-    put(x, "#SBATCH --job-name=%s\n", name);
-    put(x, "#SBATCH --nodes=%" PRId64 "\n", s.nodes);
-    put(x, "#SBATCH --ntasks-per-node=%" PRId64 "\n", s.ranks);
-    put(x, "#SBATCH --cpus-per-task=%" PRId64 "\n", s.threads);
-    if (t->seconds) put(x, "#SBATCH --time=%s\n", clock_text(t->seconds, clock));
-    if (*c->cluster_partition) put(x, "#SBATCH --partition=%s\n", c->cluster_partition);
-    if (*c->cluster_account) put(x, "#SBATCH --account=%s\n", c->cluster_account);
+    text_put(x, "#SBATCH --job-name=%s\n", name);
+    text_put(x, "#SBATCH --nodes=%" PRId64 "\n", s.nodes);
+    text_put(x, "#SBATCH --ntasks-per-node=%" PRId64 "\n", s.ranks);
+    text_put(x, "#SBATCH --cpus-per-task=%" PRId64 "\n", s.threads);
+    if (t->seconds) text_put(x, "#SBATCH --time=%s\n", clock_text(t->seconds, clock));
+    if (*c->cluster_partition) text_put(x, "#SBATCH --partition=%s\n", c->cluster_partition);
+    if (*c->cluster_account) text_put(x, "#SBATCH --account=%s\n", c->cluster_account);
     if (t->stage)
-        put(x, "#SBATCH --signal=%sUSR1@%" PRId64 "\n", t->srun ? "" : "B:", c->cluster_lead);
-    put(x, "#SBATCH --requeue\n#SBATCH --open-mode=append\n#SBATCH --kill-on-invalid-dep=yes\n");
-    put(x, "#SBATCH --output=%s\n", output);
-    for (int i = 0; i < c->cluster_options.n; i++) put(x, "#SBATCH %s\n", c->cluster_options.v[i]);
+        text_put(x, "#SBATCH --signal=%sUSR1@%" PRId64 "\n", t->srun ? "" : "B:", c->cluster_lead);
+    text_put(x,
+             "#SBATCH --requeue\n#SBATCH --open-mode=append\n#SBATCH --kill-on-invalid-dep=yes\n");
+    text_put(x, "#SBATCH --output=%s\n", output);
+    for (int i = 0; i < c->cluster_options.n; i++)
+        text_put(x, "#SBATCH %s\n", c->cluster_options.v[i]);
 }
 
 static void put_pbs(Text *x, const Task *t, const char *name, const char *output) {
     const Config *c = &t->c;
     const Shape s = shape_of(t);
     char clock[32];
-    put(x, "#PBS -N %s\n", name);
-    put(x,
-        "#PBS -l select=%" PRId64 ":ncpus=%" PRId64 ":mpiprocs=%" PRId64 ":ompthreads=%" PRId64
-        "\n",
-        s.nodes, s.ranks * s.threads, s.ranks, s.threads);
-    put(x, "#PBS -l place=scatter\n");
-    if (t->seconds) put(x, "#PBS -l walltime=%s\n", clock_text(t->seconds, clock));
-    if (*c->cluster_partition) put(x, "#PBS -q %s\n", c->cluster_partition);
-    if (*c->cluster_account) put(x, "#PBS -A %s\n", c->cluster_account);
-    put(x, "#PBS -r y\n#PBS -V\n#PBS -j oe\n#PBS -o %s\n", output);
-    for (int i = 0; i < c->cluster_options.n; i++) put(x, "#PBS %s\n", c->cluster_options.v[i]);
+    text_put(x, "#PBS -N %s\n", name);
+    text_put(x,
+             "#PBS -l select=%" PRId64 ":ncpus=%" PRId64 ":mpiprocs=%" PRId64 ":ompthreads=%" PRId64
+             "\n",
+             s.nodes, s.ranks * s.threads, s.ranks, s.threads);
+    text_put(x, "#PBS -l place=scatter\n");
+    if (t->seconds) text_put(x, "#PBS -l walltime=%s\n", clock_text(t->seconds, clock));
+    if (*c->cluster_partition) text_put(x, "#PBS -q %s\n", c->cluster_partition);
+    if (*c->cluster_account) text_put(x, "#PBS -A %s\n", c->cluster_account);
+    text_put(x, "#PBS -r y\n#PBS -V\n#PBS -j oe\n#PBS -o %s\n", output);
+    for (int i = 0; i < c->cluster_options.n; i++)
+        text_put(x, "#PBS %s\n", c->cluster_options.v[i]);
 }
 
 static void put_lsf(Text *x, const Task *t, const char *name, const char *output) {
     const Config *c = &t->c;
     const Shape s = shape_of(t);
-    put(x, "#BSUB -J %s\n", name);
-    put(x, "#BSUB -n %" PRId64 "\n", s.nodes * s.ranks);
-    put(x, "#BSUB -R \"span[ptile=%" PRId64 "]\"\n", s.ranks);
-    put(x, "#BSUB -R \"affinity[core(%" PRId64 ")]\"\n", s.threads);
-    if (t->seconds) put(x, "#BSUB -W %" PRId64 "\n", minutes(t->seconds));
+    text_put(x, "#BSUB -J %s\n", name);
+    text_put(x, "#BSUB -n %" PRId64 "\n", s.nodes * s.ranks);
+    text_put(x, "#BSUB -R \"span[ptile=%" PRId64 "]\"\n", s.ranks);
+    text_put(x, "#BSUB -R \"affinity[core(%" PRId64 ")]\"\n", s.threads);
+    if (t->seconds) text_put(x, "#BSUB -W %" PRId64 "\n", minutes(t->seconds));
     if (t->seconds && t->stage)
-        put(x, "#BSUB -wt %" PRId64 "\n#BSUB -wa USR1\n", minutes(c->cluster_lead));
-    if (*c->cluster_partition) put(x, "#BSUB -q %s\n", c->cluster_partition);
-    if (*c->cluster_account) put(x, "#BSUB -P %s\n", c->cluster_account);
-    if (t->stage) put(x, "#BSUB -Q 75\n");
-    put(x, "#BSUB -r\n#BSUB -ti\n#BSUB -o %s\n", output);
-    for (int i = 0; i < c->cluster_options.n; i++) put(x, "#BSUB %s\n", c->cluster_options.v[i]);
+        text_put(x, "#BSUB -wt %" PRId64 "\n#BSUB -wa USR1\n", minutes(c->cluster_lead));
+    if (*c->cluster_partition) text_put(x, "#BSUB -q %s\n", c->cluster_partition);
+    if (*c->cluster_account) text_put(x, "#BSUB -P %s\n", c->cluster_account);
+    if (t->stage) text_put(x, "#BSUB -Q 75\n");
+    text_put(x, "#BSUB -r\n#BSUB -ti\n#BSUB -o %s\n", output);
+    for (int i = 0; i < c->cluster_options.n; i++)
+        text_put(x, "#BSUB %s\n", c->cluster_options.v[i]);
 }
 
 /* --- the command -------------------------------------------------------------------------------
@@ -117,46 +102,47 @@ static void put_lsf(Text *x, const Task *t, const char *name, const char *output
 static void put_launcher(Text *x, const Plan *p, const Task *t) {
     const Shape s = shape_of(t);
     if (t->srun) {
-        put(x, "launch='srun --mpi=pmix --cpu-bind=cores --kill-on-bad-exit=1 --wait=60'\n");
+        text_put(x, "launch='srun --mpi=pmix --cpu-bind=cores --kill-on-bad-exit=1 --wait=60'\n");
         return;
     }
     /* mpirun would pin each rank, with all its threads, to one core. */
-    put(x,
-        "launch=\"mpirun -n %" PRId64 " --map-by ppr:%" PRId64 ":node:PE=%" PRId64
-        " --bind-to core -x OMP_NUM_THREADS -x RHETOR_LIFE",
-        s.nodes * s.ranks, s.ranks, s.threads);
-    if (p->queue == QUEUE_PBS) put(x, " --hostfile $PBS_NODEFILE");
-    if (p->queue == QUEUE_LSF) put(x, " --hostfile $LSB_DJOB_HOSTFILE --mca plm_rsh_agent blaunch");
-    put(x, "\"\n");
+    text_put(x,
+             "launch=\"mpirun -n %" PRId64 " --map-by ppr:%" PRId64 ":node:PE=%" PRId64
+             " --bind-to core -x OMP_NUM_THREADS -x RHETOR_LIFE",
+             s.nodes * s.ranks, s.ranks, s.threads);
+    if (p->queue == QUEUE_PBS) text_put(x, " --hostfile $PBS_NODEFILE");
+    if (p->queue == QUEUE_LSF)
+        text_put(x, " --hostfile $LSB_DJOB_HOSTFILE --mca plm_rsh_agent blaunch");
+    text_put(x, "\"\n");
 }
 
 static void put_command(Text *x, const Plan *p, const Task *t) {
     const Order *o = p->order;
     const Step *first = &p->recipe.step[t->first], *last = &p->recipe.step[t->last];
-    put(x, "exec ");
+    text_put(x, "exec ");
     char *program = xasprintf("%s/rhetor-pipeline", getenv("BIN"));
     put_word(x, program);
     free(program);
-    put(x, " ");
+    text_put(x, " ");
     put_word(x, p->recipe.folder);
-    put(x, " --run ");
+    text_put(x, " --run ");
     put_word(x, getenv("RUN"));
-    put(x, " --seed %s", p->seed);
-    if (o->data) put(x, " --data ");
+    text_put(x, " --seed %s", p->seed);
+    if (o->data) text_put(x, " --data ");
     if (o->data) put_word(x, o->data);
-    put(x, " \\\n    --job %s", first->name);
+    text_put(x, " \\\n    --job %s", first->name);
     if (t->first == t->last)
-        put(x, " --only %s", first->name);
+        text_put(x, " --only %s", first->name);
     else
-        put(x, " --from %s --until %s", first->name, last->name);
-    if (t->stage) put(x, " --launch \"$launch\"");
+        text_put(x, " --from %s --until %s", first->name, last->name);
+    if (t->stage) text_put(x, " --launch \"$launch\"");
     if (t->stage && p->queue == QUEUE_PBS && t->seconds) /* PBS gives no warning */
-        put(x, " %s:run.deadline=%" PRId64, first->name, t->seconds - t->c.cluster_lead);
+        text_put(x, " %s:run.deadline=%" PRId64, first->name, t->seconds - t->c.cluster_lead);
     for (int i = 0; i < o->nset; i++) {
-        put(x, i ? " " : " \\\n    ");
+        text_put(x, i ? " " : " \\\n    ");
         put_word(x, o->set[i]);
     }
-    put(x, "\n");
+    text_put(x, "\n");
 }
 
 static void put_comment(Text *x, const Plan *p, const Task *t) {
@@ -173,14 +159,15 @@ static void put_comment(Text *x, const Plan *p, const Task *t) {
         [QUEUE_LSF] = "LSF's SIGUSR1 comes cluster.lead before the end: the stage saves and leaves "
                       "with 75, with\n# which LSF puts this job back (-Q 75)."};
     const Recipe *r = &p->recipe;
-    put(x, "# %s, seed %s: step%s", r->folder, p->seed, t->first == t->last ? "" : "s");
+    text_put(x, "# %s, seed %s: step%s", r->folder, p->seed, t->first == t->last ? "" : "s");
     for (int i = t->first; i <= t->last; i++)
-        put(x, "%s %s", i > t->first ? "," : "", r->step[i].name);
-    put(x, ". Written by rhetor-submit, each time anew.\n");
+        text_put(x, "%s %s", i > t->first ? "," : "", r->step[i].name);
+    text_put(x, ". Written by rhetor-submit, each time anew.\n");
     if (t->stage)
-        put(x, "# %s\n", back[p->queue]);
+        text_put(x, "# %s\n", back[p->queue]);
     else
-        put(x,
+        text_put(
+            x,
             "# Commands begin anew when they are interrupted; one that exceeds its time fails.\n");
 }
 
@@ -201,19 +188,19 @@ char *script_text(const Plan *p, int i) {
     for (char *c = name; *c; c++)
         if (!isalnum((unsigned char)*c) && !strchr("-_.", *c)) *c = '_';
     Text x = {0};
-    put(&x, "#!/bin/bash\n");
+    text_put(&x, "#!/bin/bash\n");
     put_comment(&x, p, t);
     directives[p->queue](&x, t, name, output);
-    put(&x, "\n");
+    text_put(&x, "\n");
     const char *prologue = t->c.cluster_prologue;
     const size_t n = strlen(prologue);
-    if (n) put(&x, "%s%s\n", prologue, prologue[n - 1] == '\n' ? "" : "\n");
-    put(&x, "cd ");
+    if (n) text_put(&x, "%s%s\n", prologue, prologue[n - 1] == '\n' ? "" : "\n");
+    text_put(&x, "cd ");
     put_word(&x, here ? here : ".");
-    put(&x, " || exit 74\n");
-    put(&x, "export OMP_NUM_THREADS=%" PRId64 "\n", s.threads);
+    text_put(&x, " || exit 74\n");
+    text_put(&x, "export OMP_NUM_THREADS=%" PRId64 "\n", s.threads);
     if (t->stage && t->srun) /* since 22.05 srun does not take it from the job */
-        put(&x, "export SRUN_CPUS_PER_TASK=%" PRId64 "\n", s.threads);
+        text_put(&x, "export SRUN_CPUS_PER_TASK=%" PRId64 "\n", s.threads);
     if (t->stage) put_launcher(&x, p, t);
     put_command(&x, p, t);
     free(name);
