@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,10 +21,11 @@ static const char *const files[] = {
     "ppo_prompts.jsonl", "eval_prompts.jsonl", "documents.jsonl",       "documents_heldout.jsonl"};
 enum { PROMPT_FILES = 6, FILES = 8 };
 
-static char dir[64];
+static char dir[4096];
 
 static int make_dir(void **state) {
-    strcpy(dir, "/tmp/rhetor-synth-XXXXXX");
+    const char *tmp = getenv("TMPDIR");
+    snprintf(dir, sizeof dir, "%s/rhetor-synth-XXXXXX", tmp && *tmp ? tmp : "/tmp");
     return mkdtemp(dir) ? 0 : -1;
 }
 
