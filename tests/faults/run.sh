@@ -620,8 +620,9 @@ row_signals() {
     fi
     for s in "${stages[@]}"; do
         for phase in $(phases_of "$s"); do
-            # PPO's second iteration is its last: what comes after its first step boundary is too late
-            case $s,$phase in ppo,save | ppo,step) continue ;; esac
+            # PPO's second iteration is its last: what comes after its first step
+            # boundary is too late. SFT's only evaluation belongs to its last step.
+            case $s,$phase in ppo,save | ppo,step | sft,eval) continue ;; esac
             for signal in term usr1; do
                 try "$s, $signal in $phase" signalled "$s" "$phase" 1 0 $signal
                 try "$s on 2 ranks, $signal for rank 1 in $phase" signalled "$s" "$phase" 2 1 $signal
