@@ -213,10 +213,9 @@ static int run_stage(Run *run, StageFn *fn) {
     set_threads(run);
     core_init();
     if (run->cfg.dist_shard == SHARD_GRADIENTS && run->cfg.dist_reproducible)
-        return config_bad(
-            &run->cfg, "dist.shard",
-            "gradients: their sums depend on the layout; set dist.reproducible=false, "
-            "too, or choose optimizer");
+        return config_bad(&run->cfg, "dist.shard",
+                          "their sums depend on the layout; set dist.reproducible=false, "
+                          "too, or choose optimizer");
     if (!run->dry && !run->selftest) {
         signals_install();
         TRY(watchdog_open(run->cfg.dist_hang_seconds, hung));
