@@ -78,7 +78,7 @@ export OMP_WAIT_POLICY=passive OMPI_MCA_mpi_yield_when_idle=1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_btl_tcp_if_include=lo
 # A step of the jobs takes as long as a save, so that Slurm, which looks once a second, finds a stage
 # in its middle on a fast machine, too. How often is saved changes no result.
-settings=(pretrain:train.steps=120 pretrain:eval.every=40 sft:train.steps=100 reward:train.steps=60 ppo.episodes=512)
+settings=(pretrain:train.steps=120 pretrain:eval.every=40 sft:train.steps=100 reward:train.steps=120 ppo.episodes=512)
 recipe=("$root/configs/tiny" "${settings[@]}" save.every=1)
 
 # --- the run without any of it
@@ -110,9 +110,16 @@ step() { tail -n 1 "runs/tiny/$1/metrics.jsonl" 2>/dev/null | sed -n 's/{"step":
 lives() { sed -n "s/.*\"$2\": \([0-9]*\).*/\1/p" "runs/tiny/jobs/$1.lives.json" 2>/dev/null; }
 at_step() { local s; s=$(step "$1") && [ -n "$s" ] && [ "$s" -ge "$2" ]; }
 ended() { [ -z "$(state "$1")" ]; }
-# A job that was put back waits for about two minutes before Slurm looks at it again. It is let go at
-# once, but not before the earlier life has left both nodes: its step would have the same PMIx socket.
-hurry() { ls "$work"/slurm/spool-n?/stepd.slurm.pmix."$1".* 2>/dev/null || scontrol update "jobid=$1" StartTime=now; }
+# A job that was put back waits for about two minutes before Slurm looks at it again. It is let go
+# earlier, but not before the earlier life has left both nodes (its step would have the same PMIx
+# socket), and not in the second of its end: a credential of that second counts as revoked with it
+# ("Job credential revoked"), and Slurm gives the job up.
+hurry() {
+    local start
+    ls "$work"/slurm/spool-n?/stepd.slurm.pmix."$1".* 2>/dev/null && return
+    start=$(date -d "$(scontrol show job "$1" | sed -n 's/.* *StartTime=\([^ ]*\).*/\1/p')" +%s) || return
+    [ "$start" -le $(($(date +%s) + 10)) ] || scontrol update "jobid=$1" StartTime=now+2
+}
 started() { # STAGE N: its job has begun N lives
     [ "$(lives "$1" starts)" = "$2" ] && return
     hurry "$(job_of "$1")"
