@@ -1,9 +1,9 @@
 /* error.c: the one place where Rhetor's failures are put into words.
  *
  * A world error is a negative code and one message. The message lives in a buffer of the thread
- * that met the error, so a worker's message must be handed over by the worker itself (h5.c copies
- * the first one out of its parallel loop). Nothing here allocates, because running out of memory
- * also ends up here. */
+ * that met the error, so a worker's message must be handed over by the worker itself (h5_fail
+ * copies the first one out of a parallel loop). Nothing here allocates, because running out of
+ * memory also ends up here. */
 #include "base/error.h"
 
 #include "base/log.h"

@@ -1,8 +1,8 @@
-/* h5_zstd.c: zstd as HDF5's filter 32015, as HDF5 sees it. h5.c packs and unpacks chunks without
- * HDF5; it needs the filter to create datasets, and to read files whose chunks are cut in another
- * way than ours. With RHETOR_PLUGIN this is a plugin (make plugin), which lets any program with an
- * HDF5 of its own read our files, Python's h5py say: it must not call ours, so its memory is
- * malloc's, as HDF5's is. */
+/* h5_zstd.c: zstd as HDF5's filter 32015, as HDF5 sees it. h5_write.c and h5_read.c do without, but
+ * HDF5 needs it to create datasets, and to read files whose chunks are cut in another way than
+ * ours. With RHETOR_PLUGIN this is a plugin (make plugin), which lets any program with an HDF5 of
+ * its own read our files, Python's h5py say: it must not call ours, so its memory is malloc's, as
+ * HDF5's is. */
 #include "base/h5_zstd.h"
 
 #include "base/chunk.h"

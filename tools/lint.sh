@@ -75,8 +75,8 @@ mapfile -t strangers < <(awk -v table="$uses" '
     /^[ \t]*#[ \t]*include[ \t]*<mpi\.h>/ && FILENAME !~ /^dist\// {
         print FILENAME ":" FNR ": <mpi.h> belongs to dist/: use dist/comm.h"
     }
-    /^[ \t]*#[ \t]*include[ \t]*<hdf5(_hl)?\.h>/ && FILENAME !~ /^base\/h5[a-z_]*\.c$/ {
-        print FILENAME ":" FNR ": <hdf5.h> belongs to base/h5.c: use base/h5.h"
+    /^[ \t]*#[ \t]*include[ \t]*<hdf5(_hl)?\.h>/ && FILENAME !~ /^base\/h5[a-z_]*\.[ch]$/ {
+        print FILENAME ":" FNR ": <hdf5.h> belongs to base/h5*.c: use base/h5.h"
     }
     /^[ \t]*#[ \t]*include[ \t]*<cblas[a-z_0-9]*\.h>/ && FILENAME !~ /^core\/blas\.c$/ {
         print FILENAME ":" FNR ": <cblas.h> belongs to core/blas.c: use core/blas.h"
