@@ -2,8 +2,8 @@
  *
  * A regular expression spends most of the time of encoding. These three families (GPT-2, cl100k,
  * o200k and their variants) need no backtracking: the class of a character, looked up in a table,
- * says what a piece may go on with. PCRE2 stays the oracle (tests/data/test_tokenizer.c compares
- * piece by piece) and does all other patterns.
+ * says what a piece may go on with. PCRE2 stays the oracle (tests/data/test_tokenizer_pieces.c
+ * compares piece by piece) and does all other patterns.
  *
  * Both see the same characters: the table is made from PCRE2's own properties, when a
  * tokenizer first has such a pattern. */

@@ -4,7 +4,7 @@
     /tmp/venv/bin/python tests/golden/tokenizer_golden.py
 
 In it: a text and the tokenizer.json that BpeTrainer makes of it (tests/data/test_bpe_train.c wants
-the same vocabulary and merges), and cases (tests/data/test_tokenizer.c): a patch to that
+the same vocabulary and merges), and cases (tests/data/test_tokenizer_golden.c): a patch to that
 tokenizer.json (or another one), texts, the ids of each.
 """
 
