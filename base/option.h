@@ -6,12 +6,17 @@
 #include <argp.h>
 #include <stdint.h>
 
-/* A whole number from `lowest` up; a number from lowest to highest. `name` without its dashes. */
+/* A whole number from `lowest` up, or to `highest`; a number from lowest to highest. `name` without
+ * its dashes. */
 int64_t option_whole(struct argp_state *state, const char *name, const char *arg, int64_t lowest);
+int64_t option_whole_to(struct argp_state *state, const char *name, const char *arg, int64_t lowest,
+                        int64_t highest);
 double option_number(struct argp_state *state, const char *name, const char *arg, double lowest,
                      double highest);
 /* Appends to a list that has room for `room`. */
 void option_push(struct argp_state *state, const char *name, const char **list, int *n, int room,
                  const char *arg);
+/* Appends to a list that grows; the caller frees it. */
+void option_add(const char ***list, int *n, const char *text);
 
 #endif

@@ -29,6 +29,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/openmp.h"
+#include "base/option.h"
 #include "core/blas.h"
 #include "core/kernel.h"
 #include "tools/bench/bench.h"
@@ -341,16 +342,11 @@ static void choose(Args *a, const char *name, struct argp_state *state) {
 
 static error_t parse(int k, char *arg, struct argp_state *state) {
     Args *a = state->input;
-    char *end;
     switch (k) {
     case 'a': a->all = true; break;
     case 'j': a->json = arg; break;
     case 'l': a->list = true; break;
-    case 's':
-        a->seconds = strtod(arg, &end);
-        if (*end || !(a->seconds >= 0 && a->seconds <= 3600))
-            argp_error(state, "%s: expected seconds, 0 to 3600", arg);
-        break;
+    case 's': a->seconds = option_number(state, "seconds", arg, 0, 3600); break;
     case 't': a->turns = find_case(arg, state)->name; break;
     case ARGP_KEY_ARG: choose(a, arg, state); break;
     default: return ARGP_ERR_UNKNOWN;

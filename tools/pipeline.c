@@ -18,15 +18,13 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/option.h"
 #include "base/process.h"
 #include "tools/pipeline/pipeline.h"
 #include "train/jobs.h"
 
 enum {
-    OPT_RUN = 1000,
-    OPT_SEED,
-    OPT_DATA,
-    OPT_FROM,
+    OPT_FROM = 1000,
     OPT_UNTIL,
     OPT_ONLY,
     OPT_STATUS,
@@ -38,10 +36,6 @@ enum {
     OPT_FORCE
 };
 static const struct argp_option options[] = {
-    {"run", OPT_RUN, "DIR", 0, "folder of the run (runs/RECIPE; other seeds: runs/RECIPE-seedN)",
-     0},
-    {"seed", OPT_SEED, "N", 0, "seed of all steps (1)", 0},
-    {"data", OPT_DATA, "DIR", 0, "folder of data, for recipes that ask for ${DATA}", 0},
     {"from", OPT_FROM, "STEP", 0, "begin with this step", 0},
     {"until", OPT_UNTIL, "STEP", 0, "end after this step", 0},
     {"only", OPT_ONLY, "STEP", 0, "only this step", 0},
@@ -54,45 +48,21 @@ static const struct argp_option options[] = {
     {"dry-run", OPT_DRY, 0, 0, "print what would be done", 0},
     {0}};
 
-static int64_t whole(const char *arg, int64_t lo, int64_t hi, struct argp_state *state) {
-    char *end;
-    long long v = strtoll(arg, &end, 10);
-    if (!*arg || *end || v < lo || v > hi)
-        argp_error(state, "%s: expected a whole number from %" PRId64 " to %" PRId64, arg, lo, hi);
-    return v;
-}
-
 static error_t parse(int key, char *arg, struct argp_state *state) {
     Args *a = state->input;
     switch (key) {
-    case OPT_RUN: a->run = arg; break;
-    case OPT_SEED:
-        whole(arg, 0, UINT32_MAX, state);
-        a->seed = arg;
-        break;
-    case OPT_DATA: a->data = arg; break;
+    case ARGP_KEY_INIT: state->child_inputs[0] = &a->recipe; break;
     case OPT_FROM: a->from = arg; break;
     case OPT_UNTIL: a->until = arg; break;
     case OPT_ONLY: a->only = arg; break;
     case OPT_FORCE: a->force = true; break;
-    case OPT_RANKS: a->ranks = whole(arg, 1, 1 << 20, state); break;
+    case OPT_RANKS: a->ranks = option_whole_to(state, "ranks", arg, 1, 1 << 20); break;
     case OPT_LAUNCH: a->launch = arg; break;
     case OPT_JOB: a->job = arg; break;
     case OPT_STATUS: a->status = true; break;
     case OPT_JSON: a->json = a->status = true; break;
     case OPT_DRY: a->dry = true; break;
-    case ARGP_KEY_ARG:
-        if (strchr(arg, '=')) {
-            a->set = xrealloc(a->set, (size_t)(a->nset + 1) * sizeof *a->set);
-            a->set[a->nset++] = arg;
-        } else if (!a->recipe)
-            a->recipe = arg;
-        else
-            argp_error(state, "two recipes, %s and %s; settings are written key=value", a->recipe,
-                       arg);
-        break;
     case ARGP_KEY_END:
-        if (!a->recipe) argp_error(state, "which recipe? e.g. rhetor-pipeline configs/demo");
         if (a->only && (a->from || a->until)) argp_error(state, "--only stands alone");
         if (a->launch && a->ranks) argp_error(state, "--ranks or --launch, not both");
         break;
@@ -396,9 +366,10 @@ static int end_life(const Pipeline *p, int *status) {
 
 static int pipeline(const Args *a, int *status) {
     Pipeline p = {.args = a};
-    const RecipePlace place = {a->recipe, a->run, a->seed, a->data, !a->status && !a->dry};
+    RecipePlace place = a->recipe.place;
+    place.make = !a->status && !a->dry;
     int rc = recipe_environment(&place);
-    if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), a->set, a->nset);
+    if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), a->recipe.set, a->recipe.nset);
     if (rc >= 0) rc = choose_steps(&p);
     if (rc >= 0 && a->status)
         print_status(&p);
@@ -417,6 +388,7 @@ static int pipeline(const Args *a, int *status) {
 }
 
 int main(int argc, char **argv) {
+    static const struct argp_child children[] = {{&recipe_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         options,
         parse,
@@ -425,7 +397,7 @@ int main(int argc, char **argv) {
         "rhetor-pipeline configs/demo --seed 2\n"
         "rhetor-pipeline configs/demo ppo.beta=0.1 --from ppo --ranks 4\n"
         "rhetor-submit has a cluster do the same.\n",
-        NULL,
+        children,
         NULL,
         NULL};
     Args a = {0};
@@ -435,6 +407,6 @@ int main(int argc, char **argv) {
     process_signals();
     int status = 0, rc = pipeline(&a, &status);
     if (rc < 0) fprintf(stderr, "rhetor-pipeline: %s\n", error_message());
-    free(a.set);
+    free(a.recipe.set);
     return rc < 0 ? error_exit_code(rc) : status;
 }

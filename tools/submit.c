@@ -9,13 +9,11 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/option.h"
 #include "tools/submit/submit.h"
 
 enum {
-    OPT_RUN = 1000,
-    OPT_SEED,
-    OPT_DATA,
-    OPT_ARRAY,
+    OPT_ARRAY = 1000,
     OPT_CLUSTER,
     OPT_DRY,
     OPT_SETTINGS,
@@ -44,10 +42,6 @@ static const struct argp_option options[] = {
      0},
     {"cluster", OPT_CLUSTER, "FILE", 0, "cluster.* settings (RECIPE/cluster.yaml)", 0},
     {"array", OPT_ARRAY, "SEEDS", 0, "a chain a seed: 1-3 or 1,4,7", 0},
-    {"run", OPT_RUN, "DIR", 0, "folder of the run (runs/RECIPE; other seeds: runs/RECIPE-seedN)",
-     0},
-    {"seed", OPT_SEED, "N", 0, "seed of all steps (1)", 0},
-    {"data", OPT_DATA, "DIR", 0, "folder of data, for recipes that ask for ${DATA}", 0},
     {"dry-run", OPT_DRY, 0, 0, "print the scripts; write and submit nothing", 0},
     {"settings", OPT_SETTINGS, 0, 0, "print all cluster.* settings", 0},
     {0}};
@@ -59,14 +53,8 @@ typedef struct Seeds {
 
 typedef struct Args {
     Order order;
-    Seeds seeds;
-    bool array;
+    Seeds array; /* --array */
 } Args;
-
-static void add(const char ***list, int *n, const char *text) {
-    *list = xrealloc(*list, (size_t)(*n + 1) * sizeof **list);
-    (*list)[(*n)++] = text;
-}
 
 /* "1-3,7" */
 static void read_seeds(Seeds *s, const char *text, struct argp_state *state) {
@@ -92,20 +80,12 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     Args *a = state->input;
     Order *o = &a->order;
     if (key >= OPT_KEY && key < OPT_KEY + KEYS) {
-        add(&o->cluster, &o->ncluster, xasprintf("cluster.%s=%s", keys[key - OPT_KEY], arg));
+        option_add(&o->cluster, &o->ncluster, xasprintf("cluster.%s=%s", keys[key - OPT_KEY], arg));
         return 0;
     }
     switch (key) {
-    case OPT_RUN: o->run = arg; break;
-    case OPT_SEED:
-    case OPT_ARRAY:
-        if (a->seeds.n) argp_error(state, "--seed or --array, once");
-        if (key == OPT_SEED && arg[strspn(arg, "0123456789")])
-            argp_error(state, "--seed %s: expected a whole number; several: --array", arg);
-        a->array = key == OPT_ARRAY;
-        read_seeds(&a->seeds, arg, state);
-        break;
-    case OPT_DATA: o->data = arg; break;
+    case ARGP_KEY_INIT: state->child_inputs[0] = &o->recipe; break;
+    case OPT_ARRAY: read_seeds(&a->array, arg, state); break;
     case OPT_CLUSTER: o->file = arg; break;
     case OPT_DRY: o->dry = true; break;
     case OPT_SETTINGS: {
@@ -116,20 +96,14 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
     case ARGP_KEY_ARG: {
         const char *equals = strchr(arg, '='), *cluster = strstr(arg, "cluster.");
-        if (equals && cluster && cluster < equals && (cluster == arg || cluster[-1] == ':'))
-            add(&o->cluster, &o->ncluster, xstrdup(arg));
-        else if (equals)
-            add(&o->set, &o->nset, arg);
-        else if (!o->folder)
-            o->folder = arg;
-        else
-            argp_error(state, "two recipes, %s and %s; settings are written key=value", o->folder,
-                       arg);
+        if (!equals || !cluster || cluster > equals || (cluster != arg && cluster[-1] != ':'))
+            return ARGP_ERR_UNKNOWN; /* a recipe's */
+        option_add(&o->cluster, &o->ncluster, xstrdup(arg));
         break;
     }
     case ARGP_KEY_END:
-        if (!o->folder) argp_error(state, "which recipe? e.g. rhetor-submit configs/demo");
-        if (a->array && o->run)
+        if (a->array.n && o->recipe.place.seed) argp_error(state, "--seed or --array, not both");
+        if (a->array.n && o->recipe.place.run)
             argp_error(state, "--array makes a run folder a seed; --run is for one seed");
         break;
     default: return ARGP_ERR_UNKNOWN;
@@ -323,9 +297,9 @@ static int submit_chain(const Plan *p) {
     }
     if (rc >= 0) {
         char *list = ids(&j, first);
-        printf("how far: rhetor-pipeline --status %s --run %s", p->order->folder, run);
+        printf("how far: rhetor-pipeline --status %s --run %s", p->order->recipe.place.folder, run);
         if (strcmp(p->seed, "1") != 0) printf(" --seed %s", p->seed);
-        for (int i = 0; i < p->order->nset; i++) printf(" %s", p->order->set[i]);
+        for (int i = 0; i < p->order->recipe.nset; i++) printf(" %s", p->order->recipe.set[i]);
         printf("\nto cancel: %s%s\n", queue_cancel_program(p->queue), list);
         free(list);
     }
@@ -339,9 +313,10 @@ static int one_seed(const Order *o, int64_t seed) {
     char number[24];
     snprintf(number, sizeof number, "%" PRId64, seed);
     Plan p = {.order = o, .seed = number};
-    const RecipePlace place = {o->folder, o->run, number, o->data, false};
+    RecipePlace place = o->recipe.place;
+    place.seed = number;
     int rc = recipe_environment(&place);
-    if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), o->set, o->nset);
+    if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), o->recipe.set, o->recipe.nset);
     if (rc >= 0) rc = plan_make(&p);
     if (rc >= 0) rc = submit_chain(&p);
     plan_free(&p);
@@ -349,6 +324,7 @@ static int one_seed(const Order *o, int64_t seed) {
 }
 
 int main(int argc, char **argv) {
+    static const struct argp_child children[] = {{&recipe_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {options,
                                      parse,
                                      "RECIPE [cluster.key=value...] [key=value...]",
@@ -357,19 +333,19 @@ int main(int argc, char **argv) {
                                      "rhetor-submit configs/demo --nodes 2 --threads 8 --time 60\n"
                                      "rhetor-submit configs/demo pretrain:cluster.nodes=8 "
                                      "--array 1-3\n",
-                                     NULL,
+                                     children,
                                      NULL,
                                      NULL};
     Args a = {0};
     argp_program_version = "rhetor-submit " RHETOR_VERSION;
     argp_err_exit_status = error_exit_code(ERR_USAGE);
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    if (!a.seeds.n) read_seeds(&a.seeds, "1", NULL);
-    int rc = 0;
-    for (int i = 0; rc >= 0 && i < a.seeds.n; i++) rc = one_seed(&a.order, a.seeds.v[i]);
+    const char *seed = a.order.recipe.place.seed;
+    int rc = a.array.n ? 0 : one_seed(&a.order, seed ? strtoll(seed, NULL, 10) : 1);
+    for (int i = 0; rc >= 0 && i < a.array.n; i++) rc = one_seed(&a.order, a.array.v[i]);
     if (rc < 0) fprintf(stderr, "rhetor-submit: %s\n", error_message());
-    free(a.seeds.v);
-    free(a.order.set);
+    free(a.array.v);
+    free(a.order.recipe.set);
     for (int i = 0; i < a.order.ncluster; i++) free((char *)(uintptr_t)a.order.cluster[i]);
     free(a.order.cluster);
     return rc < 0 ? error_exit_code(rc) : 0;

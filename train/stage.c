@@ -19,6 +19,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/openmp.h"
+#include "base/option.h"
 #include "core/blas.h"
 #include "dist/signals.h"
 #include "dist/watchdog.h"
@@ -34,11 +35,6 @@ typedef struct Args {
 
 enum { OPT_PRINT = 1000, OPT_DRY, OPT_RANKS, OPT_OVERFIT, OPT_SELFTEST };
 
-static void add_override(Args *a, const char *text) {
-    a->override = xrealloc(a->override, (size_t)(a->noverride + 1) * sizeof *a->override);
-    a->override[a->noverride++] = text;
-}
-
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
     Args *a = state->input;
     switch (key) {
@@ -46,19 +42,17 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     case 'V': a->version = true; break;
     case OPT_PRINT: a->print_config = true; break;
     case OPT_DRY: a->dry = true; break;
-    case OPT_RANKS:
-        a->ranks = atoi(arg);
-        if (a->ranks < 1 || a->ranks > 1 << 20)
-            argp_error(state, "--ranks %s: expected a number from 1", arg);
+    case OPT_RANKS: a->ranks = (int)option_whole_to(state, "ranks", arg, 1, 1 << 20); break;
+    case OPT_OVERFIT:
+        option_add(&a->override, &a->noverride, xasprintf("train.overfit=%s", arg));
         break;
-    case OPT_OVERFIT: add_override(a, xasprintf("train.overfit=%s", arg)); break;
     case OPT_SELFTEST:
         if (a->stage != IN_PPO) argp_error(state, "--selftest is an option of rhetor-ppo");
         a->selftest = true;
         break;
     case ARGP_KEY_ARG:
         if (strchr(arg, '='))
-            add_override(a, arg);
+            option_add(&a->override, &a->noverride, arg);
         else if (!a->config)
             a->config = arg;
         else

@@ -49,8 +49,75 @@ python_with() {
     done
 }
 
+# --- runs of configs/tiny ----------------------------------------------------------------------------
+# launch RANKS COMMAND...: on that many ranks; on one without mpirun
+launch() {
+    local ranks=$1
+    shift
+    [ "$ranks" = 1 ] || set -- mpirun -n "$ranks" --oversubscribe --bind-to none "$@"
+    "$@"
+}
+
+# stage NAME RANKS DIR [SETTING...]: a stage of the recipe into DIR, with the script's `settings`; its
+# output is in DIR.out. It leaves with $leaves.
+settings=() leaves=0
+stage() {
+    local name=$1 ranks=$2 dir=$3 status=0
+    shift 3
+    launch "$ranks" "$bin/rhetor-$name" "$tiny/$name.yaml" run.dir="$dir" "${settings[@]}" "$@" \
+        >"$dir.out" 2>&1 || status=$?
+    [ $status = $leaves ] ||
+        fail "$name on $ranks ranks left with $status, expected $leaves: $(tail -n 20 "$dir.out")"
+}
+
+# tiny_data VOCAB OPTION...: what rhetor-data synth makes with these in data/, tokenizer.json, train.h5
+# and heldout.h5
+tiny_data() {
+    must "$bin/rhetor-data" synth --out data "${@:2}"
+    must "$bin/rhetor-data" tokenizer --vocab "$1" --out tokenizer.json data/documents.jsonl
+    must "$bin/rhetor-data" encode --tokenizer tokenizer.json --out train.h5 data/documents.jsonl
+    must "$bin/rhetor-data" encode --tokenizer tokenizer.json --out heldout.h5 data/documents_heldout.jsonl
+}
+
+# tiny_ranked MODEL: ranked.jsonl, of four answers of MODEL to each prompt
+tiny_ranked() {
+    must "$bin/rhetor-generate" -m "$1" --in data/compare_prompts.jsonl --out samples.jsonl -n 4 --max-new 12 --seed 5
+    must "$bin/rhetor-data" rank --gold --noise 0.1 --seed 5 --out ranked.jsonl samples.jsonl
+}
+
 # identical A B: all arrays of two checkpoints, bit by bit, and their counters
 identical() {
     expect 0 "are bit-identical" -- "$bin/rhetor-ckpt" diff "$1" "$2"
     ! grep -q '^counters' expect.out || fail "the counters of $1 and $2 differ: $(cat expect.out)"
+}
+
+# same_run A B: what two runs end with, the way there, and PPO's rollouts
+same_run() {
+    identical "$1" "$2"
+    cmp -s "$1/metrics.jsonl" "$2/metrics.jsonl" || fail "the metrics of $1 and $2 differ"
+    [ ! -d "$1/rollouts" ] || diff -r "$1/rollouts" "$2/rollouts" || fail "the rollouts of $1 and $2 differ"
+}
+
+# curve DIR KEY: its values, a line a step
+curve() { sed -nE "s,.*\"$2\": ([^,}]*).*,\1,p" "$1/metrics.jsonl"; }
+
+# near KEY SCALE STEPS A B...: the curve of KEY of each B is that of A, |a - b| <= 1e-5 max(|a|, SCALE) at
+# each of the STEPS steps
+near() {
+    local key=$1 scale=$2 steps=$3 first=$4 dir
+    for dir in "${@:5}"; do
+        paste <(curve "$first" "$key") <(curve "$dir" "$key") | awk -v scale="$scale" -v steps="$steps" \
+            -v what="$key of $first and $dir" '
+            { a = $1 < 0 ? -$1 : $1; d = $1 - $2; if (d < 0) d = -d
+              if (a < scale) a = scale
+              if (NF != 2 || !($1 ~ /[0-9]/) || !($2 ~ /[0-9]/)) { print what ", line " NR ": " $0; bad = 1 }
+              if (d / a > worst) worst = d / a }
+            END { printf "%-55s %3d steps, differ by %.1e\n", what, NR, worst
+                  exit bad || NR != steps || worst > 1e-5 }' || fail "$key of $first and $dir"
+    done
+}
+
+# no_temporaries DIR: its checkpoints are all whole
+no_temporaries() {
+    [ -z "$(ls "$1/checkpoints" | grep tmp)" ] || fail "temporaries are left: $(ls "$1/checkpoints")"
 }

@@ -5,10 +5,8 @@
 
 ${CC:-gcc} -O1 -D_GNU_SOURCE -shared -fPIC -o count.so "$root/tests/e2e/count_malloc.c" 2>cc.out || fail "$(cat cc.out)"
 export RUN=. SEED=1
-must "$bin/rhetor-data" synth --out data --documents 300 --documents-heldout 10 --sft 100 --sft-heldout 10 \
+tiny_data 512 --documents 300 --documents-heldout 10 --sft 100 --sft-heldout 10 \
     --compare 40 --compare-heldout 10 --ppo 40 --eval 10
-must "$bin/rhetor-data" tokenizer --vocab 512 --out tokenizer.json data/documents.jsonl
-must "$bin/rhetor-data" encode --tokenizer tokenizer.json --out train.h5 data/documents.jsonl
 
 # steady STAGE STEPS_KEY A B ALLOWED [SETTING...]: B - A steps allocate at most ALLOWED times each
 steady() {
@@ -26,8 +24,7 @@ steady pretrain train.steps 10 20 0
 ln -s pretrain-20 pretrain
 steady sft train.steps 30 40 0 data.mix= data.mix_ratio=0 save.every_epoch=false
 ln -s sft-40 sft
-must "$bin/rhetor-generate" -m sft --in data/compare_prompts.jsonl --out samples.jsonl -n 3 --max-new 8
-must "$bin/rhetor-data" rank --gold --out ranked.jsonl samples.jsonl
+tiny_ranked sft
 steady reward train.steps 2 6 0
 ln -s reward-6 reward
 # A rollout makes its episodes anew; nothing is allocated for a token or a minibatch.

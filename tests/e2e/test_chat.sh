@@ -4,10 +4,8 @@
 # commands, Ctrl-C and Ctrl-D.
 . "$(dirname "$0")/lib.sh"
 
-must "$bin/rhetor-data" synth --out data --documents 200 --documents-heldout 10 --sft 100 --sft-heldout 10 \
+tiny_data 300 --documents 200 --documents-heldout 10 --sft 100 --sft-heldout 10 \
     --compare 20 --compare-heldout 10 --ppo 10 --eval 10
-must "$bin/rhetor-data" tokenizer --vocab 300 --out tokenizer.json data/documents.jsonl
-must "$bin/rhetor-data" encode --tokenizer tokenizer.json --out train.h5 data/documents.jsonl
 export RUN=.
 must "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" train.steps=5 data.heldout= model.context=256
 expect 78 "data.template is roles" "data.roles.user" -- "$bin/rhetor-sft" "$tiny/sft.yaml" data.template=roles
@@ -24,8 +22,7 @@ expect 0 "template roles" "Q: Hi" "A:" -- "$bin/rhetor-data" inspect -t tokenize
     --template '{"user": "\nQ: ", "assistant": "\nA: "}' talk.jsonl
 "$bin/rhetor-generate" -m sft --max-new 40 "Hi" | iconv -f utf-8 -t utf-8 >/dev/null || fail "no UTF-8"
 
-must "$bin/rhetor-generate" -m sft --in data/compare_prompts.jsonl --out samples.jsonl -n 3 --max-new 8
-must "$bin/rhetor-data" rank --gold --out ranked.jsonl samples.jsonl
+tiny_ranked sft
 must "$bin/rhetor-reward" "$tiny/reward.yaml" train.steps=2
 ppo=(ppo.episodes=16 ppo.batch=16 ppo.max_response=4 data.mix= ptx.coef=0 from.model=sft)
 must "$bin/rhetor-ppo" "$tiny/ppo.yaml" "${ppo[@]}"

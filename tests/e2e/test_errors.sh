@@ -163,7 +163,7 @@ for program in "$bin"/rhetor*; do expect 0 "$(basename "$program") 0." -- "$prog
 
 # --- --overfit: the same batch again and again, so its loss only falls
 must "${pretrain[@]}" --overfit 1 train.steps=8 optim.schedule=constant optim.warmup=0
-losses=$(sed -nE 's/.*"loss": ([0-9.]+).*/\1/p' out/metrics.jsonl | awk '!/^$/')
+losses=$(curve out loss)
 awk 'NR > 1 && $1 >= last { exit 1 } { last = $1 } END { exit NR != 8 }' <<<"$losses" ||
     fail "--overfit 1: expected eight falling losses: $losses"
 rm -r out

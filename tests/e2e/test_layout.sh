@@ -7,17 +7,7 @@
 set -eo pipefail
 export RUN=$PWD SEED=5 PATH=$bin:$PATH
 
-# stage NAME RANKS DIR [SETTING...]: runs a stage of the recipe into DIR; it leaves with $leaves
-leaves=0
-stage() {
-    local name=$1 ranks=$2 dir=$3 status=0
-    shift 3
-    local launch=(mpirun -n "$ranks" --oversubscribe --bind-to none)
-    [ "$ranks" != 1 ] || launch=()
-    "${launch[@]}" rhetor-"$name" "$tiny/$name.yaml" run.dir="$dir" run.tensorboard=false eval.every=2 \
-        save.every=0 "$@" </dev/null >"$dir.out" 2>&1 || status=$?
-    [ $status = $leaves ] || { tail -n 20 "$dir.out" && fail "$name on $ranks ranks left with $status"; }
-}
+settings=(run.tensorboard=false eval.every=2 save.every=0)
 
 # layouts NAME [SETTING...]: the stage in several layouts, into folders named by them; all are equal
 layouts() {
@@ -27,30 +17,18 @@ layouts() {
         read -r ranks micro threads recompute <<<"$layout"
         stage "$name" "$ranks" "$name-$ranks-$micro" train.micro_tokens="$micro" run.threads="$threads" \
             train.recompute="${recompute:-false}" "$@"
-        [ "$layout" = "1 300 1" ] || same "$name-1-300" "$name-$ranks-$micro"
+        [ "$layout" = "1 300 1" ] || same_run "$name-1-300" "$name-$ranks-$micro"
     done
 }
 
-# same A B: weights, moments, counters; metrics; rollouts
-same() {
-    identical "$1" "$2"
-    cmp "$1/metrics.jsonl" "$2/metrics.jsonl" || fail "the metrics of $1 and $2 differ"
-    [ ! -d "$1/rollouts" ] || diff -r "$1/rollouts" "$2/rollouts" || fail "the rollouts of $1 and $2 differ"
-    echo "$1 and $2 are the same"
-}
-
-must rhetor-data synth --out data --seed 5 --documents 300 --documents-heldout 20 --sft 100 --sft-heldout 20 \
+tiny_data 384 --seed 5 --documents 300 --documents-heldout 20 --sft 100 --sft-heldout 20 \
     --compare 40 --compare-heldout 10 --ppo 80 --eval 10
-must rhetor-data tokenizer --vocab 384 --out tokenizer.json data/documents.jsonl
-must rhetor-data encode --tokenizer tokenizer.json --out train.h5 data/documents.jsonl
-must rhetor-data encode --tokenizer tokenizer.json --out heldout.h5 data/documents_heldout.jsonl
 
 # 11 windows and examples do not divide evenly; dropout is the same too.
 small=(model.layers=2 model.width=32 model.context=64 train.batch=11 model.dropout=0.1)
 layouts pretrain train.steps=6 "${small[@]}"
 layouts sft train.steps=6 train.batch=11 model.dropout=0.1 save.every_epoch=false from.model=pretrain-1-300
-must rhetor-generate -m sft-1-300 --in data/compare_prompts.jsonl --out samples.jsonl -n 4 --max-new 12 --seed 5
-must rhetor-data rank --gold --noise 0.1 --seed 5 --out ranked.jsonl samples.jsonl
+tiny_ranked sft-1-300
 layouts reward train.steps=6 train.batch=7 data.heldout=ranked.jsonl from.model=sft-1-300
 ppo=(from.model=sft-1-300 from.reward=reward-1-300 ppo.episodes=66 ppo.batch=22 ppo.minibatches=2 ppo.max_response=12
     ppo.save_rollouts=true optim.lr=1e-3 data.heldout=data/ppo_prompts.jsonl eval.records=9)
@@ -67,10 +45,10 @@ leaves=0
 stage pretrain 4 moved train.steps=6 "${small[@]}"
 stage ppo 2 moved-ppo "${ppo[@]}" train.micro_tokens=150
 grep -q 'resuming at step 1 of 3' moved-ppo/log.txt || fail "moved-ppo did not resume"
-same ppo-1-300 moved-ppo
+same_run ppo-1-300 moved-ppo
 grep -q '3 ranks share 4 virtual ranks unevenly and are as fast as 2' moved/log.txt || fail "3 ranks"
 [ "$(grep -c 'resuming at step' moved/log.txt)" = 4 ] || fail "moved did not resume four times"
-same pretrain-1-300 moved
+same_run pretrain-1-300 moved
 
 # It can fail: each rank adding up its own share rounds differently.
 stage pretrain 4 apart dist.reproducible=false train.steps=6 "${small[@]}" train.micro_tokens=300

@@ -19,7 +19,7 @@ done
 grep -o '^step [0-9]*' run/.pipeline/pick.log | tr '\n' ' ' | grep -qx 'step 10 step 20 ' || fail "$(cat run/.pipeline/pick.log)"
 identical run/sft-picked "run/sft/checkpoints/step_000000$(sed -n 's/^picked: step \([0-9]*\),.*/\1/p' run/.pipeline/pick.log).h5"
 expect 0 "parents     model $(grep -o '"xxh3": "[0-9a-f]*"' run/sft-picked/checkpoints/*.json | cut -d'"' -f4)" -- "$ckpt" show run/ppo
-losses=$(sed -nE 's/.*"loss": ([0-9.]+).*/\1/p' run/pretrain/metrics.jsonl)
+losses=$(curve run/pretrain loss)
 awk 'NR == 1 { first = $1 } { last = $1 } END { exit !(first > 6 && last < first - 1) }' <<<"$losses" ||
     fail "pretraining does not learn: $losses"
 
@@ -122,6 +122,8 @@ recipe 'steps:\n  - {name: a, stage: pretran}\n' 78 'no stage "pretran"' "did yo
 recipe 'steps:\n  - {name: a/b, run: x}\n' 78 "wrong/pipeline.yaml:2: the step's name"
 recipe 'steps:\n  - {name: a, stage: sft}\n' 78 "wrong/sft.yaml"
 expect 78 "nowhere: no such recipe" -- "$pipeline" nowhere
+expect 64 '--ranks is "0"; expected a whole number from 1 to' -- "$pipeline" "$tiny" --ranks 0
+expect 64 "which recipe?" -- "$pipeline" --run run
 expect 64 'no step "sfd"; did you mean sft?' -- "$pipeline" "$tiny" --run run --from sfd
 expect 78 "unknown setting optim.lrr; did you mean optim.lr?" -- "$pipeline" "$tiny" --run run optim.lrr=1
 expect 78 "model.layers is 0, expected an integer from 1" -- "$pipeline" "$tiny" --run run model.layers=0

@@ -1,7 +1,8 @@
 #!/bin/bash
 # run.sh: what must hold when things fail: docs/RELIABILITY.md, row by row, on configs/tiny, with the
 # programs that ship. `make test-faults` runs all of it, make test the quick tier.
-#   FAULTS=quick|full   T='ROW...' CASE='part of its words' (only these)   SEED=1   KILLS=200 (quick: 8)   FLIPS=10000 (quick: 1000)
+#   FAULTS=quick|full   T='ROW...' CASE='part of its words' (only these)   SEED=1   KILLS=200 (quick: 8)
+#   FLIPS=10000 (quick: 1000)   JOBS=1 (quick: 3), rows at a time: hangs and mpirun wait
 # Every failure prints its seed and a command that repeats it, and leaves the folder it needs. The
 # last line is "N passed, N failed[, N skipped]".
 set -u
@@ -18,18 +19,16 @@ fi
 . "$here/../e2e/lib.sh"
 FAULTS=${FAULTS:-full} T=${T:-} SEED=${SEED:-1}
 case $FAULTS in
-quick) KILLS=${KILLS:-8} FLIPS=${FLIPS:-1000} ;;
-full) KILLS=${KILLS:-200} FLIPS=${FLIPS:-10000} ;;
+quick) KILLS=${KILLS:-8} FLIPS=${FLIPS:-1000} JOBS=${JOBS:-3} ;;
+full) KILLS=${KILLS:-200} FLIPS=${FLIPS:-10000} JOBS=${JOBS:-1} ;;
 *) echo "FAULTS=$FAULTS: expected quick or full" >&2 && exit 64 ;;
 esac
 quick() { [ "$FAULTS" = quick ]; }
-RANDOM=$SEED
 stages=(pretrain sft reward ppo)
 HANG=2 # dist.hang_seconds where something hangs
 
 # --- cases -------------------------------------------------------------------------------------------
-declare -A passed failed skipped
-rows=() row='' number=0 dir=''
+row='' number=0 dir='' passed=0 failed=0 skipped=0
 
 # try WORDS FUNCTION [ARG...]: one case, in a shell of its own, so that `fail` ends it alone. $dir is
 # its run directory. It may leave in `cases` how many it stands for.
@@ -42,13 +41,13 @@ try() {
     : >repeat
     ("$@") >try.out 2>&1 || status=$?
     case $status in
-    0) passed[$row]=$((${passed[$row]:-0} + $(cat cases))) && rm -rf "$dir"* ;;
+    0) passed=$((passed + $(cat cases))) && rm -rf "$dir"* ;;
     77)
-        skipped[$row]=$((${skipped[$row]:-0} + 1))
+        skipped=$((skipped + 1))
         echo "skipped: $row: $words: $(tail -n 1 try.out)"
         ;;
     *)
-        failed[$row]=$((${failed[$row]:-0} + 1))
+        failed=$((failed + 1))
         echo "FAILED: $row: $words (SEED=$SEED)"
         tail -n 12 try.out | sed 's/^/     | /'
         [ ! -s repeat ] || echo "     repeat: cd $PWD && RUN=ref $(cat repeat)"
@@ -103,7 +102,7 @@ finish() {
     run 0
     identical ref/$stage "$dir"
     must "$bin/rhetor-ckpt" verify "$dir"
-    [ -z "$(ls "$dir"/checkpoints | grep tmp)" ] || fail "$dir holds stale temporaries"
+    no_temporaries "$dir"
     cmp -s ref/$stage/metrics.jsonl "$dir/metrics.jsonl" || fail "its metrics are not those of ref/$stage"
 }
 
@@ -215,7 +214,7 @@ disk_for_good() {
     ranks=$2
     command_of "$1"
     run 74 "$3:0:$(point_visit "$3" 2)+:$4"
-    [ -z "$(ls "$dir"/checkpoints | grep tmp)" ] || fail "temporaries are left: $(ls "$dir"/checkpoints)"
+    no_temporaries "$dir"
     last_is_good
     finish
 }
@@ -286,10 +285,19 @@ damage() {
 }
 newest() { ls "$dir"/checkpoints/step_????????"$1" | tail -n 1; }
 
+# saved_twice STAGE: $dir is a run that was killed after its second save
+saved_twice() {
+    local one=$dir
+    dir=twice-$1
+    command_of "$1"
+    [ -d "$dir" ] || run 137 "ckpt_save.committed:0:2:kill"
+    cp -r "$dir" "$one"
+    dir=$one
+    command_of "$1"
+}
 damaged_checkpoint() {
     local file
-    command_of "$1"
-    run 137 "ckpt_save.committed:0:2:kill"
+    saved_twice "$1"
     file=$(newest "$3")
     damage "$file" "$2"
     finish
@@ -298,8 +306,7 @@ damaged_checkpoint() {
 }
 all_damaged() {
     local file
-    command_of "$1"
-    run 137 "ckpt_save.committed:0:2:kill"
+    saved_twice "$1"
     for file in "$dir"/checkpoints/*.h5; do damage "$file" flip; done
     run 65
     says "$dir/checkpoints"
@@ -637,22 +644,43 @@ row_signals() {
 must "$bin/rhetor-pipeline" "$tiny" --run ref {pretrain,sft,reward,ppo}:save.keep_last=1000
 export RUN=ref
 
-began=$SECONDS
-for row in kills save disk tmpfs damage nan spikes drift dies hangs jobs signals; do
+# run_row ROW: in a folder of its own, whose `counts` are what passed, failed and was skipped. What it
+# printed comes in one piece.
+run_row() {
+    local began=$SECONDS
+    row=$1
+    mkdir "$row" && cd "$row" && ln -s ../ref ref || exit 2
+    # Before it kills the ranks that are left mpirun gives them a second, which costs the quick tier
+    # most; where they are to save they get it.
+    ! quick || [ "$row" = signals ] || export OMPI_MCA_odls_base_sigkill_timeout=0
+    {
+        row_"$row"
+        printf '%-8s %5d passed %3d failed %3d skipped %5d s\n' "$row" $passed $failed $skipped $((SECONDS - began))
+    } >out
+    cat out
+    echo $passed $failed $skipped >counts
+}
+
+trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT TERM HUP
+began=$SECONDS rows=()
+for row in hangs kills save disk tmpfs damage nan spikes drift dies jobs signals; do
     [[ -z $T || " $T " == *" $row "* ]] || continue
-    rows+=("$row") at=$SECONDS
-    row_$row
-    printf '%-8s %5d passed %3d failed %3d skipped %5d s\n' "$row" "${passed[$row]:-0}" "${failed[$row]:-0}" \
-        "${skipped[$row]:-0}" $((SECONDS - at))
+    rows+=("$row")
+    if [ "$JOBS" = 1 ]; then
+        (run_row "$row")
+    else
+        [ "$(jobs -rp | wc -l)" -lt "$JOBS" ] || wait -n
+        run_row "$row" &
+    fi
 done
+wait
 [ ${#rows[@]} != 0 ] || { echo "no row is called $T" >&2 && exit 64; }
 
-all_passed=0 all_failed=0 all_skipped=0
 for row in "${rows[@]}"; do
-    all_passed=$((all_passed + ${passed[$row]:-0})) all_failed=$((all_failed + ${failed[$row]:-0}))
-    all_skipped=$((all_skipped + ${skipped[$row]:-0}))
+    read -r p f s <"$row/counts" || fail "row $row did not come to its end"
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 done
-if [ -n "${own:-}" ] && [ $all_failed = 0 ]; then cd / && rm -rf "$own"; fi
+if [ -n "${own:-}" ] && [ $failed = 0 ]; then cd / && rm -rf "$own"; fi
 echo "tier $FAULTS, seed $SEED, $((SECONDS - began)) s"
-echo "$all_passed passed, $all_failed failed$([ $all_skipped = 0 ] || echo ", $all_skipped skipped")"
-[ $all_failed = 0 ]
+echo "$passed passed, $failed failed$([ $skipped = 0 ] || echo ", $skipped skipped")"
+[ $failed = 0 ]

@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/option.h"
 #include "checkpoints/checkpoint.h"
 #include "core/rng.h"
 #include "dist/comm.h"
@@ -46,25 +47,16 @@ static const struct argp_option options[] = {
     {"raw", 'R', 0, 0, "without compression", 0},
     {0}};
 
-static int64_t number(const char *arg, int64_t least, int64_t most, struct argp_state *state) {
-    char *end;
-    const int64_t n = strtoll(arg, &end, 10);
-    if (*end || n < least || n > most)
-        argp_error(state, "%s: expected a number from %lld to %lld", arg, (long long)least,
-                   (long long)most);
-    return n;
-}
-
 static error_t parse(int k, char *arg, struct argp_state *state) {
     Lab *l = state->input;
     switch (k) {
     case 'd': l->where = arg; break;
-    case 'l': l->layers = number(arg, 1, 1000, state); break;
+    case 'l': l->layers = option_whole_to(state, "layers", arg, 1, 1000); break;
     case 'w':
-        l->width = number(arg, 64, 65536, state);
+        l->width = option_whole_to(state, "width", arg, 64, 65536);
         if (l->width % 64) argp_error(state, "--width %s: expected a multiple of 64", arg);
         break;
-    case 'r': l->rounds = number(arg, 1, ROUNDS_MAX, state); break;
+    case 'r': l->rounds = option_whole_to(state, "rounds", arg, 1, ROUNDS_MAX); break;
     case 'R': l->raw = true; break;
     default: return ARGP_ERR_UNKNOWN;
     }

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/option.h"
 #include "core/rng.h"
 #include "dist/comm.h"
 #include "tools/bench/bench.h"
@@ -35,15 +36,10 @@ static const struct argp_option options[] = {
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     Args *a = state->input;
-    char *end;
     switch (key) {
     case 'j': a->json = arg; break;
     case 'q': a->sizes = SIZES / 2; break;
-    case 's':
-        a->seconds = strtod(arg, &end);
-        if (*end || !(a->seconds >= 0 && a->seconds <= 3600))
-            argp_error(state, "%s: expected seconds, 0 to 3600", arg);
-        break;
+    case 's': a->seconds = option_number(state, "seconds", arg, 0, 3600); break;
     case ARGP_KEY_ARG: argp_error(state, "\"%s\": expected options only", arg); break;
     default: return ARGP_ERR_UNKNOWN;
     }

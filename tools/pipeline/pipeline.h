@@ -3,13 +3,12 @@
 #define TOOLS_PIPELINE_PIPELINE_H
 
 #include "base/file.h"
-#include "train/recipe.h"
+#include "train/recipe_option.h"
 
 typedef struct Args {
-    const char *recipe, *run, *seed, *data, *from, *until, *only;
+    RecipeOptions recipe;
+    const char *from, *until, *only;
     const char *launch, *job; /* words before a stage's program; name of the job that we are */
-    const char **set;         /* overrides */
-    int nset;
     int64_t ranks;
     bool status, json, dry, force;
 } Args;

@@ -188,7 +188,7 @@ static int choose_queue(const Order *o, const Config *c, Queue *out) {
                          "no queue here: none of sbatch (Slurm), qsub (PBS), bsub (LSF) is in "
                          "PATH; rhetor-pipeline %s runs the recipe on this machine, --scheduler "
                          "slurm --dry-run shows the job scripts",
-                         o->folder);
+                         o->recipe.place.folder);
     if (*out == QUEUE_NONE) *out = found;
     if (!o->dry && !process_exists(queue_submit_program(*out)))
         return error_set(ERR_USAGE, "%s is not in PATH: is this a host from which one submits?",

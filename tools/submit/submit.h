@@ -4,14 +4,12 @@
 
 #include "base/config.h"
 #include "train/jobs.h"
-#include "train/recipe.h"
+#include "train/recipe_option.h"
 
 /* What is asked for on the command line. */
 typedef struct Order {
-    const char *folder, *run, *data; /* of the recipe; data NULL: as it is */
-    const char *file; /* --cluster; NULL: the recipe's cluster.yaml, if there is one */
-    const char **set; /* settings of the stages */
-    int nset;
+    RecipeOptions recipe; /* its seed: of the one chain, where there is no --array */
+    const char *file;     /* --cluster; NULL: the recipe's cluster.yaml, if there is one */
     const char **cluster; /* "cluster.key=value", and "STEP:cluster.key=value" */
     int ncluster;
     bool dry;
