@@ -453,6 +453,13 @@ int64_t corpus_window_tokens(Corpus *c, uint64_t seed, int64_t first, int64_t co
     return sum;
 }
 
+int corpus_window_mean(Corpus *c, uint64_t seed, int64_t T, double *mean) {
+    const int64_t windows = corpus_windows(c, T), some = windows < 1000 ? windows : 1000;
+    if (windows < 0) return (int)windows;
+    *mean = (double)corpus_window_tokens(c, seed, 0, some, T) / (double)some;
+    return 0;
+}
+
 /* --- reading ahead ------------------------------------------------------------------------------
  */
 

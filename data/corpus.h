@@ -64,6 +64,8 @@ int corpus_window(Corpus *c, uint64_t seed, int64_t j, int64_t T, int32_t *out, 
 /* Inputs of the windows first .. first+count-1 in all: what a step's loss is divided by. < 0: error
  */
 int64_t corpus_window_tokens(Corpus *c, uint64_t seed, int64_t first, int64_t count, int64_t T);
+/* Mean of the inputs of the first windows (of a thousand). */
+int corpus_window_mean(Corpus *c, uint64_t seed, int64_t T, double *mean);
 
 /* A thread of the corpus reads the windows first .. first+count-1 into the cache, while the caller
  * goes on; another call replaces them. What is read later is the same with and without. An error is

@@ -31,7 +31,7 @@ static int check_range(const char *field, int64_t v, int64_t max) {
                      (long long)max);
 }
 
-static int check_config(const GptConfig *c) {
+int gpt_check(const GptConfig *c) {
     TRY(check_range("vocab", c->vocab, INT32_MAX));
     TRY(check_range("context", c->context, 1 << 24));
     TRY(check_range("layers", c->layers, 4096));
@@ -109,7 +109,7 @@ static void add_block(Layout *l, GptBlock *b, int layer, int64_t C, bool bias) {
 }
 
 int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad) {
-    TRY(check_config(cfg));
+    TRY(gpt_check(cfg));
     Gpt *g = xcalloc(1, sizeof *g);
     int64_t C = cfg->width;
     g->cfg = *cfg;

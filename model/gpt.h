@@ -53,7 +53,9 @@ typedef struct Gpt {
     void *part_ctx;
 } Gpt;
 
-/* Checks the configuration (ERR_CONFIG names the field), allocates zeroed parameters.
+/* ERR_CONFIG names the field. */
+int gpt_check(const GptConfig *cfg);
+/* Checks the configuration, allocates zeroed parameters.
  * with_grad: also the flat gradient. */
 int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad);
 void gpt_close(Gpt **g);

@@ -24,7 +24,7 @@
 #include "rlhf/score.h"
 #include "rlhf/selftest.h"
 #include "train/load.h"
-#include "train/plan.h"
+#include "train/memory.h"
 
 typedef struct Stage {
     Loaded policy, reference, reward, critic;
@@ -41,17 +41,17 @@ typedef struct Stage {
 
 static int open_models(Stage *s, Run *run) {
     const Config *c = &run->cfg;
-    TRY(load_model(&s->policy, c->from_model, "from.model", LOAD_GRAD));
-    TRY(load_model(&s->reference, c->from_model, "from.model", 0));
-    TRY(load_model(&s->reward, c->from_reward, "from.reward", LOAD_HEAD | LOAD_WHOLE));
-    TRY(load_model(&s->critic, c->from_reward, "from.reward", LOAD_HEAD | LOAD_GRAD | LOAD_WHOLE));
+    TRY(load_open(&s->policy, c->from_model, "from.model", LOAD_GRAD));
+    TRY(load_open(&s->reference, c->from_model, "from.model", 0));
+    TRY(load_open(&s->reward, c->from_reward, "from.reward", LOAD_HEAD | LOAD_WHOLE));
+    TRY(load_open(&s->critic, c->from_reward, "from.reward", LOAD_HEAD | LOAD_GRAD | LOAD_WHOLE));
     TRY(load_same_tokenizer(&s->policy, &s->reward));
-    if (s->reward.gpt->cfg.context < s->policy.gpt->cfg.context)
+    if (s->reward.cfg.context < s->policy.cfg.context)
         return config_bad(c, "from.reward",
                           "the reward model's context of %" PRId64
                           " is shorter than the policy's %" PRId64,
-                          s->reward.gpt->cfg.context, s->policy.gpt->cfg.context);
-    run_describe(run, &s->policy.gpt->cfg, s->policy.tokenizer, s->policy.tmpl,
+                          s->reward.cfg.context, s->policy.cfg.context);
+    run_describe(run, &s->policy.cfg, s->policy.tokenizer, s->policy.tmpl,
                  c->ppo_ema > 0 ? "ema" : "params");
     run_parent(run, "model", s->policy.id);
     run_parent(run, "reward", s->reward.id);
@@ -72,7 +72,7 @@ static int find_stop(Stage *s, Run *run) {
 
 static int open_data(Stage *s, Run *run) {
     const Config *c = &run->cfg;
-    const int64_t context = s->policy.gpt->cfg.context;
+    const int64_t context = s->policy.cfg.context;
     if (c->ppo_max_response >= context)
         return config_bad(c, "ppo.max_response",
                           "leaves no room for a prompt in the context of %" PRId64, context);
@@ -96,6 +96,17 @@ static int open_data(Stage *s, Run *run) {
     return 0;
 }
 
+static int check_memory(Stage *s, Run *run) {
+    PlanWork w = plan_work(&run->cfg);
+    w.model = s->policy.cfg;
+    w.length = w.response;
+    if (s->prompts.n > 0) w.length += (double)s->prompts.tokens / (double)s->prompts.n;
+    if (s->ppo.ptx)
+        TRY(corpus_window_mean(s->ppo.ptx, (uint64_t)run->cfg.run_seed, w.model.context,
+                               &w.window));
+    return memory_check(run, &w);
+}
+
 static int alive(void *ctx, int64_t prompt, int32_t token) {
     watchdog_beat();
     return 0;
@@ -106,6 +117,9 @@ static int open_all(Stage *s, Run *run) {
     TRY(open_models(s, run));
     TRY(find_stop(s, run));
     TRY(open_data(s, run));
+    TRY(check_memory(s, run));
+    Loaded *const model[] = {&s->policy, &s->reference, &s->reward, &s->critic};
+    for (int i = 0; i < 4; i++) TRY(load_weights(model[i]));
     Ppo *p = &s->ppo;
     p->o = (PpoOptions){.batch = c->ppo_batch,
                         .minibatches = c->ppo_minibatches,
@@ -299,17 +313,11 @@ static int dry_run(Stage *s, Run *run) {
     TRY(ppo_update(p, &e, 0, 0, 0, &stats)); /* learning rate 0 */
     const ParamSet *a = &s->policy.gpt->params, *b = &s->critic.gpt->params;
     const double tokens = (double)e.start[e.n];
-    const PlanWork work = {.stage = IN_PPO,
-                           .model = s->policy.gpt->cfg,
-                           .items = (double)e.n,
-                           .sequences = 1,
-                           .length = tokens / (double)e.n,
-                           .response = (double)e.first[e.n] / (double)e.n,
-                           .windows =
-                               p->ptx ? p->o.ptx_ratio * (double)e.n / (double)p->o.minibatches : 0,
-                           .window = (double)s->policy.gpt->cfg.context,
-                           .minibatches = p->o.minibatches,
-                           .epochs = p->o.epochs};
+    PlanWork work = plan_work(&run->cfg);
+    work.model = s->policy.cfg;
+    work.length = tokens / (double)e.n;
+    work.response = (double)e.first[e.n] / (double)e.n;
+    work.window = (double)s->policy.cfg.context;
     run_plan(run, "PPO", a->count + b->count, tokens, plan_flops(&work, NULL),
              trainer_bytes(&p->policy) + trainer_bytes(&p->critic) +
                  (size_t)(2 * a->size + b->size) * sizeof(real),

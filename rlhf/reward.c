@@ -17,6 +17,7 @@
 #include "rlhf/ranking.h"
 #include "rlhf/score.h"
 #include "train/load.h"
+#include "train/memory.h"
 #include "train/trainer.h"
 
 typedef struct Reward {
@@ -200,12 +201,21 @@ static int check_pairs(const Dataset *d, const char *key, const StrList *files) 
         key, files->v[0], d->n);
 }
 
+static int check_memory(Reward *w, Run *run) {
+    PlanWork work = plan_work(&run->cfg);
+    const Dataset *d = &w->ranked;
+    work.model = w->model.cfg;
+    work.sequences = (double)d->first[d->n] / (double)d->n;
+    work.length = (double)d->tokens / (double)d->first[d->n];
+    for (int64_t i = 0; i < w->reference.n; i++) work.eval_tokens += (double)w->reference.seq[i].n;
+    return memory_check(run, &work);
+}
+
 static int open_all(Reward *w, Run *run) {
     const Config *c = &run->cfg;
-    TRY(load_model(&w->model, c->from_model, "from.model", LOAD_GRAD | LOAD_TRUNK));
-    gpt_init_head(w->model.gpt, (uint64_t)c->run_seed);
+    TRY(load_open(&w->model, c->from_model, "from.model", LOAD_GRAD | LOAD_TRUNK));
     DatasetOptions o;
-    dataset_options(&o, c, w->model.tokenizer, w->model.tmpl, w->model.gpt->cfg.context);
+    dataset_options(&o, c, w->model.tokenizer, w->model.tmpl, w->model.cfg.context);
     TRY(dataset_load(&w->ranked, DATASET_RANKED, &c->data_train, &o));
     TRY(check_pairs(&w->ranked, "data.train", &c->data_train));
     if (c->data_heldout.n > 0) {
@@ -216,7 +226,10 @@ static int open_all(Reward *w, Run *run) {
         TRY(dataset_load(&w->reference, DATASET_DEMOS, &c->data_reference, &o));
     else
         best_as_reference(w);
-    run_describe(run, &w->model.gpt->cfg, w->model.tokenizer, w->model.tmpl, "params");
+    TRY(check_memory(w, run));
+    TRY(load_weights(&w->model));
+    gpt_init_head(w->model.gpt, (uint64_t)c->run_seed);
+    run_describe(run, &w->model.cfg, w->model.tokenizer, w->model.tmpl, "params");
     run_parent(run, "model", w->model.id);
     run_data(run, "train", w->ranked.hash);
     run->steps =

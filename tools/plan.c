@@ -265,7 +265,8 @@ static int make_layouts(const Args *a, const PlanMachine *m, PlanLayout *out, in
     *nodes = 1;
     for (int i = 0; i < *n; i++) {
         const int64_t ranks = a->nrank ? v[i] : v[i] * per_node;
-        out[i] = (PlanLayout){ranks, per_node, threads, a->shard, 0};
+        out[i] = (PlanLayout){
+            .ranks = ranks, .per_node = per_node, .threads = threads, .shard = a->shard};
         const int64_t filled = (ranks + per_node - 1) / per_node;
         if (filled > *nodes) *nodes = filled;
     }
@@ -290,7 +291,7 @@ static int plan(const Args *a) {
     } else if (rc >= 0)
         report_print(&s, &m, layout, n, nodes);
     if (rc >= 0 && a->checks) {
-        const PlanLayout here = {1, 1, omp_get_max_threads(), PLAN_SHARD_NONE, 0};
+        const PlanLayout here = {.ranks = 1, .per_node = 1, .threads = omp_get_max_threads()};
         rc = check_stages(&s, &m, &here, &a->check);
     }
     stages_free(&s);

@@ -83,7 +83,7 @@ static void read_stop(Loaded *l, const json_t *meta) {
     if (eos >= 0 && (l->nstop == 0 || l->stop[0] != eos)) l->stop[l->nstop++] = eos;
 }
 
-static int load_from(Loaded *l, Ckpt *k, const char *key, int flags) {
+static int describe(Loaded *l, Ckpt *k, const char *key, int flags) {
     const json_t *meta = ckpt_meta(k);
     GptConfig cfg;
     int rc = model_from_json(&cfg, json_object_get(meta, "model"));
@@ -101,6 +101,7 @@ static int load_from(Loaded *l, Ckpt *k, const char *key, int flags) {
     if ((flags & LOAD_ANY) && cfg.scalar_head) flags |= LOAD_WHOLE;
     TRY(check_whole(k, key, flags));
     if (flags & LOAD_TRUNK) cfg.scalar_head = true, cfg.untied = false;
+    TRY(gpt_check(&cfg));
     size_t len;
     const char *text = ckpt_tokenizer(k, &len);
     if (len == 0 && !(flags & LOAD_ANY))
@@ -114,9 +115,8 @@ static int load_from(Loaded *l, Ckpt *k, const char *key, int flags) {
     rc = template_from_json(json_object_get(meta, "template"), &l->tmpl);
     if (rc < 0) return error_wrap(rc, "%s", ckpt_path(k));
     read_stop(l, meta);
-    TRY(gpt_open(&l->gpt, &cfg, flags & LOAD_GRAD));
-    const char *use = json_string_value(json_object_get(meta, "use"));
-    TRY(read_weights(l, k, (flags & LOAD_RAW) || !use ? "params" : use));
+    l->cfg = cfg;
+    l->flags = flags;
     l->id = xstrdup(ckpt_id(k));
     l->path = xstrdup(ckpt_path(k));
     l->stage = xstrdup(ckpt_stage(k));
@@ -124,19 +124,33 @@ static int load_from(Loaded *l, Ckpt *k, const char *key, int flags) {
     return 0;
 }
 
-int load_model(Loaded *out, const char *path, const char *key, int flags) {
+int load_open(Loaded *out, const char *path, const char *key, int flags) {
     *out = (Loaded){0};
     if (!path[0]) return error_set(ERR_CONFIG, "%s is not set: which model?", key);
-    Ckpt *k;
-    int rc = ckpt_open_at(&k, path, true);
+    int rc = ckpt_open_at(&out->file, path, true);
     if (rc < 0) return error_wrap(rc, "%s", key);
-    rc = load_from(out, k, key, flags);
-    ckpt_close(&k);
+    rc = describe(out, out->file, key, flags);
+    if (rc < 0) load_free(out);
+    return rc;
+}
+
+int load_weights(Loaded *l) {
+    TRY(gpt_open(&l->gpt, &l->cfg, l->flags & LOAD_GRAD));
+    const char *use = json_string_value(json_object_get(ckpt_meta(l->file), "use"));
+    TRY(read_weights(l, l->file, (l->flags & LOAD_RAW) || !use ? "params" : use));
+    ckpt_close(&l->file);
+    return 0;
+}
+
+int load_model(Loaded *out, const char *path, const char *key, int flags) {
+    TRY(load_open(out, path, key, flags));
+    int rc = load_weights(out);
     if (rc < 0) load_free(out);
     return rc;
 }
 
 void load_free(Loaded *l) {
+    ckpt_close(&l->file);
     gpt_close(&l->gpt);
     tokenizer_close(&l->tokenizer);
     free(l->id);

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "checkpoints/checkpoint.h"
 #include "data/template.h"
 #include "data/tokenizer.h"
 #include "model/gpt.h"
@@ -20,6 +21,9 @@ typedef struct Loaded {
     char *path;
     char *stage; /* that wrote it */
     int64_t step;
+    GptConfig cfg; /* the model's */
+    Ckpt *file;    /* between load_open and load_weights */
+    int flags;
 } Loaded;
 
 enum {
@@ -35,6 +39,10 @@ enum {
 
 /* `path`: checkpoint file or run directory. `key` names the setting in messages. */
 int load_model(Loaded *out, const char *path, const char *key, int flags);
+/* The same in two steps: first everything but the model (gpt NULL, cfg says how large it is), then
+ * its memory and weights. */
+int load_open(Loaded *out, const char *path, const char *key, int flags);
+int load_weights(Loaded *l);
 void load_free(Loaded *l);
 
 /* ERR_CONFIG unless both have the same tokenizer; names both checkpoints. */

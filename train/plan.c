@@ -34,6 +34,27 @@ const char *plan_shard_name(PlanShard s) {
     return names[s];
 }
 
+PlanWork plan_work(const Config *c) {
+    const bool ppo = c->stage == IN_PPO;
+    PlanWork w = {.stage = c->stage,
+                  .items = (double)(ppo ? c->ppo_batch : c->train_batch),
+                  .sequences = 1,
+                  .micro_tokens = c->train_micro_tokens,
+                  .shard = (PlanShard)c->dist_shard,
+                  .virtual_ranks = c->dist_reproducible ? (int64_t)1 << c->dist_virtual_ranks : 0,
+                  .recompute = c->train_recompute,
+                  .dropout = c->model_dropout > 0};
+    if (ppo) {
+        w.longest = c->ppo_max_response;
+        w.response = (double)w.longest;
+        w.minibatches = c->ppo_minibatches;
+        w.epochs = c->ppo_epochs;
+        w.ema = c->ppo_ema > 0;
+        if (c->ptx_coef > 0) w.windows = c->ptx_ratio * w.items / (double)w.minibatches;
+    }
+    return w;
+}
+
 static GptConfig with_head(GptConfig cfg) {
     cfg.scalar_head = true;
     cfg.untied = false;
@@ -116,12 +137,14 @@ static int64_t virtual_ranks(const PlanWork *w, const PlanLayout *l) {
     return l->shard == PLAN_SHARD_GRADIENTS && l->ranks > 1 ? 0 : w->virtual_ranks;
 }
 static int64_t leaves_of(const PlanWork *w, const PlanLayout *l) {
-    return plan_leaves(virtual_ranks(w, l), l->ranks);
+    return l->leaves > 0 ? l->leaves : plan_leaves(virtual_ranks(w, l), l->ranks);
 }
-/* The share of n items of a virtual rank, and of all those of a rank. */
+/* The share of n items of a virtual rank (the first has most), and of all those of a rank. */
 static double leaf_share(const PlanWork *w, const PlanLayout *l, double n) {
-    const int64_t v = virtual_ranks(w, l);
-    return share(n, v > l->ranks ? v : l->ranks);
+    const int64_t v = virtual_ranks(w, l), leaves = v > l->ranks ? v : l->ranks;
+    if (l->leaves == 0 || n < 1) return share(n, leaves);
+    const double each = floor(n / (double)leaves); /* comm_share's */
+    return each + ((double)l->leaf < n - each * (double)leaves);
 }
 static double rank_share(const PlanWork *w, const PlanLayout *l, double n) {
     return fmin((double)leaves_of(w, l) * leaf_share(w, l, n), fmax(n, 0));
@@ -133,6 +156,7 @@ static int64_t micro_of(const PlanWork *w, const PlanLayout *l) {
 
 /* Tokens of a full micro-batch of items that have `length` tokens, of which a rank has `items`. */
 static double micro_batch(double micro, double items, double length) {
+    if (items <= 0) return 0;
     const double fit = fmax(floor(micro / length), 1);
     return fmin(fit, fmax(items, 1)) * length;
 }
@@ -178,12 +202,13 @@ int64_t plan_flat_size(const GptConfig *c) {
            c->untied * padded(c->vocab * C) + c->scalar_head * (padded(C) + padded(1));
 }
 
-PlanState plan_state(const GptConfig *c, int64_t ranks, PlanShard s, int64_t v) {
+static PlanState state_of(const GptConfig *c, int64_t ranks, PlanShard s, int64_t v,
+                          int64_t leaves) {
     const double full = (double)plan_flat_size(c) * (double)sizeof(real);
     const double R = s == PLAN_SHARD_NONE ? 1 : (double)ranks;
     PlanState p = {full, full, 2 * full / R};
     if (s != PLAN_SHARD_GRADIENTS || ranks == 1) {
-        for (int64_t n = plan_leaves(v, ranks); n > 1; n /= 2) p.gradients += full;
+        for (; leaves > 1; leaves /= 2) p.gradients += full;
         if (v > 0 && !c->untied && !c->scalar_head)
             p.gradients += (double)(c->vocab * c->width) * (double)sizeof(real);
         return p;
@@ -191,6 +216,10 @@ PlanState plan_state(const GptConfig *c, int64_t ranks, PlanShard s, int64_t v) 
     const double whole = (double)(embedding_size(c) + 2 * layer_size(c)) * (double)sizeof(real);
     p.gradients = fmin(full / R + whole, full);
     return p;
+}
+
+PlanState plan_state(const GptConfig *c, int64_t ranks, PlanShard s, int64_t v) {
+    return state_of(c, ranks, s, v, plan_leaves(v, ranks));
 }
 
 /* The arrays of one block of the language model's loss (core/op_loss.c), the packed panel of its
@@ -269,8 +298,9 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
     *m = (PlanMemory){0};
     const GptConfig cfg = trained(w), critic = with_head(w->model);
     const int64_t v = virtual_ranks(w, l);
-    const PlanState state = plan_state(&cfg, l->ranks, l->shard, v),
-                    second = plan_state(&critic, l->ranks, l->shard, v);
+    const int64_t leaves = leaves_of(w, l);
+    const PlanState state = state_of(&cfg, l->ranks, l->shard, v, leaves),
+                    second = state_of(&critic, l->ranks, l->shard, v, leaves);
     const double two = w->stage == IN_PPO;
     m->weights = state.weights + two * second.weights;
     m->gradients = state.gradients + two * second.gradients;

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/config.h"
 #include "model/gpt.h"
 
 /* What each rank holds of the flat buffers (Rajbhandari et al. 2020: ZeRO stages 1 and 2). */
@@ -27,6 +28,7 @@ typedef struct PlanWork {
     double windows, window; /* windows of pretraining text mixed in a step (PPO: an optimizer step)
                                and their tokens */
     int64_t micro_tokens;
+    PlanShard shard;       /* dist.shard; what is planned for is the layout's */
     int64_t virtual_ranks; /* dist.virtual_ranks; 0: not dist.reproducible */
     bool recompute, dropout;
     double eval_tokens; /* of an evaluation on held-out data (reward: of the reference answers) */
@@ -42,6 +44,9 @@ typedef struct PlanLayout {
     int64_t ranks, per_node, threads; /* ranks of the job, of a full node; threads of a rank */
     PlanShard shard;
     int64_t micro_tokens; /* 0: the work's */
+    /* Of the rank that is meant, the first of its virtual ranks (of all, where each rank is one)
+     * and how many it has; leaves 0: the rank that has most. */
+    int64_t leaf, leaves;
 } PlanLayout;
 
 /* What one rank with `threads` threads was measured to do; FLOPs and bytes a second. */
@@ -83,6 +88,10 @@ typedef struct PlanTime {
 enum { PLAN_ROUND_BYTES = 64 << 20 /* of dist/comm.c */ };
 
 const char *plan_shard_name(PlanShard s); /* "none", "optimizer", "gradients" */
+
+/* What the settings of a stage say; the model, steps, lengths and what else depends on the data are
+ * the caller's to fill in. */
+PlanWork plan_work(const Config *c);
 
 /* Parameters that are trained (PPO: policy and critic). */
 int64_t plan_parameters(const PlanWork *w);

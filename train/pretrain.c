@@ -15,6 +15,7 @@
 #include "dist/watchdog.h"
 #include "train/evaluate.h"
 #include "train/load.h"
+#include "train/memory.h"
 #include "train/trainer.h"
 
 typedef struct Pretrain {
@@ -89,6 +90,17 @@ static int dry_run(Pretrain *p, Run *run) {
     return 0;
 }
 
+static int check_memory(Pretrain *p, Run *run, const GptConfig *g) {
+    const Config *c = &run->cfg;
+    PlanWork w = plan_work(c);
+    w.model = *g;
+    TRY(corpus_window_mean(p->corpus, (uint64_t)c->run_seed, g->context, &w.length));
+    if (p->heldout)
+        w.eval_tokens = c->eval_records > 0 ? (double)c->eval_records * w.length
+                                            : (double)corpus_tokens(p->heldout);
+    return memory_check(run, &w);
+}
+
 static int open_all(Pretrain *p, Run *run) {
     const Config *c = &run->cfg;
     TRY(corpus_open(&p->corpus, &c->data_train, 0));
@@ -115,6 +127,7 @@ static int open_all(Pretrain *p, Run *run) {
                    .width = c->model_width,
                    .bias = c->model_bias,
                    .norm_eps = 1e-5};
+    TRY(check_memory(p, run, &g));
     TRY(gpt_open(&p->gpt, &g, true));
     gpt_init(p->gpt, (uint64_t)c->run_seed);
     p->T = g.context;

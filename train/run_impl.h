@@ -41,6 +41,8 @@ struct RunPriv {
     int nkeep_step;
     int64_t saved_step, first_step;
     int save_failures;
+    double available; /* memory at the start, bytes; of which limit */
+    char available_of[640];
     double best, saved_best; /* the best result so far; that of best.json */
     bool new_best;
     double began, last_log, last_save, step_began;

@@ -16,13 +16,14 @@
 #include "data/order.h"
 #include "train/evaluate.h"
 #include "train/load.h"
+#include "train/memory.h"
 #include "train/trainer.h"
 
 typedef struct Sft {
     Loaded model;
     Dataset demos, heldout;
     Corpus *mix;
-    double mix_windows; /* pretraining windows a step, on average */
+    double mix_windows, mix_length; /* pretraining windows a step, their tokens, on average */
     int32_t *window;
     Trainer trainer;
     Pack pack;
@@ -180,13 +181,28 @@ static void plan_steps(Sft *s, Run *run) {
     run_keep_steps(run, s->epoch_end, s->nepoch);
 }
 
+static int check_memory(Sft *s, Run *run) {
+    const Config *c = &run->cfg;
+    PlanWork w = plan_work(c);
+    w.model = s->model.cfg;
+    w.length = (double)s->demos.tokens / (double)s->demos.n;
+    w.windows = s->mix_windows;
+    w.window = s->mix_length;
+    if (s->heldout.n > 0) {
+        w.eval_tokens = (double)s->heldout.tokens;
+        if (c->eval_records > 0 && c->eval_records < s->heldout.n)
+            w.eval_tokens *= (double)c->eval_records / (double)s->heldout.n;
+    }
+    return memory_check(run, &w);
+}
+
 static int open_all(Sft *s, Run *run) {
     const Config *c = &run->cfg;
-    TRY(load_model(&s->model, c->from_model, "from.model", LOAD_GRAD));
+    TRY(load_open(&s->model, c->from_model, "from.model", LOAD_GRAD));
     DatasetOptions o;
     Template tmpl;
     TRY(template_of_config(c, &tmpl));
-    dataset_options(&o, c, s->model.tokenizer, tmpl, s->model.gpt->cfg.context);
+    dataset_options(&o, c, s->model.tokenizer, tmpl, s->model.cfg.context);
     TRY(dataset_load(&s->demos, DATASET_DEMOS, &c->data_train, &o));
     if (c->data_heldout.n > 0) TRY(dataset_load(&s->heldout, DATASET_DEMOS, &c->data_heldout, &o));
     if (c->data_mix_ratio > 0) {
@@ -196,16 +212,15 @@ static int open_all(Sft *s, Run *run) {
                               "names no corpus");
         TRY(corpus_open(&s->mix, &c->data_mix, tokenizer_hash(s->model.tokenizer)));
         run_data(run, "mix", corpus_hash(s->mix));
-        const int64_t T = s->model.gpt->cfg.context, windows = corpus_windows(s->mix, T);
-        if (windows < 0) return (int)windows;
-        const int64_t some = windows < 1000 ? windows : 1000; /* their mean length */
-        const double length =
-            (double)corpus_window_tokens(s->mix, (uint64_t)c->run_seed, 0, some, T) / (double)some;
+        const int64_t T = s->model.cfg.context;
+        TRY(corpus_window_mean(s->mix, (uint64_t)c->run_seed, T, &s->mix_length));
         const double r = c->data_mix_ratio, example = (double)s->demos.tokens / (double)s->demos.n;
-        s->mix_windows = r / (1 - r) * (double)c->train_batch * example / length;
-        s->window = xmalloc((size_t)(s->model.gpt->cfg.context + 1) * sizeof *s->window);
+        s->mix_windows = r / (1 - r) * (double)c->train_batch * example / s->mix_length;
+        s->window = xmalloc((size_t)(T + 1) * sizeof *s->window);
     }
-    run_describe(run, &s->model.gpt->cfg, s->model.tokenizer, tmpl, "params");
+    TRY(check_memory(s, run));
+    TRY(load_weights(&s->model));
+    run_describe(run, &s->model.cfg, s->model.tokenizer, tmpl, "params");
     run_parent(run, "model", s->model.id);
     run_data(run, "train", s->demos.hash);
     plan_steps(s, run);

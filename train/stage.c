@@ -329,8 +329,11 @@ void run_plan(const Run *run, const char *what, int64_t parameters, double token
            "  FLOPs             %.3g a step, %.3g in all\n"
            "  ranks             %d\n"
            "  memory a rank     %.1f MiB: weights, gradients, moments %.1f, activations %.1f, "
-           "program and buffers %.1f, a save %.1f\n",
+           "program and buffers %.1f, a save %.1f\n"
+           "  memory available  %.1f MiB here%s%s\n",
            what, parameters, run->steps, tokens_per_step, flops_per_step,
            flops_per_step * (double)run->steps, ranks, known + other + save,
-           (double)state_bytes / mib, (double)arena_bytes / mib, other, save);
+           (double)state_bytes / mib, (double)arena_bytes / mib, other, save,
+           run->priv->available / mib, run->priv->available_of[0] ? ": " : "",
+           run->priv->available_of);
 }

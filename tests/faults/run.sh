@@ -639,6 +639,31 @@ row_signals() {
     done
 }
 
+# --- memory that does not suffice --------------------------------------------------------------------------
+refused() { # STAGE RANKS LIMIT [KIB]
+    local batch=train.batch
+    [ "$1" != ppo ] || batch=ppo.batch
+    ranks=$2
+    command_of "$1" $batch=1000000000 train.micro_tokens=1000000000
+    (ulimit -v "${4:-unlimited}" && run 78) || exit 1
+    says "the plan: [0-9]+ parameters; memory of a rank of $2 [0-9.]+ MiB: weights" \
+        "^rhetor-$1: memory does not suffice: $2 ranks? on .* will take at least [0-9]+ MiB, and there are [0-9]+ \($3.*; smaller train.micro_tokens"
+    grep -q '"code": 78' "$dir/status.json" || fail "$(cat "$dir/status.json")"
+    [ -z "$(ls "$dir/checkpoints")" ] || fail "$(ls "$dir/checkpoints")"
+    command_of "$1"
+    finish
+}
+row_memory() {
+    local s
+    try "ppo on 2 ranks" refused ppo 2 .
+    try "ulimit" refused pretrain 1 RLIMIT_AS 2000000
+    quick && return
+    for s in "${stages[@]}"; do
+        try "$s" refused "$s" 1 .
+        try "$s, 2 ranks" refused "$s" 2 .
+    done
+}
+
 # --- all of it -----------------------------------------------------------------------------------------------
 # The run that is left alone, with all its checkpoints. On more ranks it has the same bits.
 must "$bin/rhetor-pipeline" "$tiny" --run ref {pretrain,sft,reward,ppo}:save.keep_last=1000
@@ -663,7 +688,7 @@ run_row() {
 
 trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT TERM HUP
 began=$SECONDS rows=()
-for row in hangs kills save disk tmpfs damage nan spikes drift dies jobs signals; do
+for row in hangs kills save disk tmpfs damage nan spikes drift dies jobs signals memory; do
     [[ -z $T || " $T " == *" $row "* ]] || continue
     rows+=("$row")
     if [ "$JOBS" = 1 ]; then

@@ -16,7 +16,7 @@
 #include "train/load.h"
 #include "train/recipe.h"
 
-enum { SOME_WINDOWS = 1000, ANSWERS = 4 };
+enum { ANSWERS = 4 };
 
 /* What earlier stages have settled. */
 typedef struct Known {
@@ -81,9 +81,9 @@ static int know_parent(Known *k, const Config *c) {
                          "whole recipe (its folder), or run the earlier stages first",
                          c->origin, c->from_model[0] ? c->from_model : "not set");
     Loaded l;
-    TRY(load_model(&l, c->from_model, "from.model", LOAD_ANY));
+    TRY(load_open(&l, c->from_model, "from.model", LOAD_ANY));
     k->model = true;
-    k->cfg = l.gpt->cfg;
+    k->cfg = l.cfg;
     k->cfg.scalar_head = false;
     k->tmpl = l.tmpl;
     k->tokenizer = l.tokenizer;
@@ -104,11 +104,7 @@ static int windows_of(PlanStage *s, const char *key, Corpus *corpus, const Confi
         return 0;
     }
     TRY(*count = corpus_windows(corpus, T));
-    const int64_t some = *count < SOME_WINDOWS ? *count : SOME_WINDOWS;
-    const int64_t tokens = corpus_window_tokens(corpus, (uint64_t)c->run_seed, 0, some, T);
-    TRY(tokens < 0 ? (int)tokens : 0);
-    *length = (double)tokens / (double)some;
-    return 0;
+    return corpus_window_mean(corpus, (uint64_t)c->run_seed, T, length);
 }
 
 static int mixed_windows(PlanStage *s, const Known *k, const Config *c, double *length) {
@@ -202,10 +198,7 @@ static int plan_pretrain(PlanStage *s, Known *k, const Config *c, const PlanGive
     if (c->data_heldout.n > 0) w->eval_tokens = HUGE_VAL;
     if (c->data_heldout.n > 0 && c->eval_records > 0)
         w->eval_tokens = (double)c->eval_records * w->length;
-    w->items = (double)c->train_batch;
-    w->sequences = 1;
     w->steps = steps_of(c, count);
-    w->dropout = c->model_dropout > 0;
     return 0;
 }
 
@@ -216,14 +209,12 @@ static int plan_sft(PlanStage *s, Known *k, const Config *c, const PlanGiven *g)
     TRY(template_of_config(c, &k->tmpl));
     TRY(records_of(s, k, c, DATASET_DEMOS, g, &records, &w->sequences, &w->length));
     TRY(eval_tokens(k, c, DATASET_DEMOS, &w->eval_tokens));
-    w->items = (double)c->train_batch;
     if (c->data_mix_ratio > 0) { /* as train/sft.c */
         TRY(mixed_windows(s, k, c, &w->window));
         const double r = c->data_mix_ratio;
         w->windows = r / (1 - r) * w->items * w->length / w->window;
     }
     w->steps = steps_of(c, records);
-    w->dropout = c->model_dropout > 0;
     return 0;
 }
 
@@ -232,7 +223,6 @@ static int plan_reward(PlanStage *s, Known *k, const Config *c, const PlanGiven 
     int64_t records;
     TRY(know_parent(k, c));
     TRY(records_of(s, k, c, DATASET_RANKED, g, &records, &w->sequences, &w->length));
-    w->items = (double)c->train_batch;
     w->steps = steps_of(c, records);
     TRY(eval_tokens(k, c, DATASET_DEMOS, &w->eval_tokens));
     if (c->data_reference.n == 0) /* the best answers */
@@ -248,20 +238,12 @@ static int plan_ppo(PlanStage *s, Known *k, const Config *c, const PlanGiven *g)
         return config_bad(c, "ppo.max_response",
                           "leaves no room for a prompt in the context of %" PRId64, k->cfg.context);
     TRY(records_of(s, k, c, DATASET_PROMPTS, g, &records, &w->sequences, &w->length));
-    w->longest = c->ppo_max_response;
-    w->response = g->response > 0 ? fmin(g->response, (double)w->longest) : (double)w->longest;
+    if (g->response > 0) w->response = fmin(g->response, (double)w->longest);
     if (g->response <= 0)
         assume(s, "responses of %" PRId64 " tokens, the longest (--response)", w->longest);
     w->length += w->response;
-    w->items = (double)c->ppo_batch;
-    w->minibatches = c->ppo_minibatches;
-    w->epochs = c->ppo_epochs;
-    w->ema = c->ppo_ema > 0;
     w->steps = (c->ppo_episodes + c->ppo_batch - 1) / c->ppo_batch;
-    if (c->ptx_coef > 0) {
-        TRY(mixed_windows(s, k, c, &w->window));
-        w->windows = c->ptx_ratio * w->items / (double)w->minibatches;
-    }
+    if (c->ptx_coef > 0) TRY(mixed_windows(s, k, c, &w->window));
     return 0;
 }
 
@@ -273,11 +255,7 @@ static int plan_stage(PlanStage *s, Known *k, const PlanGiven *g) {
                                               [IN_SFT] = plan_sft,
                                               [IN_REWARD] = plan_reward,
                                               [IN_PPO] = plan_ppo};
-    s->work =
-        (PlanWork){.stage = s->kind,
-                   .micro_tokens = c.train_micro_tokens,
-                   .recompute = c.train_recompute,
-                   .virtual_ranks = c.dist_reproducible ? (int64_t)1 << c.dist_virtual_ranks : 0};
+    s->work = plan_work(&c);
     int rc = plan[s->kind](s, k, &c, g);
     s->work.model = k->cfg;
     if (rc >= 0 && s->work.steps == 0)
