@@ -18,6 +18,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/openmp.h"
+#include "base/option.h"
 #include "base/process.h"
 #include "core/blas.h"
 #include "dist/comm.h"
@@ -108,28 +109,16 @@ static const struct argp_option options[] = {
 
 /* --- command line ----------------------------------------------------------------------------- */
 
-static double number(const char *arg, double lo, double hi, struct argp_state *state) {
-    char *end;
-    const double v = strtod(arg, &end);
-    if (!*arg || *end || !(v >= lo && v <= hi))
-        argp_error(state, "%s: expected a number from %g to %g", arg, lo, hi);
-    return v;
-}
-
-static int64_t whole(const char *arg, struct argp_state *state) {
-    char *end;
-    const long long v = strtoll(arg, &end, 10);
-    if (!*arg || *end || v < 1 || v > 1000000000000)
-        argp_error(state, "%s: expected a whole number, 1 or more", arg);
-    return v;
+static int64_t whole(const char *name, const char *arg, struct argp_state *state) {
+    return option_whole_to(state, name, arg, 1, 1000000000000);
 }
 
 /* "1,2,4"; returns how many. */
-static int list(char *arg, int64_t *out, struct argp_state *state) {
+static int list(const char *name, char *arg, int64_t *out, struct argp_state *state) {
     int n = 0;
     for (char *save, *word = strtok_r(arg, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
         if (n == LAYOUTS_MAX) argp_error(state, "more than %d numbers", LAYOUTS_MAX);
-        out[n++] = whole(word, state);
+        out[n++] = whole(name, word, state);
     }
     if (n == 0) argp_error(state, "an empty list; expected numbers such as 1,2,4");
     return n;
@@ -149,43 +138,42 @@ static int stage_of(const char *arg, struct argp_state *state) {
     return 0;
 }
 
-static void push(const char ***v, int *n, const char *word) {
-    *v = xrealloc(*v, (size_t)(*n + 1) * sizeof **v);
-    (*v)[(*n)++] = word;
-}
-
 static error_t parse(int key, char *arg, struct argp_state *state) {
     Args *a = state->input;
     switch (key) {
-    case OPT_NODES: a->nnode = list(arg, a->node, state); break;
-    case OPT_RANKS: a->nrank = list(arg, a->rank, state); break;
-    case OPT_PER_NODE: a->per_node = whole(arg, state); break;
-    case OPT_THREADS: a->threads = whole(arg, state); break;
-    case OPT_CORES: a->cores = whole(arg, state); break;
-    case OPT_MEMORY: a->memory = number(arg, 1e-3, 1e9, state); break;
-    case OPT_LATENCY: a->latency = number(arg, 1e-6, 1e6, state); break;
-    case OPT_BANDWIDTH: a->bandwidth = number(arg, 1e-6, 1e6, state); break;
-    case OPT_NODE_LATENCY: a->node_latency = number(arg, 1e-6, 1e6, state); break;
-    case OPT_NODE_BANDWIDTH: a->node_bandwidth = number(arg, 1e-6, 1e6, state); break;
-    case OPT_OVERLAP: a->overlap = number(arg, 0, 1, state); break;
-    case OPT_RATES: push(&a->rates, &a->nrates, arg); break;
+    case OPT_NODES: a->nnode = list("nodes", arg, a->node, state); break;
+    case OPT_RANKS: a->nrank = list("ranks", arg, a->rank, state); break;
+    case OPT_PER_NODE: a->per_node = whole("ranks-per-node", arg, state); break;
+    case OPT_THREADS: a->threads = whole("threads", arg, state); break;
+    case OPT_CORES: a->cores = whole("cores", arg, state); break;
+    case OPT_MEMORY: a->memory = option_number(state, "memory", arg, 1e-3, 1e9); break;
+    case OPT_LATENCY: a->latency = option_number(state, "latency", arg, 1e-6, 1e6); break;
+    case OPT_BANDWIDTH: a->bandwidth = option_number(state, "bandwidth", arg, 1e-6, 1e6); break;
+    case OPT_NODE_LATENCY:
+        a->node_latency = option_number(state, "node-latency", arg, 1e-6, 1e6);
+        break;
+    case OPT_NODE_BANDWIDTH:
+        a->node_bandwidth = option_number(state, "node-bandwidth", arg, 1e-6, 1e6);
+        break;
+    case OPT_OVERLAP: a->overlap = option_number(state, "overlap", arg, 0, 1); break;
+    case OPT_RATES: option_add(&a->rates, &a->nrates, arg); break;
     case OPT_SAVE_RATES: a->save_rates = arg; break;
-    case OPT_SECONDS: a->seconds = number(arg, 0, 3600, state); break;
+    case OPT_SECONDS: a->seconds = option_number(state, "seconds", arg, 0, 3600); break;
     case OPT_SHARD: a->shard = shard_of(arg, state); break;
     case OPT_STAGE: a->given.stage = stage_of(arg, state); break;
-    case OPT_VOCAB: a->given.vocab = whole(arg, state); break;
-    case OPT_RECORDS: a->given.records = whole(arg, state); break;
-    case OPT_LENGTH: a->given.length = number(arg, 1, 1e9, state); break;
-    case OPT_ANSWERS: a->given.answers = number(arg, 2, 1e6, state); break;
-    case OPT_RESPONSE: a->given.response = number(arg, 1, 1e9, state); break;
+    case OPT_VOCAB: a->given.vocab = whole("vocab", arg, state); break;
+    case OPT_RECORDS: a->given.records = whole("records", arg, state); break;
+    case OPT_LENGTH: a->given.length = option_number(state, "length", arg, 1, 1e9); break;
+    case OPT_ANSWERS: a->given.answers = option_number(state, "answers", arg, 2, 1e6); break;
+    case OPT_RESPONSE: a->given.response = option_number(state, "response", arg, 1, 1e9); break;
     case OPT_JSON: a->json = true; break;
     case OPT_CHECK: a->checks = true; break;
-    case OPT_STEPS: a->check.steps = (int64_t)number(arg, 3, 1000, state); break;
+    case OPT_STEPS: a->check.steps = option_whole_to(state, "steps", arg, 3, 1000); break;
     case OPT_RUN: a->run = arg; break;
     case OPT_DATA: a->data = arg; break;
     case ARGP_KEY_ARG:
         if (strchr(arg, '='))
-            push(&a->set, &a->nset, arg);
+            option_add(&a->set, &a->nset, arg);
         else if (!a->path)
             a->path = arg;
         else
