@@ -52,5 +52,6 @@ struct RunPriv {
 /* status.json: "running", "stopped", "failed" or "done", and how far; nothing while the folder may
  * be another run's. Rank 0's is the one that counts; a rank that fails alone writes it too. */
 void run_write_status(Run *run, const char *state, int code, const char *reason);
+void run_priv_free(RunPriv *p);
 
 #endif

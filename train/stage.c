@@ -234,7 +234,7 @@ static int run_stage(Run *run, StageFn *fn) {
     return 0;
 }
 
-static void free_priv(RunPriv *p) {
+void run_priv_free(RunPriv *p) {
     if (p->metrics_file) fclose(p->metrics_file);
     events_close(&p->events);
     free(p->texts);
@@ -306,7 +306,7 @@ int run_main(int argc, char **argv, int stage, StageFn *fn) {
     current = NULL;
     comm_close(&run.comm);
     log_close();
-    free_priv(run.priv);
+    run_priv_free(run.priv);
     config_free(&run.cfg);
     return status;
 }

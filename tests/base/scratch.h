@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/file.h"
 
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,11 +36,9 @@ __attribute__((unused)) static char *scratch(const char *name) {
     return file_join(scratch_folder, name);
 }
 
-__attribute__((
-    unused)) /* Without waiting for the disk, since tests write many files: no fsync, and a new
-              * file, because some file systems flush one that was truncated when it is closed. */
-__attribute__((unused)) static void
-scratch_write(const char *path, const void *data, size_t len) {
+/* Without waiting for the disk, since tests write many files: no fsync, and a new file, because
+ * some file systems flush one that was truncated when it is closed. */
+__attribute__((unused)) static void scratch_write(const char *path, const void *data, size_t len) {
     unlink(path);
     FILE *f = fopen(path, "w");
     if (!f || fwrite(data, 1, len, f) != len || fclose(f) != 0) fail_msg("cannot write %s", path);
@@ -55,17 +54,17 @@ __attribute__((unused)) static int scratch_make(void **unused) {
     return mkdtemp(scratch_folder) ? 0 : -1;
 }
 
+static int scratch_remove_one(const char *path, const struct stat *st, int type, struct FTW *at) {
+    return remove(path);
+}
+
+/* Removes a file, or a folder with all that is in it. */
+__attribute__((unused)) static void scratch_clear(const char *path) {
+    nftw(path, scratch_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 __attribute__((unused)) static int scratch_remove(void **unused) {
-    char **names = NULL;
-    int n = 0;
-    if (file_list(scratch_folder, &names, &n) == 0)
-        for (int i = 0; i < n; i++) {
-            char *path = scratch(names[i]);
-            if (unlink(path) != 0) rmdir(path);
-            free(path);
-        }
-    file_free_list(&names, n);
-    rmdir(scratch_folder);
+    scratch_clear(scratch_folder);
     free(scratch_folder);
     return 0;
 }

@@ -31,24 +31,16 @@ static int make(void **state) {
     scratch_text(ranked_path, records);
     Gpt *g = lab_model(false, 1);
     Tokenizer *t = tokens_bytes();
-    Comm *all = comm; /* every rank makes its own files */
-    OK(comm_open_alone(&comm));
     lab_save(model_dir, IN_SFT, g, t, TEMPLATE_PLAIN, NULL);
-    comm_close(&comm);
-    comm = all;
     tokenizer_close(&t);
     gpt_close(&g);
     return 0;
 }
 
 static int clear(void **state) {
-    char *command = xasprintf("rm -rf '%s'", scratch_folder);
-    const int rc = system(command);
-    free(command);
-    free(scratch_folder);
     free(model_dir);
     free(ranked_path);
-    return rc;
+    return scratch_remove(NULL);
 }
 
 static void open_reward(Reward *w, Run *run, const char *dir, const char *const *more) {

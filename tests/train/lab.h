@@ -32,19 +32,7 @@ __attribute__((unused)) static void lab_run(Run *run, int stage, const char *dir
 }
 
 __attribute__((unused)) static void lab_end(Run *run) {
-    RunPriv *p = run->priv;
-    if (p->metrics_file) fclose(p->metrics_file);
-    events_close(&p->events);
-    free(p->texts);
-    for (int i = 0; i < p->narray; i++) free((char *)(uintptr_t)p->array[i].name);
-    for (int i = 0; i < p->ncounter; i++) free(p->counter[i].name);
-    free(p->array);
-    free(p->ckpt_dir);
-    free(p->config_text);
-    free(p->tokenizer);
-    free(p->path);
-    json_decref(p->meta);
-    free(p);
+    run_priv_free(run->priv);
     config_free(&run->cfg);
 }
 
@@ -62,10 +50,12 @@ __attribute__((unused)) static Gpt *lab_model(bool head, uint64_t seed) {
 }
 
 /* Saves the model as the only step of a run of `stage`. ema: another model that later stages shall
- * use. */
+ * use. Not collective: each rank has its own `dir`. */
 __attribute__((unused)) static void lab_save(const char *dir, int stage, Gpt *g, const Tokenizer *t,
                                              Template tmpl, Gpt *ema) {
     Run run;
+    Comm *all = comm;
+    OK(comm_open_alone(&comm));
     lab_run(&run, stage, dir, NULL);
     run.step = run.steps = 1;
     run_keep_params(&run, "params", &g->params, g->params.data);
@@ -73,6 +63,8 @@ __attribute__((unused)) static void lab_save(const char *dir, int stage, Gpt *g,
     run_describe(&run, &g->cfg, t, tmpl, ema ? "ema" : "params");
     OK(run_save(&run));
     lab_end(&run);
+    comm_close(&comm);
+    comm = all;
 }
 
 /* -log p of the target at every position of one sequence, from all logits in double. */

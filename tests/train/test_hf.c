@@ -178,11 +178,7 @@ static void test_round_trip(void **state) {
         FAILS(hf_import(folder, out, NULL, "klingon"), ERR_CONFIG, "klingon", "chatml");
         assert_false(file_exists(out));
         empty(folder);
-        char *checkpoints = file_join(run, "checkpoints");
-        empty(checkpoints);
-        rmdir(checkpoints);
-        rmdir(run);
-        free(checkpoints);
+        scratch_clear(run);
         free(run);
         gpt_close(&g);
     }
@@ -255,15 +251,11 @@ static void test_reward_model(void **state) {
 
         memset(g->head_w->data, 0, 16 * sizeof(real));
         empty(folder);
-        char *checkpoints = file_join(run, "checkpoints");
-        empty(checkpoints);
+        scratch_clear(run);
         lab_save(run, IN_REWARD, g, bytes, TEMPLATE_PLAIN, NULL);
         FAILS(hf_export(run, folder), ERR_DATA, run, "weights of its head are 0");
         empty(folder);
-        empty(checkpoints);
-        rmdir(checkpoints);
-        rmdir(run);
-        free(checkpoints);
+        scratch_clear(run);
         free(config_path);
         free(tokenizer_path);
         free(run);

@@ -304,12 +304,8 @@ static void test_failed_saves(void **state) {
 }
 
 static int clear(void **state) {
-    char *command = xasprintf("rm -rf '%s'", scratch_folder);
-    const int rc = system(command);
-    free(command);
-    free(scratch_folder);
     comm_close(&comm);
-    return rc;
+    return scratch_remove(NULL);
 }
 
 int main(void) {
