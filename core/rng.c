@@ -8,6 +8,7 @@
 #include <math.h>
 
 #include "base/error.h"
+#include "core/kernel.h"
 
 static philox4x32_key_t stream_key(const RngKey *key) {
     philox4x32_key_t seed = {{(uint32_t)key->seed, (uint32_t)(key->seed >> 32)}};
@@ -32,6 +33,21 @@ void rng_bits(const RngKey *key, uint64_t sample, uint32_t position, uint32_t in
               uint32_t out[4]) {
     philox4x32_ctr_t c = draw(stream_key(key), sample, position, index);
     for (int i = 0; i < 4; i++) out[i] = c.v[i];
+}
+
+KERNEL(draw_many,
+       (philox4x32_key_t key, uint64_t sample, uint32_t position, uint32_t index, int64_t n,
+        uint32_t *restrict out),
+       (key, sample, position, index, n, out)) {
+    for (int64_t i = 0; i < n; i++) {
+        philox4x32_ctr_t c = draw(key, sample, position, index + (uint32_t)i);
+        for (int j = 0; j < 4; j++) out[4 * i + j] = c.v[j];
+    }
+}
+
+void rng_bits_fill(const RngKey *key, uint64_t sample, uint32_t position, uint32_t index, int64_t n,
+                   uint32_t *out) {
+    draw_many(stream_key(key), sample, position, index, n, out);
 }
 
 void rng_unit_fill(const RngKey *key, uint64_t sample, uint32_t position, float *out, int64_t n) {

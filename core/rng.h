@@ -28,6 +28,10 @@ typedef struct RngKey {
 void rng_bits(const RngKey *key, uint64_t sample, uint32_t position, uint32_t index,
               uint32_t out[4]);
 
+/* Those of index, index + 1, ..., n of them, at a time: out [n][4]. */
+void rng_bits_fill(const RngKey *key, uint64_t sample, uint32_t position, uint32_t index, int64_t n,
+                   uint32_t *out);
+
 /* Uniform in (0, 1), never 0 or 1, from 32 random bits. */
 static inline float rng_unit(uint32_t bits) {
     return ((float)(bits >> 9) + 0.5f) * 0x1p-23f;

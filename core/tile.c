@@ -4,7 +4,7 @@
 
 #include "core/kernel.h"
 
-enum { REAL_SIZE = sizeof(real), AHEAD = 32 /* steps of k that B is fetched ahead */ };
+enum { REAL_SIZE = sizeof(real) };
 
 #define TILE(name) plain_##name
 #define LANES      (16 / REAL_SIZE)

@@ -25,10 +25,7 @@ TILE(strip)(const int rows, const int vecs, int64_t K, const real *a, int64_t ai
     for (int64_t k = 0; k < K; k++, a += ak, b += ldb) {
         TILE(vec) bv[2];
 #pragma GCC unroll 2
-        for (int v = 0; v < vecs; v++) {
-            bv[v] = *(const TILE(vec) *)(b + v * LANES);
-            __builtin_prefetch(b + AHEAD * ldb + v * LANES);
-        }
+        for (int v = 0; v < vecs; v++) bv[v] = *(const TILE(vec) *)(b + v * LANES);
 #pragma GCC unroll 12
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2

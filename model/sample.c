@@ -18,6 +18,7 @@
 #include "core/vecmath.h"
 
 enum { SUM_BLOCK = 512 /* summed in vector lanes, then added in double */ };
+enum { RACE_BLOCK = 256 /* tokens that are asked together whether one of them can win */ };
 
 /* *max becomes the largest of x[0..n); NaN if any of them is NaN or infinite. */
 KERNEL(largest, (const real *restrict x, int64_t n, real *max), (x, n, max)) {
@@ -100,8 +101,22 @@ typedef struct Race {
     int32_t winner;
 } Race;
 
+KERNEL_INLINE double uniform(uint32_t bits) {
+    return ((double)bits + 0.5) * 0x1p-32;
+}
+
+/* *runners: how many of n tokens with weights w may arrive before `time`. */
+KERNEL(count_runners,
+       (int64_t n, const real *restrict w, const uint32_t *restrict bits, double time,
+        int32_t *runners),
+       (n, w, bits, time, runners)) {
+    int32_t count = 0;
+    for (int64_t i = 0; i < n; i++) count += !(uniform(bits[i]) >= time * (double)w[i]);
+    *runners = count;
+}
+
 static inline void run(Race *r, int32_t token, uint32_t bits) {
-    double u = ((double)bits + 0.5) * 0x1p-32, w = (double)r->w[token];
+    double u = uniform(bits), w = (double)r->w[token];
     if (u >= r->time * w) return;
     double time = -log1p(-u) / w;
     if (time >= r->time) return;
@@ -110,10 +125,13 @@ static inline void run(Race *r, int32_t token, uint32_t bits) {
 }
 
 static int32_t race_all(Race *r, int64_t V) {
-    uint32_t bits[4];
-    for (int64_t i = 0; i < V; i += 4) {
-        rng_bits(r->key, r->id, r->position, (uint32_t)(i / 4), bits);
-        for (int64_t j = i; j < V && j < i + 4; j++) run(r, (int32_t)j, bits[j - i]);
+    uint32_t bits[RACE_BLOCK];
+    for (int64_t i = 0; i < V; i += RACE_BLOCK) {
+        int64_t n = V - i < RACE_BLOCK ? V - i : RACE_BLOCK;
+        int32_t runners;
+        rng_bits_fill(r->key, r->id, r->position, (uint32_t)(i / 4), (n + 3) / 4, bits);
+        count_runners(n, r->w + i, bits, r->time, &runners);
+        for (int64_t j = 0; j < n && runners; j++) run(r, (int32_t)(i + j), bits[j]);
     }
     return r->winner;
 }
@@ -143,7 +161,7 @@ int32_t sample_token(real *logits, int64_t V, const DecodeOptions *o, const RngK
         *logp = NAN;
         return 0;
     }
-    int32_t token = first_equal(logits, V, max);
+    int32_t token = greedy ? first_equal(logits, V, max) : 0;
     weigh(logits, V, max, greedy ? 1 : (real)(1 / o->temperature), &sum);
     if (!greedy) {
         Race r = {logits, key, id, position, HUGE_VAL, token};

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "core/kernel.h"
 #include "core/rng.h"
 
 /* Philox4x32-10 from the paper (Salmon et al. 2011, section 3.3), apart from Random123's code. */
@@ -74,6 +75,18 @@ static void fills_agree_with_bits(void **state) {
         rng_bits(&key, 9, 4, (uint32_t)(i / 4), bits);
         assert_true(u[i] == rng_unit(bits[i % 4]));
     }
+    for (kernel_level = KERNEL_PLAIN; kernel_level <= kernel_supported(); kernel_level++)
+        for (int64_t n = 0; n <= 40; n++) {
+            uint32_t many[41][4], bits[4];
+            memset(many, 7, sizeof many);
+            rng_bits_fill(&key, 1ull << 40, 4, 0xfffffff0, n, many[0]);
+            for (int64_t i = 0; i < n; i++) {
+                rng_bits(&key, 1ull << 40, 4, 0xfffffff0 + (uint32_t)i, bits);
+                assert_memory_equal(many[i], bits, sizeof bits);
+            }
+            assert_int_equal(many[n][0], 0x07070707);
+        }
+    kernel_level = KERNEL_PLAIN;
 }
 
 static void every_part_of_the_key_counts(void **state) {

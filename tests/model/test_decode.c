@@ -12,6 +12,7 @@
 
 #include "core/blas.h"
 #include "model/decode.h"
+#include "model/sample.h"
 #include "tests/model/random_gpt.h"
 
 enum { V = 29, CONTEXT = 40, C = 20, PROMPTS = 60, LONGEST = 17 };
@@ -349,6 +350,31 @@ static void test_narrow_filters_are_greedy(void **state) {
     decode_free(&a), decode_free(&b), decode_free(&c);
 }
 
+/* A row of logits that is raced in blocks, most of which nobody of can win, has the same winner as
+ * one whose tokens run one by one: with room for a heap they do, here all of them. */
+static void test_race_in_blocks(void **state) {
+    enum { WIDE = 1003 };
+    static real logits[WIDE], row[WIDE];
+    static int32_t heap[WIDE];
+    const RngKey key = {.seed = 5, .purpose = RNG_SAMPLE};
+    const DecodeOptions o = {.temperature = 1, .top_p = 1};
+    int64_t late = 0;
+    for (uint32_t position = 0; position < 300; position++) {
+        double sharp = position % 3 * 4; /* flat: late blocks can win; sharp: few tokens run */
+        for (int64_t i = 0; i < WIDE; i++)
+            logits[i] = (real)(sharp * rng_uniform(&key, 1, position, (uint32_t)i));
+        float logp[2];
+        memcpy(row, logits, sizeof row);
+        int32_t blocks = sample_token(row, WIDE, &o, &key, 2, position, NULL, &logp[0]);
+        memcpy(row, logits, sizeof row);
+        int32_t single = sample_token(row, WIDE, &o, &key, 2, position, heap, &logp[1]);
+        assert_int_equal(blocks, single);
+        assert_true(logp[0] == logp[1]);
+        late += blocks >= WIDE * 3 / 4;
+    }
+    assert_in_range(late, 50, 100);
+}
+
 /* --- ends ---------------------------------------------------------------------------------------
  */
 
@@ -479,6 +505,7 @@ int main(void) {
         cmocka_unit_test(test_many_long_prompts),
         cmocka_unit_test(test_distribution),
         cmocka_unit_test(test_narrow_filters_are_greedy),
+        cmocka_unit_test(test_race_in_blocks),
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_stream),
         cmocka_unit_test(test_errors),
