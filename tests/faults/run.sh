@@ -137,9 +137,13 @@ kills() {
     local n=0 at span began=$EPOCHREALTIME
     ranks=$2 RANDOM=$4
     command_of "$1"
-    finish # the same run once more: the same bytes
-    span=$(awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { print b - a }')
-    rm -rf "$dir"
+    if quick; then
+        span=$(sed -n 's/.*"seconds": \([0-9.]*\).*/\1/p' "ref/.pipeline/$1.json")
+    else
+        finish # the same run once more: the same bytes
+        span=$(awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { print b - a }')
+        rm -rf "$dir"
+    fi
     while [ $n -lt "$3" ]; do
         at=$(awk -v s="$span" -v r=$RANDOM 'BEGIN { printf "%.3f", s * r / 32768 }')
         if kill_at "$at"; then
