@@ -74,7 +74,8 @@ static const struct argp_option options[] = {
     {"ranks", OPT_RANKS, "N,...", 0, "numbers of ranks instead; nodes as many as they fill", 0},
     {"ranks-per-node", OPT_PER_NODE, "R", 0, "(1)", 0},
     {"threads", OPT_THREADS, "T", 0, "threads of a rank (the node's cores over its ranks)", 0},
-    {"shard", OPT_SHARD, "HOW", 0, "none, optimizer or gradients, for the times (none)", 0},
+    {"shard", OPT_SHARD, "HOW", 0,
+     "none, optimizer or gradients, for the times (each stage's dist.shard)", 0},
     {"cores", OPT_CORES, "N", 0, "cores of a node (this machine's)", 0},
     {"memory", OPT_MEMORY, "GIB", 0, "memory of a node (this machine's)", 0},
     {0, 0, 0, 0, "How fast:", 2},
@@ -297,7 +298,8 @@ int main(int argc, char **argv) {
                                      0,
                                      0,
                                      0};
-    Args a = {.seconds = 4, .check = {.time = 0.15, .memory = 0.05, .steps = 8}};
+    Args a = {
+        .shard = PLAN_SHARDS, .seconds = 4, .check = {.time = 0.15, .memory = 0.05, .steps = 8}};
     argp_program_version = "rhetor-plan " RHETOR_VERSION;
     argp_err_exit_status = error_exit_code(ERR_USAGE);
     argp_parse(&argp, argc, argv, 0, NULL, &a);

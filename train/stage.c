@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -250,8 +251,17 @@ void run_priv_free(RunPriv *p) {
     free(p);
 }
 
+/* Memory that comes and goes (arenas of sampling, scoring, evaluations, saves) goes back to the
+ * system. Else glibc raises the size from which it does that with every block that is freed, up to
+ * 32 MiB, and keeps what is below: peaks would follow each other on top of it. */
+static void give_memory_back(void) {
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_TRIM_THRESHOLD, 4 << 20);
+}
+
 int run_main(int argc, char **argv, int stage, StageFn *fn) {
     openmp_wait_briefly(argv);
+    give_memory_back();
     Args a = {.stage = stage};
     struct argp argp = {options, parse_option, "CONFIG.yaml [key=value...]", NULL, NULL,
                         NULL,    NULL};

@@ -67,7 +67,8 @@ typedef struct CheckOptions {
 int check_stages(const PlanStages *s, const PlanMachine *m, const PlanLayout *l,
                  const CheckOptions *o);
 
-/* The report: text for people, or JSON. layouts[n]: the ranks to tell about. */
+/* The report: text for people, or JSON. layouts[n]: the ranks to tell about; shard PLAN_SHARDS: as
+ * the settings of each stage say. */
 void report_print(const PlanStages *s, const PlanMachine *m, const PlanLayout *layout, int n,
                   int64_t nodes);
 json_t *report_json(const PlanStages *s, const PlanMachine *m, const PlanLayout *layout, int n,

@@ -25,6 +25,7 @@ static double tokens_of(const PlanWork *w) {
 
 static Row row_of(const PlanStage *s, const PlanMachine *m, PlanLayout l) {
     const PlanWork *w = &s->work;
+    if (l.shard == PLAN_SHARDS) l.shard = w->shard;
     Row r = {.l = l};
     for (int k = 0; k < PLAN_SHARDS; k++) {
         PlanLayout sharded = l;
@@ -92,10 +93,11 @@ static void print_stage(const PlanStage *s) {
 }
 
 static void print_memory(const PlanStage *s, const Row *r) {
-    printf("  memory a rank, MiB, on %" PRId64
-           " rank%s\n  %-10s %9s %9s %9s %9s %11s %9s %9s %9s %9s\n",
-           r->l.ranks, r->l.ranks == 1 ? "" : "s", "sharded", "weights", "gradient", "moments",
-           "frozen", "activations", "beside", "messages", "program", "in all");
+    printf("  memory a rank, MiB, on %" PRId64 " rank%s; times with dist.shard %s\n"
+           "  %-10s %9s %9s %9s %9s %11s %9s %9s %9s %9s\n",
+           r->l.ranks, r->l.ranks == 1 ? "" : "s", plan_shard_name(r->l.shard), "sharded",
+           "weights", "gradient", "moments", "frozen", "activations", "beside", "messages",
+           "program", "in all");
     for (int k = 0; k < PLAN_SHARDS; k++) {
         const PlanMemory *m = &r->memory[k];
         if (k > 0 && r->l.ranks == 1) break;
