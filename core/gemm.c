@@ -34,27 +34,6 @@ static int64_t even(int64_t n, int64_t most, int64_t unit) {
 
 /* --- packing ---------------------------------------------------------------------------------- */
 
-/* out [k][4 of ld] = transposed in [4 rows of ldb][k] */
-typedef real V4 __attribute__((vector_size(4 * sizeof(real)), aligned(sizeof(real)), may_alias));
-
-static void transpose_4(int64_t K, const real *in, int64_t ldb, real *out, int64_t ld) {
-    int64_t k = 0;
-    for (; k + 4 <= K; k += 4) {
-        V4 r0 = *(const V4 *)(in + k), r1 = *(const V4 *)(in + ldb + k);
-        V4 r2 = *(const V4 *)(in + 2 * ldb + k), r3 = *(const V4 *)(in + 3 * ldb + k);
-        V4 a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5),
-           b = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
-        V4 c = __builtin_shufflevector(r2, r3, 0, 4, 1, 5),
-           d = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
-        *(V4 *)(out + k * ld) = __builtin_shufflevector(a, c, 0, 1, 4, 5);
-        *(V4 *)(out + (k + 1) * ld) = __builtin_shufflevector(a, c, 2, 3, 6, 7);
-        *(V4 *)(out + (k + 2) * ld) = __builtin_shufflevector(b, d, 0, 1, 4, 5);
-        *(V4 *)(out + (k + 3) * ld) = __builtin_shufflevector(b, d, 2, 3, 6, 7);
-    }
-    for (; k < K; k++)
-        for (int64_t j = 0; j < 4; j++) out[k * ld + j] = in[j * ldb + k];
-}
-
 /* One strip: out [K][STRIP] from b [K][cols], or [cols][K] if trans; zeros beyond cols. */
 static void pack_strip(bool trans, int64_t cols, int64_t K, const real *b, int64_t ldb,
                        real *restrict out) {
@@ -69,10 +48,7 @@ static void pack_strip(bool trans, int64_t cols, int64_t K, const real *b, int64
             memcpy(out + k * STRIP, b + k * ldb, (size_t)cols * sizeof *out);
         return;
     }
-    int64_t j = 0;
-    for (; j + 4 <= cols; j += 4) transpose_4(K, b + j * ldb, ldb, out + j, STRIP);
-    for (; j < cols; j++)
-        for (int64_t k = 0; k < K; k++) out[k * STRIP + j] = b[j * ldb + k];
+    tile_transpose(cols, K, b, ldb, out, STRIP);
 }
 
 int64_t gemm_packed_size(int64_t N, int64_t K) {

@@ -6,14 +6,19 @@
  *             dV += P^T dY,  dP = dY V^T,  dS = P (dP - D),
  *             dQ += dS K / sqrt(d),  dK += dS^T Q / sqrt(d)
  *
- * as FlashAttention does it (Dao et al. 2022; FlashAttention-2, Dao 2023): QUERIES queries meet
- * KEYS keys at a time, the forward pass keeps a running maximum, sum and output for each query and
- * rescales them when the maximum grows, and the backward pass makes P again from L.
+ * as FlashAttention does it (Dao et al. 2022; FlashAttention-2, Dao 2023): BLOCK queries meet BLOCK
+ * keys at a time, the forward pass keeps a running maximum, sum and output for each query and
+ * rescales them when the maximum grows, and the backward pass makes P again from L. On the diagonal
+ * a block is computed in strips of TILE_WIDTH, so that little is made above it.
  *
  * One (sequence, head) is one unit of work of one thread. It writes its own rows and columns only,
- * so threads never share a sum. The unit's q, k, v are first copied out of the wide qkv rows into
- * packed arrays, q scaled, k and v also transposed where a product needs it; columns are padded
- * with zeros from d to D, and transposed rows from T to W, multiples of TILE_WIDTH. */
+ * so threads never share a sum. q, k, v are copied out of the wide qkv rows, k scaled; columns are
+ * padded with zeros from d to D, a multiple of TILE_WIDTH, where a product has them on the right.
+ *
+ * The forward pass holds S and Y transposed, [key, query] and [column, query]: softmax then runs
+ * down the columns, a vector of queries at a time, and only q has to be transposed. The backward
+ * pass goes through the queries for one block of keys after another: k, v and their gradients stay
+ * in the cache. */
 #include <math.h>
 #include <omp.h>
 #include <string.h>
@@ -25,7 +30,7 @@
 #include "core/tile.h"
 #include "core/vecmath.h"
 
-enum { QUERIES = 32, KEYS = 64 };
+enum { BLOCK = 64, AHEAD = 12 /* rows that are fetched ahead: too far apart for the processor */ };
 
 typedef struct Attention {
     Tape *tape;
@@ -40,12 +45,21 @@ static int64_t padded(int64_t n, int64_t to) {
     return (n + to - 1) / to * to;
 }
 
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+KERNEL_INLINE void fetch(int64_t d, const real *row) {
+    for (int64_t j = 0; j < d; j += 64 / (int64_t)sizeof(real)) __builtin_prefetch(row + j);
+}
+
 /* out [T,D] = scale * in [T,d] (rows `ld` apart), padded with zeros. */
 KERNEL(copy_in,
        (int64_t T, int64_t d, int64_t D, real scale, const real *restrict in, int64_t ld,
         real *restrict out),
        (T, d, D, scale, in, ld, out)) {
     for (int64_t i = 0; i < T; i++, in += ld, out += D) {
+        fetch(d, in + AHEAD * ld);
         for (int64_t j = 0; j < d; j++) out[j] = scale * in[j];
         for (int64_t j = d; j < D; j++) out[j] = 0;
     }
@@ -63,51 +77,66 @@ KERNEL(copy_out,
             for (int64_t j = 0; j < d; j++) out[j] += scale * in[j];
 }
 
-/* out [D,W] = transposed in [T,D], padded with zeros from T to W. */
-static void transpose(int64_t T, int64_t D, int64_t W, const real *restrict in,
-                      real *restrict out) {
-    for (int64_t j0 = 0; j0 < W; j0 += TILE_WIDTH)
-        for (int64_t c = 0; c < D; c++)
-            for (int64_t j = j0; j < j0 + TILE_WIDTH; j++)
-                out[c * W + j] = j < T ? in[j * D + c] : 0;
+/* out [d,BLOCK] = transposed in [rows,d] (rows `ld` apart), padded with zeros. */
+static void transpose_in(int64_t rows, int64_t d, const real *in, int64_t ld, real *out) {
+    if (rows < BLOCK) memset(out, 0, (size_t)(d * BLOCK) * sizeof *out);
+    tile_transpose(rows, d, in, ld, out, BLOCK);
 }
 
-/* Hides the keys after each query in a tile [rows,w] of scores: query i sees keys 0..first+i. */
-KERNEL_INLINE void hide_future(int64_t i, int64_t w, int64_t first, real *S) {
-    for (int64_t j = first + i + 1; j < w; j++) S[j] = -(real)INFINITY;
-}
-
-/* One tile of scores S [rows,w] (rows KEYS apart) becomes exp(S - m) with the running maximum m and
- * sum l of each row brought up to date, and the row's output o [rows,D] scaled to the new maximum.
- * w is a multiple of TILE_WIDTH. */
-KERNEL(softmax_tile,
-       (int64_t rows, int64_t w, int64_t first, int64_t D, real *restrict S, real *restrict m,
+/* A block of scores S [keys,BLOCK], of `queries` columns, becomes exp(S - m) with the running
+ * maximum m and sum l of each column brought up to date, and the column's output o [d,BLOCK] scaled
+ * to the new maximum. On the diagonal query i sees keys 0..i, and what lies TILE_WIDTH or more
+ * after it is not touched. */
+KERNEL(softmax_block,
+       (int64_t keys, int64_t queries, bool diagonal, int64_t d, real *restrict S, real *restrict m,
         real *restrict l, real *restrict o),
-       (rows, w, first, D, S, m, l, o)) {
-    w = w / TILE_WIDTH * TILE_WIDTH;
-    for (int64_t i = 0; i < rows; i++, S += KEYS, o += D) {
-        hide_future(i, w, first, S);
-        real largest = vm_max(w, S), max = largest > m[i] ? largest : m[i], sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t j = 0; j < w; j++) {
-            S[j] = vm_exp(S[j] - max);
-            sum += S[j];
+       (keys, queries, diagonal, d, S, m, l, o)) {
+    enum { W = TILE_WIDTH };
+    for (int64_t i = 0; i < queries; i += W, S += W, m += W, l += W, o += W) {
+        int64_t seen = diagonal && i + W < keys ? i + W : keys;
+        if (diagonal)
+            for (int64_t j = i + 1; j < seen; j++)
+                for (int64_t t = 0; t < j - i; t++) S[j * BLOCK + t] = -(real)INFINITY;
+        real max[W], sum[W] = {0}, shrink[W];
+        for (int t = 0; t < W; t++) max[t] = m[t];
+        for (int64_t j = 0; j < seen; j++)
+#pragma omp simd
+            for (int t = 0; t < W; t++)
+                max[t] = S[j * BLOCK + t] > max[t] ? S[j * BLOCK + t] : max[t];
+        for (int64_t j = 0; j < seen; j++)
+            for (int t = 0; t < W; t++) {
+                real p = vm_exp(S[j * BLOCK + t] - max[t]);
+                S[j * BLOCK + t] = p;
+                sum[t] += p;
+            }
+        for (int t = 0; t < W; t++) {
+            shrink[t] = vm_exp(m[t] - max[t]); /* 0 at first, when m is -infinity */
+            l[t] = l[t] * shrink[t] + sum[t];
+            m[t] = max[t];
         }
-        real shrink = vm_exp(m[i] - max); /* 0 at first, when m is -infinity */
-        l[i] = l[i] * shrink + sum;
-        m[i] = max;
-        for (int64_t c = 0; c < D; c++) o[c] *= shrink;
+        for (int64_t c = 0; c < d; c++)
+            for (int t = 0; t < W; t++) o[c * BLOCK + t] *= shrink[t];
     }
 }
 
-/* Backward: S becomes P = exp(S - L), dP becomes dS = P (dP - delta). */
-KERNEL(softmax_tile_backward,
+/* The first w columns of o [d,BLOCK] divided by l. */
+KERNEL(divide_columns, (int64_t d, int64_t w, const real *restrict l, real *restrict o),
+       (d, w, l, o)) {
+    real inverse[BLOCK];
+    for (int64_t i = 0; i < w; i++) inverse[i] = 1 / l[i];
+    for (int64_t c = 0; c < d; c++)
+        for (int64_t i = 0; i < w; i++) o[c * BLOCK + i] *= inverse[i];
+}
+
+/* Backward: S [rows,w] becomes P = exp(S - L), dP becomes dS = P (dP - delta); row i sees keys
+ * 0..first+i. */
+KERNEL(softmax_backward,
        (int64_t rows, int64_t w, int64_t first, const real *restrict L, const real *restrict delta,
         real *restrict S, real *restrict dP),
        (rows, w, first, L, delta, S, dP)) {
     w = w / TILE_WIDTH * TILE_WIDTH;
-    for (int64_t i = 0; i < rows; i++, S += KEYS, dP += KEYS) {
-        hide_future(i, w, first, S);
+    for (int64_t i = 0; i < rows; i++, S += BLOCK, dP += BLOCK) {
+        for (int64_t j = first + i + 1; j < w; j++) S[j] = -(real)INFINITY;
         for (int64_t j = 0; j < w; j++) {
             S[j] = vm_exp(S[j] - L[i]);
             dP[j] = S[j] * (dP[j] - delta[i]);
@@ -120,6 +149,7 @@ KERNEL(row_dots,
         int64_t ldb, real *restrict out),
        (T, d, a, lda, b, ldb, out)) {
     for (int64_t i = 0; i < T; i++, a += lda, b += ldb) {
+        fetch(d, a + AHEAD * lda);
         real sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (int64_t j = 0; j < d; j++) sum += a[j] * b[j];
@@ -129,77 +159,90 @@ KERNEL(row_dots,
 
 /* The reals of scratch that one unit of work of up to T tokens needs. */
 static int64_t forward_scratch(int64_t T, int64_t D) {
-    return 3 * padded(T, TILE_WIDTH) * D + QUERIES * (KEYS + D + 2);
+    return 2 * T * D + BLOCK * (BLOCK + 2 * D + 2);
 }
 
 static int64_t backward_scratch(int64_t T, int64_t D) {
-    int64_t W = padded(T, TILE_WIDTH);
-    return 7 * W * D + W + QUERIES * (2 * KEYS + D);
+    return padded(T, TILE_WIDTH) * (3 * D + 1) + BLOCK * (2 * BLOCK + 5 * D);
 }
 
 static void forward_unit(const Attention *a, int64_t start, int64_t T, int64_t h, real *scratch) {
-    int64_t d = a->d, D = a->D, C = a->C, W = padded(T, TILE_WIDTH);
-    const real *q_in = a->qkv->data + start * 3 * C + h * d;
-    real *q = scratch, *v = q + W * D, *kT = v + W * D;
-    real *S = kT + W * D, *o = S + QUERIES * KEYS, *m = o + QUERIES * D, *l = m + QUERIES;
-    copy_in(T, d, D, 1, q_in + C, 3 * C, v); /* k, for a moment */
-    transpose(T, D, W, v, kT);
-    copy_in(T, d, D, a->scale, q_in, 3 * C, q);
-    copy_in(T, d, D, 1, q_in + 2 * C, 3 * C, v);
-    for (int64_t i0 = 0; i0 < T; i0 += QUERIES) {
-        int64_t rows = T - i0 < QUERIES ? T - i0 : QUERIES, end = i0 + rows; /* keys 0..end-1 */
-        for (int64_t i = 0; i < rows; i++) {
+    int64_t d = a->d, C = a->C, ld = 3 * C;
+    const real *in = a->qkv->data + start * ld + h * d;
+    real *y = a->y->data + start * C + h * d;
+    real *lse = a->lse ? a->lse + h * a->p->n + start : NULL;
+    real *qT = scratch, *S = qT + d * BLOCK, *o = S + BLOCK * BLOCK, *m = o + d * BLOCK;
+    real *l = m + BLOCK, *k = l + BLOCK, *v = k + T * d;
+    for (int64_t i0 = 0; i0 < T; i0 += BLOCK, in += BLOCK * ld) {
+        int64_t rows = smaller(BLOCK, T - i0), w = padded(rows, TILE_WIDTH);
+        transpose_in(rows, d, in, ld, qT);
+        copy_in(rows, d, d, a->scale, in + C, ld, k + i0 * d);
+        copy_in(rows, d, d, 1, in + 2 * C, ld, v + i0 * d);
+        for (int64_t i = 0; i < BLOCK; i++) {
             m[i] = -(real)INFINITY;
             l[i] = 0;
         }
-        memset(o, 0, (size_t)(rows * D) * sizeof(real));
-        for (int64_t j0 = 0; j0 < end; j0 += KEYS) {
-            int64_t keys = end - j0 < KEYS ? end - j0 : KEYS, w = padded(keys, TILE_WIDTH);
-            tile_gemm(rows, w, D, q + i0 * D, D, 1, kT + j0, W, false, S, KEYS);
-            softmax_tile(rows, w, i0 - j0, D, S, m, l, o);
-            tile_gemm(rows, D, keys, S, KEYS, 1, v + j0 * D, D, true, o, D);
+        memset(o, 0, (size_t)(d * BLOCK) * sizeof *o);
+        for (int64_t j0 = 0; j0 <= i0; j0 += BLOCK) {
+            bool diagonal = j0 == i0;
+            int64_t keys = smaller(BLOCK, T - j0), step = diagonal ? TILE_WIDTH : BLOCK;
+            for (int64_t j = 0; j < keys;
+                 j += step) /* on the diagonal only queries j.. see key j */
+                tile_gemm(smaller(step, keys - j), w - j, d, k + (j0 + j) * d, d, 1, qT + j, BLOCK,
+                          false, S + j * BLOCK + j, BLOCK);
+            softmax_block(keys, w, diagonal, d, S, m, l, o);
+            for (int64_t i = 0; i < w; i += step)
+                tile_gemm(d, smaller(step, w - i), diagonal ? smaller(i + step, keys) : keys,
+                          v + j0 * d, 1, d, S + i, BLOCK, true, o + i, BLOCK);
         }
-        for (int64_t i = 0; i < rows; i++) {
-            real *y = a->y->data + (start + i0 + i) * C + h * d, inv = 1 / l[i];
-            for (int64_t c = 0; c < d; c++) y[c] = o[i * D + c] * inv;
-            if (a->lse) a->lse[h * a->p->n + start + i0 + i] = m[i] + vm_log(l[i]);
-        }
+        divide_columns(d, w, l, o);
+        tile_transpose(d, rows, o, BLOCK, y + i0 * C, C);
+        for (int64_t i = 0; lse && i < rows; i++) lse[i0 + i] = m[i] + vm_log(l[i]);
     }
 }
 
 static void backward_unit(const Attention *a, int64_t start, int64_t T, int64_t h, real beta,
                           real *scratch) {
-    int64_t d = a->d, D = a->D, C = a->C, W = padded(T, TILE_WIDTH);
-    int64_t in = start * 3 * C + h * d, out = start * C + h * d;
-    const real *qkv = a->qkv->data + in, *L = a->lse + h * a->p->n + start;
-    real *dqkv = a->qkv->grad + in;
-    real *q = scratch, *k = q + W * D, *kT = k + W * D, *vT = kT + W * D, *dy = vT + W * D;
-    real *dk = dy + W * D, *dv = dk + W * D, *delta = dv + W * D;
-    real *S = delta + W, *dP = S + QUERIES * KEYS, *dq = dP + QUERIES * KEYS;
-    copy_in(T, d, D, 1, qkv + 2 * C, 3 * C, k); /* v, for a moment */
-    transpose(T, D, W, k, vT);
-    copy_in(T, d, D, 1, qkv + C, 3 * C, k);
-    transpose(T, D, W, k, kT);
-    copy_in(T, d, D, a->scale, qkv, 3 * C, q);
+    int64_t d = a->d, D = a->D, C = a->C, ld = 3 * C;
+    int64_t at = start * ld + h * d, out = start * C + h * d;
+    const real *in = a->qkv->data + at, *L = a->lse + h * a->p->n + start;
+    real *dqkv = a->qkv->grad + at;
+    real *k = scratch, *kT = k + BLOCK * D, *vT = kT + BLOCK * D, *dk = vT + BLOCK * D;
+    real *dv = dk + BLOCK * D, *S = dv + BLOCK * D, *dP = S + BLOCK * BLOCK;
+    real *delta = dP + BLOCK * BLOCK, *q = delta + padded(T, TILE_WIDTH), *dy = q + T * D;
+    real *dq = dy + T * D;
+    copy_in(T, d, D, 1, in, ld, q);
     copy_in(T, d, D, 1, a->y->grad + out, C, dy);
     row_dots(T, d, a->y->data + out, C, dy, D, delta);
-    memset(dk, 0, (size_t)(2 * W * D) * sizeof(real)); /* dv as well */
-    for (int64_t i0 = 0; i0 < T; i0 += QUERIES) {
-        int64_t rows = T - i0 < QUERIES ? T - i0 : QUERIES, end = i0 + rows; /* keys 0..end-1 */
-        memset(dq, 0, (size_t)(rows * D) * sizeof(real));
-        for (int64_t j0 = 0; j0 < end; j0 += KEYS) {
-            int64_t keys = end - j0 < KEYS ? end - j0 : KEYS, w = padded(keys, TILE_WIDTH);
-            tile_gemm(rows, w, D, q + i0 * D, D, 1, kT + j0, W, false, S, KEYS);
-            tile_gemm(rows, w, D, dy + i0 * D, D, 1, vT + j0, W, false, dP, KEYS);
-            softmax_tile_backward(rows, w, i0 - j0, L + i0, delta + i0, S, dP);
-            tile_gemm(keys, D, rows, S, 1, KEYS, dy + i0 * D, D, true, dv + j0 * D, D);
-            tile_gemm(keys, D, rows, dP, 1, KEYS, q + i0 * D, D, true, dk + j0 * D, D);
-            tile_gemm(rows, D, keys, dP, KEYS, 1, k + j0 * D, D, true, dq, D);
+    for (int64_t j0 = 0; j0 < T; j0 += BLOCK) {
+        int64_t keys = smaller(BLOCK, T - j0);
+        copy_in(keys, d, D, a->scale, in + j0 * ld + C, ld, k);
+        transpose_in(keys, d, k, D, kT);
+        transpose_in(keys, d, in + j0 * ld + 2 * C, ld, vT);
+        for (int64_t i0 = j0; i0 < T; i0 += BLOCK) {
+            bool diagonal = i0 == j0;
+            int64_t rows = smaller(BLOCK, T - i0), step = diagonal ? TILE_WIDTH : BLOCK;
+            for (int64_t r = 0; r < rows; r += step) {
+                int64_t i = i0 + r, n = smaller(step, rows - r), w = diagonal ? r + step : BLOCK;
+                real *s = S + r * BLOCK, *ds = dP + r * BLOCK;
+                tile_gemm(n, w, d, q + i * D, D, 1, kT, BLOCK, false, s, BLOCK);
+                tile_gemm(n, w, d, dy + i * D, D, 1, vT, BLOCK, false, ds, BLOCK);
+                softmax_backward(n, w, diagonal ? r : BLOCK, L + i, delta + i, s, ds);
+                tile_gemm(n, D, smaller(w, keys), ds, BLOCK, 1, k, D, j0 > 0, dq + i * D, D);
+            }
+            for (int64_t j = 0; j < keys; j += step) {
+                int64_t n = smaller(step, keys - j), r = diagonal ? j : 0; /* rows r.. see key j */
+                const real *p = S + r * BLOCK + j, *ds = dP + r * BLOCK + j;
+                tile_gemm(n, D, rows - r, p, 1, BLOCK, dy + (i0 + r) * D, D, !diagonal, dv + j * D,
+                          D);
+                tile_gemm(n, D, rows - r, ds, 1, BLOCK, q + (i0 + r) * D, D, !diagonal, dk + j * D,
+                          D);
+            }
         }
-        copy_out(rows, d, D, a->scale, dq, beta, dqkv + i0 * 3 * C, 3 * C);
+        copy_out(keys, d, D, a->scale, dk, beta, dqkv + j0 * ld + C, ld);
+        copy_out(keys, d, D, 1, dv, beta, dqkv + j0 * ld + 2 * C, ld);
     }
-    copy_out(T, d, D, 1, dk, beta, dqkv + C, 3 * C);
-    copy_out(T, d, D, 1, dv, beta, dqkv + 2 * C, 3 * C);
+    copy_out(T, d, D, 1, dq, beta, dqkv, ld);
 }
 
 static int64_t longest(const Packing *p) {

@@ -55,3 +55,32 @@ void tile_gemm(int64_t M, int64_t N, int64_t K, const real *a, int64_t ai, int64
 #endif
     plain_gemm(M, N, K, a, ai, ak, b, ldb, add, c, ldc);
 }
+
+/* out [N][4 of ldo] = transposed in [4 rows of ld][N] */
+typedef real V4 __attribute__((vector_size(4 * sizeof(real)), aligned(sizeof(real)), may_alias));
+
+static void transpose_4(int64_t N, const real *in, int64_t ld, real *out, int64_t ldo) {
+    int64_t j = 0;
+    for (; j + 4 <= N; j += 4) {
+        __builtin_prefetch(in + (8 + j / 4 % 4) * ld + j); /* a line in each step of 16 columns */
+        V4 r0 = *(const V4 *)(in + j), r1 = *(const V4 *)(in + ld + j);
+        V4 r2 = *(const V4 *)(in + 2 * ld + j), r3 = *(const V4 *)(in + 3 * ld + j);
+        V4 a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5),
+           b = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
+        V4 c = __builtin_shufflevector(r2, r3, 0, 4, 1, 5),
+           d = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+        *(V4 *)(out + j * ldo) = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+        *(V4 *)(out + (j + 1) * ldo) = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+        *(V4 *)(out + (j + 2) * ldo) = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+        *(V4 *)(out + (j + 3) * ldo) = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+    }
+    for (; j < N; j++)
+        for (int64_t i = 0; i < 4; i++) out[j * ldo + i] = in[i * ld + j];
+}
+
+void tile_transpose(int64_t M, int64_t N, const real *in, int64_t ld, real *out, int64_t ldo) {
+    int64_t i = 0;
+    for (; i + 4 <= M; i += 4) transpose_4(N, in + i * ld, ld, out + i, ldo);
+    for (; i < M; i++)
+        for (int64_t j = 0; j < N; j++) out[j * ldo + i] = in[i * ld + j];
+}

@@ -262,6 +262,32 @@ static void steady_state_allocates_nothing(void **state) {
     net_close(&net);
 }
 
+/* A token's attention is the same bits whatever follows it: 150 tokens alone, and as the beginning
+ * of 200. */
+static void attention_of_a_beginning(void **state) {
+    enum { LONG = 200, SHORT = 150 };
+    const RngKey key = {.seed = 4, .purpose = RNG_TEST};
+    KernelLevel best = kernel_level;
+    for (KernelLevel level = KERNEL_PLAIN; level <= best; level++) {
+        kernel_level = level;
+        Arena arena = {0};
+        Tape *t = tape_open(&arena, false);
+        Tensor *qkv[2];
+        const Tensor *y[2];
+        for (int i = 0; i < 2; i++) {
+            int64_t n = i ? SHORT : LONG, from[] = {0, n};
+            qkv[i] = tape_tensor(t, 2, (int64_t[]){n, 3 * C});
+            rng_normal_fill(&key, 0, qkv[i]->data, n * 3 * C, 1);
+            y[i] = op_attention(t, qkv[i], &(Packing){n, 1, from}, H);
+        }
+        assert_memory_equal(qkv[0]->data, qkv[1]->data, SHORT * 3 * C * sizeof(real));
+        assert_memory_equal(y[0]->data, y[1]->data, SHORT * C * sizeof(real));
+        tape_close(&t);
+        arena_free(&arena);
+    }
+    kernel_level = best;
+}
+
 /* The same token has the same mask wherever it lies; masks have the right density. */
 static void dropout_masks(void **state) {
     enum { ROWS = 64, COLS = 700 };
@@ -290,8 +316,11 @@ static void dropout_masks(void **state) {
 int main(void) {
     core_init();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cut_anywhere),  cmocka_unit_test(one_or_more_threads),
-        cmocka_unit_test(any_kernel),    cmocka_unit_test(steady_state_allocates_nothing),
+        cmocka_unit_test(cut_anywhere),
+        cmocka_unit_test(one_or_more_threads),
+        cmocka_unit_test(any_kernel),
+        cmocka_unit_test(steady_state_allocates_nothing),
+        cmocka_unit_test(attention_of_a_beginning),
         cmocka_unit_test(dropout_masks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
