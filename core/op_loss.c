@@ -72,7 +72,17 @@ typedef struct HeadLoss {
     void *ctx;
     bool entropy;
     real *logp_out, *entropy_out;
+    const Chains *chains;
 } HeadLoss;
+
+/* The chains of the tokens [first, first + rows) of active. */
+static Chains block_chains(const HeadLoss *l, int64_t first, int64_t rows) {
+    Chains c = {.n = l->chains->n};
+    for (int k = 0; k <= c.n; k++)
+        while (c.begin[k] < rows && l->active[first + c.begin[k]] < l->chains->begin[k])
+            c.begin[k]++;
+    return c;
+}
 
 /* The arrays of one block. */
 typedef struct Block {
@@ -131,6 +141,7 @@ static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64
     }
     if (tensor_wants_grad(l->wte)) {
         bool add = tensor_grad_beta(l->wte) != 0;
+        const Chains chains = block_chains(l, first, rows);
         gemm(b->arena, &(Gemm){.M = V,
                                .N = C,
                                .K = rows,
@@ -141,7 +152,9 @@ static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64
                                .ldb = C,
                                .c = l->wte->grad,
                                .ldc = C,
-                               .add = add});
+                               .add = add,
+                               .chains = &chains,
+                               .chain_c = l->wte->chain});
     }
     if (tensor_wants_grad(l->x)) { /* cleared by the caller if it was unset */
         real *dx = together ? l->x->grad + index[0] * C : b->gather;
@@ -167,6 +180,7 @@ static double head_loss(Tape *t, HeadLoss *l, const unsigned char *active) {
     tensor_expect(l->wte, "the loss's wte", 2, (int64_t[]){V, C});
     CHECK(l->temperature > 0, "the loss's temperature is %g, expected > 0", l->temperature);
     bool backward = tape_records(t) && l->loss;
+    l->chains = tape_get_chains(t);
     if (backward) tensor_grad(l->x);
     Arena *arena = tape_arena(t);
     ArenaMark mark = arena_mark(arena);

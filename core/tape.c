@@ -27,12 +27,16 @@ struct Tape {
     int n, cap, ntensor, tensor_cap, nbuffer, buffer_cap;
     void (*between)(void *ctx);
     void *between_ctx;
+    Chains chains;
 };
+
+static const Chains one_chain = {1, {0, INT64_MAX}};
 
 Tape *tape_open(Arena *arena, bool record) {
     Tape *t = xcalloc(1, sizeof *t);
     t->arena = arena;
     t->record = record;
+    t->chains = one_chain;
     return t;
 }
 
@@ -119,6 +123,18 @@ void tape_between(Tape *tape, void (*fn)(void *ctx), void *ctx) {
     tape->between_ctx = ctx;
 }
 
+void tape_chains(Tape *tape, int n, const int64_t *begin) {
+    CHECK(n == 1 || n == 2 || n == 4, "%d chains", n);
+    tape->chains = one_chain;
+    if (n == 1) return;
+    tape->chains.n = n;
+    memcpy(tape->chains.begin, begin, (size_t)(n + 1) * sizeof *begin);
+}
+
+const Chains *tape_get_chains(const Tape *tape) {
+    return &tape->chains;
+}
+
 int tape_mark(const Tape *tape) {
     return tape->n;
 }
@@ -153,5 +169,6 @@ void tape_backward_to(Tape *tape, int mark) {
 
 void tape_reset(Tape *tape) {
     tape->n = tape->ntensor = tape->nbuffer = 0;
+    tape->chains = one_chain;
     arena_reset(tape->arena);
 }

@@ -17,6 +17,7 @@
 #include "core/gemm.h"
 #include "core/param.h"
 #include "dist/exchange.h"
+#include "train/trainer.h"
 
 enum { UPDATE_ARRAYS = 9 }; /* norm: g; AdamW: w g m v to w m v; clearing: g */
 static const double mib = 1024.0 * 1024.0;
@@ -171,13 +172,23 @@ static double step_items(const PlanWork *w) {
 static double item_tokens(const PlanWork *w) {
     return w->sequences * w->length;
 }
+/* Virtual ranks of a rank that have their passes together (trainer_together). */
+static double together(const PlanWork *w, const PlanLayout *l) {
+    if ((w->stage != IN_PRETRAIN && w->stage != IN_SFT) || w->model.untied) return 1;
+    const double most = fmin((double)micro_of(w, l), TRAINER_TOGETHER);
+    const double tokens =
+        leaf_share(w, l, step_items(w)) * item_tokens(w) + leaf_share(w, l, w->windows) * w->window;
+    int64_t n = CHAINS_MAX;
+    while (n > 1 && (n > leaves_of(w, l) || (double)n * tokens > most)) n /= 2;
+    return (double)n;
+}
 /* Micro-batches of a rank between two optimizer steps: of items, and of windows. */
 static double item_micros(const PlanWork *w, const PlanLayout *l) {
-    return (double)leaves_of(w, l) *
+    return (double)leaves_of(w, l) / together(w, l) *
            micro_batches((double)micro_of(w, l), leaf_share(w, l, step_items(w)), item_tokens(w));
 }
 static double window_micros(const PlanWork *w, const PlanLayout *l) {
-    return fmin((double)leaves_of(w, l), ceil(w->windows)) *
+    return fmin((double)leaves_of(w, l), ceil(w->windows)) / together(w, l) *
            micro_batches((double)micro_of(w, l), leaf_share(w, l, w->windows), w->window);
 }
 
@@ -312,8 +323,10 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
         double n = micro_batch(micro, leaf_share(w, l, step_items(w)), item_tokens(w));
         /* Windows of pretraining text fill the last micro-batch up. */
         const double more = leaf_share(w, l, w->windows) * w->window;
-        n = fmin(n + more, fmax(n, micro));
+        n = fmin(n + more, fmax(n, micro)) * together(w, l);
         m->activations = plan_activation_bytes(&cfg, n, n, w->recompute, w->dropout);
+        if (together(w, l) > 1) /* their products are packed whole */
+            m->activations += fmax(n - 512, 0) * fmin(4 * (double)cfg.width, 2048) * sizeof(real);
         n = fmin(w->eval_tokens / (double)l->ranks, micro_batch(micro, micro, w->length));
         if (n > 0) m->evaluation = plan_scoring_bytes(&cfg, n, n);
     }
@@ -410,7 +423,7 @@ void plan_time(const PlanWork *w, const PlanLayout *l, const PlanRates *measured
     const double hidden = fmin(n->overlap * last, exchange);
     t->compute = updates(w) * compute;
     /* A virtual rank's gradient joins another's: two arrays read and both written. */
-    const double joins = (double)(leaves_of(w, l) - 1) * 4;
+    const double joins = ((double)leaves_of(w, l) / together(w, l) - 1) * 4;
     t->update = updates(w) * (UPDATE_ARRAYS * slice + joins) * byte / r.update;
     t->exposed = t->exchange + updates(w) * (exchange - hidden);
     t->exchange += updates(w) * exchange;
