@@ -20,7 +20,7 @@ typedef struct Buffer {
 
 struct Tape {
     Arena *arena;
-    bool record;
+    bool record, backward;
     Node *node;
     Tensor **tensor; /* in the order they were made */
     Buffer *buffer;  /* given back */
@@ -64,13 +64,16 @@ static void *grow(void *v, int n, int *cap, size_t each) {
     return xrealloc(v, (size_t)*cap * each);
 }
 
-/* The smallest that is large enough and not half empty. */
+/* The smallest that is large enough, but not more than twice as large; in a forward pass that keeps
+ * what it takes not even a third larger: a layer's 4 C would serve the next one as 3 C. */
 void *tape_take(Tape *tape, size_t bytes) {
     CHECK(tape->arena->marks == 0, "memory is taken from the tape between a mark and its release");
+    size_t slack = tape->record && !tape->backward ? bytes / 4 : bytes;
     int best = -1;
     for (int i = 0; i < tape->nbuffer; i++) {
         size_t b = tape->buffer[i].bytes;
-        if (b >= bytes && b / 2 <= bytes && (best < 0 || b < tape->buffer[best].bytes)) best = i;
+        if (b >= bytes && b - bytes <= slack && (best < 0 || b < tape->buffer[best].bytes))
+            best = i;
     }
     if (best < 0) return arena_alloc(tape->arena, bytes);
     void *p = tape->buffer[best].p;
@@ -151,6 +154,8 @@ void tape_backward(Tape *tape) {
 
 void tape_backward_to(Tape *tape, int mark) {
     CHECK(tape->record, "tape_backward on a tape that does not record");
+    bool nested = tape->backward; /* recompute */
+    tape->backward = true;
     while (tape->n > mark) {
         Node node = tape->node[--tape->n];
         node.backward(node.ctx);
@@ -165,6 +170,7 @@ void tape_backward_to(Tape *tape, int mark) {
         tape->ntensor = before;
         if (tape->between) tape->between(tape->between_ctx);
     }
+    tape->backward = nested;
 }
 
 void tape_reset(Tape *tape) {

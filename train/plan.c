@@ -1,7 +1,7 @@
 /* plan.c: formulas for memory, messages and time. See plan.h.
  *
- * Memory of activations, in vectors of one token and C elements, as core's ops keep them: 11 a
- * layer and 6 beside them in the forward pass; 6 more at the height of the backward pass. With
+ * Memory of activations, in vectors of one token and C elements, as core's ops keep them: 10 a
+ * layer and 7 beside them in the forward pass; 6 more at the height of the backward pass. With
  * recompute 2 a layer and 10, then 16 for the layer at hand. tests/train/test_plan.c compares with
  * the arena of a real step.
  *
@@ -246,7 +246,7 @@ double plan_activation_bytes(const GptConfig *c, double n, double active, bool r
                              bool dropout) {
     const double L = (double)c->layers, C = (double)c->width, masks = dropout ? 0.25 : 0;
     const double sums = (double)c->heads + 4; /* of softmax and norms, a layer and token */
-    double kept = recompute ? (2 * L + 10) * C + sums : (11 * L + 6) * C + L * sums;
+    double kept = recompute ? (2 * L + 10) * C + sums : (10 * L + 7) * C + L * sums;
     kept += masks * (2 * L + 1) * C;
     double backward = 6 * C;
     if (recompute) backward = (L > 1 ? 16 : 10) * C + L * (sums + 2 * masks * C);
