@@ -24,7 +24,7 @@
 enum { UNDER_WAY = 4 }; /* rounds at a time */
 enum { TAG_PARTS, TAG_SUMS, TAG_ROUNDS, TAGS, TAG_LIMIT = 32767 /* MPI promises this much */ };
 
-static const int64_t scratch_aim = (int64_t)4 << 20, message_least = 64 << 10; /* bytes */
+static const int64_t scratch_aim = (int64_t)4 << 20, message_least = 16 << 10; /* bytes */
 
 typedef struct Job {
     char *buf, *into;

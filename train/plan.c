@@ -301,8 +301,10 @@ static void ppo_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
                                                share(w->items, l->ranks) * w->length));
     const double passes = 11 * rows * (double)w->model.width * byte +
                           slots(w, l) * (double)(w->model.vocab + w->model.width) * byte;
-    m->decoding =
-        fmax(slots(w, l) * slot_bytes(w) + passes, plan_scoring_bytes(&w->model, n, active));
+    /* Scoring is shared among the ranks, not the virtual ones, so its micro-batches are fuller. */
+    const double scored = micro_batch(micro, share(step_items(w), l->ranks), w->length);
+    m->decoding = fmax(slots(w, l) * slot_bytes(w) + passes,
+                       plan_scoring_bytes(&w->model, scored, scored * w->response / w->length));
 }
 
 void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "dist/comm.h"
+#include "dist/exchange.h"
 
 #include <sched.h>
 #include <stdio.h>
@@ -163,13 +164,24 @@ static int child(const char *mode, int *argc, char ***argv) {
     return 0;
 }
 
+/* Scratch of the gradients' sums: bounded, and what a message has never less than 16 KiB. */
+static void test_exchange_scratch(void **state) {
+    assert_true(exchange_bytes(1, 4) == 0);
+    for (int ranks = 2; ranks <= 4096; ranks++) {
+        const size_t each = exchange_bytes(ranks, 4) / (size_t)ranks / 4; /* of four rounds */
+        assert_true(each >= 16 << 10);
+        assert_true(exchange_bytes(ranks, 4) <= (ranks > 256 ? (size_t)ranks << 16 : 16 << 20));
+    }
+    assert_true(exchange_bytes(1024, 8) == 64 << 20);
+}
+
 int main(int argc, char **argv) {
     self = argv[0];
     if (argc > 1) return child(argv[1], &argc, &argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_rank),          cmocka_unit_test(test_share),
         cmocka_unit_test(test_srun_without_pmix), cmocka_unit_test(test_exit_status_arrives),
-        cmocka_unit_test(test_binding_warning),
+        cmocka_unit_test(test_binding_warning),   cmocka_unit_test(test_exchange_scratch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
