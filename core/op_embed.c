@@ -107,7 +107,7 @@ static void embed_backward(void *ctx) {
     CHECK(!e->y->grad_unset, "the output of an op_embed [%lld,%lld] has no gradient",
           (long long)e->p->n, (long long)C);
     real *dwte = tensor_grad(e->wte), *dwpe = tensor_grad(e->wpe);
-    const Chains *chains = tape_get_chains(e->y->tape);
+    const Chains *chains = tape_get_chains(e->y->tape, e->y->shape[0]);
     Arena *arena = tape_arena(e->y->tape);
     ArenaMark mark = arena_mark(arena);
     const int64_t size = e->wte->shape[0] * COLUMNS,

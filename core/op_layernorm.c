@@ -92,7 +92,7 @@ KERNEL(norm_gain_backward,
  * end; *chain is the one that the first row belongs to, then the next one's. */
 static void norm_gain_chains(const Norm *l, int *chain, int64_t from, int64_t rows, int64_t c0,
                              int64_t cols) {
-    const Chains *chains = tape_get_chains(l->tape);
+    const Chains *chains = tape_get_chains(l->tape, l->y->shape[0]);
     const int64_t C = l->y->shape[1];
     for (const int64_t end = from + rows; from < end;) {
         const int k = *chain;

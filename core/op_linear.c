@@ -123,7 +123,7 @@ static void linear_backward(void *ctx) {
     const real *x = want_dw ? tensor_data(l->x) : NULL;
     real *dy = l->y->grad, *db = l->b ? tensor_grad(l->b) : NULL;
     Arena *arena = tape_arena(l->tape);
-    const Chains *chains = tape_get_chains(l->tape);
+    const Chains *chains = tape_get_chains(l->tape, n);
     CHECK(chains->n == 1 || !want_dw || add_dw, "chains of a gradient that is not cleared");
     CHECK(want_dw || !db, "a bias has a gradient and its matrix [%lld,%lld] none", (long long)M,
           (long long)K);

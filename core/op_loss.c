@@ -8,10 +8,8 @@
  *   dx += dz wte,  dwte += dz^T x
  *
  * Blocks come one after another and each product is cut into tiles by its shape only, so the sums
- * do not depend on the threads. Inactive tokens are left out: the rows of the active ones are
- * gathered, unless they lie together. */
+ * do not depend on the threads. */
 #include <math.h>
-#include <string.h>
 
 #include "base/error.h"
 #include "core/gemm.h"
@@ -58,15 +56,9 @@ KERNEL(scale_row, (int64_t V, real a, real *restrict z), (V, a, z)) {
     for (int64_t v = 0; v < V; v++) z[v] *= a;
 }
 
-KERNEL(add_row, (int64_t C, const real *restrict from, real *restrict to), (C, from, to)) {
-    for (int64_t c = 0; c < C; c++) to[c] += from[c];
-}
-
 typedef struct HeadLoss {
     Tensor *x, *wte;
     const int32_t *targets;
-    const int64_t *active; /* [m]: the tokens to do, ascending */
-    int64_t m;
     double temperature;
     TokenLossFn *loss;
     void *ctx;
@@ -75,12 +67,13 @@ typedef struct HeadLoss {
     const Chains *chains;
 } HeadLoss;
 
-/* The chains of the tokens [first, first + rows) of active. */
+/* The chains of the tokens [first, first + rows). */
 static Chains block_chains(const HeadLoss *l, int64_t first, int64_t rows) {
     Chains c = {.n = l->chains->n};
-    for (int k = 0; k <= c.n; k++)
-        while (c.begin[k] < rows && l->active[first + c.begin[k]] < l->chains->begin[k])
-            c.begin[k]++;
+    for (int k = 0; k <= c.n; k++) {
+        int64_t at = l->chains->begin[k] - first;
+        c.begin[k] = at < 0 ? 0 : at > rows ? rows : at;
+    }
     return c;
 }
 
@@ -88,22 +81,18 @@ static Chains block_chains(const HeadLoss *l, int64_t first, int64_t rows) {
 typedef struct Block {
     Arena *arena;
     real *z;          /* [rows,V] */
-    real *gather;     /* [rows,C]: x of the active tokens, then their dx */
     RowSoftmax *soft; /* [rows] */
     double *logp;     /* [rows] */
     real *dlogp;      /* [rows] */
 } Block;
 
+/* Tokens first .. first+rows-1. dx: NULL or where the gradient of their x is stored or, add_dx,
+ * added. */
 static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64_t rows,
-                         bool backward) {
+                         bool backward, real *dx, bool add_dx) {
     int64_t C = l->x->shape[1], V = l->wte->shape[0];
-    const int64_t *index = l->active + first;
-    bool together = index[rows - 1] - index[0] == rows - 1;
-    const real *x = together ? l->x->data + index[0] * C : b->gather;
-    if (!together)
-        for (int64_t i = 0; i < rows; i++)
-            memcpy(b->gather + i * C, l->x->data + index[i] * C, (size_t)C * sizeof(real));
-
+    const real *x = l->x->data + first * C;
+    const int32_t *targets = l->targets + first;
     gemm(b->arena, &(Gemm){.M = rows,
                            .N = V,
                            .K = C,
@@ -117,7 +106,7 @@ static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64
 #pragma omp parallel for schedule(static) if (rows * V > PARALLEL_MIN)
     for (int64_t i = 0; i < rows; i++) {
         real *z = b->z + i * V, a = (real)(1 / l->temperature);
-        real target = a * z[l->targets[index[i]]];
+        real target = a * z[targets[i]];
         softmax_row(V, a, z, l->entropy, &b->soft[i]);
         b->logp[i] = (double)(target - b->soft[i].max) - log((double)b->soft[i].sum);
     }
@@ -127,9 +116,9 @@ static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64
         double dlogp = 0, entropy = 0;
         if (l->entropy)
             entropy = log((double)b->soft[i].sum) - (double)(b->soft[i].dot / b->soft[i].sum);
-        if (l->loss) total += l->loss(l->ctx, index[i], b->logp[i], entropy, &dlogp);
-        if (l->logp_out) l->logp_out[index[i]] = (real)b->logp[i];
-        if (l->entropy_out) l->entropy_out[index[i]] = (real)entropy;
+        if (l->loss) total += l->loss(l->ctx, first + i, b->logp[i], entropy, &dlogp);
+        if (l->logp_out) l->logp_out[first + i] = (real)b->logp[i];
+        if (l->entropy_out) l->entropy_out[first + i] = (real)entropy;
         b->dlogp[i] = (real)(dlogp / l->temperature);
     }
     if (!backward) return total;
@@ -137,7 +126,7 @@ static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64
 #pragma omp parallel for schedule(static) if (rows * V > PARALLEL_MIN)
     for (int64_t i = 0; i < rows; i++) {
         scale_row(V, -b->dlogp[i] / b->soft[i].sum, b->z + i * V);
-        b->z[i * V + l->targets[index[i]]] += b->dlogp[i];
+        b->z[i * V + targets[i]] += b->dlogp[i];
     }
     if (tensor_wants_grad(l->wte)) {
         bool add = tensor_grad_beta(l->wte) != 0;
@@ -156,8 +145,7 @@ static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64
                                .chains = &chains,
                                .chain_c = l->wte->chain});
     }
-    if (tensor_wants_grad(l->x)) { /* cleared by the caller if it was unset */
-        real *dx = together ? l->x->grad + index[0] * C : b->gather;
+    if (dx)
         gemm(b->arena, &(Gemm){.M = rows,
                                .N = C,
                                .K = V,
@@ -167,67 +155,54 @@ static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64
                                .ldb = C,
                                .c = dx,
                                .ldc = C,
-                               .add = together});
-        if (!together)
-            for (int64_t i = 0; i < rows; i++) add_row(C, dx + i * C, l->x->grad + index[i] * C);
-    }
+                               .add = add_dx});
     return total;
 }
 
-static double head_loss(Tape *t, HeadLoss *l, const unsigned char *active) {
+static double head_loss(Tape *t, HeadLoss *l) {
     CHECK(l->x->ndim == 2, "the loss's x has %d dimensions, expected 2", l->x->ndim);
     int64_t n = l->x->shape[0], C = l->x->shape[1], V = l->wte->shape[0];
     tensor_expect(l->wte, "the loss's wte", 2, (int64_t[]){V, C});
     CHECK(l->temperature > 0, "the loss's temperature is %g, expected > 0", l->temperature);
-    bool backward = tape_records(t) && l->loss;
-    l->chains = tape_get_chains(t);
-    if (backward) tensor_grad(l->x);
-    Arena *arena = tape_arena(t);
-    ArenaMark mark = arena_mark(arena);
-    int64_t *index = arena_alloc(arena, (size_t)n * sizeof *index);
-    for (int64_t i = 0; i < n; i++) {
-        if (active && !active[i]) {
-            if (l->logp_out) l->logp_out[i] = 0;
-            if (l->entropy_out) l->entropy_out[i] = 0;
-            continue;
-        }
+    for (int64_t i = 0; i < n; i++)
         CHECK(l->targets[i] >= 0 && l->targets[i] < V,
               "the target of token %lld is %d, the vocabulary has %lld", (long long)i,
               l->targets[i], (long long)V);
-        index[l->m++] = i;
-    }
-    l->active = index;
+    bool backward = tape_records(t) && l->loss;
+    l->chains = tape_get_chains(t, n);
+    bool want_dx = backward && tensor_wants_grad(l->x);
+    bool add_dx = want_dx && tensor_grad_beta(l->x) != 0;
+    Arena *arena = tape_arena(t);
+    ArenaMark mark = arena_mark(arena);
 
     int64_t rows = BLOCK_LOGITS / V;
     rows = rows < BLOCK_ROWS_MIN ? BLOCK_ROWS_MIN : rows > BLOCK_ROWS_MAX ? BLOCK_ROWS_MAX : rows;
-    if (rows > l->m) rows = l->m;
+    if (rows > n) rows = n;
     size_t r = (size_t)rows;
     Block b = {.arena = arena,
                .z = arena_alloc(arena, r * (size_t)V * sizeof(real)),
-               .gather = arena_alloc(arena, r * (size_t)C * sizeof(real)),
                .soft = arena_alloc(arena, r * sizeof(RowSoftmax)),
                .logp = arena_alloc(arena, r * sizeof(double)),
                .dlogp = arena_alloc(arena, r * sizeof(real))};
     double total = 0;
-    for (int64_t i = 0; i < l->m; i += rows)
-        total += block_loss(l, &b, i, l->m - i < rows ? l->m - i : rows, backward);
+    for (int64_t i = 0; i < n; i += rows)
+        total += block_loss(l, &b, i, n - i < rows ? n - i : rows, backward,
+                            want_dx ? l->x->grad + i * C : NULL, add_dx);
     arena_release(arena, mark);
     return total;
 }
 
-double op_token_loss(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets,
-                     const unsigned char *active, double temperature, TokenLossFn *loss, void *ctx,
-                     real *logp_out, real *entropy_out) {
-    HeadLoss l = {.x = x,
-                  .wte = wte,
-                  .targets = targets,
-                  .temperature = temperature,
-                  .loss = loss,
-                  .ctx = ctx,
-                  .entropy = loss || entropy_out,
-                  .logp_out = logp_out,
-                  .entropy_out = entropy_out};
-    return head_loss(t, &l, active);
+double op_token_loss(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets, double temperature,
+                     TokenLossFn *loss, void *ctx, real *logp_out, real *entropy_out) {
+    return head_loss(t, &(HeadLoss){.x = x,
+                                    .wte = wte,
+                                    .targets = targets,
+                                    .temperature = temperature,
+                                    .loss = loss,
+                                    .ctx = ctx,
+                                    .entropy = loss || entropy_out,
+                                    .logp_out = logp_out,
+                                    .entropy_out = entropy_out});
 }
 
 static double weighted_nll(void *ctx, int64_t i, double logp, double entropy, double *dlogp) {
@@ -238,17 +213,13 @@ static double weighted_nll(void *ctx, int64_t i, double logp, double entropy, do
 
 double op_cross_entropy(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets,
                         const float *weight, real *logp_out) {
-    int64_t n = x->shape[0];
-    unsigned char *active = tape_alloc(t, (size_t)n);
-    for (int64_t i = 0; i < n; i++) active[i] = weight[i] != 0;
-    HeadLoss l = {.x = x,
-                  .wte = wte,
-                  .targets = targets,
-                  .temperature = 1,
-                  .loss = weighted_nll,
-                  .ctx = (void *)weight,
-                  .logp_out = logp_out};
-    return head_loss(t, &l, active);
+    return head_loss(t, &(HeadLoss){.x = x,
+                                    .wte = wte,
+                                    .targets = targets,
+                                    .temperature = 1,
+                                    .loss = weighted_nll,
+                                    .ctx = (void *)weight,
+                                    .logp_out = logp_out});
 }
 
 enum { CASE_N = 75, CASE_V = 11 };
@@ -266,23 +237,17 @@ static double curved(void *ctx, int64_t i, double logp, double entropy, double *
 
 static double token_loss_run(Tape *t, const GradCase *c) {
     int32_t targets[CASE_N];
-    unsigned char active[CASE_N];
-    for (int64_t i = 0; i < CASE_N; i++) {
-        targets[i] = case_target(i);
-        active[i] = i % 4 != 1 && i != 2;
-    }
-    return op_token_loss(t, c->in[0], c->in[1], targets, c->variant & 1 ? active : NULL,
-                         c->variant & 2 ? 0.7 : 1.0, curved, NULL, NULL, NULL);
+    for (int64_t i = 0; i < CASE_N; i++) targets[i] = case_target(i);
+    return op_token_loss(t, c->in[0], c->in[1], targets, c->variant ? 0.7 : 1.0, curved, NULL, NULL,
+                         NULL);
 }
 
 bool op_token_loss_case(GradCase *c, int i) {
-    static const char *const what[] = {"all active", "some active", "temperature",
-                                       "some active, temperature"};
-    if (i >= 4) return false;
+    if (i >= 2) return false;
     grad_input(c, 2, (int64_t[]){CASE_N, 4});
     grad_input(c, 2, (int64_t[]){CASE_V, 4});
     c->variant = i;
-    c->what = what[i];
+    c->what = i == 0 ? "temperature 1" : "temperature 0.7";
     c->run = token_loss_run;
     return true;
 }

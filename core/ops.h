@@ -54,9 +54,14 @@ Tensor *op_dropout(Tape *t, Tensor *x, double p, RngKey key, const uint64_t *row
 /* y = a + b.  [n,C] */
 Tensor *op_add(Tape *t, Tensor *a, Tensor *b);
 
-/* y[j] = w . x[rows[j]] + b.  x [n,C], w [1,C], b [1] -> [m]; rows NULL: all n rows.
+/* y[j] = x[rows[j]].  x [n,C], rows [m] ascending -> [m,C]; x itself if they are all. `rows` must
+ * live until tape_reset. Gradients are what they would be if the other rows had been carried on and
+ * got none. */
+Tensor *op_rows(Tape *t, Tensor *x, const int64_t *rows, int64_t m);
+
+/* y[i] = w . x[i] + b.  x [n,C], w [1,C], b [1] -> [n]
  * y's gradient is there, cleared, when the tape records. */
-Tensor *op_scalar_head(Tape *t, Tensor *x, Tensor *w, Tensor *b, const int64_t *rows, int64_t m);
+Tensor *op_scalar_head(Tape *t, Tensor *x, Tensor *w, Tensor *b);
 
 /* The language-model head and a loss on log-probabilities, in one terminal op that never holds
  * all logits: it walks over blocks of tokens, makes the block's logits x wte^T / temperature,
@@ -66,19 +71,16 @@ Tensor *op_scalar_head(Tape *t, Tensor *x, Tensor *w, Tensor *b, const int64_t *
  *
  * For token i: logp = log softmax(logits_i)[targets[i]], entropy = -sum p log p.
  * Returns the sum of the losses, added in token order in double; `loss` is called in token order
- * from the calling thread. Tokens with active[i] = 0 are
- * skipped (active NULL: all are active); their logp and entropy are written as 0.
+ * from the calling thread. (Tokens that have no loss: op_rows before.)
  *   x [n,C], wte [V,C], targets [n]
  *   loss NULL: no gradient; use it for scoring (0 is returned).
  *   logp_out, entropy_out: [n] or NULL. */
 typedef double TokenLossFn(void *ctx, int64_t i, double logp, double entropy, double *dlogp);
-double op_token_loss(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets,
-                     const unsigned char *active, double temperature, TokenLossFn *loss, void *ctx,
-                     real *logp_out, real *entropy_out);
+double op_token_loss(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets, double temperature,
+                     TokenLossFn *loss, void *ctx, real *logp_out, real *entropy_out);
 
 /* The usual loss: sum over i of -weight[i] * logp_i (weights already divided by the global count).
- * Tokens of weight 0 are not computed. logp_out [n], if not NULL, receives logp of the others and 0
- * for these. */
+ * logp_out [n] or NULL. */
 double op_cross_entropy(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets,
                         const float *weight, real *logp_out);
 
@@ -91,6 +93,7 @@ double op_cross_entropy(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets,
     X(attention)   \
     X(dropout)     \
     X(add)         \
+    X(rows)        \
     X(scalar_head) \
     X(token_loss)  \
     X(cross_entropy)

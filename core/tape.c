@@ -25,9 +25,10 @@ struct Tape {
     Tensor **tensor; /* in the order they were made */
     Buffer *buffer;  /* given back */
     int n, cap, ntensor, tensor_cap, nbuffer, buffer_cap;
+    int64_t rows, room_rows; /* tape_narrow */
     void (*between)(void *ctx);
     void *between_ctx;
-    Chains chains;
+    Chains chains, narrow; /* of all rows; of those of tape_narrow */
 };
 
 static const Chains one_chain = {1, {0, INT64_MAX}};
@@ -37,6 +38,7 @@ Tape *tape_open(Arena *arena, bool record) {
     t->arena = arena;
     t->record = record;
     t->chains = one_chain;
+    t->rows = -1;
     return t;
 }
 
@@ -81,6 +83,17 @@ void *tape_take(Tape *tape, size_t bytes) {
     return p;
 }
 
+void tape_narrow(Tape *tape, const int64_t *rows, int64_t m, int64_t n) {
+    const Chains *all = &tape->chains;
+    tape->rows = m;
+    tape->room_rows = n;
+    tape->narrow = *all;
+    for (int k = 0; all->n > 1 && k <= all->n; k++)
+        for (tape->narrow.begin[k] = 0;
+             tape->narrow.begin[k] < m && rows[tape->narrow.begin[k]] < all->begin[k];)
+            tape->narrow.begin[k]++;
+}
+
 void tape_give(Tape *tape, void *buffer, size_t bytes) {
     tape->buffer = grow(tape->buffer, tape->nbuffer, &tape->buffer_cap, sizeof *tape->buffer);
     tape->buffer[tape->nbuffer++] = (Buffer){buffer, bytes};
@@ -95,7 +108,10 @@ Tensor *tape_tensor(Tape *tape, int ndim, const int64_t *shape) {
         t->shape[d] = shape[d];
     }
     t->tape = tape;
-    t->data = tape_take(tape, (size_t)tensor_size(t) * sizeof(real));
+    t->room = (size_t)tensor_size(t) * sizeof(real);
+    if (shape[0] > 0 && shape[0] == tape->rows)
+        t->room = t->room / (size_t)shape[0] * (size_t)tape->room_rows;
+    t->data = tape_take(tape, t->room);
     t->grad_unset = tape->record;
     tape->tensor = grow(tape->tensor, tape->ntensor, &tape->tensor_cap, sizeof *tape->tensor);
     tape->tensor[tape->ntensor++] = t;
@@ -103,7 +119,7 @@ Tensor *tape_tensor(Tape *tape, int ndim, const int64_t *shape) {
 }
 
 static void give_data(Tape *tape, Tensor *x) {
-    if (x->data) tape_give(tape, x->data, (size_t)tensor_size(x) * sizeof(real));
+    if (x->data) tape_give(tape, x->data, x->room);
     x->data = NULL;
 }
 
@@ -134,8 +150,8 @@ void tape_chains(Tape *tape, int n, const int64_t *begin) {
     memcpy(tape->chains.begin, begin, (size_t)(n + 1) * sizeof *begin);
 }
 
-const Chains *tape_get_chains(const Tape *tape) {
-    return &tape->chains;
+const Chains *tape_get_chains(const Tape *tape, int64_t rows) {
+    return rows == tape->rows ? &tape->narrow : &tape->chains;
 }
 
 int tape_mark(const Tape *tape) {
@@ -163,7 +179,7 @@ void tape_backward_to(Tape *tape, int mark) {
         for (int i = before; i < node.tensors; i++) {
             Tensor *x = tape->tensor[i];
             give_data(tape, x);
-            if (x->lent_grad) tape_give(tape, x->grad, (size_t)tensor_size(x) * sizeof(real));
+            if (x->lent_grad) tape_give(tape, x->grad, x->room);
             x->grad = NULL;
             x->lent_grad = false;
         }
@@ -176,5 +192,6 @@ void tape_backward_to(Tape *tape, int mark) {
 void tape_reset(Tape *tape) {
     tape->n = tape->ntensor = tape->nbuffer = 0;
     tape->chains = one_chain;
+    tape->rows = -1;
     arena_reset(tape->arena);
 }

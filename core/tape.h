@@ -34,6 +34,11 @@ void tape_done(Tape *tape, Tensor *x);
 void *tape_take(Tape *tape, size_t bytes);
 void tape_give(Tape *tape, void *buffer, size_t bytes);
 
+/* From now on until tape_reset m of the n rows go on (op_rows), another number than n. Tensors of m
+ * rows take the room of n: what those of n rows have given back serves them, and later the other
+ * way round. */
+void tape_narrow(Tape *tape, const int64_t *rows, int64_t m, int64_t n);
+
 /* Adds a node. `ctx` is arena memory. No-op when the tape does not record. */
 typedef void BackwardFn(void *ctx);
 void tape_push(Tape *tape, BackwardFn *backward, void *ctx);
@@ -51,7 +56,7 @@ void tape_between(Tape *tape, void (*fn)(void *ctx), void *ctx);
  * or 4. The matrix of a language model's head is the embedding's, too: the loss adds to its chains,
  * which all lie apart, and the embedding joins them. Not for a scalar head. */
 void tape_chains(Tape *tape, int n, const int64_t *begin);
-const Chains *tape_get_chains(const Tape *tape);
+const Chains *tape_get_chains(const Tape *tape, int64_t rows); /* of a tensor of so many rows */
 
 /* For ops that are made of others and compute them again in the backward pass: tape_record says
  * whether nodes are added from now on, and returns what was; tape_backward_to goes back to a mark.

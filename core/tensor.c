@@ -32,7 +32,7 @@ void tensor_expect(const Tensor *t, const char *what, int ndim, const int64_t *s
 
 static void lend_grad(Tensor *t) {
     if (t->grad || !t->tape) return;
-    t->grad = tape_take(t->tape, (size_t)tensor_size(t) * sizeof(real));
+    t->grad = tape_take(t->tape, t->room);
     t->lent_grad = true;
 }
 
@@ -59,7 +59,7 @@ void tensor_keep(Tensor *x) {
 const real *tensor_data(Tensor *x) {
     if (x->data) return x->data;
     CHECK(x->rebuild, "a tensor's data is wanted that was given back and cannot be rebuilt");
-    x->data = tape_take(x->tape, (size_t)tensor_size(x) * sizeof(real));
+    x->data = tape_take(x->tape, x->room);
     x->rebuild(x->rebuild_ctx);
     x->rebuild = NULL; /* it stays until the backward pass of the op that made it is over */
     return x->data;

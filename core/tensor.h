@@ -3,6 +3,7 @@
 #define CORE_TENSOR_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "core/real.h"
@@ -19,6 +20,7 @@ typedef struct Tensor {
     bool grad_unset; /* nobody has written grad yet: it counts as zero, its memory is garbage */
     /* Of a tape's tensors (tape.h). */
     Tape *tape;                 /* lends data and grad; NULL: they are somebody else's */
+    size_t room;                /* bytes of each of them */
     bool kept, lent_grad;       /* a backward pass reads data; grad is the tape's */
     void (*rebuild)(void *ctx); /* makes data again, after it has been given back */
     void *rebuild_ctx;

@@ -2,7 +2,8 @@
  *
  * A worker decodes a share of the prompts in a fixed number of slots. One pass through the trunk
  * carries, packed, the whole prompt of every sequence that has just taken a slot and the last token
- * of every other one; the row of each sequence's last token then gives its next token. A sequence
+ * of every other one; the row of each sequence's last token then gives its next token, and the last
+ * layer makes keys and values only of the others. A sequence
  * that ends leaves its slot to the next prompt of the worker.
  *
  * Many sequences: a worker a thread, so that threads never wait for one another. Few: one worker,
@@ -15,7 +16,6 @@
 #include <math.h>
 #include <omp.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/error.h"
 #include "core/kernel.h"
@@ -133,8 +133,9 @@ static Tensor *linear(void *ctx, Tape *t, Tensor *x, Tensor *w, Tensor *b, Activ
     const Packed *p = &k->w->linear[k->linear++];
     CHECK(p->w == w, "the trunk's weight %lld is not the one that was packed",
           (long long)k->linear);
-    Tensor *y = tape_tensor(t, 2, (int64_t[]){k->n, p->M});
-    packed_linear(p, &k->arena, k->n, x->data, b, act, y->data);
+    const int64_t n = x->shape[0];
+    Tensor *y = tape_tensor(t, 2, (int64_t[]){n, p->M});
+    packed_linear(p, &k->arena, n, x->data, b, act, y->data);
     return y;
 }
 
@@ -178,23 +179,21 @@ static void one_pass(Worker *k) {
     const Work *w = k->w;
     const DecodeOptions *o = w->o;
     Gpt *g = w->g;
-    int64_t C = g->cfg.width, V = g->cfg.vocab, m = 0;
-    k->linear = 0;
-    Tensor *h = trunk_forward(g, k->tape, embed_rows(k), &(TrunkOps){k, linear, attend}, NULL);
-
+    int64_t V = g->cfg.vocab, m = 0;
+    int64_t *last = tape_alloc(k->tape, sizeof *last * (size_t)k->slots); /* sequences' last rows */
     int64_t *slot = tape_alloc(k->tape, sizeof *slot * (size_t)k->slots);
-    real *last = tape_alloc(k->tape, sizeof *last * (size_t)(k->slots * C)); /* hidden states */
-    for (int64_t s = 0; s < k->slots; s++) {
-        if (k->seq[s].prompt < 0) continue;
-        memcpy(last + m * C, h->data + k->seq[s].row * C, sizeof *last * (size_t)C);
-        slot[m++] = s;
-    }
+    for (int64_t i = 0; i < k->n; i++)
+        if (k->seq[k->slot[i]].row == i) slot[m] = k->slot[i], last[m++] = i;
+    k->linear = 0;
+    Tensor *h = trunk_forward(g, k->tape, embed_rows(k), &(TrunkOps){k, linear, attend},
+                              &(GptRows){m, last}, NULL);
     bool filter = o->temperature > 0 && ((o->top_k > 0 && o->top_k < V) || o->top_p < 1);
     real *logits = tape_alloc(k->tape, sizeof *logits * (size_t)(m * V));
     int32_t *heap = filter ? tape_alloc(k->tape, sizeof *heap * (size_t)(m * V)) : NULL;
     int32_t *token = tape_alloc(k->tape, sizeof *token * (size_t)m);
     float *logp = tape_alloc(k->tape, sizeof *logp * (size_t)m);
-    packed_linear(&w->linear[g->cfg.layers * LINEARS], &k->arena, m, last, NULL, ACT_NONE, logits);
+    packed_linear(&w->linear[g->cfg.layers * LINEARS], &k->arena, m, h->data, NULL, ACT_NONE,
+                  logits);
 
     RngKey key = {.seed = o->seed, .purpose = RNG_SAMPLE, .step = o->step};
 #pragma omp parallel for schedule(static) if (m * V > PARALLEL_MIN)

@@ -58,10 +58,11 @@ int64_t gpt_param_count(const GptConfig *c) {
            c->scalar_head * (C + 1);
 }
 
-double gpt_train_flops(const GptConfig *c, double n, double T) {
+double gpt_train_flops(const GptConfig *c, double n, double rows, double T) {
     double C = (double)c->width, L = (double)c->layers;
     double V = c->scalar_head ? 0 : (double)c->vocab;
-    return n * (6 * (12 * L * C * C + V * C) + 6 * L * C * T);
+    return n * (6 * (12 * L * C * C + V * C) + 6 * L * C * T) -
+           (n - rows) * (60 * C * C + 6 * (C * T + V * C));
 }
 
 /* --- parameters ------------------------------------------------------------------------------- */
@@ -249,12 +250,20 @@ static Tensor *norm(Tape *t, Tensor **x, Tensor *branch, Tensor *w, Tensor *b, d
     return y;
 }
 
+/* *x becomes those of its rows that go on. */
+static void keep_rows(Tape *t, Tensor **x, const GptRows *rows) {
+    Tensor *y = op_rows(t, *x, rows->at, rows->m);
+    if (y == *x) return;
+    tape_done(t, *x);
+    *x = y;
+}
+
 /* Layer l: x, the residual stream, and what waits to be added to it by the next norm (NULL at
  * first) become those after the layer. tape_done says from where on the forward pass can do without
  * a tensor: without a backward pass the same few buffers serve all layers, and with one only what
- * it reads is kept. */
-static void block_forward(Gpt *g, Tape *t, const TrunkOps *o, const GptDropout *drop, int64_t l,
-                          Tensor **x, Tensor **branch) {
+ * it reads is kept. With `rows` they alone go on after attention; `drop` is theirs. */
+static void block_forward(Gpt *g, Tape *t, const TrunkOps *o, const GptRows *rows,
+                          const GptDropout *drop, int64_t l, Tensor **x, Tensor **branch) {
     const GptBlock *b = &g->block[l];
     double eps = g->cfg.norm_eps;
     Tensor *h = norm(t, x, *branch, b->norm1_w, b->norm1_b, eps);
@@ -262,6 +271,10 @@ static void block_forward(Gpt *g, Tape *t, const TrunkOps *o, const GptDropout *
     tape_done(t, h);
     Tensor *y = o->attend(o->ctx, t, l, qkv);
     tape_done(t, qkv);
+    if (rows) {
+        keep_rows(t, x, rows);
+        keep_rows(t, &y, rows);
+    }
     *branch = o->linear(o->ctx, t, y, b->proj_w, b->proj_b, ACT_NONE);
     tape_done(t, y);
     *branch = dropout(t, *branch, drop, 2 * l + 1);
@@ -280,8 +293,9 @@ typedef struct Again {
     Gpt *g;
     Tape *t;
     TrunkOps o;
+    GptRows rows;
     GptDropout drop;
-    bool dropout;
+    bool some, dropout;
     int64_t l;
     Tensor *x, *branch, *x_out, *branch_out;
 } Again;
@@ -298,21 +312,24 @@ static void again_backward(void *ctx) {
     Again *a = ctx;
     Tensor *x = a->x, *branch = a->branch;
     int mark = tape_mark(a->t);
-    block_forward(a->g, a->t, &a->o, a->dropout ? &a->drop : NULL, a->l, &x, &branch);
+    block_forward(a->g, a->t, &a->o, a->some ? &a->rows : NULL, a->dropout ? &a->drop : NULL, a->l,
+                  &x, &branch);
     move_grad(x, a->x_out);
     move_grad(branch, a->branch_out);
     tape_backward_to(a->t, mark);
 }
 
-static void block_again(Gpt *g, Tape *t, const TrunkOps *o, const GptDropout *drop, int64_t l,
-                        Tensor **x, Tensor **branch) {
+static void block_again(Gpt *g, Tape *t, const TrunkOps *o, const GptRows *rows,
+                        const GptDropout *drop, int64_t l, Tensor **x, Tensor **branch) {
     Again *a = tape_alloc(t, sizeof *a);
-    *a = (Again){.g = g, .t = t, .o = *o, .dropout = drop, .l = l, .x = *x, .branch = *branch};
+    *a = (Again){
+        .g = g, .t = t, .o = *o, .some = rows, .dropout = drop, .l = l, .x = *x, .branch = *branch};
+    if (rows) a->rows = *rows;
     if (drop) a->drop = *drop;
     tensor_keep(*x);
     if (*branch) tensor_keep(*branch);
     tape_record(t, false);
-    block_forward(g, t, o, drop, l, x, branch);
+    block_forward(g, t, o, rows, drop, l, x, branch);
     tape_record(t, true);
     a->x_out = *x;
     a->branch_out = *branch;
@@ -338,13 +355,28 @@ static void part_begins(Gpt *g, Tape *t, int64_t part) {
     tape_push(t, part_done_backward, d);
 }
 
-Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, const TrunkOps *o, const GptDropout *drop) {
+/* Dropout of the rows: a token's masks do not depend on which others there are. */
+static GptDropout dropout_of(Tape *t, const GptDropout *all, const GptRows *rows) {
+    uint64_t *row = tape_alloc(t, (size_t)rows->m * sizeof *row);
+    GptDropout d = *all;
+    for (int64_t j = 0; j < rows->m; j++)
+        row[j] = all->row ? all->row[rows->at[j]] : (uint64_t)rows->at[j];
+    d.row = row;
+    return d;
+}
+
+Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, const TrunkOps *o, const GptRows *rows,
+                      const GptDropout *drop) {
     Tensor *branch = NULL;
+    const int64_t last = g->cfg.layers - 1;
     bool again = g->recompute && tape_records(t);
     x = dropout(t, x, drop, 0);
-    for (int64_t l = 0; l < g->cfg.layers; l++) {
+    for (int64_t l = 0; l <= last; l++) {
         part_begins(g, t, l + 1);
-        (again ? block_again : block_forward)(g, t, o, drop, l, &x, &branch);
+        GptDropout theirs;
+        if (l == last && rows && drop) theirs = dropout_of(t, drop, rows), drop = &theirs;
+        (again ? block_again : block_forward)(g, t, o, l == last ? rows : NULL, drop, l, &x,
+                                              &branch);
     }
     part_begins(g, t, g->cfg.layers + 1);
     return norm(t, &x, branch, g->norm_f_w, g->norm_f_b, g->cfg.norm_eps);
@@ -380,30 +412,52 @@ static void check_batch(const GptConfig *c, const Batch *b) {
               (long long)c->vocab - 1);
 }
 
-Tensor *gpt_forward(Gpt *g, Tape *t, const Batch *b, const GptDropout *drop) {
+Tensor *gpt_forward(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, const GptDropout *drop) {
     check_batch(&g->cfg, b);
     Packed *p = tape_alloc(t, sizeof *p); /* the backward pass reads it */
     *p = (Packed){{b->n, b->nseq, b->start}, (int)g->cfg.heads};
     part_begins(g, t, 0);
     Tensor *x = op_embed(t, g->embed, g->wpe, b->tokens, &p->packing);
-    return trunk_forward(g, t, x, &(TrunkOps){p, linear, attend}, drop);
+    return trunk_forward(g, t, x, &(TrunkOps){p, linear, attend}, rows, drop);
+}
+
+static const int32_t *targets_of(Tape *t, const Batch *b, const GptRows *rows) {
+    if (!rows) return b->targets;
+    int32_t *targets = tape_alloc(t, (size_t)rows->m * sizeof *targets);
+    for (int64_t j = 0; j < rows->m; j++) targets[j] = b->targets[rows->at[j]];
+    return targets;
 }
 
 double gpt_loss(Gpt *g, Tape *t, const Batch *b, const GptDropout *drop, real *logp_out) {
-    Tensor *h = gpt_forward(g, t, b, drop);
-    return op_cross_entropy(t, h, g->out_w, b->targets, b->weight, logp_out);
+    int64_t *at = tape_alloc(t, (size_t)b->n * sizeof *at), m = 0;
+    float *weight = tape_alloc(t, (size_t)b->n * sizeof *weight);
+    for (int64_t i = 0; i < b->n; i++)
+        if (b->weight[i] != 0) weight[m] = b->weight[i], at[m++] = i;
+    const GptRows rows = {m, at};
+    real *logp = tape_alloc(t, (size_t)m * sizeof *logp);
+    const int32_t *targets = targets_of(t, b, &rows);
+    Tensor *h = gpt_forward(g, t, b, &rows, drop);
+    double loss = op_cross_entropy(t, h, g->out_w, targets, weight, logp);
+    if (!logp_out) return loss;
+    memset(logp_out, 0, (size_t)b->n * sizeof *logp_out);
+    for (int64_t j = 0; j < m; j++) logp_out[at[j]] = logp[j];
+    return loss;
 }
 
-void gpt_score(Gpt *g, Tape *t, const Batch *b, const unsigned char *active, double temperature,
+double gpt_token_loss(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, double temperature,
+                      TokenLossFn *loss, void *ctx, real *logp_out, real *entropy_out) {
+    const int32_t *targets = targets_of(t, b, rows);
+    Tensor *h = gpt_forward(g, t, b, rows, NULL);
+    return op_token_loss(t, h, g->out_w, targets, temperature, loss, ctx, logp_out, entropy_out);
+}
+
+void gpt_score(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, double temperature,
                real *logp_out, real *entropy_out) {
-    Tensor *h = gpt_forward(g, t, b, NULL);
-    op_token_loss(t, h, g->out_w, b->targets, active, temperature, NULL, NULL, logp_out,
-                  entropy_out);
+    gpt_token_loss(g, t, b, rows, temperature, NULL, NULL, logp_out, entropy_out);
     tape_reset(t);
 }
 
-Tensor *gpt_values(Gpt *g, Tape *t, const Batch *b, const int64_t *rows, int64_t m) {
+Tensor *gpt_values(Gpt *g, Tape *t, const Batch *b, const GptRows *rows) {
     CHECK(g->cfg.scalar_head, "this model has no scalar head");
-    Tensor *h = gpt_forward(g, t, b, NULL);
-    return op_scalar_head(t, h, g->head_w, g->head_b, rows, rows ? m : b->n);
+    return op_scalar_head(t, gpt_forward(g, t, b, rows, NULL), g->head_w, g->head_b);
 }

@@ -82,25 +82,39 @@ typedef struct GptDropout {
 void gpt_part_gradient(Gpt *g);
 void gpt_join_gradient(Gpt *g);
 
-/* Hidden states after the last layer norm, [n,C]. Tokens out of range or sequences longer than the
- * context end the job (CHECK): data/ has checked before. */
-Tensor *gpt_forward(Gpt *g, Tape *t, const Batch *b, const GptDropout *drop);
+/* The positions of a batch whose hidden states somebody reads, ascending: of the others the last
+ * layer makes keys and values only. What is computed of these m, and all gradients, are the same
+ * bits as if all had been computed. The array must live until tape_reset. */
+typedef struct GptRows {
+    int64_t m;
+    const int64_t *at; /* [m] */
+} GptRows;
+
+/* Hidden states after the last layer norm, [m,C] (rows NULL: all, [n,C]). Tokens out of range or
+ * sequences longer than the context end the job (CHECK): data/ has checked before. */
+Tensor *gpt_forward(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, const GptDropout *drop);
 
 /* Language-model loss of the batch: sum over i of -weight[i]*logp_i, gradients made on a recording
- * tape (then call tape_backward). logp_out [n] or NULL. */
+ * tape (then call tape_backward). logp_out, [n] or NULL, is 0 where the weight is. */
 double gpt_loss(Gpt *g, Tape *t, const Batch *b, const GptDropout *drop, real *logp_out);
 
-/* Log-probability of targets[i] where active[i] (NULL: everywhere), without gradient. Resets the
- * tape. logp_out, entropy_out [n] or NULL. */
-void gpt_score(Gpt *g, Tape *t, const Batch *b, const unsigned char *active, double temperature,
+/* A loss of the log-probabilities of the targets at the rows (NULL: all): op_token_loss, whose
+ * token j is position rows->at[j]. logp_out, entropy_out [m] or NULL. */
+double gpt_token_loss(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, double temperature,
+                      TokenLossFn *loss, void *ctx, real *logp_out, real *entropy_out);
+
+/* The log-probabilities alone, without gradient. Resets the tape. */
+void gpt_score(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, double temperature,
                real *logp_out, real *entropy_out);
 
-/* Scalar head at rows[m] (NULL: all n) of the batch: [m]. */
-Tensor *gpt_values(Gpt *g, Tape *t, const Batch *b, const int64_t *rows, int64_t m);
+/* Scalar head at the rows (NULL: all): [m]. */
+Tensor *gpt_values(Gpt *g, Tape *t, const Batch *b, const GptRows *rows);
 
 int64_t gpt_param_count(const GptConfig *cfg);
-/* FLOPs of forward and backward for n tokens in sequences of mean length T: n (6 (12 L C^2 + V C) +
- * 6 L C T): the causal half of attention, the tied head once; a scalar head counts nothing. */
-double gpt_train_flops(const GptConfig *cfg, double n, double T);
+/* FLOPs of forward and backward for n tokens in sequences of mean length T, of which `rows` are
+ * wanted (GptRows): n (6 (12 L C^2 + V C) + 6 L C T), less 60 C^2 + 6 (C T + V C) for each of the
+ * other n - rows: they need the last layer's keys and values only. The causal half of attention,
+ * the tied head once; a scalar head counts nothing. */
+double gpt_train_flops(const GptConfig *cfg, double n, double rows, double T);
 
 #endif

@@ -8,13 +8,16 @@
 
 typedef struct TrunkOps {
     void *ctx;
-    /* act(x w^T + b), as op_linear; called for each layer with its qkv, proj, fc, fc2 weights. */
+    /* act(x w^T + b), as op_linear; called for each layer with its qkv, proj, fc, fc2 weights. In
+     * the last layer x may have fewer rows after `attend`. */
     Tensor *(*linear)(void *ctx, Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act);
     /* qkv [n,3C] of layer `layer` -> [n,C] */
     Tensor *(*attend)(void *ctx, Tape *t, int64_t layer, Tensor *qkv);
 } TrunkOps;
 
-/* Embedded tokens x [n,C] -> hidden states after the last layer norm [n,C]. drop NULL: none. */
-Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, const TrunkOps *o, const GptDropout *drop);
+/* Embedded tokens x [n,C] -> hidden states after the last layer norm of the rows, [m,C]. rows NULL:
+ * all. drop NULL: none. */
+Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, const TrunkOps *o, const GptRows *rows,
+                      const GptDropout *drop);
 
 #endif

@@ -71,13 +71,16 @@ static void response_logp(Gpt *g, const Answers *a, double temperature, int64_t 
         if (i + 1 < a->n && pack.n + a->seq[i + 1].n <= micro_tokens) continue;
         Batch b = pack_batch(&pack);
         real *logp = xmalloc((size_t)b.n * sizeof *logp);
-        gpt_score(g, tape, &b, NULL, temperature, logp, NULL);
-        for (int64_t j = first; j <= i; j++) {
-            const int64_t at = b.start[j - first];
-            sum[j] = 0;
+        int64_t *at = xmalloc((size_t)b.n * sizeof *at), m = 0, k = 0;
+        for (int64_t j = first; j <= i; j++)
             for (int64_t t = a->seq[j].prompt; t < a->seq[j].n; t++)
-                sum[j] += (double)logp[at + t - 1];
+                at[m++] = b.start[j - first] + t - 1;
+        gpt_score(g, tape, &b, &(GptRows){m, at}, temperature, logp, NULL);
+        for (int64_t j = first; j <= i; j++) {
+            sum[j] = 0;
+            for (int64_t t = a->seq[j].prompt; t < a->seq[j].n; t++) sum[j] += (double)logp[k++];
         }
+        free(at);
         free(logp);
         tape_reset(tape);
         pack_clear(&pack);

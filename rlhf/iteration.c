@@ -25,15 +25,14 @@
 /* --- packing episodes
  * --------------------------------------------------------------------------------- */
 
-/* A micro-batch of episodes with its active positions. Arrays live in an arena until its reset. */
+/* A micro-batch of episodes. Arrays live in an arena until its reset. */
 typedef struct Micro {
     Batch batch;
-    int64_t n, tokens;     /* episodes, response tokens */
-    const int64_t *pick;   /* [n] the episodes */
-    int64_t *row;          /* [tokens] active positions in the batch */
-    int64_t *at;           /* [tokens] their places in the arrays of Episodes */
-    int64_t *last;         /* [n] last positions */
-    unsigned char *active; /* [batch.n] */
+    int64_t n, tokens;   /* episodes, response tokens */
+    const int64_t *pick; /* [n] the episodes */
+    int64_t *row;        /* [tokens] active positions in the batch */
+    int64_t *at;         /* [tokens] their places in the arrays of Episodes */
+    int64_t *last;       /* [n] last positions */
 } Micro;
 
 /* Packs as many of pick[0..n) as fit; returns how many. */
@@ -51,14 +50,12 @@ static int64_t pack_micro(Ppo *p, const Episodes *e, const int64_t *pick, int64_
     m->row = arena_alloc(a, (size_t)m->tokens * sizeof *m->row);
     m->at = arena_alloc(a, (size_t)m->tokens * sizeof *m->at);
     m->last = arena_alloc(a, (size_t)m->n * sizeof *m->last);
-    m->active = arena_zalloc(a, (size_t)m->batch.n);
     int64_t k = 0;
     for (int64_t s = 0; s < m->n; s++) {
         const int64_t i = pick[s];
         for (int64_t t = 0; t < rollout_length(e, i); t++, k++) {
             m->row[k] = m->batch.start[s] + e->prompt[i] + t - 1;
             m->at[k] = e->first[i] + t;
-            m->active[m->row[k]] = 1;
         }
         m->last[s] = m->batch.start[s + 1] - 1;
     }
@@ -79,19 +76,20 @@ static int64_t minibatch(const Ppo *p, int64_t iteration, int64_t k, int64_t m, 
 
 static void score_micro(Ppo *p, Episodes *e, const Micro *m, Tape *t, real *logp, real *entropy) {
     const Batch *b = &m->batch;
-    gpt_score(p->policy.gpt, t, b, m->active, p->o.temperature, logp, entropy);
+    const GptRows active = {m->tokens, m->row}, last = {m->n, m->last};
+    gpt_score(p->policy.gpt, t, b, &active, p->o.temperature, logp, entropy);
     for (int64_t k = 0; k < m->tokens; k++) {
-        e->logp[m->at[k]] = logp[m->row[k]];
-        e->entropy[m->at[k]] = entropy[m->row[k]];
+        e->logp[m->at[k]] = logp[k];
+        e->entropy[m->at[k]] = entropy[k];
     }
     /* With the entropy, though nobody wants it: the same code, so that equal models agree exactly.
      */
-    gpt_score(p->reference, t, b, m->active, p->o.temperature, logp, entropy);
-    for (int64_t k = 0; k < m->tokens; k++) e->ref_logp[m->at[k]] = logp[m->row[k]];
-    Tensor *v = gpt_values(p->critic.gpt, t, b, m->row, m->tokens);
+    gpt_score(p->reference, t, b, &active, p->o.temperature, logp, entropy);
+    for (int64_t k = 0; k < m->tokens; k++) e->ref_logp[m->at[k]] = logp[k];
+    Tensor *v = gpt_values(p->critic.gpt, t, b, &active);
     for (int64_t k = 0; k < m->tokens; k++) e->value[m->at[k]] = v->data[k];
     tape_reset(t);
-    Tensor *r = gpt_values(p->reward, t, b, m->last, m->n);
+    Tensor *r = gpt_values(p->reward, t, b, &last);
     for (int64_t s = 0; s < m->n; s++)
         e->score[m->pick[s]] = e->stopped[m->pick[s]] ? r->data[s] : (float)p->o.no_stop_score;
     tape_reset(t);
@@ -110,8 +108,8 @@ void ppo_score(Ppo *p, Episodes *e, int64_t iteration) {
             Micro micro;
             watchdog_beat();
             begin += pack_micro(p, e, pick + begin, end - begin, &lists, &micro);
-            if (micro.batch.n > cap) {
-                cap = micro.batch.n;
+            if (micro.tokens > cap) {
+                cap = micro.tokens;
                 logp = xrealloc(logp, (size_t)cap * sizeof *logp);
                 entropy = xrealloc(entropy, (size_t)cap * sizeof *entropy);
             }
@@ -184,17 +182,17 @@ void ppo_advantages(Ppo *p, Episodes *e, PpoStats *s) {
  * --------------------------------------------------------------------------------------------------
  */
 
-/* What the policy's loss needs to know at position i of a micro-batch. */
+/* What the policy's loss needs to know of response token k of a micro-batch. */
 typedef struct PolicyCtx {
     const Episodes *e;
-    const int64_t *place; /* [batch.n] place in the arrays of Episodes */
+    const int64_t *at; /* Micro's */
     double weight, clip;
     double *sums;
 } PolicyCtx;
 
-static double policy_loss(void *ctx, int64_t i, double logp, double entropy, double *dlogp) {
+static double policy_loss(void *ctx, int64_t k, double logp, double entropy, double *dlogp) {
     const PolicyCtx *c = ctx;
-    const int64_t at = c->place[i];
+    const int64_t at = c->at[k];
     const double old = (double)c->e->logp[at];
     const double new_logp = (double)(float)logp; /* as the old one was kept */
     bool clipped;
@@ -210,20 +208,15 @@ static double policy_loss(void *ctx, int64_t i, double logp, double entropy, dou
 }
 
 static void policy_micro(Ppo *p, const Episodes *e, const Micro *m, double weight, double *sums) {
-    Tape *t = p->policy.tape;
-    Gpt *g = p->policy.gpt;
-    int64_t *place = tape_alloc(t, (size_t)m->batch.n * sizeof *place);
-    for (int64_t k = 0; k < m->tokens; k++) place[m->row[k]] = m->at[k];
-    PolicyCtx ctx = {e, place, weight, p->o.clip, sums};
-    Tensor *x = gpt_forward(g, t, &m->batch, NULL);
-    op_token_loss(t, x, g->out_w, m->batch.targets, m->active, p->o.temperature, policy_loss, &ctx,
-                  NULL, NULL);
+    PolicyCtx ctx = {e, m->at, weight, p->o.clip, sums};
+    gpt_token_loss(p->policy.gpt, p->policy.tape, &m->batch, &(GptRows){m->tokens, m->row},
+                   p->o.temperature, policy_loss, &ctx, NULL, NULL);
     trainer_backward(&p->policy);
 }
 
 static void critic_micro(Ppo *p, const Episodes *e, const Micro *m, double weight, double *sums) {
     Tape *t = p->critic.tape;
-    Tensor *v = gpt_values(p->critic.gpt, t, &m->batch, m->row, m->tokens);
+    Tensor *v = gpt_values(p->critic.gpt, t, &m->batch, &(GptRows){m->tokens, m->row});
     for (int64_t k = 0; k < m->tokens; k++) {
         double dv;
         bool clipped;

@@ -48,7 +48,7 @@ static void micro_batch(Reward *w, double weight, Report *report) {
     watchdog_enter(PHASE_FORWARD);
     const Dataset *d = &w->ranked;
     Batch b = pack_batch(&w->pack);
-    Tensor *r = gpt_values(w->model.gpt, w->trainer.tape, &b, w->last, b.nseq);
+    Tensor *r = gpt_values(w->model.gpt, w->trainer.tape, &b, &(GptRows){b.nseq, w->last});
     double *dr = tape_alloc(w->trainer.tape, (size_t)b.nseq * sizeof *dr);
     for (int64_t i = 0, at = 0; i < w->nitem; i++) {
         const int64_t first = d->first[w->item[i]], K = d->first[w->item[i] + 1] - first;
@@ -174,9 +174,9 @@ static int dry_run(Reward *w, Run *run) {
     int64_t tokens;
     gradients(w, run, &tokens);
     const ParamSet *ps = &w->model.gpt->params;
+    const double length = (double)w->ranked.tokens / (double)w->ranked.first[w->ranked.n];
     run_plan(run, "reward model", ps->count, (double)tokens,
-             gpt_train_flops(&w->model.gpt->cfg, (double)tokens,
-                             (double)w->ranked.tokens / (double)w->ranked.first[w->ranked.n]),
+             gpt_train_flops(&w->model.gpt->cfg, (double)tokens, (double)tokens / length, length),
              trainer_bytes(&w->trainer), w->trainer.arena.high);
     const Dataset *d = &w->ranked;
     for (int64_t s = d->first[0]; s < d->first[1]; s++) {

@@ -20,7 +20,7 @@ void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens
         if (i + 1 < n && pack.n + q[i + 1].n <= micro_tokens) continue;
         watchdog_beat();
         Batch b = pack_batch(&pack);
-        Tensor *v = gpt_values(rm, tape, &b, last, i + 1 - first);
+        Tensor *v = gpt_values(rm, tape, &b, &(GptRows){i + 1 - first, last});
         for (int64_t j = first; j <= i; j++) r[j] = v->data[j - first];
         tape_reset(tape);
         pack_clear(&pack);

@@ -18,6 +18,7 @@ typedef struct Sums {
     Tape *tape;
     Pack pack;
     real *logp;
+    int64_t *at; /* positions that have a weight */
     int64_t cap;
 } Sums;
 
@@ -29,12 +30,16 @@ static void flush(Sums *s, Gpt *gpt) {
     if (b.n > s->cap) {
         s->cap = b.n;
         s->logp = xrealloc(s->logp, (size_t)b.n * sizeof *s->logp);
+        s->at = xrealloc(s->at, (size_t)b.n * sizeof *s->at);
     }
-    gpt_score(gpt, s->tape, &b, NULL, 1.0, s->logp, NULL);
-    for (int64_t q = 0; q < b.nseq; q++, s->next++)
-        for (int64_t i = b.start[q]; i < b.start[q + 1]; i++) {
-            s->nll[s->next] -= (double)b.weight[i] * (double)s->logp[i];
-            s->nll[s->n + s->next] += (double)b.weight[i];
+    GptRows rows = {0, s->at};
+    for (int64_t i = 0; i < b.n; i++)
+        if (b.weight[i] != 0) s->at[rows.m++] = i;
+    gpt_score(gpt, s->tape, &b, &rows, 1.0, s->logp, NULL);
+    for (int64_t q = 0, j = 0; q < b.nseq; q++, s->next++)
+        for (; j < rows.m && s->at[j] < b.start[q + 1]; j++) {
+            s->nll[s->next] -= (double)b.weight[s->at[j]] * (double)s->logp[j];
+            s->nll[s->n + s->next] += (double)b.weight[s->at[j]];
         }
     pack_clear(&s->pack);
 }
@@ -60,6 +65,7 @@ static void sums_close(Sums *s, Comm *comm, EvalLoss *out) {
     arena_free(&s->arena);
     pack_free(&s->pack);
     free(s->logp);
+    free(s->at);
 }
 
 /* Documents laid end to end: a corpus, or in memory (corpus NULL). */

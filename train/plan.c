@@ -73,30 +73,40 @@ int64_t plan_parameters(const PlanWork *w) {
 
 /* --- FLOPs ------------------------------------------------------------------------------------ */
 
-/* Blocks, forward: n tokens in sequences of t. A sequence attends to t (t+1) / 2 pairs. */
-static double trunk_flops(const GptConfig *g, double n, double t) {
-    const double C = (double)g->width, L = (double)g->layers;
-    return n * (24 * L * C * C + 2 * L * C * (t + 1));
+/* Blocks, forward: n tokens in sequences of t. A sequence attends to t (t+1) / 2 pairs. All but
+ * `rows` of them need no more of the last block than keys and values. */
+static double trunk_flops(const GptConfig *g, double n, double rows, double t) {
+    const double C = (double)g->width, L = (double)g->layers, attend = 2 * C * (t + 1);
+    return n * L * (24 * C * C + attend) - (n - rows) * (20 * C * C + attend);
 }
 static double head_flops(const GptConfig *g, double rows) {
     return 2 * (double)g->vocab * (double)g->width * rows;
 }
-static double train_flops(const PlanWork *w, double n, double t) {
+/* Of n tokens of items those whose hidden states the loss reads. */
+static double active_of(const PlanWork *w, double n) {
+    return w->response > 0 ? n * w->response / w->length : n;
+}
+static double train_flops(const PlanWork *w, double n) {
     const GptConfig g = trained(w);
-    return gpt_train_flops(&g, n, t);
+    return gpt_train_flops(&g, n, active_of(w, n), w->length);
+}
+static double window_flops(const PlanWork *w, double windows) {
+    const double n = windows * w->window;
+    return gpt_train_flops(&w->model, n, n, w->window);
 }
 
 /* PPO, for e episodes: what one rank samples, scores, and trains on in one inner epoch. */
 static double rollout_flops(const PlanWork *w, double e) {
-    return trunk_flops(&w->model, e * (w->length - 1), w->length - 1) +
+    return trunk_flops(&w->model, e * (w->length - 1), e * w->response, w->length - 1) +
            head_flops(&w->model, e * w->response);
 }
 static double scoring_flops(const PlanWork *w, double e) {
-    return 4 * trunk_flops(&w->model, e * w->length, w->length) +
+    return 3 * trunk_flops(&w->model, e * w->length, e * w->response, w->length) +
+           trunk_flops(&w->model, e * w->length, e, w->length) +
            2 * head_flops(&w->model, e * w->response);
 }
 static double episodes_flops(const PlanWork *w, double e) {
-    return 3 * (2 * trunk_flops(&w->model, e * w->length, w->length) +
+    return 3 * (2 * trunk_flops(&w->model, e * w->length, e * w->response, w->length) +
                 head_flops(&w->model, e * w->response));
 }
 
@@ -106,11 +116,9 @@ double plan_flops(const PlanWork *w, double part[3]) {
         const double epochs = (double)w->epochs, updates = epochs * (double)w->minibatches;
         p[0] = rollout_flops(w, w->items);
         p[1] = scoring_flops(w, w->items);
-        p[2] = epochs * episodes_flops(w, w->items) +
-               updates * gpt_train_flops(&w->model, w->windows * w->window, w->window);
+        p[2] = epochs * episodes_flops(w, w->items) + updates * window_flops(w, w->windows);
     } else {
-        p[2] = train_flops(w, w->items * w->sequences * w->length, w->length) +
-               train_flops(w, w->windows * w->window, w->window);
+        p[2] = train_flops(w, w->items * w->sequences * w->length) + window_flops(w, w->windows);
     }
     for (int i = 0; part && i < 3; i++) part[i] = p[i];
     return p[0] + p[1] + p[2];
@@ -239,7 +247,7 @@ static double loss_bytes(const GptConfig *c, double n, double active) {
     const double V = (double)c->vocab, C = (double)c->width;
     const double rows = fmin(fmin(fmax(floor((1 << 20) / V), 2 * GEMM_ROWS), 2048), active);
     const double panel = fmin(V, 2048) * fmin(C, 512);
-    return (rows * (V + C + 8) + panel) * (double)sizeof(real) + 8 * n;
+    return (rows * (V + 8) + panel) * (double)sizeof(real) + 20 * n;
 }
 
 double plan_activation_bytes(const GptConfig *c, double n, double active, bool recompute,
@@ -247,6 +255,7 @@ double plan_activation_bytes(const GptConfig *c, double n, double active, bool r
     const double L = (double)c->layers, C = (double)c->width, masks = dropout ? 0.25 : 0;
     const double sums = (double)c->heads + 4; /* of softmax and norms, a layer and token */
     double kept = recompute ? (2 * L + 10) * C + sums : (10 * L + 7) * C + L * sums;
+    if (active < n) kept += C; /* the rows of attention's output that go on, in the room of all */
     kept += masks * (2 * L + 1) * C;
     double backward = 6 * C;
     if (recompute) backward = (L > 1 ? 16 : 10) * C + L * (sums + 2 * masks * C);
@@ -295,7 +304,7 @@ static void ppo_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
         const double k = micro_batch(micro, leaf_share(w, l, w->windows), w->window);
         policy = fmax(policy, plan_activation_bytes(&w->model, k, k, w->recompute, false));
     }
-    const double critics = plan_activation_bytes(&critic, n, n, w->recompute, false);
+    const double critics = plan_activation_bytes(&critic, n, active, w->recompute, false);
     m->activations = fmax(policy, packed_bytes(&w->model)) + critics;
     const double rows = fmax(slots(w, l), fmin((8 << 20) / (12 * (double)w->model.width),
                                                share(w->items, l->ranks) * w->length));
@@ -326,11 +335,12 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
         /* Windows of pretraining text fill the last micro-batch up. */
         const double more = leaf_share(w, l, w->windows) * w->window;
         n = fmin(n + more, fmax(n, micro)) * together(w, l);
-        m->activations = plan_activation_bytes(&cfg, n, n, w->recompute, w->dropout);
+        const double active = active_of(w, n);
+        m->activations = plan_activation_bytes(&cfg, n, active, w->recompute, w->dropout);
         if (together(w, l) > 1) /* their products are packed whole */
             m->activations += fmax(n - 512, 0) * fmin(4 * (double)cfg.width, 2048) * sizeof(real);
         n = fmin(w->eval_tokens / (double)l->ranks, micro_batch(micro, micro, w->length));
-        if (n > 0) m->evaluation = plan_scoring_bytes(&cfg, n, n);
+        if (n > 0) m->evaluation = plan_scoring_bytes(&cfg, n, active_of(w, n));
     }
     m->exchange = (1 + two) * (double)exchange_bytes((int)l->ranks, sizeof(real));
     m->program =
@@ -406,11 +416,11 @@ void plan_time(const PlanWork *w, const PlanLayout *l, const PlanRates *measured
     const double again = w->recompute ? 4.0 / 3 : 1;
     const double byte = trained_bytes(w), model = byte / each;
     const double micros = each * item_micros(w, l) + window_micros(w, l);
-    double flops = train_flops(w, windows * w->window, w->window);
+    double flops = window_flops(w, windows);
     if (w->stage == IN_PPO)
         flops += episodes_flops(w, items);
     else
-        flops += train_flops(w, items * item_tokens(w), w->length);
+        flops += train_flops(w, items * item_tokens(w));
     *t = (PlanTime){0};
     if (w->stage == IN_PPO) {
         t->rollout = rollout_seconds(w, l, &r);

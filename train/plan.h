@@ -32,9 +32,9 @@ typedef struct PlanWork {
     int64_t virtual_ranks; /* dist.virtual_ranks; 0: not dist.reproducible */
     bool recompute, dropout;
     double eval_tokens; /* of an evaluation on held-out data (reward: of the reference answers) */
-    /* PPO: length is of prompt and response together */
-    double response; /* its tokens */
-    int64_t longest; /* longest response */
+    double response; /* tokens of a sequence whose hidden states the loss reads; 0: all. PPO: of the
+                        response (length is of prompt and response together) */
+    int64_t longest; /* PPO: longest response */
     int64_t minibatches, epochs;
     bool ema;
 } PlanWork;

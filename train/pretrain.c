@@ -94,7 +94,7 @@ static int dry_run(Pretrain *p, Run *run) {
     char *text;
     TRY(gradients(p, run, &tokens));
     run_plan(run, "pretraining", p->gpt->params.count, (double)tokens,
-             gpt_train_flops(&p->gpt->cfg, (double)tokens,
+             gpt_train_flops(&p->gpt->cfg, (double)tokens, (double)tokens,
                              (double)tokens / (double)run->cfg.train_batch),
              trainer_bytes(&p->trainer), p->trainer.arena.high);
     TRY(corpus_window(p->corpus, (uint64_t)run->cfg.run_seed, 0, p->T, p->window, &n, NULL));

@@ -91,8 +91,10 @@ static int rank_gradients(Sft *s, Run *run, int k, bool together, int64_t step,
 }
 
 /* Forward and backward of this rank's share of the step; the losses of its virtual ranks are their
- * parts of the mean, *tokens the tokens of the global batch. */
-static int gradients(Sft *s, Run *run, int64_t *tokens) {
+ * parts of the mean, *tokens the tokens of the global batch, *learns those of them that are
+ * learned.
+ */
+static int gradients(Sft *s, Run *run, int64_t *tokens, int64_t *learns) {
     const Config *c = &run->cfg;
     const int64_t T = s->model.gpt->cfg.context;
     VirtualRanks *ranks = &s->trainer.ranks;
@@ -105,17 +107,17 @@ static int gradients(Sft *s, Run *run, int64_t *tokens) {
         corpus_ahead(s->mix, (uint64_t)c->run_seed, first_window + wbegin, wend - wbegin, T);
 
     /* the count first, so that the loss makes its gradient in the same pass */
-    int64_t learns = 0;
+    *learns = 0;
     if (s->mix)
-        learns = corpus_window_tokens(s->mix, (uint64_t)c->run_seed, first_window, windows, T);
-    if (learns < 0) return (int)learns;
-    *tokens = learns;
+        *learns = corpus_window_tokens(s->mix, (uint64_t)c->run_seed, first_window, windows, T);
+    if (*learns < 0) return (int)*learns;
+    *tokens = *learns;
     for (int64_t b = 0; b < c->train_batch; b++) { /* every rank knows the whole step */
         const Sequence *q = example(s, c, step, b, &j);
-        learns += learned_tokens(q, learned(q, c));
+        *learns += learned_tokens(q, learned(q, c));
         *tokens += q->n;
     }
-    const float weight = 1.0f / (float)(learns > 0 ? learns : 1);
+    const float weight = 1.0f / (float)(*learns > 0 ? *learns : 1);
 
     double *loss = virtual_parts(ranks, 1);
     int64_t most = 0;
@@ -175,11 +177,11 @@ static int print_example(const Sft *s, const Config *c) {
 }
 
 static int dry_run(Sft *s, Run *run) {
-    int64_t tokens;
-    TRY(gradients(s, run, &tokens));
+    int64_t tokens, learns;
+    TRY(gradients(s, run, &tokens, &learns));
     const ParamSet *ps = &s->model.gpt->params;
     run_plan(run, "supervised fine-tuning", ps->count, (double)tokens,
-             gpt_train_flops(&s->model.gpt->cfg, (double)tokens,
+             gpt_train_flops(&s->model.gpt->cfg, (double)tokens, (double)learns,
                              (double)s->demos.tokens / (double)s->demos.n),
              trainer_bytes(&s->trainer), s->trainer.arena.high);
     return print_example(s, &run->cfg);
@@ -261,8 +263,8 @@ static int train(Sft *s, Run *run) {
     while (run_goes_on(run)) {
         double loss, norm, lr = schedule_lr(&schedule, run->step);
         const double waited = s->mix ? corpus_waited(s->mix) : 0;
-        int64_t tokens;
-        TRY(gradients(s, run, &tokens));
+        int64_t tokens, learns;
+        TRY(gradients(s, run, &tokens, &learns));
         trainer_finish(&(Trainer *){&s->trainer}, 1);
         virtual_sum(&s->trainer.ranks, run->comm, &loss);
         s->trainer.loss = loss;

@@ -97,7 +97,7 @@ static double net_run(Net *net, Tape *t, const Packing *p, int64_t first, real *
     h = op_linear(t, h, net->w2, net->b2, ACT_NONE);
     x = op_add(t, sum, h);
     h = op_layernorm(t, x, NULL, net->g3, NULL, 1e-5, NULL);
-    Tensor *value = op_scalar_head(t, h, net->wv, net->bv, NULL, 0);
+    Tensor *value = op_scalar_head(t, h, net->wv, net->bv);
     double loss = op_cross_entropy(t, h, net->wte, targets, weight, logp);
     for (int64_t i = 0; i < p->n; i++) {
         loss += (double)value->data[i] / N;

@@ -25,9 +25,16 @@ lengths=$(awk 'BEGIN {for (i = 0; i < 64; i++) {n = 1 + int(log(1 - (i * 37 % 64
 made=$(awk '{s += $1} END {print s}' <<<"$lengths")
 about "$(value rollout tokens)" "$made" || fail "the rollout made $(value rollout tokens) tokens, expected $made"
 about "$(value update tokens)" $((made + 64 * 32)) || fail "the update saw $(value update tokens) tokens"
-# Both models forward and backward over all tokens, the head over the responses.
-flops=$(awk '{n = 32 + $1; s += 3 * (2 * (24 * 4 * 96 * 96 * n + 2 * 4 * 96 * n * (n + 1)) + 2 * 512 * 96 * $1)} END {printf "%.0f", s}' <<<"$lengths")
+# Both models forward and backward: three layers, and the keys and values of the last, over all tokens;
+# the rest of the last, and the head, over the responses. Scoring: forward, four models; the reward
+# model's last layer and head see one token.
+blocks='{d = 96; n = 32 + $1; row = 20 * d * d + 2 * d * (n + 1)
+    all += 3 * (24 * d * d * n + 2 * d * n * (n + 1)) + 4 * d * d * n
+    some += row * $1; one += row; head += 2 * 512 * d * $1}'
+flops=$(awk "$blocks"' END {printf "%.0f", 3 * (2 * (all + some) + head)}' <<<"$lengths")
 about "$(value update flops)" "$flops" || fail "the update counts $(value update flops), expected $flops"
+flops=$(awk "$blocks"' END {printf "%.0f", 4 * all + 3 * some + one + 2 * head}' <<<"$lengths")
+about "$(value scoring flops)" "$flops" || fail "scoring counts $(value scoring flops), expected $flops"
 sum=$(awk -v a="$(value rollout flops)" -v b="$(value scoring flops)" -v c="$(value update flops)" 'BEGIN {print a + b + c}')
 about "$(value ppo-demo flops)" "$sum" || fail "the parts do not add up to ppo-demo"
 

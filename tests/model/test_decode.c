@@ -89,7 +89,7 @@ static void test_greedy_is_argmax(void **state) {
         Joined j;
         join(&j, w, i, &r.v[i]);
         assert_int_equal(r.v[i].n, 12);
-        Tensor *h = gpt_forward(w->g, w->tape, &j.b, NULL);
+        Tensor *h = gpt_forward(w->g, w->tape, &j.b, NULL, NULL);
         real logits[CONTEXT * V];
         blas_gemm(false, true, j.b.n, V, C, 1, h->data, C, w->g->out_w->data, C, 0, logits, V);
         tape_reset(w->tape);

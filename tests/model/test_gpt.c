@@ -117,10 +117,13 @@ static void test_count(void **state) {
     }
     /* n (6 (12 L C^2 + V C) + 6 L C T) */
     double want = 100 * (6.0 * (12 * 2 * 144 + 23 * 12) + 6.0 * 2 * 12 * 10);
-    assert_true(gpt_train_flops(&small, 100, 10) == want);
+    assert_true(gpt_train_flops(&small, 100, 100, 10) == want);
     GptConfig reward = small;
     reward.scalar_head = true;
-    assert_true(gpt_train_flops(&reward, 100, 10) == want - 100 * 6.0 * 23 * 12);
+    assert_true(gpt_train_flops(&reward, 100, 100, 10) == want - 100 * 6.0 * 23 * 12);
+    /* of 60 rows the last layer only makes keys and values, 4 of its 24 C^2 */
+    want -= 60 * 3 * (20.0 * 144 + 2 * 12 * 10 + 2 * 23 * 12);
+    assert_true(gpt_train_flops(&small, 100, 40, 10) == want);
 }
 
 static void test_bad_config(void **state) {
@@ -271,7 +274,7 @@ static size_t memory_of(int64_t layers, bool backward, bool recompute, real *hid
     Tape *t = tape_open(&a, backward);
     Sample s;
     make_sample(&s);
-    Tensor *x = gpt_forward(g, t, &s.b, NULL);
+    Tensor *x = gpt_forward(g, t, &s.b, NULL, NULL);
     memcpy(hidden, x->data, sizeof(real) * (size_t)(N * deep.width));
     if (backward) {
         tensor_grad(x)[0] = 1;
@@ -329,6 +332,68 @@ static void test_recompute(void **state) {
     assert_memory_equal(grad[0], grad[1], (size_t)g->params.size * sizeof(real));
     free(grad[0]), free(grad[1]);
     gpt_close(&g);
+}
+
+/* What a model computes of some rows: hidden states, loss and all gradients, are the bits that the
+ * same model makes of all rows, of which the others' have no weight in the loss. */
+static void check_rows(GptConfig cfg, bool recompute, const int64_t *at, int64_t m) {
+    Gpt *g = random_gpt(cfg, 6);
+    g->recompute = recompute;
+    const int64_t C = cfg.width, size = g->params.size;
+    const GptDropout drop = {.p = 0.2, .seed = 3, .step = 9, .row = NULL};
+    real *hidden = calloc(N * (size_t)C, sizeof *hidden),
+         *grad = calloc((size_t)size, sizeof *grad);
+    double loss[2];
+    Sample s;
+    make_sample(&s);
+    memset(s.weight, 0, sizeof s.weight);
+    for (int64_t j = 0; j < m; j++) s.weight[at[j]] = (float)(j + 1) / 16;
+    for (int some = 0; some < 2; some++) {
+        Arena arena = {0};
+        Tape *t = tape_open(&arena, true);
+        paramset_zero_grad(&g->params);
+        Tensor *h = gpt_forward(g, t, &s.b, some ? &(GptRows){m, at} : NULL, &drop);
+        for (int64_t j = 0; some && j < m; j++)
+            expect_close(h->data + j * C, hidden + at[j] * C, C, 0);
+        assert_int_equal(h->shape[0], some ? m : N);
+        if (!some) memcpy(hidden, h->data, N * (size_t)C * sizeof *hidden);
+        if (cfg.scalar_head) {
+            Tensor *v = op_scalar_head(t, h, g->head_w, g->head_b);
+            loss[some] = 0;
+            for (int64_t j = 0; j < m; j++) {
+                const int64_t i = some ? j : at[j];
+                loss[some] += (double)v->data[i] * (double)s.weight[at[j]];
+                v->grad[i] = (real)s.weight[at[j]];
+            }
+        } else if (some) { /* forward once more: the whole of it as callers get it */
+            tape_reset(t);
+            loss[some] = gpt_loss(g, t, &s.b, &drop, NULL);
+        } else
+            loss[some] = op_cross_entropy(t, h, g->out_w, s.targets, s.weight, NULL);
+        tape_backward(t);
+        if (some) expect_close(g->params.grad, grad, size, 0);
+        memcpy(grad, g->params.grad, (size_t)size * sizeof *grad);
+        tape_close(&t);
+        arena_free(&arena);
+    }
+    assert_true(loss[0] == loss[1]);
+    free(hidden), free(grad);
+    gpt_close(&g);
+}
+
+static void test_rows(void **state) {
+    static const int64_t some[] = {1, 2, 4, 17, 18, 20, 24},
+                         all[N] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12,
+                                   13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24};
+    for (int i = 0; i < 16; i++) {
+        GptConfig cfg = small;
+        cfg.layers = i & 1 ? 1 : 3;
+        cfg.scalar_head = i & 2, cfg.untied = !cfg.scalar_head && i & 8, cfg.bias = !(i & 8);
+        check_rows(cfg, i & 4, some, 7);
+        check_rows(cfg, i & 4, all, N);
+        check_rows(cfg, i & 4, some + 5, 1);
+    }
+    check_rows(small, false, some, 0);
 }
 
 /* Every parameter tensor, at some elements, in a model with dropout and zero weights. */
@@ -469,7 +534,7 @@ static void test_dropout_sites(void **state) {
     Arena arena = {0};
     Tape *t = tape_open(&arena, false);
     Batch b = {1, 1, (int32_t[]){0}, NULL, NULL, (int64_t[]){0, 1}};
-    Tensor *h = gpt_forward(g, t, &b, &(GptDropout){.p = 0.5, .seed = 3, .step = 1});
+    Tensor *h = gpt_forward(g, t, &b, NULL, &(GptDropout){.p = 0.5, .seed = 3, .step = 1});
     qsort(h->data, WIDTH, sizeof(real), ascending);
     int levels = 1;
     for (int j = 1; j < WIDTH; j++) levels += h->data[j] - h->data[j - 1] > (real)0.05;
@@ -489,6 +554,7 @@ int main(void) {
         cmocka_unit_test(test_slopes),        cmocka_unit_test(test_slopes_no_bias),
         cmocka_unit_test(test_slopes_untied), cmocka_unit_test(test_accumulation),
         cmocka_unit_test(test_dropout),       cmocka_unit_test(test_dropout_sites),
+        cmocka_unit_test(test_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

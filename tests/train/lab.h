@@ -74,7 +74,7 @@ __attribute__((unused)) static double lab_nll(Gpt *g, const int32_t *tokens, con
     Tape *tape = tape_open(&arena, false);
     const int64_t start[2] = {0, n}, C = g->cfg.width;
     const Batch b = {.n = n, .nseq = 1, .tokens = tokens, .targets = targets, .start = start};
-    const Tensor *x = gpt_forward(g, tape, &b, NULL);
+    const Tensor *x = gpt_forward(g, tape, &b, NULL, NULL);
     double sum = 0;
     for (int64_t i = 0; i < n; i++) {
         double z = 0, target = 0;

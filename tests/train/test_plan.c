@@ -94,15 +94,21 @@ static void test_flops(void **state) {
     assert_near(plan_flops(&w, NULL), 1024.0 * (6 * (98304 + 32768) + 49152), 1e-12);
     w.stage = IN_REWARD; /* no vocabulary */
     assert_near(plan_flops(&w, NULL), 1024.0 * (6 * 98304 + 49152), 1e-12);
-    /* PPO, 64 episodes of 24 + 16 tokens; a sequence of n: 24 L C^2 n + 2 L C n (n + 1) */
+    w.response = 1; /* of 63 of 64 only the last layer's keys and values */
+    assert_near(plan_flops(&w, NULL),
+                1024.0 * (6 * 98304 + 49152) - 1008 * (60 * 4096.0 + 6 * 64 * 64), 1e-12);
+    /* PPO, 64 episodes of 24 + 16 tokens; a sequence of n: 24 L C^2 n + 2 L C n (n + 1); in the
+     * last layer 4 C^2 for all, the rest for 16 rows, and for one of the reward model. */
     w = ppo_work();
     double part[3];
     const double sum = plan_flops(&w, part);
-    const double trunk39 = 24 * 8192.0 * 39 + 256.0 * 39 * 40,
-                 trunk40 = 24 * 8192.0 * 40 + 256.0 * 40 * 41;
+    const double row39 = 20 * 4096.0 + 128 * 40, row40 = 20 * 4096.0 + 128 * 41;
+    const double trunk39 = 24 * 4096.0 * 39 + 128.0 * 39 * 40 + 4 * 4096 * 39 + 16 * row39,
+                 most40 = 24 * 4096.0 * 40 + 128.0 * 40 * 41 + 4 * 4096 * 40,
+                 trunk40 = most40 + 16 * row40, reward40 = most40 + row40;
     const double head = 2 * 32768.0 * 16;
     assert_near(part[0], 64 * (trunk39 + head), 1e-12);
-    assert_near(part[1], 64 * (4 * trunk40 + 2 * head), 1e-12);
+    assert_near(part[1], 64 * (3 * trunk40 + reward40 + 2 * head), 1e-12);
     assert_near(part[2], 2 * 64 * 3 * (2 * trunk40 + head), 1e-12);
     assert_near(sum, part[0] + part[1] + part[2], 1e-12);
     w.windows = 4, w.window = 64; /* an optimizer step, of which there are 8 */
@@ -155,21 +161,30 @@ static void test_state_is_real(void **state) {
     }
 }
 
-/* The arena's high-water mark of a real step of `sequences` of T tokens. */
-static double arena_of(const GptConfig *g, int sequences, int64_t T, bool recompute, bool dropout) {
+/* The arena's high-water mark of a real step of `sequences` of T tokens, of which the loss reads
+ * the last `read`. */
+static double arena_of(const GptConfig *g, int sequences, int64_t T, int64_t read, bool recompute,
+                       bool dropout) {
     Gpt *gpt;
     Arena arena = {0};
     Pack p = {0};
     int32_t tokens[512] = {0};
+    int64_t at[4096];
+    GptRows rows = {0, at};
     assert_int_equal(gpt_open(&gpt, g, true), 0);
     gpt_init(gpt, 1);
     gpt->recompute = recompute;
     for (int s = 0; s < sequences; s++) pack_add_window(&p, tokens, T, 1e-3f, (uint64_t)s);
+    for (int64_t i = 0; i < p.n; i++)
+        if (i % T >= T - read)
+            at[rows.m++] = i;
+        else
+            p.weight[i] = 0;
     const Batch b = pack_batch(&p);
     Tape *tape = tape_open(&arena, true);
     const GptDropout drop = {.p = 0.1, .seed = 1, .row = p.row};
     if (g->scalar_head)
-        gpt_values(gpt, tape, &b, NULL, 0)->grad[0] = 1;
+        gpt_values(gpt, tape, &b, &rows)->grad[0] = 1;
     else
         gpt_loss(gpt, tape, &b, dropout ? &drop : NULL, NULL);
     tape_backward(tape);
@@ -190,19 +205,21 @@ static void test_activations(void **state) {
                               .bias = true,
                               .norm_eps = 1e-5};
     static const struct {
-        int64_t layers, vocab;
+        int64_t layers, vocab, read;
         int sequences;
         bool head, recompute, dropout;
-    } cases[] = {{3, 700, 8, 0, 0, 0},  {1, 700, 8, 0, 0, 0}, {3, 700, 8, 1, 0, 0},
-                 {3, 9000, 4, 0, 0, 0}, {3, 700, 8, 0, 1, 0}, {3, 700, 8, 0, 0, 1},
-                 {4, 700, 8, 0, 1, 1},  {1, 700, 8, 0, 1, 0}};
+    } cases[] = {{3, 700, 256, 8, 0, 0, 0},  {1, 700, 256, 8, 0, 0, 0}, {3, 700, 256, 8, 1, 0, 0},
+                 {3, 9000, 256, 4, 0, 0, 0}, {3, 700, 256, 8, 0, 1, 0}, {3, 700, 256, 8, 0, 0, 1},
+                 {4, 700, 256, 8, 0, 1, 1},  {1, 700, 256, 8, 0, 1, 0}, {2, 700, 250, 8, 0, 0, 0},
+                 {3, 9000, 100, 4, 0, 0, 0}, {3, 700, 1, 8, 1, 0, 0},   {3, 700, 100, 8, 0, 1, 1}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         GptConfig g = middle;
         g.layers = cases[i].layers, g.vocab = cases[i].vocab, g.scalar_head = cases[i].head;
-        const double n = 256.0 * cases[i].sequences;
-        const double want =
-            arena_of(&g, cases[i].sequences, 256, cases[i].recompute, cases[i].dropout);
-        assert_near(plan_activation_bytes(&g, n, n, cases[i].recompute, cases[i].dropout), want,
+        const double n = 256.0 * cases[i].sequences,
+                     read = (double)(cases[i].read * cases[i].sequences);
+        const double want = arena_of(&g, cases[i].sequences, 256, cases[i].read, cases[i].recompute,
+                                     cases[i].dropout);
+        assert_near(plan_activation_bytes(&g, n, read, cases[i].recompute, cases[i].dropout), want,
                     0.03);
     }
 }

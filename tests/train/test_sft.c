@@ -98,8 +98,8 @@ static void test_share_of_pretraining(void **state) {
         double mixed = 0, all = 0;
         for (run.step = 0; run.step < STEPS; run.step++) {
             const double windows = floor((double)(run.step + 1) * s.mix_windows);
-            int64_t tokens, j, examples = 0;
-            OK(gradients(&s, &run, &tokens));
+            int64_t tokens, learns, j, examples = 0;
+            OK(gradients(&s, &run, &tokens, &learns));
             for (int64_t b = 0; b < 5; b++) examples += example(&s, &run.cfg, run.step, b, &j)->n;
             mixed += (double)(tokens - examples);
             all += (double)tokens;
@@ -121,8 +121,8 @@ static void test_loss(void **state) {
                                   on_all ? "data.loss_on=all" : "data.loss_on=response", NULL});
         run.step = 2;
         double loss, nll = 0, count = 0;
-        int64_t tokens, j;
-        OK(gradients(&s, &run, &tokens));
+        int64_t tokens, all, j;
+        OK(gradients(&s, &run, &tokens, &all));
         trainer_finish(&(Trainer *){&s.trainer}, 1);
         virtual_sum(&s.trainer.ranks, comm, &loss);
         Gpt *g = s.model.gpt;
@@ -142,6 +142,7 @@ static void test_loss(void **state) {
             nll += lab_nll(g, window, window + 1, NULL, n);
             count += (double)n;
         }
+        assert_true((double)all == count);
         assert_true(fabs(loss - nll / count) < 1e-5 * loss);
         close_sft(&s, &run);
     }

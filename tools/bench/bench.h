@@ -71,10 +71,10 @@ int bench_comm(int argc, char **argv);
 double bench_now(void); /* seconds, monotonic */
 
 /* FLOPs of the blocks and of the head, forward. A sequence of n tokens attends to n (n+1) / 2
- * pairs. */
-static inline double bench_trunk_flops(const GptConfig *g, double n) {
-    const double C = (double)g->width, L = (double)g->layers;
-    return 24 * L * C * C * n + 2 * L * C * n * (n + 1);
+ * pairs. All but `rows` of them need no more of the last block than keys and values. */
+static inline double bench_trunk_flops(const GptConfig *g, double n, double rows) {
+    const double C = (double)g->width, L = (double)g->layers, attend = 2 * C * (n + 1);
+    return L * (24 * C * C + attend) * n - (20 * C * C + attend) * (n - rows);
 }
 static inline double bench_head_flops(const GptConfig *g, double rows) {
     return 2 * (double)g->vocab * (double)g->width * rows;

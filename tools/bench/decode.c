@@ -82,8 +82,8 @@ static int prefill_open(Work *w) {
     const Case *c = w->c;
     TRY(lab_open(w, &l));
     w->tokens = (double)(c->B * c->T);
-    w->part[0].flops =
-        (double)c->B * (bench_trunk_flops(c->model, (double)c->T) + bench_head_flops(c->model, 1));
+    w->part[0].flops = (double)c->B * (bench_trunk_flops(c->model, (double)c->T, 1) +
+                                       bench_head_flops(c->model, 1));
     w->part[0].bytes = weight_bytes(c->model);
     return 0;
 }
@@ -106,8 +106,8 @@ static double decode_run(Work *w, int part) {
     const double last = (double)(c->T + c->max_new - 1), T = last - passes;
     w->tokens = (double)(l->total - l->before);
     w->part[0].flops =
-        (double)c->B * (bench_trunk_flops(c->model, last) - bench_trunk_flops(c->model, T) +
-                        bench_head_flops(c->model, passes));
+        (double)c->B * (bench_trunk_flops(c->model, last, last) -
+                        bench_trunk_flops(c->model, T, T) + bench_head_flops(c->model, passes));
     w->part[0].bytes = passes * weight_bytes(c->model);
     return end - l->decoding;
 }

@@ -173,7 +173,7 @@ static int step_open(Work *w) {
     Lab *l;
     TRY(open_lab(w, &l));
     adamw_init(&l->adam, &l->gpt->params, NULL, 0.9, 0.95, 1e-8, 0.1);
-    w->part[0].flops = gpt_train_flops(w->c->model, l->batch.n, w->c->T);
+    w->part[0].flops = gpt_train_flops(w->c->model, l->batch.n, l->batch.n, w->c->T);
     return 0;
 }
 static double step_run(Work *w, int part) {

@@ -73,16 +73,18 @@ static void open_prompts(Lab *l, const Case *c) {
     l->prompts = (Dataset){.kind = DATASET_PROMPTS, .n = c->B, .first = first, .seq = seq};
 }
 
-/* Blocks see every token of an episode but, in the rollout, the last; the head sees the positions
- * that choose a response token: the sampler's, the policy's and the reference's. */
+/* Blocks see every token of an episode but, in the rollout, the last; the end of the last block and
+ * the head see the positions that choose a response token: the sampler's, the policy's, the
+ * critic's and the reference's. Of the reward model it is one position. */
 static void count(Work *w, const Lab *l) {
     const Case *c = w->c;
     const GptConfig *g = c->model;
-    double rollout = 0, trunk = 0, head = 0, made = 0;
+    double rollout = 0, trunk = 0, reward = 0, head = 0, made = 0;
     for (int64_t i = 0; i < c->B; i++) {
         const double len = (double)l->length[i], n = (double)c->T + len;
-        rollout += bench_trunk_flops(g, n - 1) + bench_head_flops(g, len);
-        trunk += bench_trunk_flops(g, n);
+        rollout += bench_trunk_flops(g, n - 1, len) + bench_head_flops(g, len);
+        trunk += bench_trunk_flops(g, n, len);
+        reward += bench_trunk_flops(g, n, 1);
         head += bench_head_flops(g, len);
         made += len;
     }
@@ -90,7 +92,8 @@ static void count(Work *w, const Lab *l) {
     w->nparts = 3;
     w->tokens = made;
     w->part[ROLLOUT] = (Part){.name = "rollout", .flops = rollout, .tokens = made};
-    w->part[SCORING] = (Part){.name = "scoring", .flops = 4 * trunk + 2 * head, .tokens = all};
+    w->part[SCORING] =
+        (Part){.name = "scoring", .flops = 3 * trunk + reward + 2 * head, .tokens = all};
     w->part[UPDATE] = (Part){.name = "update", .flops = 3 * (2 * trunk + head), .tokens = all};
 }
 

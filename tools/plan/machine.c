@@ -178,11 +178,12 @@ static int measure(PlanRates *r, const PlanStages *s, double seconds) {
         const double weights = 4 * (double)l.gpt->params.count, T = (double)l.large.start[1];
         double fixed;
         r->threads = omp_get_max_threads();
-        r->train = rate_of(gpt_train_flops(g, (double)l.large.n, T), best[0],
-                           gpt_train_flops(g, (double)l.small.n, T), best[1], &fixed);
+        r->train =
+            rate_of(gpt_train_flops(g, (double)l.large.n, (double)l.large.n, T), best[0],
+                    gpt_train_flops(g, (double)l.small.n, (double)l.small.n, T), best[1], &fixed);
         r->micro = fixed > 0 ? weights / fixed : unmeasurable;
         r->update = 9 * weights / best[2];
-        r->forward = gpt_train_flops(g, (double)l.large.n, T) / 3 / best[3];
+        r->forward = gpt_train_flops(g, (double)l.large.n, (double)l.large.n, T) / 3 / best[3];
         /* every call packs the weights first */
         const double packing = 2 * weights / r->update;
         r->decode = rate_of(decode_flops(&l, l.many), best[4] - packing, decode_flops(&l, l.few),

@@ -117,9 +117,19 @@ static int mixed_windows(PlanStage *s, const Known *k, const Config *c, double *
     return rc;
 }
 
+/* Tokens of a sequence whose hidden states the loss reads, as the stages have it. */
+static double read_of(const Sequence *q, DatasetKind kind, const Config *c) {
+    if (kind != DATASET_DEMOS) return 1; /* the reward model's; PPO knows its own */
+    if (c->data_loss_on == LOSS_ON_ALL) return (double)q->n - 1;
+    int64_t n = 0;
+    for (int64_t i = 1; i < q->n; i++) n += q->learn[i] != 0;
+    return (double)n;
+}
+
 /* Items and their sequences in data.train; records 0 where they are not known. */
 static int records_of(PlanStage *s, const Known *k, const Config *c, DatasetKind kind,
-                      const PlanGiven *g, int64_t *records, double *sequences, double *length) {
+                      const PlanGiven *g, int64_t *records) {
+    PlanWork *w = &s->work;
     Dataset d = {0};
     if (have(&c->data_train) && k->tokenizer) {
         DatasetOptions o;
@@ -127,23 +137,27 @@ static int records_of(PlanStage *s, const Known *k, const Config *c, DatasetKind
         if (kind == DATASET_PROMPTS) o.max_prompt = k->cfg.context - c->ppo_max_response;
         TRY(dataset_load(&d, kind, &c->data_train, &o));
         *records = d.n;
-        *sequences = (double)d.first[d.n] / (double)d.n;
-        *length = 0;
-        for (int64_t i = 0; i < d.first[d.n]; i++)
-            *length += (double)d.seq[i].n / (double)d.first[d.n];
+        const double n = (double)d.first[d.n];
+        w->sequences = n / (double)d.n;
+        w->length = w->response = 0;
+        for (int64_t i = 0; i < d.first[d.n]; i++) {
+            w->length += (double)d.seq[i].n / n;
+            w->response += read_of(&d.seq[i], kind, c) / n;
+        }
         dataset_free(&d);
         return 0;
     }
     const int64_t room = k->cfg.context - (kind == DATASET_PROMPTS ? c->ppo_max_response : 0);
     *records = g->records;
-    *sequences = kind != DATASET_RANKED ? 1 : g->answers > 0 ? g->answers : ANSWERS;
-    *length = g->length > 0 ? g->length : (double)room / 2;
-    if (kind == DATASET_PROMPTS && g->length > 0 && g->response > 0) *length -= g->response;
+    w->sequences = kind != DATASET_RANKED ? 1 : g->answers > 0 ? g->answers : ANSWERS;
+    w->length = g->length > 0 ? g->length : (double)room / 2;
+    w->response = kind == DATASET_RANKED ? 1 : fmin(g->response, w->length); /* 0: all */
+    if (kind == DATASET_PROMPTS && g->length > 0 && g->response > 0) w->length -= g->response;
     if (kind == DATASET_RANKED && g->answers <= 0)
         assume(s, "%d answers a prompt (--answers)", ANSWERS);
     if (g->length <= 0)
         assume(s, "%s of %.0f tokens, half the room in the context (--length)",
-               kind == DATASET_PROMPTS ? "prompts" : "sequences", *length);
+               kind == DATASET_PROMPTS ? "prompts" : "sequences", w->length);
     return 0;
 }
 
@@ -207,7 +221,7 @@ static int plan_sft(PlanStage *s, Known *k, const Config *c, const PlanGiven *g)
     int64_t records;
     TRY(know_parent(k, c));
     TRY(template_of_config(c, &k->tmpl));
-    TRY(records_of(s, k, c, DATASET_DEMOS, g, &records, &w->sequences, &w->length));
+    TRY(records_of(s, k, c, DATASET_DEMOS, g, &records));
     TRY(eval_tokens(k, c, DATASET_DEMOS, &w->eval_tokens));
     if (c->data_mix_ratio > 0) { /* as train/sft.c */
         TRY(mixed_windows(s, k, c, &w->window));
@@ -222,7 +236,7 @@ static int plan_reward(PlanStage *s, Known *k, const Config *c, const PlanGiven 
     PlanWork *w = &s->work;
     int64_t records;
     TRY(know_parent(k, c));
-    TRY(records_of(s, k, c, DATASET_RANKED, g, &records, &w->sequences, &w->length));
+    TRY(records_of(s, k, c, DATASET_RANKED, g, &records));
     w->steps = steps_of(c, records);
     TRY(eval_tokens(k, c, DATASET_DEMOS, &w->eval_tokens));
     if (c->data_reference.n == 0) /* the best answers */
@@ -237,8 +251,8 @@ static int plan_ppo(PlanStage *s, Known *k, const Config *c, const PlanGiven *g)
     if (c->ppo_max_response >= k->cfg.context)
         return config_bad(c, "ppo.max_response",
                           "leaves no room for a prompt in the context of %" PRId64, k->cfg.context);
-    TRY(records_of(s, k, c, DATASET_PROMPTS, g, &records, &w->sequences, &w->length));
-    if (g->response > 0) w->response = fmin(g->response, (double)w->longest);
+    TRY(records_of(s, k, c, DATASET_PROMPTS, g, &records));
+    w->response = g->response > 0 ? fmin(g->response, (double)w->longest) : (double)w->longest;
     if (g->response <= 0)
         assume(s, "responses of %" PRId64 " tokens, the longest (--response)", w->longest);
     w->length += w->response;
