@@ -180,7 +180,7 @@ Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {
         l->y->rebuild = rebuild;
         l->y->rebuild_ctx = l;
     }
-    if (tape_records(t) && tensor_wants_grad(w)) tensor_keep(x);
+    if (tape_records(t)) tensor_keep(x); /* w may get its gradient's memory only later */
     gemm(tape_arena(t), &(Gemm){.M = n,
                                 .N = M,
                                 .K = K,
