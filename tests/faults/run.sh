@@ -510,7 +510,7 @@ stopped_rank() {
     done
     wait $pid || status=$?
     [ $status = 70 ] || fail "left with $status: $(cat "$dir.out")"
-    says '^rhetor-pretrain: rank 0 is waiting for others in phase [a-z]+, MPI_[A-Za-z]+, for'
+    says '^rhetor-pretrain: rank 0 is waiting for others in phase [a-z]+, (MPI_[A-Za-z]+|exchange_wait), for'
     all_gone
 }
 row_hangs() {
