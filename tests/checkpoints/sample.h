@@ -110,7 +110,7 @@ static inline int sample_check(Ckpt *k) {
 /* --- directories ------------------------------------------------------------------------------ */
 static inline void temp_dir(char dir[1024]) {
     const char *tmp = getenv("TMPDIR");
-    snprintf(dir, 1024, "%s/rhetor_ckpt_XXXXXX", tmp ? tmp : "/tmp");
+    snprintf(dir, 1024, "%s/rhetor-ckpt-XXXXXX", tmp && *tmp ? tmp : "/tmp");
     assert_non_null(mkdtemp(dir));
 }
 

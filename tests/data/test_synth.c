@@ -16,27 +16,12 @@
 
 #include <cmocka.h>
 
+#include "tests/base/scratch.h"
+
 static const char *const files[] = {
     "sft.jsonl",         "sft_heldout.jsonl",  "compare_prompts.jsonl", "compare_heldout.jsonl",
     "ppo_prompts.jsonl", "eval_prompts.jsonl", "documents.jsonl",       "documents_heldout.jsonl"};
 enum { PROMPT_FILES = 6, FILES = 8 };
-
-static char dir[4096];
-
-static int make_dir(void **state) {
-    const char *tmp = getenv("TMPDIR");
-    snprintf(dir, sizeof dir, "%s/rhetor-synth-XXXXXX", tmp && *tmp ? tmp : "/tmp");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state) {
-    for (int i = 0; i < FILES; i++) {
-        char *path = file_join(dir, files[i]);
-        unlink(path);
-        free(path);
-    }
-    return rmdir(dir);
-}
 
 static SynthOptions small(void) {
     SynthOptions o = synth_defaults();
@@ -46,7 +31,7 @@ static SynthOptions small(void) {
 }
 
 static uint64_t hash_of(int i) {
-    char *path = file_join(dir, files[i]);
+    char *path = scratch(files[i]);
     uint64_t h = 0;
     assert_int_equal(file_hash(path, &h), 0);
     free(path);
@@ -56,16 +41,16 @@ static uint64_t hash_of(int i) {
 static void test_reproducible(void **state) {
     SynthOptions o = small();
     uint64_t first[FILES];
-    assert_int_equal(synth_write(dir, &o), 0);
+    assert_int_equal(synth_write(scratch_folder, &o), 0);
     for (int i = 0; i < FILES; i++) first[i] = hash_of(i);
     o.documents = o.ppo = 10; /* other files do not change with these */
-    assert_int_equal(synth_write(dir, &o), 0);
+    assert_int_equal(synth_write(scratch_folder, &o), 0);
     for (int i = 0; i < FILES; i++)
         assert_true((hash_of(i) == first[i]) ==
                     (strcmp(files[i], "documents.jsonl") && strcmp(files[i], "ppo_prompts.jsonl")));
     o = small();
     o.seed = 2;
-    assert_int_equal(synth_write(dir, &o), 0);
+    assert_int_equal(synth_write(scratch_folder, &o), 0);
     for (int i = 0; i < FILES; i++) assert_true(hash_of(i) != first[i]);
 }
 
@@ -74,10 +59,10 @@ static void test_files(void **state) {
     SynthOptions o = small();
     const int64_t sizes[FILES] = {o.sft, o.sft_heldout, o.compare,   o.compare_heldout,
                                   o.ppo, o.eval,        o.documents, o.documents_heldout};
-    assert_int_equal(synth_write(dir, &o), 0);
+    assert_int_equal(synth_write(scratch_folder, &o), 0);
     json_t *seen = json_object();
     for (int i = 0; i < FILES; i++) {
-        char *path = file_join(dir, files[i]);
+        char *path = scratch(files[i]);
         JsonRecords *records = NULL;
         json_t *record;
         int64_t n = 0;
@@ -136,17 +121,17 @@ static void test_qualities(void **state) {
 static void test_bad_options(void **state) {
     SynthOptions o = small();
     o.ppo = -1;
-    assert_int_equal(synth_write(dir, &o), ERR_CONFIG);
+    assert_int_equal(synth_write(scratch_folder, &o), ERR_CONFIG);
     o = small();
     memset(o.refuse, 0, sizeof o.refuse);
-    assert_int_equal(synth_write(dir, &o), ERR_CONFIG);
+    assert_int_equal(synth_write(scratch_folder, &o), ERR_CONFIG);
     o = small();
     assert_int_equal(synth_write("/dev/null/world", &o), ERR_IO);
     if (file_exists("/dev/full")) { /* a full disk is noticed */
-        char *path = file_join(dir, "eval_prompts.jsonl");
+        char *path = scratch("eval_prompts.jsonl");
         unlink(path);
         assert_int_equal(symlink("/dev/full", path), 0);
-        assert_int_equal(synth_write(dir, &o), ERR_IO);
+        assert_int_equal(synth_write(scratch_folder, &o), ERR_IO);
         assert_int_equal(unlink(path), 0);
         free(path);
     }
@@ -156,5 +141,5 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reproducible), cmocka_unit_test(test_files),
         cmocka_unit_test(test_qualities), cmocka_unit_test(test_bad_options)};
-    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "dist/signals.h"
+#include "tests/base/scratch.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@
 #include <unistd.h>
 
 static Comm *comm;
-static char dir[1024];
+static char dir[4096]; /* rank 0's scratch folder */
 
 static void touch(const char *name) {
     if (comm_rank(comm) != 0) return;
@@ -117,9 +118,10 @@ static void test_second_interrupt_ends(void **state) {
 int main(int argc, char **argv) {
     if (comm_open(&comm, &argc, &argv) < 0) return 1;
     signals_install();
-    const char *tmp = getenv("TMPDIR");
-    snprintf(dir, sizeof dir, "%s/rhetor_signals_XXXXXX", tmp ? tmp : "/tmp");
-    if (comm_rank(comm) == 0 && !mkdtemp(dir)) return 1;
+    if (comm_rank(comm) == 0) {
+        if (scratch_make(NULL) < 0) return 1;
+        snprintf(dir, sizeof dir, "%s", scratch_folder);
+    }
     comm_bcast(comm, dir, sizeof dir, 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_files),
@@ -129,7 +131,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_signals),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    if (comm_rank(comm) == 0) rmdir(dir);
+    if (comm_rank(comm) == 0) scratch_remove(NULL);
     comm_close(&comm);
     return failed;
 }

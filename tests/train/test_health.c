@@ -11,7 +11,7 @@
 #include "tests/train/lab.h"
 #include "train/health.h"
 
-static char dir[64];
+static char dir[4096]; /* rank 0's scratch folder */
 
 typedef struct Bench {
     Run run;
@@ -135,19 +135,14 @@ int main(int argc, char **argv) {
     OK(comm_open(&comm, &argc, &argv));
     core_init();
     if (comm_rank(comm) == 0) {
-        const char *tmp = getenv("TMPDIR");
-        snprintf(dir, sizeof dir, "%.30s/rhetor-test-XXXXXX", tmp ? tmp : "/tmp");
-        assert_non_null(mkdtemp(dir));
+        if (scratch_make(NULL) < 0) return 1;
+        snprintf(dir, sizeof dir, "%s", scratch_folder);
     }
     comm_bcast(comm, dir, sizeof dir, 0);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_drift), cmocka_unit_test(test_parts),
                                        cmocka_unit_test(test_when), cmocka_unit_test(test_slowest)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    if (comm_rank(comm) == 0) {
-        char command[96];
-        snprintf(command, sizeof command, "rm -rf '%s'", dir);
-        failed += system(command) != 0;
-    }
+    if (comm_rank(comm) == 0) scratch_remove(NULL);
     comm_close(&comm);
     return failed;
 }
