@@ -321,11 +321,15 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
     const GptConfig cfg = trained(w), critic = with_head(w->model);
     const int64_t v = virtual_ranks(w, l);
     const int64_t leaves = leaves_of(w, l);
-    const PlanState state = state_of(&cfg, l->ranks, l->shard, v, leaves),
+    const int64_t joint = (int64_t)together(w, l);
+    const PlanState state = state_of(&cfg, l->ranks, l->shard, v, leaves / joint),
                     second = state_of(&critic, l->ranks, l->shard, v, leaves);
     const double two = w->stage == IN_PPO;
     m->weights = state.weights + two * second.weights;
     m->gradients = state.gradients + two * second.gradients;
+    /* Ranks in one pass add up in the cache all but the embeddings, which each has apart. */
+    for (int64_t k = joint; k > 1; k /= 2)
+        m->gradients += (double)embedding_size(&cfg) * (double)sizeof(real);
     m->moments = state.moments + two * second.moments;
     if (w->stage == IN_PPO) {
         ppo_memory(w, l, m);
