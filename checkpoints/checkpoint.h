@@ -53,9 +53,9 @@ typedef struct CkptContent {
  * the old one or the new one. Collective. */
 int ckpt_save(const char *dir, const CkptContent *content, Comm *c);
 
-/* Bytes of memory that a save of these arrays takes beside them, at most: on rank 0 and with the
- * threads of this process. Parts do not matter. Not collective. */
-size_t ckpt_save_memory(const CkptArray *v, int n);
+/* Bytes of memory that a save of these arrays from so many ranks takes beside them, about: on rank
+ * 0 and with the threads of this process. Parts do not matter. Not collective. */
+size_t ckpt_save_memory(const CkptArray *v, int n, int ranks, bool compress);
 
 /* Writes one checkpoint under a name of its own, NAME.h5, with NAME.json, in the same way; neither
  * may be there (ERR_USAGE). Not collective. */

@@ -25,10 +25,10 @@ static const double mib = 1024.0 * 1024.0;
 /* The program with its libraries, MiB, measured: peak of short runs less what is known. */
 static const double program_alone = 22, program_mpi = 31, program_thread = 0.5;
 
-/* Of checkpoints/write.c: two windows of 32 stretches of a MiB and a little, and a thread's; and
- * what peaks of real saves were above that. */
-static const double save_window = 33.0 * (1 << 20), save_thread = 7.0 * (1 << 20),
-                    save_more = 16.0 * (1 << 20);
+/* As ckpt_save_memory counts: two windows of 32 stretches of a MiB and a little, of which several
+ * ranks send rank 0 what is left when they are packed; the file; packing in a thread. */
+static const double save_window = 33.0 * (1 << 20), save_packed = 0.85, save_file = 4.0 * (1 << 20),
+                    save_thread = 3.0 * (1 << 20);
 
 const char *plan_shard_name(PlanShard s) {
     static const char *const names[PLAN_SHARDS] = {"none", "optimizer", "gradients"};
@@ -44,7 +44,8 @@ PlanWork plan_work(const Config *c) {
                   .shard = (PlanShard)c->dist_shard,
                   .virtual_ranks = c->dist_reproducible ? (int64_t)1 << c->dist_virtual_ranks : 0,
                   .recompute = c->train_recompute,
-                  .dropout = c->model_dropout > 0};
+                  .dropout = c->model_dropout > 0,
+                  .packed = c->save_compression == COMPRESS_ZSTD};
     if (ppo) {
         w.longest = c->ppo_max_response;
         w.response = (double)w.longest;
@@ -337,8 +338,8 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
         const double micro = (double)micro_of(w, l);
         double n = micro_batch(micro, leaf_share(w, l, step_items(w)), item_tokens(w));
         /* Windows of pretraining text fill the last micro-batch up. */
-        const double more = leaf_share(w, l, w->windows) * w->window;
-        n = fmin(n + more, fmax(n, micro)) * together(w, l);
+        const double more = fmin(together(w, l) * leaf_share(w, l, w->windows), ceil(w->windows));
+        n = fmin(together(w, l) * n + more * w->window, together(w, l) * fmax(n, micro));
         const double active = active_of(w, n);
         m->activations = plan_activation_bytes(&cfg, n, active, w->recompute, w->dropout);
         if (together(w, l) > 1) /* their products are packed whole */
@@ -350,8 +351,8 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
     m->program =
         ((l->ranks > 1 ? program_mpi : program_alone) + program_thread * (double)l->threads) * mib;
     const double saved = m->weights + 2 * (state.weights + two * second.weights);
-    m->save =
-        2 * fmin(saved, save_window) + fmin(saved, save_more) + (double)l->threads * save_thread;
+    m->save = 2 * fmin(saved, save_window) * (w->packed && l->ranks > 1 ? save_packed : 1) +
+              save_file + w->packed * (double)l->threads * save_thread;
     m->total = m->weights + m->gradients + m->moments + m->frozen + m->activations +
                fmax(fmax(m->decoding, m->evaluation), m->save) + m->exchange + m->program;
 }

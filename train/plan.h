@@ -31,6 +31,7 @@ typedef struct PlanWork {
     PlanShard shard;       /* dist.shard; what is planned for is the layout's */
     int64_t virtual_ranks; /* dist.virtual_ranks; 0: not dist.reproducible */
     bool recompute, dropout;
+    bool packed;        /* save.compression */
     double eval_tokens; /* of an evaluation on held-out data (reward: of the reference answers) */
     double response; /* tokens of a sequence whose hidden states the loss reads; 0: all. PPO: of the
                         response (length is of prompt and response together) */

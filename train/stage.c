@@ -331,7 +331,9 @@ void run_plan(const Run *run, const char *what, int64_t parameters, double token
     double known = (double)(state_bytes + arena_bytes) / mib;
     double seen = peak_mib() + exchange;
     double other = (seen > known ? seen - known : 0) + mpi;
-    double save = (double)ckpt_save_memory(run->priv->array, run->priv->narray) / mib;
+    double save = (double)ckpt_save_memory(run->priv->array, run->priv->narray, ranks,
+                                           run->cfg.save_compression == COMPRESS_ZSTD) /
+                  mib;
     printf("%s\n"
            "  parameters        %" PRId64 "\n"
            "  steps             %" PRId64 "\n"

@@ -144,6 +144,7 @@ void trainer_rank_end(Trainer *t) {
     if (t->unjoined >= 0 && ended == 1) gpt_join_gradient(t->gpt);
     if (leaves > 1 && t->unjoined >= 0) join_tree(t, 0, paramset_part_end(ps, t->unjoined));
     t->ended = (t->ended + ended) % leaves;
+    if (t->joined == 0 || ended < t->joined) t->joined = ended;
     if (leaves > 1) lead_to(ps, node(t, waiting(t->ended)));
     if (ended == 1) return;
     t->chains.n = 0;
@@ -185,9 +186,11 @@ void trainer_chain_end(Trainer *t, int64_t tokens) {
 }
 
 size_t trainer_bytes(const Trainer *t) {
+    const int joined = t->joined ? t->joined : 1;
     int64_t n = 0;
-    for (int leaves = t->ranks.end - t->ranks.begin; leaves > 1; leaves /= 2)
+    for (int leaves = (t->ranks.end - t->ranks.begin) / joined; leaves > 1; leaves /= 2)
         n += t->gpt->params.size;
+    for (int k = joined; k > 1; k /= 2) n += tensor_size(t->gpt->wte) + tensor_size(t->gpt->wpe);
     if (t->gpt->embed == &t->gpt->twin) n += tensor_size(t->gpt->embed);
     return optim_bytes(&t->gpt->params, t->shard, comm_size(t->comm)) + (size_t)n * sizeof(real);
 }

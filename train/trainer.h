@@ -23,6 +23,7 @@ typedef struct Trainer {
     VirtualRanks ranks;         /* dist.virtual_ranks */
     real *node[32];             /* [depth of the tree]; see trainer_rank_end */
     int ended;                  /* virtual ranks, in this step */
+    int joined;                 /* the fewest that have had a pass together so far; 0: none yet */
     Chains chains;              /* of the pass that is being put together: a virtual rank each */
     real *(*chain)[CHAINS_MAX]; /* [params.n] of each parameter; see trainer_together */
     bool last_pass;             /* the next one is the last in this step */
@@ -66,8 +67,9 @@ void trainer_rank_end(Trainer *t);
 enum { TRAINER_TOGETHER = 1024 /* tokens at most: more hardly make a pass faster */ };
 int trainer_together(Trainer *t, int k, int64_t tokens, int64_t micro_tokens);
 void trainer_chain_end(Trainer *t, int64_t tokens);
-/* Of this rank: weights, moments, gradients, their exchange and the further ones above. Not
- * collective. */
+/* Of this rank: weights, moments, gradients, their exchange and of the further ones above what the
+ * passes so far leave in memory: where virtual ranks have theirs together, all but the embeddings
+ * is added up in the cache. Not collective. */
 size_t trainer_bytes(const Trainer *t);
 
 /* After the step's passes of all these models, before any other collective call: sums the gradients

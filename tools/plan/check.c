@@ -68,7 +68,6 @@ static int check_stage(const PlanStage *s, const char *folder, int64_t steps, do
     argv[n++] = s->kind == IN_PPO ? xasprintf("ppo.episodes=%.0f", (double)steps * s->work.items)
                                   : xasprintf("train.steps=%" PRId64, steps);
     argv[n++] = xstrdup("run.log_every=1");
-    argv[n++] = xstrdup("save.compression=none");
     /* Not in every step: it counts in a step's time. At the end alone it would miss arenas that the
      * last step has made anew and not yet filled. */
     argv[n++] = xasprintf("eval.every=%" PRId64, steps - 1);
