@@ -130,6 +130,13 @@ void *xrealloc(void *p, size_t bytes) {
     return q;
 }
 
+void *xaligned(size_t align, size_t bytes) {
+    const size_t whole = bytes > SIZE_MAX - align ? 0 : (bytes + align - 1) / align * align;
+    void *p = whole || !bytes ? aligned_alloc(align, whole ? whole : align) : NULL;
+    if (!p) out_of_memory(bytes, 1);
+    return p;
+}
+
 char *xstrdup(const char *s) {
     size_t n = strlen(s) + 1;
     return memcpy(xmalloc(n), s, n);

@@ -73,6 +73,7 @@ void error_check_failed(const char *file, int line, const char *cond, const char
 void *xmalloc(size_t bytes);
 void *xcalloc(size_t n, size_t size);
 void *xrealloc(void *p, size_t bytes);
+void *xaligned(size_t align, size_t bytes); /* a power of two; at least one whole `align` */
 char *xstrdup(const char *s);
 char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

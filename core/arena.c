@@ -27,11 +27,7 @@ static size_t round_up(size_t n, size_t to) {
 static void push_block(Arena *a, size_t bytes) {
     size_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGN;
     size_t total = round_up(bytes + sizeof(ArenaBlock), align);
-    ArenaBlock *b = aligned_alloc(align, total);
-    CHECK(b,
-          "out of memory: an arena needs %zu bytes more and holds %zu; use smaller micro-batches "
-          "or fewer ranks on this machine",
-          total, a->used);
+    ArenaBlock *b = xaligned(align, total);
 #ifdef MADV_HUGEPAGE
     if (align == HUGE_PAGE) madvise(b, total, MADV_HUGEPAGE); /* only a hint: may fail */
 #endif

@@ -46,10 +46,7 @@ int paramset_add(ParamSet *ps, const char *name, int ndim, const int64_t *shape,
 }
 
 static real *flat(int64_t n) {
-    size_t bytes = ((size_t)n * sizeof(real) + LINE - 1) / LINE * LINE;
-    real *p = aligned_alloc(LINE, bytes ? bytes : LINE);
-    CHECK(p, "out of memory: %zu bytes for parameters", bytes);
-    return memset(p, 0, bytes);
+    return memset(xaligned(LINE, (size_t)n * sizeof(real)), 0, (size_t)n * sizeof(real));
 }
 
 void paramset_alloc(ParamSet *ps, bool with_grad) {

@@ -21,9 +21,7 @@ enum { BLOCK = 16384, LINE = 64 };
 
 /* On the line boundary, cleared by the threads that will use it (NUMA: first touch). */
 static real *alloc_flat(int64_t n) {
-    size_t bytes = ((size_t)n * sizeof(real) + LINE - 1) / LINE * LINE;
-    real *p = aligned_alloc(LINE, bytes ? bytes : LINE);
-    CHECK(p, "out of memory: %zu bytes for the optimizer's state", bytes);
+    real *p = xaligned(LINE, (size_t)n * sizeof *p);
 #pragma omp parallel for schedule(static)
     for (int64_t b = 0; b < n; b += BLOCK)
         memset(p + b, 0, (size_t)(n - b < BLOCK ? n - b : BLOCK) * sizeof *p);

@@ -11,9 +11,8 @@ enum { BLOCK = 16384, LINE = 64 };
 
 void ema_init(Ema *e, const ParamSet *ps, double decay) {
     CHECK(decay >= 0 && decay < 1, "decay %g", decay);
-    size_t bytes = ((size_t)ps->size * sizeof(real) + LINE - 1) / LINE * LINE;
-    *e = (Ema){.decay = decay, .size = ps->size, .w = aligned_alloc(LINE, bytes ? bytes : LINE)};
-    CHECK(e->w, "out of memory: %zu bytes for the moving average", bytes);
+    *e = (Ema){
+        .decay = decay, .size = ps->size, .w = xaligned(LINE, (size_t)ps->size * sizeof(real))};
 #pragma omp parallel for schedule(static)
     for (int64_t b = 0; b < ps->size; b += BLOCK)
         memcpy(e->w + b, ps->data + b,

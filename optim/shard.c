@@ -123,10 +123,7 @@ struct Grads {
 };
 
 static real *flat(int64_t n) {
-    const size_t bytes = ((size_t)n * sizeof(real) + 63) / 64 * 64;
-    real *p = aligned_alloc(64, bytes ? bytes : 64);
-    CHECK(p, "out of memory: %zu bytes for gradients", bytes);
-    return memset(p, 0, bytes);
+    return memset(xaligned(64, (size_t)n * sizeof(real)), 0, (size_t)n * sizeof(real));
 }
 
 static int64_t part_size(const Grads *g, int k) {

@@ -117,6 +117,10 @@ static void no_memory_twice(void) {
     volatile size_t n = (size_t)1 << 40; /* the product overflows */
     free(xcalloc(n, n));
 }
+static void no_memory_aligned(void) {
+    volatile size_t huge = SIZE_MAX;
+    free(xaligned(64, huge));
+}
 
 static void test_ends(void **unused) {
     char text[4096];
@@ -133,8 +137,10 @@ static void test_ends(void **unused) {
     assert_non_null(strstr(text, "out of memory: rank 0 asked for 1099511627776.0 MiB"));
     assert_int_equal(in_child(no_memory_twice, text, sizeof text), 70);
     assert_non_null(strstr(text, "1099511627776 x 1099511627776 bytes"));
+    assert_int_equal(in_child(no_memory_aligned, text, sizeof text), 70);
+    assert_non_null(strstr(text, "out of memory: rank 0 asked for "));
 #else
-    (void)no_memory, (void)no_memory_twice;
+    (void)no_memory, (void)no_memory_twice, (void)no_memory_aligned;
 #endif
 }
 

@@ -89,8 +89,7 @@ double limits_sgemm(void) {
 /* count arrays of n elements, written by the threads that will read them (first touch). */
 static void alloc_touched(real **p, int count, int64_t n) {
     for (int k = 0; k < count; k++) {
-        p[k] = aligned_alloc(HUGE_PAGE, n * sizeof(real));
-        CHECK(p[k], "out of memory: %lld elements", (long long)n);
+        p[k] = xaligned(HUGE_PAGE, n * sizeof(real));
         madvise(p[k], n * sizeof(real), MADV_HUGEPAGE); /* as core/arena.c; it may be refused */
 #pragma omp parallel for schedule(static)
         for (int64_t i = 0; i < n; i++) p[k][i] = (real)(i % 256) / 256 - (real)0.5;

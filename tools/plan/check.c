@@ -19,6 +19,24 @@
 
 enum { MORE_WORDS = 12 };
 
+/* The last line of a file, in place; "" if there is none. */
+static const char *last_line(char *text, size_t len) {
+    while (len > 0 && text[len - 1] == '\n') text[--len] = 0;
+    const char *at = strrchr(text, '\n');
+    return at ? at + 1 : text;
+}
+
+static int failed(const char *program, int status, const char *log) {
+    char *text = NULL;
+    size_t len = 0;
+    if (file_read(log, &text, &len) < 0) text = xstrdup("");
+    error_set(ERR_INTERNAL, "%s ended with %d: %s (all it said: %s)", program,
+              WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
+              last_line(text, len), log);
+    free(text);
+    return ERR_INTERNAL;
+}
+
 /* Runs argv with its output in `log`; *peak in bytes. */
 static int run_stage(char **argv, const char *log, double *peak) {
     fflush(NULL);
@@ -34,9 +52,7 @@ static int run_stage(char **argv, const char *log, double *peak) {
     while (wait4(pid, &status, 0, &usage) < 0)
         if (errno != EINTR) return error_set(ERR_INTERNAL, "wait4: %m");
     *peak = (double)usage.ru_maxrss * 1024;
-    if (status == 0) return 0;
-    return error_set(ERR_INTERNAL, "%s ended with %d; its output: %s", argv[0],
-                     WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), log);
+    return status == 0 ? 0 : failed(argv[0], status, log);
 }
 
 /* The shortest step but the first, from the lines "... 123 ms/step ..." of the log. */
