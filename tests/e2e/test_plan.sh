@@ -69,6 +69,14 @@ dry=$(sed -n 's/.*activations \([0-9.]*\),.*/\1/p' dry.out)
 awk -v a="$dry" -v b="$(value activations | head -n 1)" 'BEGIN {exit !((a * 1048576 / b - 1) ^ 2 < 0.05 ^ 2)}' ||
     fail "activations: --dry-run says $dry MiB, the plan $(value activations | head -n 1) bytes"
 
+# A stage alone has the parent that is there; in the whole recipe it has what the recipe will make.
+RUN=run must "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" model.width=32 train.steps=1
+plan_json $machine --run run "$tiny/sft.yaml" --threads 1
+small=$(value parameters)
+plan_json $machine --run run "$tiny" --threads 1
+[ "$small" = $(((512 + 64) * 32 + 2 * (12 * 32 * 32 + 13 * 32) + 2 * 32)) ] && [ "$(value parameters | sed -n 2p)" = 136960 ] ||
+    fail "parameters of SFT: $small alone, $(value parameters | tr '\n' ' ') in the recipe"
+
 # Errors
 expect 64 "which recipe or config?" -- "$plan"
 expect 64 "expected a whole number" -- "$plan" "$tiny" --nodes 1,x

@@ -21,6 +21,7 @@ enum { ANSWERS = 4 };
 /* What earlier stages have settled. */
 typedef struct Known {
     bool model;
+    bool alone; /* of the recipe this stage only: a parent that is there is the one it will have */
     GptConfig cfg;
     Tokenizer *tokenizer; /* NULL: only its size is known */
     Template tmpl;
@@ -72,9 +73,9 @@ static int check_model(const GptConfig *g, const Config *c) {
                       g->width);
 }
 
-/* The parent's architecture, tokenizer and template where no stage before has them. */
+/* The parent's architecture, tokenizer and template, where no stage before has them. */
 static int know_parent(Known *k, const Config *c) {
-    if (k->model) return 0;
+    if (k->model && !(k->alone && c->from_model[0] && file_exists(c->from_model))) return 0;
     if (!c->from_model[0] || !file_exists(c->from_model))
         return error_set(ERR_CONFIG,
                          "%s: the model is not known: from.model (%s) is not there yet; plan the "
@@ -86,6 +87,7 @@ static int know_parent(Known *k, const Config *c) {
     k->cfg = l.cfg;
     k->cfg.scalar_head = false;
     k->tmpl = l.tmpl;
+    tokenizer_close(&k->tokenizer);
     k->tokenizer = l.tokenizer;
     l.tokenizer = NULL;
     load_free(&l);
@@ -316,6 +318,7 @@ static int from_recipe(PlanStages *out, const char *folder, const char *only,
         PlanStage *s = add_stage(out, step->name, step->config, step->stage, step->set, step->nset);
         const bool wanted =
             !only || (strcmp(file_basename(step->config), file_basename(only)) == 0);
+        k.alone = only && wanted;
         rc = plan_stage(s, &k, g);
         found += wanted;
         if (!wanted) { /* the list ends where it did */
