@@ -99,11 +99,19 @@ expect 65 'bad.json: has neither "rates"' -- "$plan" --rates bad.json "$tiny"
 cat >bench.json <<'END'
 {"kernel": "OpenBLAS, OpenMP, 2 threads; core", "cases": [
  {"name": "adamw-small", "flops": 0, "bytes": 1e9, "seconds": 0.05}, {"name": "step-small", "flops": 1e11, "bytes": 0, "seconds": 1},
+ {"name": "ppo-demo", "flops": 1e9, "bytes": 0, "seconds": 1, "parts": [{"name": "scoring", "flops": 1e9, "bytes": 0, "seconds": 1}]},
+ {"name": "ppo-small", "flops": 1e12, "bytes": 0, "seconds": 9, "parts": [{"name": "rollout", "flops": 1e9, "bytes": 0, "seconds": 1}, {"name": "scoring", "flops": 3e11, "bytes": 0, "seconds": 2}]},
  {"name": "decode-124m-b1", "flops": 1e9, "bytes": 3e10, "seconds": 1.01}, {"name": "decode-124m-b32", "flops": 3.2e10, "bytes": 3e10, "seconds": 1.32}]}
 END
 echo '{"comm": {"ranks": 2, "nodes": 1, "latency_us": 3, "bandwidth_gbs": 7}}' >comm.json
 plan_json --rates bench.json --rates comm.json "$tiny" --cores 2
-for want in "train_gflops 100" "update_gbs 20" "decode_gflops 100" "decode_gbs 30" "node_latency_us 3" "node_bandwidth_gbs 7"; do
+for want in "train_gflops 100" "forward_gflops 150" "micro_gbs 20" "update_gbs 20" "decode_gflops 100" "decode_gbs 30" "node_latency_us 3" "node_bandwidth_gbs 7"; do
+    awk -v a="$(value "${want% *}")" -v b="${want#* }" 'BEGIN {exit !((a / b - 1) ^ 2 < 1e-12)}' || fail "$want: $(value "${want% *}")"
+done
+# With 124m in a large and a small batch, what a micro-batch costs: 124439808 weights at 2 GB/s.
+sed -i 's/{"name": "step-small"[^}]*}/{"name": "step-124m", "flops": 3e12, "bytes": 0, "seconds": 30.4728712704}, {"name": "step-124m-t64", "flops": 2e11, "bytes": 0, "seconds": 2.4728712704}/' bench.json
+plan_json --rates bench.json "$tiny" --cores 2
+for want in "train_gflops 100" "micro_gbs 2"; do
     awk -v a="$(value "${want% *}")" -v b="${want#* }" 'BEGIN {exit !((a / b - 1) ^ 2 < 1e-12)}' || fail "$want: $(value "${want% *}")"
 done
 

@@ -262,45 +262,60 @@ static int read_rates(PlanMachine *m, const json_t *list) {
     return m->nrates > 0 ? 0 : error_set(ERR_DATA, "\"rates\" is empty");
 }
 
-/* A case of rhetor-bench or a part of one: FLOPs (or bytes) and seconds; false: it was not run. */
-static bool bench_figure(const json_t *list, const char *name, double *flops, double *bytes,
-                         double *seconds) {
+/* A case of rhetor-bench or a part of one; NULL: it was not run. */
+static const json_t *case_of(const json_t *list, const char *name) {
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *j = json_array_get(list, i);
         const char *is = json_string_value(json_object_get(j, "name"));
-        if (is && strcmp(is, name) == 0)
-            return json_get_f64(j, "flops", flops) >= 0 && json_get_f64(j, "bytes", bytes) >= 0 &&
-                   json_get_f64(j, "seconds", seconds) >= 0 && *seconds > 0;
-        if (bench_figure(json_object_get(j, "parts"), name, flops, bytes, seconds)) return true;
+        if (is && strcmp(is, name) == 0) return j;
     }
-    return false;
+    return NULL;
+}
+/* FLOPs, bytes or seconds of a case; 0: it was not run. */
+static double of(const json_t *j, const char *key) {
+    double v;
+    return j && json_get_f64(j, key, &v) >= 0 ? v : 0;
 }
 
-/* `rhetor-bench --all --json`: training from step-124m or step-small, decoding from 124m. */
+/* `rhetor-bench --all --json`: training from step-124m (with its small batch: what a micro-batch
+ * costs beside its FLOPs) or step-small, forward from the scoring of ppo-small, decoding from 124m.
+ */
 static int read_bench(PlanMachine *m, const json_t *j) {
+    const double weights = 124439808.0 * (double)sizeof(real); /* of 124m */
     const json_t *cases = json_object_get(j, "cases");
+    const json_t *adamw = case_of(cases, "adamw-small"), *large = case_of(cases, "step-124m"),
+                 *small = case_of(cases, "step-124m-t64"), *ppo = case_of(cases, "ppo-small"),
+                 *scoring = case_of(json_object_get(ppo, "parts"), "scoring"),
+                 *many = case_of(cases, "decode-124m-b32"), *one = case_of(cases, "decode-124m-b1");
     const char *kernel = json_string_value(json_object_get(j, "kernel"));
-    PlanRates *r = &m->rates[m->nrates];
     const char *comma = kernel ? strstr(kernel, "OpenMP, ") : NULL;
-    double f1, f2, b1, b2, t1, t2, fixed;
+    PlanRates *r = &m->rates[m->nrates];
+    double fixed = 0;
     if (m->nrates == RATES_MAX) return error_set(ERR_DATA, "more than %d sets of rates", RATES_MAX);
     if (!comma || sscanf(comma, "OpenMP, %" SCNd64 " thread", &r->threads) != 1)
         return error_set(ERR_DATA, "\"kernel\" does not say how many threads were measured");
-    if (!bench_figure(cases, "adamw-small", &f1, &b1, &t1))
-        return error_set(ERR_DATA, "has no case adamw-small; run rhetor-bench --all --json FILE");
-    r->update = r->micro = b1 / t1;
-    if (!bench_figure(cases, "step-124m", &f1, &b1, &t1) &&
-        !bench_figure(cases, "step-small", &f1, &b1, &t1))
-        return error_set(ERR_DATA, "has no case step-124m or step-small; run rhetor-bench --all "
-                                   "--json FILE");
-    r->train = r->forward = f1 / t1;
-    if (bench_figure(cases, "scoring", &f1, &b1, &t1)) r->forward = f1 / t1;
-    if (!bench_figure(cases, "decode-124m-b32", &f1, &b1, &t1) ||
-        !bench_figure(cases, "decode-124m-b1", &f2, &b2, &t2))
-        return error_set(ERR_DATA, "has no cases decode-124m-b1 and -b32; run rhetor-bench --all "
-                                   "--json FILE");
-    r->decode = rate_of(f1, t1, f2, t2, &fixed);
-    r->decode_read = fixed > 0 ? b1 / fixed : unmeasurable;
+    if (!large) large = case_of(cases, "step-small"), small = NULL;
+    if (!adamw || !large || !many || !one)
+        return error_set(ERR_DATA, "has no case %s; run rhetor-bench --all --json FILE",
+                         !adamw   ? "adamw-small"
+                         : !large ? "step-124m or step-small"
+                                  : "decode-124m-b1 or -b32");
+    r->update = of(adamw, "bytes") / of(adamw, "seconds");
+    r->train = of(large, "flops") / of(large, "seconds");
+    r->micro = r->update;
+    if (small) {
+        const double update = 9 * weights / r->update;
+        r->train = rate_of(of(large, "flops"), of(large, "seconds") - update, of(small, "flops"),
+                           of(small, "seconds") - update, &fixed);
+        if (fixed > 0) r->micro = weights / fixed;
+    }
+    r->forward = scoring ? of(scoring, "flops") / of(scoring, "seconds") : r->train;
+    r->decode = rate_of(of(many, "flops"), of(many, "seconds"), of(one, "flops"),
+                        of(one, "seconds"), &fixed);
+    r->decode_read = fixed > 0 ? of(many, "bytes") / fixed : unmeasurable;
+    for (int k = 0; k < FIELDS; k++)
+        if (!(*field_of(r, k) > 0 && isfinite(*field_of(r, k))))
+            return error_set(ERR_DATA, "its cases give %s of %g", fields[k].name, *field_of(r, k));
     m->nrates++;
     return 0;
 }
