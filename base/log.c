@@ -20,6 +20,8 @@
 
 #define WIPE "\r\033[K" /* to column 0, clear to the end of the line */
 
+double log_redraw_s = 0.1;
+
 static int my_rank;
 static int file_fd = -1;
 static bool live;              /* a live line stands on the terminal */
@@ -140,7 +142,7 @@ void log_progress(bool plain, bool last, const char *fmt, ...) {
     if (my_rank != 0) return;
     double now = seconds();
     bool terminal = log_is_terminal();
-    bool draw = terminal && (last || last_drawn < 0 || now - last_drawn >= 0.1);
+    bool draw = terminal && (last || last_drawn < 0 || now - last_drawn >= log_redraw_s);
     if (!draw && !plain) return;
 
     va_list ap;

@@ -18,5 +18,6 @@ void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_progress(bool plain, bool last, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 bool log_is_terminal(void); /* is there a live line? */
+extern double log_redraw_s; /* 0.1; tests set it */
 
 #endif

@@ -194,10 +194,11 @@ static void test_live_line(void **unused) {
     pid_t child = fork();
     if (child == 0) {
         dup2(slave, STDERR_FILENO);
+        log_redraw_s = 3600;
         log_progress(false, false, "step 0");
         log_progress(false, false, "step 1"); /* too soon after the other */
         log_info("hello");
-        usleep(150000);
+        log_redraw_s = 0;
         log_progress(false, false, "step 2 and much more than 20 columns");
         log_progress(false, true, "step 3");
         _exit(0);

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "tests/base/scratch.h"
 
 #include <fcntl.h>
@@ -206,21 +207,33 @@ static void test_lock_lives(void **unused) {
     free(path);
 }
 
+static bool says(const char *path, const char *text) {
+    char *all = NULL;
+    size_t n;
+    OK(file_read(path, &all, &n));
+    const bool yes = strstr(all, text) != NULL;
+    free(all);
+    return yes;
+}
+
 /* The owner does nothing, and the lock stays young; it does not touch another run's. */
 static void test_lock_beats(void **unused) {
     FileLock *l = NULL;
     struct stat st;
-    char *path = scratch("lock");
+    char *path = scratch("lock"), *log = scratch("log");
     const struct timespec old[2] = {{1000, 0}, {1000, 0}};
     lock_beat_ms = 5;
+    OK(log_file(log));
     OK(lock_take(&l, scratch_folder));
     for (int beat = 0; beat < 2; beat++) {
         assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
-        for (int i = 0; i < 2000 && (stat(path, &st), st.st_mtim.tv_sec == 1000); i++) usleep(5000);
+        for (int i = 0; i < 12000 && (stat(path, &st), st.st_mtim.tv_sec == 1000); i++)
+            usleep(5000);
         assert_true(st.st_mtim.tv_sec > 1000);
     }
     write_lock("elsewhere", "none", 77, 1, 1000);
-    usleep(100000); /* it has been seen */
+    for (int i = 0; i < 12000 && !says(log, "taken by another run"); i++) usleep(5000);
+    assert_true(says(log, "taken by another run"));
     assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
     usleep(50000);
     assert_int_equal(stat(path, &st), 0);
@@ -228,8 +241,11 @@ static void test_lock_beats(void **unused) {
     lock_drop(&l);
     assert_true(file_exists(path));
     lock_beat_ms = 10000;
+    log_close();
     OK(file_remove(path));
+    OK(file_remove(log));
     free(path);
+    free(log);
 }
 
 static void test_lock_of_the_dead(void **unused) {
@@ -305,7 +321,7 @@ static void test_lock_race(void **unused) {
                 if (!freopen("/dev/null", "w", stderr)) _exit(9);
                 close(go[1]);
                 close(stop[1]);
-                alarm(30);
+                alarm(60);
                 if (read(go[0], &c, 1) != 0) _exit(9); /* the parent closes it */
                 int rc = lock_take(&l, scratch_folder);
                 if (rc == 0 && read(stop[0], &c, 1) != 0) _exit(9);

@@ -354,7 +354,7 @@ static int read_damaged(const char *path, const Content *truth) {
         struct rlimit none = {0, 0};
         setrlimit(RLIMIT_CORE, &none);
         signal(SIGSEGV, SIG_DFL);
-        alarm(20);
+        alarm(60);
         int rc = read_content(path, &got);
         if (rc < 0) _exit(strstr(error_message(), path) && error_message()[0] ? 2 : 1);
         _exit(same_content(&got, truth) ? 0 : 1);

@@ -503,7 +503,7 @@ static void test_ahead(void **state) {
 
     /* What was read ahead is there without waiting. */
     bool at_once = false;
-    for (useconds_t pause = 50000; !at_once && pause < 5000000; pause *= 2) {
+    for (useconds_t pause = 50000; !at_once && pause < 60000000; pause *= 2) {
         int32_t w[T + 1];
         int64_t n;
         OK(corpus_open(&plain, &files, 0));

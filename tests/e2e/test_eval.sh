@@ -122,5 +122,5 @@ expect 64 '--expect sft>bsae: "bsae" is none of the models' -- "${compare[@]}" -
 expect 64 "two or more names" -- "${compare[@]}" --expect sft
 expect 64 "--best-of 4 needs --reward" -- "${compare[@]}" --best-of 4
 ! grep -q "held-out prompts" expect.out || fail "a table: $(cat expect.out)"
-echo hi | timeout 20 "$bin/rhetor-generate" -m "$RUN/sft" --chat --max-new 8 >chat.out 2>&1 || fail "chat: $(cat chat.out)"
+echo hi | timeout 120 "$bin/rhetor-generate" -m "$RUN/sft" --chat --max-new 8 >chat.out 2>&1 || fail "chat: $(cat chat.out)"
 exit 0

@@ -71,14 +71,14 @@ wait_step() {
     until_true 240 eval "at_step $1 $2 || empty"
     at_step "$1" "$2" || fail "step $2 of $1 was not reached"
 }
-empty() { [ -z "$(squeue -h)" ]; }
+empty() { local jobs; jobs=$(squeue -h) && [ -z "$jobs" ]; } # not where Slurm does not answer
 
 cd "$work" || exit 1
 export OMP_WAIT_POLICY=passive OMPI_MCA_mpi_yield_when_idle=1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_btl_tcp_if_include=lo
-# A step of the jobs takes as long as a save, so that Slurm, which looks once a second, finds a stage
-# in its middle on a fast machine, too. How often is saved changes no result.
-settings=(pretrain:train.steps=120 pretrain:eval.every=40 sft:train.steps=100 reward:train.steps=120 ppo.episodes=512)
+# A step of the jobs takes as long as a save, so that we find a stage in its middle on a fast machine,
+# too. How often is saved changes no result.
+settings=(pretrain:train.steps=120 pretrain:eval.every=40 sft:train.steps=100 reward:train.steps=120 ppo.episodes=768)
 recipe=("$root/configs/tiny" "${settings[@]}" save.every=1)
 
 # --- the run without any of it
@@ -109,7 +109,32 @@ state() { squeue -h -j "$1" -o %T 2>/dev/null; }
 step() { tail -n 1 "runs/tiny/$1/metrics.jsonl" 2>/dev/null | sed -n 's/{"step": \([0-9]*\),.*/\1/p'; }
 lives() { sed -n "s/.*\"$2\": \([0-9]*\).*/\1/p" "runs/tiny/jobs/$1.lives.json" 2>/dev/null; }
 at_step() { local s; s=$(step "$1") && [ -n "$s" ] && [ "$s" -ge "$2" ]; }
-ended() { [ -z "$(state "$1")" ]; }
+ended() { local now; now=$(state "$1") && [ -z "$now" ]; }
+# A stage is held in its middle while Slurm is asked to do something to it, however late Slurm does
+# it: its ranks are stopped, and go on when they have the signal. (With SIGTERM Slurm sends SIGCONT.)
+ranks_of() { # STAGE
+    local pid
+    for pid in $(pgrep -x "rhetor-$1"); do
+        [ "$(readlink "/proc/$pid/cwd")" != "$work" ] || echo "$pid"
+    done
+}
+hold() { # STAGE: 1 where it has ended
+    local ranks
+    ranks=$(ranks_of "$1")
+    [ "$(wc -w <<<"$ranks")" = 2 ] && kill -STOP $ranks
+}
+signalled() { # STAGE: its ranks have SIGUSR1 or SIGTERM before them, or go on, or are gone
+    local pid
+    for pid in $(ranks_of "$1"); do
+        awk '/^State:/ { stopped = $2 == "T" } /^ShdPnd:/ { mask = $2 }
+            END { exit !stopped || mask ~ /[4-7c-f]...$/ || mask ~ /[2367abef]..$/ }' "/proc/$pid/status" && return 1
+    done
+    return 0
+}
+let_go() { # STAGE
+    wait_for 60 "Slurm's signal to $1" signalled "$1"
+    kill -CONT $(ranks_of "$1") 2>/dev/null
+}
 # A job that was put back waits for about two minutes before Slurm looks at it again. It is let go
 # earlier, but not before the earlier life has left both nodes (its step would have the same PMIx
 # socket), and not in the second of its end: a credential of that second counts as revoked with it
@@ -131,18 +156,20 @@ next_life() { started "$1" "$3" || ended "$2"; }
 
 preemptions=0
 # preempt STAGE STEP HOW: a job of partition high takes both nodes when the stage is there. Where the
-# stage ends before Slurm gets to it, nothing is counted.
+# stage has ended by then, nothing is counted.
 preempt() {
     local stage=$1 job lives before high at
     wait_step "$stage" "$2"
     job=$(job_of "$stage")
     lives=$(lives "$stage" starts)
     before=$(restarts "$job")
+    hold "$stage" || { say "$stage had ended before it was preempted" && return; }
     high=$(sbatch --parsable -p high -N 2 --ntasks-per-node=1 -t 1 -o high.out --wrap true) || fail "sbatch: the job of partition high"
-    wait_for 60 "the job of partition high" ended "$high"
     at=$(step "$stage")
+    let_go "$stage"
+    wait_for 60 "the job of partition high" ended "$high"
     wait_for 60 "the next life of $stage" next_life "$stage" "$job" $((lives + 1))
-    [ "$(lives "$stage" starts)" != "$lives" ] || { say "$stage had ended before it was preempted" && return; }
+    [ "$(lives "$stage" starts)" != "$lives" ] || { say "$stage ended instead of being preempted" && return; }
     [ "$(restarts "$job")" = $((before + 1)) ] || fail "Slurm has not restarted job $job"
     preemptions=$((preemptions + 1))
     say "preemption $preemptions, $3: $stage at step $at; job $job begins anew"
@@ -159,14 +186,18 @@ scontrol update PartitionName=low GraceTime=0
 preempt sft 5 "without warning"
 
 wait_step reward 5
+hold reward || fail "reward has ended"
 scancel --signal=USR1 "$(job_of reward)" # what Slurm sends before the end of the time
+let_go reward
 wait_for 60 "the next life of reward" started reward 2
 say "time is up: reward at step $(step reward), put back by rhetor-pipeline, begins anew"
 [ "$(lives reward requeues)" = 1 ] || fail "reward's job was not put back by itself"
 
 wait_step ppo 1
+hold ppo || fail "ppo has ended"
 "$bin/rhetor-pipeline" "${recipe[@]}" --status
 scancel $(sed -n 's/.*"id": "\([0-9]*\)".*/\1/p' runs/tiny/jobs/jobs.json)
+let_go ppo
 wait_for 60 "the cancelled chain to end" empty
 say "cancelled: ppo at step $(step ppo)"
 submit || { cat submit.out && fail "rhetor-submit after scancel"; }
