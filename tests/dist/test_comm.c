@@ -103,7 +103,7 @@ static int under_mpirun(int ranks, const char *mode, char *text, size_t size) {
     char command[1024];
     snprintf(command, sizeof command,
              "ASAN_OPTIONS=\"$ASAN_OPTIONS:detect_leaks=0\" OMPI_ALLOW_RUN_AS_ROOT=1 "
-             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 timeout 60 mpirun -n %d "
+             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 timeout 300 mpirun -n %d "
              "--oversubscribe --bind-to none '%s' %s 2>&1",
              ranks, self, mode);
     return run(command, text, size);

@@ -13,9 +13,10 @@ steady() {
     local stage=$1 key=$2 a=$3 b=$4 allowed=$5 n
     shift 5
     for n in "$a" "$b"; do
-        must env COUNT_MALLOC="$stage.$n" LD_PRELOAD="$PWD/count.so" "$bin/rhetor-$stage" "$tiny/$stage.yaml" \
+        must env COUNT_MALLOC="$stage.$n" LD_PRELOAD=./count.so "$bin/rhetor-$stage" "$tiny/$stage.yaml" \
             "$key=$n" run.dir="$stage-$n" data.heldout= save.every=0 run.log_every=1000 save.keep_best=false "$@"
     done
+    [ -s "$stage.$a" ] && [ -s "$stage.$b" ] || fail "$stage: nothing was counted"
     n=$(($(cat "$stage.$b") - $(cat "$stage.$a")))
     echo "$stage: $(cat "$stage.$a") allocations with $key=$a, $n more with $key=$b"
     [ "$n" -le $((allowed * (b - a))) ] || fail "$stage allocates in the steady state"

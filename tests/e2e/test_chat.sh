@@ -36,7 +36,8 @@ command -v script >/dev/null || {
 # Ctrl-C throws away what waits in the terminal. The keyboard stays open until the shell behind it
 # has said that it left.
 mkfifo keys
-script -qefc "stty -echo; $bin/rhetor-generate -m sft --chat --max-new 8; echo left with \$?" terminal <keys >/dev/null &
+export bin # a path with spaces stays one word
+script -qefc "stty -echo; \"\$bin/rhetor-generate\" -m sft --chat --max-new 8; echo left with \$?" terminal <keys >/dev/null &
 exec 3>keys
 # shows N REGEX: waits until N lines of the terminal have it
 shows() {

@@ -2,7 +2,6 @@
 # Where each rank adds up its own share (dist.reproducible: false) the result depends on the layout by
 # rounding only: the loss curves of all stages on 1, 2 and 4 ranks, PPO on replayed rollouts, and the
 # responses of a sampled iteration. test_layout.sh: not even by that, in the other mode.
-# timeout: 240
 . "$(dirname "$0")/lib.sh"
 set -eo pipefail
 export RUN=$PWD SEED=5 PATH=$bin:$PATH

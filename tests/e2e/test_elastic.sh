@@ -1,7 +1,6 @@
 #!/bin/bash
 # Saved on 4 ranks, gone on with on 1, 2 or 3: the bytes of the run on one rank that was left alone, in
 # every stage.
-# timeout: 300
 . "$(dirname "$0")/lib.sh"
 must "$bin/rhetor-pipeline" "$tiny" --run ref
 export RUN=ref

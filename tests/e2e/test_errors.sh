@@ -1,7 +1,6 @@
 #!/bin/bash
 # Wrong input to the stages: each is one line with the place and the remedy, and the right exit
 # status. (Settings and files of rhetor-data: test_config_errors.sh.)
-# timeout: 240
 . "$(dirname "$0")/lib.sh"
 
 must "$bin/rhetor-pipeline" "$tiny" --run run

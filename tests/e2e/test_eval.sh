@@ -1,5 +1,4 @@
 #!/bin/bash
-# timeout: 480
 # rhetor-eval and rhetor-generate: numbers that must agree with each other, and what wrong input says.
 . "$RHETOR_ROOT/tests/e2e/lib.sh"
 export RUN=$PWD/run SEED=1

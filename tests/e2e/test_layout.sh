@@ -2,7 +2,6 @@
 # The same bits on any layout (dist.reproducible): all four stages on 1, 2, 3 and 4 ranks, with other
 # micro-batches and threads, end with bit-identical weights and moments, sampled responses, metrics;
 # and so does a run that moves to other numbers of ranks on the way.
-# timeout: 240
 . "$(dirname "$0")/lib.sh"
 set -eo pipefail
 export RUN=$PWD SEED=5 PATH=$bin:$PATH

@@ -1,7 +1,6 @@
 #!/bin/bash
 # The recipe of all tests, from generated text to PPO: it runs, is not run twice, is made anew from
 # where something changed, goes on where it was stopped; and its checkpoints say what they are.
-# timeout: 240
 # asan: yes
 . "$(dirname "$0")/lib.sh"
 pipeline=$bin/rhetor-pipeline

@@ -1,7 +1,6 @@
 #!/bin/bash
 # rhetor-plan: recipes before and after their data exist, its figures, layouts, errors; nothing is
 # timed: all rates come from a file. docs/SCALING.md is what the tool prints.
-# timeout: 300
 . "$RHETOR_ROOT/tests/e2e/lib.sh"
 unset RUN DATA
 plan=$bin/rhetor-plan

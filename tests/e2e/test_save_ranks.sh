@@ -1,6 +1,5 @@
 #!/bin/bash
 # Saving on two ranks: one of them killed at each point of a save, or out of disk space there.
-# timeout: 300
 . "$(dirname "$0")/lib.sh"
 tiny_data 384 --seed 1 --documents 200 --documents-heldout 20 --sft 10 --sft-heldout 5 --compare 10 \
     --compare-heldout 5 --ppo 10 --eval 5

@@ -3,7 +3,6 @@
 # documented syntax; the calls of sbatch, qsub and bsub against programs that record them; the lives
 # of a job. tests/slurm/run.sh does it on a real Slurm.
 # Golden scripts are written anew by GOLDEN=write make test T=submit; read the diff.
-# timeout: 180
 . "$(dirname "$0")/lib.sh"
 submit=$bin/rhetor-submit
 pipeline=$bin/rhetor-pipeline

@@ -68,7 +68,7 @@ command_of() {
 run() {
     local status=0 said
     printf 'RHETOR_FAULT=%s %s\n' "${2:-}" "${command[*]}" >repeat
-    RHETOR_FAULT=${2:-} timeout -k 5 120 "${command[@]}" >"$dir.out" 2>&1 || status=$?
+    RHETOR_FAULT=${2:-} timeout -k 5 300 "${command[@]}" >"$dir.out" 2>&1 || status=$?
     [ $status = "$1" ] || fail "left with $status, expected $1: $(tail -n 20 "$dir.out")"
     case $1 in 65 | 70 | 74 | 78)
         said=$(grep -c "^rhetor-$stage: " "$dir.out")
@@ -89,7 +89,7 @@ says() {
 processes() { pgrep -f -- "^$bin/rhetor-$stage .*run.dir=$dir( |\$)"; }
 all_gone() {
     local seconds=5 # as promised; a machine that has other tests to run gets more
-    quick && seconds=30
+    quick && seconds=60
     for _ in $(seq $((10 * seconds))); do
         [ -n "$(processes)" ] || return 0
         sleep 0.1
@@ -248,7 +248,7 @@ tmpfs() {
     trap 'umount "$(dirname "$dir")"' EXIT
     command_of sft
     dir=$(dirname "$dir")/out # the output elsewhere
-    RHETOR_FAULT='' timeout 60 "${command[@]}" >"$PWD/tmpfs.out" 2>&1 || status=$?
+    RHETOR_FAULT='' timeout 300 "${command[@]}" >"$PWD/tmpfs.out" 2>&1 || status=$?
     case $status in
     0) ;;
     74) [ "$(grep -c '^rhetor-sft: ' tmpfs.out)" = 1 ] || fail "expected one message: $(cat tmpfs.out)" ;;
@@ -463,7 +463,7 @@ dies() { # STAGE PHASE RANK kill|exit
     command_of "$1"
     printf 'RHETOR_FAULT=%s %s\n' "$2:$3:$(visit "$2"):$4" "${command[*]}" >repeat
     local status=0
-    RHETOR_FAULT=$2:$3:$(visit "$2"):$4 timeout -k 5 120 "${command[@]}" >"$dir.out" 2>&1 || status=$?
+    RHETOR_FAULT=$2:$3:$(visit "$2"):$4 timeout -k 5 300 "${command[@]}" >"$dir.out" 2>&1 || status=$?
     all_gone
     [ $status = $code ] || fail "left with $status, expected $code: $(cat "$dir.out")"
     [ "$(grep -cE "^rhetor-$1: |warning: MPI" "$dir.out")" = 0 ] || fail "the others speak, too: $(cat "$dir.out")"

@@ -4,7 +4,6 @@
  *
  * FLIPS damages (400; make test-faults FAULTS=full: 10,000), half of them in a corpus; damage i is
  * a function of (SEED, i). FIRST is the first i, so that one line repeats a case. */
-/* timeout: 600 */
 #include "tests/checkpoints/sample.h"
 
 #include "data/corpus.h"

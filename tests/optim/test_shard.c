@@ -1,7 +1,6 @@
 /* Sums of gradients over the ranks and sharding, against one process that adds and updates
  * everything: the same bits. Every rank makes the gradients of all ranks from a formula. */
 /* ranks: 1 2 3 4 */
-/* timeout: 300 */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -79,9 +79,9 @@ cluster_try() { # DIR
     mkdir -p "$dir/state" "$dir"/spool-n{1,2} "$dir"/tmp-n{1,2} "$dir/log"
     cluster_conf "$dir" "$port" >"$dir/slurm.conf"
     slurmctld -c -f "$dir/slurm.conf" || return 1
-    until_true 30 scontrol ping || return 1
+    until_true 60 scontrol ping || return 1
     slurmd -N n1 -f "$dir/slurm.conf" && slurmd -N n2 -f "$dir/slurm.conf" || return 1
-    until_true 30 nodes_are_idle
+    until_true 60 nodes_are_idle
 }
 
 cluster_start() { # DIR

@@ -7,16 +7,16 @@
 # layout under mpirun.
 #
 # Leaves with 0 (passed, or skipped with the reason), 1 (failed). Waits for events, each with a
-# deadline, and ends within SLURM_TEST_SECONDS (600) in any case; the log is build/slurm.log.
+# deadline, and ends within SLURM_TEST_SECONDS (1500) in any case; the log is build/slurm.log.
 set -u
 root=$(cd "$(dirname "$0")/../.." && pwd)
 bin=$root/bin
 log=$root/build/slurm.log
 if [ -z "${SLURM_TEST_INSIDE:-}" ]; then
     mkdir -p "$root/build"
-    SLURM_TEST_INSIDE=1 timeout -k 60 "${SLURM_TEST_SECONDS:-600}" "$0" 2>&1 </dev/null | tee "$log"
+    SLURM_TEST_INSIDE=1 timeout -k 60 "${SLURM_TEST_SECONDS:-1500}" "$0" 2>&1 </dev/null | tee "$log"
     status=${PIPESTATUS[0]}
-    [ "$status" != 124 ] || echo "slurm: not finished within ${SLURM_TEST_SECONDS:-600} s" | tee -a "$log"
+    [ "$status" != 124 ] || echo "slurm: not finished within ${SLURM_TEST_SECONDS:-1500} s" | tee -a "$log"
     [ "$status" = 0 ] || status=1
     exit "$status"
 fi
@@ -132,7 +132,7 @@ signalled() { # STAGE: its ranks have SIGUSR1 or SIGTERM before them, or go on, 
     return 0
 }
 let_go() { # STAGE
-    wait_for 60 "Slurm's signal to $1" signalled "$1"
+    wait_for 150 "Slurm's signal to $1" signalled "$1"
     kill -CONT $(ranks_of "$1") 2>/dev/null
 }
 # A job that was put back waits for about two minutes before Slurm looks at it again. It is let go
@@ -167,8 +167,8 @@ preempt() {
     high=$(sbatch --parsable -p high -N 2 --ntasks-per-node=1 -t 1 -o high.out --wrap true) || fail "sbatch: the job of partition high"
     at=$(step "$stage")
     let_go "$stage"
-    wait_for 60 "the job of partition high" ended "$high"
-    wait_for 60 "the next life of $stage" next_life "$stage" "$job" $((lives + 1))
+    wait_for 150 "the job of partition high" ended "$high"
+    wait_for 150 "the next life of $stage" next_life "$stage" "$job" $((lives + 1))
     [ "$(lives "$stage" starts)" != "$lives" ] || { say "$stage ended instead of being preempted" && return; }
     [ "$(restarts "$job")" = $((before + 1)) ] || fail "Slurm has not restarted job $job"
     preemptions=$((preemptions + 1))
@@ -189,7 +189,7 @@ wait_step reward 5
 hold reward || fail "reward has ended"
 scancel --signal=USR1 "$(job_of reward)" # what Slurm sends before the end of the time
 let_go reward
-wait_for 60 "the next life of reward" started reward 2
+wait_for 150 "the next life of reward" started reward 2
 say "time is up: reward at step $(step reward), put back by rhetor-pipeline, begins anew"
 [ "$(lives reward requeues)" = 1 ] || fail "reward's job was not put back by itself"
 
@@ -198,20 +198,20 @@ hold ppo || fail "ppo has ended"
 "$bin/rhetor-pipeline" "${recipe[@]}" --status
 scancel $(sed -n 's/.*"id": "\([0-9]*\)".*/\1/p' runs/tiny/jobs/jobs.json)
 let_go ppo
-wait_for 60 "the cancelled chain to end" empty
+wait_for 150 "the cancelled chain to end" empty
 say "cancelled: ppo at step $(step ppo)"
 submit || { cat submit.out && fail "rhetor-submit after scancel"; }
 cat submit.out
 [ "$(grep -cE '^  [0-9]+ ' submit.out)" = 1 ] || fail "more than the stopped stage was submitted again"
-wait_for 60 "ppo's job" started ppo 2
+wait_for 150 "ppo's job" started ppo 2
 preempt ppo $(($(step ppo) + 1)) "without warning"
 scontrol update PartitionName=low GraceTime=60
 while [ $preemptions -lt 3 ] && ! all_done; do
     preempt ppo $(($(step ppo) + 1)) "warned by SIGUSR1"
 done
 
-wait_for 120 "the end of the chain" all_done
-wait_for 30 "the last job to leave" empty
+wait_for 150 "the end of the chain" all_done
+wait_for 150 "the last job to leave" empty
 "$bin/rhetor-pipeline" "${recipe[@]}" --status
 
 grep -hE 'saved at step|going on:|resuming at|goes back|put back' runs/tiny/jobs/*.out | cut -c 1-150
