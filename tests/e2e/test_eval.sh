@@ -52,7 +52,7 @@ echo old >full.jsonl
 must "$bin/rhetor-generate" -m "$RUN/sft" --in "$RUN/data/eval_prompts.jsonl" --out a.jsonl --max-new 16
 must "$bin/rhetor-generate" -m "$RUN/sft" --in "$RUN/data/eval_prompts.jsonl" --out b.jsonl --max-new 16
 cmp a.jsonl b.jsonl || fail "the same seed gave other samples"
-for judge in --gold "--reward $RUN/reward"; do
+for judge in --gold "--reward run/reward"; do
     expect 0 '"win_rate": 0.5,' '"difference": 0.0,' -- "$bin/rhetor-eval" win $judge a.jsonl b.jsonl
 done
 # An answer that was cut off has the same score wherever models are compared; the reward model
@@ -77,7 +77,7 @@ awk '/"reward":/ {exit !($2 + 0 < -3)}' cut.json ||
 # Only answers to the same prompts can be compared; nothing has no mean.
 sed '1{h;d};$G' a.jsonl >moved.jsonl
 head -n 1 a.jsonl >one.jsonl
-for judge in --gold "--reward $RUN/reward"; do
+for judge in --gold "--reward run/reward"; do
     expect 65 "record 1 of a.jsonl answers \"" "same prompts" -- "$bin/rhetor-eval" win $judge a.jsonl moved.jsonl
     expect 65 "empty.txt" "no " -- "$bin/rhetor-eval" win $judge empty.txt empty.txt
     expect 0 '"difference_se": null' -- "$bin/rhetor-eval" win $judge one.jsonl one.jsonl

@@ -16,17 +16,18 @@ fake() {
     printf '#!/bin/bash\necho "%s $*" >>%q\n%s\n' "$2" "$calls" "$3" >"fakes/$1/$2"
     chmod +x "fakes/$1/$2"
 }
-next="read -r n <$PWD/last; n=\$((n + 1)); echo \$n >$PWD/last"
-refuse="[ ! -e $PWD/refuse ] || [ \$n != 103 ] || { echo 'error: Batch job submission failed:' >&2; echo 'no such partition' >&2; exit 1; }"
+here=$(printf %q "$PWD")
+next="read -r n <$here/last; n=\$((n + 1)); echo \$n >$here/last"
+refuse="[ ! -e $here/refuse ] || [ \$n != 103 ] || { echo 'error: Batch job submission failed:' >&2; echo 'no such partition' >&2; exit 1; }"
 fake slurm sbatch "$next; $refuse; echo \$n"
-fake slurm squeue "[ ! -s $PWD/queue ] || { read -r s <$PWD/queue; echo \$s; exit; }; echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
-fake slurm scontrol "[ \$1 != show ] || { read -r s <$PWD/queue; echo \"JobId=7 JobState=\$s Reason=None\"; }"
+fake slurm squeue "[ ! -s $here/queue ] || { read -r s <$here/queue; echo \$s; exit; }; echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+fake slurm scontrol "[ \$1 != show ] || { read -r s <$here/queue; echo \"JobId=7 JobState=\$s Reason=None\"; }"
 fake pbs qsub "$next; $refuse; echo \$n.server"
-fake pbs qstat "[ ! -s $PWD/queue ] || { read -r s <$PWD/queue; echo 'Job id Name User Time Use S Queue'; echo '-- -- -- -- - -'; echo \"\$1 pretrain me 00:00:10 \$s workq\"; exit; }; echo \"qstat: Unknown Job Id \$1\" >&2; exit 153"
-fake pbs qrerun "[ ! -e $PWD/refuse ] || { echo 'qrerun: Unauthorized Request' >&2; exit 159; }"
+fake pbs qstat "[ ! -s $here/queue ] || { read -r s <$here/queue; echo 'Job id Name User Time Use S Queue'; echo '-- -- -- -- - -'; echo \"\$1 pretrain me 00:00:10 \$s workq\"; exit; }; echo \"qstat: Unknown Job Id \$1\" >&2; exit 153"
+fake pbs qrerun "[ ! -e $here/refuse ] || { echo 'qrerun: Unauthorized Request' >&2; exit 159; }"
 fake pbs qalter ""
-fake lsf bsub "$next; $refuse; read -r line; echo \"bsub read \$line\" >>$calls; echo \"Job <\$n> is submitted to default queue <normal>.\""
-fake lsf bjobs "[ ! -s $PWD/queue ] || { read -r s <$PWD/queue; echo \$s; exit; }; echo \"Job <\$4> is not found\" >&2; exit 255"
+fake lsf bsub "$next; $refuse; read -r line; echo \"bsub read \$line\" >>$here/calls; echo \"Job <\$n> is submitted to default queue <normal>.\""
+fake lsf bjobs "[ ! -s $here/queue ] || { read -r s <$here/queue; echo \$s; exit; }; echo \"Job <\$4> is not found\" >&2; exit 255"
 mkdir -p fakes/none fakes/both
 cp fakes/slurm/* fakes/pbs/* fakes/both/
 # in/SET/rhetor-submit: with only these programs in PATH. in/job-SET/rhetor-pipeline: as a job there.
@@ -79,7 +80,8 @@ compare() { # NAME QUEUE OPTION...
     must "in/$queue/rhetor-submit" "$tiny" --cluster cluster.yaml "${@:3}"
     for script in world pretrain sample ppo; do
         syntax_name=$queue-$script.sh
-        sed "s,$PWD,/WORK,g; s,$bin,/BIN,g; s,$root,/ROOT,g" "runs/tiny/jobs/$script.sh" >"$syntax_name"
+        # a path with a space is quoted
+        sed "s,$PWD,/WORK,g; s,$bin,/BIN,g; s,$root,/ROOT,g; s,'\\(/[A-Z]*[a-z/-]*\\)',\\1,g" "runs/tiny/jobs/$script.sh" >"$syntax_name"
         syntax "$syntax_name"
         [ "${GOLDEN:-}" != write ] || { mkdir -p "$golden/$name" && cp "$syntax_name" "$golden/$name/$script.sh"; }
         diff -u "$golden/$name/$script.sh" "$syntax_name" || fail "$name/$script.sh is not the golden one (above)"
