@@ -86,7 +86,10 @@ static void run_command(const char *folder, char **argv) {
     char *name = xasprintf(PREFIX "%s", argv[0]), *path = file_join(folder, name);
     argv[0] = name;
     execv(path, argv);
-    if (errno == ENOENT) execvp(name, argv);
+    if (errno == ENOENT) {
+        execvp(name, argv);
+        if (errno == EACCES) errno = ENOENT; /* a folder of PATH that we may not look into */
+    }
     free(name);
     free(path);
 }

@@ -8,6 +8,8 @@ PATH=$bin:$PATH
 # --- the command line --------------------------------------------------------------------------------
 expect 64 'which config file' -- rhetor-pretrain
 expect 64 'no command "nosuch"' -- rhetor nosuch
+mkdir closed && : >closed/rhetor-nosuch # may not be run: as a folder of PATH that may not be searched
+PATH=$PATH:$PWD/closed expect 64 'no command "nosuch"' -- rhetor nosuch
 expect 64 'unrecognized option' -- rhetor-pretrain c.yaml --nosuch
 expect 64 'no command "nosuch"' -- rhetor-data nosuch
 expect 64 '--ranks is "x"; expected a whole number from 1 to' -- rhetor-pretrain c.yaml --dry-run --ranks x
