@@ -8,6 +8,7 @@
  * bpe.c             piece -> ids, by merges; the tables for it
  * bpe_train.c       texts -> merges
  * tokenizer_json.c  tokenizer.json
+ * tokenizer_steps.c its normalizer and pre-tokenizer
  * tokenizer_files.c vocab.json + merges.txt, .tiktoken
  * tokenizer.c       the object, encode, decode */
 #ifndef DATA_TOKENIZER_IMPL_H
@@ -266,6 +267,19 @@ void bpe_recover_merges(Tokenizer *t);
 int tokenizer_read_vocab(Tokenizer *t, json_t *vocab, const json_t *added);
 /* A merge, "a b"; vocab as above. ERR_DATA. */
 int tokenizer_read_merge(Tokenizer *t, const json_t *vocab, const char *line, size_t len);
+
+/* What v calls its "type", as parts of a tokenizer.json do; borrowed. */
+const char *tokenizer_part_type(const json_t *v);
+
+/* --- tokenizer_steps.c ----------------------------------------------------------------------- */
+
+/* From and to the values of "normalizer" and "pre_tokenizer" (an object). ERR_DATA: malformed, not
+ * supported. */
+int tokenizer_read_normalizer(Normalizer *out, const json_t *v);
+int tokenizer_read_pre_tokenizer(Pretokenizer *out, const json_t *v);
+json_t *tokenizer_write_normalizer(const Normalizer *m);
+json_t *tokenizer_write_pre_tokenizer(const Pretokenizer *p);
+json_t *tokenizer_write_byte_level(bool prefix_space, bool trim_offsets, bool regex);
 
 /* --- the byte alphabet of GPT-2 (tokenizer_json.c): each byte a printable character ---------- */
 

@@ -85,7 +85,7 @@ static bool absent(const json_t *v) {
     return !v || json_is_null(v);
 }
 
-static const char *type_of(const json_t *obj) {
+const char *tokenizer_part_type(const json_t *obj) {
     const char *type = json_string_value(json_object_get(obj, "type"));
     return type ? type : "(none)";
 }
@@ -257,9 +257,9 @@ static int read_model(Tokenizer *t, const json_t *model, const json_t *added) {
     TRY(expect(model, JSON_OBJECT, "\"model\"",
                "an object (is this a tokenizer.json? with a vocab.json give its folder)"));
     const json_t *type = json_object_get(model, "type");
-    if (type && strcmp(type_of(model), "BPE") != 0) { /* old files have no type */
+    if (type && strcmp(tokenizer_part_type(model), "BPE") != 0) { /* old files have no type */
         return error_set(ERR_DATA, "\"model\".\"type\" is \"%s\", expected \"BPE\"",
-                         type_of(model));
+                         tokenizer_part_type(model));
     }
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (int i = 0; i < 2; i++) {
@@ -285,146 +285,17 @@ static int read_model(Tokenizer *t, const json_t *model, const json_t *added) {
     return read_merges(t, vocab, merges);
 }
 
-static int read_byte_level(Tokenizer *t, const json_t *p) {
-    const bool regex = !json_is_false(json_object_get(p, "use_regex")); /* absent: true */
-    return pretokenizer_add(
-        t->pre, &(SplitStep){.pattern = regex ? GPT2_PATTERN : NULL,
-                             .byte_level = true,
-                             .prefix_space = json_is_true(json_object_get(p, "add_prefix_space"))});
-}
-
-static int read_behavior(const json_t *p, Behavior *behavior) {
-    const char *name = json_string_value(json_object_get(p, "behavior"));
-    for (int i = 0; name && i < BEHAVIORS; i++) {
-        if (strcmp(name, behavior_names[i]) != 0) continue;
-        *behavior = (Behavior)i;
-        return 0;
-    }
-    return error_set(ERR_DATA,
-                     "%s has behavior \"%s\", expected Removed, Isolated, Contiguous, "
-                     "MergedWithPrevious or MergedWithNext",
-                     type_of(p), name ? name : "(none)");
-}
-
-static int read_split(Tokenizer *t, const json_t *p) {
-    SplitStep s = {.invert = json_is_true(json_object_get(p, "invert"))};
-    TRY(read_behavior(p, &s.behavior));
-    const json_t *pattern = json_object_get(p, "pattern");
-    const char *regex = json_string_value(json_object_get(pattern, "Regex"));
-    const char *literal = json_string_value(json_object_get(pattern, "String"));
-    if (!regex && !literal)
-        return error_set(ERR_DATA, "Split lacks a \"pattern\" with \"Regex\" or \"String\"");
-    char *quoted = regex ? xstrdup(regex) : regex_quote(literal);
-    s.pattern = quoted;
-    const int rc = pretokenizer_add(t->pre, &s);
-    free(quoted);
-    return rc;
-}
-
-/* Hugging Face's Punctuation has the table of Unicode 7, and what is ASCII's and no P. */
-static const char punctuation[] =
-    "(?![\\x{61d}\\x{9fd}\\x{a76}\\x{c77}\\x{c84}\\x{1b7d}-\\x{1b7e}\\x{2e43}-\\x{2e4f}\\x{2e52}-"
-    "\\x{2e5d}\\x{10ead}\\x{10f55}-\\x{10f89}\\x{1144b}-\\x{1145d}\\x{11660}-\\x{1166c}\\x{116b9}"
-    "\\x{1183b}\\x{11944}-\\x{11946}\\x{119e2}-\\x{11aa2}\\x{11c41}-\\x{12ff2}\\x{16e97}-\\x{16fe2}"
-    "\\x{1e95e}-\\x{1e95f}])[\\p{P}$+<=>^`|~\\x{166d}\\x{111c9}]";
-
-static int read_step(Tokenizer *t, const json_t *p, bool *byte_level) {
-    const char *type = type_of(p);
-    SplitStep s = {.behavior = BEHAVIOR_ISOLATED};
-    if (strcmp(type, "Sequence") == 0) {
-        const json_t *steps = json_object_get(p, "pretokenizers"), *step;
-        size_t i;
-        json_array_foreach(steps, i, step) TRY(read_step(t, step, byte_level));
-        return 0;
-    }
-    if (strcmp(type, "Split") == 0) return read_split(t, p);
-    if (strcmp(type, "Digits") == 0) {
-        const bool each = json_is_true(json_object_get(p, "individual_digits"));
-        s.pattern = each ? "\\p{N}" : "\\p{N}+";
-        return pretokenizer_add(t->pre, &s);
-    }
-    if (strcmp(type, "Punctuation") == 0) {
-        if (json_object_get(p, "behavior")) TRY(read_behavior(p, &s.behavior));
-        s.pattern = punctuation;
-        return pretokenizer_add(t->pre, &s);
-    }
-    if (strcmp(type, "WhitespaceSplit") == 0) {
-        s = (SplitStep){.pattern = "\\s", .behavior = BEHAVIOR_REMOVED};
-        return pretokenizer_add(t->pre, &s);
-    }
-    if (!*byte_level && strcmp(type, "ByteLevel") == 0) {
-        *byte_level = true;
-        return read_byte_level(t, p);
-    }
-    return error_set(ERR_DATA,
-                     "%s%s is not supported here: expected ByteLevel, or a Sequence of "
-                     "Split, Digits, Punctuation, WhitespaceSplit and one ByteLevel",
-                     *byte_level && strcmp(type, "ByteLevel") == 0 ? "a second " : "", type);
-}
-
-static int read_pre_tokenizer(Tokenizer *t, const json_t *p) {
-    TRY(expect(p, JSON_OBJECT, "\"pre_tokenizer\"", "a byte-level one"));
-    bool byte_level = false;
-    TRY(read_step(t, p, &byte_level));
-    if (byte_level) return 0;
-    return error_set(ERR_DATA, "%s without ByteLevel: expected one that has it", type_of(p));
-}
-
 /* true for null, for the one type given, and for a Sequence of nothing else */
 static bool only(const json_t *v, const char *type, const char *list) {
     if (absent(v)) return true;
-    if (type && strcmp(type_of(v), type) == 0) return true;
-    if (strcmp(type_of(v), "Sequence") != 0) return false;
+    if (type && strcmp(tokenizer_part_type(v), type) == 0) return true;
+    if (strcmp(tokenizer_part_type(v), "Sequence") != 0) return false;
     size_t i;
     json_t *e;
     json_array_foreach(json_object_get(v, list), i, e) {
         if (!only(e, type, list)) return false;
     }
     return true;
-}
-
-/* Hugging Face's names, as NormalKind has them. */
-static const char *const normal_names[NORMAL_KINDS] = {[NORMAL_NFC] = "NFC",
-                                                       [NORMAL_NFD] = "NFD",
-                                                       [NORMAL_NFKC] = "NFKC",
-                                                       [NORMAL_NFKD] = "NFKD",
-                                                       [NORMAL_LOWERCASE] = "Lowercase",
-                                                       [NORMAL_STRIP_ACCENTS] = "StripAccents",
-                                                       [NORMAL_STRIP] = "Strip",
-                                                       [NORMAL_REPLACE] = "Replace",
-                                                       [NORMAL_PREPEND] = "Prepend"};
-
-static int read_normalizer(Tokenizer *t, const json_t *v) {
-    if (absent(v)) return 0;
-    const char *type = type_of(v);
-    if (strcmp(type, "Sequence") == 0) {
-        size_t i;
-        json_t *e;
-        json_array_foreach(json_object_get(v, "normalizers"), i, e) TRY(read_normalizer(t, e));
-        return 0;
-    }
-    int kind = 0;
-    while (kind < NORMAL_KINDS && strcmp(type, normal_names[kind]) != 0) kind++;
-    if (kind == NORMAL_KINDS)
-        return error_set(ERR_DATA,
-                         "%s is not supported: expected none, NFC, NFD, NFKC, NFKD, Lowercase, "
-                         "StripAccents, Strip, Replace, Prepend or a Sequence of them",
-                         type);
-    const json_t *pattern = json_object_get(v, "pattern");
-    const char *regex = json_string_value(json_object_get(pattern, "Regex"));
-    const bool prepend = kind == NORMAL_PREPEND;
-    const NormalStep s = {
-        .kind = (NormalKind)kind,
-        .left = json_is_true(json_object_get(v, "strip_left")),
-        .right = json_is_true(json_object_get(v, "strip_right")),
-        .pattern = regex ? regex : json_string_value(json_object_get(pattern, "String")),
-        .is_regex = regex,
-        .content = json_string_value(json_object_get(v, prepend ? "prepend" : "content"))};
-    if (kind == NORMAL_REPLACE && (!s.pattern || !s.content))
-        return error_set(ERR_DATA, "Replace lacks a \"content\" or a \"pattern\" with \"Regex\" or "
-                                   "\"String\"");
-    if (prepend && !s.content) return error_set(ERR_DATA, "Prepend lacks a text \"prepend\"");
-    return normalizer_add(t->normal, &s);
 }
 
 /* Added tokens that are "normalized" are looked for in what the normalizer makes of them. */
@@ -455,14 +326,17 @@ static int normalize_added(Tokenizer *t) {
 static int read_root(Tokenizer *t, const json_t *root) {
     TRY(expect(root, JSON_OBJECT, "the file", "an object"));
     TRY(read_model(t, json_object_get(root, "model"), json_object_get(root, "added_tokens")));
-    int rc_normalizer = read_normalizer(t, json_object_get(root, "normalizer"));
-    if (rc_normalizer == 0) rc_normalizer = normalize_added(t);
-    if (rc_normalizer < 0) return error_wrap(rc_normalizer, "\"normalizer\"");
+    int rc = tokenizer_read_normalizer(t->normal, json_object_get(root, "normalizer"));
+    if (rc == 0) rc = normalize_added(t);
+    if (rc < 0) return error_wrap(rc, "\"normalizer\"");
     const json_t *decoder = json_object_get(root, "decoder");
     if (!only(decoder, "ByteLevel", "decoders")) {
-        return error_set(ERR_DATA, "\"decoder\" is %s, expected ByteLevel", type_of(decoder));
+        return error_set(ERR_DATA, "\"decoder\" is %s, expected ByteLevel",
+                         tokenizer_part_type(decoder));
     }
-    const int rc = read_pre_tokenizer(t, json_object_get(root, "pre_tokenizer"));
+    const json_t *pre = json_object_get(root, "pre_tokenizer");
+    TRY(expect(pre, JSON_OBJECT, "\"pre_tokenizer\"", "a byte-level one"));
+    rc = tokenizer_read_pre_tokenizer(t->pre, pre);
     return rc < 0 ? error_wrap(rc, "\"pre_tokenizer\"") : 0;
 }
 
@@ -483,51 +357,6 @@ int tokenizer_parse(Tokenizer **out, const char *json, size_t len, const char *o
 }
 
 /* --- writing ------------------------------------------------------------------------------- */
-
-static json_t *byte_level(bool prefix_space, bool trim_offsets, bool regex) {
-    return json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", prefix_space,
-                     "trim_offsets", trim_offsets, "use_regex", regex);
-}
-
-static json_t *write_step(const SplitStep *s) {
-    if (s->byte_level) return byte_level(s->prefix_space, true, s->pattern);
-    return json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex", s->pattern,
-                     "behavior", behavior_names[s->behavior], "invert", (int)s->invert);
-}
-
-static json_t *write_pre_tokenizer(const Tokenizer *t) {
-    const SplitStep *s = pretokenizer_step(t->pre, 0);
-    if (!pretokenizer_step(t->pre, 1)) return write_step(s);
-    json_t *steps = json_array();
-    for (int i = 0; (s = pretokenizer_step(t->pre, i)); i++)
-        json_array_append_new(steps, write_step(s));
-    return json_pack("{s:s, s:o}", "type", "Sequence", "pretokenizers", steps);
-}
-
-static json_t *write_normal_step(const NormalStep *s) {
-    json_t *v = json_pack("{s:s}", "type", normal_names[s->kind]);
-    if (s->kind == NORMAL_STRIP) {
-        json_object_set_new(v, "strip_left", json_boolean(s->left));
-        json_object_set_new(v, "strip_right", json_boolean(s->right));
-    } else if (s->kind == NORMAL_REPLACE) {
-        json_object_set_new(v, "pattern",
-                            json_pack("{s:s}", s->is_regex ? "Regex" : "String", s->pattern));
-        json_object_set_new(v, "content", json_string(s->content));
-    } else if (s->kind == NORMAL_PREPEND) {
-        json_object_set_new(v, "prepend", json_string(s->content));
-    }
-    return v;
-}
-
-static json_t *write_normalizer(const Tokenizer *t) {
-    const NormalStep *s = normalizer_step(t->normal, 0);
-    if (!s) return json_null();
-    if (!normalizer_step(t->normal, 1)) return write_normal_step(s);
-    json_t *steps = json_array();
-    for (int i = 0; (s = normalizer_step(t->normal, i)); i++)
-        json_array_append_new(steps, write_normal_step(s));
-    return json_pack("{s:s, s:o}", "type", "Sequence", "normalizers", steps);
-}
 
 /* Hugging Face's library takes an added token's id from the vocabulary, and numbers those that are
  * not in it anew, from the end of the vocabulary on. Would any get another id so? */
@@ -573,11 +402,13 @@ char *tokenizer_json(const Tokenizer *t) {
         "{s:s, s:n, s:n, s:o, s:o, s:o, s:o, s:o, s:{s:s, s:n, s:s?, s:n, s:n, s:b, s:b, s:b, s:o, "
         "s:o}}",
         "version", "1.0", "truncation", "padding", "added_tokens", added, "normalizer",
-        write_normalizer(t), "pre_tokenizer", write_pre_tokenizer(t), "post_processor",
-        byte_level(true, false, true), "decoder", byte_level(true, true, true), "model", "type",
-        "BPE", "dropout", "unk_token", t->unknown >= 0 ? key[t->unknown] : NULL,
-        "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", (int)t->fuse_unknown,
-        "byte_fallback", 0, "ignore_merges", t->ignore_merges, "vocab", vocab, "merges", merges);
+        tokenizer_write_normalizer(t->normal), "pre_tokenizer",
+        tokenizer_write_pre_tokenizer(t->pre), "post_processor",
+        tokenizer_write_byte_level(true, false, true), "decoder",
+        tokenizer_write_byte_level(true, true, true), "model", "type", "BPE", "dropout",
+        "unk_token", t->unknown >= 0 ? key[t->unknown] : NULL, "continuing_subword_prefix",
+        "end_of_word_suffix", "fuse_unk", (int)t->fuse_unknown, "byte_fallback", 0, "ignore_merges",
+        t->ignore_merges, "vocab", vocab, "merges", merges);
     CHECK(root, "a token of the tokenizer is not UTF-8");
     char *text = json_dumps(root, JSON_INDENT(2));
     CHECK(text, "out of memory writing a tokenizer");

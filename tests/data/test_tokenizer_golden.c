@@ -108,6 +108,12 @@ static void check_encode(const Tokenizer *t, const json_t *r) {
     assert_ids("gpt2_encode", text, &ids, json_object_get(r, ids_field));
     assert_decodes(t, &ids, text, n);
     ids_free(&ids);
+    const json_t *special = json_object_get(r, "ids_allow_special");
+    if (special && strcmp(ids_field, "ids") == 0) {
+        ids = encode(t, text, n, true);
+        assert_ids("special tokens allowed", text, &ids, special);
+        ids_free(&ids);
+    }
     free(text);
 }
 
