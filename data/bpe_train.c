@@ -480,10 +480,10 @@ int tokenizer_train_with(Tokenizer **out, TextSource *next, void *ctx, const Tra
     Tokenizer *t = tokenizer_new();
     Words words = {0};
     int32_t *symbols = NULL, byte_id[256];
-    t->byte_level_regex = true;
+    const SplitStep gpt2 = {.pattern = GPT2_PATTERN, .byte_level = true};
     int rc;
     TRY_GOTO(end, first_tokens(t, o->special, o->nspecial));
-    TRY_GOTO(end, pretokenizer_add(t->pre, GPT2_PATTERN, BEHAVIOR_ISOLATED, false));
+    TRY_GOTO(end, pretokenizer_add(t->pre, &gpt2));
     TRY_GOTO(end, count_words(t, next, ctx, o, &words));
     for (int64_t i = o->nspecial; i < t->vocab; i++) {
         byte_id[(uint8_t)t->token[i].bytes[0]] = (int32_t)i;

@@ -42,6 +42,7 @@ void ids_free(IdList *l) {
 Tokenizer *tokenizer_new(void) {
     Tokenizer *t = xcalloc(1, sizeof *t);
     t->pre = pretokenizer_new();
+    t->normal = normalizer_new();
     t->unknown = -1;
     return t;
 }
@@ -49,7 +50,10 @@ Tokenizer *tokenizer_new(void) {
 void tokenizer_close(Tokenizer **out) {
     Tokenizer *t = *out;
     if (!t) return;
-    for (int64_t i = 0; i < t->vocab; i++) free(t->token[i].bytes);
+    for (int64_t i = 0; i < t->vocab; i++) {
+        free(t->token[i].bytes);
+        free(t->token[i].form);
+    }
     free(t->token);
     free(t->merge);
     free(t->pair);
@@ -59,6 +63,7 @@ void tokenizer_close(Tokenizer **out) {
     free(t->whole);
     for (int i = 0; i < 2; i++) free(t->added[i].id);
     pretokenizer_free(t->pre);
+    normalizer_free(t->normal);
     free(t);
     *out = NULL;
 }
@@ -93,13 +98,22 @@ void tokenizer_add_merge(Tokenizer *t, int32_t a, int32_t b, int32_t id) {
     t->merge[t->nmerge++] = (Merge){a, b, id};
 }
 
+/* What a token is in text: what it decodes to, and of an added token what is looked for. */
+typedef struct Seen {
+    const char *s;
+    size_t n;
+} Seen;
+
+static inline Seen seen(const Tokenizer *t, int32_t id) {
+    const Token *k = &t->token[id];
+    return k->form ? (Seen){k->form, (size_t)k->form_len} : (Seen){k->bytes, (size_t)k->len};
+}
+
 static int by_first_byte_longest(const void *x, const void *y, void *ctx) {
-    const Tokenizer *t = ctx;
-    const Token *a = &t->token[*(const int32_t *)x], *b = &t->token[*(const int32_t *)y];
-    const int d = (int)(uint8_t)a->bytes[0] - (int)(uint8_t)b->bytes[0];
+    const Seen a = seen(ctx, *(const int32_t *)x), b = seen(ctx, *(const int32_t *)y);
+    const int d = (int)(uint8_t)a.s[0] - (int)(uint8_t)b.s[0];
     if (d) return d;
-    return a->len != b->len ? (a->len > b->len ? -1 : 1)
-                            : memcmp(a->bytes, b->bytes, (size_t)a->len);
+    return a.n != b.n ? (a.n > b.n ? -1 : 1) : memcmp(a.s, b.s, a.n);
 }
 
 /* The added tokens whose TOKEN_NORMALIZED is as told. */
@@ -113,18 +127,18 @@ static void index_added(Tokenizer *t, AddedTokens *a, int normalized) {
     a->id = xrealloc(a->id, (size_t)(a->n + 1) * sizeof *a->id);
     qsort_r(a->id, (size_t)a->n, sizeof *a->id, by_first_byte_longest, t);
     for (int c = 0, i = 0; c < 257; c++) {
-        while (i < a->n && (uint8_t)t->token[a->id[i]].bytes[0] < c) i++;
+        while (i < a->n && (uint8_t)seen(t, a->id[i]).s[0] < c) i++;
         a->start[c] = i;
     }
     a->start[256] = a->n;
-    a->only = a->n ? (uint8_t)t->token[a->id[0]].bytes[0] : -1;
+    a->only = a->n ? (uint8_t)seen(t, a->id[0]).s[0] : -1;
     if (a->n && a->start[a->only + 1] != a->n) a->only = -1;
 }
 
 /* May text be cut where pieces end (tokenizer_cut)? Not if that could cut an added token, or what
  * such a token wants to see around it. */
 static bool may_cut(const Tokenizer *t) {
-    if (t->prefix_space) return false;
+    if (!normalizer_cuts(t->normal)) return false;
     for (int64_t i = 0; i < t->vocab; i++) {
         const Token *k = &t->token[i];
         if (!(k->flags & TOKEN_ADDED)) continue;
@@ -148,8 +162,8 @@ void tokenizer_finish(Tokenizer *t) {
 static int32_t added_at(const Tokenizer *t, const AddedTokens *a, const char *text, size_t len) {
     const uint8_t c = (uint8_t)text[0];
     for (int32_t i = a->start[c]; i < a->start[c + 1]; i++) {
-        const Token *k = &t->token[a->id[i]];
-        if ((size_t)k->len <= len && memcmp(k->bytes, text, (size_t)k->len) == 0) return a->id[i];
+        const Seen k = seen(t, a->id[i]);
+        if (k.n <= len && memcmp(k.s, text, k.n) == 0) return a->id[i];
     }
     return -1;
 }
@@ -217,17 +231,9 @@ static int encode_parts(const Tokenizer *t, const char *text, size_t len, IdList
 static int encode_plain(const Tokenizer *t, const char *text, size_t len, IdList *out) {
     Encoding e = {t, out};
     if (len == 0) return 0;
-    if (!t->prefix_space || text[0] == ' ') {
-        if (len >= 2 * PART && !omp_in_parallel() && omp_get_max_threads() > 1)
-            return encode_parts(t, text, len, out);
-        return pretokenize(t->pre, text, len, encode_piece, &e);
-    }
-    char *copy = xmalloc(len + 1);
-    copy[0] = ' ';
-    memcpy(copy + 1, text, len);
-    const int rc = pretokenize(t->pre, copy, len + 1, encode_piece, &e);
-    free(copy);
-    return rc;
+    if (len >= 2 * PART && !omp_in_parallel() && omp_get_max_threads() > 1)
+        return encode_parts(t, text, len, out);
+    return pretokenize(t->pre, text, len, encode_piece, &e);
 }
 
 static int encode_text(const Tokenizer *t, int set, const char *text, size_t len, bool specials,
@@ -237,8 +243,9 @@ static int encode_text(const Tokenizer *t, int set, const char *text, size_t len
 static int encode_left(const Tokenizer *t, int set, const char *text, size_t len, bool specials,
                        IdList *out) {
     size_t n;
+    char *normal = NULL;
     if (set == 2) return encode_plain(t, text, len, out);
-    char *normal = set == 1 && t->nfc ? nfc(text, len, &n) : NULL;
+    if (set == 1) TRY(normalize(t->normal, text, len, &normal, &n));
     if (!normal) return encode_text(t, set, text, len, specials, out);
     const int rc = encode_text(t, set, normal, n, specials, out);
     free(normal);
@@ -257,17 +264,18 @@ static int encode_text(const Tokenizer *t, int set, const char *text, size_t len
             continue;
         }
         const int flags = t->token[id].flags;
-        size_t begin = i, end = i + (size_t)t->token[id].len;
+        size_t begin = i, end = i + seen(t, id).n;
         i = end;
         if (flags & TOKEN_SPECIAL && !specials) continue;
         if (flags & TOKEN_SINGLE_WORD &&
             (word_at_end(text, begin) || word_at_start(text + end, len - end)))
             continue;
-        if (flags & TOKEN_LSTRIP) begin -= space_at_end(text + done, begin - done);
+        if (flags & TOKEN_LSTRIP && begin > done) begin -= space_at_end(text + done, begin - done);
         if (flags & TOKEN_RSTRIP) end += space_at_start(text + end, len - end);
-        TRY(encode_left(t, set + 1, text + done, begin - done, specials, out));
+        /* What a token before it has stripped may hold this one nonetheless, as there. */
+        if (begin > done) TRY(encode_left(t, set + 1, text + done, begin - done, specials, out));
         ids_push(out, id);
-        done = i = end;
+        done = end;
     }
     return encode_left(t, set + 1, text + done, len - done, specials, out);
 }
@@ -292,13 +300,13 @@ int tokenizer_decode(const Tokenizer *t, const int32_t *ids, int64_t n, bool ski
                 "id %d (number %lld of %lld) is no token: the tokenizer has ids 0 to %lld", ids[i],
                 (long long)i + 1, (long long)n, (long long)t->vocab - 1);
         }
-        total += (size_t)t->token[ids[i]].len;
+        total += seen(t, ids[i]).n;
     }
     char *o = *text = xmalloc(total + 1);
     for (int64_t i = 0; i < n; i++) {
-        const Token *k = &t->token[ids[i]];
-        if (skip_special && k->flags & TOKEN_SPECIAL) continue;
-        o = mempcpy(o, k->bytes, (size_t)k->len);
+        if (skip_special && t->token[ids[i]].flags & TOKEN_SPECIAL) continue;
+        const Seen k = seen(t, ids[i]);
+        o = mempcpy(o, k.s, k.n);
     }
     *o = 0;
     if (len) *len = (size_t)(o - *text);
@@ -319,8 +327,7 @@ int32_t tokenizer_special(const Tokenizer *t, const char *token) {
     const size_t len = strlen(token);
     for (int set = 0; set < 2 && len > 0; set++) {
         const int32_t id = added_at(t, &t->added[set], token, len);
-        if (id >= 0 && (size_t)t->token[id].len == len && t->token[id].flags & TOKEN_SPECIAL)
-            return id;
+        if (id >= 0 && seen(t, id).n == len && t->token[id].flags & TOKEN_SPECIAL) return id;
     }
     return -1;
 }

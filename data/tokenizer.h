@@ -64,15 +64,15 @@ int tokenizer_train(Tokenizer **out, TextSource *next, void *ctx, int64_t vocab,
 
 int64_t tokenizer_vocab(const Tokenizer *t); /* number of ids */
 /* Appends ids of text. User text is encoded with specials = false: then "<|endoftext|>" in the
- * text is ordinary characters. Any bytes are accepted (invalid UTF-8 too) and decode back, with the
- * one space more that a file with add_prefix_space asks for. ERR_DATA: a byte for which the
- * vocabulary of the file has no token. Any number of threads may encode at a time; outside of a
+ * text is ordinary characters. Any bytes are accepted (invalid UTF-8 too) and decode back, but for
+ * what the file's normalizer and pre-tokenizer change (docs/FORMATS.md). ERR_DATA: a byte for which
+ * the vocabulary of the file has no token. Any number of threads may encode at a time; outside of a
  * parallel region the threads of OpenMP share long texts. */
 int tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool specials, IdList *out);
 /* For texts that are to be encoded in parts, in constant memory or by several threads: the largest
  * n below len such that the ids of text[0, n) and of what follows it are those of the whole,
  * whatever comes after text[0, len); 0 if there is none or if it cannot be told (patterns that
- * splitter.c does not know, add_prefix_space, added tokens with spaces). */
+ * splitter.c does not know, add_prefix_space, normalizers but NFC, added tokens with spaces). */
 size_t tokenizer_cut(const Tokenizer *t, const char *text, size_t len);
 /* Bytes of the ids, malloc'd and NUL-terminated; *len (may be NULL) without the NUL. Ids out of
  * range: ERR_DATA. skip_special leaves special tokens out. */

@@ -82,13 +82,13 @@ static int load_pair(Tokenizer **out, const char *vocab_path, const char *merges
     Tokenizer *t = tokenizer_new();
     int rc;
     TRY_GOTO(end, json_read_file(&vocab, vocab_path));
-    TRY_GOTO(end, find_added(&added, vocab_path, vocab, &t->prefix_space));
+    SplitStep gpt2 = {.pattern = GPT2_PATTERN, .byte_level = true};
+    TRY_GOTO(end, find_added(&added, vocab_path, vocab, &gpt2.prefix_space));
     rc = json_is_object(vocab) ? tokenizer_read_vocab(t, vocab, added)
                                : error_set(ERR_DATA, "expected an object of tokens and ids");
     if (rc < 0) error_wrap(rc, "%s", vocab_path);
     if (rc == 0) rc = read_merges(t, vocab, merges_path);
-    if (rc == 0) rc = pretokenizer_add(t->pre, GPT2_PATTERN, BEHAVIOR_ISOLATED, false);
-    t->byte_level_regex = true;
+    if (rc == 0) rc = pretokenizer_add(t->pre, &gpt2);
 end:
     if (rc < 0)
         tokenizer_close(&t);
@@ -251,8 +251,9 @@ int tokenizer_parse_tiktoken(Tokenizer **out, const char *text, size_t len, cons
                       encoding ? encoding : "", encoding ? "\"" : "");
         goto end;
     }
-    TRY_GOTO(end, pretokenizer_add(t->pre, e->pattern, BEHAVIOR_ISOLATED, false));
-    t->byte_level_regex = strcmp(e->pattern, GPT2_PATTERN) == 0;
+    const bool gpt2 = strcmp(e->pattern, GPT2_PATTERN) == 0;
+    TRY_GOTO(end, pretokenizer_add(t->pre, &(SplitStep){e->pattern, .byte_level = gpt2}));
+    if (!gpt2) TRY_GOTO(end, pretokenizer_add(t->pre, &(SplitStep){.byte_level = true}));
     bpe_recover_merges(t);
     rc = add_specials(t, e);
     if (rc < 0) error_wrap(rc, "%s: as %s", origin, e->name);

@@ -1,11 +1,14 @@
 /* tokenizer_impl.h: what the tokenizer's own files share; nobody else includes it.
  *
  * splitter.c        text -> pieces, by hand for the patterns that most files have
- * pretokenize.c     text -> pieces, by regular expressions
- * nfc.c             text -> Unicode's normalization form C
+ * pretokenize.c     text -> pieces, by the steps of the file
+ * regex.c           their regular expressions
+ * normalize.c       text -> text, by the steps of the file's normalizer
+ * forms.c           text -> Unicode's normalization forms
  * bpe.c             piece -> ids, by merges; the tables for it
  * bpe_train.c       texts -> merges
  * tokenizer_json.c  tokenizer.json
+ * tokenizer_steps.c its normalizer and pre-tokenizer
  * tokenizer_files.c vocab.json + merges.txt, .tiktoken
  * tokenizer.c       the object, encode, decode */
 #ifndef DATA_TOKENIZER_IMPL_H
@@ -43,9 +46,25 @@ size_t splitter_next(const Splitter *p, const char *s, size_t n, size_t i);
  * its own; 0: none. Any bytes. */
 size_t splitter_cut(const Splitter *p, const char *s, size_t n);
 
+/* --- regex.c ------------------------------------------------------------------------------- */
+
+typedef struct Regex Regex;
+typedef struct pcre2_real_match_data_8 RegexMatch; /* of one thread */
+
+Regex *regex_new(const char *pattern); /* in Oniguruma's language; NULL: an error is set */
+void regex_free(Regex *r);
+bool regex_may_be_empty(const Regex *r); /* can it match nothing? */
+char *regex_quote(const char *s);        /* a literal string as a pattern; malloc'd */
+RegexMatch *regex_match_new(void);
+void regex_match_free(RegexMatch *m);
+/* The first match [*a, *b) in s[0, n) from `from` on; s is UTF-8. 1, 0: none; ERR_DATA: PCRE2 gave
+ * up. */
+int regex_match(const Regex *r, RegexMatch *m, const char *s, size_t n, size_t from, size_t *a,
+                size_t *b);
+
 /* --- pretokenize.c ------------------------------------------------------------------------- */
 
-/* Patterns applied one after the other, each to the pieces of the one before. Read-only once
+/* Steps applied one after the other, each to the pieces of the one before. Read-only once
  * built, so that any number of threads may use it. */
 typedef struct Pretokenizer Pretokenizer;
 
@@ -55,19 +74,28 @@ typedef enum Behavior {
     BEHAVIOR_CONTIGUOUS, /* matches that follow each other are one piece */
     BEHAVIOR_MERGED_WITH_PREVIOUS,
     BEHAVIOR_MERGED_WITH_NEXT,
+    BEHAVIOR_REMOVED, /* matches are no pieces */
     BEHAVIORS
 } Behavior;
 extern const char *const behavior_names[BEHAVIORS];
 
+typedef struct SplitStep {
+    const char *pattern; /* of ByteLevel: GPT-2's, or NULL: it does not split */
+    Behavior behavior;
+    bool invert;       /* matches and what lies between change places */
+    bool byte_level;   /* ByteLevel: later steps see its alphabet */
+    bool prefix_space; /* and its add_prefix_space: pieces begin with a space */
+} SplitStep;
+
 Pretokenizer *pretokenizer_new(void);
-/* invert: matches and what lies between change places. ERR_DATA: PCRE2's message. */
-int pretokenizer_add(Pretokenizer *p, const char *pattern, Behavior behavior, bool invert);
-int pretokenizer_count(const Pretokenizer *p);
-const char *pretokenizer_pattern(const Pretokenizer *p, int i, Behavior *behavior, bool *invert);
+int pretokenizer_add(Pretokenizer *p,
+                     const SplitStep *step); /* copied. ERR_DATA: PCRE2's message */
+const SplitStep *pretokenizer_step(const Pretokenizer *p, int i); /* NULL: there are no more */
 void pretokenizer_free(Pretokenizer *p);
 
-/* Calls fn for each piece, in order; together they are exactly the text. A byte that is no part
- * of valid UTF-8 splits as a symbol would (as U+FFFD does). Stops when fn returns < 0. */
+/* Calls fn for each piece, in order; together they are the text, without what a step removes and
+ * with the spaces it adds. A byte that is no part of valid UTF-8 splits as a symbol would (as
+ * U+FFFD does). Stops when fn returns < 0. */
 typedef int PieceFn(void *ctx, const char *piece, size_t len);
 int pretokenize(const Pretokenizer *p, const char *text, size_t len, PieceFn *fn, void *ctx);
 
@@ -81,12 +109,53 @@ extern bool pretokenize_by_hand; /* false: regular expressions only; tests compa
 
 /* Bytes of the well-formed UTF-8 character at s (n > 0 bytes are left), 0 if there is none. */
 size_t utf8_char(const char *s, size_t n);
+/* NULL if text is UTF-8, else a copy of it, malloc'd, with U+0001 for each byte that is not. */
+char *utf8_mask(const char *text, size_t len);
 
-/* --- nfc.c --------------------------------------------------------------------------------- */
+/* --- forms.c ------------------------------------------------------------------------------- */
 
-/* The text in normalization form C, malloc'd; NULL if it is in that form. Bytes that are no UTF-8
- * stay, and divide the text. */
-char *nfc(const char *text, size_t len, size_t *out_len);
+typedef enum UnicodeForm { FORM_C, FORM_D, FORM_KC, FORM_KD, UNICODE_FORMS } UnicodeForm;
+
+/* The text in a normalization form, malloc'd; NULL if it is in that form. Bytes that are no UTF-8
+ * stay, and divide the text. Characters later than Unicode 9 stay, too. */
+char *unicode_form(UnicodeForm form, const char *text, size_t len, size_t *out_len);
+bool unicode_is_mark(int32_t c); /* in Unicode 9 */
+
+/* --- normalize.c --------------------------------------------------------------------------- */
+
+typedef enum NormalKind {
+    NORMAL_NFC = FORM_C,
+    NORMAL_NFD = FORM_D,
+    NORMAL_NFKC = FORM_KC,
+    NORMAL_NFKD = FORM_KD,
+    NORMAL_FORM_LAST = FORM_KD,
+    NORMAL_LOWERCASE,
+    NORMAL_STRIP_ACCENTS,
+    NORMAL_STRIP,
+    NORMAL_REPLACE,
+    NORMAL_PREPEND,
+    NORMAL_KINDS
+} NormalKind;
+
+typedef struct NormalStep {
+    NormalKind kind;
+    bool left, right;    /* what Strip strips */
+    const char *pattern; /* of Replace */
+    bool is_regex;       /* is the pattern a regular expression? */
+    const char *content; /* of Replace, of Prepend */
+} NormalStep;
+
+/* Steps applied one after the other. Read-only once built. */
+typedef struct Normalizer Normalizer;
+Normalizer *normalizer_new(void);
+int normalizer_add(Normalizer *m, const NormalStep *step);     /* copied. ERR_DATA: not supported */
+const NormalStep *normalizer_step(const Normalizer *m, int i); /* NULL: there are no more */
+void normalizer_free(Normalizer *m);
+/* *out: the new text, malloc'd, with its length; NULL if the text stays. ERR_DATA: a pattern that
+ * PCRE2 gives up on. */
+int normalize(const Normalizer *m, const char *text, size_t len, char **out, size_t *out_len);
+/* Does it give the same for a text in parts, cut where a space or line begins? */
+bool normalizer_cuts(const Normalizer *m);
 
 /* --- tokenizer.c --------------------------------------------------------------------------- */
 
@@ -111,6 +180,8 @@ typedef struct Token {
     char *bytes;
     int32_t len;
     int flags;
+    char *form; /* of an added token: what the normalizer makes of it, if that is something else */
+    int32_t form_len;
 } Token;
 
 typedef struct Merge {
@@ -151,13 +222,11 @@ struct Tokenizer {
     int64_t vocab; /* number of ids */
     Merge *merge;
     int64_t nmerge;
-    bool nfc; /* text that is no added token is brought into normalization form C */
+    Normalizer *normal; /* of text that is no added token */
     Pretokenizer *pre;
-    bool byte_level_regex; /* the last pattern is ByteLevel's own (use_regex) */
-    bool prefix_space;     /* ByteLevel's add_prefix_space */
-    bool ignore_merges;    /* a piece that is a token is that token */
-    int32_t unknown;       /* token for bytes that are none; -1: they are an error */
-    bool fuse_unknown;     /* one for several in a row */
+    bool ignore_merges; /* a piece that is a token is that token */
+    int32_t unknown;    /* token for bytes that are none; -1: they are an error */
+    bool fuse_unknown;  /* one for several in a row */
 
     /* made by tokenizer_finish, read-only afterwards */
     int32_t byte_id[256];
@@ -199,9 +268,26 @@ int tokenizer_read_vocab(Tokenizer *t, json_t *vocab, const json_t *added);
 /* A merge, "a b"; vocab as above. ERR_DATA. */
 int tokenizer_read_merge(Tokenizer *t, const json_t *vocab, const char *line, size_t len);
 
+/* What v calls its "type", as parts of a tokenizer.json do; borrowed. */
+const char *tokenizer_part_type(const json_t *v);
+
+/* --- tokenizer_steps.c ----------------------------------------------------------------------- */
+
+/* From and to the values of "normalizer" and "pre_tokenizer" (an object). ERR_DATA: malformed, not
+ * supported. */
+int tokenizer_read_normalizer(Normalizer *out, const json_t *v);
+int tokenizer_read_pre_tokenizer(Pretokenizer *out, const json_t *v);
+json_t *tokenizer_write_normalizer(const Normalizer *m);
+json_t *tokenizer_write_pre_tokenizer(const Pretokenizer *p);
+json_t *tokenizer_write_byte_level(bool prefix_space, bool trim_offsets, bool regex);
+
 /* --- the byte alphabet of GPT-2 (tokenizer_json.c): each byte a printable character ---------- */
 
 uint32_t alphabet_char(uint8_t byte);
 int alphabet_byte(uint32_t codepoint); /* -1: not in the alphabet */
+/* Bytes as characters; out has room for 2 n. Returns the length. */
+size_t alphabet_encode(const char *bytes, size_t n, char *out);
+/* The reverse; out has room for n. -1: a character is not in the alphabet. */
+int64_t alphabet_decode(const char *s, size_t n, char *out);
 
 #endif

@@ -1,7 +1,7 @@
 /* tokenizer_json.c: Hugging Face's tokenizer.json with a byte-level BPE in it: model, added tokens,
- * pre-tokenizer. What would change the ids and is not supported (other normalizers and models) is
- * an error that names the part. The post-processor (bos and the like) is not read: Rhetor's
- * templates say which special tokens stand where.
+ * normalizer, pre-tokenizer. What would change the ids and is not supported is an error that names
+ * the part. The post-processor (bos and the like) is not read: Rhetor's templates say which special
+ * tokens stand where.
  *
  * In such files bytes are written as characters, so that every token is printable text: GPT-2's
  * byte alphabet. Printable Latin-1 stands for itself, the other 68 bytes are U+0100 onwards. */
@@ -29,8 +29,7 @@ int alphabet_byte(uint32_t c) {
     return c == 323 ? 173 : -1;
 }
 
-/* Writes key as bytes to out (room for strlen(key)); -1 if a character is not in the alphabet. */
-static int64_t alphabet_decode(const char *key, size_t len, char *out) {
+int64_t alphabet_decode(const char *key, size_t len, char *out) {
     int64_t n = 0;
     for (size_t i = 0; i < len;) {
         const uint8_t c = (uint8_t)key[i];
@@ -45,16 +44,21 @@ static int64_t alphabet_decode(const char *key, size_t len, char *out) {
     return n;
 }
 
-/* A token as the file writes it; malloc'd. */
-static char *token_key(const Token *k) {
-    if (k->flags & TOKEN_RAW) return xstrdup(k->bytes);
-    char *key = xmalloc(2 * (size_t)k->len + 1), *o = key;
-    for (int32_t i = 0; i < k->len; i++) {
-        const uint32_t c = alphabet_char((uint8_t)k->bytes[i]);
+size_t alphabet_encode(const char *bytes, size_t n, char *out) {
+    char *o = out;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t c = alphabet_char((uint8_t)bytes[i]);
         if (c >= 0x80) *o++ = (char)(0xc0 | c >> 6);
         *o++ = (char)(c >= 0x80 ? 0x80 | (c & 0x3f) : c);
     }
-    *o = 0;
+    return (size_t)(o - out);
+}
+
+/* A token as the file writes it; malloc'd. */
+static char *token_key(const Token *k) {
+    if (k->flags & TOKEN_RAW) return xstrdup(k->bytes);
+    char *key = xmalloc(2 * (size_t)k->len + 1);
+    key[alphabet_encode(k->bytes, (size_t)k->len, key)] = 0;
     return key;
 }
 
@@ -81,7 +85,7 @@ static bool absent(const json_t *v) {
     return !v || json_is_null(v);
 }
 
-static const char *type_of(const json_t *obj) {
+const char *tokenizer_part_type(const json_t *obj) {
     const char *type = json_string_value(json_object_get(obj, "type"));
     return type ? type : "(none)";
 }
@@ -253,9 +257,9 @@ static int read_model(Tokenizer *t, const json_t *model, const json_t *added) {
     TRY(expect(model, JSON_OBJECT, "\"model\"",
                "an object (is this a tokenizer.json? with a vocab.json give its folder)"));
     const json_t *type = json_object_get(model, "type");
-    if (type && strcmp(type_of(model), "BPE") != 0) { /* old files have no type */
+    if (type && strcmp(tokenizer_part_type(model), "BPE") != 0) { /* old files have no type */
         return error_set(ERR_DATA, "\"model\".\"type\" is \"%s\", expected \"BPE\"",
-                         type_of(model));
+                         tokenizer_part_type(model));
     }
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (int i = 0; i < 2; i++) {
@@ -281,108 +285,11 @@ static int read_model(Tokenizer *t, const json_t *model, const json_t *added) {
     return read_merges(t, vocab, merges);
 }
 
-static int read_byte_level(Tokenizer *t, const json_t *p) {
-    const json_t *regex = json_object_get(p, "use_regex");
-    t->byte_level_regex = !json_is_false(regex); /* absent: true */
-    t->prefix_space = json_is_true(json_object_get(p, "add_prefix_space"));
-    if (!t->byte_level_regex) return 0;
-    return pretokenizer_add(t->pre, GPT2_PATTERN, BEHAVIOR_ISOLATED, false);
-}
-
-/* A literal string as a pattern; malloc'd. */
-static char *quote(const char *s) {
-    char *out = xmalloc(2 * strlen(s) + 1), *o = out;
-    for (; *s; s++) {
-        if (strchr("\\^$.[]|()?*+{}-#&~/", *s)) *o++ = '\\';
-        *o++ = *s;
-    }
-    *o = 0;
-    return out;
-}
-
-static int read_behavior(const json_t *p, Behavior *behavior, bool *invert) {
-    const char *name = json_string_value(json_object_get(p, "behavior"));
-    *invert = json_is_true(json_object_get(p, "invert"));
-    if (name && strcmp(name, "Removed") == 0 && *invert) {
-        /* What does not match is dropped. The usual patterns match everything; we keep it. */
-        *behavior = BEHAVIOR_ISOLATED;
-        *invert = false;
-        return 0;
-    }
-    for (int i = 0; name && i < BEHAVIORS; i++) {
-        if (strcmp(name, behavior_names[i]) != 0) continue;
-        *behavior = (Behavior)i;
-        return 0;
-    }
-    return error_set(ERR_DATA,
-                     "%s has behavior \"%s\", expected Isolated, Contiguous, MergedWithPrevious, "
-                     "MergedWithNext, or Removed with invert: true (bytes are never dropped)",
-                     type_of(p), name ? name : "(none)");
-}
-
-static int read_split(Tokenizer *t, const json_t *p) {
-    Behavior behavior;
-    bool invert;
-    TRY(read_behavior(p, &behavior, &invert));
-    const json_t *pattern = json_object_get(p, "pattern");
-    const char *regex = json_string_value(json_object_get(pattern, "Regex"));
-    const char *literal = json_string_value(json_object_get(pattern, "String"));
-    if (regex) return pretokenizer_add(t->pre, regex, behavior, invert);
-    if (!literal)
-        return error_set(ERR_DATA, "Split lacks a \"pattern\" with \"Regex\" or \"String\"");
-    char *quoted = quote(literal);
-    const int rc = pretokenizer_add(t->pre, quoted, behavior, invert);
-    free(quoted);
-    return rc;
-}
-
-/* All before ByteLevel: afterwards Hugging Face's patterns see the byte alphabet, ours the text. */
-static int read_step(Tokenizer *t, const json_t *p, bool *byte_level) {
-    const char *type = type_of(p);
-    if (strcmp(type, "Sequence") == 0) {
-        const json_t *steps = json_object_get(p, "pretokenizers"), *step;
-        size_t i;
-        json_array_foreach(steps, i, step) TRY(read_step(t, step, byte_level));
-        return 0;
-    }
-    if (!*byte_level && strcmp(type, "Split") == 0) return read_split(t, p);
-    if (!*byte_level && strcmp(type, "Digits") == 0) {
-        const bool each = json_is_true(json_object_get(p, "individual_digits"));
-        return pretokenizer_add(t->pre, each ? "\\p{N}" : "\\p{N}+", BEHAVIOR_ISOLATED, false);
-    }
-    if (!*byte_level && strcmp(type, "Punctuation") == 0) {
-        Behavior behavior = BEHAVIOR_ISOLATED;
-        bool invert = false;
-        if (json_object_get(p, "behavior")) TRY(read_behavior(p, &behavior, &invert));
-        return pretokenizer_add(t->pre, "[\\p{P}$+<=>^`|~]", behavior, invert);
-    }
-    if (!*byte_level && strcmp(type, "ByteLevel") == 0) {
-        *byte_level = true;
-        return read_byte_level(t, p);
-    }
-    return error_set(ERR_DATA,
-                     "%s is not supported here: expected ByteLevel, or a Sequence of "
-                     "Split, Digits and Punctuation that ends with ByteLevel",
-                     type);
-}
-
-static int read_pre_tokenizer(Tokenizer *t, const json_t *p) {
-    TRY(expect(p, JSON_OBJECT, "\"pre_tokenizer\"", "a byte-level one"));
-    bool byte_level = false;
-    TRY(read_step(t, p, &byte_level));
-    if (!byte_level)
-        return error_set(ERR_DATA, "%s without ByteLevel: expected one that ends with it",
-                         type_of(p));
-    if (t->prefix_space && pretokenizer_count(t->pre) > t->byte_level_regex)
-        return error_set(ERR_DATA, "add_prefix_space after other steps is not supported");
-    return 0;
-}
-
 /* true for null, for the one type given, and for a Sequence of nothing else */
 static bool only(const json_t *v, const char *type, const char *list) {
     if (absent(v)) return true;
-    if (type && strcmp(type_of(v), type) == 0) return true;
-    if (strcmp(type_of(v), "Sequence") != 0) return false;
+    if (type && strcmp(tokenizer_part_type(v), type) == 0) return true;
+    if (strcmp(tokenizer_part_type(v), "Sequence") != 0) return false;
     size_t i;
     json_t *e;
     json_array_foreach(json_object_get(v, list), i, e) {
@@ -391,42 +298,45 @@ static bool only(const json_t *v, const char *type, const char *list) {
     return true;
 }
 
-/* NFC, or a Sequence of it. Only here, so once the added tokens are known. */
-static int read_normalizer(Tokenizer *t, const json_t *v) {
-    if (absent(v)) return 0;
-    if (strcmp(type_of(v), "Sequence") == 0) {
-        size_t i;
-        json_t *e;
-        json_array_foreach(json_object_get(v, "normalizers"), i, e) TRY(read_normalizer(t, e));
-        return 0;
+/* Added tokens that are "normalized" are looked for in what the normalizer makes of them. */
+static int normalize_added(Tokenizer *t) {
+    json_t *seen = json_object();
+    int rc = 0;
+    for (int64_t i = 0; i < t->vocab && rc == 0; i++) {
+        Token *k = &t->token[i];
+        size_t n = 0;
+        if (!(k->flags & TOKEN_ADDED) || !(k->flags & TOKEN_NORMALIZED)) continue;
+        if ((rc = normalize(t->normal, k->bytes, (size_t)k->len, &k->form, &n)) < 0) break;
+        k->form_len = (int32_t)n;
+        const char *form = k->form ? k->form : k->bytes;
+        n = k->form ? n : (size_t)k->len;
+        const json_t *other = n ? json_object_getn(seen, form, n) : NULL;
+        if (n == 0)
+            rc = error_set(ERR_DATA, "it leaves nothing of the added token \"%s\"", k->bytes);
+        else if (other)
+            rc = error_set(ERR_DATA, "it makes the added tokens \"%s\" and \"%s\" one",
+                           json_string_value(other), k->bytes);
+        else
+            json_object_setn_new(seen, form, n, json_string(k->bytes));
     }
-    if (strcmp(type_of(v), "NFC") != 0)
-        return error_set(ERR_DATA, "%s is not supported: expected none, NFC or a Sequence of it",
-                         type_of(v));
-    t->nfc = true;
-    for (int64_t i = 0; i < t->vocab; i++) {
-        const Token *k = &t->token[i];
-        size_t len;
-        if (!k->bytes || !(k->flags & TOKEN_NORMALIZED)) continue;
-        char *form = nfc(k->bytes, (size_t)k->len, &len);
-        free(form);
-        if (form)
-            return error_set(
-                ERR_DATA, "NFC changes the added token \"%s\", which is \"normalized\"", k->bytes);
-    }
-    return 0;
+    json_decref(seen);
+    return rc;
 }
 
 static int read_root(Tokenizer *t, const json_t *root) {
     TRY(expect(root, JSON_OBJECT, "the file", "an object"));
     TRY(read_model(t, json_object_get(root, "model"), json_object_get(root, "added_tokens")));
-    const int rc_normalizer = read_normalizer(t, json_object_get(root, "normalizer"));
-    if (rc_normalizer < 0) return error_wrap(rc_normalizer, "\"normalizer\"");
+    int rc = tokenizer_read_normalizer(t->normal, json_object_get(root, "normalizer"));
+    if (rc == 0) rc = normalize_added(t);
+    if (rc < 0) return error_wrap(rc, "\"normalizer\"");
     const json_t *decoder = json_object_get(root, "decoder");
     if (!only(decoder, "ByteLevel", "decoders")) {
-        return error_set(ERR_DATA, "\"decoder\" is %s, expected ByteLevel", type_of(decoder));
+        return error_set(ERR_DATA, "\"decoder\" is %s, expected ByteLevel",
+                         tokenizer_part_type(decoder));
     }
-    const int rc = read_pre_tokenizer(t, json_object_get(root, "pre_tokenizer"));
+    const json_t *pre = json_object_get(root, "pre_tokenizer");
+    TRY(expect(pre, JSON_OBJECT, "\"pre_tokenizer\"", "a byte-level one"));
+    rc = tokenizer_read_pre_tokenizer(t->pre, pre);
     return rc < 0 ? error_wrap(rc, "\"pre_tokenizer\"") : 0;
 }
 
@@ -447,28 +357,6 @@ int tokenizer_parse(Tokenizer **out, const char *json, size_t len, const char *o
 }
 
 /* --- writing ------------------------------------------------------------------------------- */
-
-static json_t *byte_level(bool prefix_space, bool trim_offsets, bool regex) {
-    return json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", prefix_space,
-                     "trim_offsets", trim_offsets, "use_regex", regex);
-}
-
-static json_t *write_pre_tokenizer(const Tokenizer *t) {
-    json_t *last = byte_level(t->prefix_space, true, t->byte_level_regex);
-    const int splits = pretokenizer_count(t->pre) - t->byte_level_regex;
-    if (splits == 0) return last;
-    json_t *steps = json_array();
-    for (int i = 0; i < splits; i++) {
-        Behavior behavior;
-        bool invert;
-        const char *pattern = pretokenizer_pattern(t->pre, i, &behavior, &invert);
-        json_array_append_new(steps, json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split",
-                                               "pattern", "Regex", pattern, "behavior",
-                                               behavior_names[behavior], "invert", (int)invert));
-    }
-    json_array_append_new(steps, last);
-    return json_pack("{s:s, s:o}", "type", "Sequence", "pretokenizers", steps);
-}
 
 /* Hugging Face's library takes an added token's id from the vocabulary, and numbers those that are
  * not in it anew, from the end of the vocabulary on. Would any get another id so? */
@@ -514,12 +402,13 @@ char *tokenizer_json(const Tokenizer *t) {
         "{s:s, s:n, s:n, s:o, s:o, s:o, s:o, s:o, s:{s:s, s:n, s:s?, s:n, s:n, s:b, s:b, s:b, s:o, "
         "s:o}}",
         "version", "1.0", "truncation", "padding", "added_tokens", added, "normalizer",
-        t->nfc ? json_pack("{s:s}", "type", "NFC") : json_null(), "pre_tokenizer",
-        write_pre_tokenizer(t), "post_processor", byte_level(true, false, true), "decoder",
-        byte_level(true, true, true), "model", "type", "BPE", "dropout", "unk_token",
-        t->unknown >= 0 ? key[t->unknown] : NULL, "continuing_subword_prefix", "end_of_word_suffix",
-        "fuse_unk", (int)t->fuse_unknown, "byte_fallback", 0, "ignore_merges", t->ignore_merges,
-        "vocab", vocab, "merges", merges);
+        tokenizer_write_normalizer(t->normal), "pre_tokenizer",
+        tokenizer_write_pre_tokenizer(t->pre), "post_processor",
+        tokenizer_write_byte_level(true, false, true), "decoder",
+        tokenizer_write_byte_level(true, true, true), "model", "type", "BPE", "dropout",
+        "unk_token", t->unknown >= 0 ? key[t->unknown] : NULL, "continuing_subword_prefix",
+        "end_of_word_suffix", "fuse_unk", (int)t->fuse_unknown, "byte_fallback", 0, "ignore_merges",
+        t->ignore_merges, "vocab", vocab, "merges", merges);
     CHECK(root, "a token of the tokenizer is not UTF-8");
     char *text = json_dumps(root, JSON_INDENT(2));
     CHECK(text, "out of memory writing a tokenizer");

@@ -75,6 +75,15 @@ static void test_vocab_json_and_merges_txt(void **state) {
 #define ADDED(x) "{" M "," P ",\"added_tokens\":[" x "]}"
 #define PRE(x)   "{" M ",\"pre_tokenizer\":" x "}"
 #define MODEL(x) "{\"model\":{" x "}," P "}"
+#define SPLIT(x)                                                                                   \
+    PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":\"Isolated\"," \
+        "\"pattern\":{\"Regex\":\"" x "\"}},{\"type\":\"ByteLevel\"}]}")
+#define NORMAL(x) "{" M "," P "," TWO ",\"normalizer\":" x "}"
+#define TWO                                                               \
+    "\"added_tokens\":[{\"id\":5,\"content\":\"x\",\"normalized\":true}," \
+    "{\"id\":6,\"content\":\"X\",\"normalized\":true}]"
+#define REPLACE(kind, x) \
+    "{\"type\":\"Replace\",\"pattern\":{\"" kind "\":\"" x "\"},\"content\":\"\"}"
 static const struct {
     const char *json, *message;
 } malformed[] = {
@@ -116,25 +125,31 @@ static const struct {
     {PRE("{\"type\":\"Sequence\",\"pretokenizers\":[]}"), "without ByteLevel"},
     {PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\"}]}"), "without ByteLevel"},
     {PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":"
-         "\"Removed\"},{\"type\":\"ByteLevel\"}]}"),
-     "has behavior \"Removed\""},
+         "\"Dropped\"},{\"type\":\"ByteLevel\"}]}"),
+     "has behavior \"Dropped\""},
     {PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":\"Isolated\","
          "\"pattern\":{}},{\"type\":\"ByteLevel\"}]}"),
      "lacks a \"pattern\""},
-    {PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":\"Isolated\","
-         "\"pattern\":{\"Regex\":\"a(\"}},{\"type\":\"ByteLevel\"}]}"),
-     "does not compile"},
-    {PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":\"Isolated\","
-         "\"pattern\":{\"Regex\":\"[a&&b]\"}},{\"type\":\"ByteLevel\"}]}"),
-     "&& within [...]"},
-    {"{" M "," P ",\"normalizer\":{\"type\":\"NFKC\"}}", "\"normalizer\": NFKC is not supported"},
-    {"{" M "," P ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},"
-     "{\"type\":\"Lowercase\"}]}}",
-     "\"normalizer\": Lowercase is not supported: expected none, NFC"},
-    {"{" M "," P
-     ",\"normalizer\":{\"type\":\"NFC\"},\"added_tokens\":[{\"id\":7,\"content\":\"e\xcc\x81\","
-     "\"normalized\":true}]}",
-     "NFC changes the added token"},
+    {SPLIT("a("), "does not compile"},
+    {SPLIT("[a"), "lacks its ]"},
+    {SPLIT("[a&&]"), "an empty []"},
+    {SPLIT("[[:graph:]]"), "[:graph:]] is not supported"},
+    {SPLIT("a{2,3}+"), "{2,3}+ is not supported"},
+    {SPLIT("a{2}?"), "{2}? is not supported"},
+    {SPLIT("a(?i)b"), "(?i) within a pattern"},
+    {SPLIT("\\\\p{Klingon}"), "does not compile"},
+    {NORMAL("{\"type\":\"Nmt\"}"), "\"normalizer\": Nmt is not supported: expected none, NFC"},
+    {NORMAL("{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":"
+            "\"BertNormalizer\"}]}"),
+     "\"normalizer\": BertNormalizer is not supported"},
+    {NORMAL("{\"type\":\"Prepend\"}"), "Prepend lacks a text"},
+    {NORMAL("{\"type\":\"Prepend\",\"prepend\":\"\"}"), "Prepend: an empty"},
+    {NORMAL("{\"type\":\"Replace\",\"content\":\"x\"}"), "Replace lacks"},
+    {NORMAL(REPLACE("String", "")), "Replace: an empty pattern"},
+    {NORMAL(REPLACE("Regex", "a(")), "does not compile"},
+    {NORMAL(REPLACE("Regex", "a*")), "pattern \"a*\" may match nothing"},
+    {NORMAL(REPLACE("String", "x")), "it leaves nothing of the added token \"x\""},
+    {NORMAL("{\"type\":\"Lowercase\"}"), "the added tokens \"x\" and \"X\" one"},
     {"{" M "," P ",\"decoder\":{\"type\":\"WordPiece\"}}", "\"decoder\" is WordPiece"},
     {ADDED("3"), "\"added_tokens\"[0] is an integer"},
     {ADDED("{\"content\":\"x\"}"), "lacks an integer \"id\""},
@@ -147,12 +162,9 @@ static const struct {
     {MODEL(V ",\"merges\":[\"ab ab\"]"), "\"abab\" is not in the vocabulary"},
     {MODEL(V ",\"merges\":[],\"unk_token\":\"?\""), "\"unk_token\" \"?\" is not"},
     {MODEL("\"vocab\":{\"a\":0,\"a\":1},\"merges\":[]"), ":1"},
-    {PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},{\"type\":\"Digits\"}]"
-         "}"),
-     "Digits is not supported here"},
-    {PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":\"Isolated\","
-         "\"pattern\":{\"Regex\":\"[a\"}},{\"type\":\"ByteLevel\"}]}"),
-     "lacks its ]"},
+    {PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},{\"type\":"
+         "\"ByteLevel\"}]}"),
+     "a second ByteLevel is not supported here"},
 };
 
 static void test_malformed(void **state) {

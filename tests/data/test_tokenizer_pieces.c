@@ -1,4 +1,5 @@
-/* Text on its way to pieces: the splitters by hand against PCRE2, and form C against Python's. */
+/* Text on its way to pieces: the splitters by hand against PCRE2, and the normalizers against
+ * Hugging Face's. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,9 +9,18 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <zlib.h>
 
-#include "data/tokenizer_impl.h" /* pretokenize, nfc */
+#include "data/tokenizer_impl.h" /* pretokenize, normalize */
 #include "tests/data/golden_tokenizer.h"
+
+static size_t put_utf8(uint32_t c, char *s) {
+    if (c < 0x80) return *s = (char)c, 1;
+    const int n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (int i = n - 1; i > 0; i--, c >>= 6) s[i] = (char)(0x80 | (c & 0x3f));
+    s[0] = (char)((n == 2 ? 0xc0 : n == 3 ? 0xe0 : 0xf0) | c);
+    return (size_t)n;
+}
 
 /* Text that looks for the borders of patterns: parts that they treat differently, characters from
  * anywhere, now and then a byte. */
@@ -49,7 +59,7 @@ static size_t random_text(char *text, size_t room) {
     size_t n = 0;
     while (n + 8 < room && random64() % 32) {
         const uint64_t r = random64() % 16;
-        uint32_t c = (uint32_t)(random64() % (r & 1 ? 0x110000 : 0x3000));
+        const uint32_t c = (uint32_t)(random64() % (r & 1 ? 0x110000 : 0x3000));
         if (r == 0) {
             text[n++] = (char)random64();
         } else if (r > 4 || c - 0xd800 < 0x800 || c < 0x80) {
@@ -57,11 +67,7 @@ static size_t random_text(char *text, size_t room) {
             memcpy(text + n, p, strlen(p));
             n += strlen(p);
         } else {
-            const int len = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-            for (int i = len - 1; i > 0; i--, c >>= 6)
-                text[n + (size_t)i] = (char)(0x80 | (c & 0x3f));
-            text[n] = (char)((len == 2 ? 0xc0 : len == 3 ? 0xe0 : 0xf0) | c);
-            n += (size_t)len;
+            n += put_utf8(c, text + n);
         }
     }
     return n;
@@ -92,7 +98,7 @@ static void test_splitters_against_pcre2(void **state) {
     for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++) {
         Pretokenizer *p = pretokenizer_new();
         assert_non_null(splitter_find(patterns[i]));
-        assert_int_equal(pretokenizer_add(p, patterns[i], BEHAVIOR_ISOLATED, false), 0);
+        assert_int_equal(pretokenizer_add(p, &(SplitStep){.pattern = patterns[i]}), 0);
         for (int round = 0; round < 20000; round++) {
             const size_t n = random_text(text, sizeof text);
             Ends hand = {.text = text}, regex = {.text = text}, parts = {.text = text};
@@ -121,25 +127,25 @@ static void test_splitters_against_pcre2(void **state) {
     assert_true(cuts > 20000); /* the test is one */
 }
 
-/* Against Python's unicodedata; and bytes that are no UTF-8 between. */
+static json_t *forms; /* tests/golden/forms.json: Hugging Face's */
+
+/* And bytes that are no UTF-8 between. */
 static void test_nfc(void **state) {
-    json_t *pairs, *p;
+    const json_t *p;
     size_t i, n;
-    assert_int_equal(json_read_file(&pairs, "tests/golden/nfc.json"), 0);
-    json_array_foreach(pairs, i, p) {
+    json_array_foreach(json_object_get(forms, "nfc"), i, p) {
         const char *text = json_string_value(json_array_get(p, 0));
         const char *want = json_string_value(json_array_get(p, 1));
-        char *form = nfc(text, strlen(text), &n);
+        char *form = unicode_form(FORM_C, text, strlen(text), &n);
         assert_int_equal(!form, strcmp(text, want) == 0);
         if (form && (n != strlen(want) || memcmp(form, want, n) != 0))
             fail_msg("\"%s\": found \"%.*s\", expected \"%s\"", text, (int)n, form, want);
         free(form);
     }
     assert_true(i > 1000);
-    json_decref(pairs);
     static const char bad[] = "\xff\xcc\x81\xc3\x65\xcc\x81\xcc",
                       good[] = "\xff\xcc\x81\xc3\xc3\xa9\xcc";
-    char *form = nfc(bad, strlen(bad), &n);
+    char *form = unicode_form(FORM_C, bad, strlen(bad), &n);
     assert_int_equal(n, strlen(good));
     assert_memory_equal(form, good, n);
     free(form);
@@ -148,10 +154,9 @@ static void test_nfc(void **state) {
 /* Where text may be cut for the pieces it may be cut for form C. */
 static void test_nfc_in_parts(void **state) {
     static const char *const splits[] = {"NFC", "NFC, Qwen 2's splitting"};
-    json_t *pairs;
+    const json_t *pairs = json_object_get(forms, "nfc");
     char text[600];
     int cuts = 0;
-    assert_int_equal(json_read_file(&pairs, "tests/golden/nfc.json"), 0);
     for (size_t k = 0; k < 2; k++) {
         const json_t *c;
         size_t i;
@@ -178,7 +183,70 @@ static void test_nfc_in_parts(void **state) {
         tokenizer_close(&t);
     }
     assert_true(cuts > 1000);
-    json_decref(pairs);
+}
+
+/* As block_text of tests/golden/forms_golden.py. */
+static size_t block_text(uint32_t begin, uint32_t size, char *out) {
+    char *o = out;
+    for (uint32_t c = begin ? begin : 1; c < begin + size; c++) {
+        char s[5] = "";
+        if (c - 0xd800u < 0x800) continue;
+        if (c == 0x1c89 || c == 0xa7cb || c == 0xa7cc || c == 0xa7ce || c == 0xa7d2 ||
+            c == 0xa7d4 || c == 0xa7da || c == 0xa7dc || c - 0x10d50 < 22 || c - 0x16ea0 < 25)
+            continue;
+        put_utf8(c, s);
+        o += sprintf(o,
+                     "%s\xcc\x81\xcc\xa3"
+                     "a%se \xe1\x84\x80%s",
+                     s, s, s);
+    }
+    return (size_t)(o - out);
+}
+
+/* All that go by tables, on every code point. */
+static void test_normalizers_on_all_code_points(void **state) {
+    static const struct {
+        const char *name;
+        NormalKind kind;
+    } kinds[] = {{"NFC", NORMAL_NFC},
+                 {"NFD", NORMAL_NFD},
+                 {"NFKC", NORMAL_NFKC},
+                 {"NFKD", NORMAL_NFKD},
+                 {"Lowercase", NORMAL_LOWERCASE},
+                 {"StripAccents", NORMAL_STRIP_ACCENTS}};
+    const uint32_t size = (uint32_t)json_integer_value(json_object_get(forms, "block"));
+    char *text = xmalloc(24 * size);
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        const json_t *crcs = json_object_get(json_object_get(forms, "crc"), kinds[k].name), *want;
+        Normalizer *m = normalizer_new();
+        size_t i;
+        assert_int_equal(normalizer_add(m, &(NormalStep){.kind = kinds[k].kind}), 0);
+        json_array_foreach(crcs, i, want) {
+            char *out;
+            size_t n = block_text((uint32_t)i * size, size, text), changed = n;
+            if (n == 0) continue; /* surrogates */
+            assert_int_equal(normalize(m, text, n, &out, &changed), 0);
+            const uLong crc =
+                crc32(0, (const Bytef *)(out ? out : text), (uInt)(out ? changed : n));
+            if (crc != (uLong)json_integer_value(want))
+                fail_msg("%s: another text for U+%zX to U+%zX", kinds[k].name, i * size,
+                         (i + 1) * size - 1);
+            free(out);
+        }
+        assert_int_equal(i, 0x110000 / size);
+        normalizer_free(m);
+    }
+    free(text);
+}
+
+static int setup(void **state) {
+    if (json_read_file(&forms, "tests/golden/forms.json") < 0) return -1;
+    return golden_setup(state);
+}
+
+static int teardown(void **state) {
+    json_decref(forms);
+    return golden_teardown(state);
 }
 
 int main(void) {
@@ -186,6 +254,7 @@ int main(void) {
         cmocka_unit_test(test_splitters_against_pcre2),
         cmocka_unit_test(test_nfc),
         cmocka_unit_test(test_nfc_in_parts),
+        cmocka_unit_test(test_normalizers_on_all_code_points),
     };
-    return cmocka_run_group_tests(tests, golden_setup, golden_teardown);
+    return cmocka_run_group_tests(tests, setup, teardown);
 }

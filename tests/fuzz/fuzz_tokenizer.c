@@ -54,5 +54,8 @@ static void one(const uint8_t *data, size_t len) {
 FUZZ_MAIN(one, "\"id\":", "\"content\":", "\"lstrip\":true", "\"single_word\":true",
           "\"ignore_merges\":true", "\"unk_token\":\"a\"", "\"fuse_unk\":true",
           "\"behavior\":\"Contiguous\"", "\"type\":\"Split\"", "\"invert\":true",
-          "\"normalizer\":{\"type\":\"NFC\"}", "\\\\s", "\\\\S", "[", "{1,3}+", "\\u0120", "null",
-          "====", "YQ== 1\n", "a b\n")
+          "\"normalizer\":{\"type\":\"NFC\"}", "\"type\":\"Lowercase\"", "\"type\":\"NFKD\"",
+          "\"type\":\"StripAccents\"", "\"type\":\"ByteLevel\"", "\"type\":\"Digits\"",
+          "\"behavior\":\"Removed\"", "\"Regex\":", "&&", "[^", "[:alpha:]", "\\\\w", "\\\\b",
+          "(?i)", "{,2}", "\\\\s", "\\\\S", "[", "{1,3}+", "\\u0120", "null", "====", "YQ== 1\n",
+          "a b\n")

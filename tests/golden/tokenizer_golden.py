@@ -5,7 +5,7 @@
 
 In it: a text and the tokenizer.json that BpeTrainer makes of it (tests/data/test_bpe_train.c wants
 the same vocabulary and merges), and cases (tests/data/test_tokenizer_golden.c): a patch to that
-tokenizer.json (or another one), texts, the ids of each.
+tokenizer.json (or another one), texts, the ids of each, and whether all decode to the text again.
 """
 
 import copy
@@ -57,6 +57,8 @@ TEXTS = [
     "line one\nline two\n\nline four\n",
     "\n\n  ",
     "a\n \n  b \n\n",
+    "½ ²x <W>a<w> W\u00c9ATER \u0130\u03a3 \ufb01\u2460\u3000the  end \u05d0\u0301 e=12345 \u0661\u0662, \u30cf\u309a\u3000",
+    "\u6c34\u7684 \u03b1\u03b2 \u3072\u30ab -- \u2019ll \u00abe\u00bb \u2e4f\u166d 7\n 8",
     "Cafe\u0301 o\u0323\u0307<|pad|>\u0301 \u1112\u1161\u11ab \u212b\ufb1d the\u0301 wate\u0301r<w>\u0301u\u0308\u037e xx<\u0338 \u0435\u0308\u0451",
 ]
 
@@ -74,12 +76,36 @@ O200K = "|".join([
 ])
 
 
+TEKKEN = O200K.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "").replace(r"\p{N}{1,3}", r"\p{N}")
+DEEPSEEK = (
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"""
+    r"""|\s*[\r\n]+|\s+(?!\S)|\s+"""
+)
+KIMI_WORD = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+"
+
+
 def byte_level(prefix=False, regex=True):
     return {"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": True, "use_regex": regex}
 
 
+def digits(each):
+    return {"type": "Digits", "individual_digits": each}
+
+
 def split(pattern, behavior="Isolated", invert=False):
     return {"type": "Split", "pattern": pattern, "behavior": behavior, "invert": invert}
+
+
+def normalizers(*steps):
+    return {"type": "Sequence", "normalizers": [s if isinstance(s, dict) else {"type": s} for s in steps]}
+
+
+def strip(left, right):
+    return {"type": "Strip", "strip_left": left, "strip_right": right}
+
+
+def replace(content, **pattern):
+    return {"type": "Replace", "pattern": pattern, "content": content}
 
 
 def sequence(*steps):
@@ -121,6 +147,10 @@ def main():
     base = json.loads(t.to_str())
     specials = base["added_tokens"]
     whole = {"vocab": {"zzq": VOCAB, "aaaaaaaaaaa": VOCAB + 1, "\u0120river": base["model"]["vocab"].get("\u0120river", VOCAB + 2)}}
+    some = specials + [
+        added(VOCAB, "<W>", False), added(VOCAB + 1, "<w>", False, normalized=False), added(VOCAB + 2, "\u0451", False),
+        added(VOCAB + 3, "water", False, single_word=True), added(VOCAB + 4, "the ", False, lstrip=True),
+        added(VOCAB + 5, "\u0301", False)]
     patches = {
         "GPT-2's splitting": {},
         "add_prefix_space": {"pre_tokenizer": byte_level(prefix=True)},
@@ -161,6 +191,54 @@ def main():
                 added(VOCAB + 3, "xx<", False)]},
         "NFC, Qwen 2's splitting": {
             "normalizer": {"type": "NFC"}, "pre_tokenizer": sequence(split({"Regex": QWEN}), byte_level(regex=False))},
+        "Falcon": {"pre_tokenizer": sequence({"type": "Punctuation", "behavior": "Contiguous"}, byte_level(),
+                                             digits(False), split({"Regex": "[0-9][0-9][0-9]"}))},
+        "BLOOM": {"pre_tokenizer": sequence(split({"Regex": r" ?[^(\s|[.,!?…。，、।۔،])]+"}), byte_level(regex=False))},
+        "DeepSeek": {"normalizer": normalizers(), "pre_tokenizer": sequence(
+            split({"Regex": r"\p{N}{1,3}"}), split({"Regex": "[一-龥\u3040-ゟ゠-ヿ]+"}), split({"Regex": DEEPSEEK}),
+            byte_level(regex=False))},
+        "Mistral's tekken": {"model": {"ignore_merges": True},
+                             "pre_tokenizer": sequence(split({"Regex": TEKKEN}), byte_level(regex=False))},
+        "Kimi": {"pre_tokenizer": sequence(split({"Regex": r"[\p{Han}]+|" + KIMI_WORD + r"|\p{N}{1,3}|\s+"}),
+                                           byte_level(regex=False))},
+        "ByteLevel first": {"pre_tokenizer": sequence(byte_level(regex=False), split({"Regex": "Ġ?[A-Za-z]+|[0-9]"}))},
+        "ByteLevel in the middle": {"pre_tokenizer": sequence(
+            split({"Regex": r"\n"}), byte_level(prefix=True, regex=False), split({"Regex": r"\w+"}, "MergedWithNext"))},
+        "a space before each piece": {"pre_tokenizer": sequence(digits(True), byte_level(prefix=True))},
+        "Digits after ByteLevel": {"pre_tokenizer": sequence(byte_level(prefix=True), digits(True))},
+        "Removed": {"pre_tokenizer": sequence(split({"Regex": r"\s|[aeiou]"}, "Removed"), byte_level())},
+        "Removed, in the alphabet": {"pre_tokenizer": sequence(byte_level(), split({"String": "Ġ"}, "Removed"))},
+        "what CLIP keeps": {
+            "normalizer": normalizers("NFC", replace(" ", Regex=r"\s+"), "Lowercase"),
+            "pre_tokenizer": sequence(split({"Regex": r"'s|'t|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"}, "Removed", True),
+                                      byte_level())},
+        "WhitespaceSplit": {"pre_tokenizer": sequence({"type": "WhitespaceSplit"}, byte_level(prefix=True))},
+        "words": {"pre_tokenizer": sequence(split({"Regex": r"\b\w+\b|\W|(?i:THE)"}), byte_level(regex=False))},
+        "classes": {"pre_tokenizer": sequence(
+            split({"Regex": r"[\w']+"}), split({"Regex": r"[^\W_e]"}), split({"Regex": r"[a-c[x-z]&&[^by]]|[\W&&\S]"}),
+            split({"Regex": r"[[:upper:]][[:alpha:]]|[[:digit:]]+|[[:punct:]]|[^[:space:]o]"}), byte_level(regex=False))},
+        "scripts": {"pre_tokenizer": sequence(
+            split({"Regex": r"\p{Han}+|\p{Katakana}|\p{Greek}+|\P{^Hebrew}|\u0065|e{,2}q"}), byte_level(regex=False))},
+        "empty matches, contiguous": {"pre_tokenizer": sequence(
+            split({"Regex": r"(?=[aeiou])|t"}, "Contiguous"), byte_level(regex=False))},
+        "empty matches, merged": {"pre_tokenizer": sequence(
+            split({"Regex": r"(?=[aeiou])|t"}, "MergedWithPrevious"), byte_level(regex=False))},
+        "NFD": {"normalizer": {"type": "NFD"}, "added_tokens": some},
+        "NFKC": {"normalizer": {"type": "NFKC"}, "added_tokens": some},
+        "NFKD": {"normalizer": {"type": "NFKD"}, "added_tokens": some},
+        "Lowercase": {"normalizer": {"type": "Lowercase"}, "added_tokens": some},
+        "StripAccents": {"normalizer": normalizers("NFD", "StripAccents"), "added_tokens": some[:-1]},
+        "Strip": {"normalizer": strip(True, True), "added_tokens": some},
+        "Strip, left": {"normalizer": strip(True, False), "added_tokens": some},
+        "Strip, right": {"normalizer": strip(False, True), "added_tokens": some},
+        "Replace and Prepend": {"normalizer": normalizers({"type": "Prepend", "prepend": "▁"}, replace("▁", String=" ")),
+                                "added_tokens": some},
+        "Replace": {"normalizer": replace("e", Regex=r"e\p{M}|[0-9]{2}|^."), "added_tokens": some[:-1]},
+        "all of them": {"normalizer": normalizers("NFKD", "Lowercase", strip(True, True), "StripAccents",
+                                                  replace("", Regex=r"[,.]+"), {"type": "Prepend", "prepend": " "}),
+                        "added_tokens": some[:-1]},
+        "a token in what another strips": {"added_tokens": specials + [
+            added(VOCAB, "<w>", False, rstrip=True), added(VOCAB + 1, " ,", False), added(VOCAB + 2, "  ", False)]},
         "unknown bytes": {"model": {"unk_token": "<|pad|>"}, "drop": ["w", "Ġ", "â"]},
         "unknown bytes, fused": {"model": {"unk_token": "<|pad|>", "fuse_unk": True}, "drop": ["w", "Ġ", "â", "r", "e"]},
     }
@@ -175,7 +253,8 @@ def main():
         patched = Tokenizer.from_str(json.dumps(model))
         ids = [patched.encode(x, add_special_tokens=False).ids for x in TEXTS]
         whole_file = {"tokenizer": model} if "drop" in patch else {"patch": patch}
-        cases.append({"name": name, **whole_file, "ids": ids})
+        lossless = all(patched.decode(i, skip_special_tokens=False) == x for i, x in zip(ids, TEXTS))
+        cases.append({"name": name, **whole_file, "lossless": lossless, "ids": ids})
     out = {"text": TEXT, "vocab": VOCAB, "special": SPECIAL, "tokenizer": base, "texts": TEXTS, "cases": cases}
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tokenizer_golden.json")
     with open(path, "w", encoding="utf-8") as f:

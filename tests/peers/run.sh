@@ -1,7 +1,9 @@
 #!/bin/bash
 # run.sh: the same work in Rhetor and in its peers, in turns. make bench-peers calls it.
 #   tests/peers/run.sh [--rounds N] [CASE...]     cases as compare.py knows them, tokenizer (ids and
-#                                                 speed), hf (models in and out); none: everything
+#                                                 speed), tokenizer_kinds (ids of many
+#                                                 tokenizer.json), hf (models in and out); none:
+#                                                 everything
 # Makes a virtual environment outside the tree and installs the peers' current releases from the
 # package index (some GB with the default PyTorch; with one installed there nothing is fetched).
 # Environment:
@@ -28,18 +30,18 @@ packages="torch tiktoken tokenizers transformers trl safetensors h5py tensorboar
 compare=() scripts=()
 for case in "$@"; do
     case $case in
-    tokenizer | hf) scripts+=("$case") ;;
+    tokenizer | tokenizer_kinds | hf) scripts+=("$case") ;;
     *) compare+=("$case") ;;
     esac
 done
-[ $# != 0 ] || scripts=(tokenizer hf)
+[ $# != 0 ] || scripts=(tokenizer tokenizer_kinds hf)
 status=0
 if [ $# = 0 ] || [ ${#compare[@]} != 0 ]; then
     "$venv/bin/python" tests/peers/compare.py ${compare[@]+"${compare[@]}"} || status=1
 fi
 for script in ${scripts[@]+"${scripts[@]}"}; do
     printf '\n--- %s\n' "$script"
-    if [ "$script" = tokenizer ] && [ ! -d "$RHETOR_DATA" ]; then
+    if [ "$script" != hf ] && [ ! -d "$RHETOR_DATA" ]; then
         echo "run.sh: no folder $RHETOR_DATA (RHETOR_DATA): the tokenizers were not compared" >&2
         status=1
         continue
