@@ -58,6 +58,7 @@ TEXTS = [
     "\n\n  ",
     "a\n \n  b \n\n",
     "½ ²x <W>a<w> W\u00c9ATER \u0130\u03a3 \ufb01\u2460\u3000the  end \u05d0\u0301 e=12345 \u0661\u0662, \u30cf\u309a\u3000",
+    "x<w> , y <w>   z, together to the otters \u6c34\u3001\u706b\u3002\u30bf\u30fc\u30fb\u30eb",
     "\u6c34\u7684 \u03b1\u03b2 \u3072\u30ab -- \u2019ll \u00abe\u00bb \u2e4f\u166d 7\n 8",
     "Cafe\u0301 o\u0323\u0307<|pad|>\u0301 \u1112\u1161\u11ab \u212b\ufb1d the\u0301 wate\u0301r<w>\u0301u\u0308\u037e xx<\u0338 \u0435\u0308\u0451",
 ]
@@ -217,12 +218,18 @@ def main():
         "classes": {"pre_tokenizer": sequence(
             split({"Regex": r"[\w']+"}), split({"Regex": r"[^\W_e]"}), split({"Regex": r"[a-c[x-z]&&[^by]]|[\W&&\S]"}),
             split({"Regex": r"[[:upper:]][[:alpha:]]|[[:digit:]]+|[[:punct:]]|[^[:space:]o]"}), byte_level(regex=False))},
+        "words in a class, Removed": {"pre_tokenizer": sequence(split({"Regex": r"[\w']+"}, "Removed"), byte_level(regex=False))},
+        "no words in a class, Removed": {"pre_tokenizer": sequence(split({"Regex": r"[\W']+"}, "Removed"), byte_level(regex=False))},
+        "scripts, Removed": {"pre_tokenizer": sequence(
+            split({"Regex": r"[\p{Han}a]|\p{Katakana}+"}, "Removed"), byte_level(regex=False))},
         "scripts": {"pre_tokenizer": sequence(
             split({"Regex": r"\p{Han}+|\p{Katakana}|\p{Greek}+|\P{^Hebrew}|\u0065|e{,2}q"}), byte_level(regex=False))},
         "empty matches, contiguous": {"pre_tokenizer": sequence(
             split({"Regex": r"(?=[aeiou])|t"}, "Contiguous"), byte_level(regex=False))},
         "empty matches, merged": {"pre_tokenizer": sequence(
             split({"Regex": r"(?=[aeiou])|t"}, "MergedWithPrevious"), byte_level(regex=False))},
+        "empty matches, merged with next": {"pre_tokenizer": sequence(
+            split({"Regex": r"t|(?=[aeiouh])"}, "MergedWithNext"), byte_level(regex=False))},
         "NFD": {"normalizer": {"type": "NFD"}, "added_tokens": some},
         "NFKC": {"normalizer": {"type": "NFKC"}, "added_tokens": some},
         "NFKD": {"normalizer": {"type": "NFKD"}, "added_tokens": some},
