@@ -66,7 +66,8 @@ expect 0 "== many/1.txt" "== many/5.txt" -- "$data" inspect --samples 0 'many/?.
 # --- records -------------------------------------------------------------------------------------------
 for i in $(seq 100); do echo "{\"query\":\"what is $i?\",\"reply\":\"number $i\"}"; done >qa.jsonl
 fields="--fields prompt=query --fields completion=reply"
-expect 0 "demonstrations: 100 records" "«number" "learned" -- "$data" inspect $fields -t bpe.json qa.jsonl
+expect 0 "demonstrations: 100 records" "«number" "learned" "sequences: 100, of" "tokens, mean" -- "$data" inspect $fields -t bpe.json qa.jsonl
+expect 0 "prompts: 100, of 11 to 13 bytes, mean" -- "$data" inspect --samples 0 $fields qa.jsonl # no tokenizer
 must "$data" split $fields --heldout 0.2 --train qa_a.jsonl --heldout-out qa_b.jsonl qa.jsonl
 sort qa_a.jsonl qa_b.jsonl | cmp -s - <(sort qa.jsonl) || fail "split lost or changed records"
 expect 65 "qa.jsonl:1: " "no prompt" "data.fields" -- "$data" inspect --kind demos qa.jsonl
