@@ -30,6 +30,9 @@ grep -q ',0,' plain.jsonl && fail "the text forged a special token: $(cat plain.
 "$data" decode --tokenizer bpe.json plain.jsonl | grep -qF 'a<|endoftext|>\u0000' || fail "NUL is lost"
 
 # --- corpora: held out by document, damage, wrong text -----------------------------------------------
+: >empty.txt
+expect 65 "e.h5 would be empty: the input has 0 usable documents" -- "$data" encode --tokenizer bpe.json --out e.h5 empty.txt
+! grep -q heldout expect.out || fail "nothing was to be held out: $(cat expect.out)"
 for i in $(seq 200); do echo "{\"text\":\"story $i of the cat\"}"; done | gzip >stories.jsonl.gz
 must "$data" encode --tokenizer bpe.json --heldout 0.25 --out a.h5 --heldout-out b.h5 stories.jsonl.gz
 a=$("$data" inspect --samples 0 a.h5 | sed -n 's/documents: \([0-9]*\).*/\1/p')
