@@ -31,7 +31,8 @@ int file_error(const char *path, const char *call) {
     case EROFS: hint = "; check the permissions of the file and its folder"; break;
     case ENOSPC:
     case EDQUOT:
-    case EFBIG: hint = "; free space there or write to another file system"; break;
+    case EFBIG: hint = "; free space there (df, df -i) or write to another file system"; break;
+    case EISDIR: hint = "; name a file in it"; break;
     case EIO: hint = "; the disk or the network file system fails: see dmesg"; break;
     case EMFILE:
     case ENFILE: hint = "; raise the limit of open files (ulimit -n)"; break;
@@ -175,10 +176,9 @@ int file_make_dirs(const char *path) {
         if (p[i] != '/' && p[i] != '\0') continue;
         char was = p[i];
         p[i] = '\0';
-        if (mkdir(p, 0777) != 0 && errno != EEXIST && !file_is_dir(p))
-            rc = file_error(p, "make folder");
-        else if (!file_is_dir(p)) {
-            errno = ENOTDIR;
+        const int reason = mkdir(p, 0777) != 0 ? errno : 0;
+        if (!file_is_dir(p)) { /* which sets errno anew */
+            errno = reason && reason != EEXIST ? reason : ENOTDIR;
             rc = file_error(p, "make folder");
         }
         p[i] = was;

@@ -37,9 +37,6 @@ struct SafeTensors {
     int n;
 };
 
-const char *st_type_name(StType t) {
-    return t < ST_NTYPES ? types[t].name : "unknown";
-}
 const char *st_path(const SafeTensors *s) {
     return s->path;
 }

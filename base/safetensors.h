@@ -49,7 +49,6 @@ void st_close(SafeTensors **s);
 const char *st_path(const SafeTensors *s);
 const StTensor *st_list(const SafeTensors *s, int *n);           /* sorted by name */
 const StTensor *st_find(const SafeTensors *s, const char *name); /* NULL if there is none */
-const char *st_type_name(StType t);                              /* "BF16" */
 /* Elements [from, from + n) of the flattened tensor; F32, F16 and BF16 are exact. ERR_DATA for a
  * type that holds no numbers of a model. */
 int st_read(const SafeTensors *s, const StTensor *t, int64_t from, int64_t n, double *out);

@@ -405,11 +405,12 @@ int corpus_build(CorpusBuild *b, const StrList *files) {
                         : b->heldout > 0 && heldout[CORPUS_A_TOKENS] == 0 ? b->heldout_path
                                                                           : NULL;
     if (empty) {
-        rc = error_set(
-            ERR_DATA,
-            "%s would be empty: the input has %lld usable documents; for the end of each file "
-            "instead of whole documents use heldout_tail (--heldout-tail)",
-            empty, (long long)(train[CORPUS_A_DOCUMENTS] + heldout[CORPUS_A_DOCUMENTS]));
+        const int64_t documents = train[CORPUS_A_DOCUMENTS] + heldout[CORPUS_A_DOCUMENTS];
+        rc = error_set(ERR_DATA, "%s would be empty: the input has %lld usable documents%s", empty,
+                       (long long)documents,
+                       documents == 0 ? ""
+                                      : "; for the end of each file instead of whole documents use "
+                                        "heldout_tail (--heldout-tail)");
         goto done;
     }
     b->documents = train[CORPUS_A_DOCUMENTS];

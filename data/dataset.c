@@ -188,11 +188,17 @@ static int stop_long(const Loading *l, const Item *it, int64_t n, int64_t limit)
     return record_wrap(rc, l->path, l->array, it->line);
 }
 
+/* Tokens of the longest record that is taken. */
+static int64_t longest(const Loading *l) {
+    const DatasetOptions *o = l->o;
+    if (l->d->kind != DATASET_PROMPTS) return o->context;
+    return o->max_prompt > 0 ? o->max_prompt : o->context - 1;
+}
+
 /* Demonstrations and prompts. At least one token of the prompt stays. */
 static int commit_single(Loading *l, const Item *it) {
     const DatasetOptions *o = l->o;
-    int64_t limit = o->context, n = it->prompt.n, cut = 0;
-    if (l->d->kind == DATASET_PROMPTS) limit = o->max_prompt > 0 ? o->max_prompt : o->context - 1;
+    int64_t limit = longest(l), n = it->prompt.n, cut = 0;
     if (n > limit) {
         if (o->on_long == ON_LONG_STOP) return stop_long(l, it, n, limit);
         cut = n - limit;
@@ -316,6 +322,20 @@ done:
     return rc;
 }
 
+static int nothing_usable(const Loading *l, const StrList *files) {
+    const Dataset *d = l->d;
+    const char *name = files->n > 0 ? files->v[0] : "no file", *more = files->n > 1 ? ", ..." : "";
+    if (l->records == 0)
+        return error_set(ERR_DATA, "%s%s: holds no record; expected JSON lines or a JSON array",
+                         name, more);
+    return error_set(
+        ERR_DATA,
+        "%s%s: no usable record among %lld: %lld malformed, %lld too long: %lld tokens "
+        "fit%s",
+        name, more, (long long)l->records, (long long)d->bad, (long long)d->too_long,
+        (long long)longest(l), d->kind == DATASET_PROMPTS ? " before the response" : "");
+}
+
 int dataset_load(Dataset *out, DatasetKind kind, const StrList *files, const DatasetOptions *o) {
     *out = (Dataset){.kind = kind};
     Loading *l = xcalloc(1, sizeof *l);
@@ -328,12 +348,7 @@ int dataset_load(Dataset *out, DatasetKind kind, const StrList *files, const Dat
         TRY_GOTO(done, load_file(l, files->v[i]));
     }
     if (out->n == 0) {
-        rc = error_set(ERR_DATA,
-                       "%s%s: no usable record among %lld: %lld malformed, %lld too long for "
-                       "a context of %lld tokens",
-                       files->n > 0 ? files->v[0] : "no file", files->n > 1 ? ", ..." : "",
-                       (long long)l->records, (long long)out->bad, (long long)out->too_long,
-                       (long long)o->context);
+        rc = nothing_usable(l, files);
         goto done;
     }
     for (int64_t i = 0; i < l->store->nseq; i++) {

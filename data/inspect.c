@@ -28,10 +28,15 @@ static void add_length(Lengths *l, int64_t n) {
     l->n++;
 }
 
-static void print_lengths(FILE *out, const char *what, const Lengths *l) {
+/* A tokenizer without merges, which stands for none, has nothing but bytes. */
+static const char *unit(const Tokenizer *tk) {
+    return tokenizer_vocab(tk) == 257 ? "bytes" : "tokens";
+}
+
+static void print_lengths(FILE *out, const char *what, const Lengths *l, const char *of) {
     if (l->n == 0) return;
-    fprintf(out, "%s: %lld, of %lld to %lld tokens, mean %.1f\n", what, (long long)l->n,
-            (long long)l->min, (long long)l->max, (double)l->sum / (double)l->n);
+    fprintf(out, "%s: %lld, of %lld to %lld %s, mean %.1f\n", what, (long long)l->n,
+            (long long)l->min, (long long)l->max, of, (double)l->sum / (double)l->n);
     int first = 0, last = BINS - 1;
     int64_t most = 1;
     while (first < last && l->bin[first] == 0) first++;
@@ -136,7 +141,7 @@ static int corpus_report(FILE *out, Corpus *c, const Tokenizer *tk, int samples,
             "used, hash %016llx\n",
             (long long)n, (long long)corpus_bytes(c), (double)corpus_bytes(c) / (double)n,
             (long long)different, (long long)vocab, (unsigned long long)corpus_hash(c));
-    print_lengths(out, "documents", &l);
+    print_lengths(out, "documents", &l, "tokens");
     return corpus_samples(out, c, tk, samples, colour);
 }
 
@@ -203,7 +208,7 @@ static int texts_report(FILE *out, Texts *t, const Tokenizer *tk, int samples, b
         rc = print_tokens(out, tk, ids.v, NULL, ids.n, colour);
         if (rc < 0) break;
     }
-    if (rc >= 0) print_lengths(out, "texts", &l);
+    if (rc >= 0) print_lengths(out, "texts", &l, unit(tk));
     ids_free(&ids);
     return rc;
 }
@@ -211,10 +216,11 @@ static int texts_report(FILE *out, Texts *t, const Tokenizer *tk, int samples, b
 static int sample_item(FILE *out, const Dataset *d, int64_t i, const Tokenizer *tk, bool colour) {
     for (int64_t s = d->first[i]; s < d->first[i + 1]; s++) {
         const Sequence *q = &d->seq[s];
-        char *title = d->rank ? xasprintf("record at %lld, answer of rank %d, %lld tokens",
-                                          (long long)d->line[i], d->rank[s], (long long)q->n)
-                              : xasprintf("record at %lld, %lld tokens", (long long)d->line[i],
-                                          (long long)q->n);
+        char *title = d->rank
+                          ? xasprintf("record at %lld, answer of rank %d, %lld %s",
+                                      (long long)d->line[i], d->rank[s], (long long)q->n, unit(tk))
+                          : xasprintf("record at %lld, %lld %s", (long long)d->line[i],
+                                      (long long)q->n, unit(tk));
         print_rule(out, colour, title);
         free(title);
         TRY(print_tokens(out, tk, q->tokens, q->learn, q->n, colour));
@@ -240,20 +246,21 @@ static int dataset_report(FILE *out, const Dataset *d, const DatasetOptions *o, 
                 d->rank[r] == d->rank[s] ? ties++ : pairs++;
         }
     }
-    fprintf(out, "%s: %lld records, %lld tokens", names[d->kind], (long long)d->n,
-            (long long)d->tokens);
+    const char *of = unit(o->tokenizer);
+    fprintf(out, "%s: %lld records, %lld %s", names[d->kind], (long long)d->n, (long long)d->tokens,
+            of);
     if (learned > 0)
         fprintf(out, ", %lld of them learned (%.1f %%)", (long long)learned,
                 100 * (double)learned / (double)d->tokens);
     if (d->rank) fprintf(out, ", %lld pairs, %lld ties", (long long)pairs, (long long)ties);
     fprintf(out, "\ntemplate %s; %lld malformed", template_name(o->tmpl), (long long)d->bad);
     if (o->context < NO_LIMIT)
-        fprintf(out, ", %lld too long for %lld tokens", (long long)d->too_long,
-                (long long)o->context);
+        fprintf(out, ", %lld too long for %lld %s", (long long)d->too_long, (long long)o->context,
+                of);
     fprintf(out, "; hash %016llx\n", (unsigned long long)d->hash);
-    print_lengths(out, "sequences", &whole);
-    print_lengths(out, "prompts", &prompt);
-    print_lengths(out, "answers", &answer);
+    print_lengths(out, "sequences", &whole, of);
+    print_lengths(out, "prompts", &prompt, of);
+    print_lengths(out, "answers", &answer, of);
     for (int i = 0; i < samples && i < d->n; i++)
         TRY(sample_item(out, d, order_item(1, 0, i, d->n), o->tokenizer, colour));
     return 0;

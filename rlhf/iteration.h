@@ -48,7 +48,8 @@ typedef struct PpoStats {
 } PpoStats;
 
 /* Old and reference log-probabilities, values and scores of all episodes, from the training forward
- * on the same packed micro-batches as the first inner epoch. Collective. */
+ * on the minibatches of the first inner epoch. The ranks share them without regard to who trains on
+ * what: a token's forward pass is the same bits in any micro-batch. Collective. */
 void ppo_score(Ppo *p, Episodes *e, int64_t iteration);
 /* Rewards with the KL penalty, GAE, whitening over the global batch. Not collective (all ranks hold
  * all episodes). */

@@ -69,6 +69,11 @@ static void print_table(const Comparison *c, const PickOptions *o, int picked, F
         if (c->has_gold) fprintf(f, " %8.3f", r->gold);
         fprintf(f, "\n");
     }
+    double stopped = 0;
+    for (int i = 0; i < c->nrow; i++) stopped += c->row[i].stopped;
+    if (stopped <= 0)
+        fprintf(f, "\nno answer of any checkpoint ended: the choice says nothing; --max-new, or a "
+                   "longer SFT\n");
     fprintf(f, "\npicked: %s, %s\n", c->row[picked].name,
             c->nrow == 1 ? "the only one; save.every_epoch keeps more"
                          : "the latest within one standard error of the best");

@@ -33,7 +33,7 @@ typedef struct Stage {
     DecodeOptions decode;
     int32_t stop[2]; /* the stop token; the end-of-text token, if that is another one */
     int64_t *item;   /* [batch] prompts of the iteration */
-    bool gap_told;
+    bool gap_told, no_stop_told;
 } Stage;
 
 /* --- opening
@@ -79,6 +79,11 @@ static int open_data(Stage *s, Run *run) {
     if (c->ppo_minibatches > c->ppo_batch)
         return config_bad(c, "ppo.minibatches",
                           "is more than the %" PRId64 " episodes of ppo.batch", c->ppo_batch);
+    if (c->ppo_kl == KL_ADAPTIVE && 0.2 * (double)c->ppo_batch >= c->ppo_kl_horizon)
+        return config_bad(c, "ppo.kl_horizon",
+                          "a batch of %" PRId64 " may lower beta by %.0f %%; expected more than a "
+                          "fifth of ppo.batch, many times that as a rule",
+                          c->ppo_batch, 20 * (double)c->ppo_batch / c->ppo_kl_horizon);
     DatasetOptions o;
     dataset_options(&o, c, s->policy.tokenizer, s->policy.tmpl, context);
     o.max_prompt = context - c->ppo_max_response;
@@ -267,6 +272,17 @@ static void watch_decode_gap(Stage *s, const Run *run, double gap) {
              run->step + 1, gap, PPO_DECODE_GAP);
 }
 
+/* All scores are the same then, and there is nothing to learn from: told once. */
+static void watch_stops(Stage *s, const Run *run, double stopped) {
+    if (stopped > 0 || s->no_stop_told || !run->main_rank) return;
+    s->no_stop_told = true;
+    log_warn("iteration %" PRId64 ": none of the %" PRId64 " responses ended with the stop token, "
+             "so each scores ppo.no_stop_score (%g) whatever it says; a longer SFT or a larger "
+             "ppo.max_response (%" PRId64 ") may help",
+             run->step + 1, run->cfg.ppo_batch, run->cfg.ppo_no_stop_score,
+             run->cfg.ppo_max_response);
+}
+
 static void report(Run *run, const PpoStats *s, double lr) {
     run_metric(run, "objective/kl", s->kl);
     run_metric(run, "objective/kl_k3", s->kl3);
@@ -362,6 +378,7 @@ static int train(Stage *s, Run *run) {
 
         report(run, &stats, lr);
         watch_decode_gap(s, run, stats.decode_gap);
+        watch_stops(s, run, stats.stopped);
         if (run->step % c->run_log_every == 0) print_sample(s, run, &e, 0);
         const int64_t tokens = e.start[e.n];
         rollout_free(&e);

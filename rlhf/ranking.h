@@ -6,10 +6,15 @@
 #include <stdint.h>
 
 /* The K completions of one prompt: rewards r[K], ranks rank[K] (1 is best, equal ranks tie). Over
- * the P pairs that do not tie, with w the better and l the worse one: loss = -1/P sum log
- * sigmoid(r_w - r_l) dLoss/dr_i = -1/P sum_j s_ij sigmoid(-s_ij (r_i - r_j)),  s_ij = +1 if i is
- * preferred, else -1 Writes dr[K] (not added to; may be NULL), returns the loss and the number of
- * pairs in *pairs (0: the loss is 0). */
+ * the P pairs that do not tie, with w the better and l the worse one:
+ *
+ *     loss       = -1/P sum log sigmoid(r_w - r_l)
+ *     dloss/dr_i = -1/P sum_j s_ij sigmoid(-s_ij (r_i - r_j))
+ *
+ * with s_ij = +1 if i is preferred, else -1.
+ *
+ * Writes dr[K] (not added to; may be NULL), returns the loss and the number of pairs in *pairs
+ * (may be NULL; 0 pairs: the loss is 0). */
 double ranking_loss(const float *r, const int32_t *rank, int64_t K, double *dr, int64_t *pairs);
 int64_t ranking_pairs(const int32_t *rank, int64_t K);
 

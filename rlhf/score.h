@@ -7,8 +7,8 @@
 #include "model/gpt.h"
 #include "rlhf/ranking.h"
 
-/* r[i] = reward of sequence i at its last token, for sequences begin..end-1 of q, in micro-batches
- * of at most micro_tokens. Not collective. */
+/* r[i] = reward of q[i] at its last token, in micro-batches of at most micro_tokens (a longer
+ * sequence is one of its own). Not collective. */
 void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, float *r);
 
 /* The same, shared among the ranks; all of them get all of r. Collective. */

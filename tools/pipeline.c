@@ -376,7 +376,8 @@ static int pipeline(const Args *a, int *status) {
     else if (rc >= 0 && a->dry)
         print_plan(&p);
     else if (rc >= 0) {
-        rc = file_make_dirs(p.recipe.marks);
+        rc = recipe_check_data(&p.recipe);
+        if (rc >= 0) rc = file_make_dirs(p.recipe.marks);
         if (rc >= 0 && a->job) rc = begin_life(&p);
         if (rc >= 0) rc = lock_take(&p.lock, p.recipe.marks);
         if (rc >= 0) rc = run_all(&p, status);

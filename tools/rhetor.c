@@ -26,7 +26,7 @@ static const struct {
     {"pipeline", "all stages of a recipe, resuming where it stopped; --status"},
     {"generate", "text from a model: one prompt, a file of prompts, a chat"},
     {"eval", "loss, log-probabilities, rewards, win rates, tables of models"},
-    {"ckpt", "checkpoints: show, verify, diff"},
+    {"ckpt", "checkpoints: show, verify, diff, import, export"},
     {"submit", "a recipe as cluster jobs"},
     {"plan", "memory, FLOPs and time of a run on N nodes"},
     {"bench", "the machine's limits and our share of them"},

@@ -67,6 +67,12 @@ static void read_seeds(Seeds *s, const char *text, struct argp_state *state) {
         if (*at == '-' && sscanf(at, "-%lld%n", &b, &end) == 1) at += end;
         if (b < a || b > UINT32_MAX || b - a >= 1000 || (*at && *at != ',')) break;
         for (; a <= b; a++) {
+            for (int i = 0; i < s->n; i++)
+                if (s->v[i] == a)
+                    argp_error(state,
+                               "%s: seed %lld is there twice; both chains would write to the "
+                               "same run folder",
+                               text, a);
             s->v = xrealloc(s->v, (size_t)(s->n + 1) * sizeof *s->v);
             s->v[s->n++] = a;
         }
@@ -317,6 +323,7 @@ static int one_seed(const Order *o, int64_t seed) {
     place.seed = number;
     int rc = recipe_environment(&place);
     if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), o->recipe.set, o->recipe.nset);
+    if (rc >= 0) rc = recipe_check_data(&p.recipe);
     if (rc >= 0) rc = plan_make(&p);
     if (rc >= 0) rc = submit_chain(&p);
     plan_free(&p);

@@ -160,8 +160,14 @@ void load_free(Loaded *l) {
 }
 
 int load_same_tokenizer(const Loaded *a, const Loaded *b) {
-    if (tokenizer_hash(a->tokenizer) == tokenizer_hash(b->tokenizer) && a->tmpl == b->tmpl)
-        return 0;
+    if (tokenizer_hash(a->tokenizer) == tokenizer_hash(b->tokenizer) && a->tmpl == b->tmpl) {
+        if (a->cfg.vocab <= b->cfg.vocab) return 0;
+        return error_set(ERR_CONFIG,
+                         "%s samples from %" PRId64 " ids, %s knows %" PRId64
+                         " (their tokenizer has %" PRId64 "); make the second from the first",
+                         a->path, a->cfg.vocab, b->path, b->cfg.vocab,
+                         tokenizer_vocab(a->tokenizer));
+    }
     bool tk = tokenizer_hash(a->tokenizer) != tokenizer_hash(b->tokenizer);
     return error_set(ERR_CONFIG,
                      "%s and %s have different %s (%" PRId64 " tokens, %s; %" PRId64

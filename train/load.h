@@ -45,7 +45,8 @@ int load_open(Loaded *out, const char *path, const char *key, int flags);
 int load_weights(Loaded *l);
 void load_free(Loaded *l);
 
-/* ERR_CONFIG unless both have the same tokenizer; names both checkpoints. */
+/* ERR_CONFIG unless both have the same tokenizer and template, and b knows every id that a may
+ * sample: an imported model can have more than its tokenizer. Names both checkpoints. */
 int load_same_tokenizer(const Loaded *a, const Loaded *b);
 
 json_t *model_to_json(const GptConfig *c);

@@ -179,6 +179,16 @@ static int read_steps(Recipe *r) {
     return rc;
 }
 
+int recipe_check_data(const Recipe *r) {
+    for (int i = 0; i < r->n && !getenv("DATA"); i++)
+        if (r->step[i].run && strstr(r->step[i].run, "${DATA}"))
+            return error_set(ERR_CONFIG,
+                             "%s: step %s reads files of ${DATA}, which is not set; name the "
+                             "folder: --data DIR",
+                             r->step[i].place, r->step[i].name);
+    return 0;
+}
+
 /* --- settings --------------------------------------------------------------------------------- */
 
 /* The part "key=value" of an override if step s knows the key and the override is not for another
@@ -241,10 +251,10 @@ static int give_overrides(Recipe *r, const char *const *overrides, int n) {
 /* Settings that say where and how often, but do not change what comes out. */
 static bool changes_result(const char *key) {
     static const char *const others[] = {
-        "run.dir",           "run.threads",      "run.deadline",
-        "run.log_every",     "save.every",       "save.every_seconds",
-        "save.keep_last",    "save.compression", "train.micro_tokens",
-        "dist.hang_seconds", "dist.check_every"};
+        "run.dir",          "run.threads",        "run.deadline",       "run.log_every",
+        "run.tensorboard",  "save.every",         "save.every_seconds", "save.keep_last",
+        "save.compression", "train.micro_tokens", "train.recompute",    "dist.hang_seconds",
+        "dist.check_every", "dist.shard"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (strcmp(others[i], key) == 0) return false;
     return true;

@@ -65,6 +65,9 @@ int recipe_environment(const RecipePlace *p);
  * ERR_CONFIG with file:line, or the override and what was probably meant. */
 int recipe_load(Recipe *out, const char *folder, const char *const *overrides, int n);
 void recipe_free(Recipe *r);
+/* ERR_CONFIG if a command of the recipe asks for ${DATA} and nobody has set it: the shell would
+ * take it for "". */
+int recipe_check_data(const Recipe *r);
 /* Index of a step; ERR_USAGE with "did you mean" when there is none. */
 int recipe_find(const Recipe *r, const char *name);
 

@@ -474,6 +474,17 @@ static bool save_is_late(Run *run) {
     return late;
 }
 
+/* Asked to stop, and the save failed: not 75, which says that all is saved. */
+static int not_saved(const Run *run, const char *why) {
+    char from[64] = "begins anew";
+    if (run->priv->saved_step >= 0)
+        snprintf(from, sizeof from, "goes on from step %" PRId64, run->priv->saved_step);
+    return error_set(ERR_IO,
+                     "%s: step %" PRId64 " of %" PRId64
+                     " could not be saved: %s; then the same command %s",
+                     why, run->step, run->steps, error_message(), from);
+}
+
 int run_step_end(Run *run, int64_t tokens) {
     RunPriv *p = run->priv;
     run->step++;
@@ -502,6 +513,7 @@ int run_step_end(Run *run, int64_t tokens) {
         TRY(health_compare(run));
     if (run->step == run->steps && p->saved_step != run->step)
         return error_set(ERR_IO, "the last step could not be saved: %s", error_message());
+    if (stop == STOP_SAVE_AND_LEAVE && p->saved_step != run->step) return not_saved(run, why);
     if (stop == STOP_SAVE_AND_LEAVE && run->step < run->steps)
         return error_set(ERR_REQUEUE,
                          "%s: saved at step %" PRId64 " of %" PRId64

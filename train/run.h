@@ -90,7 +90,8 @@ bool run_eval_due(const Run *run);
  * step becomes the best when `value` is. */
 void run_eval_result(Run *run, double value);
 /* Ends the step: writes its metrics, saves when due, honours signals, STOP, SAVE and the deadline.
- * ERR_REQUEUE after saving when the run must leave. tokens: processed in this step, for the speed.
+ * ERR_REQUEUE after saving when the run must leave; ERR_IO where that save, the last one or three
+ * in a row failed. tokens: processed in this step, for the speed.
  */
 int run_step_end(Run *run, int64_t tokens);
 /* Saves now (the stage's last act does so by itself when run_step_end saw the last step). */

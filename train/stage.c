@@ -60,6 +60,13 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
             argp_error(state, "two config files, %s and %s; settings are written key=value",
                        a->config, arg);
         break;
+    case ARGP_KEY_END:
+        if (a->ranks && !a->dry)
+            argp_error(state,
+                       "--ranks belongs to --dry-run; ranks are started by mpirun -n %d --bind-to "
+                       "none rhetor-%s ...",
+                       a->ranks, config_stage_name(a->stage));
+        break;
     default: return ARGP_ERR_UNKNOWN;
     }
     return 0;

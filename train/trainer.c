@@ -199,6 +199,10 @@ size_t trainer_bytes(const Trainer *t) {
 
 Schedule trainer_schedule(const Run *run) {
     const Config *c = &run->cfg;
+    if (run->main_rank && c->optim_warmup >= run->steps)
+        log_warn("optim.warmup is %" PRId64 " of %" PRId64 " steps: the learning rate gets no "
+                 "further than the warm-up",
+                 c->optim_warmup, run->steps);
     return (Schedule){.kind = c->optim_schedule,
                       .peak = c->optim_lr,
                       .end = c->optim_lr_end,

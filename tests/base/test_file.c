@@ -73,7 +73,8 @@ static void test_errors(void **unused) {
     char **names = NULL;
     int count;
     FAILS(file_read(gone, &text, &n), ERR_IO, gone, "No such file or directory; check the path");
-    FAILS(file_read(scratch_folder, &text, &n), ERR_IO, scratch_folder, "Is a directory");
+    FAILS(file_read(scratch_folder, &text, &n), ERR_IO, scratch_folder,
+          "Is a directory; name a file in it");
     FAILS(file_write_durable(inside, "x", 1), ERR_IO, inside, "No such file");
     FAILS(file_append(inside, "x", 1), ERR_IO, inside, "No such file");
     FAILS(file_rename_durable(gone, inside), ERR_IO, gone, "No such file");
@@ -97,7 +98,7 @@ static void test_full_disk(void **unused) {
         signal(SIGXFSZ, SIG_IGN);
         setrlimit(RLIMIT_FSIZE, &small);
         if (file_write_durable(path, big, sizeof big) != ERR_IO) _exit(1);
-        if (!strstr(error_message(), "free space there")) _exit(2);
+        if (!strstr(error_message(), "free space there (df, df -i)")) _exit(2);
         if (!strstr(error_message(), path)) _exit(3);
         if (file_append(path, big, sizeof big) != ERR_IO) _exit(4);
         if (!strstr(error_message(), "free space there")) _exit(5);
@@ -125,6 +126,8 @@ static void test_folders(void **unused) {
     assert_false(file_is_dir(file));
     FAILS(file_make_dirs(file), ERR_IO, file, "Not a directory");
     FAILS(file_make_dirs(below), ERR_IO, file, "Not a directory");
+    /* neither root may: the reason is mkdir's, not that there is no such folder then */
+    FAILS(file_make_dirs("/sys/rhetor/x"), ERR_IO, "/sys/rhetor: ", "check the permissions");
     char *b = file_join(deep, "b"), *a = file_join(deep, "a");
     OK(file_write_durable(b, "", 0));
     OK(file_write_durable(a, "", 0));

@@ -13,6 +13,7 @@ PATH=$PATH:$PWD/closed expect 64 'no command "nosuch"' -- rhetor nosuch
 expect 64 'unrecognized option' -- rhetor-pretrain c.yaml --nosuch
 expect 64 'no command "nosuch"' -- rhetor-data nosuch
 expect 64 '--ranks is "x"; expected a whole number from 1 to' -- rhetor-pretrain c.yaml --dry-run --ranks x
+expect 64 "--ranks belongs to --dry-run; ranks are started by mpirun -n 2" -- rhetor-pretrain c.yaml --ranks 2
 expect 64 '--seconds is "x"; expected a number from 0 to' -- rhetor-bench --seconds x
 expect 78 'rhetor-pretrain: nosuch.yaml: ' 'No such file' 'check the path' -- rhetor-pretrain nosuch.yaml
 

@@ -30,6 +30,9 @@ grep -q ',0,' plain.jsonl && fail "the text forged a special token: $(cat plain.
 "$data" decode --tokenizer bpe.json plain.jsonl | grep -qF 'a<|endoftext|>\u0000' || fail "NUL is lost"
 
 # --- corpora: held out by document, damage, wrong text -----------------------------------------------
+: >empty.txt
+expect 65 "e.h5 would be empty: the input has 0 usable documents" -- "$data" encode --tokenizer bpe.json --out e.h5 empty.txt
+! grep -q heldout expect.out || fail "nothing was to be held out: $(cat expect.out)"
 for i in $(seq 200); do echo "{\"text\":\"story $i of the cat\"}"; done | gzip >stories.jsonl.gz
 must "$data" encode --tokenizer bpe.json --heldout 0.25 --out a.h5 --heldout-out b.h5 stories.jsonl.gz
 a=$("$data" inspect --samples 0 a.h5 | sed -n 's/documents: \([0-9]*\).*/\1/p')
@@ -66,7 +69,8 @@ expect 0 "== many/1.txt" "== many/5.txt" -- "$data" inspect --samples 0 'many/?.
 # --- records -------------------------------------------------------------------------------------------
 for i in $(seq 100); do echo "{\"query\":\"what is $i?\",\"reply\":\"number $i\"}"; done >qa.jsonl
 fields="--fields prompt=query --fields completion=reply"
-expect 0 "demonstrations: 100 records" "«number" "learned" -- "$data" inspect $fields -t bpe.json qa.jsonl
+expect 0 "demonstrations: 100 records" "«number" "learned" "sequences: 100, of" "tokens, mean" -- "$data" inspect $fields -t bpe.json qa.jsonl
+expect 0 "prompts: 100, of 11 to 13 bytes, mean" -- "$data" inspect --samples 0 $fields qa.jsonl # no tokenizer
 must "$data" split $fields --heldout 0.2 --train qa_a.jsonl --heldout-out qa_b.jsonl qa.jsonl
 sort qa_a.jsonl qa_b.jsonl | cmp -s - <(sort qa.jsonl) || fail "split lost or changed records"
 expect 65 "qa.jsonl:1: " "no prompt" "data.fields" -- "$data" inspect --kind demos qa.jsonl

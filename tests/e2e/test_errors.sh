@@ -15,6 +15,8 @@ expect 78 "command line: unknown setting train.stps; did you mean train.steps?" 
 expect 78 "command line: optim.lr is 11, expected a number from 0 to 10" -- "${reward[@]}" optim.lr=11
 expect 78 "ppo.max_response is 64: leaves no room for a prompt in the context of 64" -- "${ppo[@]}" ppo.max_response=64
 expect 78 "ppo.minibatches is 65" "64 episodes" -- "${ppo[@]}" ppo.minibatches=65
+expect 78 "ppo.kl_horizon is 12: a batch of 64 may lower beta by 107 %; expected more than a fifth of ppo.batch" -- \
+    "${ppo[@]}" ppo.kl=adaptive ppo.kl_horizon=12
 expect 78 "run.dir is not set" -- "$bin/rhetor-sft" "$tiny/sft.yaml" run.dir=
 expect 78 "from.model is not set" -- "${sft[@]}" from.model=
 expect 78 "data.mix_ratio is 0.1: pretraining text is to be mixed in, but data.mix names no corpus" -- \
@@ -48,7 +50,9 @@ sed 's/"ranks":[^]]*]/"ranks":[1,1,1,1]/' run/ranked.jsonl >ties.jsonl
 expect 65 "data.train: ties.jsonl: no two answers of any of its" "rankings differ in rank" -- "${reward[@]}" data.train=ties.jsonl
 expect 65 "data.heldout: ties.jsonl: no two answers" -- "${reward[@]}" data.heldout=ties.jsonl
 : >empty.jsonl
-expect 65 "empty.jsonl" -- "${sft[@]}" data.train=empty.jsonl
+expect 65 "empty.jsonl: holds no record; expected JSON lines" -- "${sft[@]}" data.train=empty.jsonl
+expect 65 "data/ppo_prompts.jsonl: no usable record among" "too long: 1 tokens fit before the response" -- \
+    "${ppo[@]}" ppo.max_response=63
 expect 65 "sft.jsonl:" "tokens, 64 fit; shorten the record or set data.on_long" -- "${sft[@]}" data.on_long=stop
 
 # --- checkpoints of another kind, another model, another run
@@ -93,6 +97,13 @@ rm -r out half
 expect 75 "saved at step 1 of 20" -- "${sft[@]}" run.dir=half run.deadline=1e-6
 expect 0 "warning: from.model: half/checkpoints/step_00000001.h5 is step 1 of 20" -- "${reward[@]}" from.model=half train.steps=1
 rm -r out half
+
+# --- all warm-up; nothing to learn from
+expect 0 "optim.warmup is 3 of 3 steps" -- "${sft[@]}" train.steps=3
+rm -r out
+expect 0 "none of the 64 responses ended with the stop token" "ppo.no_stop_score (-1)" -- \
+    "${ppo[@]}" ppo.episodes=64 ppo.max_response=2 ppo.stop='!'
+rm -r out
 
 # --- the moving average switched on in the middle
 must "${ppo[@]}" ppo.episodes=64 ppo.max_response=2 ppo.ema=0

@@ -66,6 +66,10 @@ must "$bin/rhetor-eval" pick -m early --reward run/reward --prompts run/data/sft
 [ "$(ls run/picked/checkpoints | tr '\n' ' ')" = "$first.h5 $first.json " ] || fail "$(ls run/picked/checkpoints)"
 [ -f "run/sft/checkpoints/$chosen.h5" ] || fail "the run lost its checkpoint"
 
+# --- nothing to go by
+expect 0 "no answer of any checkpoint ended: the choice says nothing" -- "$bin/rhetor-eval" pick -m run/sft \
+    --reward run/reward --prompts run/data/sft_heldout.jsonl --max-new 1 --max-records 4
+
 # --- wrong input
 expect 78 "run/pretrain: is a run folder, its checkpoints would be replaced" -- "$bin/rhetor-eval" pick -m run/sft \
     --reward run/reward --prompts run/data/sft_heldout.jsonl --max-new 4 --max-records 2 --out run/pretrain

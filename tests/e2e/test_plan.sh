@@ -53,6 +53,11 @@ plan_json $machine --ranks 2 --shard none "$tiny" sft:dist.shard=optimizer
 # What layout: all cores are used; a node too small is said.
 plan_json $machine "$tiny/pretrain.yaml" train.batch=64
 [ "$(value ranks_per_node | tail -n 1)" = 1 ] || [ "$(value threads | tail -n 1)" -le 4 ] || fail "$(cat plan.json)"
+# and what is recommended is not refused: sharded gradients take dist.reproducible=false
+wide="$tiny/pretrain.yaml model.width=1024 model.layers=4 --cores 4 --nodes 2 --rates rates.json"
+chosen() { must "$plan" $wide "$@" && sed -n 's/^ *pretrain  .*dist.shard \([a-z]*\),.*/\1/p' must.out; }
+[ "$(chosen --memory 64)" = optimizer ] || fail "reproducible: $(cat must.out)"
+[ "$(chosen --memory 64 dist.reproducible=false)" = gradients ] || fail "not reproducible: $(cat must.out)"
 expect 0 "none: stage pretrain does not fit" -- "$plan" --rates rates.json --cores 2 --memory 0.01 "$tiny/pretrain.yaml"
 
 # What was run: lengths and numbers are the data's, and agree with --dry-run.

@@ -157,6 +157,7 @@ expect 64 "sbatch is not in PATH" -- in/pbs/rhetor-submit "$tiny" --scheduler sl
 expect 64 "both sbatch and qsub are in PATH: --scheduler slurm or pbs" -- in/both/rhetor-submit "$tiny"
 expect 64 "--array makes a run folder a seed" -- in/slurm/rhetor-submit "$tiny" --array 1-3 --run x
 expect 64 "expected seeds such as 1-3" -- in/slurm/rhetor-submit "$tiny" --array 3-1
+expect 64 "1-3,2: seed 2 is there twice" -- in/slurm/rhetor-submit "$tiny" --array 1-3,2
 expect 64 "--seed or --array, not both" -- in/slurm/rhetor-submit "$tiny" --array 1-3 --seed 1
 expect 64 '--seed is "1-3"; expected a whole number from 0 to' -- in/slurm/rhetor-submit "$tiny" --seed 1-3
 expect 78 "slorm" "did you mean slurm?" -- in/slurm/rhetor-submit "$tiny" --scheduler slorm

@@ -151,6 +151,9 @@ static void test_other_tokenizer(void **state) {
     OK(load_model(&a, lm_dir, "from.model", 0));
     OK(load_model(&b, rm_dir, "from.reward", LOAD_HEAD));
     OK(load_same_tokenizer(&a, &b));
+    a.cfg.vocab += 6; /* as a model that was imported with rows that no token has */
+    FAILS(load_same_tokenizer(&a, &b), ERR_CONFIG, b.path, " knows 257 (their tokenizer has 257)");
+    a.cfg.vocab -= 6;
     load_free(&b);
     OK(load_model(&b, other_dir, "from.reward", 0));
     FAILS(load_same_tokenizer(&a, &b), ERR_CONFIG, b.path, "different tokenizers (257 tokens");

@@ -303,6 +303,34 @@ static void test_failed_saves(void **state) {
     free(aside);
 }
 
+/* Asked to stop with a disk that cannot be written: nothing is called saved that is not. */
+static void test_stop_not_saved(void **state) {
+    char *dir = scratch("stop"), *checkpoints = file_join(dir, "checkpoints");
+    char *aside = file_join(dir, "aside"), *stop = file_join(dir, "STOP");
+    Stage s;
+    stage_open(&s, IN_SFT, dir, NULL);
+    OK(run_resume(&s.run));
+    do_steps(&s, 1);
+    for (int k = 0; k < 2; k++) { /* nothing saved before; step 3 saved before */
+        assert_int_equal(rename(checkpoints, aside), 0);
+        scratch_text(checkpoints, "not a folder");
+        scratch_text(stop, "");
+        assert_int_equal(run_step_end(&s.run, 1), ERR_IO);
+        assert_non_null(strstr(error_message(), "could not be saved: "));
+        assert_non_null(strstr(error_message(), k ? "; then the same command goes on from step 3"
+                                                  : "; then the same command begins anew"));
+        unlink(checkpoints);
+        assert_int_equal(rename(aside, checkpoints), 0);
+        scratch_text(stop, "");
+        if (k == 0) assert_int_equal(run_step_end(&s.run, 1), ERR_REQUEUE);
+    }
+    stage_close(&s);
+    free(dir);
+    free(checkpoints);
+    free(aside);
+    free(stop);
+}
+
 static int clear(void **state) {
     comm_close(&comm);
     return scratch_remove(NULL);
@@ -312,10 +340,11 @@ int main(void) {
     core_init();
     OK(comm_open_alone(&comm));
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_resume),      cmocka_unit_test(test_nothing_saved),
-        cmocka_unit_test(test_refused),     cmocka_unit_test(test_best),
-        cmocka_unit_test(test_kept_steps),  cmocka_unit_test(test_failed_saves),
-        cmocka_unit_test(test_spikes_kept), cmocka_unit_test(test_saved_by_time),
+        cmocka_unit_test(test_resume),         cmocka_unit_test(test_nothing_saved),
+        cmocka_unit_test(test_refused),        cmocka_unit_test(test_best),
+        cmocka_unit_test(test_kept_steps),     cmocka_unit_test(test_failed_saves),
+        cmocka_unit_test(test_spikes_kept),    cmocka_unit_test(test_saved_by_time),
+        cmocka_unit_test(test_stop_not_saved),
     };
     return cmocka_run_group_tests(tests, scratch_make, clear);
 }

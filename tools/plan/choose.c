@@ -1,6 +1,7 @@
 /* choose.c: the layout of a stage on so many nodes: of all ways to use all cores of a node that fit
  * into its memory the fastest, and of those as fast (within half a per cent) the one with the least
- * memory: shorter micro-batches and sharding wherever they cost no time. */
+ * memory: shorter micro-batches and sharding wherever they cost no time. Sharded gradients, which
+ * take dist.reproducible=false, only where that is set, or nothing else fits. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -46,6 +47,7 @@ static bool measured(const PlanMachine *m, int64_t threads) {
 int choose_layout(const PlanStage *s, const PlanMachine *m, int64_t nodes, PlanLayout *out,
                   char **why) {
     Candidate best = {0}, least = {0}, fastest = {0}; /* fastest: of those that do not fit */
+    Candidate loose = {0}; /* the best that dist.reproducible rules out */
     int64_t tried = 0;
     for (int64_t ranks = 1; ranks <= m->cores; ranks++) {
         if (m->cores % ranks || !measured(m, m->cores / ranks)) continue;
@@ -61,11 +63,18 @@ int choose_layout(const PlanStage *s, const PlanMachine *m, int64_t nodes, PlanL
                 tried++;
                 if (least.node_bytes <= 0 || c.node_bytes < least.node_bytes) least = c;
                 if (c.node_bytes <= usable * m->memory) {
-                    if (better(&c, &best)) best = c;
+                    Candidate *of =
+                        shard == PLAN_SHARD_GRADIENTS && s->work.virtual_ranks > 0 ? &loose : &best;
+                    if (better(&c, of)) *of = c;
                 } else if (fastest.seconds <= 0 || c.seconds < fastest.seconds)
                     fastest = c;
             }
         }
+    }
+    const char *only = "";
+    if (best.seconds <= 0 && loose.seconds > 0) {
+        best = loose;
+        only = " with dist.reproducible=false";
     }
     if (best.seconds <= 0)
         return error_set(ERR_CONFIG,
@@ -75,15 +84,16 @@ int choose_layout(const PlanStage *s, const PlanMachine *m, int64_t nodes, PlanL
                          100 * usable);
     *out = best.l;
     const bool blocked = fastest.seconds > 0 && fastest.seconds * as_fast < best.seconds;
-    *why = blocked
-               ? xasprintf("the fastest of %" PRId64 " layouts that fit: %.1f GiB of a node's %.1f "
-                           "usable; %" PRId64 " ranks a node would take %.0f %% of its time but "
-                           "%.1f GiB",
-                           tried, best.node_bytes / (1 << 30), usable * m->memory / (1 << 30),
-                           fastest.l.per_node, 100 * fastest.seconds / best.seconds,
-                           fastest.node_bytes / (1 << 30))
-               : xasprintf("the fastest of %" PRId64 " layouts, and of those as fast the one with "
-                           "the least memory: %.2f GiB of a node's %.1f usable",
-                           tried, best.node_bytes / (1 << 30), usable * m->memory / (1 << 30));
+    *why =
+        blocked
+            ? xasprintf("the fastest of %" PRId64 " layouts that fit%s: %.1f GiB of a node's "
+                        "%.1f usable; %" PRId64 " ranks a node would take %.0f %% of its time but "
+                        "%.1f GiB",
+                        tried, only, best.node_bytes / (1 << 30), usable * m->memory / (1 << 30),
+                        fastest.l.per_node, 100 * fastest.seconds / best.seconds,
+                        fastest.node_bytes / (1 << 30))
+            : xasprintf("the fastest of %" PRId64 " layouts%s, and of those as fast the one "
+                        "with the least memory: %.2f GiB of a node's %.1f usable",
+                        tried, only, best.node_bytes / (1 << 30), usable * m->memory / (1 << 30));
     return 0;
 }
