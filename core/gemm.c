@@ -69,7 +69,7 @@ void gemm_pack(bool trans, int64_t N, int64_t K, const real *b, int64_t ldb, rea
 static void strip_rows(int64_t M, int64_t K, const real *a, int64_t ai, int64_t ak,
                        const real *strip, int64_t cols, bool add, real *c, int64_t ldc) {
     if (cols == STRIP) {
-        tile_gemm(M, STRIP, K, a, ai, ak, strip, STRIP, add, c, ldc);
+        tile_gemm_far(M, STRIP, K, a, ai, ak, strip, add, c, ldc);
         return;
     }
     real full[GEMM_ROWS * STRIP];
@@ -79,7 +79,7 @@ static void strip_rows(int64_t M, int64_t K, const real *a, int64_t ai, int64_t 
         if (add) memset(full, 0, (size_t)(rows * STRIP) * sizeof *full);
         for (int64_t i = 0; add && i < rows; i++)
             memcpy(full + i * STRIP, part + i * ldc, (size_t)cols * sizeof *full);
-        tile_gemm(rows, STRIP, K, a + i0 * ai, ai, ak, strip, STRIP, add, full, STRIP);
+        tile_gemm_far(rows, STRIP, K, a + i0 * ai, ai, ak, strip, add, full, STRIP);
         for (int64_t i = 0; i < rows; i++)
             memcpy(part + i * ldc, full + i * STRIP, (size_t)cols * sizeof *full);
     }

@@ -4,7 +4,7 @@
 
 #include "core/kernel.h"
 
-enum { REAL_SIZE = sizeof(real) };
+enum { REAL_SIZE = sizeof(real), AHEAD = 52 /* steps of k that a far B is fetched ahead */ };
 
 #define TILE(name) plain_##name
 #define LANES      (16 / REAL_SIZE)
@@ -41,19 +41,29 @@ enum { REAL_SIZE = sizeof(real) };
 
 #endif
 
-void tile_gemm(int64_t M, int64_t N, int64_t K, const real *a, int64_t ai, int64_t ak,
-               const real *b, int64_t ldb, bool add, real *c, int64_t ldc) {
+static void gemm(int64_t M, int64_t N, int64_t K, const real *a, int64_t ai, int64_t ak,
+                 const real *b, int64_t ldb, int64_t ahead, bool add, real *c, int64_t ldc) {
 #ifdef __x86_64__
     if (kernel_level == KERNEL_AVX512) {
-        avx512_gemm(M, N, K, a, ai, ak, b, ldb, add, c, ldc);
+        avx512_gemm(M, N, K, a, ai, ak, b, ldb, ahead, add, c, ldc);
         return;
     }
     if (kernel_level == KERNEL_AVX2) {
-        avx2_gemm(M, N, K, a, ai, ak, b, ldb, add, c, ldc);
+        avx2_gemm(M, N, K, a, ai, ak, b, ldb, ahead, add, c, ldc);
         return;
     }
 #endif
-    plain_gemm(M, N, K, a, ai, ak, b, ldb, add, c, ldc);
+    plain_gemm(M, N, K, a, ai, ak, b, ldb, ahead, add, c, ldc);
+}
+
+void tile_gemm(int64_t M, int64_t N, int64_t K, const real *a, int64_t ai, int64_t ak,
+               const real *b, int64_t ldb, bool add, real *c, int64_t ldc) {
+    gemm(M, N, K, a, ai, ak, b, ldb, 0, add, c, ldc);
+}
+
+void tile_gemm_far(int64_t M, int64_t N, int64_t K, const real *a, int64_t ai, int64_t ak,
+                   const real *b, bool add, real *c, int64_t ldc) {
+    gemm(M, N, K, a, ai, ak, b, N, AHEAD * N, add, c, ldc);
 }
 
 /* out [N][4 of ldo] = transposed in [4 rows of ld][N] */
