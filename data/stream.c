@@ -81,7 +81,7 @@ const char *answer_stream_add(AnswerStream *s, int32_t id) {
     const char *bytes = tokenizer_token_bytes(s->tk, id, &len);
     if (s->ended) return "";
     if (id == s->after_id) s->ended = true;
-    if (is_special(s->tk, id, bytes, len)) return "";
+    if (!bytes || is_special(s->tk, id, bytes, len)) return ""; /* no token: template_text */
     if (s->n + len + 1 > s->cap) s->held = xrealloc(s->held, s->cap = 2 * (s->n + len) + 64);
     memcpy(s->held + s->n, bytes, len);
     s->n += len;

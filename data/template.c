@@ -322,12 +322,22 @@ int template_conversation(Template tp, const Tokenizer *tk, const Message *m, in
     return rc;
 }
 
+int template_text(const Tokenizer *tk, const int32_t *ids, int64_t n, char **text) {
+    int32_t *known = xmalloc((size_t)(n + 1) * sizeof *known);
+    int64_t k = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (ids[i] < tokenizer_vocab(tk)) known[k++] = ids[i];
+    int rc = tokenizer_decode(tk, known, k, true, text, NULL);
+    free(known);
+    return rc;
+}
+
 int template_decode(Template tp, const Tokenizer *tk, const int32_t *ids, int64_t n, char **text) {
     const struct TemplateFormat *f = template_format(tp);
     int32_t eos = tokenizer_eos(tk), end = tokenizer_special(tk, f->answer_end);
     int64_t stop = 0;
     while (stop < n && (eos < 0 || ids[stop] != eos) && (end < 0 || ids[stop] != end)) stop++;
-    TRY(tokenizer_decode(tk, ids, stop, true, text, NULL));
+    TRY(template_text(tk, ids, stop, text));
     char *cut = *f->answer_end ? strstr(*text, f->answer_end) : NULL;
     if (cut) *cut = '\0';
     size_t skip = strlen(f->answer);

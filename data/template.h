@@ -53,6 +53,10 @@ int template_unfinished(Template tp, const Tokenizer *tk, const char *text, IdLi
  * the last assistant turn. */
 int template_conversation(Template tp, const Tokenizer *tk, const Message *m, int nmsg, IdList *out,
                           uint8_t **learn, int64_t *prompt);
+/* The text of sampled ids without a template, special tokens left out, and, as Hugging Face's
+ * decode does, ids that no token has: an imported model can have more rows than its tokenizer
+ * tokens. malloc'd. */
+int template_text(const Tokenizer *tk, const int32_t *ids, int64_t n, char **text);
 /* The text of an answer from its ids: without the end tokens, markers and the space that the
  * template put before it. malloc'd. */
 int template_decode(Template tp, const Tokenizer *tk, const int32_t *ids, int64_t n, char **text);

@@ -126,7 +126,7 @@ static int write_record(RecordWriter *w, const Args *a, const Loaded *m, json_t 
     for (int64_t k = 0; k < a->n && rc >= 0; k++) {
         char *text, *valid;
         size_t len;
-        rc = a->raw ? tokenizer_decode(m->tokenizer, r[k].tokens, r[k].n, true, &text, NULL)
+        rc = a->raw ? template_text(m->tokenizer, r[k].tokens, r[k].n, &text)
                     : template_decode(m->tmpl, m->tokenizer, r[k].tokens, r[k].n, &text);
         if (rc < 0) break;
         valid = utf8_repair(text, strlen(text), &len);

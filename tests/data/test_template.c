@@ -220,6 +220,10 @@ static void test_decode(void **state) {
     OK(template_decode(TEMPLATE_CHATML, plain, ids.v, ids.n, &text));
     assert_string_equal(text, "Yes.");
     free(text);
+    ids.v[1] = (int32_t)tokenizer_vocab(plain); /* sampled by a model with rows that no token has */
+    OK(template_decode(TEMPLATE_CHATML, plain, ids.v, ids.n, &text));
+    assert_string_equal(text, "Ys.");
+    free(text);
     ids_free(&ids);
 }
 
