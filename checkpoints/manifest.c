@@ -8,6 +8,7 @@
 
 #include <ctype.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,12 +75,26 @@ static int take_members(Manifest *m, const json_t *j) {
     return 0;
 }
 
+static bool is_hdf5(const char *file) {
+    static const char signature[8] = "\x89HDF\r\n\x1a\n";
+    char found[8];
+    FILE *f = fopen(file, "rb");
+    const bool yes = f && fread(found, 1, 8, f) == 8 && memcmp(found, signature, 8) == 0;
+    if (f) fclose(f);
+    return yes;
+}
+
 int manifest_read(Manifest *m, const char *file) {
     *m = (Manifest){0};
     char *path = manifest_path(file);
     json_t *j = NULL;
     int rc = 0;
-    if (!file_exists(path))
+    if (!file_exists(path) && file_size(file) > 0 && !is_hdf5(file))
+        rc = error_set(ERR_DATA,
+                       "%s: is not a checkpoint, which is an HDF5 file; name a run folder or its "
+                       "checkpoints/step_N.h5",
+                       file);
+    else if (!file_exists(path))
         rc = error_set(ERR_DATA,
                        "%s: has no manifest %s: its save was interrupted, or it was copied without "
                        "it; copy both files, or use another checkpoint",

@@ -274,7 +274,9 @@ static int train(Reward *w, Run *run) {
         run_metric(run, "reward_std", rank_std(&r.stats));
         run_metric(run, "lr", lr);
         run_metric(run, "grad_norm", norm);
-        run_headline(run, "loss %.4f  accuracy %.3f  lr %.2e", r.loss, rank_accuracy(&r.stats), lr);
+        char accuracy[16] = "-"; /* a batch of nothing but ties has none */
+        if (r.stats.pairs > 0) snprintf(accuracy, sizeof accuracy, "%.3f", rank_accuracy(&r.stats));
+        run_headline(run, "loss %.4f  accuracy %s  lr %.2e", r.loss, accuracy, lr);
         if (run_eval_due(run)) evaluate(w, run);
         /* the bias does not change the loss, so a checkpoint that may be the best gets it too */
         if (run->step + 1 == run->steps || (c->save_keep_best && run_eval_due(run)))

@@ -29,6 +29,7 @@ expect 74 "nowhere.h5" "No such file" -- "${pretrain[@]}" data.train=nowhere.h5
 expect 74 "from.model: nowhere: no such file or directory; expected a run directory or a checkpoint" -- \
     "${sft[@]}" from.model=nowhere
 expect 65 "from.model: run/data: holds no checkpoint" -- "${sft[@]}" from.model=run/data
+expect 65 "from.model: run/data/sft.jsonl: is not a checkpoint" -- "${sft[@]}" from.model=run/data/sft.jsonl
 
 # --- records
 line() { # FILE N TEXT: the file with its N-th line replaced, as broken.jsonl
