@@ -1,9 +1,10 @@
 /* kv_cache.c: attention of a few rows over everything their sequences have seen.
  *
- * Keys lie in blocks of 32 positions, transposed inside the block, and values as rows: both are
- * then the right-hand side of a small product as core/tile.h has it, scores = q K^T and
- * out = p V. A row's arithmetic depends on its own position only; the rows of a prompt and single
- * decoded tokens take the same path, and a chunk's shorter rows only gain terms 0 * v. */
+ * Keys lie in blocks of 32 positions, transposed inside the block, and values in strips of 32
+ * columns: both are then the right-hand side of a small product as core/tile.h has it, scores =
+ * q K^T and out = p V, that is read from memory in order. A row's arithmetic depends on its own
+ * position only; the rows of a prompt and single decoded tokens take the same path, and a chunk's
+ * shorter rows only gain terms 0 * v. */
 #include "model/kv_cache.h"
 
 #include <omp.h>
@@ -68,6 +69,11 @@ KERNEL(scale_row, (int64_t n, real a, const real *restrict x, real *restrict y),
     for (int64_t j = 0; j < n; j++) y[j] = a * x[j];
 }
 
+/* Columns of the strip of values that begins at column j; the last may be narrower. */
+static int64_t strip_cols(const KvCache *c, int64_t j) {
+    return c->v_stride - j < V_STRIP ? c->v_stride - j : V_STRIP;
+}
+
 /* m rows of one sequence, at positions pos, pos + 1, ..., and one head: row r attends to the first
  * pos + r + 1 positions. q: rows 3C apart. k, v: of the (layer, slot, head). s [CHUNK][context] and
  * y [CHUNK][v_stride] are scratch. out: rows C apart. */
@@ -79,7 +85,10 @@ static void attend_rows(const KvCache *c, int64_t m, int64_t pos, const real *q,
         tile_gemm(m, KV_BLOCK, hd, q, 3 * C, 1, k, KV_BLOCK, false, s + t, T);
     /* A chunk ends in one block, so the zeros behind a row's own positions reach the longest's. */
     for (int64_t r = 0; r < m; r++) exponentials(s + r * T, pos + r + 1, scale, &sum[r]);
-    tile_gemm(m, c->v_stride, longest, s, T, 1, v, c->v_stride, false, y, c->v_stride);
+    for (int64_t j = 0; j < hd; j += V_STRIP) {
+        int64_t cols = strip_cols(c, j);
+        tile_gemm(m, cols, longest, s, T, 1, v + j * T, cols, false, y + j, c->v_stride);
+    }
     for (int64_t r = 0; r < m; r++) scale_row(hd, 1 / sum[r], y + r * c->v_stride, out + r * C);
 }
 
@@ -87,7 +96,11 @@ static void store(KvCache *c, int64_t head, int64_t pos, const real *k, const re
     int64_t hd = c->head_dim;
     real *to = c->k + head * c->k_size + pos / KV_BLOCK * hd * KV_BLOCK + pos % KV_BLOCK;
     for (int64_t j = 0; j < hd; j++) to[j * KV_BLOCK] = k[j];
-    memcpy(c->v + head * c->v_size + pos * c->v_stride, v, sizeof(real) * (size_t)hd);
+    for (int64_t j = 0; j < hd; j += V_STRIP) {
+        int64_t cols = strip_cols(c, j), n = hd - j < cols ? hd - j : cols;
+        to = c->v + head * c->v_size + j * c->context + pos * cols;
+        memcpy(to, v + j, sizeof(real) * (size_t)n);
+    }
 }
 
 /* Rows of a prompt are done several at a time. */

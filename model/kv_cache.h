@@ -6,7 +6,7 @@
 
 #include "model/gpt.h"
 
-enum { KV_BLOCK = 32 };
+enum { KV_BLOCK = 32, V_STRIP = 32 };
 
 typedef struct KvCache {
     Arena arena; /* owns what follows */
@@ -15,7 +15,8 @@ typedef struct KvCache {
     int64_t v_stride;       /* head_dim rounded up, so that vectors need no tail */
     int64_t k_size, v_size; /* elements of one (layer, slot, head) */
     real *k;                /* [layers][slots][heads][context/KV_BLOCK][head_dim][KV_BLOCK] */
-    real *v;                /* [layers][slots][heads][context][v_stride] */
+    real *v;                /* [layers][slots][heads][v_stride/V_STRIP][context][V_STRIP]; a last
+                             * strip of 16 columns lies as [context][16] */
     real *scores;           /* scratch of each thread */
 } KvCache;
 

@@ -130,15 +130,26 @@ static void test_logp_is_the_models(void **state) {
     check_logp(*state, &(DecodeOptions){.temperature = 0, .top_p = 1, .max_new = 9});
 }
 
+static void check_model(World *w, GptConfig cfg, double temperature) {
+    Gpt *g = w->g;
+    w->g = random_gpt(cfg, 1);
+    check_logp(w, &(DecodeOptions){.temperature = temperature, .top_p = 1, .max_new = 23});
+    gpt_close(&w->g);
+    w->g = g;
+}
+
 static void test_untied(void **state) {
-    World *w = *state;
-    Gpt *tied = w->g;
     GptConfig cfg = config;
     cfg.untied = true;
-    w->g = random_gpt(cfg, 1);
-    check_logp(w, &(DecodeOptions){.temperature = 1, .top_p = 1, .max_new = 9});
-    gpt_close(&w->g);
-    w->g = tied;
+    check_model(*state, cfg, 1);
+}
+
+/* Values in several strips of columns, the last one narrower and not full. */
+static void test_wide_heads(void **state) {
+    GptConfig cfg = config;
+    cfg.width = 72;
+    cfg.heads = cfg.layers = 1;
+    check_model(*state, cfg, 4); /* this wide, logits are large, and so is their rounding */
 }
 
 /* --- against itself -----------------------------------------------------------------------------
@@ -498,6 +509,7 @@ int main(void) {
         cmocka_unit_test(test_greedy_is_argmax),
         cmocka_unit_test(test_logp_is_the_models),
         cmocka_unit_test(test_untied),
+        cmocka_unit_test(test_wide_heads),
         cmocka_unit_test(test_batch_does_not_matter),
         cmocka_unit_test(test_order_does_not_matter),
         cmocka_unit_test(test_seed_and_step),
