@@ -8,6 +8,7 @@
 #include "core/kernel.h"
 
 enum { ROWS = 96, PAGE = 4096 / sizeof(real), LINE = 64 / sizeof(real) };
+enum { WAYS = 8 /* of the first cache, at least */ };
 
 int64_t packed_size(const Tensor *w) {
     return gemm_packed_size(w->shape[0], w->shape[1]);
@@ -29,14 +30,17 @@ void packed_linear(const Packed *p, Arena *arena, int64_t n, const real *x, cons
                    Activation act, real *y) {
     int64_t K = p->K, ldx = K;
     ArenaMark mark = arena_mark(arena);
-    if (K % PAGE == 0) { /* rows whole pages apart would share few lines of the cache */
+    /* Rows whole pages apart share the few lines of one set of the cache: more of them than it has
+     * would throw each other out. */
+    if (K % PAGE == 0 && n > WAYS) {
         real *apart = arena_alloc(arena, (size_t)(n * (K + LINE)) * sizeof(real));
         for (int64_t i = 0; i < n; i++)
             memcpy(apart + i * (K + LINE), x + i * K, (size_t)K * sizeof(real));
         x = apart;
         ldx = K + LINE;
     }
-#pragma omp parallel for collapse(2) schedule(static) if (n * p->M * p->K > 16 * PARALLEL_MIN)
+    /* guided: threads do not get the same share of the memory's rate, yet end together */
+#pragma omp parallel for collapse(2) schedule(guided) if (n * p->M * p->K > 16 * PARALLEL_MIN)
     for (int64_t i = 0; i < n; i += ROWS)
         for (int64_t j = 0; j < p->M; j += GEMM_STRIP)
             unit(p, n - i < ROWS ? n - i : ROWS, j, x + i * ldx, ldx, b ? b->data : NULL, act,
