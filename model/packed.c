@@ -2,6 +2,7 @@
  * bias and activation while it is in the cache. */
 #include "model/packed.h"
 
+#include <omp.h>
 #include <string.h>
 
 #include "core/gemm.h"
@@ -19,11 +20,15 @@ void packed_make(Packed *p, const Tensor *w, real *strips) {
     gemm_pack(true, p->M, p->K, w->data, p->K, strips);
 }
 
-static void unit(const Packed *p, int64_t rows, int64_t j, const real *x, int64_t ldx,
-                 const real *b, Activation act, real *y) {
-    int64_t cols = p->M - j < GEMM_STRIP ? p->M - j : GEMM_STRIP;
-    gemm_strip(rows, p->K, x, ldx, p->strips + j * p->K, cols, y + j, p->M);
-    linear_finish(act, rows, cols, p->M, b ? b + j : NULL, y + j, y + j);
+/* Unit u: strip u % strips of a block of rows. */
+static void unit(const Packed *p, int64_t u, int64_t n, const real *x, int64_t ldx, const Tensor *b,
+                 Activation act, real *y) {
+    int64_t strips = (p->M + GEMM_STRIP - 1) / GEMM_STRIP, i = u / strips * ROWS,
+            j = u % strips * GEMM_STRIP, rows = n - i < ROWS ? n - i : ROWS,
+            cols = p->M - j < GEMM_STRIP ? p->M - j : GEMM_STRIP;
+    y += i * p->M + j;
+    gemm_strip(rows, p->K, x + i * ldx, ldx, p->strips + j * p->K, cols, y, p->M);
+    linear_finish(act, rows, cols, p->M, b ? b->data + j : NULL, y, y);
 }
 
 void packed_linear(const Packed *p, Arena *arena, int64_t n, const real *x, const Tensor *b,
@@ -39,11 +44,13 @@ void packed_linear(const Packed *p, Arena *arena, int64_t n, const real *x, cons
         x = apart;
         ldx = K + LINE;
     }
-    /* guided: threads do not get the same share of the memory's rate, yet end together */
-#pragma omp parallel for collapse(2) schedule(guided) if (n * p->M * p->K > 16 * PARALLEL_MIN)
-    for (int64_t i = 0; i < n; i += ROWS)
-        for (int64_t j = 0; j < p->M; j += GEMM_STRIP)
-            unit(p, n - i < ROWS ? n - i : ROWS, j, x + i * ldx, ldx, b ? b->data : NULL, act,
-                 y + i * p->M);
+    int64_t units = (n + ROWS - 1) / ROWS * ((p->M + GEMM_STRIP - 1) / GEMM_STRIP);
+    if (omp_in_parallel() || n * p->M * K <= 16 * PARALLEL_MIN) {
+        for (int64_t u = 0; u < units; u++) unit(p, u, n, x, ldx, b, act, y);
+    } else {
+        /* guided: threads do not get the same share of the memory's rate, yet end together */
+#pragma omp parallel for schedule(guided)
+        for (int64_t u = 0; u < units; u++) unit(p, u, n, x, ldx, b, act, y);
+    }
     arena_release(arena, mark);
 }
