@@ -258,15 +258,15 @@ static void test_inspect(void **state) {
     char *demos =
         write_file("demos.jsonl", "{\"prompt\":\"Hi\",\"completion\":\"Yo\\u001b[2J\"}\n");
     says(demos, -1, tk,
-         (const char *[]){"demonstrations: 1 records, 31 tokens, 8 of them learned",
+         (const char *[]){"demonstrations: 1 records, 31 bytes, 8 of them learned",
                           "Human: Hi\n\nAssistant:« Yo\\x1b[2J<|endoftext|>»", NULL});
-    says(demos, DATASET_PROMPTS, tk, (const char *[]){"prompts: 1 records, 23 tokens", NULL});
+    says(demos, DATASET_PROMPTS, tk, (const char *[]){"prompts: 1 records, 23 bytes", NULL});
     char *pairs =
         write_file("pairs.jsonl", "{\"prompt\":\"Hi\",\"completions\":[\"a\",\"b\",\"c\"],"
                                   "\"ranks\":[1,2,2]}\n");
     says(pairs, -1, tk, (const char *[]){"rankings: 1 records", "2 pairs, 1 ties", "« b", NULL});
     char *text = write_file("text.txt", "One\nTwo"), *corpus = scratch("text.h5");
-    says(text, -1, tk, (const char *[]){"texts: 1, of 7 to 7 tokens", "One\nTwo", NULL});
+    says(text, -1, tk, (const char *[]){"texts: 1, of 7 to 7 bytes", "One\nTwo", NULL});
     CorpusBuild b = {.tokenizer = tk, .path = corpus, .split = "\n"};
     OK(corpus_build(&b, &(StrList){&text, 1}));
     says(corpus, -2, tk,

@@ -648,10 +648,10 @@ row_signals() {
 
 # --- memory that does not suffice --------------------------------------------------------------------------
 refused() { # STAGE RANKS LIMIT [KIB]
-    local batch=train.batch
-    [ "$1" != ppo ] || batch=ppo.batch
+    local large=(train.batch=1000000000)
+    [ "$1" != ppo ] || large=(ppo.batch=1000000000 ppo.kl=fixed)
     ranks=$2
-    command_of "$1" $batch=1000000000 train.micro_tokens=1000000000
+    command_of "$1" "${large[@]}" train.micro_tokens=1000000000
     (ulimit -v "${4:-unlimited}" && run 78) || exit 1
     says "the plan: [0-9]+ parameters; memory of a rank of $2 [0-9.]+ MiB: weights" \
         "^rhetor-$1: memory does not suffice: $2 ranks? on .* will take at least [0-9]+ MiB, and there are [0-9]+ \($3.*; smaller train.micro_tokens"
