@@ -24,20 +24,35 @@ PREFIX  ?= /usr/local
 VERSION := 0.1.0
 
 # --- the house: a room may include itself and the rooms on its line (make lint checks it) -------
-ROOMS        := base core data dist model optim checkpoints train rlhf
+# A room inside a room goes by its own name here; FOLDER_ says where it lies.
+ROOMS            := base h5 core tokenizer world data dist model optim checkpoints exchange train rlhf eval serve pipeline plan
+FOLDER_h5        := base/h5
+FOLDER_tokenizer := data/tokenizer
+FOLDER_world     := data/world
+FOLDER_exchange  := checkpoints/exchange
 USES_base        := base
+USES_h5          := h5 base
 USES_core        := core base
-USES_data        := data base
+USES_tokenizer   := tokenizer base
+USES_world       := world base
+USES_data        := data tokenizer world h5 core base
 USES_dist        := dist base
 USES_model       := model core base
 USES_optim       := optim dist core base
-USES_checkpoints := checkpoints dist base
-USES_train       := train checkpoints optim model core data dist base
+USES_checkpoints := checkpoints dist h5 base
+USES_exchange    := exchange checkpoints model data tokenizer world dist h5 core base
+USES_train       := train exchange checkpoints optim model data tokenizer world dist h5 core base
 USES_rlhf        := rlhf $(USES_train)
-USES_tools       := $(USES_rlhf)
-USES_e2e         := $(USES_rlhf)
-USES_fuzz        := $(USES_rlhf)
-USES_faults      := $(USES_rlhf)
+USES_eval        := eval $(USES_rlhf)
+USES_serve       := serve $(USES_eval)
+USES_pipeline    := pipeline base
+USES_plan        := plan pipeline $(USES_rlhf)
+USES_tools       := plan pipeline $(USES_serve)
+USES_e2e         := $(USES_tools)
+USES_fuzz        := $(USES_tools)
+USES_faults      := $(USES_tools)
+folder            = $(or $(FOLDER_$(1)),$(1))
+FOLDERS          := $(foreach r,$(ROOMS),$(call folder,$(r)))
 
 # --- flags ---------------------------------------------------------------------------------------
 PKGS     := libfyaml jansson libpcre2-8 libutf8proc libzstd libxxhash zlib hdf5-serial
@@ -55,14 +70,14 @@ CFLAGS   := -std=gnu11 -g $(OPT) -fopenmp $(WARN)
 MPI_CFLAGS = $(shell pkg-config --cflags ompi-c 2>/dev/null)
 BLAS_DIR := $(firstword $(wildcard /usr/lib/*/openblas-openmp))
 LDLIBS   := $(shell pkg-config --libs $(PKGS) ompi-c 2>/dev/null) -L$(BLAS_DIR) -Wl,-rpath,$(BLAS_DIR) -lopenblas -ldl -lm
-strict_rooms := base data checkpoints
+strict_rooms := base base/h5 data data/tokenizer data/world checkpoints
 
 # --- what there is to build ----------------------------------------------------------------------
 STAGES   := train/pretrain train/sft rlhf/reward rlhf/ppo
 TOOLS    := $(patsubst %.c,%,$(wildcard tools/*.c))
 MAINS    := $(STAGES) $(TOOLS)
-PROGRAMS := $(patsubst %,$(BIN)/rhetor-%,$(filter-out rhetor,$(notdir $(MAINS)))) $(if $(wildcard tools/rhetor.c),$(BIN)/rhetor)
-sources   = $(filter-out $(STAGES:=.c),$(wildcard $(1)/*.c))
+PROGRAMS := $(patsubst %,$(BIN)/rhetor-%,$(notdir $(STAGES))) $(patsubst tools/%,$(BIN)/%,$(TOOLS))
+sources   = $(filter-out $(STAGES:=.c),$(wildcard $(call folder,$(1))/*.c))
 archive   = $(B)/lib$(1).a
 archives  = $(foreach r,$(1),$(call archive,$(r)))
 TESTS    := $(patsubst %.c,$(B)/%,$(foreach r,$(ROOMS) e2e faults,$(wildcard tests/$(r)/test_*.c)))
@@ -82,9 +97,10 @@ $(call archive,$(1)): $(patsubst %.c,$(B)/%.o,$(call sources,$(1)))
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_rule,$(r))))
 
-# A program that is too long for one file has its further parts in the folder of its name.
+# A program that is too long for one file has its further parts in the folder of its name: those of
+# tools/rhetor-data.c in tools/data/.
 define program_rule
-$(BIN)/$(if $(filter tools/rhetor,$(1)),rhetor,rhetor-$(notdir $(1))): $(patsubst %.c,$(B)/%.o,$(1).c $(wildcard $(1)/*.c)) $(call archives,$(USES_tools))
+$(BIN)/$(if $(filter tools/%,$(1)),$(notdir $(1)),rhetor-$(notdir $(1))): $(patsubst %.c,$(B)/%.o,$(1).c $(wildcard $(patsubst tools/rhetor-%,tools/%,$(1))/*.c)) $(call archives,$(USES_tools))
 	@mkdir -p $$(@D)
 	$$(CC) $$(CFLAGS) -o $$@ $$^ $$(LDLIBS)
 endef
@@ -181,22 +197,22 @@ docs: $(BIN)/rhetor $(BIN)/rhetor-plan
 	$(BIN)/rhetor --settings > docs/CONFIG.md
 	tools/scaling.sh $(abspath $(BIN)) > docs/SCALING.md.new && mv docs/SCALING.md.new docs/SCALING.md
 
-objects: $(patsubst %.c,$(B)/%.o,$(wildcard $(ROOMS:%=%/*.c) tools/*.c tools/*/*.c tests/*/*.c))
+objects: $(patsubst %.c,$(B)/%.o,$(wildcard $(FOLDERS:%=%/*.c) tools/*.c tools/*/*.c tests/*/*.c))
 
 lint:
 	+@MAKE="$(MAKE)" tools/lint.sh
 
 format:
-	clang-format -i $(wildcard $(ROOMS:%=%/*.[ch]) tools/*.[ch] tools/*/*.[ch] tests/*/*.[ch])
+	clang-format -i $(wildcard $(FOLDERS:%=%/*.[ch]) tools/*.[ch] tools/*/*.[ch] tests/*/*.[ch])
 
-# The USES_ table, for tools/lint.sh.
+# The USES_ table, for tools/lint.sh: room, its folder, what it may use.
 uses:
-	@$(foreach r,$(ROOMS) tools e2e fuzz faults,echo "$(r): $(USES_$(r))";)
+	@$(foreach r,$(ROOMS) tools e2e fuzz faults,echo "$(r) $(call folder,$(r)) $(USES_$(r))";)
 
 # HDF5's filter 32015 for programs with an HDF5 of their own: HDF5_PLUGIN_PATH=build/plugin. Any
 # compiler and variant give the same file; it shows nothing but its two entry points.
 plugin: build/plugin/libh5zstd.so
-build/plugin/libh5zstd.so: base/h5_zstd.c base/chunk.c base/error.c $(wildcard base/*.h) Makefile
+build/plugin/libh5zstd.so: base/h5/h5_zstd.c base/h5/chunk.c base/error.c $(wildcard base/*.h base/h5/*.h) Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -DRHETOR_PLUGIN -std=gnu11 -O2 $(WARN) -fPIC -fvisibility=hidden -shared \
 	    -o $@ $(filter %.c,$^) $(shell pkg-config --libs libzstd)

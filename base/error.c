@@ -48,9 +48,7 @@ int error_wrap(int code, const char *fmt, ...) {
     return code;
 }
 
-const char *error_message(void) {
-    return message;
-}
+const char *error_message(void) { return message; }
 
 static const struct {
     int code, status;

@@ -303,9 +303,7 @@ char *file_join(const char *dir, const char *name) {
     return xasprintf("%s%s%s", dir, dir[n - 1] == '/' ? "" : "/", name);
 }
 
-uint64_t hash_bytes(const void *data, size_t len) {
-    return XXH3_64bits(data, len);
-}
+uint64_t hash_bytes(const void *data, size_t len) { return XXH3_64bits(data, len); }
 
 void hash_bytes128(const void *data, size_t len, uint64_t out[2]) {
     XXH128_hash_t h = XXH3_128bits(data, len);

@@ -59,9 +59,7 @@ static int read_file(json_t **out, const char *path, size_t flags) {
     return rc;
 }
 
-int json_read_file(json_t **out, const char *path) {
-    return read_file(out, path, 0);
-}
+int json_read_file(json_t **out, const char *path) { return read_file(out, path, 0); }
 
 int json_read_file_reals(json_t **out, const char *path) {
     return read_file(out, path, JSON_DECODE_INT_AS_REAL);
@@ -128,23 +126,13 @@ int json_records_next(JsonRecords *r, json_t **out) {
     }
 }
 
-int64_t json_records_line(const JsonRecords *r) {
-    return r->line;
-}
-int64_t json_records_consumed(const JsonRecords *r) {
-    return lines_consumed(r->lines);
-}
-const char *json_records_path(const JsonRecords *r) {
-    return r->path;
-}
+int64_t json_records_line(const JsonRecords *r) { return r->line; }
+int64_t json_records_consumed(const JsonRecords *r) { return lines_consumed(r->lines); }
+const char *json_records_path(const JsonRecords *r) { return r->path; }
 
-void json_records_allow_nul(JsonRecords *r) {
-    r->flags |= JSON_ALLOW_NUL;
-}
+void json_records_allow_nul(JsonRecords *r) { r->flags |= JSON_ALLOW_NUL; }
 
-bool json_records_is_array(const JsonRecords *r) {
-    return r->array != NULL;
-}
+bool json_records_is_array(const JsonRecords *r) { return r->array != NULL; }
 
 void json_records_close(JsonRecords **rp) {
     JsonRecords *r = *rp;

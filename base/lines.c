@@ -242,15 +242,9 @@ int lines_next(Lines *l, const char **line, size_t *len) {
     }
 }
 
-int64_t lines_number(const Lines *l) {
-    return l->number;
-}
-int64_t lines_consumed(const Lines *l) {
-    return l->consumed;
-}
-const char *lines_path(const Lines *l) {
-    return l->path;
-}
+int64_t lines_number(const Lines *l) { return l->number; }
+int64_t lines_consumed(const Lines *l) { return l->consumed; }
+const char *lines_path(const Lines *l) { return l->path; }
 
 int lines_peek(Lines *l, int *byte) {
     *byte = -1;

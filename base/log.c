@@ -28,12 +28,8 @@ static bool live;              /* a live line stands on the terminal */
 static double last_drawn = -1; /* seconds, when progress was last drawn on the terminal */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
-void log_rank(int rank) {
-    my_rank = rank;
-}
-int log_my_rank(void) {
-    return my_rank;
-}
+void log_rank(int rank) { my_rank = rank; }
+int log_my_rank(void) { return my_rank; }
 
 int log_file(const char *path) {
     if (my_rank != 0) return 0;
@@ -134,9 +130,7 @@ static void cut_to_terminal(char *text) {
     text[n] = '\0';
 }
 
-bool log_is_terminal(void) {
-    return my_rank == 0 && isatty(STDERR_FILENO);
-}
+bool log_is_terminal(void) { return my_rank == 0 && isatty(STDERR_FILENO); }
 
 void log_progress(bool plain, bool last, const char *fmt, ...) {
     if (my_rank != 0) return;

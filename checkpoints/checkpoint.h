@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/h5.h"
+#include "base/h5/h5.h"
 #include "dist/comm.h"
 
 /* A named array: "params/h.0.attn.qkv.weight", "optimizer/m/...", "ema/...". `data` is borrowed.

@@ -15,8 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- finding -------------------------------------------------------------------------------------
- */
+/* --- finding ---------------------------------------------------------------------------------- */
 
 /* The newest good one of dir; *out stays NULL, with 0, when there is none at all. */
 static int open_good(Ckpt **out, const char *dir) {
@@ -133,8 +132,7 @@ int ckpt_open_newest(Ckpt **out, const char *dir, Comm *c) {
     return rc;
 }
 
-/* --- rotating ------------------------------------------------------------------------------------
- */
+/* --- rotating --------------------------------------------------------------------------------- */
 static bool is_kept(int64_t step, const int64_t *keep, int nkeep) {
     for (int i = 0; i < nkeep; i++)
         if (keep[i] == step) return true;
@@ -206,8 +204,7 @@ int ckpt_rotate(const char *dir, int64_t keep_last, const int64_t *keep, int nke
     return comm_agree(c, comm_rank(c) == 0 ? rotate(dir, keep_last, keep, nkeep) : 0);
 }
 
-/* --- the best ------------------------------------------------------------------------------------
- */
+/* --- the best --------------------------------------------------------------------------------- */
 int ckpt_mark_best(const char *dir, int64_t step, double value, Comm *c) {
     int rc = 0;
     if (comm_rank(c) == 0) {

@@ -63,9 +63,7 @@ int open_file(Ckpt **out, const char *path, bool verify) {
     return rc < 0 ? rc : 0;
 }
 
-int ckpt_open(Ckpt **out, const char *path) {
-    return open_file(out, path, true);
-}
+int ckpt_open(Ckpt **out, const char *path) { return open_file(out, path, true); }
 
 void ckpt_close(Ckpt **kp) {
     Ckpt *k = *kp;
@@ -80,35 +78,21 @@ void ckpt_close(Ckpt **kp) {
     *kp = NULL;
 }
 
-const char *ckpt_path(const Ckpt *k) {
-    return k->path;
-}
-const char *ckpt_id(const Ckpt *k) {
-    return k->id;
-}
-const char *ckpt_stage(const Ckpt *k) {
-    return k->stage;
-}
-int64_t ckpt_step(const Ckpt *k) {
-    return k->step;
-}
+const char *ckpt_path(const Ckpt *k) { return k->path; }
+const char *ckpt_id(const Ckpt *k) { return k->id; }
+const char *ckpt_stage(const Ckpt *k) { return k->stage; }
+int64_t ckpt_step(const Ckpt *k) { return k->step; }
 void ckpt_layout(const Ckpt *k, int64_t *ranks, int64_t *threads) {
     *ranks = k->ranks;
     *threads = k->threads;
 }
-const json_t *ckpt_meta(const Ckpt *k) {
-    return k->meta;
-}
-const char *ckpt_config(const Ckpt *k) {
-    return k->config;
-}
+const json_t *ckpt_meta(const Ckpt *k) { return k->meta; }
+const char *ckpt_config(const Ckpt *k) { return k->config; }
 const char *ckpt_tokenizer(const Ckpt *k, size_t *len) {
     if (len) *len = k->tokenizer_len;
     return k->tokenizer;
 }
-bool ckpt_has(const Ckpt *k, const char *name) {
-    return h5_exists(k->h5, name);
-}
+bool ckpt_has(const Ckpt *k, const char *name) { return h5_exists(k->h5, name); }
 
 /* "[3, 4]" */
 static char *shape_text(int ndim, const int64_t *shape) {
@@ -168,8 +152,7 @@ int ckpt_each(Ckpt *k, const char *group, H5Visit *fn, void *ctx) {
     return h5_each(k->h5, *group ? group : "/", visit, &v);
 }
 
-/* --- verifying -----------------------------------------------------------------------------------
- */
+/* --- verifying -------------------------------------------------------------------------------- */
 typedef struct Sums {
     Ckpt *k;
     int64_t datasets, bytes;

@@ -35,9 +35,7 @@ static int64_t elements(const CkptArray *a) {
     for (int i = 0; i < a->ndim; i++) n *= a->shape[i];
     return n;
 }
-static size_t bytes_of(const CkptArray *a) {
-    return (size_t)elements(a) * h5_type_size(a->type);
-}
+static size_t bytes_of(const CkptArray *a) { return (size_t)elements(a) * h5_type_size(a->type); }
 
 void ckpt_set_part(CkptArray *a, int64_t begin, int64_t end) {
     CHECK(0 <= begin && begin <= end && end <= elements(a),
@@ -60,15 +58,12 @@ static int check_space(const char *dir, const CkptArray *v, int n) {
     return 0;
 }
 
-/* --- saving a step again ------------------------------------------------------------------------
- */
+/* --- saving a step again ---------------------------------------------------------------------- */
 typedef struct Pair {
     char *file, *manifest;
 } Pair;
 
-static Pair pair_of(const char *file) {
-    return (Pair){xstrdup(file), manifest_path(file)};
-}
+static Pair pair_of(const char *file) { return (Pair){xstrdup(file), manifest_path(file)}; }
 /* name.h5 -> name.old.h5 */
 static Pair aside_of(const char *file) {
     char *aside =
@@ -105,8 +100,7 @@ static int set_aside(const char *dir, const Pair *current, const Pair *aside) {
     return file_sync(dir);
 }
 
-/* --- the protocol -------------------------------------------------------------------------------
- */
+/* --- the protocol ----------------------------------------------------------------------------- */
 
 /* From the verified temporary to the commit; rank 0's work. */
 static int commit(const char *dir, const char *file, const char *temporary, Manifest *m) {

@@ -58,8 +58,7 @@ static int64_t elements(const CkptArray *a) {
     return n;
 }
 
-/* --- who holds what ------------------------------------------------------------------------------
- */
+/* --- who holds what --------------------------------------------------------------------------- */
 
 /* What must be the same on all ranks. */
 static uint64_t digest(const CkptArray *v, int n) {
@@ -79,9 +78,7 @@ static int by_begin(const void *a, const void *b) {
                                 : (x->end > y->end) - (x->end < y->end);
 }
 
-static bool is_whole(const Layout *l, int array) {
-    return l->part[array].end == 0;
-}
+static bool is_whole(const Layout *l, int array) { return l->part[array].end == 0; }
 
 static int check_parts(const Layout *l, int array, Part *sorted) {
     const CkptArray *a = &l->v[array];
@@ -147,8 +144,7 @@ static size_t whole_bytes(const Layout *l, const Chunk *ch) {
     return (size_t)l->cut[ch->array].cap * element_size(l, ch);
 }
 
-/* --- the order -----------------------------------------------------------------------------------
- */
+/* --- the order -------------------------------------------------------------------------------- */
 static void list_chunks(Layout *l) {
     int64_t total = 0, at = 0;
     for (int i = 0; i < l->n; i++) {
@@ -260,8 +256,7 @@ void layout_free(Layout **lp) {
     *lp = NULL;
 }
 
-/* --- packing -------------------------------------------------------------------------------------
- */
+/* --- packing ---------------------------------------------------------------------------------- */
 
 /* The chunks of one window: this rank's, on rank 0 afterwards everybody's. */
 typedef struct Window {
@@ -507,8 +502,7 @@ static void collect_window(Save *s, int64_t w) {
     free(sent);
 }
 
-/* --- the file ------------------------------------------------------------------------------------
- */
+/* --- the file --------------------------------------------------------------------------------- */
 static int create_file(Save *s, const char *path, const CkptContent *content) {
     const Layout *l = s->l;
     TRY(h5_create(&s->h5, path));

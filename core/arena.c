@@ -19,9 +19,7 @@ struct ArenaBlock {
 };
 _Static_assert(sizeof(ArenaBlock) == ALIGN, "block data must start on a cache line");
 
-static size_t round_up(size_t n, size_t to) {
-    return (n + to - 1) / to * to;
-}
+static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 /* Becomes the newest block; holds at least `bytes`. */
 static void push_block(Arena *a, size_t bytes) {
@@ -64,9 +62,7 @@ void *arena_alloc(Arena *a, size_t bytes) {
     return p;
 }
 
-void *arena_zalloc(Arena *a, size_t bytes) {
-    return memset(arena_alloc(a, bytes), 0, bytes);
-}
+void *arena_zalloc(Arena *a, size_t bytes) { return memset(arena_alloc(a, bytes), 0, bytes); }
 
 void arena_reset(Arena *a) {
     if (a->head && (a->head->prev || a->head->size < a->high)) {

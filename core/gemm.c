@@ -23,9 +23,7 @@ enum { WIDE_TILES = 16, HIGH_TILES = 4 /* for a thread, or they are made smaller
 enum { ROWS_UNIT = 12 /* rows that the kernels take at a time, or a multiple */ };
 enum { ALIAS = 4096 / sizeof(real), COPY_LD = BLOCK_K + 16 };
 
-static int64_t parts(int64_t n, int64_t each) {
-    return (n + each - 1) / each;
-}
+static int64_t parts(int64_t n, int64_t each) { return (n + each - 1) / each; }
 
 /* n in equal blocks of at most `most`, a multiple of `unit`. */
 static int64_t even(int64_t n, int64_t most, int64_t unit) {
@@ -52,9 +50,7 @@ static void pack_strip(bool trans, int64_t cols, int64_t K, const real *b, int64
     tile_transpose(cols, K, b, ldb, out, STRIP);
 }
 
-int64_t gemm_packed_size(int64_t N, int64_t K) {
-    return parts(N, STRIP) * STRIP * K;
-}
+int64_t gemm_packed_size(int64_t N, int64_t K) { return parts(N, STRIP) * STRIP * K; }
 
 void gemm_pack(bool trans, int64_t N, int64_t K, const real *b, int64_t ldb, real *out) {
 #pragma omp parallel for schedule(static) if (N * K > PARALLEL_MIN)

@@ -34,24 +34,18 @@ KernelLevel kernel_wanted(void);
 #define KERNEL_TARGET_AVX512
 #endif
 
-#define KERNEL(name, params, args)                          \
-    KERNEL_INLINE void name##_body params;                  \
-    static void name##_plain params {                       \
-        name##_body args;                                   \
-    }                                                       \
-    KERNEL_TARGET_AVX2 static void name##_avx2 params {     \
-        name##_body args;                                   \
-    }                                                       \
-    KERNEL_TARGET_AVX512 static void name##_avx512 params { \
-        name##_body args;                                   \
-    }                                                       \
-    static void name params {                               \
-        switch (kernel_level) {                             \
-        case KERNEL_AVX512: name##_avx512 args; return;     \
-        case KERNEL_AVX2: name##_avx2 args; return;         \
-        default: name##_plain args; return;                 \
-        }                                                   \
-    }                                                       \
+#define KERNEL(name, params, args)                                              \
+    KERNEL_INLINE void name##_body params;                                      \
+    static void name##_plain params { name##_body args; }                       \
+    KERNEL_TARGET_AVX2 static void name##_avx2 params { name##_body args; }     \
+    KERNEL_TARGET_AVX512 static void name##_avx512 params { name##_body args; } \
+    static void name params {                                                   \
+        switch (kernel_level) {                                                 \
+        case KERNEL_AVX512: name##_avx512 args; return;                         \
+        case KERNEL_AVX2: name##_avx2 args; return;                             \
+        default: name##_plain args; return;                                     \
+        }                                                                       \
+    }                                                                           \
     KERNEL_INLINE void name##_body params
 
 /* Loops over fewer elements than this are not worth waking threads for. */

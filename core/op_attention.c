@@ -41,13 +41,9 @@ typedef struct Attention {
     real *lse; /* [H,n] */
 } Attention;
 
-static int64_t padded(int64_t n, int64_t to) {
-    return (n + to - 1) / to * to;
-}
+static int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-static int64_t smaller(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 KERNEL_INLINE void fetch(int64_t d, const real *row) {
     for (int64_t j = 0; j < d; j += 64 / (int64_t)sizeof(real)) __builtin_prefetch(row + j);

@@ -224,9 +224,7 @@ double op_cross_entropy(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets,
 
 enum { CASE_N = 75, CASE_V = 11 };
 
-static int32_t case_target(int64_t i) {
-    return (int32_t)(i * i % CASE_V);
-}
+static int32_t case_target(int64_t i) { return (int32_t)(i * i % CASE_V); }
 
 /* Something that bends: PPO's ratio, say. */
 static double curved(void *ctx, int64_t i, double logp, double entropy, double *dlogp) {

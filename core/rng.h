@@ -33,9 +33,7 @@ void rng_bits_fill(const RngKey *key, uint64_t sample, uint32_t position, uint32
                    uint32_t *out);
 
 /* Uniform in (0, 1), never 0 or 1, from 32 random bits. */
-static inline float rng_unit(uint32_t bits) {
-    return ((float)(bits >> 9) + 0.5f) * 0x1p-23f;
-}
+static inline float rng_unit(uint32_t bits) { return ((float)(bits >> 9) + 0.5f) * 0x1p-23f; }
 
 /* out[i] = rng_unit of number i % 4 of (key, sample, position, i / 4), for i < n. */
 void rng_unit_fill(const RngKey *key, uint64_t sample, uint32_t position, float *out, int64_t n);

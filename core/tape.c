@@ -51,13 +51,9 @@ void tape_close(Tape **tape) {
     *tape = NULL;
 }
 
-bool tape_records(const Tape *tape) {
-    return tape->record;
-}
+bool tape_records(const Tape *tape) { return tape->record; }
 
-Arena *tape_arena(Tape *tape) {
-    return tape->arena;
-}
+Arena *tape_arena(Tape *tape) { return tape->arena; }
 
 /* Room for one more in an array. */
 static void *grow(void *v, int n, int *cap, size_t each) {
@@ -127,9 +123,7 @@ void tape_done(Tape *tape, Tensor *x) {
     if (x->tape == tape && (!x->kept || x->rebuild)) give_data(tape, x);
 }
 
-void *tape_alloc(Tape *tape, size_t bytes) {
-    return arena_alloc(tape->arena, bytes);
-}
+void *tape_alloc(Tape *tape, size_t bytes) { return arena_alloc(tape->arena, bytes); }
 
 void tape_push(Tape *tape, BackwardFn *backward, void *ctx) {
     if (!tape->record) return;
@@ -154,9 +148,7 @@ const Chains *tape_get_chains(const Tape *tape, int64_t rows) {
     return rows == tape->rows ? &tape->narrow : &tape->chains;
 }
 
-int tape_mark(const Tape *tape) {
-    return tape->n;
-}
+int tape_mark(const Tape *tape) { return tape->n; }
 
 bool tape_record(Tape *tape, bool record) {
     bool before = tape->record;
@@ -164,9 +156,7 @@ bool tape_record(Tape *tape, bool record) {
     return before;
 }
 
-void tape_backward(Tape *tape) {
-    tape_backward_to(tape, 0);
-}
+void tape_backward(Tape *tape) { tape_backward_to(tape, 0); }
 
 void tape_backward_to(Tape *tape, int mark) {
     CHECK(tape->record, "tape_backward on a tape that does not record");

@@ -52,9 +52,7 @@ real *tensor_grad(Tensor *t) {
     return t->grad;
 }
 
-void tensor_keep(Tensor *x) {
-    x->kept = true;
-}
+void tensor_keep(Tensor *x) { x->kept = true; }
 
 const real *tensor_data(Tensor *x) {
     if (x->data) return x->data;

@@ -40,9 +40,7 @@ void tensor_expect(const Tensor *t, const char *what, int ndim, const int64_t *s
  * gradient and returns it (NULL: none is wanted): for an op that writes a part of it, and for a
  * caller who puts the gradient of a loss into the output of an op. Both may take memory from the
  * tape: not between arena_mark and arena_release. */
-static inline bool tensor_wants_grad(const Tensor *t) {
-    return t->grad || t->grad_unset;
-}
+static inline bool tensor_wants_grad(const Tensor *t) { return t->grad || t->grad_unset; }
 real tensor_grad_beta(Tensor *t);
 real *tensor_grad(Tensor *t);
 

@@ -103,25 +103,13 @@ KERNEL_INLINE real vm_max(int64_t n, const real *x) {
 }
 
 #ifdef RHETOR_DOUBLE
-KERNEL_INLINE real vm_exp(real x) {
-    return exp(x);
-}
-KERNEL_INLINE real vm_log(real x) {
-    return log(x);
-}
-KERNEL_INLINE real vm_erf(real x) {
-    return erf(x);
-}
+KERNEL_INLINE real vm_exp(real x) { return exp(x); }
+KERNEL_INLINE real vm_log(real x) { return log(x); }
+KERNEL_INLINE real vm_erf(real x) { return erf(x); }
 #else
-KERNEL_INLINE real vm_exp(real x) {
-    return vm_expf(x);
-}
-KERNEL_INLINE real vm_log(real x) {
-    return vm_logf(x);
-}
-KERNEL_INLINE real vm_erf(real x) {
-    return vm_erff(x);
-}
+KERNEL_INLINE real vm_exp(real x) { return vm_expf(x); }
+KERNEL_INLINE real vm_log(real x) { return vm_logf(x); }
+KERNEL_INLINE real vm_erf(real x) { return vm_erff(x); }
 #endif
 
 #endif

@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/h5.h"
+#include "base/h5/h5.h"
 #include "data/corpus_file.h"
 #include "data/order.h"
 
@@ -79,8 +79,7 @@ struct Corpus {
     } ahead;
 };
 
-/* --- opening ------------------------------------------------------------------------------------
- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static int damaged(const File *f, const char *what) {
     return error_set(ERR_DATA, "%s: %s; restore the file or encode the text again", f->path, what);
@@ -221,25 +220,16 @@ void corpus_close(Corpus **cp) {
     *cp = NULL;
 }
 
-int64_t corpus_tokens(const Corpus *c) {
-    return c->tokens;
-}
-int64_t corpus_bytes(const Corpus *c) {
-    return c->bytes;
-}
-int64_t corpus_documents(const Corpus *c) {
-    return c->documents;
-}
-uint64_t corpus_hash(const Corpus *c) {
-    return c->hash;
-}
+int64_t corpus_tokens(const Corpus *c) { return c->tokens; }
+int64_t corpus_bytes(const Corpus *c) { return c->bytes; }
+int64_t corpus_documents(const Corpus *c) { return c->documents; }
+uint64_t corpus_hash(const Corpus *c) { return c->hash; }
 const char *corpus_tokenizer(const Corpus *c, size_t *len) {
     if (len) *len = c->tokenizer_len;
     return c->tokenizer;
 }
 
-/* --- chunks
- * ---------------------------------------------------------------------------------------- */
+/* --- chunks ----------------------------------------------------------------------------------- */
 
 /* A place in the cache: a new one, or that of the chunk not used for the longest time. */
 static Slot *free_slot(Corpus *c) {
@@ -359,8 +349,7 @@ int corpus_document(Corpus *c, int64_t i, int64_t *begin, int64_t *end) {
     return 0;
 }
 
-/* --- windows
- * --------------------------------------------------------------------------------------- */
+/* --- windows ---------------------------------------------------------------------------------- */
 
 /* Windows over a document of len tokens. Of a long one we leave a window out, so that every shift
  * below T leaves as many. */
@@ -460,8 +449,7 @@ int corpus_window_mean(Corpus *c, uint64_t seed, int64_t T, double *mean) {
     return 0;
 }
 
-/* --- reading ahead ------------------------------------------------------------------------------
- */
+/* --- reading ahead ---------------------------------------------------------------------------- */
 
 /* The next window that is wanted, under the lock. */
 static int read_window_ahead(Corpus *c) {
@@ -512,6 +500,4 @@ void corpus_ahead(Corpus *c, uint64_t seed, int64_t first, int64_t count, int64_
     pthread_mutex_unlock(&c->lock);
 }
 
-double corpus_waited(Corpus *c) {
-    return c->waited;
-}
+double corpus_waited(Corpus *c) { return c->waited; }

@@ -5,7 +5,7 @@
 #define DATA_CORPUS_H
 
 #include "base/config.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 /* Writes `path` (temporary, fsync, rename) from text files: .txt (one document a file, or split at
  * the separator `split` when it is not NULL), .jsonl / .json records {"text"} (field `field`), each

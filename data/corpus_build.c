@@ -21,8 +21,7 @@
 
 enum { BLOCK_DOCUMENTS = 4096, BLOCK_BYTES = 4 << 20, BAD_SHOWN = 5, BAR = 20 };
 
-/* --- documents ----------------------------------------------------------------------------------
- */
+/* --- documents -------------------------------------------------------------------------------- */
 
 typedef struct Document {
     char *text;
@@ -191,9 +190,7 @@ static bool known(Building *g, const Hash128 h) {
     return false;
 }
 
-static double unit(uint64_t hash) {
-    return (double)(hash >> 11) * 0x1p-53;
-}
+static double unit(uint64_t hash) { return (double)(hash >> 11) * 0x1p-53; }
 
 /* Says whether the document of these hashes is wanted at all, and for what. */
 static bool choose(Building *g, Document *d, uint64_t hash, const Hash128 hash128) {
@@ -235,8 +232,7 @@ static void progress(Building *g) {
                  1e-6 * (double)(train[CORPUS_A_TOKENS] + heldout[CORPUS_A_TOKENS]), g->name);
 }
 
-/* --- files -------------------------------------------------------------------------------------
- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 static int flush(Building *g) {
     int rc = 0;

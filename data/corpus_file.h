@@ -3,8 +3,8 @@
 #ifndef DATA_CORPUS_FILE_H
 #define DATA_CORPUS_FILE_H
 
-#include "base/h5.h"
-#include "data/tokenizer.h"
+#include "base/h5/h5.h"
+#include "data/tokenizer/tokenizer.h"
 
 #define CORPUS_FORMAT    "rhetor-corpus"
 #define CORPUS_TOKENS    "/tokens"       /* u16 or u32 [tokens] */

@@ -68,9 +68,7 @@ void dataset_options(DatasetOptions *o, const Config *c, const Tokenizer *t, Tem
 
 /* --- one record ----------------------------------------------------------------------------- */
 
-static bool unfinished(const Record *r, int i) {
-    return r->unfinished && r->unfinished[i];
-}
+static bool unfinished(const Record *r, int i) { return r->unfinished && r->unfinished[i]; }
 
 static int encode(Item *it, DatasetKind kind, const DatasetOptions *o) {
     const Record *r = &it->record;

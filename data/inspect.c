@@ -12,8 +12,7 @@
 
 enum { BINS = 40, BAR = 40, SAMPLE_TOKENS = 300, NO_LIMIT = INT32_MAX };
 
-/* --- lengths ------------------------------------------------------------------------------------
- */
+/* --- lengths ---------------------------------------------------------------------------------- */
 
 typedef struct Lengths {
     int64_t n, sum, min, max, bin[BINS]; /* bin b: 2^b .. 2^(b+1)-1; 0 is in bin 0 */
@@ -52,8 +51,7 @@ static void print_lengths(FILE *out, const char *what, const Lengths *l, const c
     }
 }
 
-/* --- samples ------------------------------------------------------------------------------------
- */
+/* --- samples ---------------------------------------------------------------------------------- */
 
 /* Text for a terminal: control characters cannot move the cursor. */
 static void print_text(FILE *out, const char *text, size_t n) {
@@ -91,8 +89,7 @@ static void print_rule(FILE *out, bool colour, const char *text) {
     fprintf(out, "%s--- %s%s\n", colour ? "\033[1m" : "", text, colour ? "\033[0m" : "");
 }
 
-/* --- corpora ------------------------------------------------------------------------------------
- */
+/* --- corpora ---------------------------------------------------------------------------------- */
 
 static int corpus_samples(FILE *out, Corpus *c, const Tokenizer *tk, int samples, bool colour) {
     for (int i = 0; i < samples && i < corpus_documents(c); i++) {
@@ -162,8 +159,7 @@ int inspect_corpus(FILE *out, const char *path, int samples, bool colour) {
     return rc;
 }
 
-/* --- records ------------------------------------------------------------------------------------
- */
+/* --- records ---------------------------------------------------------------------------------- */
 
 enum { KIND_TEXTS = DATASET_PROMPTS + 1 };
 

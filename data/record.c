@@ -113,9 +113,7 @@ static const char *pop_answer(Record *r) {
 
 /* --- hh-rlhf's notation ---------------------------------------------------------------------- */
 
-static bool is_dialogue(const char *s) {
-    return strncmp(s, HUMAN, strlen(HUMAN)) == 0;
-}
+static bool is_dialogue(const char *s) { return strncmp(s, HUMAN, strlen(HUMAN)) == 0; }
 
 static char *trimmed(const char *s, size_t n) {
     while (n > 0 && isspace((unsigned char)*s)) s++, n--;

@@ -12,8 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* --- output -------------------------------------------------------------------------------------
- */
+/* --- output ----------------------------------------------------------------------------------- */
 
 int record_writer_open(RecordWriter *w, const char *path) {
     *w = (RecordWriter){0};
@@ -52,8 +51,7 @@ int record_writer_close(RecordWriter *w, int rc) {
     return rc;
 }
 
-/* --- every record of a file
- * ----------------------------------------------------------------------- */
+/* --- every record of a file ------------------------------------------------------------------- */
 
 typedef int RecordFn(void *ctx, json_t *record, const char *where);
 
@@ -77,8 +75,7 @@ static int each_record(const char *path, RecordFn *fn, void *ctx) {
     return rc;
 }
 
-/* --- rank
- * ------------------------------------------------------------------------------------------ */
+/* --- rank ------------------------------------------------------------------------------------- */
 
 typedef struct Ranking {
     RecordWriter out;
@@ -137,8 +134,7 @@ int records_rank(const char *in, const char *out, GoldNoise noise) {
     return record_writer_close(&r.out, each_record(in, rank_record, &r));
 }
 
-/* --- score
- * ------------------------------------------------------------------------------------------- */
+/* --- score ------------------------------------------------------------------------------------ */
 
 enum { PARTS = 5, FAMILIES = 64 };
 
@@ -214,8 +210,7 @@ int records_score(const char *in, const char *field, FILE *out) {
     return 0;
 }
 
-/* --- split
- * -------------------------------------------------------------------------------------------- */
+/* --- split ------------------------------------------------------------------------------------ */
 
 typedef struct Split {
     RecordWriter train, heldout;

@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #include "data/dataset.h"
-#include "data/gold.h"
+#include "data/world/gold.h"
 
 /* JSON lines written to `path` (under a temporary name until writer_close; a device or pipe as it
  * is), NULL or "-": standard output. */

@@ -43,9 +43,7 @@ const struct TemplateFormat *template_format(Template t) {
     return (int)t < TEMPLATES ? &formats[t] : &roles[(int)t - TEMPLATES].format;
 }
 
-const char *template_name(Template t) {
-    return template_format(t)->name;
-}
+const char *template_name(Template t) { return template_format(t)->name; }
 
 int template_by_name(const char *name, Template *out) {
     for (int i = 0; i < TEMPLATES; i++)
@@ -175,9 +173,7 @@ static void part_text(Part *p, const char *s, size_t n) {
 }
 
 /* The user's words: never read for special tokens. */
-static void part_user(Part *p, const char *s) {
-    part_text(p, s, strlen(s));
-}
+static void part_user(Part *p, const char *s) { part_text(p, s, strlen(s)); }
 
 static int part_flush(Part *p) {
     size_t n = p->n;

@@ -8,7 +8,7 @@
 #include <jansson.h>
 
 #include "base/config.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 /* TEMPLATE_PLAIN: prompt "\n" completion EOS, nothing else. HH: "\n\nHuman: " prompt
  * "\n\nAssistant:" " " completion EOS. ALPACA: "### Instruction:\n" prompt "\n\n### Response:\n"

@@ -132,13 +132,9 @@ void texts_close(Texts **tp) {
     *tp = NULL;
 }
 
-bool texts_more(const Texts *t) {
-    return t->more;
-}
+bool texts_more(const Texts *t) { return t->more; }
 
-int64_t texts_line(const Texts *t) {
-    return t->line;
-}
+int64_t texts_line(const Texts *t) { return t->line; }
 
 int texts_wrap(const Texts *t, int code, int64_t line) {
     return record_wrap(code, t->path, t->records && json_records_is_array(t->records), line);

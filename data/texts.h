@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 /* What a document is. In .json and .jsonl files (also .gz, .zst) each of the `fields` (NULL: only
  * "text") that a record has is one; a record that has none of them is ERR_DATA. Any other file is

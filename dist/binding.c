@@ -60,9 +60,7 @@ static int free_cores(const CpuMask *mine) {
 }
 
 /* srun started us directly (mpirun inside a job sets OMPI_COMMAND). */
-static bool under_srun(void) {
-    return getenv("SLURM_STEP_NUM_TASKS") && !getenv("OMPI_COMMAND");
-}
+static bool under_srun(void) { return getenv("SLURM_STEP_NUM_TASKS") && !getenv("OMPI_COMMAND"); }
 
 static void warn_rank(const Place *p, int rank, int cores) {
     if (cores >= p->free_cores)

@@ -50,8 +50,7 @@ static void *scratch(Comm *c, size_t bytes) {
     return c->scratch;
 }
 
-/* --- start and end -------------------------------------------------------------------------------
- */
+/* --- start and end ---------------------------------------------------------------------------- */
 
 void comm_abort(int status) {
     int started = 0;
@@ -98,9 +97,7 @@ static Comm *new_comm(int size) {
     return c;
 }
 
-int comm_open_alone(Comm **out) {
-    return comm_open_planned(out, 1);
-}
+int comm_open_alone(Comm **out) { return comm_open_planned(out, 1); }
 
 int comm_open_planned(Comm **out, int size) {
     *out = new_comm(size);
@@ -153,12 +150,8 @@ void comm_close(Comm **comm) {
     *comm = NULL;
 }
 
-int comm_rank(const Comm *c) {
-    return c->rank;
-}
-int comm_size(const Comm *c) {
-    return c->size;
-}
+int comm_rank(const Comm *c) { return c->rank; }
+int comm_size(const Comm *c) { return c->size; }
 
 void comm_share(int64_t n, int rank, int size, int64_t *begin, int64_t *end) {
     int64_t each = n / size, more = n % size;
@@ -166,8 +159,7 @@ void comm_share(int64_t n, int rank, int size, int64_t *begin, int64_t *end) {
     *end = *begin + each + (rank < more);
 }
 
-/* --- agreement
- * ------------------------------------------------------------------------------------ */
+/* --- agreement -------------------------------------------------------------------------------- */
 
 int comm_agree(Comm *c, int rc) {
     if (comm_alone(c)) return rc < 0 ? rc : 0;
@@ -192,8 +184,7 @@ bool comm_equal_u64(Comm *c, uint64_t v) {
     return true;
 }
 
-/* --- bytes
- * ---------------------------------------------------------------------------------------- */
+/* --- bytes ------------------------------------------------------------------------------------ */
 
 void comm_bcast(Comm *c, void *buf, size_t bytes, int root) {
     if (comm_alone(c)) return;
@@ -231,15 +222,12 @@ void comm_allgather_bytes(Comm *c, const void *mine, size_t bytes, char **out, s
     }
 }
 
-/* --- ordered sums
- * ---------------------------------------------------------------------------------- */
+/* --- ordered sums ----------------------------------------------------------------------------- */
 
 static MPI_Datatype mpi_type(Kind kind) {
     return kind == KIND_F32 ? MPI_FLOAT : kind == KIND_I64 ? MPI_INT64_T : MPI_DOUBLE;
 }
-static size_t element_bytes(Kind kind) {
-    return kind == KIND_F32 ? 4 : 8;
-}
+static size_t element_bytes(Kind kind) { return kind == KIND_F32 ? 4 : 8; }
 
 /* acc[n] += x[n], or the maximum, in which a NaN wins. */
 static void fold(Kind kind, void *acc, const void *x, int64_t n) {
@@ -334,21 +322,12 @@ static void reduce(Comm *c, Kind kind, void *buf, int64_t n) {
                      n - at < round ? n - at : round);
 }
 
-void comm_sum_f32(Comm *c, float *buf, int64_t n) {
-    reduce(c, KIND_F32, buf, n);
-}
-void comm_sum_f64(Comm *c, double *buf, int64_t n) {
-    reduce(c, KIND_F64, buf, n);
-}
-void comm_sum_i64(Comm *c, int64_t *buf, int64_t n) {
-    reduce(c, KIND_I64, buf, n);
-}
-void comm_max_f64(Comm *c, double *buf, int64_t n) {
-    reduce(c, KIND_MAX_F64, buf, n);
-}
+void comm_sum_f32(Comm *c, float *buf, int64_t n) { reduce(c, KIND_F32, buf, n); }
+void comm_sum_f64(Comm *c, double *buf, int64_t n) { reduce(c, KIND_F64, buf, n); }
+void comm_sum_i64(Comm *c, int64_t *buf, int64_t n) { reduce(c, KIND_I64, buf, n); }
+void comm_max_f64(Comm *c, double *buf, int64_t n) { reduce(c, KIND_MAX_F64, buf, n); }
 
-/* --- bytes between pairs -------------------------------------------------------------------------
- */
+/* --- bytes between pairs ---------------------------------------------------------------------- */
 
 void comm_exchange_bytes(Comm *c, const void *send, const size_t *send_n, void *recv,
                          const size_t *recv_n) {

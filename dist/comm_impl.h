@@ -19,9 +19,7 @@ struct Comm {
     int nexchange;                            /* ever opened: their message tags follow */
 };
 
-static inline bool comm_alone(const Comm *c) {
-    return !c->mpi || c->size == 1;
-}
+static inline bool comm_alone(const Comm *c) { return !c->mpi || c->size == 1; }
 
 /* Ends the job when an MPI call failed. */
 void comm_check_mpi(int rc, const char *call);

@@ -120,9 +120,7 @@ void exchange_close(Exchange **exchange) {
     *exchange = NULL;
 }
 
-double exchange_waited(const Exchange *x) {
-    return x->waited;
-}
+double exchange_waited(const Exchange *x) { return x->waited; }
 
 /* --- rounds ----------------------------------------------------------------------------------- */
 
@@ -303,9 +301,7 @@ void exchange_wait(Exchange *x, int64_t ticket) {
     x->waited += now() - began;
 }
 
-void exchange_finish(Exchange *x) {
-    exchange_wait(x, x->queued - 1);
-}
+void exchange_finish(Exchange *x) { exchange_wait(x, x->queued - 1); }
 
 /* --- rounds of unknown number ----------------------------------------------------------------- */
 

@@ -52,9 +52,7 @@ static void put(const char *text) {
     (void)n; /* the job ends in any case */
 }
 
-static void leave_now(int sig) {
-    _exit(70);
-}
+static void leave_now(int sig) { _exit(70); }
 
 static void last_resort(void) {
     timer_settime(timer, 0, &(struct itimerspec){0}, NULL);
@@ -129,9 +127,7 @@ void watchdog_close(void) {
     watching = false;
 }
 
-void watchdog_beat(void) {
-    ticks = 0;
-}
+void watchdog_beat(void) { ticks = 0; }
 
 void watchdog_enter(Phase now) {
     phase = (sig_atomic_t)now;

@@ -73,18 +73,10 @@ typedef struct Worker {
     int64_t linear;              /* the trunk's next weight matrix */
 } Worker;
 
-static int64_t at_most(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-static int64_t at_least(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
-static int64_t prompt_len(const Work *w, int64_t i) {
-    return w->start[i + 1] - w->start[i];
-}
-static int64_t room_of(const Work *w, int64_t i) {
-    return w->room[i + 1] - w->room[i];
-}
+static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t prompt_len(const Work *w, int64_t i) { return w->start[i + 1] - w->start[i]; }
+static int64_t room_of(const Work *w, int64_t i) { return w->room[i + 1] - w->room[i]; }
 
 /* --- one pass --------------------------------------------------------------------------------- */
 

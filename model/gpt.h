@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/batch.h"
+#include "core/batch.h"
 #include "core/ops.h"
 #include "core/param.h"
 #include "core/tape.h"

@@ -16,9 +16,7 @@
 
 enum { CHUNK = 8 /* rows that share a pass over keys and values; divides KV_BLOCK */ };
 
-static int64_t round_up(int64_t n, int64_t to) {
-    return (n + to - 1) / to * to;
-}
+static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 int64_t kv_bytes_per_slot(const GptConfig *cfg, int64_t context) {
     int64_t hd = cfg->width / cfg->heads;
@@ -27,9 +25,7 @@ int64_t kv_bytes_per_slot(const GptConfig *cfg, int64_t context) {
 }
 
 /* Of a thread: scores and outputs of a chunk. */
-static int64_t scratch_size(const KvCache *c) {
-    return CHUNK * (c->context + c->v_stride);
-}
+static int64_t scratch_size(const KvCache *c) { return CHUNK * (c->context + c->v_stride); }
 
 void kv_open(KvCache *c, const GptConfig *cfg, int64_t slots, int64_t context) {
     int64_t hd = cfg->width / cfg->heads;

@@ -11,9 +11,7 @@
 enum { ROWS = 96, PAGE = 4096 / sizeof(real), LINE = 64 / sizeof(real) };
 enum { WAYS = 8 /* of the first cache, at least */ };
 
-int64_t packed_size(const Tensor *w) {
-    return gemm_packed_size(w->shape[0], w->shape[1]);
-}
+int64_t packed_size(const Tensor *w) { return gemm_packed_size(w->shape[0], w->shape[1]); }
 
 void packed_make(Packed *p, const Tensor *w, real *strips) {
     *p = (Packed){w, w->shape[0], w->shape[1], strips};

@@ -101,9 +101,7 @@ typedef struct Race {
     int32_t winner;
 } Race;
 
-KERNEL_INLINE double uniform(uint32_t bits) {
-    return ((double)bits + 0.5) * 0x1p-32;
-}
+KERNEL_INLINE double uniform(uint32_t bits) { return ((double)bits + 0.5) * 0x1p-32; }
 
 /* *runners: how many of n tokens with weights w may arrive before `time`. */
 KERNEL(count_runners,

@@ -88,9 +88,7 @@ static int param_at(const ParamSet *ps, int64_t i) {
     return lo;
 }
 
-void adamw_begin(AdamW *a) {
-    a->step++;
-}
+void adamw_begin(AdamW *a) { a->step++; }
 
 void adamw_part(AdamW *a, ParamSet *ps, int part, double lr, double grad_scale) {
     const Shard *shard = a->shard ? a->shard : &a->whole;

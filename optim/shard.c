@@ -186,13 +186,9 @@ void grads_close(Grads **grads) {
     *grads = NULL;
 }
 
-const Shard *grads_shard(const Grads *g) {
-    return &g->shard;
-}
+const Shard *grads_shard(const Grads *g) { return &g->shard; }
 
-double grads_waited(const Grads *g) {
-    return g->waited + exchange_waited(g->x);
-}
+double grads_waited(const Grads *g) { return g->waited + exchange_waited(g->x); }
 
 static double now(void) {
     struct timespec t;
@@ -221,9 +217,7 @@ static void sum_lent(Grads *g, int k) {
     if (!ps->part[g->next].throughout) lend(g, g->next);
 }
 
-void grads_last_pass(Grads *g) {
-    g->last_pass = true;
-}
+void grads_last_pass(Grads *g) { g->last_pass = true; }
 
 void grads_part_done(Grads *g, int k) {
     if (g->kind == SHARD_GRADIENTS) {

@@ -22,8 +22,7 @@
 #include "dist/watchdog.h"
 #include "rlhf/score.h"
 
-/* --- packing episodes
- * --------------------------------------------------------------------------------- */
+/* --- packing episodes ------------------------------------------------------------------------- */
 
 /* A micro-batch of episodes. Arrays live in an arena until its reset. */
 typedef struct Micro {
@@ -38,15 +37,15 @@ typedef struct Micro {
 /* Packs as many of pick[0..n) as fit; returns how many. */
 static int64_t pack_micro(Ppo *p, const Episodes *e, const int64_t *pick, int64_t n, Arena *a,
                           Micro *m) {
-    pack_clear(&p->pack);
+    batch_clear(&p->pack);
     *m = (Micro){.pick = pick};
     for (; m->n < n; m->n++) {
         const int64_t i = pick[m->n], len = e->start[i + 1] - e->start[i];
         if (m->n > 0 && p->pack.n + len > p->o.micro_tokens) break;
-        pack_add(&p->pack, e->tokens + e->start[i], len, NULL, 1.0f, (uint64_t)i);
+        batch_add(&p->pack, e->tokens + e->start[i], len, NULL, 1.0f, (uint64_t)i);
         m->tokens += rollout_length(e, i);
     }
-    m->batch = pack_batch(&p->pack);
+    m->batch = p->pack;
     m->row = arena_alloc(a, (size_t)m->tokens * sizeof *m->row);
     m->at = arena_alloc(a, (size_t)m->tokens * sizeof *m->at);
     m->last = arena_alloc(a, (size_t)m->n * sizeof *m->last);
@@ -71,8 +70,7 @@ static int64_t minibatch(const Ppo *p, int64_t iteration, int64_t k, int64_t m, 
     return end - begin;
 }
 
-/* --- scoring
- * ---------------------------------------------------------------------------------------------- */
+/* --- scoring ---------------------------------------------------------------------------------- */
 
 static void score_micro(Ppo *p, Episodes *e, const Micro *m, Tape *t, real *logp, real *entropy) {
     const Batch *b = &m->batch;
@@ -131,8 +129,7 @@ void ppo_score(Ppo *p, Episodes *e, int64_t iteration) {
     arena_free(&lists);
 }
 
-/* --- advantages
- * -------------------------------------------------------------------------------------------- */
+/* --- advantages ------------------------------------------------------------------------------- */
 
 static void rollout_stats(const Ppo *p, const Episodes *e, PpoStats *s) {
     const double n = (double)e->n, tokens = (double)e->first[e->n];
@@ -178,9 +175,7 @@ void ppo_advantages(Ppo *p, Episodes *e, PpoStats *s) {
     if (p->o.whiten) ppo_whiten(e->advantage, e->first[e->n]);
 }
 
-/* --- updates
- * --------------------------------------------------------------------------------------------------
- */
+/* --- updates ---------------------------------------------------------------------------------- */
 
 /* What the policy's loss needs to know of response token k of a micro-batch. */
 typedef struct PolicyCtx {
@@ -268,15 +263,15 @@ static int ptx_gradients(Ppo *p, int k, bool last, int64_t before, int64_t episo
     const float weight = (float)(p->o.ptx_coef / (double)(tokens > 0 ? tokens : 1));
     int64_t begin, end, len;
     virtual_share(&p->policy.ranks, n, k, &begin, &end);
-    pack_clear(&p->pack);
+    batch_clear(&p->pack);
     for (int64_t w = begin; w < end; w++) {
         uint64_t id;
         TRY(corpus_window(p->ptx, p->o.seed, first + w, T, p->window, &len, &id));
-        pack_add_window(&p->pack, p->window, len, weight, id);
+        batch_add_window(&p->pack, p->window, len, weight, id);
         if (w + 1 < end && p->pack.n + T <= p->o.micro_tokens) continue;
         if (last && w + 1 == end) trainer_last_pass(&p->policy);
         trainer_lm(&p->policy, &p->pack, 0, 0, 0, loss);
-        pack_clear(&p->pack);
+        batch_clear(&p->pack);
     }
     return 0;
 }

@@ -29,7 +29,7 @@ typedef struct Ppo {
     KlControl kl;
     Corpus *ptx; /* NULL: no pretraining term */
     Comm *comm;
-    Pack pack; /* scratch */
+    Batch pack; /* scratch */
     int32_t *window;
 } Ppo;
 

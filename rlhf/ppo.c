@@ -18,12 +18,12 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "checkpoints/exchange/loaded.h"
 #include "data/order.h"
 #include "dist/watchdog.h"
 #include "rlhf/iteration.h"
 #include "rlhf/score.h"
 #include "rlhf/selftest.h"
-#include "train/load.h"
 #include "train/memory.h"
 
 typedef struct Stage {
@@ -36,8 +36,7 @@ typedef struct Stage {
     bool gap_told, no_stop_told;
 } Stage;
 
-/* --- opening
- * ------------------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static int open_models(Stage *s, Run *run) {
     const Config *c = &run->cfg;
@@ -167,8 +166,7 @@ static int open_all(Stage *s, Run *run) {
     return 0;
 }
 
-/* --- episodes
- * ------------------------------------------------------------------------------------------- */
+/* --- episodes --------------------------------------------------------------------------------- */
 
 /* A response ends at the stop token, at the end-of-text token or at the limit; only the first has
  * stopped as it should. */
@@ -315,9 +313,7 @@ static void report(Run *run, const PpoStats *s, double lr) {
                  s->kl, s->length, s->entropy, s->policy_loss, s->value_loss);
 }
 
-/* --- the stage
- * -----------------------------------------------------------------------------------------------
- */
+/* --- the stage -------------------------------------------------------------------------------- */
 
 static int dry_run(Stage *s, Run *run) {
     Ppo *p = &s->ppo;
@@ -398,7 +394,7 @@ static int ppo(Run *run) {
     trainer_close(&s.ppo.policy);
     trainer_close(&s.ppo.critic);
     ema_free(&s.ppo.ema);
-    pack_free(&s.ppo.pack);
+    batch_free(&s.ppo.pack);
     corpus_close(&s.ppo.ptx);
     free(s.ppo.window);
     if (run->dry) comm_close(&s.ppo.comm);
@@ -412,6 +408,4 @@ static int ppo(Run *run) {
     return rc;
 }
 
-int main(int argc, char **argv) {
-    return run_main(argc, argv, IN_PPO, ppo);
-}
+int main(int argc, char **argv) { return run_main(argc, argv, IN_PPO, ppo); }

@@ -3,9 +3,7 @@
 
 #include <math.h>
 
-static double clamp(double x, double lo, double hi) {
-    return x < lo ? lo : x > hi ? hi : x;
-}
+static double clamp(double x, double lo, double hi) { return x < lo ? lo : x > hi ? hi : x; }
 
 void ppo_rewards(const float *logp, const float *ref_logp, int64_t n, double beta, double score,
                  float *reward) {

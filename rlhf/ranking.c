@@ -4,9 +4,7 @@
 #include <math.h>
 
 /* log(1 + e^x) without overflow. */
-static double softplus(double x) {
-    return (x > 0 ? x : 0) + log1p(exp(-fabs(x)));
-}
+static double softplus(double x) { return (x > 0 ? x : 0) + log1p(exp(-fabs(x))); }
 
 static double sigmoid(double x) {
     if (x >= 0) return 1 / (1 + exp(-x));
@@ -65,18 +63,10 @@ void rank_stats_add(RankStats *s, const float *r, const int32_t *rank, int64_t K
     }
 }
 
-double rank_accuracy(const RankStats *s) {
-    return s->correct / s->pairs;
-}
-double rank_loss(const RankStats *s) {
-    return s->loss / s->groups;
-}
-double rank_margin(const RankStats *s) {
-    return s->margin / s->pairs;
-}
-double rank_mean(const RankStats *s) {
-    return s->sum / s->n;
-}
+double rank_accuracy(const RankStats *s) { return s->correct / s->pairs; }
+double rank_loss(const RankStats *s) { return s->loss / s->groups; }
+double rank_margin(const RankStats *s) { return s->margin / s->pairs; }
+double rank_mean(const RankStats *s) { return s->sum / s->n; }
 
 double rank_std(const RankStats *s) {
     double mean = rank_mean(s), var = s->sumsq / s->n - mean * mean;

@@ -12,11 +12,11 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "checkpoints/exchange/loaded.h"
 #include "data/order.h"
 #include "dist/watchdog.h"
 #include "rlhf/ranking.h"
 #include "rlhf/score.h"
-#include "train/load.h"
 #include "train/memory.h"
 #include "train/trainer.h"
 
@@ -24,7 +24,7 @@ typedef struct Reward {
     Loaded model;
     Dataset ranked, heldout, reference;
     Trainer trainer;
-    Pack pack;
+    Batch pack;
     int64_t *last; /* [sequences of a micro-batch] their last tokens */
     int64_t *item; /* [prompts of a micro-batch] */
     int64_t nitem, cap;
@@ -47,7 +47,7 @@ static int64_t prompt(const Reward *w, const Config *c, int64_t step, int64_t b)
 static void micro_batch(Reward *w, double weight, Report *report) {
     watchdog_enter(PHASE_FORWARD);
     const Dataset *d = &w->ranked;
-    Batch b = pack_batch(&w->pack);
+    Batch b = w->pack;
     Tensor *r = gpt_values(w->model.gpt, w->trainer.tape, &b, &(GptRows){b.nseq, w->last});
     double *dr = tape_alloc(w->trainer.tape, (size_t)b.nseq * sizeof *dr);
     for (int64_t i = 0, at = 0; i < w->nitem; i++) {
@@ -58,7 +58,7 @@ static void micro_batch(Reward *w, double weight, Report *report) {
         at += K;
     }
     trainer_backward(&w->trainer);
-    pack_clear(&w->pack);
+    batch_clear(&w->pack);
     w->nitem = 0;
 }
 
@@ -71,7 +71,7 @@ static void collect(Reward *w, int64_t item) {
         w->item = xrealloc(w->item, (size_t)w->cap * sizeof *w->item);
     }
     for (int64_t s = d->first[item]; s < d->first[item + 1]; s++) {
-        pack_add(&w->pack, d->seq[s].tokens, d->seq[s].n, NULL, 0, 0);
+        batch_add(&w->pack, d->seq[s].tokens, d->seq[s].n, NULL, 0, 0);
         w->last[w->pack.nseq - 1] = w->pack.n - 1;
     }
     w->item[w->nitem++] = item;
@@ -293,7 +293,7 @@ static int reward(Run *run) {
     int rc = open_all(&w, run);
     if (rc == 0) rc = train(&w, run);
     trainer_close(&w.trainer);
-    pack_free(&w.pack);
+    batch_free(&w.pack);
     free(w.last);
     free(w.item);
     dataset_free(&w.ranked);
@@ -303,6 +303,4 @@ static int reward(Run *run) {
     return rc;
 }
 
-int main(int argc, char **argv) {
-    return run_main(argc, argv, IN_REWARD, reward);
-}
+int main(int argc, char **argv) { return run_main(argc, argv, IN_REWARD, reward); }

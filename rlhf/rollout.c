@@ -115,8 +115,7 @@ int rollout_sample(Episodes *e, Gpt *policy, const Dataset *prompts, const int64
     return rc;
 }
 
-/* --- replay
- * ------------------------------------------------------------------------------------------ */
+/* --- replay ----------------------------------------------------------------------------------- */
 
 static json_t *ids_to_json(const int32_t *v, int64_t n) {
     json_t *a = json_array();

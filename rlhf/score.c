@@ -5,29 +5,29 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "core/batch.h"
 #include "core/tape.h"
-#include "data/pack.h"
 #include "dist/watchdog.h"
 
 void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, float *r) {
     Arena arena = {0};
     Tape *tape = tape_open(&arena, false);
-    Pack pack = {0};
+    Batch pack = {0};
     int64_t *last = xmalloc((size_t)(n > 0 ? n : 1) * sizeof *last);
     for (int64_t i = 0, first = 0; i < n; i++) {
-        pack_add(&pack, q[i].tokens, q[i].n, NULL, 0, 0);
+        batch_add(&pack, q[i].tokens, q[i].n, NULL, 0, 0);
         last[i - first] = pack.n - 1;
         if (i + 1 < n && pack.n + q[i + 1].n <= micro_tokens) continue;
         watchdog_beat();
-        Batch b = pack_batch(&pack);
+        Batch b = pack;
         Tensor *v = gpt_values(rm, tape, &b, &(GptRows){i + 1 - first, last});
         for (int64_t j = first; j <= i; j++) r[j] = v->data[j - first];
         tape_reset(tape);
-        pack_clear(&pack);
+        batch_clear(&pack);
         first = i + 1;
     }
     free(last);
-    pack_free(&pack);
+    batch_free(&pack);
     tape_close(&tape);
     arena_free(&arena);
 }

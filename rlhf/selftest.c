@@ -93,7 +93,7 @@ static void lab_close(Lab *l) {
     trainer_close(&l->ppo.policy);
     trainer_close(&l->ppo.critic);
     ema_free(&l->ppo.ema);
-    pack_free(&l->ppo.pack);
+    batch_free(&l->ppo.pack);
     gpt_close(&l->policy);
     gpt_close(&l->reference);
     gpt_close(&l->reward);
@@ -125,8 +125,7 @@ static int iteration(Lab *l, int64_t i, PpoStats *s) {
     return rc;
 }
 
-/* --- the checks: each returns a number that must not exceed its bound
- * --------------------------------------- */
+/* --- the checks: each returns a number that must not exceed its bound ------------------------- */
 
 static int failures;
 
@@ -162,17 +161,17 @@ static void check_normalisation(Lab *l) {
 static void check_packing(Lab *l) {
     Arena arena = {0};
     Tape *tape = tape_open(&arena, false);
-    Pack all = {0}, one = {0};
+    Batch all = {0}, one = {0};
     real packed[PROMPTS * CONTEXT], alone[CONTEXT];
     double worst = 0;
     for (int64_t i = 0; i < PROMPTS; i++)
-        pack_add(&all, l->seq[i].tokens, l->seq[i].n, NULL, 1.0f, 0);
-    Batch b = pack_batch(&all);
+        batch_add(&all, l->seq[i].tokens, l->seq[i].n, NULL, 1.0f, 0);
+    Batch b = all;
     gpt_score(l->policy, tape, &b, NULL, 1, packed, NULL);
     for (int64_t i = 0; i < PROMPTS; i++) {
-        pack_clear(&one);
-        pack_add(&one, l->seq[i].tokens, l->seq[i].n, NULL, 1.0f, 0);
-        Batch o = pack_batch(&one);
+        batch_clear(&one);
+        batch_add(&one, l->seq[i].tokens, l->seq[i].n, NULL, 1.0f, 0);
+        Batch o = one;
         gpt_score(l->policy, tape, &o, NULL, 1, alone, NULL);
         for (int64_t t = 0; t + 1 < o.n; t++)
             worst = fmax(worst, fabs((double)alone[t] - (double)packed[b.start[i] + t]));
@@ -180,8 +179,8 @@ static void check_packing(Lab *l) {
     verdict("4. log-probabilities alone and packed anywhere", worst, 1e-5);
     tape_close(&tape);
     arena_free(&arena);
-    pack_free(&all);
-    pack_free(&one);
+    batch_free(&all);
+    batch_free(&one);
 }
 
 /* 5: A_t = sum over k of (gamma lambda)^k delta_{t+k} */
@@ -315,9 +314,9 @@ static double slope(double (*f)(double), double x) {
 
 static double model_slope_gap(Lab *l) {
     ParamSet *ps = &l->policy->params;
-    Pack pack = {0};
+    Batch pack = {0};
     for (int64_t i = 0; i < PROMPTS; i++)
-        pack_add(&pack, l->seq[i].tokens, l->seq[i].n, NULL, 0.02f, 0);
+        batch_add(&pack, l->seq[i].tokens, l->seq[i].n, NULL, 0.02f, 0);
     real *g = xmalloc((size_t)ps->size * sizeof *g);
     double norm2 = 0, f[2] = {0};
     trainer_lm(&l->ppo.policy, &pack, 0, 0, 0, f);
@@ -336,7 +335,7 @@ static double model_slope_gap(Lab *l) {
     gpt_join_gradient(l->policy);
     paramset_zero_grad(ps);
     free(g);
-    pack_free(&pack);
+    batch_free(&pack);
     return fabs((f[0] - f[1]) / (2 * h) / norm2 - 1);
 }
 

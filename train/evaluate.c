@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "core/batch.h"
 #include "core/tape.h"
-#include "data/pack.h"
 #include "dist/watchdog.h"
 
 /* Each window's or record's sums by themselves, added up by all ranks in the same order, so that
@@ -16,7 +16,7 @@ typedef struct Sums {
     double *nll;     /* [n], and the tokens [n] behind; 0 where another rank does it */
     Arena arena;
     Tape *tape;
-    Pack pack;
+    Batch pack;
     real *logp;
     int64_t *at; /* positions that have a weight */
     int64_t cap;
@@ -26,7 +26,7 @@ typedef struct Sums {
 static void flush(Sums *s, Gpt *gpt) {
     if (s->pack.n == 0) return;
     watchdog_beat();
-    Batch b = pack_batch(&s->pack);
+    Batch b = s->pack;
     if (b.n > s->cap) {
         s->cap = b.n;
         s->logp = xrealloc(s->logp, (size_t)b.n * sizeof *s->logp);
@@ -41,7 +41,7 @@ static void flush(Sums *s, Gpt *gpt) {
             s->nll[s->next] -= (double)b.weight[s->at[j]] * (double)s->logp[j];
             s->nll[s->n + s->next] += (double)b.weight[s->at[j]];
         }
-    pack_clear(&s->pack);
+    batch_clear(&s->pack);
 }
 
 /* first: of this rank's items, which are given in order. */
@@ -63,7 +63,7 @@ static void sums_close(Sums *s, Comm *comm, EvalLoss *out) {
     free(s->nll);
     tape_close(&s->tape);
     arena_free(&s->arena);
-    pack_free(&s->pack);
+    batch_free(&s->pack);
     free(s->logp);
     free(s->at);
 }
@@ -111,7 +111,7 @@ static int window_sums(Sums *s, Gpt *gpt, const Documents *d, const Windows *w, 
         if (d->corpus) rc = corpus_read(d->corpus, w->at[k], w->len[k] + 1, buffer);
         if (rc < 0) break;
         if (s->pack.n + w->len[k] > micro_tokens) flush(s, gpt);
-        pack_add_window(&s->pack, d->corpus ? buffer : d->ids + w->at[k], w->len[k], 1.0f, 0);
+        batch_add_window(&s->pack, d->corpus ? buffer : d->ids + w->at[k], w->len[k], 1.0f, 0);
     }
     flush(s, gpt);
     free(buffer);
@@ -165,7 +165,7 @@ int evaluate_demos(Gpt *gpt, const Dataset *d, int64_t records, int64_t micro_to
     for (int64_t i = begin; i < end; i++) {
         const Sequence *q = &d->seq[d->first[i]];
         if (s.pack.n + q->n > micro_tokens) flush(&s, gpt);
-        pack_add(&s.pack, q->tokens, q->n, q->learn, 1.0f, 0);
+        batch_add(&s.pack, q->tokens, q->n, q->learn, 1.0f, 0);
     }
     flush(&s, gpt);
     sums_close(&s, comm, out);

@@ -32,8 +32,7 @@ struct Events {
     Bytes value, record; /* what is being put together; kept, so that a step allocates nothing */
 };
 
-/* --- protocol buffers --------------------------------------------------------------------------
- */
+/* --- protocol buffers ------------------------------------------------------------------------- */
 
 enum { VARINT = 0, FIXED64 = 1, BYTES = 2, FIXED32 = 5 }; /* wire types */
 
@@ -48,9 +47,7 @@ static void put_varint(Bytes *b, uint64_t v) {
     put(b, &(unsigned char){(unsigned char)v}, 1);
 }
 
-static void put_key(Bytes *b, int field, int type) {
-    put_varint(b, (uint64_t)(field << 3 | type));
-}
+static void put_key(Bytes *b, int field, int type) { put_varint(b, (uint64_t)(field << 3 | type)); }
 
 static void put_bytes(Bytes *b, int field, const void *data, size_t n) {
     put_key(b, field, BYTES);
@@ -64,8 +61,7 @@ static void put_message(Bytes *b, int field, Bytes *message) {
     *message = (Bytes){0};
 }
 
-/* --- records ------------------------------------------------------------------------------------
- */
+/* --- records ---------------------------------------------------------------------------------- */
 
 static uint32_t masked_crc(const void *data, size_t n) {
     static uint32_t table[256];
@@ -132,8 +128,7 @@ static void put_event(Bytes *b, Bytes *event, int64_t step, int field, const voi
     put_record(b, event);
 }
 
-/* --- the file ------------------------------------------------------------------------------------
- */
+/* --- the file --------------------------------------------------------------------------------- */
 
 /* Names begin with the time, so the newest is the last one; it begins with all that its forerunner
  * held, which is therefore not needed any more. */
@@ -216,8 +211,7 @@ void events_close(Events **ep) {
     *ep = NULL;
 }
 
-/* --- values
- * --------------------------------------------------------------------------------------- */
+/* --- values ----------------------------------------------------------------------------------- */
 
 void events_scalar(Events *e, const char *tag, double value) {
     float v = (float)value;

@@ -48,9 +48,7 @@ static double number_of(const char *root, const char *folder, const char *file) 
     free(path);
     return v;
 }
-static double above_0(double v) {
-    return v > 0 ? v : 0;
-}
+static double above_0(double v) { return v > 0 ? v : 0; }
 
 static MemoryLimit *add(MemoryLimit *v, int *n) {
     v[*n] = (MemoryLimit){0};

@@ -178,9 +178,7 @@ static double micro_batches(double micro, double items, double length) {
 static double step_items(const PlanWork *w) {
     return w->stage == IN_PPO ? ceil(w->items / (double)w->minibatches) : w->items;
 }
-static double item_tokens(const PlanWork *w) {
-    return w->sequences * w->length;
-}
+static double item_tokens(const PlanWork *w) { return w->sequences * w->length; }
 /* Virtual ranks of a rank that have their passes together (trainer_together). */
 static double together(const PlanWork *w, const PlanLayout *l) {
     if ((w->stage != IN_PRETRAIN && w->stage != IN_SFT) || w->model.untied) return 1;
@@ -203,9 +201,7 @@ static double window_micros(const PlanWork *w, const PlanLayout *l) {
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
-static int64_t padded(int64_t n) {
-    return (n + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
-}
+static int64_t padded(int64_t n) { return (n + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN; }
 static int64_t embedding_size(const GptConfig *c) {
     return padded(c->vocab * c->width) + padded(c->context * c->width);
 }

@@ -11,10 +11,10 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "checkpoints/exchange/loaded.h"
 #include "data/corpus.h"
 #include "dist/watchdog.h"
 #include "train/evaluate.h"
-#include "train/load.h"
 #include "train/memory.h"
 #include "train/trainer.h"
 
@@ -23,7 +23,7 @@ typedef struct Pretrain {
     Tokenizer *tokenizer;
     Gpt *gpt;
     Trainer trainer;
-    Pack pack;
+    Batch pack;
     int32_t *window;
     int64_t T, nwindows; /* context; windows an epoch */
 } Pretrain;
@@ -34,7 +34,7 @@ static void pass(Pretrain *p, Run *run, bool last, double *loss) {
     if (p->pack.n == 0) return;
     if (last) trainer_last_pass(&p->trainer);
     trainer_lm(&p->trainer, &p->pack, c->model_dropout, (uint64_t)c->run_seed, run->step, loss);
-    pack_clear(&p->pack);
+    batch_clear(&p->pack);
 }
 
 /* Forward and backward of this rank's windows of the step; the losses of its virtual ranks are
@@ -62,7 +62,7 @@ static int gradients(Pretrain *p, Run *run, int64_t *tokens) {
                 uint64_t id;
                 watchdog_enter(PHASE_DATA);
                 TRY(corpus_window(p->corpus, seed, step * B + b, T, p->window, &n, &id));
-                pack_add_window(&p->pack, p->window, n, weight, id);
+                batch_add_window(&p->pack, p->window, n, weight, id);
                 const bool last = b + 1 == end;
                 if (some > 1 || (!last && p->pack.n + T <= c->train_micro_tokens)) continue;
                 pass(p, run, last && k + 1 == ranks->end, &loss[k]);
@@ -202,7 +202,7 @@ static int pretrain(Run *run) {
     int rc = open_all(&p, run);
     if (rc == 0) rc = train(&p, run);
     trainer_close(&p.trainer);
-    pack_free(&p.pack);
+    batch_free(&p.pack);
     free(p.window);
     gpt_close(&p.gpt);
     tokenizer_close(&p.tokenizer);
@@ -211,6 +211,4 @@ static int pretrain(Run *run) {
     return rc;
 }
 
-int main(int argc, char **argv) {
-    return run_main(argc, argv, IN_PRETRAIN, pretrain);
-}
+int main(int argc, char **argv) { return run_main(argc, argv, IN_PRETRAIN, pretrain); }

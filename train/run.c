@@ -17,11 +17,11 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "checkpoints/checkpoint.h"
+#include "checkpoints/exchange/loaded.h"
 #include "core/blas.h"
 #include "dist/signals.h"
 #include "dist/watchdog.h"
 #include "train/health.h"
-#include "train/load.h"
 #include "train/run_impl.h"
 
 _Static_assert(sizeof(real) == sizeof(float), "checkpoints hold float");
@@ -38,8 +38,7 @@ const char *run_path(const Run *run, const char *name) {
     return run->priv->path;
 }
 
-/* --- what a checkpoint holds ---------------------------------------------------------------------
- */
+/* --- what a checkpoint holds ------------------------------------------------------------------ */
 
 /* data: flat[at] and what follows. */
 static void keep_array(RunPriv *p, const char *group, const Param *param, real *flat, int64_t at) {
@@ -96,9 +95,7 @@ static void keep_counter(RunPriv *p, const char *name, int64_t *i, double *f) {
 void run_keep_i64(Run *run, const char *name, int64_t *v) {
     keep_counter(run->priv, name, v, NULL);
 }
-void run_keep_f64(Run *run, const char *name, double *v) {
-    keep_counter(run->priv, name, NULL, v);
-}
+void run_keep_f64(Run *run, const char *name, double *v) { keep_counter(run->priv, name, NULL, v); }
 
 void run_describe(Run *run, const GptConfig *model, const Tokenizer *tk, Template tmpl,
                   const char *use) {
@@ -347,12 +344,9 @@ out:
     return rc;
 }
 
-/* --- the loop
- * --------------------------------------------------------------------------------------- */
+/* --- the loop --------------------------------------------------------------------------------- */
 
-bool run_goes_on(const Run *run) {
-    return run->step < run->steps;
-}
+bool run_goes_on(const Run *run) { return run->step < run->steps; }
 
 static void add_metric(RunPriv *p, const char *name, double value, bool timing) {
     CHECK(p->nmetric < RUN_MAX_METRICS, "more than %d metrics", RUN_MAX_METRICS);

@@ -14,7 +14,7 @@
 #include "base/config.h"
 #include "core/param.h"
 #include "data/template.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "dist/comm.h"
 #include "model/gpt.h"
 #include "optim/optim.h"
@@ -40,8 +40,7 @@ typedef struct Run {
 typedef int StageFn(Run *run);
 int run_main(int argc, char **argv, int stage, StageFn *fn);
 
-/* --- what a checkpoint holds ---------------------------------------------------------------------
- */
+/* --- what a checkpoint holds ------------------------------------------------------------------ */
 /* Registered data is borrowed and must live until the stage returns. `group` is the path in the
  * checkpoint: "params", "critic/params", ... Not collective. */
 void run_keep_params(Run *run, const char *group, const ParamSet *ps, real *data);
@@ -68,8 +67,7 @@ void run_keep_steps(Run *run, const int64_t *steps, int n);
  * sets run->step. Prints which settings differ from the saved ones. */
 int run_resume(Run *run);
 
-/* --- the loop
- * --------------------------------------------------------------------------------------- */
+/* --- the loop --------------------------------------------------------------------------------- */
 /* True while there are steps to do. Not collective. */
 bool run_goes_on(const Run *run);
 /* Metrics of the current step, in the order given, to metrics.jsonl and TensorBoard. Values must be
@@ -97,8 +95,7 @@ int run_step_end(Run *run, int64_t tokens);
 /* Saves now (the stage's last act does so by itself when run_step_end saw the last step). */
 int run_save(Run *run);
 
-/* --- helpers
- * ------------------------------------------------------------------------------------------ */
+/* --- helpers ---------------------------------------------------------------------------------- */
 /* Path in the run directory; valid until the next call. Not collective. */
 const char *run_path(const Run *run, const char *name);
 /* Prints the plan for --dry-run: parameters, tokens a step, memory. Not collective. */

@@ -12,10 +12,10 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "checkpoints/exchange/loaded.h"
 #include "data/corpus.h"
 #include "data/order.h"
 #include "train/evaluate.h"
-#include "train/load.h"
 #include "train/memory.h"
 #include "train/trainer.h"
 
@@ -26,7 +26,7 @@ typedef struct Sft {
     double mix_windows, mix_length; /* pretraining windows a step, their tokens, on average */
     int32_t *window;
     Trainer trainer;
-    Pack pack;
+    Batch pack;
     int64_t *epoch_end; /* steps at which an epoch ends */
     int nepoch;
 } Sft;
@@ -62,7 +62,7 @@ static void backward_if(Sft *s, Run *run, bool now, double *loss) {
     if (!now || s->pack.n == 0) return;
     trainer_lm(&s->trainer, &s->pack, run->cfg.model_dropout, (uint64_t)run->cfg.run_seed,
                run->step, loss);
-    pack_clear(&s->pack);
+    batch_clear(&s->pack);
 }
 
 /* Virtual rank k's share of the step: examples, then pretraining windows; forward and backward of
@@ -77,7 +77,7 @@ static int rank_gradients(Sft *s, Run *run, int k, bool together, int64_t step,
     for (int64_t b = begin; b < end; b++) {
         const Sequence *q = example(s, c, step, b, &j);
         backward_if(s, run, s->pack.n + q->n > max, loss);
-        pack_add(&s->pack, q->tokens, q->n, learned(q, c), weight, (uint64_t)j);
+        batch_add(&s->pack, q->tokens, q->n, learned(q, c), weight, (uint64_t)j);
     }
     virtual_share(ranks, windows, k, &begin, &end);
     for (int64_t w = begin; w < end; w++) {
@@ -85,7 +85,7 @@ static int rank_gradients(Sft *s, Run *run, int k, bool together, int64_t step,
         uint64_t id;
         TRY(corpus_window(s->mix, (uint64_t)c->run_seed, first_window + w, T, s->window, &n, &id));
         backward_if(s, run, s->pack.n + n > max, loss);
-        pack_add_window(&s->pack, s->window, n, weight, id | (uint64_t)1 << 43);
+        batch_add_window(&s->pack, s->window, n, weight, id | (uint64_t)1 << 43);
     }
     return 0;
 }
@@ -291,7 +291,7 @@ static int sft(Run *run) {
     int rc = open_all(&s, run);
     if (rc == 0) rc = train(&s, run);
     trainer_close(&s.trainer);
-    pack_free(&s.pack);
+    batch_free(&s.pack);
     free(s.window);
     free(s.epoch_end);
     corpus_close(&s.mix);
@@ -301,6 +301,4 @@ static int sft(Run *run) {
     return rc;
 }
 
-int main(int argc, char **argv) {
-    return run_main(argc, argv, IN_SFT, sft);
-}
+int main(int argc, char **argv) { return run_main(argc, argv, IN_SFT, sft); }

@@ -102,8 +102,7 @@ static void print_help(int stage) {
     free(keys);
 }
 
-/* --- the end of a run
- * ------------------------------------------------------------------------------ */
+/* --- the end of a run ------------------------------------------------------------------------- */
 
 static Run *current; /* for the hook that ends a job from anywhere below */
 
@@ -168,8 +167,7 @@ static int fail(Run *run, int stage, int rc) {
     return status;
 }
 
-/* --- opening
- * ------------------------------------------------------------------------------------------ */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 /* run.threads, else OMP_NUM_THREADS, else this rank's share of the cores it may run on. */
 static void set_threads(const Run *run) {

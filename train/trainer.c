@@ -28,9 +28,7 @@ static void tell_ranks(const VirtualRanks *v, int want, int ranks) {
 
 static void part_done(void *trainer, int part);
 
-static void between_ops(void *comm) {
-    exchange_progress_all(comm);
-}
+static void between_ops(void *comm) { exchange_progress_all(comm); }
 
 void trainer_start(Trainer *t, Gpt *gpt, Comm *comm, int shard, const AdamW *adam) {
     *t = (Trainer){.gpt = gpt, .comm = comm, .shard = shard, .unjoined = gpt->params.nparts - 1};
@@ -101,9 +99,7 @@ static void join(int64_t n, real *restrict to, real *restrict from) {
 }
 
 /* Complete subtrees that wait when `ended` leaves are done: one for each bit. */
-static int waiting(int ended) {
-    return __builtin_popcount((unsigned)ended);
-}
+static int waiting(int ended) { return __builtin_popcount((unsigned)ended); }
 
 static real *node(Trainer *t, int depth) {
     ParamSet *ps = &t->gpt->params;
@@ -113,9 +109,7 @@ static real *node(Trainer *t, int depth) {
 }
 
 /* Virtual ranks of the pass or passes that now end. */
-static int ending(const Trainer *t) {
-    return t->chains.n > 1 ? t->chains.n : 1;
-}
+static int ending(const Trainer *t) { return t->chains.n > 1 ? t->chains.n : 1; }
 
 /* Their elements [begin, end), into the subtrees that they complete. */
 static void join_tree(Trainer *t, int64_t begin, int64_t end) {
@@ -181,9 +175,7 @@ int trainer_together(Trainer *t, int k, int64_t tokens, int64_t micro_tokens) {
     return n;
 }
 
-void trainer_chain_end(Trainer *t, int64_t tokens) {
-    t->chains.begin[++t->chains.n] = tokens;
-}
+void trainer_chain_end(Trainer *t, int64_t tokens) { t->chains.begin[++t->chains.n] = tokens; }
 
 size_t trainer_bytes(const Trainer *t) {
     const int joined = t->joined ? t->joined : 1;
@@ -296,10 +288,10 @@ int trainer_update(Trainer *t, double lr, const char *what, double *norm) {
     return 0;
 }
 
-void trainer_lm(Trainer *t, const Pack *p, double dropout, uint64_t seed, int64_t step,
+void trainer_lm(Trainer *t, const Batch *p, double dropout, uint64_t seed, int64_t step,
                 double *loss) {
     watchdog_enter(PHASE_FORWARD);
-    Batch b = pack_batch(p);
+    Batch b = *p;
     const int chains = t->chains.n > 1 ? t->chains.n : 1;
     if (chains > 1) {
         lead_chains(t);

@@ -3,8 +3,8 @@
 #define TRAIN_TRAINER_H
 
 #include "base/config.h"
+#include "core/batch.h"
 #include "core/tape.h"
-#include "data/pack.h"
 #include "dist/virtual.h"
 #include "model/gpt.h"
 #include "optim/optim.h"
@@ -84,7 +84,7 @@ int trainer_update(Trainer *t, double lr, const char *what, double *norm);
 
 /* Language-model loss of the packed sequences, gradients added; the weighted sum is added to *loss,
  * token by token; in a pass of several virtual ranks to loss[0], [1], ... */
-void trainer_lm(Trainer *t, const Pack *p, double dropout, uint64_t seed, int64_t step,
+void trainer_lm(Trainer *t, const Batch *p, double dropout, uint64_t seed, int64_t step,
                 double *loss);
 
 #endif

@@ -95,9 +95,7 @@ static int in_child(void (*fn)(void), char *text, size_t room) {
 }
 
 static int three = 3;
-static void hook(int status) {
-    _exit(status + 1);
-}
+static void hook(int status) { _exit(status + 1); }
 static void fail_check(void) {
     log_rank(5);
     CHECK(three == 4, "three is %d", three);
@@ -106,9 +104,7 @@ static void fail_with_hook(void) {
     error_end_hook = hook;
     CHECK(three == 4, "three is %d", three);
 }
-static void pass_check(void) {
-    CHECK(three == 3, "three is %d", three);
-}
+static void pass_check(void) { CHECK(three == 3, "three is %d", three); }
 static void no_memory(void) {
     volatile size_t huge = (size_t)1 << 60;
     free(xmalloc(huge));

@@ -104,8 +104,7 @@ static void test_wrong_questions(void **state) {
     empty_dir(dir);
 }
 
-/* --- damage ------------------------------------------------------------------------------------
- */
+/* --- damage ----------------------------------------------------------------------------------- */
 
 /* Step 9 was damaged: it is refused with its name and `reason`, and step 5 is taken. */
 static void expect_refused(const char *reason) {

@@ -25,9 +25,7 @@ typedef struct Net {
     Tensor *wte, *wpe, *g, *b, *g2, *bg2, *g3, *wqkv, *bqkv, *wo, *bo, *w1, *b1, *w2, *b2, *wv, *bv;
 } Net;
 
-static Tensor *param(Net *net, const char *name) {
-    return paramset_find(&net->ps, name);
-}
+static Tensor *param(Net *net, const char *name) { return paramset_find(&net->ps, name); }
 
 static void net_open(Net *net) {
     *net = (Net){0};
@@ -70,9 +68,7 @@ static void net_close(Net *net) {
     paramset_free(&net->ps);
 }
 
-static int32_t token(int64_t i) {
-    return (int32_t)((i * i + 5 * i) % V);
-}
+static int32_t token(int64_t i) { return (int32_t)((i * i + 5 * i) % V); }
 
 /* Runs tokens first..first+p->n-1; logp [p->n] is filled, and the gradients if the tape records. */
 static double net_run(Net *net, Tape *t, const Packing *p, int64_t first, real *logp) {
@@ -136,9 +132,7 @@ static Result result_in(Net *net, int nmicro, const int *cut) {
     return r;
 }
 
-static Result result_of(Net *net) {
-    return result_in(net, 1, (int[]){0, NSEQ});
-}
+static Result result_of(Net *net) { return result_in(net, 1, (int[]){0, NSEQ}); }
 
 static void result_free(Result *r) {
     free(r->logp);

@@ -72,9 +72,7 @@ static void marks_give_back(void **state) {
 }
 
 static int order[8], norder;
-static void note(void *ctx) {
-    order[norder++] = *(int *)ctx;
-}
+static void note(void *ctx) { order[norder++] = *(int *)ctx; }
 
 static void tape_runs_backwards(void **state) {
     Arena a = {0};

@@ -25,9 +25,7 @@ typedef struct Check {
     double (*plain)(double *const *in, double *out);
 } Check;
 
-static double weight(int64_t k) {
-    return sin(1.7 * (double)k + 0.3);
-}
+static double weight(int64_t k) { return sin(1.7 * (double)k + 0.3); }
 
 /* The loss of an op with an output: a fixed weighted sum of it. */
 static double plain_loss(const Check *c, double *const *in, double *out, int64_t nout) {
@@ -104,9 +102,7 @@ enum { N = 80, NSEQ = 4 };
 static const int64_t start[NSEQ + 1] = {0, 1, 71, 71, 80};
 static const Packing packing = {N, NSEQ, start};
 
-static int32_t token(int64_t i, int V) {
-    return (int32_t)((i * 7 + i * i) % V);
-}
+static int32_t token(int64_t i, int V) { return (int32_t)((i * 7 + i * i) % V); }
 
 /* --- embed: wte [13,6], wpe [70,6] ------------------------------------------------------------ */
 
@@ -165,8 +161,7 @@ static double erf_plain(double *const *in, double *out) {
     return 0;
 }
 
-/* --- layernorm: x, r [80,37], g, b [37]; y + sum, so that both outputs are seen ----------------
- */
+/* --- layernorm: x, r [80,37], g, b [37]; y + sum, so that both outputs are seen --------------- */
 
 enum { NORM_C = 37 };
 
@@ -218,8 +213,7 @@ static double attention_plain(double *const *in, double *out) {
     return 0;
 }
 
-/* --- dropout: x [80,10]; what is kept is read off a run on ones --------------------------------
- */
+/* --- dropout: x [80,10]; what is kept is read off a run on ones ------------------------------- */
 
 enum { DROP_C = 10 };
 static const RngKey drop_key = {.seed = 11, .purpose = RNG_DROPOUT, .step = 4};
@@ -238,8 +232,7 @@ static double dropout_plain(double *const *in, double *out) {
     return 0;
 }
 
-/* --- scalar head: x [80,21], w [1,21], b [1] ---------------------------------------------------
- */
+/* --- scalar head: x [80,21], w [1,21], b [1] -------------------------------------------------- */
 
 enum { HEAD_C = 21 };
 
@@ -255,8 +248,7 @@ static double head_plain(double *const *in, double *out) {
     return 0;
 }
 
-/* --- rows: x [80,21] ---------------------------------------------------------------------------
- */
+/* --- rows: x [80,21] -------------------------------------------------------------------------- */
 
 enum { ROWS_M = 5 };
 static const int64_t some_rows[ROWS_M] = {0, 3, 4, 71, 79};
@@ -271,8 +263,7 @@ static double rows_plain(double *const *in, double *out) {
     return 0;
 }
 
-/* --- losses: x [80,8], wte [50,8]; logp and entropy are checked on the way ---------------------
- */
+/* --- losses: x [80,8], wte [50,8]; logp and entropy are checked on the way -------------------- */
 
 enum { LOSS_V = 50, LOSS_C = 8 };
 
@@ -335,9 +326,7 @@ static double token_loss_plain(double *const *in, double *out) {
     return loss;
 }
 
-static float loss_weight(int64_t i) {
-    return i % 4 == 2 ? 0.0f : (float)(i % 5 + 1) * 0.01f;
-}
+static float loss_weight(int64_t i) { return i % 4 == 2 ? 0.0f : (float)(i % 5 + 1) * 0.01f; }
 
 static Tensor *cross_entropy_run(Tape *t, Tensor **in, double *loss) {
     int32_t targets[N];

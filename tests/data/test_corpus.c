@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "base/h5.h"
+#include "base/h5/h5.h"
 #include "base/json.h"
 #include "data/corpus.h"
 #include "data/corpus_file.h"
@@ -311,8 +311,7 @@ static void test_threads(void **state) {
     free(content);
 }
 
-/* --- held out ------------------------------------------------------------------------------------
- */
+/* --- held out --------------------------------------------------------------------------------- */
 
 static void mark_documents(const char *name, char *seen) {
     Corpus *c = open_corpus(name);
@@ -374,8 +373,7 @@ static void test_heldout_tail(void **state) {
           "--heldout-tail");
 }
 
-/* --- wide ids ------------------------------------------------------------------------------------
- */
+/* --- wide ids --------------------------------------------------------------------------------- */
 
 /* The tokenizer `bytes` with ids up to 70000. */
 static Tokenizer *wide_tokenizer(void) {
@@ -416,8 +414,7 @@ static void test_wide(void **state) {
     tokenizer_close(&wide);
 }
 
-/* --- reading
- * --------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 /* Four files of several chunks as one stream, any range, with room for two chunks in the cache. */
 static void test_stream(void **state) {
@@ -620,8 +617,7 @@ static void test_windows_of_documents(void **state) {
     corpus_close(&c);
 }
 
-/* --- errors
- * ---------------------------------------------------------------------------------------- */
+/* --- errors ----------------------------------------------------------------------------------- */
 
 static void test_bad_input(void **state) {
     CorpusBuild b = {0};

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "base/h5.h"
+#include "base/h5/h5.h"
 #include "data/corpus.h"
 #include "data/texts.h"
 #include "tests/base/scratch.h"

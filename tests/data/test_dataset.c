@@ -64,8 +64,7 @@ static void is_learned(const Dataset *d, int64_t i, const char *expected) {
     free(text);
 }
 
-/* --- shapes ------------------------------------------------------------------------------------
- */
+/* --- shapes ----------------------------------------------------------------------------------- */
 
 static void one_demo(const char *record, Template tmpl, const char *expected, const char *learned) {
     DatasetOptions o = options(tmpl);
@@ -181,8 +180,7 @@ static void test_array(void **state) {
           ERR_DATA, "b.json, item 2: ", "prompt");
 }
 
-/* --- rankings ----------------------------------------------------------------------------------
- */
+/* --- rankings --------------------------------------------------------------------------------- */
 
 static void is_ranking(const char *record, const char *const *sequences, const int *ranks, int k) {
     DatasetOptions o = options(TEMPLATE_HH);
@@ -273,8 +271,7 @@ static void test_prompts(void **state) {
     }
 }
 
-/* --- too long ----------------------------------------------------------------------------------
- */
+/* --- too long --------------------------------------------------------------------------------- */
 
 static const char long_demos[] = "{\"prompt\":\"0123456789\",\"completion\":\"ab\"}\n"  /* 14 */
                                  "{\"prompt\":\"01234\",\"completion\":\"ab\"}\n"       /* 9 */
@@ -347,8 +344,7 @@ static void test_long_groups(void **state) {
     dataset_free(&d);
 }
 
-/* --- errors ------------------------------------------------------------------------------------
- */
+/* --- errors ----------------------------------------------------------------------------------- */
 
 static void is_bad(DatasetKind kind, const char *record, const char *what) {
     DatasetOptions o = options(TEMPLATE_PLAIN);
@@ -418,8 +414,7 @@ static void test_skip(void **state) {
     free(path);
 }
 
-/* --- the whole ---------------------------------------------------------------------------------
- */
+/* --- the whole -------------------------------------------------------------------------------- */
 
 /* Thousands of records: the same result for any number of threads, and another hash as soon as one
  * letter differs. */

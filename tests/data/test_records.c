@@ -8,12 +8,12 @@
 #include <cmocka.h>
 
 #include "base/json.h"
-#include "data/chars.h"
 #include "data/corpus.h"
 #include "data/inspect.h"
 #include "data/records.h"
-#include "data/synth.h"
 #include "data/texts.h"
+#include "data/tokenizer/chars.h"
+#include "data/world/synth.h"
 #include "tests/base/scratch.h"
 #include "tests/data/tokens.h"
 

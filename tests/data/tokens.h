@@ -2,7 +2,7 @@
 #ifndef TESTS_DATA_TOKENS_H
 #define TESTS_DATA_TOKENS_H
 
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 typedef struct OneText {
     const char *text;

@@ -83,8 +83,7 @@ static void test_srun_without_pmix(void **state) {
     unsetenv("SLURM_STEP_NUM_TASKS");
 }
 
-/* --- from outside ------------------------------------------------------------------------------
- */
+/* --- from outside ----------------------------------------------------------------------------- */
 
 /* Output of `command` in text; returns its exit status. */
 static int run(const char *command, char *text, size_t size) {

@@ -52,9 +52,7 @@ static void test_one_each(void **state) {
     }
 }
 
-static float leaf(int k) {
-    return 1.0f / (float)(3 + k * k % 17) * (k % 3 ? 1 : -1000);
-}
+static float leaf(int k) { return 1.0f / (float)(3 + k * k % 17) * (k % 3 ? 1 : -1000); }
 
 static float tree(int begin, int end) {
     const int middle = (begin + end) / 2;

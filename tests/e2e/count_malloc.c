@@ -21,9 +21,7 @@ static int program(struct dl_phdr_info *info, size_t size, void *ctx) {
     return 1; /* the first one is the program */
 }
 
-__attribute__((constructor)) static void begin(void) {
-    dl_iterate_phdr(program, NULL);
-}
+__attribute__((constructor)) static void begin(void) { dl_iterate_phdr(program, NULL); }
 
 __attribute__((destructor)) static void end(void) {
     FILE *f = getenv("COUNT_MALLOC") ? fopen(getenv("COUNT_MALLOC"), "w") : NULL;

@@ -36,8 +36,7 @@ static uint64_t with(uint64_t h, const void *data, size_t n) {
     return hash_combine(h, hash_bytes(data, n));
 }
 
-/* --- what is read -------------------------------------------------------------------------------
- */
+/* --- what is read ----------------------------------------------------------------------------- */
 static uint64_t checkpoint_content(const char *path) {
     Ckpt *k;
     if (ckpt_open(&k, path) < 0) return 0;
@@ -88,13 +87,10 @@ static uint64_t corpus_content(const char *path) {
     return h;
 }
 
-/* --- what is damaged ----------------------------------------------------------------------------
- */
+/* --- what is damaged -------------------------------------------------------------------------- */
 static uint64_t seed;
 
-static uint64_t draw(int64_t i, int k) {
-    return sample_bits(i, k, (int64_t)seed);
-}
+static uint64_t draw(int64_t i, int k) { return sample_bits(i, k, (int64_t)seed); }
 
 static void write_all(const char *path, const char *bytes, size_t len) {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
@@ -189,8 +185,7 @@ static void undo(Target *t) {
     free(t->path);
 }
 
-/* --- the tests ----------------------------------------------------------------------------------
- */
+/* --- the tests -------------------------------------------------------------------------------- */
 static int64_t number(const char *name, int64_t otherwise) {
     const char *text = getenv(name);
     return text && *text ? atoll(text) : otherwise;

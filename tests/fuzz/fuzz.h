@@ -88,9 +88,7 @@ static uint64_t fuzz_random(void) { /* splitmix64 */
     return z ^ (z >> 31);
 }
 
-static size_t fuzz_below(size_t n) {
-    return n > 0 ? (size_t)(fuzz_random() % n) : 0;
-}
+static size_t fuzz_below(size_t n) { return n > 0 ? (size_t)(fuzz_random() % n) : 0; }
 
 /* Powers of two and their neighbours, negative ones too; now and then any number. */
 static uint64_t fuzz_number(void) {
@@ -185,9 +183,7 @@ static void fuzz_make(uint64_t i, FuzzInput *b) {
 #if defined(__SANITIZE_ADDRESS__)
 int __lsan_do_recoverable_leak_check(void);
 const char *__asan_default_options(void);
-const char *__asan_default_options(void) {
-    return "max_allocation_size_mb=2048";
-}
+const char *__asan_default_options(void) { return "max_allocation_size_mb=2048"; }
 #define FUZZ_LEAKS() __lsan_do_recoverable_leak_check()
 #else
 #define FUZZ_LEAKS() 0

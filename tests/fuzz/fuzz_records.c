@@ -15,9 +15,7 @@ enum { KINDS = 5, TEXT = 3, JSON_TEXT };
 
 static Tokenizer *tokenizer;
 
-static int no_text(void *ctx, const char **text, size_t *len) {
-    return 0;
-}
+static int no_text(void *ctx, const char **text, size_t *len) { return 0; }
 
 static uint8_t *pack(int how, const uint8_t *data, size_t *len) {
     size_t room = *len + *len / 100 + 1024;

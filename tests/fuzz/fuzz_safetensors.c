@@ -5,8 +5,8 @@
 
 #include <omp.h>
 
-#include "base/safetensors.h"
-#include "train/hf.h"
+#include "checkpoints/exchange/hf.h"
+#include "checkpoints/exchange/safetensors.h"
 
 static const char config[] = "{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"n_positions\": 4, "
                              "\"n_embd\": 2, \"n_layer\": 1, \"n_head\": 1}";

@@ -3,7 +3,7 @@
  * must write and read itself, and give back any bytes. */
 #include "tests/fuzz/fuzz.h"
 
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 static const char text[] = "The  miller's 12345 loaves,\xe6\xb0\xb4\xff\n\n<|endoftext|><mask> "
                            "x\xc2\xa0y 'LL// e\xcc\x81\xcc\xa3\xcc\n";

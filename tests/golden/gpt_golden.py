@@ -1,5 +1,5 @@
 """Makes tests/golden/gpt.safetensors: a tiny GPT written in plain PyTorch, in double precision, on a
-packed batch: logits, losses, values and gradients for tests/model/test_golden.c.
+packed batch: logits, losses, values and gradients for tests/exchange/test_golden.c.
 
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install torch numpy
     /tmp/venv/bin/python tests/golden/gpt_golden.py

@@ -76,11 +76,11 @@ static void join(Joined *j, const World *w, int64_t i, const Response *r) {
     memcpy(j->all, w->tokens + w->start[i], sizeof *j->all * (size_t)j->prompt);
     memcpy(j->all + j->prompt, r->tokens, sizeof *j->all * (size_t)r->n);
     j->start[0] = 0, j->start[1] = j->prompt + r->n - 1;
-    j->b = (Batch){j->start[1], 1, j->all, j->all + 1, NULL, j->start};
+    j->b = (Batch){
+        .n = j->start[1], .nseq = 1, .tokens = j->all, .targets = j->all + 1, .start = j->start};
 }
 
-/* --- against the training forward ---------------------------------------------------------------
- */
+/* --- against the training forward ------------------------------------------------------------- */
 
 static void test_greedy_is_argmax(void **state) {
     World *w = *state;
@@ -152,8 +152,7 @@ static void test_wide_heads(void **state) {
     check_model(*state, cfg, 4); /* this wide, logits are large, and so is their rounding */
 }
 
-/* --- against itself -----------------------------------------------------------------------------
- */
+/* --- against itself --------------------------------------------------------------------------- */
 
 static void test_batch_does_not_matter(void **state) {
     World *w = *state;
@@ -273,8 +272,7 @@ static void test_many_long_prompts(void **state) {
     gpt_close(&g);
 }
 
-/* --- against exact probabilities ----------------------------------------------------------------
- */
+/* --- against exact probabilities -------------------------------------------------------------- */
 
 static int descending(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -290,7 +288,7 @@ static void exact(World *w, const DecodeOptions *o, double p[V]) {
     for (int v = 0; v < V; v++) {
         real logp[LONGEST];
         for (int64_t i = 0; i < n; i++) target[i] = v;
-        Batch b = {n, 1, w->tokens, target, NULL, start};
+        Batch b = {.n = n, .nseq = 1, .tokens = w->tokens, .targets = target, .start = start};
         gpt_score(w->g, w->tape, &b, NULL, o->temperature, logp, NULL);
         p[v] = sorted[v] = exp((double)logp[n - 1]);
     }
@@ -386,8 +384,7 @@ static void test_race_in_blocks(void **state) {
     assert_in_range(late, 50, 100);
 }
 
-/* --- ends ---------------------------------------------------------------------------------------
- */
+/* --- ends ------------------------------------------------------------------------------------- */
 
 static void test_ends(void **state) {
     World *w = *state;
@@ -452,8 +449,7 @@ static void test_stream(void **state) {
     free(s);
 }
 
-/* --- what is wrong ------------------------------------------------------------------------------
- */
+/* --- what is wrong ---------------------------------------------------------------------------- */
 
 static void expect_error(World *w, const int32_t *tokens, const int64_t *start, int64_t n,
                          const DecodeOptions *o, int code, const char *says) {

@@ -38,14 +38,24 @@ static void make_sample(Sample *s) {
         s->weight[i] = (float)random_below(300 + (uint64_t)i, 4) / 16; /* 0 among them */
         s->row[i] = 1000 + 7 * (uint64_t)i;
     }
-    s->b = (Batch){N, SEQS, s->tokens, s->targets, s->weight, sample_start};
+    s->b = (Batch){.n = N,
+                   .nseq = SEQS,
+                   .tokens = s->tokens,
+                   .targets = s->targets,
+                   .weight = s->weight,
+                   .start = sample_start};
 }
 
 /* Sequence q of the sample alone. */
 static Batch alone(const Sample *s, int q, int64_t start[2]) {
     int64_t a = sample_start[q];
     start[0] = 0, start[1] = sample_start[q + 1] - a;
-    return (Batch){start[1], 1, s->tokens + a, s->targets + a, s->weight + a, start};
+    return (Batch){.n = start[1],
+                   .nseq = 1,
+                   .tokens = s->tokens + a,
+                   .targets = s->targets + a,
+                   .weight = s->weight + a,
+                   .start = start};
 }
 
 static void expect_close(const real *a, const real *b, int64_t n, double tol) {
@@ -438,9 +448,7 @@ static void check_slopes(GptConfig cfg) {
     gpt_close(&g);
 }
 
-static void test_slopes(void **state) {
-    check_slopes(small);
-}
+static void test_slopes(void **state) { check_slopes(small); }
 
 static void test_slopes_no_bias(void **state) {
     GptConfig cfg = small;
@@ -533,7 +541,7 @@ static void test_dropout_sites(void **state) {
     }
     Arena arena = {0};
     Tape *t = tape_open(&arena, false);
-    Batch b = {1, 1, (int32_t[]){0}, NULL, NULL, (int64_t[]){0, 1}};
+    Batch b = {.n = 1, .nseq = 1, .tokens = (int32_t[]){0}, .start = (int64_t[]){0, 1}};
     Tensor *h = gpt_forward(g, t, &b, NULL, &(GptDropout){.p = 0.5, .seed = 3, .step = 1});
     qsort(h->data, WIDTH, sizeof(real), ascending);
     int levels = 1;

@@ -10,9 +10,7 @@
 #include "optim/spike.h"
 
 /* Some noise of mean 0; deterministic. */
-static double noise(int i) {
-    return sin(12.9898 * i) + cos(78.233 * i);
-}
+static double noise(int i) { return sin(12.9898 * i) + cos(78.233 * i); }
 
 static void fill(SpikeWindow *w, int n) {
     *w = (SpikeWindow){0};

@@ -1,5 +1,5 @@
 """GPT-2 in PyTorch, as a good engineer would write it for speed on CPUs: fused attention, tied head,
-keys and values in preallocated tensors. The sizes are those of tools/bench/cases.c."""
+keys and values in preallocated tensors. The sizes are those of tools/bench/bench_cases.c."""
 import json
 import resource
 import sys

@@ -1,5 +1,5 @@
 """One PPO iteration: rollout, scoring, update. usage: torch_ppo.py fixed|ragged eager|compile
-The sizes and the lengths of ragged responses are those of tools/bench/ppo.c. Responses are padded: a batch
+The sizes and the lengths of ragged responses are those of tools/bench/bench_ppo.c. Responses are padded: a batch
 is decoded until its last one is done, and a minibatch is as wide as its longest. Prompts have one length."""
 import math
 import sys

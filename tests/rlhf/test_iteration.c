@@ -20,8 +20,7 @@
 static const double TOLERANCE = 1e-5;
 static Comm *comm;
 
-/* --- the formula of weights and tokens, as in rl_golden.py --------------------------------------
- */
+/* --- the formula of weights and tokens, as in rl_golden.py ------------------------------------ */
 
 static uint64_t splitmix(uint64_t x) {
     x += 0x9E3779B97F4A7C15u;
@@ -73,8 +72,7 @@ static void compare_weights(const ParamSet *ps, const real *w, const json_t *wan
     }
 }
 
-/* --- what every test has -------------------------------------------------------------------------
- */
+/* --- what every test has ---------------------------------------------------------------------- */
 
 typedef struct Lab {
     Gpt *policy, *reference, *reward, *critic;
@@ -169,7 +167,7 @@ static void lab_close(Lab *l) {
     trainer_close(&p->policy);
     trainer_close(&p->critic);
     ema_free(&p->ema);
-    pack_free(&p->pack);
+    batch_free(&p->pack);
     corpus_close(&p->ptx);
     free(p->window);
     rollout_free(&l->e);
@@ -179,8 +177,7 @@ static void lab_close(Lab *l) {
     gpt_close(&l->reward);
 }
 
-/* --- the golden iteration ------------------------------------------------------------------------
- */
+/* --- the golden iteration --------------------------------------------------------------------- */
 
 static void compare_episodes(const Episodes *e, const json_t *it) {
     const json_t *v;
@@ -248,8 +245,7 @@ static void test_golden_iteration(void **state) {
     lab_close(&l);
 }
 
-/* --- properties
- * ------------------------------------------------------------------------------------ */
+/* --- properties ------------------------------------------------------------------------------- */
 
 /* With learning rate 0 the policy's loss is the mean of -A. A of episode i is 16^i: only the sum in
  * which each episode is there once has each digit once. */
@@ -307,8 +303,7 @@ static void test_not_finite(void **state) {
     lab_close(&l);
 }
 
-/* --- replay
- * ------------------------------------------------------------------------------------------ */
+/* --- replay ----------------------------------------------------------------------------------- */
 
 static void test_rollouts_round_trip(void **state) {
     Episodes a, b;
@@ -365,8 +360,7 @@ static void test_rollouts_refused(void **state) {
     free(path);
 }
 
-/* --- sampling
- * ---------------------------------------------------------------------------------------- */
+/* --- sampling --------------------------------------------------------------------------------- */
 
 /* Ranks hold the same episodes; they begin with their prompts; the sampler's log-probabilities are
  * those of the training forward. */

@@ -136,8 +136,7 @@ static void test_kl_control(void **state) {
     assert_true(k.beta == 0.02);
 }
 
-/* --- values printed in other people's tests -----------------------------------------------------
- */
+/* --- values printed in other people's tests --------------------------------------------------- */
 
 static json_t *peers(void) {
     static const char path[] = "../shared/data/golden/rl/peer_literal_values.json";

@@ -58,7 +58,7 @@ static void open_reward(Reward *w, Run *run, const char *dir, const char *const 
 
 static void close_reward(Reward *w, Run *run) {
     trainer_close(&w->trainer);
-    pack_free(&w->pack);
+    batch_free(&w->pack);
     free(w->last);
     free(w->item);
     dataset_free(&w->ranked);

@@ -10,7 +10,7 @@
 
 #include "core/blas.h"
 #include "optim/optim.h"
-#include "tests/model/tiny_gpt2.h"
+#include "tests/exchange/tiny_gpt2.h"
 
 #ifdef RHETOR_DOUBLE
 #define GOLDEN TINY_GPT2 "golden_f64.safetensors"

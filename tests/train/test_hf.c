@@ -9,13 +9,13 @@
 #include <cmocka.h>
 
 #include "base/json.h"
-#include "base/safetensors.h"
 #include "checkpoints/checkpoint.h"
+#include "checkpoints/exchange/hf.h"
+#include "checkpoints/exchange/loaded.h"
+#include "checkpoints/exchange/safetensors.h"
 #include "tests/base/scratch.h"
 #include "tests/data/tokens.h"
 #include "tests/train/lab.h"
-#include "train/hf.h"
-#include "train/load.h"
 
 #define GOLDEN "tests/golden/hf/"
 

@@ -10,8 +10,8 @@
 
 #include "base/config.h"
 #include "base/error.h"
+#include "core/batch.h"
 #include "core/blas.h"
-#include "data/pack.h"
 #include "dist/exchange.h"
 #include "optim/optim.h"
 #include "train/plan.h"
@@ -167,20 +167,21 @@ static double arena_of(const GptConfig *g, int sequences, int64_t T, int64_t rea
                        bool dropout) {
     Gpt *gpt;
     Arena arena = {0};
-    Pack p = {0};
+    Batch p = {0};
     int32_t tokens[512] = {0};
     int64_t at[4096];
     GptRows rows = {0, at};
     assert_int_equal(gpt_open(&gpt, g, true), 0);
     gpt_init(gpt, 1);
     gpt->recompute = recompute;
-    for (int s = 0; s < sequences; s++) pack_add_window(&p, tokens, T, 1e-3f, (uint64_t)s);
-    for (int64_t i = 0; i < p.n; i++)
-        if (i % T >= T - read)
-            at[rows.m++] = i;
-        else
-            p.weight[i] = 0;
-    const Batch b = pack_batch(&p);
+    for (int s = 0; s < sequences; s++) batch_add_window(&p, tokens, T, 1e-3f, (uint64_t)s);
+    float weight[4096];
+    for (int64_t i = 0; i < p.n; i++) {
+        weight[i] = i % T >= T - read ? p.weight[i] : 0;
+        if (weight[i] != 0) at[rows.m++] = i;
+    }
+    Batch b = p;
+    b.weight = weight;
     Tape *tape = tape_open(&arena, true);
     const GptDropout drop = {.p = 0.1, .seed = 1, .row = p.row};
     if (g->scalar_head)
@@ -191,7 +192,7 @@ static double arena_of(const GptConfig *g, int sequences, int64_t T, int64_t rea
     const double high = (double)arena.high;
     tape_close(&tape);
     arena_free(&arena);
-    pack_free(&p);
+    batch_free(&p);
     gpt_close(&gpt);
     return high;
 }

@@ -75,7 +75,7 @@ static void open_sft(Sft *s, Run *run, const char *const *more) {
 
 static void close_sft(Sft *s, Run *run) {
     trainer_close(&s->trainer);
-    pack_free(&s->pack);
+    batch_free(&s->pack);
     free(s->window);
     free(s->epoch_end);
     corpus_close(&s->mix);

@@ -171,17 +171,17 @@ static void test_language_model(void **state) {
     for (int drop = 0; drop < 2; drop++) {
         double loss[3] = {0};
         for (int way = 0; way < 3; way++) { /* all in one, each alone, in another order */
-            Pack pack = {0};
-            pack_clear(&pack);
+            Batch pack = {0};
+            batch_clear(&pack);
             for (int k = 0; k < 3; k++) {
                 const int s = way == 2 ? 2 - k : k;
-                pack_add(&pack, token[s], n[s], NULL, 0.1f, (uint64_t)s + 40);
+                batch_add(&pack, token[s], n[s], NULL, 0.1f, (uint64_t)s + 40);
                 if (way == 1 || k == 2) {
                     trainer_lm(&b.t, &pack, drop ? 0.4 : 0, 6, 2, &loss[way]);
-                    pack_clear(&pack);
+                    batch_clear(&pack);
                 }
             }
-            pack_free(&pack);
+            batch_free(&pack);
             gpt_join_gradient(b.g);
             if (way == 0) memcpy(first, b.g->params.grad, size * sizeof *first);
             double gap = 0, norm = 0;
@@ -203,9 +203,7 @@ static void test_language_model(void **state) {
     bench_close(&b);
 }
 
-static real leaf(int k, int64_t i) {
-    return (real)sin((double)(i % 1000) + 77 * k);
-}
+static real leaf(int k, int64_t i) { return (real)sin((double)(i % 1000) + 77 * k); }
 
 static real tree(int begin, int end, int64_t i) {
     const int middle = (begin + end) / 2;
@@ -264,8 +262,8 @@ static void test_together(void **state) {
             const VirtualRanks *v = &b.t.ranks;
             const size_t bytes = (size_t)b.g->params.size * sizeof(real);
             for (int step = 0; step < 2; step++) {
-                Pack pack = {0};
-                pack_clear(&pack);
+                Batch pack = {0};
+                batch_clear(&pack);
                 for (int k = v->begin, some; k < v->end; k += some) {
                     some = trainer_together(&b.t, k, 20, together ? 1 << 20 : 39);
                     const int mine = v->end - v->begin;
@@ -274,7 +272,7 @@ static void test_together(void **state) {
                         for (int s = 0; s < 2 && i % 4 != 3 - step; s++) { /* one has nothing */
                             int32_t token[10];
                             for (int j = 0; j < 10; j++) token[j] = (i * 31 + s * 7 + j * j) % 40;
-                            pack_add(&pack, token, 10 - s, NULL, 0.1f, (uint64_t)(i * 2 + s));
+                            batch_add(&pack, token, 10 - s, NULL, 0.1f, (uint64_t)(i * 2 + s));
                         }
                         if (some > 1) trainer_chain_end(&b.t, pack.n);
                     }
@@ -282,14 +280,14 @@ static void test_together(void **state) {
                         if (k + some == v->end) trainer_last_pass(&b.t);
                         trainer_lm(&b.t, &pack, 0.3, 6, step, &loss[together][k]);
                     }
-                    pack_clear(&pack);
+                    batch_clear(&pack);
                     trainer_rank_end(&b.t);
                 }
                 double norm;
                 OK(trainer_update(&b.t, 1e-2, "a batch", &norm));
                 assert_true(norm > 0);
                 assert_no_gradient(&b);
-                pack_free(&pack);
+                batch_free(&pack);
             }
             for (int d = 1; d < 32; d++)
                 for (int64_t i = 0; b.t.node[d] && i < b.g->params.size; i++)

@@ -4,8 +4,8 @@
 
 #include "base/error.h"
 #include "data/records.h"
-#include "data/synth.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
+#include "data/world/synth.h"
 
 enum { MAX_LIST = 64 };
 

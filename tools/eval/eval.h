@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "train/load.h"
+#include "checkpoints/exchange/loaded.h"
 
 enum { MAX_LIST = 64, MICRO_TOKENS = 8192 };
 

@@ -1,0 +1,139 @@
+/* h5_attribute.c: attributes: integers, and texts of fixed length. A text too long for an object
+ * header is a dataset under /meta. */
+#include "base/error.h"
+#include "base/h5/h5_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { LONGEST_ATTRIBUTE = 60000 };
+
+static int write_attribute(H5 *h, const char *object, const char *name, hid_t type,
+                           const void *value) {
+    CHECK(h->writing, "%s is open for reading", h->path);
+    hid_t space = H5Screate(H5S_SCALAR), attribute = -1;
+    hid_t on = H5Oopen(h->file, object, H5P_DEFAULT);
+    bool ok = on >= 0 && space >= 0;
+    if (ok && H5Aexists(on, name) > 0) { /* a value of the same type takes the old one's place */
+        attribute = H5Aopen(on, name, H5P_DEFAULT);
+        hid_t old = H5Aget_type(attribute);
+        ok = attribute >= 0 && old >= 0;
+        if (ok && H5Tequal(old, type) <= 0) {
+            ok = H5Aclose(attribute) >= 0 && H5Adelete(on, name) >= 0;
+            attribute = -1;
+        }
+        if (old >= 0) H5Tclose(old);
+    }
+    if (ok && attribute < 0)
+        attribute = H5Acreate2(on, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+    ok = ok && attribute >= 0 && H5Awrite(attribute, type, value) >= 0;
+    int rc = ok ? 0 : h5_error(h, object, "write an attribute");
+    if (attribute >= 0 && H5Aclose(attribute) < 0 && rc == 0)
+        rc = h5_error(h, object, "close an attribute");
+    if (space >= 0) H5Sclose(space);
+    if (on >= 0 && H5Oclose(on) < 0 && rc == 0) rc = h5_error(h, object, "close");
+    return rc;
+}
+
+static hid_t string_type(size_t bytes) {
+    hid_t t = H5Tcopy(H5T_C_S1);
+    CHECK(t >= 0 && H5Tset_size(t, bytes) >= 0 && H5Tset_cset(t, H5T_CSET_UTF8) >= 0 &&
+              H5Tset_strpad(t, H5T_STR_NULLTERM) >= 0,
+          "HDF5 string type of %zu bytes", bytes);
+    return t;
+}
+
+static char *long_name(const char *name) { return xasprintf("/meta/%s", name); }
+
+int h5_set_str(H5 *h, const char *object, const char *name, const char *value) {
+    IN_TURN;
+    size_t n = strlen(value);
+    if (n > LONGEST_ATTRIBUTE) {
+        char *path = long_name(name);
+        int rc = h5_write_text(h, path, value, n);
+        free(path);
+        return rc;
+    }
+    hid_t type = string_type(n + 1);
+    int rc = write_attribute(h, object, name, type, value);
+    H5Tclose(type);
+    return rc;
+}
+
+int h5_set_i64(H5 *h, const char *object, const char *name, int64_t value) {
+    IN_TURN;
+    return write_attribute(h, object, name, H5T_STD_I64LE, &value);
+}
+
+static int open_attribute(H5 *h, const char *object, const char *name, hid_t *out) {
+    if (!h5_exists(h, object)) return h5_missing(h, object);
+    htri_t there = H5Aexists_by_name(h->file, object, name, H5P_DEFAULT);
+    if (there < 0) return h5_error(h, object, "read the attributes");
+    if (there == 0)
+        return error_set(ERR_DATA,
+                         "%s: %s has no attribute \"%s\"; the file is of another kind or "
+                         "version",
+                         h->path, object, name);
+    *out = H5Aopen_by_name(h->file, object, name, H5P_DEFAULT, H5P_DEFAULT);
+    return *out < 0 ? h5_error(h, object, "open an attribute") : 0;
+}
+
+static int wrong_attribute(const H5 *h, const char *object, const char *name,
+                           const char *expected) {
+    return error_set(ERR_DATA,
+                     "%s: attribute \"%s\" of %s is not %s; the file is of another kind or "
+                     "version",
+                     h->path, name, object, expected);
+}
+
+int h5_get_i64(H5 *h, const char *object, const char *name, int64_t *value) {
+    IN_TURN;
+    hid_t attribute = -1;
+    TRY(open_attribute(h, object, name, &attribute));
+    hid_t type = H5Aget_type(attribute), space = H5Aget_space(attribute);
+    int rc = 0;
+    if (type < 0 || space < 0 || H5Tequal(type, H5T_STD_I64LE) <= 0 ||
+        H5Sget_simple_extent_npoints(space) != 1)
+        rc = wrong_attribute(h, object, name, "a 64-bit integer");
+    else if (H5Aread(attribute, H5T_STD_I64LE, value) < 0)
+        rc = h5_error(h, object, "read an attribute");
+    if (space >= 0) H5Sclose(space);
+    if (type >= 0) H5Tclose(type);
+    H5Aclose(attribute);
+    return rc;
+}
+
+int h5_get_str(H5 *h, const char *object, const char *name, char **value) {
+    IN_TURN;
+    *value = NULL;
+    char *path = long_name(name);
+    if (h5_exists(h, object) && H5Aexists_by_name(h->file, object, name, H5P_DEFAULT) == 0 &&
+        h5_exists(h, path)) {
+        size_t n;
+        int rc = h5_read_text(h, path, value, &n);
+        free(path);
+        return rc;
+    }
+    free(path);
+    hid_t attribute = -1;
+    TRY(open_attribute(h, object, name, &attribute));
+    hid_t type = H5Aget_type(attribute);
+    size_t n = type < 0 ? 0 : H5Tget_size(type);
+    int rc = 0;
+    if (n == 0 || H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 ||
+        n > LONGEST_ATTRIBUTE + 1)
+        rc = wrong_attribute(h, object, name, "a string of fixed length");
+    else {
+        hid_t memory = string_type(n + 1);
+        char *text = xcalloc(n + 1, 1);
+        if (H5Aread(attribute, memory, text) < 0) {
+            rc = h5_error(h, object, "read an attribute");
+            free(text);
+        } else
+            *value = text;
+        H5Tclose(memory);
+    }
+    if (type >= 0) H5Tclose(type);
+    H5Aclose(attribute);
+    return rc;
+}

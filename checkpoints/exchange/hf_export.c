@@ -1,0 +1,279 @@
+/* hf_export.c: a checkpoint becomes a Hugging Face GPT-2.
+ *
+ * GPT2ForSequenceClassification differs from our reward model in two ways. Its head has no bias:
+ * with hidden = norm(x) and reward = w hidden + b, adding b w / |w|^2 to the bias of the last layer
+ * norm makes w hidden alone give the same. And it scores the last token before the padding, so it
+ * needs a padding token that no text contains (the end of text is a token that counts): the first
+ * id that the tokenizer leaves free, with a row of zeros in the embedding.
+ *
+ * GPT2 has biases everywhere; a model without gets zeros, and "bias": false in config.json lets
+ * hf_import leave them out again. */
+#include "checkpoints/exchange/hf_impl.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "checkpoints/exchange/loaded.h"
+#include "checkpoints/exchange/safetensors.h"
+
+typedef struct Export {
+    Loaded model;
+    const char *dir;
+    const char *prefix; /* of all but lm_head and score */
+    int64_t vocab;      /* rows of wte in the file */
+    int32_t eos;        /* -1: none */
+    int64_t pad;        /* -1: none */
+    char pad_token[32];
+    double fold; /* times the head's weights: added to the last layer norm's bias */
+    StWriter *file;
+    float *piece; /* [HF_PIECE] */
+} Export;
+
+/* --- tensors ---------------------------------------------------------------------------------- */
+
+/* A tensor of the file: of parameter `p`, or (p NULL) zeros. */
+typedef struct Item {
+    const Param *p;
+    bool conv;
+} Item;
+
+typedef struct Items {
+    StTensor *t;
+    Item *item;
+    int n;
+} Items;
+
+static void add(Items *l, const Param *p, bool conv, char *name, int ndim, const int64_t *shape) {
+    Item *item = &l->item[l->n];
+    StTensor *t = &l->t[l->n++];
+    *item = (Item){p, conv};
+    *t = (StTensor){.name = name, .ndim = ndim};
+    for (int i = 0; i < ndim; i++) t->shape[i] = shape[conv ? ndim - 1 - i : i];
+}
+
+static bool is_head(const Param *p) { return strncmp(p->name, "head.", 5) == 0; }
+
+/* What the file holds, in the order of our parameters. */
+static void list_items(const Export *e, Items *l) {
+    const Gpt *g = e->model.gpt;
+    l->t = xcalloc(2 * (size_t)g->params.n + 1, sizeof *l->t);
+    l->item = xcalloc(2 * (size_t)g->params.n + 1, sizeof *l->item);
+    for (int i = 0; i < g->params.n; i++) {
+        const Param *p = &g->params.v[i];
+        char theirs[HF_NAME_MAX];
+        const bool conv = hf_name(p->name, theirs), wte = strcmp(p->name, "wte.weight") == 0;
+        if (is_head(p)) {
+            if (p->tensor.ndim == 2) add(l, p, false, xstrdup("score.weight"), 2, p->tensor.shape);
+            continue;
+        }
+        const bool bare = strcmp(p->name, "lm_head.weight") == 0;
+        const int64_t shape[2] = {wte ? e->vocab : p->tensor.shape[0], p->tensor.shape[1]};
+        add(l, p, conv, xasprintf("%s%s", bare ? "" : e->prefix, theirs), p->tensor.ndim, shape);
+        char *dot = strrchr(theirs, '.');
+        if (g->cfg.bias || bare || wte || strcmp(p->name, "wpe.weight") == 0) continue;
+        add(l, NULL, false, xasprintf("%s%.*s.bias", e->prefix, (int)(dot - theirs), theirs), 1,
+            p->tensor.shape);
+    }
+}
+
+static void free_items(Items *l) {
+    for (int i = 0; i < l->n; i++) free(l->t[i].name);
+    free(l->t);
+    free(l->item);
+}
+
+/* Element i of what the file holds for the item. */
+static float element(const Item *item, int64_t i) {
+    if (!item->p) return 0;
+    const Tensor *t = &item->p->tensor;
+    if (i >= tensor_size(t)) return 0; /* rows that wte does not have */
+    if (!item->conv) return (float)t->data[i];
+    return (float)t->data[i % t->shape[0] * t->shape[1] + i / t->shape[0]];
+}
+
+static int write_item(Export *e, const StTensor *t, const Item *item) {
+    const real *w = e->fold != 0 && strcmp(t->name + strlen(e->prefix), "ln_f.bias") == 0
+                        ? e->model.gpt->head_w->data
+                        : NULL;
+    int64_t n = 1;
+    for (int i = 0; i < t->ndim; i++) n *= t->shape[i];
+    for (int64_t from = 0; from < n; from += HF_PIECE) {
+        const int64_t m = n - from < HF_PIECE ? n - from : HF_PIECE;
+        for (int64_t i = 0; i < m; i++) {
+            e->piece[i] = element(item, from + i);
+            if (w) e->piece[i] += (float)(e->fold * (double)w[from + i]);
+        }
+        TRY(st_write(e->file, e->piece, m));
+    }
+    return 0;
+}
+
+/* b / |w|^2 */
+static int fold_bias(Export *e) {
+    const Gpt *g = e->model.gpt;
+    double square = 0, b = (double)g->head_b->data[0];
+    for (int64_t i = 0; i < g->cfg.width; i++)
+        square += (double)g->head_w->data[i] * (double)g->head_w->data[i];
+    if (b != 0 && square == 0)
+        return error_set(ERR_DATA, "%s: the weights of its head are 0: every score is the same",
+                         e->model.path);
+    e->fold = b != 0 ? b / square : 0;
+    return 0;
+}
+
+static int write_tensors(Export *e) {
+    Items l = {0};
+    if (e->model.gpt->cfg.scalar_head) TRY(fold_bias(e));
+    char *path = file_join(e->dir, "model.safetensors");
+    list_items(e, &l);
+    e->piece = xmalloc(HF_PIECE * sizeof *e->piece);
+    int rc = st_create(&e->file, path, l.t, l.n);
+    for (int i = 0; i < l.n && rc == 0; i++) rc = write_item(e, &l.t[i], &l.item[i]);
+    if (rc == 0)
+        rc = st_commit(&e->file);
+    else
+        st_abandon(&e->file);
+    free(e->piece);
+    free_items(&l);
+    free(path);
+    return rc;
+}
+
+/* --- the tokenizer ---------------------------------------------------------------------------- */
+
+static int write_json(const Export *e, const char *name, json_t *j) {
+    char *path = file_join(e->dir, name);
+    int rc = json_write_file(j, path);
+    json_decref(j);
+    free(path);
+    return rc;
+}
+
+static json_t *word(const Export *e, int32_t id) {
+    size_t len;
+    const char *s = id < 0 ? NULL : tokenizer_token_bytes(e->model.tokenizer, id, &len);
+    return s ? json_stringn(s, len) : json_null();
+}
+
+/* Our text, with the padding token appended where there is one. */
+static int write_tokenizer_json(const Export *e) {
+    char *text = tokenizer_json(e->model.tokenizer), *path = file_join(e->dir, "tokenizer.json");
+    int rc = 0;
+    if (e->pad >= 0) {
+        json_t *j;
+        rc = json_parse(&j, text, strlen(text), "tokenizer.json", 1);
+        if (rc == 0) {
+            json_array_append_new(json_object_get(j, "added_tokens"),
+                                  json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id",
+                                            (json_int_t)e->pad, "content", e->pad_token,
+                                            "single_word", 0, "lstrip", 0, "rstrip", 0,
+                                            "normalized", 0, "special", 1));
+            free(text);
+            text = json_dumps(j, JSON_INDENT(2));
+            json_decref(j);
+        }
+    }
+    if (rc == 0) rc = file_write_durable(path, text, strlen(text));
+    free(text);
+    free(path);
+    return rc;
+}
+
+static int write_tokenizer(const Export *e) {
+    TRY(write_tokenizer_json(e));
+    json_t *c = json_pack(
+        "{s:s, s:I, s:o, s:o, s:b, s:b}", "tokenizer_class", "PreTrainedTokenizerFast",
+        "model_max_length", (json_int_t)e->model.gpt->cfg.context, "bos_token", word(e, e->eos),
+        "eos_token", word(e, e->eos), "clean_up_tokenization_spaces", 0, "add_prefix_space", 0);
+    if (e->pad >= 0) json_object_set_new(c, "pad_token", json_string(e->pad_token));
+    return write_json(e, "tokenizer_config.json", c);
+}
+
+static void choose_pad(Export *e) {
+    const Tokenizer *t = e->model.tokenizer;
+    e->pad = t ? tokenizer_vocab(t) : e->vocab;
+    if (e->pad == e->vocab) e->vocab++;
+    snprintf(e->pad_token, sizeof e->pad_token, "<|pad|>");
+    for (int i = 1; t && tokenizer_id(t, e->pad_token) >= 0; i++)
+        snprintf(e->pad_token, sizeof e->pad_token, "<|pad_%d|>", i);
+}
+
+/* --- config.json ------------------------------------------------------------------------------ */
+
+static json_t *id_or_null(int64_t id) { return id < 0 ? json_null() : json_integer(id); }
+
+static int write_config(const Export *e) {
+    const Loaded *l = &e->model;
+    const GptConfig *c = &l->gpt->cfg;
+    json_t *j = json_pack(
+        "{s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:b, s:b, s:o, s:o, s:f, s:f, s:f, "
+        "s:s}",
+        "model_type", "gpt2", "architectures",
+        c->scalar_head ? "GPT2ForSequenceClassification" : "GPT2LMHeadModel", "vocab_size",
+        (json_int_t)e->vocab, "n_positions", (json_int_t)c->context, "n_ctx",
+        (json_int_t)c->context, "n_embd", (json_int_t)c->width, "n_layer", (json_int_t)c->layers,
+        "n_head", (json_int_t)c->heads, "activation_function", c->gelu_erf ? "gelu" : "gelu_new",
+        "layer_norm_epsilon", c->norm_eps, "tie_word_embeddings", !c->untied, "bias", c->bias,
+        "bos_token_id", id_or_null(e->eos), "eos_token_id", id_or_null(e->eos), "resid_pdrop", 0.0,
+        "embd_pdrop", 0.0, "attn_pdrop", 0.0, "torch_dtype", "float32");
+    json_t *ours = json_pack("{s:s, s:s, s:I, s:o, s:s}", "checkpoint", l->id, "stage", l->stage,
+                             "step", (json_int_t)l->step, "template", template_to_json(l->tmpl),
+                             "version", RHETOR_VERSION);
+    if (l->nstop > 0 && l->stop[0] != e->eos)
+        json_object_set_new(ours, "stop", json_integer(l->stop[0]));
+    json_object_set_new(j, "rhetor", ours);
+    if (c->scalar_head) {
+        json_object_set_new(j, "pad_token_id", json_integer(e->pad));
+        json_object_set_new(j, "id2label", json_pack("{s:s}", "0", "reward"));
+        json_object_set_new(j, "label2id", json_pack("{s:i}", "reward", 0));
+        json_object_set_new(j, "problem_type", json_string("regression"));
+    }
+    return write_json(e, "config.json", j);
+}
+
+/* For transformers' generate: an answer ends with any of these. */
+static int write_generation_config(const Export *e) {
+    json_t *stop = json_array();
+    for (int i = 0; i < e->model.nstop; i++)
+        json_array_append_new(stop, json_integer(e->model.stop[i]));
+    return write_json(
+        e, "generation_config.json",
+        json_pack("{s:o, s:o}", "bos_token_id", id_or_null(e->eos), "eos_token_id", stop));
+}
+
+/* --- the folder ------------------------------------------------------------------------------- */
+
+static int check_folder(const char *dir) {
+    char **names;
+    int n = 0;
+    if (file_exists(dir) && !file_is_dir(dir))
+        return error_set(ERR_USAGE, "%s: is a file, expected a folder, new or empty", dir);
+    if (file_is_dir(dir)) {
+        TRY(file_list(dir, &names, &n));
+        file_free_list(&names, n);
+    }
+    return n == 0 ? 0
+                  : error_set(ERR_USAGE, "%s: holds %d files; choose a folder that is new or empty",
+                              dir, n);
+}
+
+int hf_export(const char *path, const char *dir) {
+    TRY(check_folder(dir));
+    Export e = {.dir = dir, .prefix = "transformer.", .pad = -1, .eos = -1};
+    int rc;
+    TRY_GOTO(done, load_model(&e.model, path, "the model", LOAD_ANY));
+    e.vocab = e.model.gpt->cfg.vocab;
+    if (e.model.tokenizer) e.eos = tokenizer_eos(e.model.tokenizer);
+    if (e.model.gpt->cfg.scalar_head) choose_pad(&e);
+    TRY_GOTO(done, file_make_dirs(dir));
+    TRY_GOTO(done, write_tensors(&e));
+    if (e.model.tokenizer) TRY_GOTO(done, write_tokenizer(&e));
+    if (e.model.nstop > 0 && e.pad < 0) TRY_GOTO(done, write_generation_config(&e));
+    TRY_GOTO(done, write_config(&e)); /* last: with it the folder is a model */
+done:
+    load_free(&e.model);
+    return rc < 0 ? rc : 0;
+}

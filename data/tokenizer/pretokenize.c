@@ -1,0 +1,288 @@
+/* pretokenize.c: cuts text into the pieces that merges may not cross.
+ *
+ * The steps are those of the tokenizer's file; their patterns are run by PCRE2 (regex.c), the usual
+ * ones by hand (splitter.c). Text that is not UTF-8 is matched through a copy in which each stray
+ * byte is U+0001, which is, as U+FFFD is, neither space nor letter nor number. The copy has the
+ * same length, so offsets hold in the original and no byte is lost.
+ *
+ * What follows ByteLevel sees each byte as a character of GPT-2's alphabet, whose places are
+ * places between bytes again. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "data/tokenizer/tokenizer_impl.h"
+
+bool pretokenize_by_hand = true;
+
+const char *const behavior_names[BEHAVIORS] = {"Isolated", "Contiguous", "MergedWithPrevious",
+                                               "MergedWithNext", "Removed"};
+
+typedef struct Step {
+    SplitStep told;
+    char *pattern;           /* told.pattern, owned */
+    Regex *regex;            /* NULL: a ByteLevel that does not split */
+    const Splitter *by_hand; /* NULL: PCRE2 has to do it */
+} Step;
+
+struct Pretokenizer {
+    Step *step;
+    int n, byte_level; /* which step is ByteLevel; n: none */
+};
+
+Pretokenizer *pretokenizer_new(void) { return xcalloc(1, sizeof(Pretokenizer)); }
+
+void pretokenizer_free(Pretokenizer *p) {
+    if (!p) return;
+    for (int i = 0; i < p->n; i++) {
+        free(p->step[i].pattern);
+        regex_free(p->step[i].regex);
+    }
+    free(p->step);
+    free(p);
+}
+
+const SplitStep *pretokenizer_step(const Pretokenizer *p, int i) {
+    return i < p->n ? &p->step[i].told : NULL;
+}
+
+int pretokenizer_add(Pretokenizer *p, const SplitStep *told) {
+    Step s = {.told = *told};
+    if (told->pattern && !(s.regex = regex_new(told->pattern))) return ERR_DATA;
+    if (told->pattern) s.told.pattern = s.pattern = xstrdup(told->pattern);
+    const Splitter *known = told->pattern ? splitter_find(told->pattern) : NULL;
+    /* they leave nothing between matches that could be removed */
+    if (known && told->behavior == BEHAVIOR_REMOVED && told->invert) {
+        s.told.behavior = BEHAVIOR_ISOLATED;
+        s.told.invert = false;
+    }
+    if (s.told.behavior == BEHAVIOR_ISOLATED) s.by_hand = known;
+    p->step = xrealloc(p->step, (size_t)(p->n + 1) * sizeof *p->step);
+    if (p->byte_level == p->n && !told->byte_level) p->byte_level++;
+    p->step[p->n++] = s;
+    return 0;
+}
+
+/* --- words ------------------------------------------------------------------------------------ */
+
+/* \w of Rust's regular expressions: Alphabetic, marks, decimal numbers, connectors, joiners */
+static const char a_word[] = "\\A[\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200c}\\x{200d}\\x{24b6}-\\x{"
+                             "24e9}\\x{1f130}-\\x{1f149}"
+                             "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}]";
+
+/* Compiled anew each time: tokens that ask for whole words are rare, and met rarely. */
+static bool is_word(const char *s, size_t n) {
+    Regex *re = regex_new(a_word);
+    CHECK(re, "%s", error_message());
+    RegexMatch *match = regex_match_new();
+    size_t a, b;
+    const bool yes = utf8_char(s, n) == n && regex_match(re, match, s, n, 0, &a, &b) > 0;
+    regex_match_free(match);
+    regex_free(re);
+    return yes;
+}
+
+bool word_at_start(const char *s, size_t n) {
+    const size_t len = n ? utf8_char(s, n) : 0;
+    return len > 0 && is_word(s, len);
+}
+
+bool word_at_end(const char *s, size_t n) {
+    for (size_t from = n; from > 0 && n - from < 4;) {
+        if (((uint8_t)s[--from] & 0xc0) != 0x80) return is_word(s + from, n - from);
+    }
+    return false;
+}
+
+/* --- text that is not UTF-8 ------------------------------------------------------------------- */
+
+size_t utf8_char(const char *text, size_t n) {
+    const uint8_t *s = (const uint8_t *)text;
+    if (s[0] < 0x80) return 1;
+    if (s[0] < 0xc2) return 0; /* a continuation byte, or overlong */
+    const size_t len = s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
+    if (len == 0 || n < len) return 0;
+    for (size_t i = 1; i < len; i++) {
+        if ((s[i] & 0xc0) != 0x80) return 0;
+    }
+    if (s[0] == 0xe0 && s[1] < 0xa0) return 0;  /* overlong */
+    if (s[0] == 0xed && s[1] >= 0xa0) return 0; /* a surrogate */
+    if (s[0] == 0xf0 && s[1] < 0x90) return 0;  /* overlong */
+    if (s[0] == 0xf4 && s[1] >= 0x90) return 0; /* beyond U+10FFFF */
+    return len;
+}
+
+/* Where the well-formed prefix of text ends. */
+static size_t utf8_prefix(const char *text, size_t len) {
+    size_t i = 0;
+    while (i < len) {
+        uint64_t eight;
+        if (len - i >= 8 && (memcpy(&eight, text + i, 8), !(eight & 0x8080808080808080u))) {
+            i += 8;
+            continue;
+        }
+        const size_t n = utf8_char(text + i, len - i);
+        if (n == 0) break;
+        i += n;
+    }
+    return i;
+}
+
+char *utf8_mask(const char *text, size_t len) {
+    size_t i = utf8_prefix(text, len);
+    if (i == len) return NULL;
+    char *copy = xmalloc(len);
+    memcpy(copy, text, len);
+    while (i < len) {
+        copy[i++] = 1;
+        i += utf8_prefix(text + i, len - i);
+    }
+    return copy;
+}
+
+/* --- splitting -------------------------------------------------------------------------------- */
+
+typedef struct Walk {
+    const Pretokenizer *p;
+    const char *shown; /* what the patterns see: the text, its masked copy, or in the alphabet */
+    const char *text;
+    bool alphabet; /* the text, too, is written in the alphabet */
+    RegexMatch *match;
+    PieceFn *fn;
+    void *ctx;
+} Walk;
+
+static int split(const Walk *w, int level, size_t begin, size_t end);
+
+/* ByteLevel's add_prefix_space: each piece that it is given begins with one. */
+static int split_with_space(const Walk *w, int level, size_t begin, size_t end) {
+    const size_t n = end - begin + 1;
+    char *both = xmalloc(2 * n);
+    both[0] = both[n] = ' ';
+    memcpy(both + 1, w->text + begin, n - 1);
+    memcpy(both + n + 1, w->shown + begin, n - 1);
+    Walk inner = *w;
+    inner.text = both;
+    inner.shown = both + n;
+    const int rc = split(&inner, level, 0, n);
+    free(both);
+    return rc;
+}
+
+static int split_in_alphabet(const Walk *w, int level, size_t begin, size_t end) {
+    char small[512], *copy = 2 * (end - begin) <= sizeof small ? small : xmalloc(2 * (end - begin));
+    Walk inner = *w;
+    inner.text = inner.shown = copy;
+    inner.alphabet = true;
+    const int rc = split(&inner, level, 0, alphabet_encode(w->text + begin, end - begin, copy));
+    if (copy != small) free(copy);
+    return rc;
+}
+
+/* A piece that no step is left for. */
+static int give(const Walk *w, size_t begin, size_t end) {
+    if (!w->alphabet) return w->fn(w->ctx, w->text + begin, end - begin);
+    char small[512], *bytes = end - begin <= sizeof small ? small : xmalloc(end - begin);
+    const int64_t n = alphabet_decode(w->text + begin, end - begin, bytes);
+    const int rc = w->fn(w->ctx, bytes, (size_t)n);
+    if (bytes != small) free(bytes);
+    return rc;
+}
+
+/* The pieces that one pattern makes: matches and what lies between them, which its behavior may
+ * join. The last one waits for what comes. */
+typedef struct Pieces {
+    const Walk *w;
+    int level; /* of the next step */
+    size_t begin, end;
+    bool match, waits;
+} Pieces;
+
+static bool joins(Behavior behavior, bool last, bool match) {
+    switch (behavior) {
+    case BEHAVIOR_CONTIGUOUS: return match == last;
+    case BEHAVIOR_MERGED_WITH_PREVIOUS: return match && !last;
+    case BEHAVIOR_MERGED_WITH_NEXT: return !match && last;
+    default: return false;
+    }
+}
+
+static int flush_piece(const Pieces *p, Behavior behavior) {
+    if (behavior == BEHAVIOR_REMOVED && p->match) return 0;
+    return split(p->w, p->level, p->begin, p->end);
+}
+
+static int add_piece(Pieces *p, const SplitStep *s, size_t begin, size_t end, bool match) {
+    match ^= s->invert;
+    if (!p->waits || !joins(s->behavior, p->match, match)) {
+        if (p->waits) TRY(flush_piece(p, s->behavior));
+        p->begin = begin;
+    }
+    p->end = end;
+    p->match = match;
+    p->waits = true;
+    return 0;
+}
+
+static int split_by_hand(const Walk *w, const Splitter *by_hand, int level, size_t begin,
+                         size_t end) {
+    const char *s = w->shown + begin;
+    for (size_t i = 0, next; i < end - begin; i = next) {
+        next = splitter_next(by_hand, s, end - begin, i);
+        TRY(split(w, level, begin + i, begin + next));
+    }
+    return 0;
+}
+
+static int split_by_regex(const Walk *w, const Step *step, int level, size_t begin, size_t end) {
+    const char *s = w->shown + begin;
+    const size_t n = end - begin;
+    Pieces pieces = {.w = w, .level = level};
+    size_t done = 0, from = 0, a, b;
+    bool any = false;
+    while (from < n) {
+        int found = regex_match(step->regex, w->match, s, n, from, &a, &b);
+        if (found < 0) return error_wrap(found, "pattern \"%s\" cannot split", step->pattern);
+        if (!found) break;
+        /* an empty match cuts too, but not right after another match; after it look further on */
+        from = b > a ? b : a + (a < n ? utf8_char(s + a, n - a) : 1);
+        if (a == b && any && a == done) continue;
+        if (done < a) TRY(add_piece(&pieces, &step->told, begin + done, begin + a, false));
+        TRY(add_piece(&pieces, &step->told, begin + a, begin + b, true));
+        done = b;
+        any = true;
+    }
+    if (done < n) TRY(add_piece(&pieces, &step->told, begin + done, end, false));
+    return flush_piece(&pieces, step->told.behavior);
+}
+
+/* Splits [begin, end) by steps level, level + 1, ... */
+static int split(const Walk *w, int level, size_t begin, size_t end) {
+    if (begin == end) return 0;
+    if (level == w->p->n) return give(w, begin, end);
+    if (level > w->p->byte_level && !w->alphabet) return split_in_alphabet(w, level, begin, end);
+    const Step *step = &w->p->step[level];
+    if (step->told.prefix_space && w->text[begin] != ' ')
+        return split_with_space(w, level, begin, end);
+    if (!step->regex) return split(w, level + 1, begin, end);
+    if (step->by_hand && pretokenize_by_hand)
+        return split_by_hand(w, step->by_hand, level + 1, begin, end);
+    return split_by_regex(w, step, level + 1, begin, end);
+}
+
+size_t pretokenizer_cut(const Pretokenizer *p, const char *text, size_t len) {
+    const Step *first = p->n > 0 ? p->step : NULL;
+    if (!first || !first->by_hand || first->told.prefix_space) return 0;
+    return splitter_cut(first->by_hand, text, len);
+}
+
+int pretokenize(const Pretokenizer *p, const char *text, size_t len, PieceFn *fn, void *ctx) {
+    if (len == 0) return 0;
+    char *copy = utf8_mask(text, len);
+    Walk w = {.p = p, .shown = copy ? copy : text, .text = text, .fn = fn, .ctx = ctx};
+    w.match = regex_match_new();
+    int rc = split(&w, 0, 0, len);
+    regex_match_free(w.match);
+    free(copy);
+    return rc;
+}

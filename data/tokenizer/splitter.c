@@ -1,0 +1,301 @@
+/* splitter.c: the splitting patterns that most tokenizers have, by hand.
+ *
+ * A regular expression spends most of the time of encoding. These three families (GPT-2, cl100k,
+ * o200k and their variants) need no backtracking: the class of a character, looked up in a table,
+ * says what a piece may go on with. PCRE2 stays the oracle (tests/tokenizer/test_tokenizer_pieces.c
+ * compares piece by piece) and does all other patterns.
+ *
+ * Both see the same characters: the table is made from PCRE2's own properties, when a
+ * tokenizer first has such a pattern. */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "data/tokenizer/tokenizer_impl.h"
+
+const char GPT2_PATTERN[] =
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+/* tiktoken's, which takes all white space at the end of a text as one piece. It writes
+ * \p{N}{1,3}+, which Hugging Face's engine reads differently; the + changes nothing here. */
+const char CL100K_PATTERN[] = "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
+                              "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s++$|\\s*[\\r\\n]|\\s+(?!\\S)|\\s";
+
+#define O200K_CONTRACTION "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+const char O200K_PATTERN[] =
+    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"
+    "]+" O200K_CONTRACTION
+    "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"
+    "]*" O200K_CONTRACTION
+    "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
+/* --- classes of characters -------------------------------------------------------------------- */
+
+enum {
+    UPPER = 1,  /* Lu, Lt */
+    LOWER = 2,  /* Ll */
+    LETTER = 4, /* Lm, Lo: neither */
+    MARK = 8,
+    NUMBER = 16,
+    SPACE = 32, /* White_Space, but for: */
+    NEWLINE = 64,
+    OTHER = 128,
+    ANY_LETTER = UPPER | LOWER | LETTER,
+    ANY_SPACE = SPACE | NEWLINE,
+    SYMBOL = MARK | OTHER /* [^\s\p{L}\p{N}] */
+};
+
+enum { TABLE = 0x40000, LAST_ROOM = 0x200, LAST = 0xe0000 }; /* beyond: nothing but OTHER */
+static uint8_t table[TABLE + LAST_ROOM];
+static pthread_once_t table_once = PTHREAD_ONCE_INIT;
+
+static uint8_t *table_entry(uint32_t c) {
+    return c < TABLE ? &table[c] : c - LAST < LAST_ROOM ? &table[TABLE + c - LAST] : NULL;
+}
+
+static size_t put_char(uint32_t c, char *s) {
+    if (c < 0x80) return *s = (char)c, 1;
+    const int n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (int i = n - 1; i > 0; i--, c >>= 6) s[i] = (char)(0x80 | (c & 0x3f));
+    s[0] = (char)((n == 2 ? 0xc0 : n == 3 ? 0xe0 : 0xf0) | c);
+    return (size_t)n;
+}
+
+/* The character at s and its length; s is well-formed. */
+static uint32_t get_char(const char *at, size_t *len) {
+    const uint8_t *s = (const uint8_t *)at;
+    if (s[0] < 0x80) return *len = 1, s[0];
+    if (s[0] < 0xe0) return *len = 2, (s[0] & 0x1fu) << 6 | (s[1] & 0x3fu);
+    if (s[0] < 0xf0) return *len = 3, (s[0] & 0xfu) << 12 | (s[1] & 0x3fu) << 6 | (s[2] & 0x3fu);
+    return *len = 4,
+           (s[0] & 7u) << 18 | (s[1] & 0x3fu) << 12 | (s[2] & 0x3fu) << 6 | (s[3] & 0x3fu);
+}
+
+/* Marks the characters of text, which are in order, that match. */
+static void mark(const char *pattern, uint8_t class, const char *text, size_t len) {
+    int code;
+    size_t at;
+    pcre2_code *re = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
+                                   PCRE2_UTF | PCRE2_UCP, &code, &at, NULL);
+    CHECK(re, "pattern %s", pattern);
+    pcre2_jit_compile(re, PCRE2_JIT_COMPLETE);
+    pcre2_match_data *match = pcre2_match_data_create(1, NULL);
+    CHECK(match, "out of memory");
+    const size_t *o = pcre2_get_ovector_pointer(match);
+    for (size_t from = 0;
+         pcre2_match(re, (PCRE2_SPTR)text, len, from, PCRE2_NO_UTF_CHECK, match, NULL) > 0;) {
+        for (size_t i = o[0], n; i < o[1]; i += n) *table_entry(get_char(text + i, &n)) = class;
+        from = o[1];
+    }
+    pcre2_match_data_free(match);
+    pcre2_code_free(re);
+}
+
+static void make_table(void) {
+    static const struct {
+        const char *pattern;
+        uint8_t class;
+    } classes[] = {{"[\\p{Lu}\\p{Lt}]+", UPPER},  {"\\p{Ll}+", LOWER},
+                   {"[\\p{Lm}\\p{Lo}]+", LETTER}, {"\\p{M}+", MARK},
+                   {"\\p{N}+", NUMBER},           {"[" WHITE_SPACE "]+", SPACE},
+                   {"[\\r\\n]+", NEWLINE}};
+    memset(table, OTHER, sizeof table);
+    char *text = xmalloc(4 * (TABLE + LAST_ROOM)), *end = text;
+    for (uint32_t c = 0; c < LAST + LAST_ROOM; c = c + 1 == TABLE ? LAST : c + 1) {
+        if (c - 0xd800u >= 0x800) end += put_char(c, end);
+    }
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        mark(classes[i].pattern, classes[i].class, text, (size_t)(end - text));
+    }
+    free(text);
+}
+
+/* Class and length of the character at s[i]; 0 at the end of the text. */
+typedef struct Text {
+    const char *s;
+    size_t n;
+} Text;
+
+static inline uint8_t class_at(Text t, size_t i, size_t *len) {
+    if (i >= t.n) return *len = 0, 0;
+    const uint8_t c = (uint8_t)t.s[i];
+    if (c < 0x80) return *len = 1, table[c];
+    const uint8_t *entry = table_entry(get_char(t.s + i, len));
+    return entry ? *entry : OTHER;
+}
+
+/* The end of the characters of the classes `mask` from i on. */
+static inline size_t run(Text t, size_t i, int mask) {
+    size_t len;
+    while (class_at(t, i, &len) & mask) i += len;
+    return i;
+}
+
+/* --- the three families ----------------------------------------------------------------------- */
+
+/* Bytes of a contraction ('s, 'll) at the apostrophe t.s[i]; 0: none. */
+static size_t contraction(Text t, size_t i, bool any_case) {
+    if (i + 1 >= t.n) return 0;
+    const uint8_t *s = (const uint8_t *)t.s + i;
+    const int third = i + 2 < t.n ? s[2] : 0, fold = any_case ? 0x20 : 0;
+    const int a = s[1] | fold, b = third | fold;
+    if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
+    if ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l')) return 3;
+    if (any_case && s[1] == 0xc5 && third == 0xbf) return 3; /* long s, U+017F */
+    return 0;
+}
+
+/* White space from i on: \s+(?!\S)|\s+, after what takes line breaks and the end of the text. */
+static size_t space(const Splitter *p, Text t, size_t i) {
+    size_t end = i, last = i, newline = i, len;
+    for (uint8_t c; (c = class_at(t, end, &len)) & ANY_SPACE; end += len) {
+        last = end;
+        if (c == NEWLINE) newline = end + 1;
+    }
+    if (p->end_space && end == t.n) return end;
+    if (p->family != SPLIT_GPT2 && newline > i) return newline;
+    return end == t.n || last == i ? end : last;
+}
+
+static size_t next_gpt2(const Splitter *p, Text t, size_t i) {
+    size_t len, n;
+    uint8_t c = class_at(t, i, &len);
+    if (t.s[i] == '\'' && (n = contraction(t, i, false))) return i + n;
+    size_t from = i;
+    if (t.s[i] == ' ') c = class_at(t, from = i + 1, &len);
+    if (c & ANY_LETTER) return run(t, from + len, ANY_LETTER);
+    if (c & NUMBER) return run(t, from + len, NUMBER);
+    if (c & SYMBOL) return run(t, from + len, SYMBOL);
+    return space(p, t, i);
+}
+
+static size_t numbers(const Splitter *p, Text t, size_t i) {
+    size_t len;
+    for (int k = 0; k < p->digits && class_at(t, i, &len) & NUMBER; k++) i += len;
+    return i;
+}
+
+/* [^\s\p{L}\p{N}]+[\r\n]* with an optional space before it; i if there is none. */
+static size_t symbols(const Splitter *p, Text t, size_t i) {
+    const size_t from = i + (t.s[i] == ' '), end = run(t, from, SYMBOL);
+    size_t e = end;
+    if (end == from) return i;
+    while (e < t.n && (t.s[e] == '\r' || t.s[e] == '\n' || (p->slash && t.s[e] == '/'))) e++;
+    return e;
+}
+
+static size_t next_cl100k(const Splitter *p, Text t, size_t i) {
+    size_t len, n;
+    const uint8_t c = class_at(t, i, &len);
+    if (c & ANY_LETTER) return run(t, i + len, ANY_LETTER);
+    if (t.s[i] == '\'' && (n = contraction(t, i, true))) return i + n;
+    if (c & NUMBER) return numbers(p, t, i);
+    if (c != NEWLINE && class_at(t, i + len, &n) & ANY_LETTER)
+        return run(t, i + len + n, ANY_LETTER);
+    const size_t end = symbols(p, t, i);
+    return end > i ? end : space(p, t, i);
+}
+
+/* [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+ from i on, or, if `upper`, what is
+ * left of it when there are only capitals; i if there is nothing. Where no small letter follows,
+ * the second part has to be given the last character that may be in it. */
+static size_t word(Text t, size_t i, bool upper) {
+    size_t end = i, both = i, len;
+    for (uint8_t c; (c = class_at(t, end, &len)) & (UPPER | LETTER | MARK);) {
+        end += len;
+        if (c != UPPER) both = end;
+    }
+    const size_t lower = run(t, end, LOWER | LETTER | MARK);
+    if (lower > end) return lower;
+    return upper ? end : both;
+}
+
+static size_t next_o200k(const Splitter *p, Text t, size_t i) {
+    size_t len, end = i;
+    const uint8_t c = class_at(t, i, &len);
+    const bool prefix = !(c & (ANY_LETTER | NUMBER | NEWLINE));
+    for (int upper = 0; upper < 2 && end == i; upper++) {
+        if (prefix && (end = word(t, i + len, upper)) == i + len) end = i;
+        if (end == i && c & (ANY_LETTER | MARK)) end = word(t, i, upper);
+    }
+    if (end > i) return end < t.n && t.s[end] == '\'' ? end + contraction(t, end, true) : end;
+    if (c & NUMBER) return numbers(p, t, i);
+    end = symbols(p, t, i);
+    return end > i ? end : space(p, t, i);
+}
+
+/* --- known patterns --------------------------------------------------------------------------- */
+
+#define CL100K_BEGIN "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
+#define CL100K_END   "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
+static const Splitter known[] = {
+    {.pattern = GPT2_PATTERN, SPLIT_GPT2},
+    {.pattern = CL100K_PATTERN, SPLIT_CL100K, .digits = 3, .end_space = true},
+    {.pattern = O200K_PATTERN, SPLIT_O200K, .digits = 3, .slash = true},
+    /* cl100k as Hugging Face's files have it (Llama 3); Qwen 2's */
+    {.pattern = CL100K_BEGIN "\\p{N}{1,3}" CL100K_END, SPLIT_CL100K, .digits = 3},
+    {.pattern = CL100K_BEGIN "\\p{N}" CL100K_END, SPLIT_CL100K, .digits = 1},
+};
+
+const Splitter *splitter_find(const char *pattern) {
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (strcmp(pattern, known[i].pattern) != 0) continue;
+        pthread_once(&table_once, make_table);
+        return &known[i];
+    }
+    return NULL;
+}
+
+size_t splitter_next(const Splitter *p, const char *s, size_t n, size_t i) {
+    const Text t = {s, n};
+    return p->family == SPLIT_GPT2     ? next_gpt2(p, t, i)
+           : p->family == SPLIT_CL100K ? next_cl100k(p, t, i)
+                                       : next_o200k(p, t, i);
+}
+
+/* Class of the character that ends before s[i] (i > 0); what is not UTF-8 is a symbol. */
+static int class_before(const char *s, size_t i) {
+    size_t from = i - 1, len;
+    while (from > 0 && i - from < 4 && ((uint8_t)s[from] & 0xc0) == 0x80) from--;
+    const Text t = {s + from, i - from};
+    return utf8_char(t.s, t.n) == t.n ? class_at(t, 0, &len) : OTHER;
+}
+
+static int class_after(const char *s, size_t n, size_t i) {
+    size_t len;
+    return utf8_char(s + i, n - i) ? class_at((Text){s, n}, i, &len) : OTHER;
+}
+
+size_t space_at_end(const char *s, size_t n) {
+    size_t end = n;
+    pthread_once(&table_once, make_table);
+    while (end > 0 && class_before(s, end) & ANY_SPACE) {
+        do end--;
+        while (((uint8_t)s[end] & 0xc0) == 0x80);
+    }
+    return n - end;
+}
+
+size_t space_at_start(const char *s, size_t n) {
+    size_t i = 0;
+    pthread_once(&table_once, make_table);
+    while (i < n && class_after(s, n, i) & ANY_SPACE) i += utf8_char(s + i, n - i);
+    return i;
+}
+
+/* GPT-2: white space never follows anything else within a piece. The other two: a space never does,
+ * and line breaks are followed by a slash at most. */
+size_t splitter_cut(const Splitter *p, const char *s, size_t n) {
+    for (size_t i = n; i > 1; i--) {
+        const char after = s[i - 1];
+        if (after == ' ' || (p->family == SPLIT_GPT2 && after == '\n')) {
+            if (!(class_before(s, i - 1) & ANY_SPACE)) return i - 1;
+        } else if (p->family != SPLIT_GPT2 && s[i - 2] == '\n') {
+            if (class_after(s, n, i - 1) & (ANY_LETTER | NUMBER)) return i - 1;
+        }
+    }
+    return 0;
+}

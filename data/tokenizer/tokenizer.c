@@ -1,0 +1,371 @@
+/* tokenizer.c: the tokenizer as an object: its tokens, text to ids, ids to text.
+ *
+ * Encoding goes in three steps: added tokens ("<|endoftext|>") are found first, leftmost and
+ * longest, those that are not "normalized" before those that are (between the two the text is
+ * normalized, if the file says so); what lies between is cut into pieces (pretokenize.c); each
+ * piece becomes ids (bpe.c). A finished Tokenizer is never written to, so any number of threads may
+ * encode with it. */
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "data/tokenizer/tokenizer_impl.h"
+
+void ids_room(IdList *l, int64_t more) {
+    if (l->n + more <= l->cap) return;
+    l->cap = l->n + more > 2 * l->cap ? l->n + more : 2 * l->cap;
+    if (l->cap < 64) l->cap = 64;
+    l->v = xrealloc(l->v, (size_t)l->cap * sizeof *l->v);
+}
+
+void ids_push(IdList *l, int32_t id) {
+    ids_room(l, 1);
+    l->v[l->n++] = id;
+}
+
+void ids_append(IdList *l, const int32_t *ids, int64_t n) {
+    if (n == 0) return;
+    ids_room(l, n);
+    memcpy(l->v + l->n, ids, (size_t)n * sizeof *ids);
+    l->n += n;
+}
+
+void ids_free(IdList *l) {
+    free(l->v);
+    *l = (IdList){0};
+}
+
+/* --- making one ---------------------------------------------------------------------------- */
+
+Tokenizer *tokenizer_new(void) {
+    Tokenizer *t = xcalloc(1, sizeof *t);
+    t->pre = pretokenizer_new();
+    t->normal = normalizer_new();
+    t->unknown = -1;
+    return t;
+}
+
+void tokenizer_close(Tokenizer **out) {
+    Tokenizer *t = *out;
+    if (!t) return;
+    for (int64_t i = 0; i < t->vocab; i++) {
+        free(t->token[i].bytes);
+        free(t->token[i].form);
+    }
+    free(t->token);
+    free(t->merge);
+    free(t->pair);
+    free(t->byte_pair);
+    free(t->joins);
+    free(t->three);
+    free(t->whole);
+    for (int i = 0; i < 2; i++) free(t->added[i].id);
+    pretokenizer_free(t->pre);
+    normalizer_free(t->normal);
+    free(t);
+    *out = NULL;
+}
+
+int tokenizer_set_token(Tokenizer *t, int64_t id, const char *bytes, size_t len, int flags) {
+    if (id < 0 || id >= MAX_VOCAB || len > INT32_MAX) {
+        return error_set(ERR_DATA, "id %lld, expected 0 to %d", (long long)id, MAX_VOCAB - 1);
+    }
+    if (id < t->vocab && t->token[id].bytes) {
+        return error_set(ERR_DATA, "another token has the same id %lld", (long long)id);
+    }
+    if (id >= t->vocab) {
+        /* Ids mostly come in order, so room grows by doubling, at each power of two. */
+        int64_t had = 64, need = 64;
+        while (had < t->vocab) had *= 2;
+        while (need <= id) need *= 2;
+        if (!t->token || need > had) t->token = xrealloc(t->token, (size_t)need * sizeof(Token));
+        memset(t->token + t->vocab, 0, (size_t)(id + 1 - t->vocab) * sizeof(Token));
+        t->vocab = id + 1;
+    }
+    char *copy = xmalloc(len + 1);
+    memcpy(copy, bytes, len);
+    copy[len] = 0;
+    t->token[id] = (Token){.bytes = copy, .len = (int32_t)len, .flags = flags};
+    return 0;
+}
+
+void tokenizer_add_merge(Tokenizer *t, int32_t a, int32_t b, int32_t id) {
+    if ((t->nmerge & (t->nmerge - 1)) == 0) { /* 0 and each power of two: double the room */
+        t->merge = xrealloc(t->merge, (size_t)(t->nmerge ? 2 * t->nmerge : 1) * sizeof(Merge));
+    }
+    t->merge[t->nmerge++] = (Merge){a, b, id};
+}
+
+/* What a token is in text: what it decodes to, and of an added token what is looked for. */
+typedef struct Seen {
+    const char *s;
+    size_t n;
+} Seen;
+
+static inline Seen seen(const Tokenizer *t, int32_t id) {
+    const Token *k = &t->token[id];
+    return k->form ? (Seen){k->form, (size_t)k->form_len} : (Seen){k->bytes, (size_t)k->len};
+}
+
+static int by_first_byte_longest(const void *x, const void *y, void *ctx) {
+    const Seen a = seen(ctx, *(const int32_t *)x), b = seen(ctx, *(const int32_t *)y);
+    const int d = (int)(uint8_t)a.s[0] - (int)(uint8_t)b.s[0];
+    if (d) return d;
+    return a.n != b.n ? (a.n > b.n ? -1 : 1) : memcmp(a.s, b.s, a.n);
+}
+
+/* The added tokens whose TOKEN_NORMALIZED is as told. */
+static void index_added(Tokenizer *t, AddedTokens *a, int normalized) {
+    a->id = xcalloc((size_t)t->vocab + 1, sizeof *a->id);
+    for (int64_t i = 0; i < t->vocab; i++) {
+        const int flags = t->token[i].flags;
+        if (flags & TOKEN_ADDED && (flags & TOKEN_NORMALIZED) == normalized)
+            a->id[a->n++] = (int32_t)i;
+    }
+    a->id = xrealloc(a->id, (size_t)(a->n + 1) * sizeof *a->id);
+    qsort_r(a->id, (size_t)a->n, sizeof *a->id, by_first_byte_longest, t);
+    for (int c = 0, i = 0; c < 257; c++) {
+        while (i < a->n && (uint8_t)seen(t, a->id[i]).s[0] < c) i++;
+        a->start[c] = i;
+    }
+    a->start[256] = a->n;
+    a->only = a->n ? (uint8_t)seen(t, a->id[0]).s[0] : -1;
+    if (a->n && a->start[a->only + 1] != a->n) a->only = -1;
+}
+
+/* May text be cut where pieces end (tokenizer_cut)? Not if that could cut an added token, or what
+ * such a token wants to see around it. */
+static bool may_cut(const Tokenizer *t) {
+    if (!normalizer_cuts(t->normal)) return false;
+    for (int64_t i = 0; i < t->vocab; i++) {
+        const Token *k = &t->token[i];
+        if (!(k->flags & TOKEN_ADDED)) continue;
+        if (k->flags & (TOKEN_LSTRIP | TOKEN_RSTRIP | TOKEN_SINGLE_WORD)) return false;
+        if (memchr(k->bytes, ' ', (size_t)k->len) || memchr(k->bytes, '\n', (size_t)k->len))
+            return false;
+    }
+    return true;
+}
+
+void tokenizer_finish(Tokenizer *t) {
+    bpe_build(t);
+    index_added(t, &t->added[0], 0);
+    index_added(t, &t->added[1], TOKEN_NORMALIZED);
+    t->cuts = may_cut(t);
+}
+
+/* --- encoding ------------------------------------------------------------------------------ */
+
+/* The added token that text begins with, the longest; -1 if none. */
+static int32_t added_at(const Tokenizer *t, const AddedTokens *a, const char *text, size_t len) {
+    const uint8_t c = (uint8_t)text[0];
+    for (int32_t i = a->start[c]; i < a->start[c + 1]; i++) {
+        const Seen k = seen(t, a->id[i]);
+        if (k.n <= len && memcmp(k.s, text, k.n) == 0) return a->id[i];
+    }
+    return -1;
+}
+
+/* The first place from i on where an added token may begin; len if there is none. */
+static size_t next_candidate(const AddedTokens *a, const char *text, size_t len, size_t i) {
+    if (a->n == 0 || i >= len) return len; /* text may be NULL */
+    if (a->only >= 0) {
+        const char *found = memchr(text + i, a->only, len - i);
+        return found ? (size_t)(found - text) : len;
+    }
+    while (i < len && a->start[(uint8_t)text[i]] == a->start[(uint8_t)text[i] + 1]) i++;
+    return i;
+}
+
+typedef struct Encoding {
+    const Tokenizer *t;
+    IdList *out;
+} Encoding;
+
+static int encode_piece(void *ctx, const char *piece, size_t len) {
+    const Encoding *e = ctx;
+    return bpe_encode(e->t, piece, len, e->out);
+}
+
+enum { PART = 1 << 20 }; /* bytes that are worth a thread's while */
+
+/* A long text by all threads, in parts. */
+static int encode_parts(const Tokenizer *t, const char *text, size_t len, IdList *out) {
+    const size_t most = len / (PART / 2) + 1; /* all but the last are longer than half a part */
+    size_t *begin = xmalloc((most + 1) * sizeof *begin), at = 0, n = 0;
+    while (at < len) {
+        const size_t left = len - at,
+                     cut = left > PART ? pretokenizer_cut(t->pre, text + at, PART) : 0;
+        begin[n++] = at;
+        at = cut > PART / 2 ? at + cut : len; /* no end of a piece: all the rest */
+    }
+    begin[n] = len;
+    IdList *part = xcalloc(n, sizeof *part);
+    int rc = 0;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (size_t i = 0; i < n; i++) {
+        Encoding e = {t, &part[i]};
+        const int r =
+            pretokenize(t->pre, text + begin[i], begin[i + 1] - begin[i], encode_piece, &e);
+        if (r < 0) {
+#pragma omp atomic write
+            rc = r;
+        }
+    }
+    if (rc < 0) { /* the first error, and in this thread */
+        Encoding e = {t, out};
+        rc = pretokenize(t->pre, text, len, encode_piece, &e);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (rc == 0) ids_append(out, part[i].v, part[i].n);
+        ids_free(&part[i]);
+    }
+    free(part);
+    free(begin);
+    return rc;
+}
+
+/* Text that holds no added token. */
+static int encode_plain(const Tokenizer *t, const char *text, size_t len, IdList *out) {
+    Encoding e = {t, out};
+    if (len == 0) return 0;
+    if (len >= 2 * PART && !omp_in_parallel() && omp_get_max_threads() > 1)
+        return encode_parts(t, text, len, out);
+    return pretokenize(t->pre, text, len, encode_piece, &e);
+}
+
+static int encode_text(const Tokenizer *t, int set, const char *text, size_t len, bool specials,
+                       IdList *out);
+
+/* What the added tokens of the sets before `set` have left. */
+static int encode_left(const Tokenizer *t, int set, const char *text, size_t len, bool specials,
+                       IdList *out) {
+    size_t n;
+    char *normal = NULL;
+    if (set == 2) return encode_plain(t, text, len, out);
+    if (set == 1) TRY(normalize(t->normal, text, len, &normal, &n));
+    if (!normal) return encode_text(t, set, text, len, specials, out);
+    const int rc = encode_text(t, set, normal, n, specials, out);
+    free(normal);
+    return rc;
+}
+
+/* Finds the added tokens of one set. */
+static int encode_text(const Tokenizer *t, int set, const char *text, size_t len, bool specials,
+                       IdList *out) {
+    const AddedTokens *a = &t->added[set];
+    size_t done = 0;
+    for (size_t i = 0; (i = next_candidate(a, text, len, i)) < len;) {
+        const int32_t id = added_at(t, a, text + i, len - i);
+        if (id < 0) {
+            i++;
+            continue;
+        }
+        const int flags = t->token[id].flags;
+        size_t begin = i, end = i + seen(t, id).n;
+        i = end;
+        if (flags & TOKEN_SPECIAL && !specials) continue;
+        if (flags & TOKEN_SINGLE_WORD &&
+            (word_at_end(text, begin) || word_at_start(text + end, len - end)))
+            continue;
+        if (flags & TOKEN_LSTRIP && begin > done) begin -= space_at_end(text + done, begin - done);
+        if (flags & TOKEN_RSTRIP) end += space_at_start(text + end, len - end);
+        /* What a token before it has stripped may hold this one nonetheless, as there. */
+        if (begin > done) TRY(encode_left(t, set + 1, text + done, begin - done, specials, out));
+        ids_push(out, id);
+        done = end;
+    }
+    return encode_left(t, set + 1, text + done, len - done, specials, out);
+}
+
+int tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool specials, IdList *out) {
+    return encode_text(t, 0, text, len, specials, out);
+}
+
+size_t tokenizer_cut(const Tokenizer *t, const char *text, size_t len) {
+    return t->cuts ? pretokenizer_cut(t->pre, text, len) : 0;
+}
+
+/* --- decoding and looking up --------------------------------------------------------------- */
+
+int tokenizer_decode(const Tokenizer *t, const int32_t *ids, int64_t n, bool skip_special,
+                     char **text, size_t *len) {
+    size_t total = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || ids[i] >= t->vocab || !t->token[ids[i]].bytes) {
+            return error_set(
+                ERR_DATA,
+                "id %d (number %lld of %lld) is no token: the tokenizer has ids 0 to %lld", ids[i],
+                (long long)i + 1, (long long)n, (long long)t->vocab - 1);
+        }
+        total += seen(t, ids[i]).n;
+    }
+    char *o = *text = xmalloc(total + 1);
+    for (int64_t i = 0; i < n; i++) {
+        if (skip_special && t->token[ids[i]].flags & TOKEN_SPECIAL) continue;
+        const Seen k = seen(t, ids[i]);
+        o = mempcpy(o, k.s, k.n);
+    }
+    *o = 0;
+    if (len) *len = (size_t)(o - *text);
+    return 0;
+}
+
+const char *tokenizer_token_bytes(const Tokenizer *t, int32_t id, size_t *len) {
+    const bool known = id >= 0 && id < t->vocab && t->token[id].bytes;
+    if (len) *len = known ? (size_t)t->token[id].len : 0;
+    return known ? t->token[id].bytes : NULL;
+}
+
+int64_t tokenizer_vocab(const Tokenizer *t) { return t->vocab; }
+
+int32_t tokenizer_special(const Tokenizer *t, const char *token) {
+    const size_t len = strlen(token);
+    for (int set = 0; set < 2 && len > 0; set++) {
+        const int32_t id = added_at(t, &t->added[set], token, len);
+        if (id >= 0 && seen(t, id).n == len && t->token[id].flags & TOKEN_SPECIAL) return id;
+    }
+    return -1;
+}
+
+int32_t tokenizer_id(const Tokenizer *t, const char *token) {
+    const size_t len = strlen(token);
+    const int32_t special = tokenizer_special(t, token);
+    if (special >= 0) return special;
+    for (int64_t i = 0; i < t->vocab; i++) {
+        const Token *k = &t->token[i];
+        if (k->bytes && (size_t)k->len == len && memcmp(k->bytes, token, len) == 0) {
+            return (int32_t)i;
+        }
+    }
+    return -1;
+}
+
+int32_t tokenizer_eos(const Tokenizer *t) {
+    static const char *const names[] = {"<|endoftext|>", "</s>",      "<|end_of_text|>",
+                                        "<|eos|>",       "<eos>",     "<|im_end|>",
+                                        "<|end|>",       "<|eot_id|>"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const int32_t id = tokenizer_special(t, names[i]);
+        if (id >= 0) return id;
+    }
+    return -1;
+}
+
+/* --- as a file ----------------------------------------------------------------------------- */
+
+int tokenizer_save(const Tokenizer *t, const char *path) {
+    char *json = tokenizer_json(t);
+    const int rc = file_write_durable(path, json, strlen(json));
+    free(json);
+    return rc;
+}
+
+uint64_t tokenizer_hash(const Tokenizer *t) {
+    char *json = tokenizer_json(t);
+    const uint64_t hash = hash_bytes(json, strlen(json));
+    free(json);
+    return hash;
+}

@@ -1,0 +1,417 @@
+/* tokenizer_json.c: Hugging Face's tokenizer.json with a byte-level BPE in it: model, added tokens,
+ * normalizer, pre-tokenizer. What would change the ids and is not supported is an error that names
+ * the part. The post-processor (bos and the like) is not read: Rhetor's templates say which special
+ * tokens stand where.
+ *
+ * In such files bytes are written as characters, so that every token is printable text: GPT-2's
+ * byte alphabet. Printable Latin-1 stands for itself, the other 68 bytes are U+0100 onwards. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "data/tokenizer/tokenizer_impl.h"
+
+/* --- the byte alphabet --------------------------------------------------------------------- */
+
+uint32_t alphabet_char(uint8_t b) {
+    if (b <= 32) return 256u + b;
+    if (b >= 127 && b <= 160) return 256u + 33 + (b - 127u);
+    return b == 173 ? 323 : b;
+}
+
+int alphabet_byte(uint32_t c) {
+    if (c < 256) return alphabet_char((uint8_t)c) == c ? (int)c : -1;
+    if (c <= 256 + 32) return (int)c - 256;
+    if (c <= 322) return (int)c - 289 + 127;
+    return c == 323 ? 173 : -1;
+}
+
+int64_t alphabet_decode(const char *key, size_t len, char *out) {
+    int64_t n = 0;
+    for (size_t i = 0; i < len;) {
+        const uint8_t c = (uint8_t)key[i];
+        const size_t width = utf8_char(key + i, len - i);
+        if (width != 1 && width != 2) return -1; /* the alphabet ends at U+0143 */
+        const uint32_t code = width == 1 ? c : (c & 0x1fu) << 6 | ((uint8_t)key[i + 1] & 0x3fu);
+        const int byte = alphabet_byte(code);
+        if (byte < 0) return -1;
+        out[n++] = (char)byte;
+        i += width;
+    }
+    return n;
+}
+
+size_t alphabet_encode(const char *bytes, size_t n, char *out) {
+    char *o = out;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t c = alphabet_char((uint8_t)bytes[i]);
+        if (c >= 0x80) *o++ = (char)(0xc0 | c >> 6);
+        *o++ = (char)(c >= 0x80 ? 0x80 | (c & 0x3f) : c);
+    }
+    return (size_t)(o - out);
+}
+
+/* A token as the file writes it; malloc'd. */
+static char *token_key(const Token *k) {
+    if (k->flags & TOKEN_RAW) return xstrdup(k->bytes);
+    char *key = xmalloc(2 * (size_t)k->len + 1);
+    key[alphabet_encode(k->bytes, (size_t)k->len, key)] = 0;
+    return key;
+}
+
+/* --- reading ------------------------------------------------------------------------------- */
+
+static const char *kind(const json_t *v) {
+    switch (v ? json_typeof(v) : JSON_NULL) {
+    case JSON_OBJECT: return "an object";
+    case JSON_ARRAY: return "an array";
+    case JSON_STRING: return "a string";
+    case JSON_INTEGER: return "an integer";
+    case JSON_REAL: return "a number";
+    case JSON_NULL: return v ? "null" : "missing";
+    default: return "true or false";
+    }
+}
+
+static int expect(const json_t *v, json_type type, const char *what, const char *expected) {
+    if (v && json_typeof(v) == type) return 0;
+    return error_set(ERR_DATA, "%s is %s, expected %s", what, kind(v), expected);
+}
+
+static bool absent(const json_t *v) { return !v || json_is_null(v); }
+
+const char *tokenizer_part_type(const json_t *obj) {
+    const char *type = json_string_value(json_object_get(obj, "type"));
+    return type ? type : "(none)";
+}
+
+/* Adds a token of the vocabulary: `content` as it stands in the file. */
+static int add_token(Tokenizer *t, const char *content, int64_t id, int flags) {
+    const size_t len = strlen(content);
+    char *bytes = xmalloc(len + 1);
+    const int64_t n = alphabet_decode(content, len, bytes);
+    bool raw = n < 0;
+    if (flags & TOKEN_ADDED) raw = raw || (size_t)n != len || memcmp(bytes, content, len) != 0;
+    const int rc = raw ? tokenizer_set_token(t, id, content, len, flags | TOKEN_RAW)
+                       : tokenizer_set_token(t, id, bytes, (size_t)n, flags);
+    free(bytes);
+    return rc < 0 ? error_wrap(rc, "token \"%s\"", content) : 0;
+}
+
+static const struct {
+    const char *name;
+    int flag;
+} added_flags[] = {{"single_word", TOKEN_SINGLE_WORD},
+                   {"lstrip", TOKEN_LSTRIP},
+                   {"rstrip", TOKEN_RSTRIP},
+                   {"normalized", TOKEN_NORMALIZED},
+                   {"special", TOKEN_SPECIAL}};
+enum { ADDED_FLAGS = sizeof added_flags / sizeof *added_flags };
+
+static int read_added(Tokenizer *t, const json_t *list, const json_t *vocab, json_t *seen) {
+    if (absent(list)) return 0;
+    TRY(expect(list, JSON_ARRAY, "\"added_tokens\"", "an array"));
+    size_t i;
+    json_t *a;
+    json_array_foreach(list, i, a) {
+        char where[64];
+        snprintf(where, sizeof where, "\"added_tokens\"[%zu]", i);
+        TRY(expect(a, JSON_OBJECT, where, "an object with id and content"));
+        const char *content = json_string_value(json_object_get(a, "content"));
+        const json_t *id = json_object_get(a, "id");
+        if (!content || !*content || !json_is_integer(id)) {
+            return error_set(ERR_DATA, "%s lacks an integer \"id\" or a text \"content\"", where);
+        }
+        const json_t *known = json_object_get(vocab, content);
+        if (known && json_integer_value(known) != json_integer_value(id)) {
+            return error_set(ERR_DATA, "%s \"%s\" has id %lld, but %lld in \"model\".\"vocab\"",
+                             where, content, (long long)json_integer_value(id),
+                             (long long)json_integer_value(known));
+        }
+        if (json_object_get(seen, content)) {
+            return error_set(ERR_DATA, "%s \"%s\" is there twice", where, content);
+        }
+        json_object_set(seen, content, a);
+        int flags = TOKEN_ADDED | (known ? TOKEN_IN_VOCAB : 0);
+        for (int k = 0; k < ADDED_FLAGS; k++) {
+            const json_t *flag = json_object_get(a, added_flags[k].name);
+            if (json_is_true(flag))
+                flags |= added_flags[k].flag;
+            else if (flag && !json_is_false(flag))
+                return error_set(ERR_DATA, "%s \"%s\": \"%s\" is %s, expected true or false", where,
+                                 content, added_flags[k].name, kind(flag));
+        }
+        TRY(add_token(t, content, json_integer_value(id), flags));
+    }
+    return 0;
+}
+
+/* `seen`: the added tokens by content, which are tokens of t already. */
+static int read_vocab(Tokenizer *t, json_t *vocab, const json_t *seen) {
+    const char *key;
+    json_t *id;
+    json_object_foreach(vocab, key, id) {
+        if (!json_is_integer(id)) {
+            return error_set(ERR_DATA, "the id of token \"%s\" is %s, expected an integer", key,
+                             kind(id));
+        }
+        if (json_object_get(seen, key)) continue;
+        TRY(add_token(t, key, json_integer_value(id), TOKEN_IN_VOCAB));
+    }
+    return 0;
+}
+
+int tokenizer_read_vocab(Tokenizer *t, json_t *vocab, const json_t *added) {
+    json_t *seen = json_object();
+    int rc = read_added(t, added, vocab, seen);
+    if (rc == 0) rc = read_vocab(t, vocab, seen);
+    json_decref(seen);
+    return rc;
+}
+
+/* Both parts and what they make must be tokens. */
+static int read_merge(Tokenizer *t, const json_t *vocab, const char *a, size_t alen, const char *b,
+                      size_t blen) {
+    char small[256];
+    char *joined = alen + blen < sizeof small ? small : xmalloc(alen + blen + 1);
+    memcpy(mempcpy(joined, a, alen), b, blen);
+    joined[alen + blen] = 0;
+    const struct {
+        const char *s;
+        size_t len;
+    } part[3] = {{a, alen}, {b, blen}, {joined, alen + blen}};
+    int32_t id[3];
+    int rc = 0;
+    for (int i = 0; i < 3 && rc == 0; i++) {
+        const json_t *found = json_object_getn(vocab, part[i].s, part[i].len);
+        id[i] = (int32_t)json_integer_value(found);
+        if (!found || part[i].len == 0) {
+            rc = error_set(ERR_DATA,
+                           "merge of \"%.*s\" and \"%.*s\": \"%.*s\" is not in the "
+                           "vocabulary",
+                           (int)alen, a, (int)blen, b, (int)part[i].len, part[i].s);
+        } else if (t->token[id[i]].flags & TOKEN_RAW) {
+            rc = error_set(ERR_DATA,
+                           "merge of \"%.*s\" and \"%.*s\": \"%.*s\" is not written in "
+                           "GPT-2's byte alphabet",
+                           (int)alen, a, (int)blen, b, (int)part[i].len, part[i].s);
+        }
+    }
+    if (rc == 0) tokenizer_add_merge(t, id[0], id[1], id[2]);
+    if (joined != small) free(joined);
+    return rc;
+}
+
+/* "a b" */
+int tokenizer_read_merge(Tokenizer *t, const json_t *vocab, const char *line, size_t len) {
+    const char *space = memchr(line, ' ', len);
+    const size_t a = space ? (size_t)(space - line) : 0;
+    if (!space || memchr(space + 1, ' ', len - a - 1)) {
+        return error_set(ERR_DATA, "merge \"%.*s\": expected two tokens with one space between",
+                         (int)len, line);
+    }
+    return read_merge(t, vocab, line, a, space + 1, len - a - 1);
+}
+
+static int read_merges(Tokenizer *t, const json_t *vocab, const json_t *merges) {
+    size_t i;
+    json_t *m;
+    json_array_foreach(merges, i, m) {
+        int rc;
+        if (json_is_string(m)) {
+            rc = tokenizer_read_merge(t, vocab, json_string_value(m), json_string_length(m));
+        } else {
+            const json_t *a = json_array_get(m, 0), *b = json_array_get(m, 1);
+            if (json_array_size(m) == 2 && json_is_string(a) && json_is_string(b)) {
+                rc = read_merge(t, vocab, json_string_value(a), json_string_length(a),
+                                json_string_value(b), json_string_length(b));
+            } else {
+                rc = error_set(ERR_DATA, "expected \"a b\" or [\"a\", \"b\"], found %s", kind(m));
+            }
+        }
+        if (rc < 0) return error_wrap(rc, "\"model\".\"merges\"[%zu]", i);
+    }
+    return 0;
+}
+
+/* The token for bytes that are none. */
+static int read_unknown(Tokenizer *t, const json_t *model, const json_t *vocab) {
+    const json_t *name = json_object_get(model, "unk_token");
+    if (absent(name)) return 0;
+    TRY(expect(name, JSON_STRING, "\"model\".\"unk_token\"", "a token or null"));
+    const json_t *id = json_object_get(vocab, json_string_value(name));
+    if (!id)
+        return error_set(ERR_DATA, "\"model\".\"unk_token\" \"%s\" is not in the vocabulary",
+                         json_string_value(name));
+    t->unknown = (int32_t)json_integer_value(id);
+    t->fuse_unknown = json_is_true(json_object_get(model, "fuse_unk"));
+    return 0;
+}
+
+static int read_model(Tokenizer *t, const json_t *model, const json_t *added) {
+    TRY(expect(model, JSON_OBJECT, "\"model\"",
+               "an object (is this a tokenizer.json? with a vocab.json give its folder)"));
+    const json_t *type = json_object_get(model, "type");
+    if (type && strcmp(tokenizer_part_type(model), "BPE") != 0) { /* old files have no type */
+        return error_set(ERR_DATA, "\"model\".\"type\" is \"%s\", expected \"BPE\"",
+                         tokenizer_part_type(model));
+    }
+    static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    for (int i = 0; i < 2; i++) {
+        const json_t *v = json_object_get(model, affixes[i]);
+        if (!absent(v) && json_string_length(v) > 0) {
+            return error_set(ERR_DATA, "\"model\".\"%s\" is set, which byte-level BPE has not",
+                             affixes[i]);
+        }
+    }
+    if (json_number_value(json_object_get(model, "dropout")) > 0) {
+        return error_set(ERR_DATA, "\"model\".\"dropout\" is not supported: set it to null");
+    }
+    if (json_is_true(json_object_get(model, "byte_fallback"))) {
+        return error_set(ERR_DATA, "\"model\".\"byte_fallback\" is true: not a byte-level BPE");
+    }
+    t->ignore_merges = json_is_true(json_object_get(model, "ignore_merges"));
+    json_t *vocab = json_object_get(model, "vocab");
+    const json_t *merges = json_object_get(model, "merges");
+    TRY(expect(vocab, JSON_OBJECT, "\"model\".\"vocab\"", "an object of tokens and ids"));
+    TRY(expect(merges, JSON_ARRAY, "\"model\".\"merges\"", "an array"));
+    TRY(tokenizer_read_vocab(t, vocab, added));
+    TRY(read_unknown(t, model, vocab));
+    return read_merges(t, vocab, merges);
+}
+
+/* true for null, for the one type given, and for a Sequence of nothing else */
+static bool only(const json_t *v, const char *type, const char *list) {
+    if (absent(v)) return true;
+    if (type && strcmp(tokenizer_part_type(v), type) == 0) return true;
+    if (strcmp(tokenizer_part_type(v), "Sequence") != 0) return false;
+    size_t i;
+    json_t *e;
+    json_array_foreach(json_object_get(v, list), i, e) {
+        if (!only(e, type, list)) return false;
+    }
+    return true;
+}
+
+/* Added tokens that are "normalized" are looked for in what the normalizer makes of them. */
+static int normalize_added(Tokenizer *t) {
+    json_t *seen = json_object();
+    int rc = 0;
+    for (int64_t i = 0; i < t->vocab && rc == 0; i++) {
+        Token *k = &t->token[i];
+        size_t n = 0;
+        if (!(k->flags & TOKEN_ADDED) || !(k->flags & TOKEN_NORMALIZED)) continue;
+        if ((rc = normalize(t->normal, k->bytes, (size_t)k->len, &k->form, &n)) < 0) break;
+        k->form_len = (int32_t)n;
+        const char *form = k->form ? k->form : k->bytes;
+        n = k->form ? n : (size_t)k->len;
+        const json_t *other = n ? json_object_getn(seen, form, n) : NULL;
+        if (n == 0)
+            rc = error_set(ERR_DATA, "it leaves nothing of the added token \"%s\"", k->bytes);
+        else if (other)
+            rc = error_set(ERR_DATA, "it makes the added tokens \"%s\" and \"%s\" one",
+                           json_string_value(other), k->bytes);
+        else
+            json_object_setn_new(seen, form, n, json_string(k->bytes));
+    }
+    json_decref(seen);
+    return rc;
+}
+
+static int read_root(Tokenizer *t, const json_t *root) {
+    TRY(expect(root, JSON_OBJECT, "the file", "an object"));
+    TRY(read_model(t, json_object_get(root, "model"), json_object_get(root, "added_tokens")));
+    int rc = tokenizer_read_normalizer(t->normal, json_object_get(root, "normalizer"));
+    if (rc == 0) rc = normalize_added(t);
+    if (rc < 0) return error_wrap(rc, "\"normalizer\"");
+    const json_t *decoder = json_object_get(root, "decoder");
+    if (!only(decoder, "ByteLevel", "decoders")) {
+        return error_set(ERR_DATA, "\"decoder\" is %s, expected ByteLevel",
+                         tokenizer_part_type(decoder));
+    }
+    const json_t *pre = json_object_get(root, "pre_tokenizer");
+    TRY(expect(pre, JSON_OBJECT, "\"pre_tokenizer\"", "a byte-level one"));
+    rc = tokenizer_read_pre_tokenizer(t->pre, pre);
+    return rc < 0 ? error_wrap(rc, "\"pre_tokenizer\"") : 0;
+}
+
+int tokenizer_parse(Tokenizer **out, const char *json, size_t len, const char *origin) {
+    json_t *root = NULL;
+    *out = NULL;
+    TRY(json_parse(&root, json, len, origin, 1));
+    Tokenizer *t = tokenizer_new();
+    int rc = read_root(t, root);
+    json_decref(root);
+    if (rc < 0) {
+        tokenizer_close(&t);
+        return error_wrap(rc, "%s", origin);
+    }
+    tokenizer_finish(t);
+    *out = t;
+    return 0;
+}
+
+/* --- writing ------------------------------------------------------------------------------- */
+
+/* Hugging Face's library takes an added token's id from the vocabulary, and numbers those that are
+ * not in it anew, from the end of the vocabulary on. Would any get another id so? */
+static bool would_be_numbered_otherwise(const Tokenizer *t) {
+    int64_t vocab = 0, last = -1;
+    for (int64_t i = 0; i < t->vocab; i++) {
+        vocab += t->token[i].bytes && t->token[i].flags & TOKEN_IN_VOCAB;
+    }
+    for (int64_t i = 0; i < t->vocab; i++) {
+        const Token *k = &t->token[i];
+        if (!k->bytes || !(k->flags & TOKEN_ADDED)) continue;
+        if (!(k->flags & TOKEN_IN_VOCAB) && i != (last >= vocab ? last + 1 : vocab)) return true;
+        last = i;
+    }
+    return false;
+}
+
+char *tokenizer_json(const Tokenizer *t) {
+    const int in_vocab = TOKEN_IN_VOCAB | (would_be_numbered_otherwise(t) ? TOKEN_ADDED : 0);
+    json_t *added = json_array(), *vocab = json_object(), *merges = json_array();
+    char **key = xcalloc((size_t)t->vocab + 1, sizeof *key);
+    for (int64_t i = 0; i < t->vocab; i++) {
+        const Token *k = &t->token[i];
+        if (!k->bytes) continue;
+        key[i] = token_key(k);
+        if (k->flags & in_vocab && !json_object_get(vocab, key[i]))
+            json_object_set_new(vocab, key[i], json_integer(i));
+        if (k->flags & TOKEN_ADDED) {
+            json_t *a = json_pack("{s:I, s:s}", "id", (json_int_t)i, "content", k->bytes);
+            for (int f = 0; f < ADDED_FLAGS; f++) {
+                const bool set = k->flags & added_flags[f].flag;
+                json_object_set_new(a, added_flags[f].name, json_boolean(set));
+            }
+            json_array_append_new(added, a);
+        }
+    }
+    for (int64_t i = 0; i < t->nmerge; i++) {
+        char *text = xasprintf("%s %s", key[t->merge[i].a], key[t->merge[i].b]);
+        json_array_append_new(merges, json_string(text));
+        free(text);
+    }
+    json_t *root = json_pack(
+        "{s:s, s:n, s:n, s:o, s:o, s:o, s:o, s:o, s:{s:s, s:n, s:s?, s:n, s:n, s:b, s:b, s:b, s:o, "
+        "s:o}}",
+        "version", "1.0", "truncation", "padding", "added_tokens", added, "normalizer",
+        tokenizer_write_normalizer(t->normal), "pre_tokenizer",
+        tokenizer_write_pre_tokenizer(t->pre), "post_processor",
+        tokenizer_write_byte_level(true, false, true), "decoder",
+        tokenizer_write_byte_level(true, true, true), "model", "type", "BPE", "dropout",
+        "unk_token", t->unknown >= 0 ? key[t->unknown] : NULL, "continuing_subword_prefix",
+        "end_of_word_suffix", "fuse_unk", (int)t->fuse_unknown, "byte_fallback", 0, "ignore_merges",
+        t->ignore_merges, "vocab", vocab, "merges", merges);
+    CHECK(root, "a token of the tokenizer is not UTF-8");
+    char *text = json_dumps(root, JSON_INDENT(2));
+    CHECK(text, "out of memory writing a tokenizer");
+    json_decref(root);
+    for (int64_t i = 0; i < t->vocab; i++) free(key[i]);
+    free(key);
+    return text;
+}

@@ -1,0 +1,153 @@
+/* synth.c: which record goes into which file. A candidate is made from (seed, file, index,
+ * attempt); it belongs to the file whose share of the hash range its prompt's hash falls into;
+ * attempts go on until one belongs here. So no prompt can be in two files, and the n-th record of
+ * a file never depends on how many records another file has. */
+#include "data/world/synth.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "data/world/world.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+const char *const synth_quality_names[QUALITY_COUNT] = {"ideal", "verbose", "incomplete", "madeup",
+                                                        "wrong", "refuse",  "comply",     "rude"};
+
+SynthOptions synth_defaults(void) {
+    return (SynthOptions){
+        .seed = 1,
+        .documents = 64000,
+        .documents_heldout = 500,
+        .sft = 12000,
+        .sft_heldout = 500,
+        .compare = 2000,
+        .compare_heldout = 500,
+        .ppo = 16000,
+        .eval = 600,
+        .answer = {[QUALITY_IDEAL] = 45,
+                   [QUALITY_VERBOSE] = 26,
+                   [QUALITY_INCOMPLETE] = 5,
+                   [QUALITY_MADEUP] = 7,
+                   [QUALITY_WRONG] = 3,
+                   [QUALITY_REFUSE] = 2,
+                   [QUALITY_RUDE] = 12},
+        .refuse = {[QUALITY_IDEAL] = 40,
+                   [QUALITY_VERBOSE] = 10,
+                   [QUALITY_INCOMPLETE] = 5,
+                   [QUALITY_COMPLY] = 25,
+                   [QUALITY_RUDE] = 20},
+    };
+}
+
+/* Shares of the hash range, of 64 in all, of prompts' files and of documents' files. */
+typedef struct Share {
+    const char *file;
+    int from, to;
+} Share;
+static const Share share_documents = {"documents.jsonl", 0, 60},
+                   share_documents_heldout = {"documents_heldout.jsonl", 60, 64},
+                   share_sft = {"sft.jsonl", 0, 20},
+                   share_sft_heldout = {"sft_heldout.jsonl", 20, 24},
+                   share_compare = {"compare_prompts.jsonl", 24, 32},
+                   share_compare_heldout = {"compare_heldout.jsonl", 32, 36},
+                   share_ppo = {"ppo_prompts.jsonl", 36, 58},
+                   share_eval = {"eval_prompts.jsonl", 58, 64};
+
+static bool belongs(const Share *s, const Text *t) {
+    int bucket = (int)(XXH3_64bits(t->s, t->n) >> 58);
+    return bucket >= s->from && bucket < s->to;
+}
+
+/* {"text"} of document `index`. */
+static json_t *document(const SynthOptions *o, const Share *s, uint64_t index) {
+    Text t;
+    for (uint64_t attempt = 0;; attempt++) {
+        Rng r = rng_make(o->seed, s->file, index, attempt);
+        world_document(&r, &t);
+        if (belongs(s, &t)) return json_pack("{s:s}", "text", t.s);
+    }
+}
+
+static json_t *prompt(const SynthOptions *o, const Share *s, uint64_t index) {
+    bool demonstrate = s == &share_sft || s == &share_sft_heldout;
+    Task t;
+    Text completion;
+    for (uint64_t attempt = 0;; attempt++) {
+        Rng r = rng_make(o->seed, s->file, index, attempt);
+        task_make(&r, &t);
+        if (!belongs(s, &t.prompt)) continue;
+        if (!demonstrate)
+            return json_pack("{s:s,s:o}", "prompt", t.prompt.s, "gold", gold_json(&t.gold));
+        SynthQuality q = (SynthQuality)rng_weighted(
+            &r, t.gold.act == ACT_REFUSE ? o->refuse : o->answer, QUALITY_COUNT);
+        task_demonstrate(&r, &t, q, &completion);
+        return json_pack("{s:s,s:s,s:s,s:o}", "prompt", t.prompt.s, "completion", completion.s,
+                         "quality", synth_quality_names[q], "gold", gold_json(&t.gold));
+    }
+}
+
+static int write_file(const char *dir, const SynthOptions *o, const Share *s, int64_t n,
+                      json_t *(*make)(const SynthOptions *, const Share *, uint64_t)) {
+    char *path = file_join(dir, s->file);
+    int rc = 0;
+    FILE *f = fopen(path, "w");
+    if (!f) {
+        rc = error_set(ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+        goto done;
+    }
+    for (int64_t i = 0; i < n && !ferror(f); i++) {
+        json_t *record = make(o, s, (uint64_t)i);
+        CHECK(record, "no record");
+        if (json_dumpf(record, f, JSON_COMPACT) == 0) fputc('\n', f);
+        json_decref(record);
+    }
+    if (ferror(f) | fclose(f)) /* both are evaluated: the file must be closed in any case */
+        rc = error_set(ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+done:
+    free(path);
+    return rc;
+}
+
+static int check_options(const SynthOptions *o) {
+    const int64_t sizes[] = {o->documents, o->documents_heldout, o->sft, o->sft_heldout,
+                             o->compare,   o->compare_heldout,   o->ppo, o->eval};
+    for (int i = 0; i < 8; i++)
+        if (sizes[i] < 0)
+            return error_set(ERR_CONFIG, "synth: a size is %lld, expected 0 or more",
+                             (long long)sizes[i]);
+    const double *const weights[] = {o->answer, o->refuse};
+    for (int w = 0; w < 2; w++) {
+        double sum = 0;
+        for (int i = 0; i < QUALITY_COUNT; i++) {
+            if (!(weights[w][i] >= 0 && weights[w][i] < 1e9))
+                return error_set(ERR_CONFIG,
+                                 "synth: the weight of quality \"%s\" is %g, expected 0 "
+                                 "or more",
+                                 synth_quality_names[i], weights[w][i]);
+            sum += weights[w][i];
+        }
+        if (sum <= 0)
+            return error_set(ERR_CONFIG,
+                             "synth: all qualities of %s have weight 0, expected one "
+                             "above 0",
+                             w ? "refuse" : "answer");
+    }
+    return 0;
+}
+
+int synth_write(const char *dir, const SynthOptions *o) {
+    TRY(check_options(o));
+    TRY(file_make_dirs(dir));
+    TRY(write_file(dir, o, &share_documents, o->documents, document));
+    TRY(write_file(dir, o, &share_documents_heldout, o->documents_heldout, document));
+    TRY(write_file(dir, o, &share_sft, o->sft, prompt));
+    TRY(write_file(dir, o, &share_sft_heldout, o->sft_heldout, prompt));
+    TRY(write_file(dir, o, &share_compare, o->compare, prompt));
+    TRY(write_file(dir, o, &share_compare_heldout, o->compare_heldout, prompt));
+    TRY(write_file(dir, o, &share_ppo, o->ppo, prompt));
+    return write_file(dir, o, &share_eval, o->eval, prompt);
+}

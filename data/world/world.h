@@ -1,0 +1,131 @@
+/* world.h: the small world that synth.c writes about and gold.c judges: its words, its people,
+ * its facts. Private to data/. */
+#ifndef DATA_WORLD_H
+#define DATA_WORLD_H
+
+#include "data/world/gold.h"
+#include "data/world/synth.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* --- random numbers: splitmix64 from a hash of (seed, stream, index, attempt) ---------------- */
+typedef struct Rng {
+    uint64_t state;
+} Rng;
+Rng rng_make(uint64_t seed, const char *stream, uint64_t index, uint64_t attempt);
+uint64_t rng_next(Rng *r);
+int rng_int(Rng *r, int n); /* 0 .. n-1 */
+double rng_unit(Rng *r);    /* [0, 1) */
+bool rng_percent(Rng *r, int percent);
+const char *rng_word(Rng *r, const char *const *words, int n);
+int rng_weighted(Rng *r, const double *weights, int n);
+void rng_choose(Rng *r, int *out, int k, int n); /* k different ones of 0 .. n-1, in random order */
+
+/* --- text -------------------------------------------------------------------------------------*/
+typedef struct Text {
+    size_t n;
+    char s[2048];
+} Text;
+void text_clear(Text *t);
+void text_add(Text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Adds a sentence: a space before it unless the text is empty. */
+void text_say(Text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* --- words ------------------------------------------------------------------------------------*/
+typedef enum WordClass {
+    WORD_OTHER,
+    WORD_NAME,
+    WORD_PLACE,
+    WORD_TRADE,
+    WORD_FOOD,
+    WORD_THING,
+    WORD_ANIMAL,
+    WORD_TOOL,
+    WORD_NUMBER
+} WordClass;
+enum {
+    NAMES = 14,
+    PLACES = 8,
+    TRADES = 8,
+    FOODS = 6,
+    THINGS = 8,
+    ANIMALS = 4,
+    ACTIONS = 9,
+    HOWTOS = 10,
+    HARMS = 6,
+    RUDES = 4,
+    FILLERS = 8,
+    NOUNS = THINGS + ANIMALS
+};
+extern const char *const world_names[NAMES],
+    *const world_places[PLACES], *const world_trades[TRADES], *const world_foods[FOODS];
+extern const char *const world_nouns[NOUNS]; /* things, then animals */
+extern const char *const world_rudes[RUDES], *const world_fillers[FILLERS];
+
+/* "sells", "sold", "sell", "to"; the last entry is a misdeed. */
+typedef struct Action {
+    const char *now, *past, *plain, *preposition;
+} Action;
+extern const Action world_actions[ACTIONS];
+
+/* How something is done. target: a noun class, or the one object that it is about. */
+typedef struct Howto {
+    const char *verb;
+    WordClass target;
+    const char *object; /* instead of a class */
+    const char *use;    /* "soap and water" */
+} Howto;
+extern const Howto world_howtos[HOWTOS], world_harms[HARMS];
+
+/* The class of a lower-case word; the word's table form (lower case, singular) in *base. */
+WordClass world_class(const char *word, const char **base);
+bool world_is_rude(const char *sentence); /* lower-case words, one space between */
+
+/* --- people and what is said about them -------------------------------------------------------*/
+enum { ITEMS = 3 };
+typedef struct Person {
+    const char *name, *place, *trade, *food; /* NULL: nobody says */
+    const char *item[ITEMS];
+    int nitems;
+} Person;
+typedef enum Topic { TOPIC_PLACE, TOPIC_TRADE, TOPIC_FOOD, TOPIC_ITEMS, TOPICS } Topic;
+
+/* n people with different names and all topics filled, no two alike in any. */
+void people_make(Rng *r, Person *p, int n);
+/* The sentence without its stop: "Ana lives in Rome"; wording 0 is the plain one. */
+void person_state(Text *t, const Person *p, Topic topic, int wording);
+void person_list(Text *t, const Person *p); /* "a cup, a map and a key" */
+/* "Where does Ana live"; wordings 0 .. QUESTIONS-1. */
+enum { QUESTIONS = 3 };
+void person_ask(Text *t, const Person *p, Topic topic, int wording);
+const char *person_value(const Person *p, Topic topic); /* not for TOPIC_ITEMS */
+
+/* A few people, and which of the facts about them the text tells. */
+enum { SCENE_PEOPLE = 3 };
+typedef struct Scene {
+    int n;
+    Person p[SCENE_PEOPLE];
+    bool told[SCENE_PEOPLE][TOPICS];
+} Scene;
+void scene_make(Rng *r, Scene *s, int people, int facts);
+void scene_tell(Rng *r, const Scene *s, Text *t); /* all that is told, in random order */
+/* A random fact that is told (or is not); false if there is none. */
+bool scene_pick(Rng *r, const Scene *s, bool told, int *person, Topic *topic);
+
+/* --- documents and tasks ----------------------------------------------------------------------*/
+void world_document(Rng *r, Text *t);
+
+/* A prompt, what gold must know, and the makings of demonstrations of any quality. */
+typedef struct Task {
+    Text prompt;
+    Gold gold;
+    Text ideal, partial, wrong, extra; /* extra: a sentence that the text does not bear out */
+} Task;
+/* "a cup", "Ben", "wood": what h is done to */
+void howto_object(Rng *r, const Howto *h, Text *t);
+void task_make(Rng *r, Task *t);
+void task_demonstrate(Rng *r, const Task *t, SynthQuality quality, Text *out);
+
+#endif

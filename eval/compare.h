@@ -1,0 +1,71 @@
+/* compare.h: several models answer the same prompts; what each gained and what it cost. The table
+ * of the demo. Not collective. */
+#ifndef RLHF_COMPARE_H
+#define RLHF_COMPARE_H
+
+#include <stdio.h>
+
+#include "eval/sampling.h"
+
+typedef struct CompareOptions {
+    const char *const *name; /* [n] what to call the models */
+    const char *const *path; /* [n] run folders or checkpoints */
+    int n;
+    const char *base;    /* name of the model that win rates and KL refer to (the SFT model) */
+    const char *reward;  /* reward model, or NULL */
+    const char *prompts; /* prompt records; with "gold" they are scored by the gold program */
+    const char *const *heldout; /* [nheldout] corpora for the language-model loss */
+    int nheldout;
+    int64_t max_prompts, max_new,
+        best_of;    /* best_of n samples of `base` by the reward model; 0: no row */
+    bool by_reward; /* compare by the reward model's score, also where there is "gold" */
+    double temperature;
+    double no_stop_score; /* reward of an answer without the stop token: PPO's setting */
+    uint64_t seed;
+    int64_t samples; /* prompts whose answers are shown */
+    int64_t micro_tokens;
+} CompareOptions;
+
+/* One row. Scores are means over the prompts; a standard error of a difference is that of the
+ * paired differences with `base`. NaN where there is nothing to measure. */
+typedef struct CompareRow {
+    char name[64];
+    double *score;                /* [prompts] gold, or the reward model's when there is no gold
+                                     (or by_reward) */
+    double gold, gold_se, reward; /* gold_se: standard error of the mean */
+    double diff, diff_se;         /* score minus that of base */
+    double win;                   /* share of prompts where the score beats base's; ties half */
+    double kl, lm_loss, length, stopped;
+    char **text; /* [prompts] */
+} CompareRow;
+
+/* The best of n by the reward model, from the samples of best_of: a mean over all disjoint groups
+ * of n, so that every n uses (nearly) all samples. Gold that falls while the reward rises is
+ * over-optimisation (Gao 2022). */
+typedef struct BestOf {
+    int64_t n;
+    double kl, gold, gold_se, reward; /* gold: NaN without */
+} BestOf;
+
+typedef struct Comparison {
+    CompareRow *row;
+    int nrow;
+    BestOf *best; /* n = 1, 2, 4, ... up to best_of */
+    int nbest;
+    int64_t n; /* prompts */
+    bool has_gold;
+    char **prompt; /* [n] texts */
+} Comparison;
+
+int compare(Comparison *out, const CompareOptions *o);
+void compare_free(Comparison *c);
+void compare_print(const Comparison *c, const CompareOptions *o, FILE *f);
+json_t *compare_json(const Comparison *c);
+
+/* Mean score of row i and its standard error. */
+double compare_score(const Comparison *c, int i, double *se);
+/* Mean and standard error of the paired difference of two rows' scores. */
+void compare_difference(const Comparison *c, const char *a, const char *b, double *mean,
+                        double *se);
+
+#endif

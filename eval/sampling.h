@@ -1,0 +1,31 @@
+/* sampling.h: samples of a model for a file of prompts: what rhetor-generate writes, and what
+ * rankings, win rates and comparisons are made of. Not collective. */
+#ifndef RLHF_SAMPLING_H
+#define RLHF_SAMPLING_H
+
+#include <jansson.h>
+
+#include "checkpoints/exchange/loaded.h"
+#include "data/dataset.h"
+#include "model/decode.h"
+
+/* Prompts with their records, so that other fields (gold, ids, ...) travel along. */
+typedef struct PromptFile {
+    int64_t n;
+    json_t **record; /* [n] */
+    IdList *ids;     /* [n] encoded with the model's template */
+    int64_t skipped; /* too long for the context */
+} PromptFile;
+
+/* raw: the prompt's text as it is, without the template (for a base model). At most `max` records
+ * (0: all). Prompts longer than max_prompt tokens are left out and counted. */
+int prompts_load(PromptFile *p, const char *path, const Loaded *m, bool raw, int64_t max_prompt,
+                 int64_t max, const char *field);
+void prompts_free(PromptFile *p);
+
+/* K responses for each prompt: response k of prompt i is r->v[i * K + k]. Sample ids are i * K + k.
+ * They end with the model's stop tokens (o->stop is not read); `stopped` says: with stop[0]. */
+int sample_prompts(DecodeResult *r, const Loaded *m, const PromptFile *p, int64_t K,
+                   const DecodeOptions *o);
+
+#endif

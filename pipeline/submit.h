@@ -1,0 +1,46 @@
+/* submit.h: what the parts of rhetor-submit share. */
+#ifndef TOOLS_SUBMIT_SUBMIT_H
+#define TOOLS_SUBMIT_SUBMIT_H
+
+#include "base/config.h"
+#include "pipeline/jobs.h"
+#include "pipeline/recipe_option.h"
+
+/* What is asked for on the command line. */
+typedef struct Order {
+    RecipeOptions recipe; /* its seed: of the one chain, where there is no --array */
+    const char *file;     /* --cluster; NULL: the recipe's cluster.yaml, if there is one */
+    const char **cluster; /* "cluster.key=value", and "STEP:cluster.key=value" */
+    int ncluster;
+    bool dry;
+} Order;
+
+/* One job: the steps first to last of the recipe. Commands that follow one another are one job, as
+ * a place in the queue may cost hours; a stage is a job of its own. */
+typedef struct Task {
+    int first, last;
+    bool stage;
+    Config c;        /* its cluster.* */
+    int64_t seconds; /* of cluster.time; 0: the queue's */
+    bool srun;
+} Task;
+
+typedef struct Plan {
+    const Order *order;
+    const char *seed;
+    Recipe recipe;
+    Queue queue;
+    Task *task;
+    int n;
+} Plan;
+
+/* Reads cluster.yaml and makes the jobs; RUN and the other variables must be set (plan->recipe is
+ * loaded). ERR_CONFIG where something does not fit, ERR_USAGE where there is no queue. */
+int plan_make(Plan *p);
+void plan_free(Plan *p);
+
+/* The text of a job's script; malloc'd. Plain bash: directives, prologue, one command. */
+char *script_text(const Plan *p, int i);
+char *script_path(const Plan *p, int i); /* RUN/jobs/NAME.sh; malloc'd */
+
+#endif

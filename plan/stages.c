@@ -1,0 +1,392 @@
+/* stages.c: from the files of a recipe to the work of its steps. What exists is read (corpora,
+ * records, tokenizers, checkpoints), so that lengths and numbers are the real ones; what does not
+ * exist yet is assumed, and each assumption is said. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/config.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "checkpoints/exchange/loaded.h"
+#include "data/corpus.h"
+#include "data/dataset.h"
+#include "pipeline/recipe.h"
+#include "plan/forecast.h"
+
+enum { ANSWERS = 4 };
+
+/* What earlier stages have settled. */
+typedef struct Known {
+    bool model;
+    bool alone; /* of the recipe this stage only: a parent that is there is the one it will have */
+    GptConfig cfg;
+    Tokenizer *tokenizer; /* NULL: only its size is known */
+    Template tmpl;
+    int64_t vocab; /* of the recipe's command, or given */
+} Known;
+
+static void assume(PlanStage *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void assume(PlanStage *s, const char *fmt, ...) {
+    va_list ap;
+    char *text, *longer;
+    va_start(ap, fmt);
+    if (vasprintf(&text, fmt, ap) < 0) text = NULL;
+    va_end(ap);
+    longer = xasprintf("%s%s%s", s->assumed, *s->assumed ? "; " : "", text ? text : "");
+    free(text);
+    free(s->assumed);
+    s->assumed = longer;
+}
+
+static bool have(const StrList *files) {
+    for (int i = 0; i < files->n; i++)
+        if (!file_exists(files->v[i])) return false;
+    return files->n > 0;
+}
+
+/* --- the model -------------------------------------------------------------------------------- */
+
+static int know_tokenizer(Known *k, const Config *c, Corpus *corpus) {
+    if (corpus) {
+        size_t len;
+        const char *text = corpus_tokenizer(corpus, &len);
+        TRY(tokenizer_parse(&k->tokenizer, text, len, "the tokenizer in data.train"));
+    } else if (c->from_tokenizer[0] && file_exists(c->from_tokenizer)) {
+        TRY(tokenizer_load(&k->tokenizer, c->from_tokenizer));
+    }
+    if (k->tokenizer) k->vocab = tokenizer_vocab(k->tokenizer);
+    if (k->vocab > 0) return 0;
+    return error_set(ERR_CONFIG,
+                     "%s: the vocabulary is not known: neither the corpus (data.train: %s) nor the "
+                     "tokenizer (from.tokenizer: %s) is there yet; give its size, --vocab N",
+                     c->origin, c->data_train.n ? c->data_train.v[0] : "not set",
+                     c->from_tokenizer[0] ? c->from_tokenizer : "not set");
+}
+
+static int check_model(const GptConfig *g, const Config *c) {
+    if (g->width % g->heads == 0) return 0;
+    return config_bad(c, "model.heads",
+                      "is %" PRId64 ", which does not divide model.width (%" PRId64 ")", g->heads,
+                      g->width);
+}
+
+/* The parent's architecture, tokenizer and template, where no stage before has them. */
+static int know_parent(Known *k, const Config *c) {
+    if (k->model && !(k->alone && c->from_model[0] && file_exists(c->from_model))) return 0;
+    if (!c->from_model[0] || !file_exists(c->from_model))
+        return error_set(ERR_CONFIG,
+                         "%s: the model is not known: from.model (%s) is not there yet; plan the "
+                         "whole recipe (its folder), or run the earlier stages first",
+                         c->origin, c->from_model[0] ? c->from_model : "not set");
+    Loaded l;
+    TRY(load_open(&l, c->from_model, "from.model", LOAD_ANY));
+    k->model = true;
+    k->cfg = l.cfg;
+    k->cfg.scalar_head = false;
+    k->tmpl = l.tmpl;
+    tokenizer_close(&k->tokenizer);
+    k->tokenizer = l.tokenizer;
+    l.tokenizer = NULL;
+    load_free(&l);
+    return 0;
+}
+
+/* --- the data --------------------------------------------------------------------------------- */
+
+/* Mean tokens of a window, and windows an epoch (0: not known). */
+static int windows_of(PlanStage *s, const char *key, Corpus *corpus, const Config *c, int64_t T,
+                      double *length, int64_t *count) {
+    *count = 0;
+    *length = (double)T;
+    if (!corpus) {
+        assume(s, "windows of %" PRId64 " tokens (%s is not there yet)", T, key);
+        return 0;
+    }
+    TRY(*count = corpus_windows(corpus, T));
+    return corpus_window_mean(corpus, (uint64_t)c->run_seed, T, length);
+}
+
+static int mixed_windows(PlanStage *s, const Known *k, const Config *c, double *length) {
+    Corpus *mix = NULL;
+    int64_t count;
+    if (have(&c->data_mix) && k->tokenizer)
+        TRY(corpus_open(&mix, &c->data_mix, tokenizer_hash(k->tokenizer)));
+    int rc = windows_of(s, "data.mix", mix, c, k->cfg.context, length, &count);
+    corpus_close(&mix);
+    return rc;
+}
+
+/* Tokens of a sequence whose hidden states the loss reads, as the stages have it. */
+static double read_of(const Sequence *q, DatasetKind kind, const Config *c) {
+    if (kind != DATASET_DEMOS) return 1; /* the reward model's; PPO knows its own */
+    if (c->data_loss_on == LOSS_ON_ALL) return (double)q->n - 1;
+    int64_t n = 0;
+    for (int64_t i = 1; i < q->n; i++) n += q->learn[i] != 0;
+    return (double)n;
+}
+
+/* Items and their sequences in data.train; records 0 where they are not known. */
+static int records_of(PlanStage *s, const Known *k, const Config *c, DatasetKind kind,
+                      const PlanGiven *g, int64_t *records) {
+    PlanWork *w = &s->work;
+    Dataset d = {0};
+    if (have(&c->data_train) && k->tokenizer) {
+        DatasetOptions o;
+        dataset_options(&o, c, k->tokenizer, k->tmpl, k->cfg.context);
+        if (kind == DATASET_PROMPTS) o.max_prompt = k->cfg.context - c->ppo_max_response;
+        TRY(dataset_load(&d, kind, &c->data_train, &o));
+        *records = d.n;
+        const double n = (double)d.first[d.n];
+        w->sequences = n / (double)d.n;
+        w->length = w->response = 0;
+        for (int64_t i = 0; i < d.first[d.n]; i++) {
+            w->length += (double)d.seq[i].n / n;
+            w->response += read_of(&d.seq[i], kind, c) / n;
+        }
+        dataset_free(&d);
+        return 0;
+    }
+    const int64_t room = k->cfg.context - (kind == DATASET_PROMPTS ? c->ppo_max_response : 0);
+    *records = g->records;
+    w->sequences = kind != DATASET_RANKED ? 1 : g->answers > 0 ? g->answers : ANSWERS;
+    w->length = g->length > 0 ? g->length : (double)room / 2;
+    w->response = kind == DATASET_RANKED ? 1 : fmin(g->response, w->length); /* 0: all */
+    if (kind == DATASET_PROMPTS && g->length > 0 && g->response > 0) w->length -= g->response;
+    if (kind == DATASET_RANKED && g->answers <= 0)
+        assume(s, "%d answers a prompt (--answers)", ANSWERS);
+    if (g->length <= 0)
+        assume(s, "%s of %.0f tokens, half the room in the context (--length)",
+               kind == DATASET_PROMPTS ? "prompts" : "sequences", w->length);
+    return 0;
+}
+
+/* Tokens of an evaluation; not known: as many as there is room for. */
+static int eval_tokens(const Known *k, const Config *c, DatasetKind kind, double *tokens) {
+    const StrList *files = c->stage == IN_REWARD ? &c->data_reference : &c->data_heldout;
+    *tokens = 0;
+    if (files->n == 0) return 0;
+    *tokens = HUGE_VAL;
+    if (!have(files) || !k->tokenizer) return 0;
+    Dataset d;
+    DatasetOptions o;
+    dataset_options(&o, c, k->tokenizer, k->tmpl, k->cfg.context);
+    TRY(dataset_load(&d, kind, files, &o));
+    const double n = (double)d.n, some = c->eval_records > 0 && c->stage != IN_REWARD
+                                             ? fmin(n, (double)c->eval_records)
+                                             : n;
+    *tokens = (double)d.tokens * some / n;
+    dataset_free(&d);
+    return 0;
+}
+
+static int64_t steps_of(const Config *c, int64_t records) {
+    if (c->train_steps > 0) return c->train_steps;
+    if (records == 0) return 0;
+    double n = c->train_epochs * (double)records / (double)c->train_batch;
+    n = c->stage == IN_PRETRAIN ? floor(n + 0.5) : ceil(n - 1e-9); /* as the stages do */
+    return n < 1 ? 1 : (int64_t)n;
+}
+
+/* --- the stages ------------------------------------------------------------------------------- */
+
+static int plan_pretrain(PlanStage *s, Known *k, const Config *c, const PlanGiven *g) {
+    PlanWork *w = &s->work;
+    Corpus *corpus = NULL;
+    int64_t count = 0;
+    if (have(&c->data_train)) TRY(corpus_open(&corpus, &c->data_train, 0));
+    int rc = know_tokenizer(k, c, corpus);
+    k->cfg = (GptConfig){.vocab = k->vocab,
+                         .context = c->model_context,
+                         .layers = c->model_layers,
+                         .heads = c->model_heads,
+                         .width = c->model_width,
+                         .bias = c->model_bias,
+                         .norm_eps = 1e-5};
+    k->model = true;
+    if (rc >= 0) rc = check_model(&k->cfg, c);
+    if (rc >= 0) rc = windows_of(s, "data.train", corpus, c, k->cfg.context, &w->length, &count);
+    corpus_close(&corpus);
+    TRY(rc);
+    if (count == 0) count = g->records;
+    if (c->data_heldout.n > 0) w->eval_tokens = HUGE_VAL;
+    if (c->data_heldout.n > 0 && c->eval_records > 0)
+        w->eval_tokens = (double)c->eval_records * w->length;
+    w->steps = steps_of(c, count);
+    return 0;
+}
+
+static int plan_sft(PlanStage *s, Known *k, const Config *c, const PlanGiven *g) {
+    PlanWork *w = &s->work;
+    int64_t records;
+    TRY(know_parent(k, c));
+    TRY(template_of_config(c, &k->tmpl));
+    TRY(records_of(s, k, c, DATASET_DEMOS, g, &records));
+    TRY(eval_tokens(k, c, DATASET_DEMOS, &w->eval_tokens));
+    if (c->data_mix_ratio > 0) { /* as train/sft.c */
+        TRY(mixed_windows(s, k, c, &w->window));
+        const double r = c->data_mix_ratio;
+        w->windows = r / (1 - r) * w->items * w->length / w->window;
+    }
+    w->steps = steps_of(c, records);
+    return 0;
+}
+
+static int plan_reward(PlanStage *s, Known *k, const Config *c, const PlanGiven *g) {
+    PlanWork *w = &s->work;
+    int64_t records;
+    TRY(know_parent(k, c));
+    TRY(records_of(s, k, c, DATASET_RANKED, g, &records));
+    w->steps = steps_of(c, records);
+    TRY(eval_tokens(k, c, DATASET_DEMOS, &w->eval_tokens));
+    if (c->data_reference.n == 0) /* the best answers */
+        w->eval_tokens = records > 0 ? (double)records * w->length : HUGE_VAL;
+    return 0;
+}
+
+static int plan_ppo(PlanStage *s, Known *k, const Config *c, const PlanGiven *g) {
+    PlanWork *w = &s->work;
+    int64_t records;
+    TRY(know_parent(k, c));
+    if (c->ppo_max_response >= k->cfg.context)
+        return config_bad(c, "ppo.max_response",
+                          "leaves no room for a prompt in the context of %" PRId64, k->cfg.context);
+    TRY(records_of(s, k, c, DATASET_PROMPTS, g, &records));
+    w->response = g->response > 0 ? fmin(g->response, (double)w->longest) : (double)w->longest;
+    if (g->response <= 0)
+        assume(s, "responses of %" PRId64 " tokens, the longest (--response)", w->longest);
+    w->length += w->response;
+    w->steps = (c->ppo_episodes + c->ppo_batch - 1) / c->ppo_batch;
+    if (c->ptx_coef > 0) TRY(mixed_windows(s, k, c, &w->window));
+    return 0;
+}
+
+static int plan_stage(PlanStage *s, Known *k, const PlanGiven *g) {
+    Config c;
+    TRY(config_load(&c, s->kind, s->config, s->set, s->nset));
+    int (*const plan[])(PlanStage *, Known *, const Config *,
+                        const PlanGiven *) = {[IN_PRETRAIN] = plan_pretrain,
+                                              [IN_SFT] = plan_sft,
+                                              [IN_REWARD] = plan_reward,
+                                              [IN_PPO] = plan_ppo};
+    s->work = plan_work(&c);
+    int rc = plan[s->kind](s, k, &c, g);
+    s->work.model = k->cfg;
+    if (rc >= 0 && s->work.steps == 0)
+        assume(s, "the number of steps is not known: %s is not there yet (--records)",
+               c.data_train.n ? c.data_train.v[0] : "data.train");
+    config_free(&c);
+    return rc < 0 ? rc : 0;
+}
+
+/* --- recipes ---------------------------------------------------------------------------------- */
+
+static PlanStage *add_stage(PlanStages *out, const char *name, const char *config, int kind,
+                            const char *const *set, int nset) {
+    out->v = xrealloc(out->v, (size_t)(out->n + 1) * sizeof *out->v);
+    PlanStage *s = &out->v[out->n++];
+    *s = (PlanStage){.name = xstrdup(name),
+                     .config = xstrdup(config),
+                     .kind = kind,
+                     .nset = nset,
+                     .assumed = xstrdup("")};
+    s->set = xcalloc((size_t)nset + 1, sizeof *s->set);
+    for (int i = 0; i < nset; i++) s->set[i] = set[i];
+    return s;
+}
+
+/* What `rhetor-data tokenizer --vocab N` of a recipe will make. */
+static int64_t vocab_of_command(const char *run) {
+    const char *at = run && strstr(run, "rhetor-data tokenizer") ? strstr(run, "--vocab ") : NULL;
+    return at ? strtoll(at + 8, NULL, 10) : 0;
+}
+
+/* All stages of the recipe, or, with `only`, that of this file; the others are still gone through,
+ * since a stage inherits its model. */
+static int from_recipe(PlanStages *out, const char *folder, const char *only,
+                       const char *const *overrides, int n, const PlanGiven *g) {
+    Recipe r;
+    TRY(recipe_load(&r, folder, overrides, n));
+    Known k = {.tmpl = TEMPLATE_PLAIN, .vocab = g->vocab};
+    int rc = 0, found = 0;
+    for (int i = 0; rc >= 0 && i < r.n; i++) {
+        const Step *step = &r.step[i];
+        if (!k.vocab) k.vocab = vocab_of_command(step->run);
+        if (!step->stage) continue;
+        PlanStage *s = add_stage(out, step->name, step->config, step->stage, step->set, step->nset);
+        const bool wanted =
+            !only || (strcmp(file_basename(step->config), file_basename(only)) == 0);
+        k.alone = only && wanted;
+        rc = plan_stage(s, &k, g);
+        found += wanted;
+        if (!wanted) { /* the list ends where it did */
+            PlanStages last = {xcalloc(1, sizeof *s), 1};
+            *last.v = *s;
+            out->n--;
+            stages_free(&last);
+        }
+    }
+    tokenizer_close(&k.tokenizer);
+    if (rc >= 0 && !found)
+        rc = only ? error_set(ERR_CONFIG, "%s: no step of %s/pipeline.yaml uses this file", only,
+                              folder)
+                  : error_set(ERR_CONFIG, "%s: has no stage, only commands", folder);
+    recipe_free(&r);
+    return rc < 0 ? rc : 0;
+}
+
+/* A stage's name at the beginning of the file's: ppo-ptx.yaml is PPO's. */
+static int stage_of_file(const char *path) {
+    static const int stages[] = {IN_PRETRAIN, IN_SFT, IN_REWARD, IN_PPO};
+    for (int i = 0; i < 4; i++) {
+        const char *name = config_stage_name(stages[i]);
+        if (strncmp(file_basename(path), name, strlen(name)) == 0) return stages[i];
+    }
+    return 0;
+}
+
+static int from_config(PlanStages *out, const char *path, const char *const *overrides, int n,
+                       const PlanGiven *g) {
+    const int stage = g->stage ? g->stage : stage_of_file(path);
+    if (!stage)
+        return error_set(ERR_USAGE,
+                         "%s: the settings of which stage? --stage pretrain, sft, reward or ppo "
+                         "(or a file whose name begins so)",
+                         path);
+    Known k = {.tmpl = TEMPLATE_PLAIN, .vocab = g->vocab};
+    int rc = plan_stage(add_stage(out, config_stage_name(stage), path, stage, overrides, n), &k, g);
+    tokenizer_close(&k.tokenizer);
+    return rc;
+}
+
+int stages_load(PlanStages *out, const char *path, const char *const *overrides, int n,
+                const PlanGiven *g) {
+    *out = (PlanStages){0};
+    if (!file_exists(path))
+        return error_set(ERR_CONFIG,
+                         "%s: no such file or folder; expected a recipe such as configs/demo, or "
+                         "the YAML file of a stage",
+                         path);
+    if (file_is_dir(path)) return from_recipe(out, path, NULL, overrides, n, g);
+    const size_t len = (size_t)(file_basename(path) - path);
+    char *folder = len > 1 ? xasprintf("%.*s", (int)len - 1, path) : xstrdup(".");
+    char *recipe = file_join(folder, "pipeline.yaml");
+    int rc = file_exists(recipe) ? from_recipe(out, folder, path, overrides, n, g)
+                                 : from_config(out, path, overrides, n, g);
+    free(recipe);
+    free(folder);
+    return rc;
+}
+
+void stages_free(PlanStages *s) {
+    for (int i = 0; i < s->n; i++) {
+        free(s->v[i].name);
+        free(s->v[i].config);
+        free(s->v[i].assumed);
+        free(s->v[i].set);
+    }
+    free(s->v);
+    *s = (PlanStages){0};
+}

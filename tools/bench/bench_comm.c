@@ -1,0 +1,161 @@
+/* bench_comm.c: `mpirun -n N rhetor-bench comm`: what the ordered sum of dist/comm.h takes between the
+ * ranks, for vectors from 32 KiB to 64 MiB, and the two numbers of rhetor-plan's network that say
+ * it shortest (train/plan.h):
+ *
+ *     seconds = 2 (R-1) latency + 2 r (R-1)/R bytes / bandwidth      r: ranks of a node
+ *
+ * least squares of the relative error over all sizes. Addition and memory are in it, as used. */
+#include <argp.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/option.h"
+#include "core/rng.h"
+#include "dist/comm.h"
+#include "tools/bench/bench.h"
+
+enum { SIZES = 12, SMALLEST = 1 << 13, ROUNDS_MAX = 200 };
+
+typedef struct Args {
+    const char *json;
+    double seconds;
+    int sizes;
+} Args;
+
+static const struct argp_option options[] = {
+    {"json", 'j', "FILE", 0, "also write the result as JSON, for rhetor-plan --rates", 0},
+    {"seconds", 's', "X", 0, "time for each size, at least a round (0.5)", 0},
+    {"quick", 'q', 0, 0, "vectors up to 1 MiB only", 0},
+    {0}};
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    Args *a = state->input;
+    switch (key) {
+    case 'j': a->json = arg; break;
+    case 'q': a->sizes = SIZES / 2; break;
+    case 's': a->seconds = option_number(state, "seconds", arg, 0, 3600); break;
+    case ARGP_KEY_ARG: argp_error(state, "\"%s\": expected options only", arg); break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+/* Nodes that the ranks are on, by their names. */
+static int count_nodes(Comm *c) {
+    char name[256] = "", *all;
+    size_t *offset = xcalloc((size_t)comm_size(c) + 1, sizeof *offset);
+    gethostname(name, sizeof name - 1);
+    comm_allgather_bytes(c, name, sizeof name, &all, offset);
+    int nodes = 0;
+    for (int r = 0; r < comm_size(c); r++) {
+        bool seen = false;
+        for (int q = 0; q < r && !seen; q++) seen = strcmp(all + offset[q], all + offset[r]) == 0;
+        nodes += !seen;
+    }
+    free(all);
+    free(offset);
+    return nodes;
+}
+
+/* The shortest of several sums; of the slowest rank. */
+static double sum_seconds(Comm *c, float *v, int64_t n, double budget) {
+    double best = HUGE_VAL;
+    const double began = bench_now();
+    for (int i = 0; i < ROUNDS_MAX; i++) {
+        double go = 0;
+        comm_max_f64(c, &go, 1); /* together */
+        double t = bench_now();
+        comm_sum_f32(c, v, n);
+        t = bench_now() - t;
+        double late = bench_now() - began > budget;
+        double both[2] = {t, late};
+        comm_max_f64(c, both, 2);
+        if (i > 0) best = fmin(best, both[0]); /* the first makes buffers */
+        if (both[1] > 0 && i > 0) break;
+    }
+    return best;
+}
+
+/* t = a + b x. */
+static void fit(const double *x, const double *t, int n, double *a, double *b) {
+    double s0 = 0, s1 = 0, s2 = 0, r0 = 0, r1 = 0; /* sums over (a + b x - t) / t */
+    for (int i = 0; i < n; i++) {
+        const double w = 1 / (t[i] * t[i]);
+        s0 += w;
+        s1 += w * x[i];
+        s2 += w * x[i] * x[i];
+        r0 += w * t[i];
+        r1 += w * t[i] * x[i];
+    }
+    *b = (s0 * r1 - s1 * r0) / (s0 * s2 - s1 * s1);
+    *a = (r0 - *b * s1) / s0;
+}
+
+static int measure(Comm *c, const Args *a) {
+    const int R = comm_size(c), nodes = count_nodes(c);
+    const bool speaks = comm_rank(c) == 0;
+    if (R == 1)
+        return error_set(ERR_USAGE, "one rank has nobody to exchange with; mpirun -n 2 --bind-to "
+                                    "none rhetor-bench comm");
+    const int64_t most = (int64_t)SMALLEST << (a->sizes - 1);
+    float *v = xmalloc((size_t)most * sizeof *v);
+    for (int64_t i = 0; i < most; i++) v[i] = (float)(i % 256) * 1e-30f; /* sums stay finite */
+    double bytes[SIZES], seconds[SIZES], fixed, slope;
+    json_t *vectors = json_array();
+    if (speaks)
+        printf("%d ranks on %d node%s\n%12s %12s %12s %12s\n", R, nodes, nodes == 1 ? "" : "s",
+               "KiB", "ms", "fit", "GB/s a rank");
+    for (int i = 0; i < a->sizes; i++) {
+        const int64_t n = (int64_t)SMALLEST << i;
+        bytes[i] = (double)n * (double)sizeof *v;
+        seconds[i] = sum_seconds(c, v, n, a->seconds);
+        json_array_append_new(vectors,
+                              json_pack("{s:f, s:f}", "bytes", bytes[i], "seconds", seconds[i]));
+    }
+    free(v);
+    fit(bytes, seconds, a->sizes, &fixed, &slope);
+    const double per_node = ceil((double)R / nodes);
+    const double latency = fmax(fixed, 1e-9) / (2 * (R - 1));
+    const double bandwidth = 2 * per_node * (R - 1) / R / slope;
+    for (int i = 0; speaks && i < a->sizes; i++)
+        printf("%12.0f %12.3f %12.3f %12.2f\n", bytes[i] / 1024, seconds[i] * 1e3,
+               (fixed + slope * bytes[i]) * 1e3, 2e-9 * bytes[i] * (R - 1) / R / seconds[i]);
+    if (speaks)
+        printf("latency %.2f us a message, bandwidth %.2f GB/s a node: rhetor-plan "
+               "--%slatency %.3g --%sbandwidth %.3g\n",
+               latency * 1e6, bandwidth * 1e-9, nodes > 1 ? "" : "node-", latency * 1e6,
+               nodes > 1 ? "" : "node-", bandwidth * 1e-9);
+    int rc = 0;
+    json_t *j =
+        json_pack("{s:{s:i, s:i, s:f, s:f, s:o}}", "comm", "ranks", R, "nodes", nodes, "latency_us",
+                  latency * 1e6, "bandwidth_gbs", bandwidth * 1e-9, "vectors", vectors);
+    if (speaks && a->json) rc = json_write_file(j, a->json);
+    json_decref(j);
+    return comm_agree(c, rc);
+}
+
+int bench_comm(int argc, char **argv) {
+    static const struct argp argp = {
+        options,
+        parse,
+        0,
+        "Measures the exchange between the ranks: mpirun -n N --bind-to none rhetor-bench comm",
+        0,
+        0,
+        0};
+    Args a = {.seconds = 0.5, .sizes = SIZES};
+    const bool speaks = comm_launch_rank() == 0;
+    if (argp_parse(&argp, argc, argv, speaks ? 0 : ARGP_NO_ERRS, NULL, &a) != 0) return 64;
+    Comm *c;
+    int rc = comm_open(&c, &argc, &argv);
+    if (rc >= 0) rc = measure(c, &a);
+    if (rc < 0 && speaks) fprintf(stderr, "rhetor-bench: %s\n", error_message());
+    comm_close(&c);
+    return error_exit_code(rc);
+}

@@ -1,0 +1,76 @@
+/* data_records.c: rhetor-data inspect, split, synth, rank, score. */
+#include "base/log.h"
+#include "data/inspect.h"
+#include "tools/data/data.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Bytes as tokens, for who only wants to see the records. */
+static int no_text(void *ctx, const char **text, size_t *len) { return 0; }
+
+static bool is_hdf5(const char *path) {
+    unsigned char b[8] = {0};
+    FILE *f = fopen(path, "rb");
+    bool yes = f && fread(b, 1, 8, f) == 8 && memcmp(b, "\x89HDF\r\n\x1a\n", 8) == 0;
+    if (f) fclose(f);
+    return yes;
+}
+
+int run_inspect(Args *a) {
+    TRY(need_files(a, INT32_MAX));
+    static const char *const special[] = {"<|endoftext|>"};
+    Tokenizer *t;
+    TRY(a->tokenizer ? tokenizer_load(&t, a->tokenizer)
+                     : tokenizer_train(&t, no_text, NULL, 257, 1, special, 1));
+    a->records.tokenizer = t;
+    bool colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
+    int rc = 0;
+    for (int i = 0; i < a->nfile && rc >= 0; i++) {
+        const char *path = a->file[i];
+        if (a->nfile > 1) printf("%s== %s\n", i > 0 ? "\n" : "", path);
+        rc = is_hdf5(path)
+                 ? inspect_corpus(stdout, path, (int)a->samples, colour)
+                 : inspect_records(stdout, path, a->kind, &a->records, (int)a->samples, colour);
+    }
+    tokenizer_close(&t);
+    return rc;
+}
+
+static int need_gold(const Args *a) {
+    return a->gold ? 0 : error_set(ERR_USAGE, "--gold is needed: there is no other judge yet");
+}
+
+int run_rank(Args *a) {
+    TRY(need_gold(a));
+    TRY(need_files(a, 1));
+    return records_rank(a->file[0], a->out, (GoldNoise){a->noise, (uint64_t)a->seed, a->grain});
+}
+
+int run_score(Args *a) {
+    TRY(need_gold(a));
+    TRY(need_files(a, 1));
+    return records_score(a->file[0], a->nfield ? a->field[0] : NULL, stdout);
+}
+
+int run_split(Args *a) {
+    TRY(need(a->train_out, "--train FILE"));
+    TRY(need(a->heldout_out, "--heldout-out FILE"));
+    TRY(need_files(a, 1));
+    if (a->heldout <= 0) return error_set(ERR_USAGE, "--heldout SHARE is needed; see --help");
+    int64_t n[2];
+    TRY(records_split(a->file[0], a->heldout, a->train_out, a->heldout_out, &a->records, &n[0],
+                      &n[1]));
+    log_info("%s: %lld records; %s: %lld", a->train_out, (long long)n[0], a->heldout_out,
+             (long long)n[1]);
+    return 0;
+}
+
+int run_synth(Args *a) {
+    TRY(need(a->out, "--out DIR"));
+    if (a->nfile > 0) return error_set(ERR_USAGE, "what is \"%s\"? see --help", a->file[0]);
+    a->synth.seed = (uint64_t)a->seed;
+    return synth_write(a->out, &a->synth);
+}

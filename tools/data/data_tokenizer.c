@@ -1,0 +1,72 @@
+/* data_tokenizer.c: rhetor-data tokenizer. */
+#include "base/log.h"
+#include "data/texts.h"
+#include "data/tokenizer/chars.h"
+#include "tools/data/data.h"
+
+#include <string.h>
+
+/* A TextSource over all documents of all files. */
+typedef struct Source {
+    const Args *a;
+    TextOptions o;
+    Texts *texts;
+    int next;
+    int64_t documents, bytes;
+} Source;
+
+static int next_text(void *ctx, const char **text, size_t *len) {
+    Source *s = ctx;
+    for (;;) {
+        if (!s->texts) {
+            if (s->next == s->a->nfile) return 0;
+            TRY(texts_open(&s->texts, s->a->file[s->next++], &s->o));
+        }
+        int rc = texts_next(s->texts, text, len);
+        if (rc > 0) {
+            s->documents++;
+            s->bytes += (int64_t)*len;
+        }
+        if (rc != 0) return rc;
+        texts_close(&s->texts);
+    }
+}
+
+static int convert_tokenizer(const Args *a) {
+    Tokenizer *t;
+    if (a->nfile > 0)
+        return error_set(ERR_USAGE, "--from FILE and other files: nothing is trained");
+    TRY(tokenizer_load_as(&t, a->from, a->encoding));
+    int rc = tokenizer_save(t, a->out);
+    if (rc >= 0)
+        log_info("%s: %lld ids, hash %016llx", a->out, (long long)tokenizer_vocab(t),
+                 (unsigned long long)tokenizer_hash(t));
+    tokenizer_close(&t);
+    return rc;
+}
+
+int run_tokenizer(Args *a) {
+    TRY(need(a->out, "--out FILE"));
+    if (a->from) return convert_tokenizer(a);
+    TRY(need_files(a, INT32_MAX));
+    if (!a->chars && a->vocab == 0) return error_set(ERR_USAGE, "--vocab N is needed; see --help");
+    Source s = {
+        .a = a,
+        .o = {.fields = a->nfield ? a->field : NULL, .nfields = a->nfield, .split = a->split}};
+    Tokenizer *t = NULL;
+    const char *special[MAX_LIST + 1] = {"<|endoftext|>"};
+    int n = a->chars ? 0 : 1;
+    for (int i = 0; i < a->nspecial; i++)
+        if (n == 0 || strcmp(a->special[i], special[0]) != 0) special[n++] = a->special[i];
+    const TrainOptions o = {a->vocab, a->min_frequency, special, n, a->tie_break};
+    int rc = a->chars ? chars_tokenizer(&t, next_text, &s, special, n)
+                      : tokenizer_train_with(&t, next_text, &s, &o);
+    texts_close(&s.texts);
+    if (rc >= 0) rc = tokenizer_save(t, a->out);
+    if (rc >= 0)
+        log_info("%s: %lld ids from %lld documents of %lld bytes, hash %016llx", a->out,
+                 (long long)tokenizer_vocab(t), (long long)s.documents, (long long)s.bytes,
+                 (unsigned long long)tokenizer_hash(t));
+    tokenizer_close(&t);
+    return rc;
+}

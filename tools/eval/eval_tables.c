@@ -1,0 +1,104 @@
+/* eval_tables.c: rhetor-eval compare, pick. */
+#include "eval/compare.h"
+#include "eval/pick.h"
+#include "tools/eval/eval.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* "ppo>sft>base": each above the next. */
+static int check_expectation(const Comparison *c, const Args *a) {
+    char *chain = xstrdup(a->expect), *save = NULL, *prev = NULL;
+    int rc = 0;
+    for (char *w = strtok_r(chain, ">", &save); w; prev = w, w = strtok_r(NULL, ">", &save)) {
+        double mean, se;
+        if (!prev) continue;
+        compare_difference(c, prev, w, &mean, &se);
+        printf("expected: %s above %s by more than %g standard errors: %+.3f +- %.3f, %.1f: %s\n",
+               prev, w, a->expect_se, mean, se, mean / se,
+               mean > a->expect_se * se ? "holds" : "does NOT hold");
+        if (!(mean > a->expect_se * se))
+            rc = error_set(ERR_INTERNAL, "--expect %s does not hold", a->expect);
+    }
+    free(chain);
+    return rc;
+}
+
+/* Before hours of sampling: does the chain name rows of the table? */
+static int check_chain(const Args *a) {
+    char *chain = xstrdup(a->expect), *save = NULL, best[64];
+    int rc = 0, n = 0;
+    snprintf(best, sizeof best, "best of %" PRId64, a->best_of);
+    for (char *w = strtok_r(chain, ">", &save); w && rc == 0; w = strtok_r(NULL, ">", &save)) {
+        bool known = a->best_of > 0 && strcmp(w, best) == 0;
+        for (int i = 0; i < a->nmodel && !known; i++) known = strcmp(w, a->name[i]) == 0;
+        if (!known)
+            rc = error_set(ERR_USAGE,
+                           "--expect %s: \"%s\" is none of the models given with "
+                           "--model NAME=PATH",
+                           a->expect, w);
+        n++;
+    }
+    free(chain);
+    if (rc == 0 && n < 2)
+        rc = error_set(ERR_USAGE, "--expect %s: expected two or more names, A>B", a->expect);
+    return rc;
+}
+
+int cmd_compare(const Args *a) {
+    if (!a->prompts || a->nmodel == 0)
+        return error_set(ERR_USAGE, "expected --model NAME=PATH (for each row) and --prompts FILE");
+    if (a->best_of > 0 && !a->reward)
+        return error_set(ERR_USAGE, "--best-of %" PRId64 " needs --reward PATH, which chooses",
+                         a->best_of);
+    if (a->expect) TRY(check_chain(a));
+    CompareOptions o = {.name = a->name,
+                        .path = a->path,
+                        .n = a->nmodel,
+                        .base = a->base,
+                        .reward = a->reward,
+                        .prompts = a->prompts,
+                        .heldout = a->heldout,
+                        .nheldout = a->nheldout,
+                        .max_prompts = a->max,
+                        .max_new = a->max_new,
+                        .best_of = a->best_of,
+                        .temperature = a->temperature,
+                        .no_stop_score = a->no_stop_score,
+                        .seed = (uint64_t)a->seed,
+                        .samples = a->samples,
+                        .micro_tokens = MICRO_TOKENS};
+    Comparison c;
+    TRY(compare(&c, &o));
+    compare_print(&c, &o, stdout);
+    int rc = 0;
+    if (a->json) {
+        json_t *j = compare_json(&c);
+        rc = json_write_file(j, a->json);
+        json_decref(j);
+    }
+    if (rc == 0 && a->expect) {
+        printf("\n");
+        rc = check_expectation(&c, a);
+    }
+    compare_free(&c);
+    return rc;
+}
+
+int cmd_pick(const Args *a) {
+    if (!a->reward || !a->prompts)
+        return error_set(ERR_USAGE, "expected --reward PATH and --prompts FILE");
+    const PickOptions o = {.run = a->model,
+                           .reward = a->reward,
+                           .prompts = a->prompts,
+                           .out = a->out,
+                           .max_prompts = a->max,
+                           .max_new = a->max_new,
+                           .temperature = a->temperature,
+                           .no_stop_score = a->no_stop_score,
+                           .seed = (uint64_t)a->seed,
+                           .micro_tokens = MICRO_TOKENS};
+    return pick(&o, stdout);
+}

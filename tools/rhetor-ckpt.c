@@ -1,0 +1,519 @@
+/* rhetor-ckpt: checkpoints for people. show: what is in one; verify: is it whole; diff: what two
+ * have in common; import, export: models of Hugging Face's in and out. A path is a checkpoint file
+ * or a run folder (show, diff, export: its best checkpoint where one was kept, else its newest good
+ * one; verify: all of them). */
+#include <argp.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/config.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "checkpoints/checkpoint.h"
+#include "checkpoints/exchange/hf.h"
+
+enum { MAX_PATHS = 1024, EXIT_DIFFERENT = 1 };
+
+typedef struct Args {
+    const char *path[MAX_PATHS];
+    int npath;
+    const char *only, *format, *tokenizer, *template;
+    bool arrays, config;
+} Args;
+
+enum { OPT_ARRAYS = 1000, OPT_CONFIG, OPT_ONLY, OPT_FORMAT, OPT_TOKENIZER, OPT_TEMPLATE };
+static const struct argp_option show_options[] = {
+    {"arrays", OPT_ARRAYS, 0, 0, "also list all arrays with their shapes", 0},
+    {"config", OPT_CONFIG, 0, 0, "also print the resolved configuration", 0},
+    {0}};
+static const struct argp_option verify_options[] = {{0}};
+static const struct argp_option diff_options[] = {
+    {"only", OPT_ONLY, "GROUP,...", 0, "compare only these arrays, e.g. params,optimizer", 0}, {0}};
+
+static const struct argp_option import_options[] = {
+    {"tokenizer", OPT_TOKENIZER, "PATH", 0,
+     "tokenizer.json, or a folder with one or with vocab.json and merges.txt (the model's folder)",
+     0},
+    {"template", OPT_TEMPLATE, "NAME", 0, "chat template (the one it was exported with, or plain)",
+     0},
+    {0}};
+static const struct argp_option export_options[] = {
+    {"format", OPT_FORMAT, "hf", 0, "Hugging Face's folder; there is no other", 0}, {0}};
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    Args *a = state->input;
+    switch (key) {
+    case OPT_ARRAYS: a->arrays = true; break;
+    case OPT_CONFIG: a->config = true; break;
+    case OPT_ONLY: a->only = arg; break;
+    case OPT_FORMAT: a->format = arg; break;
+    case OPT_TOKENIZER: a->tokenizer = arg; break;
+    case OPT_TEMPLATE: a->template = arg; break;
+    case ARGP_KEY_ARG:
+        if (a->npath == MAX_PATHS) argp_error(state, "at most %d paths", MAX_PATHS);
+        a->path[a->npath++] = arg;
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+/* --- the arrays of a checkpoint --------------------------------------------------------------- */
+typedef struct Array {
+    char *name;
+    H5Type type;
+    int ndim;
+    int64_t shape[H5_MAX_DIM], n; /* n: elements */
+} Array;
+
+typedef struct ArrayList {
+    Array *v; /* sorted by name */
+    int n;
+} ArrayList;
+
+/* The texts (meta, config, tokenizer) lie beside the groups; arrays lie in them. */
+static int add_array(void *ctx, const char *name, H5Type type, int ndim, const int64_t *shape) {
+    ArrayList *l = ctx;
+    if (!strchr(name, '/')) return 0;
+    l->v = xrealloc(l->v, (size_t)(l->n + 1) * sizeof *l->v);
+    Array *a = &l->v[l->n++];
+    *a = (Array){.name = xstrdup(name), .type = type, .ndim = ndim, .n = 1};
+    for (int i = 0; i < ndim; i++) a->n *= a->shape[i] = shape[i];
+    return 0;
+}
+
+static void free_arrays(ArrayList *l) {
+    for (int i = 0; i < l->n; i++) free(l->v[i].name);
+    free(l->v);
+    *l = (ArrayList){0};
+}
+
+/* "[2, 3]"; valid until the next call but one. */
+static const char *shape_text(const Array *a) {
+    static char text[2][128];
+    static int turn;
+    char *s = text[turn ^= 1];
+    size_t at = (size_t)sprintf(s, "[");
+    for (int i = 0; i < a->ndim; i++)
+        at += (size_t)sprintf(s + at, "%s%" PRId64, i ? ", " : "", a->shape[i]);
+    sprintf(s + at, "]");
+    return s;
+}
+
+static const char *type_text(H5Type t) {
+    static const char *const names[] = {
+        [H5_U8] = "u8",   [H5_U16] = "u16", [H5_U32] = "u32", [H5_I32] = "i32",
+        [H5_I64] = "i64", [H5_F32] = "f32", [H5_F64] = "f64"};
+    return names[t];
+}
+
+static const char *last_slash(const char *name) {
+    const char *slash = strrchr(name, '/');
+    return slash ? slash : name + strlen(name);
+}
+
+static bool in_group(const char *name, const char *group, size_t len) {
+    return strncmp(name, group, len) == 0 && (name[len] == '/' || name[len] == '\0');
+}
+
+/* Is the array in one of the groups "a,b/c"? NULL: all are. */
+static bool is_selected(const char *name, const char *groups) {
+    if (!groups) return true;
+    for (const char *g = groups; *g;) {
+        size_t len = strcspn(g, ",");
+        if (in_group(name, g, len)) return true;
+        g += len + (g[len] == ',');
+    }
+    return false;
+}
+
+/* --- show ------------------------------------------------------------------------------------- */
+static void print_line(const char *name) { printf("  %-12s", name); }
+
+/* "a 12, b 0.5" of an object of small values; '-' when it is empty or missing. */
+static void print_object(const char *name, const json_t *object) {
+    print_line(name);
+    const char *key, *comma = "";
+    json_t *v;
+    json_object_foreach((json_t *)(uintptr_t)object, key, v) {
+        char *text = json_is_string(v) ? xstrdup(json_string_value(v))
+                                       : json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+        printf("%s%s %s", comma, key, text);
+        free(text);
+        comma = ", ";
+    }
+    printf(*comma ? "\n" : "-\n");
+}
+
+static json_int_t whole(const json_t *object, const char *key) {
+    return json_integer_value(json_object_get(object, key));
+}
+static const char *word(const json_t *object, const char *key) {
+    const char *s = json_string_value(json_object_get(object, key));
+    return s ? s : "-";
+}
+
+static void print_model(const json_t *m) {
+    print_line("model");
+    printf("%" JSON_INTEGER_FORMAT " layers, width %" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT
+           " heads, vocabulary %" JSON_INTEGER_FORMAT ", context %" JSON_INTEGER_FORMAT
+           "%s%s%s%s\n",
+           whole(m, "layers"), whole(m, "width"), whole(m, "heads"), whole(m, "vocab"),
+           whole(m, "context"), json_is_true(json_object_get(m, "bias")) ? "" : ", no biases",
+           json_is_true(json_object_get(m, "gelu_erf")) ? ", exact GELU" : "",
+           json_is_true(json_object_get(m, "untied")) ? ", untied" : "",
+           json_is_true(json_object_get(m, "scalar_head")) ? ", scalar head" : "");
+}
+
+/* "params 13 arrays with 139264 numbers"; arrays are sorted, so those of a group stand together. */
+static void print_groups(const ArrayList *l) {
+    for (int i = 0; i < l->n;) {
+        const char *group = l->v[i].name;
+        const size_t len = (size_t)(last_slash(group) - group);
+        int64_t numbers = 0;
+        int first = i;
+        for (; i < l->n && in_group(l->v[i].name, group, len) &&
+               last_slash(l->v[i].name) == l->v[i].name + len;
+             i++)
+            numbers += l->v[i].n;
+        print_line(first ? "" : "arrays");
+        printf("%.*s: %d with %" PRId64 " numbers\n", (int)len, group, i - first, numbers);
+    }
+}
+
+static int64_t count_parameters(const ArrayList *l) {
+    int64_t n = 0;
+    for (int i = 0; i < l->n; i++)
+        if (in_group(l->v[i].name, "params", strlen("params"))) n += l->v[i].n;
+    return n;
+}
+
+static int cmd_show(const Args *a) {
+    if (a->npath != 1)
+        return error_set(ERR_USAGE, "expected one checkpoint or run folder, got %d", a->npath);
+    Ckpt *k;
+    ArrayList l = {0};
+    TRY(ckpt_open_at(&k, a->path[0], true));
+    const json_t *meta = ckpt_meta(k);
+    int rc = ckpt_each(k, "", add_array, &l);
+    if (rc < 0) goto done;
+    rc = 0;
+    size_t tokenizer;
+    ckpt_tokenizer(k, &tokenizer);
+    printf("%s\n", ckpt_path(k));
+    print_line("stage");
+    printf("%s, step %" PRId64 "\n", ckpt_stage(k), ckpt_step(k));
+    print_model(json_object_get(meta, "model"));
+    print_line("parameters");
+    printf("%" PRId64 "; the model for later stages is \"%s\"\n", count_parameters(&l),
+           word(meta, "use"));
+    print_line("template");
+    const json_t *template = json_object_get(meta, "template");
+    char *roles = json_is_object(template) ? json_dumps(template, JSON_COMPACT) : NULL;
+    printf("%s; tokenizer of %zu bytes\n", roles ? roles : word(meta, "template"), tokenizer);
+    free(roles);
+    print_line("id");
+    printf("%s\n", ckpt_id(k));
+    print_object("parents", json_object_get(meta, "parents"));
+    print_object("data", json_object_get(meta, "data"));
+    print_line("written by");
+    int64_t ranks, threads;
+    ckpt_layout(k, &ranks, &threads);
+    printf("%s, kernel %s, ranks: %" PRId64 ", threads: %" PRId64 "\n", word(meta, "program"),
+           word(meta, "kernel"), ranks, threads);
+    print_object("counters", json_object_get(meta, "counters"));
+    print_groups(&l);
+    if (a->arrays)
+        for (int i = 0; i < l.n; i++)
+            printf("%s %s %s\n", l.v[i].name, type_text(l.v[i].type), shape_text(&l.v[i]));
+    if (a->config) printf("\n%s", ckpt_config(k));
+done:
+    free_arrays(&l);
+    ckpt_close(&k);
+    return rc;
+}
+
+/* --- verify ----------------------------------------------------------------------------------- */
+/* One line for the checkpoint; counts the bad ones. */
+static void verify_one(const char *path, int *bad) {
+    char *report;
+    int rc = ckpt_verify(path, &report);
+    printf("%s%s\n", rc < 0 ? "BAD  " : "ok   ", report);
+    if (rc < 0) ++*bad;
+    free(report);
+}
+
+/* Every committed checkpoint of a run or checkpoints folder: those with a manifest. */
+static int verify_folder(const char *path, int *bad) {
+    char *dir = file_join(path, "checkpoints"), **names = NULL;
+    if (!file_is_dir(dir)) {
+        free(dir);
+        dir = xstrdup(path);
+    }
+    int n = 0, found = 0, rc = file_list(dir, &names, &n);
+    for (int i = 0; rc >= 0 && i < n; i++) {
+        const size_t len = strlen(names[i]), end = strlen(".json");
+        if (strncmp(names[i], "step_", 5) != 0 || len < end ||
+            strcmp(names[i] + len - end, ".json") != 0)
+            continue;
+        char *file = xasprintf("%s/%.*s.h5", dir, (int)(len - end), names[i]);
+        verify_one(file, bad);
+        free(file);
+        found++;
+    }
+    if (rc >= 0 && !found)
+        rc = error_set(ERR_DATA, "%s: holds no checkpoint (step_*.h5 with its .json)", dir);
+    file_free_list(&names, n);
+    free(dir);
+    return rc;
+}
+
+static int cmd_verify(const Args *a) {
+    if (a->npath == 0) return error_set(ERR_USAGE, "which checkpoints? verify PATH...");
+    int bad = 0;
+    for (int i = 0; i < a->npath; i++)
+        if (file_is_dir(a->path[i]))
+            TRY(verify_folder(a->path[i], &bad));
+        else
+            verify_one(a->path[i], &bad);
+    return bad ? error_set(ERR_DATA, "%d damaged: a run takes the next older one by itself", bad)
+               : 0;
+}
+
+/* --- diff ------------------------------------------------------------------------------------- */
+typedef struct Diff {
+    Ckpt *k[2];
+    const char *only;
+    int arrays, different; /* compared; of those not identical, the missing ones included */
+    int64_t numbers;
+    double largest;
+} Diff;
+
+/* How two arrays of floats differ. */
+static void compare_floats(const float *x, const float *y, int64_t n, int64_t *count,
+                           double *largest) {
+    for (int64_t i = 0; i < n; i++) {
+        if (memcmp(&x[i], &y[i], sizeof *x) == 0) continue;
+        const double d = fabs((double)x[i] - (double)y[i]);
+        if (!(d <= *largest)) *largest = d; /* NaN counts as large */
+        ++*count;
+    }
+}
+
+static void compare_bytes(const unsigned char *x, const unsigned char *y, int64_t n, size_t size,
+                          int64_t *count) {
+    for (int64_t i = 0; i < n; i++)
+        *count += memcmp(x + (size_t)i * size, y + (size_t)i * size, size) != 0;
+}
+
+static int compare_array(Diff *d, const Array *a, const Array *b) {
+    bool same = a->type == b->type && a->ndim == b->ndim;
+    for (int i = 0; same && i < a->ndim; i++) same = a->shape[i] == b->shape[i];
+    d->arrays++;
+    if (!same) {
+        printf("%s: %s %s in A, %s %s in B\n", a->name, type_text(a->type), shape_text(a),
+               type_text(b->type), shape_text(b));
+        d->different++;
+        d->largest = (double)NAN;
+        return 0;
+    }
+    const size_t size = h5_type_size(a->type), bytes = (size_t)a->n * size;
+    void *x = xmalloc(bytes + 1), *y = xmalloc(bytes + 1);
+    int64_t count = 0;
+    double largest = 0;
+    int rc = ckpt_read(d->k[0], a->name, a->type, a->ndim, a->shape, x);
+    if (rc >= 0) rc = ckpt_read(d->k[1], a->name, a->type, a->ndim, a->shape, y);
+    if (rc >= 0) {
+        if (a->type == H5_F32)
+            compare_floats(x, y, a->n, &count, &largest);
+        else
+            compare_bytes(x, y, a->n, size, &count);
+        d->numbers += a->n;
+        if (count > 0) {
+            printf("%s: %" PRId64 " of %" PRId64 " differ, by at most %.3g\n", a->name, count, a->n,
+                   largest);
+            d->different++;
+            if (!(largest <= d->largest)) d->largest = largest;
+        }
+    }
+    free(x);
+    free(y);
+    return rc < 0 ? rc : 0;
+}
+
+static void only_in(Diff *d, const char *name, const char *which) {
+    if (!is_selected(name, d->only)) return;
+    printf("%s: only in %s\n", name, which);
+    d->arrays++;
+    d->different++;
+    d->largest = (double)NAN;
+}
+
+/* Both lists are sorted: a merge. */
+static int compare_arrays(Diff *d) {
+    ArrayList l[2] = {{0}, {0}};
+    int rc = 0;
+    for (int i = 0; i < 2; i++) TRY_GOTO(done, ckpt_each(d->k[i], "", add_array, &l[i]));
+    for (int i = 0, j = 0; i < l[0].n || j < l[1].n;) {
+        int order = i == l[0].n ? 1 : j == l[1].n ? -1 : strcmp(l[0].v[i].name, l[1].v[j].name);
+        if (order < 0)
+            only_in(d, l[0].v[i++].name, "A");
+        else if (order > 0)
+            only_in(d, l[1].v[j++].name, "B");
+        else {
+            if (is_selected(l[0].v[i].name, d->only))
+                TRY_GOTO(done, compare_array(d, &l[0].v[i], &l[1].v[j]));
+            i++, j++;
+        }
+    }
+done:
+    free_arrays(&l[0]);
+    free_arrays(&l[1]);
+    return rc < 0 ? rc : 0;
+}
+
+/* "what.key: a -> b" for what differs between two JSON values. */
+static void compare_json(const char *name, const json_t *a, const json_t *b) {
+    if (json_equal(a, b) || (!a && !b)) return;
+    const json_t *some = a ? a : b;
+    if (json_is_object(some)) {
+        json_t *keys = json_object();
+        if (a) json_object_update(keys, (json_t *)(uintptr_t)a);
+        if (b) json_object_update(keys, (json_t *)(uintptr_t)b);
+        const char *key;
+        json_t *v;
+        json_object_foreach(keys, key, v) {
+            char *inner = xasprintf("%s%s%s", name, *name ? "." : "", key);
+            compare_json(inner, json_object_get(a, key), json_object_get(b, key));
+            free(inner);
+        }
+        json_decref(keys);
+        return;
+    }
+    char *x = a ? json_dumps(a, JSON_ENCODE_ANY) : NULL,
+         *y = b ? json_dumps(b, JSON_ENCODE_ANY) : NULL;
+    printf("%s: %s -> %s\n", name, x ? x : "-", y ? y : "-");
+    free(x);
+    free(y);
+}
+
+static void compare_texts(const Diff *d) {
+    size_t n[2];
+    const char *t[2];
+    for (int i = 0; i < 2; i++) t[i] = ckpt_tokenizer(d->k[i], &n[i]);
+    if (n[0] != n[1] || memcmp(t[0], t[1], n[0]) != 0) printf("the tokenizers differ\n");
+    char *settings = config_diff(ckpt_config(d->k[0]), ckpt_config(d->k[1]));
+    printf("%s", settings);
+    free(settings);
+}
+
+static int cmd_diff(const Args *a) {
+    if (a->npath != 2)
+        return error_set(ERR_USAGE, "expected two checkpoints or run folders, got %d", a->npath);
+    Diff d = {.only = a->only};
+    int rc = 0;
+    for (int i = 0; i < 2; i++) TRY_GOTO(done, ckpt_open_at(&d.k[i], a->path[i], true));
+    printf("A: %s (%s, step %" PRId64 ")\nB: %s (%s, step %" PRId64 ")\n", ckpt_path(d.k[0]),
+           ckpt_stage(d.k[0]), ckpt_step(d.k[0]), ckpt_path(d.k[1]), ckpt_stage(d.k[1]),
+           ckpt_step(d.k[1]));
+    compare_texts(&d);
+    compare_json("", ckpt_meta(d.k[0]), ckpt_meta(d.k[1]));
+    TRY_GOTO(done, compare_arrays(&d));
+    if (d.arrays == 0)
+        rc = error_set(ERR_USAGE, "no array is in %s; rhetor-ckpt show --arrays lists them",
+                       a->only ? a->only : "either file");
+    else if (d.different == 0)
+        printf("all %d arrays are bit-identical (%" PRId64 " numbers)\n", d.arrays, d.numbers);
+    else
+        printf("%d of %d arrays differ, by at most %.3g\n", d.different, d.arrays, d.largest);
+    if (rc == 0 && d.different) rc = EXIT_DIFFERENT;
+done:
+    ckpt_close(&d.k[0]);
+    ckpt_close(&d.k[1]);
+    return rc;
+}
+
+/* --- import, export --------------------------------------------------------------------------- */
+static int cmd_import(const Args *a) {
+    if (a->npath != 2)
+        return error_set(ERR_USAGE, "expected DIR OUT.h5, got %d arguments", a->npath);
+    TRY(hf_import(a->path[0], a->path[1], a->tokenizer, a->template));
+    printf("%s: from.model=%s, or -m %s\n", a->path[1], a->path[1], a->path[1]);
+    return 0;
+}
+
+static int cmd_export(const Args *a) {
+    if (a->npath != 2) return error_set(ERR_USAGE, "expected PATH DIR, got %d arguments", a->npath);
+    if (a->format && strcmp(a->format, "hf") != 0)
+        return error_set(ERR_USAGE, "--format is %s, expected hf", a->format);
+    TRY(hf_export(a->path[0], a->path[1]));
+    printf("%s: written\n", a->path[1]);
+    return 0;
+}
+
+/* --- main ------------------------------------------------------------------------------------- */
+static const struct {
+    const char *name;
+    int (*run)(const Args *); /* negative: an error; else the exit status */
+    struct argp argp;
+} commands[] = {
+    {"show",
+     cmd_show,
+     {show_options, parse, "PATH", "What a checkpoint holds and where it came from.", 0, 0, 0}},
+    {"verify",
+     cmd_verify,
+     {verify_options, parse, "PATH...",
+      "Compares every byte with the manifest and every array with its hash; a line each. "
+      "Exit status 65 when one is damaged.",
+      0, 0, 0}},
+    {"diff",
+     cmd_diff,
+     {diff_options, parse, "A B",
+      "Which arrays, settings and counters differ. Exit status 0 when all arrays are "
+      "bit-identical, 1 when some are not.",
+      0, 0, 0}},
+    {"import",
+     cmd_import,
+     {import_options, parse, "DIR OUT.h5",
+      "A GPT-2 of Hugging Face's (config.json, model.safetensors, tokenizer) becomes a checkpoint.",
+      0, 0, 0}},
+    {"export",
+     cmd_export,
+     {export_options, parse, "PATH DIR",
+      "A checkpoint becomes a folder that transformers loads: a language model as GPT2LMHeadModel, "
+      "a reward model as GPT2ForSequenceClassification.",
+      0, 0, 0}},
+};
+enum { NCOMMAND = sizeof commands / sizeof *commands };
+
+static int usage(FILE *f) {
+    fprintf(f, "Usage: rhetor-ckpt COMMAND [options]; each command has --help\n");
+    for (int i = 0; i < NCOMMAND; i++)
+        fprintf(f, "  %-7s %s\n", commands[i].name, commands[i].argp.doc);
+    return f == stdout ? 0 : error_exit_code(ERR_USAGE);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) return usage(stderr);
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) return usage(stdout);
+    if (strcmp(argv[1], "--version") == 0) return puts("rhetor-ckpt " RHETOR_VERSION) < 0;
+    for (int i = 0; i < NCOMMAND; i++) {
+        if (strcmp(argv[1], commands[i].name) != 0) continue;
+        Args a = {0};
+        char name[64];
+        snprintf(name, sizeof name, "rhetor-ckpt %s", commands[i].name);
+        argv[1] = name;
+        argp_err_exit_status = error_exit_code(ERR_USAGE);
+        argp_parse(&commands[i].argp, argc - 1, argv + 1, 0, NULL, &a);
+        int rc = commands[i].run(&a);
+        fflush(stdout);
+        if (rc < 0) fprintf(stderr, "%s: %s\n", name, error_message());
+        return rc < 0 ? error_exit_code(rc) : rc;
+    }
+    fprintf(stderr, "rhetor-ckpt: no command \"%s\"\n", argv[1]);
+    return usage(stderr);
+}

@@ -1,0 +1,196 @@
+/* rhetor-generate: text from a model: one prompt, a file of prompts with K completions each, or a
+ * conversation. */
+#include <argp.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/openmp.h"
+#include "base/option.h"
+#include "core/blas.h"
+#include "data/records.h"
+#include "data/texts.h"
+#include "eval/sampling.h"
+#include "serve/chat.h"
+#include "train/run.h"
+
+typedef struct Args {
+    const char *model, *in, *out, *prompt, *field;
+    int64_t n, max_new, max, seed, top_k;
+    double temperature, top_p;
+    bool raw, chat;
+} Args;
+
+enum {
+    OPT_IN = 1000,
+    OPT_OUT,
+    OPT_MAX_NEW,
+    OPT_MAX,
+    OPT_TOP_K,
+    OPT_TOP_P,
+    OPT_RAW,
+    OPT_CHAT,
+    OPT_FIELD
+};
+static const struct argp_option options[] = {
+    {"model", 'm', "PATH", 0, "run folder or checkpoint", 0},
+    {"in", OPT_IN, "FILE", 0, "prompts: JSON lines, one record each; other fields are kept", 0},
+    {"out", OPT_OUT, "FILE", 0,
+     "completions, JSON lines: the record, \"completions\": [...] and \"stopped\": [...] (default: "
+     "standard output)",
+     0},
+    {"n", 'n', "K", 0, "completions a prompt (1)", 0},
+    {"max-new", OPT_MAX_NEW, "N", 0,
+     "longest completion in tokens (default: what the context leaves, at most 256)", 0},
+    {"max-records", OPT_MAX, "N", 0, "use only the first N prompts", 0},
+    {"temperature", 't', "T", 0, "0 is greedy (1)", 0},
+    {"top-k", OPT_TOP_K, "K", 0, "sample among the K likeliest tokens (0: all)", 0},
+    {"top-p", OPT_TOP_P, "P", 0, "sample among the likeliest tokens of total probability P (1)", 0},
+    {"seed", 's', "N", 0, "seed (1)", 0},
+    {"raw", OPT_RAW, 0, 0, "continue the text as it is, without the chat template", 0},
+    {"chat", OPT_CHAT, 0, 0, "a conversation; /help lists its commands", 0},
+    {"field", OPT_FIELD, "NAME", 0, "name of the field with the prompt (prompt)", 0},
+    {0}};
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    Args *a = state->input;
+    switch (key) {
+    case 'm': a->model = arg; break;
+    case OPT_IN: a->in = arg; break;
+    case OPT_OUT: a->out = arg; break;
+    case 'n': a->n = option_whole(state, "n", arg, 1); break;
+    case OPT_MAX_NEW: a->max_new = option_whole(state, "max-new", arg, 1); break;
+    case OPT_MAX: a->max = option_whole(state, "max-records", arg, 0); break;
+    case 't': a->temperature = option_number(state, "temperature", arg, 0, 100); break;
+    case OPT_TOP_K: a->top_k = option_whole(state, "top-k", arg, 0); break;
+    case OPT_TOP_P: a->top_p = option_number(state, "top-p", arg, 1e-6, 1); break;
+    case 's': a->seed = option_whole(state, "seed", arg, 0); break;
+    case OPT_RAW: a->raw = true; break;
+    case OPT_CHAT: a->chat = true; break;
+    case OPT_FIELD: a->field = arg; break;
+    case ARGP_KEY_ARG:
+        if (a->prompt) argp_error(state, "one prompt, please: put it in quotation marks");
+        a->prompt = arg;
+        break;
+    case ARGP_KEY_END:
+        if (!a->model) argp_error(state, "which model? --model runs/NAME/sft");
+        if (!a->in && !a->prompt && !a->chat)
+            argp_error(state, "give a prompt, --in FILE or --chat");
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static DecodeOptions decode_options(const Args *a, const Loaded *m) {
+    return (DecodeOptions){.temperature = a->temperature,
+                           .top_k = a->top_k,
+                           .top_p = a->top_p,
+                           .max_new = a->max_new                  ? a->max_new
+                                      : m->gpt->cfg.context < 256 ? m->gpt->cfg.context
+                                                                  : 256,
+                           .stop = m->stop,
+                           .nstop = m->nstop,
+                           .seed = (uint64_t)a->seed};
+}
+
+static int one_prompt(const Args *a, const Loaded *m) {
+    IdList ids = {0};
+    const Message msg = {"user", a->prompt};
+    int rc = a->raw ? tokenizer_encode(m->tokenizer, a->prompt, strlen(a->prompt), false, &ids)
+                    : template_prompt(m->tmpl, m->tokenizer, &msg, 1, &ids);
+    DecodeOptions o = decode_options(a, m);
+    for (int64_t k = 0; k < a->n && rc >= 0; k++) {
+        o.step = (uint32_t)k;
+        rc = chat_answer(m, &o, ids.v, ids.n, a->raw, stdout, NULL, NULL);
+    }
+    ids_free(&ids);
+    return rc;
+}
+
+static int chat(const Args *a, const Loaded *m) {
+    DecodeOptions o = decode_options(a, m);
+    return chat_run(m, &o, stdin, stdout, isatty(STDIN_FILENO) && isatty(STDOUT_FILENO));
+}
+
+/* The record with its completions, and which of them came to their end. JSON holds valid UTF-8
+ * only. */
+static int write_record(RecordWriter *w, const Args *a, const Loaded *m, json_t *record,
+                        const Response *r) {
+    json_t *texts = json_array(), *stopped = json_array();
+    int rc = 0;
+    for (int64_t k = 0; k < a->n && rc >= 0; k++) {
+        char *text, *valid;
+        size_t len;
+        rc = a->raw ? template_text(m->tokenizer, r[k].tokens, r[k].n, &text)
+                    : template_decode(m->tmpl, m->tokenizer, r[k].tokens, r[k].n, &text);
+        if (rc < 0) break;
+        valid = utf8_repair(text, strlen(text), &len);
+        json_array_append_new(texts, json_stringn(valid, len));
+        json_array_append_new(stopped, json_boolean(r[k].stopped));
+        free(text);
+        free(valid);
+    }
+    json_object_set_new(record, "completions", texts);
+    json_object_set_new(record, "stopped", stopped);
+    if (rc >= 0) record_write(w, record);
+    return rc;
+}
+
+static int sample_records(RecordWriter *w, const Args *a, const Loaded *m, const PromptFile *p) {
+    DecodeOptions o = decode_options(a, m);
+    DecodeResult r = {0};
+    double began = run_seconds();
+    int rc = sample_prompts(&r, m, p, a->n, &o);
+    if (rc >= 0) {
+        double s = run_seconds() - began;
+        log_info("%" PRId64 " completions, %" PRId64 " tokens, %.1f s, %.0f tokens/s (%" PRId64
+                 " prompts too long)",
+                 r.n, r.tokens, s, (double)r.tokens / s, p->skipped);
+    }
+    for (int64_t i = 0; i < p->n && rc >= 0; i++)
+        rc = write_record(w, a, m, p->record[i], &r.v[i * a->n]);
+    decode_free(&r);
+    return rc;
+}
+
+static int file_of_prompts(const Args *a, const Loaded *m) {
+    PromptFile p;
+    RecordWriter w; /* opened before the long work */
+    TRY(prompts_load(&p, a->in, m, a->raw, m->gpt->cfg.context - 1, a->max, a->field));
+    int rc = record_writer_open(&w, a->out);
+    if (rc >= 0) rc = record_writer_close(&w, sample_records(&w, a, m, &p));
+    prompts_free(&p);
+    return rc;
+}
+
+int main(int argc, char **argv) {
+    openmp_wait_briefly(argv);
+    Args a = {.n = 1, .temperature = 1, .top_p = 1, .seed = 1};
+    static const struct argp argp = {
+        options,
+        parse,
+        "[PROMPT]",
+        "Text from a trained model.\v"
+        "rhetor-generate -m runs/demo/sft \"Who lives in Rome?\"\n"
+        "rhetor-generate -m runs/demo/sft --in prompts.jsonl --out samples.jsonl -n 6\n",
+        NULL,
+        NULL,
+        NULL};
+    argp_program_version = "rhetor-generate " RHETOR_VERSION;
+    argp_err_exit_status = error_exit_code(ERR_USAGE);
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    core_init();
+    Loaded m;
+    int rc = load_model(&m, a.model, "--model", 0);
+    if (rc >= 0) {
+        rc = a.chat ? chat(&a, &m) : a.in ? file_of_prompts(&a, &m) : one_prompt(&a, &m);
+        load_free(&m);
+    }
+    if (rc < 0) fprintf(stderr, "rhetor-generate: %s\n", error_message());
+    return error_exit_code(rc);
+}

@@ -1,0 +1,413 @@
+/* rhetor-pipeline: all steps of a recipe in their order. What is done is skipped, what was stopped
+ * goes on, what was changed and all after it is made anew (pipeline/recipe.h says how that is told).
+ * The run folder of a stage that is made anew is kept beside the new one, as NAME.old-1.
+ * base/process.h says how a running step is asked to save and leave. */
+#include <argp.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/option.h"
+#include "base/process.h"
+#include "pipeline/jobs.h"
+#include "pipeline/pipeline.h"
+
+enum {
+    OPT_FROM = 1000,
+    OPT_UNTIL,
+    OPT_ONLY,
+    OPT_STATUS,
+    OPT_DRY,
+    OPT_RANKS,
+    OPT_LAUNCH,
+    OPT_JOB,
+    OPT_JSON,
+    OPT_FORCE
+};
+static const struct argp_option options[] = {
+    {"from", OPT_FROM, "STEP", 0, "begin with this step", 0},
+    {"until", OPT_UNTIL, "STEP", 0, "end after this step", 0},
+    {"only", OPT_ONLY, "STEP", 0, "only this step", 0},
+    {"force", OPT_FORCE, 0, 0, "make the steps anew even where they are done", 0},
+    {"ranks", OPT_RANKS, "N", 0, "run the stages on N ranks, by mpirun", 0},
+    {"launch", OPT_LAUNCH, "WORDS", 0, "run the stages by this: \"srun --mpi=pmix\"", 0},
+    {"job", OPT_JOB, "NAME", 0, "we are a job of rhetor-submit: what was saved is put back", 0},
+    {"status", OPT_STATUS, 0, 0, "print how far every step is", 0},
+    {"json", OPT_JSON, 0, 0, "with --status: as JSON", 0},
+    {"dry-run", OPT_DRY, 0, 0, "print what would be done", 0},
+    {0}};
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    Args *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = &a->recipe; break;
+    case OPT_FROM: a->from = arg; break;
+    case OPT_UNTIL: a->until = arg; break;
+    case OPT_ONLY: a->only = arg; break;
+    case OPT_FORCE: a->force = true; break;
+    case OPT_RANKS: a->ranks = option_whole_to(state, "ranks", arg, 1, 1 << 20); break;
+    case OPT_LAUNCH: a->launch = arg; break;
+    case OPT_JOB: a->job = arg; break;
+    case OPT_STATUS: a->status = true; break;
+    case OPT_JSON: a->json = a->status = true; break;
+    case OPT_DRY: a->dry = true; break;
+    case ARGP_KEY_END:
+        if (a->only && (a->from || a->until)) argp_error(state, "--only stands alone");
+        if (a->launch && a->ranks) argp_error(state, "--ranks or --launch, not both");
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+/* --- a step ----------------------------------------------------------------------------------- */
+static double seconds(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+static void say(const Pipeline *p, int i, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+static void say(const Pipeline *p, int i, const char *fmt, ...) {
+    const bool bold = isatty(STDOUT_FILENO);
+    printf("%s== %d/%d %s: ", bold ? "\033[1m" : "", i + 1, p->recipe.n, p->recipe.step[i].name);
+    va_list ap;
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    printf("%s\n", bold ? "\033[0m" : "");
+    fflush(stdout);
+}
+
+/* The words of the command; those of a stage are found beside this program. */
+static char **command_of(const Pipeline *p, int i) {
+    const Step *s = &p->recipe.step[i];
+    char **v = xcalloc((size_t)s->nset + 16, sizeof *v);
+    int n = 0;
+    if (s->run) {
+        const char *const shell[] = {"/bin/sh", "-e", "-c", s->run};
+        for (int k = 0; k < 4; k++) v[n++] = xstrdup(shell[k]);
+        return v;
+    }
+    if (p->args->ranks > 0) {
+        v[n++] = xstrdup("mpirun");
+        v[n++] = xstrdup("-n");
+        v[n++] = xasprintf("%" PRId64, p->args->ranks);
+        v[n++] = xstrdup("--bind-to");
+        v[n++] = xstrdup("none");
+        if (p->args->ranks > sysconf(_SC_NPROCESSORS_ONLN)) v[n++] = xstrdup("--oversubscribe");
+    }
+    char *words = p->args->launch ? xstrdup(p->args->launch) : NULL, *rest = words, *word;
+    while ((word = strsep(&rest, " \t\n"))) {
+        if (!*word) continue;
+        v = xrealloc(v, (size_t)(s->nset + n + 16) * sizeof *v);
+        v[n++] = xstrdup(word);
+    }
+    free(words);
+    v[n++] = xasprintf("%s/rhetor-%s", getenv("BIN"), config_stage_name(s->stage));
+    v[n++] = xstrdup(s->config);
+    for (int k = 0; k < s->nset; k++) v[n++] = xstrdup(s->set[k]);
+    v[n] = NULL;
+    return v;
+}
+
+static void free_command(char **v) {
+    for (int i = 0; v[i]; i++) free(v[i]);
+    free(v);
+}
+
+/* As a person would type it. */
+static char *command_text(const Pipeline *p, int i) {
+    const Step *s = &p->recipe.step[i];
+    if (s->run) {
+        char *text = recipe_expand(s->run);
+        size_t n = strlen(text);
+        while (n > 0 && text[n - 1] == '\n') text[--n] = '\0';
+        return text;
+    }
+    char **v = command_of(p, i), *text = xstrdup("");
+    for (int k = 0; v[k]; k++) {
+        const char *slash = strrchr(v[k], '/');
+        const char *word = slash && strncmp(slash, "/rhetor-", 8) == 0 ? slash + 1 : v[k];
+        char *longer = xasprintf("%s%s%s", text, k ? " " : "", word);
+        free(text);
+        text = longer;
+    }
+    free_command(v);
+    return text;
+}
+
+/* Moves a run folder aside, so that the stage begins anew and nothing is lost. */
+static int set_aside(const char *dir) {
+    if (!file_exists(dir)) return 0;
+    FileLock *l;
+    TRY(lock_take(&l, dir)); /* refused while a run lives there */
+    lock_drop(&l);
+    char *aside = NULL;
+    for (int n = 1; n == 1 || file_exists(aside); n++) {
+        free(aside);
+        aside = xasprintf("%s.old-%d", dir, n);
+    }
+    int rc = rename(dir, aside) == 0 ? 0 : file_error(dir, "rename");
+    if (rc == 0) printf("   the earlier %s is kept as %s\n", dir, aside);
+    free(aside);
+    return rc;
+}
+
+/* The time of a stage's status.json; 0: there is none. */
+static struct timespec status_time(const Step *s) {
+    struct stat st = {0};
+    char *path = s->stage ? file_join(s->dir, "status.json") : NULL;
+    if (path && stat(path, &st) != 0) st.st_mtim = (struct timespec){0};
+    free(path);
+    return st.st_mtim;
+}
+
+/* Has the stage left a word in status.json since the one of the time `before`? */
+static bool has_spoken(const Step *s, struct timespec before) {
+    const struct timespec now = status_time(s);
+    return now.tv_sec != before.tv_sec || now.tv_nsec != before.tv_nsec;
+}
+
+/* What the launcher said, unless the stage left its own word in status.json: `before` is the time
+ * of the one that was there when the stage began. */
+static int true_status(const Step *s, int status, struct timespec before) {
+    if (status == 0 || !s->stage || !has_spoken(s, before)) return status;
+    StageStatus st;
+    recipe_status(s, &st);
+    bool left = strcmp(st.state, "stopped") == 0 || strcmp(st.state, "failed") == 0;
+    return left && st.code > 0 ? st.code : status;
+}
+
+/* Exit codes that are Rhetor's own, so that it was started. */
+static bool is_ours(int status) {
+#define X(name, code, exit, word) || status == exit
+    return status == 0 ERROR_LIST(X);
+#undef X
+}
+
+/* The last word on a step that did not succeed. */
+static int give_up(const Pipeline *p, int i, int status, const char *log) {
+    const Step *s = &p->recipe.step[i];
+    const int requeue = error_exit_code(ERR_REQUEUE);
+    if (status == requeue) {
+        say(p, i, "stopped and saved; run the same command to go on");
+        return requeue;
+    }
+    if (status == 128 + SIGINT || status == 128 + SIGTERM || status == 128 + SIGUSR1 ||
+        status == 128 + SIGHUP) {
+        say(p, i, "was interrupted; run the same command to go on");
+        return requeue;
+    }
+    char *command = command_text(p, i);
+    fprintf(stderr,
+            "rhetor-pipeline: step %s (%s) ended with %d: RUN=%s SEED=%s %s\n   its log: %s\n",
+            s->name, s->place, status, getenv("RUN"), getenv("SEED"), command, log);
+    free(command);
+    return status > 128 ? error_exit_code(ERR_INTERNAL) : status;
+}
+
+static int run_step(Pipeline *p, int i, uint64_t key, StepState state, int *status) {
+    const Step *s = &p->recipe.step[i];
+    StepMark m;
+    char *text = command_text(p, i);
+    const int line = (int)strcspn(text, "\n"); /* of a long command only the first */
+    say(p, i, "%s%.*s%s", state == STEP_STARTED && s->stage ? "going on: " : "", line, text,
+        text[line] ? " ..." : "");
+    free(text);
+    if (s->stage && (state == STEP_CHANGED || p->args->force)) TRY(set_aside(s->dir));
+    if (!recipe_mark_read(&p->recipe, i, &m) || state != STEP_STARTED) m.seconds = 0;
+    m.key = key;
+    m.done = false;
+    TRY(recipe_mark_write(&p->recipe, i, &m));
+
+    char *path =
+        s->stage ? file_join(s->dir, "log.txt") : xasprintf("%s/%s.log", p->recipe.marks, s->name);
+    FILE *log = NULL;
+    int rc = 0;
+    if (!s->stage && !(log = fopen(path, "w"))) rc = file_error(path, "open");
+    const double began = seconds();
+    const struct timespec before = status_time(s);
+    char **argv = command_of(p, i);
+    if (rc == 0)
+        rc = process_run(argv, log, s->stage && (p->args->ranks > 0 || p->args->launch), status);
+    free_command(argv);
+    if (log) fclose(log);
+    if (rc == 0) {
+        m.seconds += seconds() - began;
+        m.done = *status == 0;
+        rc = recipe_mark_write(&p->recipe, i, &m);
+    }
+    p->not_begun = s->stage && p->args->launch && before.tv_sec > 0 && !has_spoken(s, before) &&
+                   !is_ours(*status);
+    if (rc == 0 && *status == 0)
+        say(p, i, "done in %.1f s", seconds() - began);
+    else if (rc == 0)
+        *status = give_up(p, i, true_status(s, *status, before), path);
+    free(path);
+    return rc;
+}
+
+static void say_skipped(const Pipeline *p, int i) {
+    StageStatus st;
+    StepMark m;
+    recipe_mark_read(&p->recipe, i, &m);
+    if (p->recipe.step[i].stage) {
+        recipe_status(&p->recipe.step[i], &st);
+        say(p, i, "done already, %" PRId64 " steps in %.1f s", st.steps, m.seconds);
+    } else
+        say(p, i, "done already, in %.1f s", m.seconds);
+}
+
+static int run_all(Pipeline *p, int *status) {
+    const Recipe *r = &p->recipe;
+    const double began = seconds();
+    uint64_t key = 0;
+    int made = 0;
+    for (int i = 0; i <= p->last && *status == 0; i++) {
+        key = recipe_key(r, i, key);
+        StepState state = recipe_state(r, i, key);
+        if (i < p->first) {
+            if (state != STEP_DONE) say(p, i, "left out, but it is not done");
+            continue;
+        }
+        if (state == STEP_DONE && !p->args->force) {
+            say_skipped(p, i);
+            continue;
+        }
+        TRY(run_step(p, i, key, state, status));
+        made++;
+    }
+    if (*status == 0)
+        printf("%s: %d step%s done, %d of them now, in %.1f s: %s\n", r->folder,
+               p->last - p->first + 1, p->last == p->first ? "" : "s", made, seconds() - began,
+               getenv("RUN"));
+    return 0;
+}
+
+/* --- --dry-run ------------------------------------------------------------------------------- */
+static void print_plan(const Pipeline *p) {
+    const Recipe *r = &p->recipe;
+    uint64_t key = 0;
+    bool before = true; /* all steps before this one are done */
+    for (int i = 0; i < r->n; i++) {
+        key = recipe_key(r, i, key);
+        StepState state = recipe_state(r, i, key);
+        bool chosen = i >= p->first && i <= p->last;
+        bool done = before && state == STEP_DONE && !(p->args->force && chosen);
+        char *text = command_text(p, i);
+        say(p, i, "%s: %s",
+            !chosen                           ? "left out"
+            : done                            ? "is done"
+            : before && state == STEP_STARTED ? "goes on"
+            : state != STEP_WAITING           ? "is made anew"
+                                              : "runs",
+            text);
+        free(text);
+        before = done;
+    }
+}
+
+/* --- main ------------------------------------------------------------------------------------- */
+static int choose_steps(Pipeline *p) {
+    const Args *a = p->args;
+    const char *from = a->only ? a->only : a->from, *until = a->only ? a->only : a->until;
+    p->first = 0;
+    p->last = p->recipe.n - 1;
+    if (from) TRY(p->first = recipe_find(&p->recipe, from));
+    if (until) TRY(p->last = recipe_find(&p->recipe, until));
+    if (p->first > p->last)
+        return error_set(ERR_USAGE, "--from %s comes after --until %s", from, until);
+    return 0;
+}
+
+/* A job of a cluster counts its lives; one that saved and left goes back into the queue. Commands
+ * cannot go on where they were: such a job fails, and the next rhetor-submit begins it anew. A
+ * launcher that fails where it has worked before (a bad node, an earlier life that still leaves) is
+ * tried again, too, as often as there may be lives without progress. */
+static int begin_life(const Pipeline *p) {
+    const char *id;
+    const Queue q = queue_of_this_job(&id);
+    Lives l;
+    if (q == QUEUE_NONE)
+        return error_set(ERR_USAGE,
+                         "--job: no job of Slurm, PBS or LSF (none of SLURM_JOB_ID, PBS_JOBID, "
+                         "LSB_JOBID is set)");
+    lives_read(getenv("RUN"), p->args->job, &l);
+    l.starts++;
+    char life[24];
+    snprintf(life, sizeof life, "%" PRId64, l.starts);
+    setenv("RHETOR_LIFE", life, 1); /* for the locks: base/lock.c */
+    printf("%s: job %s of %s, start %" PRId64 "\n", p->args->job, id, queue_name(q), l.starts);
+    return lives_write(getenv("RUN"), p->args->job, &l);
+}
+
+static int end_life(const Pipeline *p, int *status) {
+    const Step *s = &p->recipe.step[p->last];
+    StageStatus st;
+    const bool saved = s->stage && *status == error_exit_code(ERR_REQUEUE);
+    if (!saved && !p->not_begun) return 0;
+    recipe_status(s, &st);
+    return jobs_requeue(getenv("RUN"), p->args->job, st.step, saved ? st.reason : JOB_NOT_LAUNCHED,
+                        status);
+}
+
+static int pipeline(const Args *a, int *status) {
+    Pipeline p = {.args = a};
+    RecipePlace place = a->recipe.place;
+    place.make = !a->status && !a->dry;
+    int rc = recipe_environment(&place);
+    if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), a->recipe.set, a->recipe.nset);
+    if (rc >= 0) rc = choose_steps(&p);
+    if (rc >= 0 && a->status)
+        print_status(&p);
+    else if (rc >= 0 && a->dry)
+        print_plan(&p);
+    else if (rc >= 0) {
+        rc = recipe_check_data(&p.recipe);
+        if (rc >= 0) rc = file_make_dirs(p.recipe.marks);
+        if (rc >= 0 && a->job) rc = begin_life(&p);
+        if (rc >= 0) rc = lock_take(&p.lock, p.recipe.marks);
+        if (rc >= 0) rc = run_all(&p, status);
+        lock_drop(&p.lock); /* before the next life begins, perhaps on another host */
+        if (rc >= 0 && a->job) rc = end_life(&p, status);
+    }
+    recipe_free(&p.recipe);
+    return rc;
+}
+
+int main(int argc, char **argv) {
+    static const struct argp_child children[] = {{&recipe_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {
+        options,
+        parse,
+        "RECIPE [key=value...] [STEP:key=value...]",
+        "Runs all steps of a recipe, resuming where it stopped.\v"
+        "rhetor-pipeline configs/demo --seed 2\n"
+        "rhetor-pipeline configs/demo ppo.beta=0.1 --from ppo --ranks 4\n"
+        "rhetor-submit has a cluster do the same.\n",
+        children,
+        NULL,
+        NULL};
+    Args a = {0};
+    argp_program_version = "rhetor-pipeline " RHETOR_VERSION;
+    argp_err_exit_status = error_exit_code(ERR_USAGE);
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    process_signals();
+    int status = 0, rc = pipeline(&a, &status);
+    if (rc < 0) fprintf(stderr, "rhetor-pipeline: %s\n", error_message());
+    free(a.recipe.set);
+    return rc < 0 ? error_exit_code(rc) : status;
+}
