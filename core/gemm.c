@@ -96,17 +96,9 @@ KERNEL(add_rows, (int64_t K, int64_t n, const real *restrict a, int64_t ld, real
         for (int64_t i = 0; i < n; i++) sum[i] += a[i];
 }
 
-/* What is packed: all columns from j0 on, strips of K rows. */
-typedef struct Panel {
-    real *p;
-    int64_t j0, K;
-} Panel;
-
-/* Terms [k0, k0 + K) of a tile, whose first one lies at `row` of the panel; into c and a_sum, whose
- * first element is the tile's. */
-static void tile(const Gemm *g, const Panel *p, real *copy, int64_t i, int64_t rows, int64_t j,
-                 int64_t cols, int64_t k0, int64_t K, int64_t row, bool add, real *c, int64_t ldc,
-                 real *a_sum) {
+/* Terms [k0, k0 + K) of a tile; `packed` begins with its strips. */
+static void tile(const Gemm *g, const real *packed, real *copy, int64_t i, int64_t rows, int64_t j,
+                 int64_t cols, int64_t k0, int64_t K) {
     const real *a = g->trans_a ? g->a + k0 * g->lda + i : g->a + i * g->lda + k0;
     int64_t ai = g->trans_a ? 1 : g->lda, ak = g->trans_a ? g->lda : 1;
     if (ai % ALIAS == 0) {
@@ -116,60 +108,22 @@ static void tile(const Gemm *g, const Panel *p, real *copy, int64_t i, int64_t r
         ai = COPY_LD;
     }
     /* on their way into the cache anyway; blocks of K come one after another */
-    if (a_sum && j == 0) add_rows(K, rows, a, ak, a_sum);
+    if (g->a_sum && j == 0) add_rows(K, rows, a, ak, g->a_sum + i);
     bool last = k0 + K == g->K;
     for (int64_t from = j; from < j + cols; from += FINISH_COLS) {
         int64_t to = from + FINISH_COLS < j + cols ? from + FINISH_COLS : j + cols;
         for (int64_t s = from; s < to; s += STRIP)
-            strip_rows(rows, K, a, ai, ak, p->p + (s - p->j0) * p->K + row * STRIP,
-                       to - s < STRIP ? to - s : STRIP, add, c + (s - j), ldc);
+            strip_rows(rows, K, a, ai, ak, packed + (s - j) * K, to - s < STRIP ? to - s : STRIP,
+                       g->add || k0 > 0, g->c + i * g->ldc + s, g->ldc);
         if (last && g->finish) g->finish(g->ctx, i, from, rows, to - from);
-    }
-}
-
-/* --- chains ----------------------------------------------------------------------------------- */
-
-enum { CHAIN_TILE = GEMM_ROWS * FINISH_COLS }; /* elements */
-
-KERNEL(add_tile, (int64_t rows, int64_t cols, const real *from, real *to, int64_t ld),
-       (rows, cols, from, to, ld)) {
-    for (int64_t i = 0; i < rows; i++, from += FINISH_COLS, to += ld)
-#pragma omp simd
-        for (int64_t j = 0; j < cols; j++) to[j] += from[j];
-}
-
-/* All terms of a tile of at most FINISH_COLS columns, chain after chain. Where they are joined the
- * later ones are made in `apart`, [2] tiles in the cache: chain 2 where chain 1 was. */
-static void tile_chains(const Gemm *g, const Panel *p, real *apart, int64_t i, int64_t rows,
-                        int64_t j, int64_t cols) {
-    const int64_t at = i * g->ldc + j;
-    real *c[CHAINS_MAX] = {g->chain_c[0] + at, apart, apart, apart + CHAIN_TILE};
-    int64_t ld[CHAINS_MAX] = {g->ldc, FINISH_COLS, FINISH_COLS, FINISH_COLS};
-    for (int n = 0; n < g->chains->n; n++) {
-        const int64_t begin = g->chains->begin[n], end = g->chains->begin[n + 1];
-        real *sum = g->chain_sum ? g->chain_sum[n] + i : NULL;
-        const bool own = n == 0 || !g->join;
-        if (!g->join) {
-            c[n] = g->chain_c[n] + at;
-            ld[n] = g->ldc;
-        }
-        if (begin == end && !own) memset(c[n], 0, CHAIN_TILE * sizeof(real));
-        for (int64_t k = begin; k < end; k += BLOCK_K)
-            tile(g, p, NULL, i, rows, j, cols, k, end - k < BLOCK_K ? end - k : BLOCK_K, k,
-                 own || k > begin, c[n], ld[n], sum);
-        if (!g->join) continue;
-        for (int step = 1; n & step; step *= 2)
-            add_tile(rows, cols, c[n + 1 - step], c[n + 1 - 2 * step], ld[n + 1 - 2 * step]);
-        if (sum && j == 0) chain_join(g->chain_sum, n, i, 1, rows, 0);
     }
 }
 
 /* The tiles of a part of C. Threads end together only where there are several for each, so they are
  * narrower, and then lower, where there are few. */
-static void tile_shape(int64_t M, int64_t N, int threads, bool chained, int64_t *rows,
-                       int64_t *cols) {
+static void tile_shape(int64_t M, int64_t N, int threads, int64_t *rows, int64_t *cols) {
     *rows = even(M, GEMM_ROWS, ROWS_UNIT);
-    *cols = chained ? FINISH_COLS : TILE_COLS;
+    *cols = TILE_COLS;
     if (threads == 1) return;
     while (*cols > FINISH_COLS && parts(M, *rows) * parts(N, *cols) < WIDE_TILES * threads)
         *cols /= 2;
@@ -180,26 +134,22 @@ static void tile_shape(int64_t M, int64_t N, int threads, bool chained, int64_t 
 void gemm(Arena *arena, const Gemm *g) {
     CHECK(!g->a_sum || g->trans_a, "sums of a matrix that is not transposed");
     if (g->M == 0 || g->N == 0) return;
-    bool chained = g->chains && g->chains->n > 1;
-    CHECK(!chained || (g->trans_a && !g->finish && !g->prepare), "chains of the wrong product");
-    int64_t block_k = g->K ? even(g->K, chained ? g->K : BLOCK_K, 1) : 1,
-            panel_cols = even(g->N, PANEL, TILE_COLS);
+    int64_t block_k = g->K ? even(g->K, BLOCK_K, 1) : 1, panel_cols = even(g->N, PANEL, TILE_COLS);
     ArenaMark mark = arena_mark(arena);
     bool parallel = g->M * g->N * g->K > 16 * PARALLEL_MIN && !omp_in_parallel();
     int threads = parallel ? omp_get_max_threads() : 1;
     int64_t rows, tile_cols;
-    tile_shape(g->M, panel_cols < g->N ? panel_cols : g->N, threads, chained, &rows, &tile_cols);
+    tile_shape(g->M, panel_cols < g->N ? panel_cols : g->N, threads, &rows, &tile_cols);
     const int64_t nrow = parts(g->M, rows);
     int64_t panel_size = gemm_packed_size(panel_cols < g->N ? panel_cols : g->N, block_k);
     real *packed = arena_alloc(arena, (size_t)panel_size * sizeof *packed);
-    bool alias = !g->trans_a && g->lda % ALIAS == 0;
-    const int64_t own = alias ? GEMM_ROWS * COPY_LD : chained && g->join ? 2 * CHAIN_TILE : 0;
-    real *scratch = own ? arena_alloc(arena, sizeof(real) * (size_t)(threads * own)) : NULL;
+    const bool alias = !g->trans_a && g->lda % ALIAS == 0;
+    const int64_t copied = alias ? GEMM_ROWS * COPY_LD : 0; /* for a thread */
+    real *copy = alias ? arena_alloc(arena, (size_t)(threads * copied) * sizeof *copy) : NULL;
 #pragma omp parallel num_threads(threads)
     for (int64_t j0 = 0; j0 < g->N; j0 += panel_cols) {
         int64_t cols = g->N - j0 < panel_cols ? g->N - j0 : panel_cols,
                 ncol = parts(cols, tile_cols);
-        real *mine = own ? scratch + omp_get_thread_num() * own : NULL;
         for (int64_t k0 = 0; k0 == 0 || k0 < g->K; k0 += block_k) { /* K = 0: C is cleared */
             int64_t K = g->K - k0 < block_k ? g->K - k0 : block_k;
             if (j0 == 0 && k0 == 0 && g->prepare) {
@@ -214,17 +164,13 @@ void gemm(Arena *arena, const Gemm *g) {
                            g->trans_b ? g->b + j * g->ldb + k0 : g->b + k0 * g->ldb + j, g->ldb,
                            packed + s * K);
             }
-            const Panel panel = {packed, j0, K};
 #pragma omp for schedule(dynamic)
             for (int64_t t = 0; t < nrow * ncol; t++) {
                 int64_t i = t / ncol * rows, j = t % ncol * tile_cols;
                 int64_t m = g->M - i < rows ? g->M - i : rows,
                         n = cols - j < tile_cols ? cols - j : tile_cols;
-                if (chained)
-                    tile_chains(g, &panel, mine, i, m, j0 + j, n);
-                else
-                    tile(g, &panel, mine, i, m, j0 + j, n, k0, K, 0, g->add || k0 > 0,
-                         g->c + i * g->ldc + j0 + j, g->ldc, g->a_sum ? g->a_sum + i : NULL);
+                tile(g, packed + j * K, alias ? copy + omp_get_thread_num() * copied : NULL, i, m,
+                     j0 + j, n, k0, K);
             }
         }
     }

@@ -13,7 +13,6 @@
 #include <stdint.h>
 
 #include "core/arena.h"
-#include "core/chain.h"
 #include "core/real.h"
 
 typedef struct Gemm {
@@ -25,13 +24,6 @@ typedef struct Gemm {
     bool trans_a, trans_b;
     bool add;    /* C += A B instead of C = A B */
     real *a_sum; /* [M] += sum over k of A(i,k), a chain too, if trans_a; NULL: not wanted */
-    /* If there are several: the sums over k (with trans_a) are cut into these chains. Each is added
-     * to a C and a_sum of its own, chain_c[] and chain_sum[], instead of c and a_sum. With `join`
-     * they are added up in the tree while a part of C is in the cache, and only chain_c[0] is
-     * written to. B is packed whole: for few terms. */
-    const Chains *chains;
-    real *const *chain_c, *const *chain_sum;
-    bool join;
     /* Called once for each part of C when it is complete, and once for each part of A (rows i..,
      * all K) before any of it is read; by the thread at hand. NULL: nothing to do. */
     void (*finish)(void *ctx, int64_t i, int64_t j, int64_t rows, int64_t cols);

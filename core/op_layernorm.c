@@ -88,27 +88,6 @@ KERNEL(norm_gain_backward,
     }
 }
 
-/* The same for columns c0.., of rows that may belong to several chains, which are joined as they
- * end; *chain is the one that the first row belongs to, then the next one's. */
-static void norm_gain_chains(const Norm *l, int *chain, int64_t from, int64_t rows, int64_t c0,
-                             int64_t cols) {
-    const Chains *chains = tape_get_chains(l->tape, l->y->shape[0]);
-    const int64_t C = l->y->shape[1];
-    for (const int64_t end = from + rows; from < end;) {
-        const int k = *chain;
-        const int64_t stop = chains->begin[k + 1] < end ? chains->begin[k + 1] : end;
-        real *dg = tensor_chain(l->g, k), *db = l->b ? tensor_chain(l->b, k) : NULL;
-        norm_gain_backward(stop - from, C, cols, l->s->data + from * C + c0, l->mean + from,
-                           l->rstd + from, l->y->grad + from * C + c0, dg + c0,
-                           db ? db + c0 : NULL);
-        from = stop;
-        for (; *chain < chains->n && chains->begin[*chain + 1] <= from; ++*chain) {
-            chain_join(l->g->chain, *chain, c0, 1, cols, 0);
-            if (db) chain_join(l->b->chain, *chain, c0, 1, cols, 0);
-        }
-    }
-}
-
 /* ds of each row is stored in or added to dx, dr. */
 KERNEL(norm_rows_backward,
        (int64_t rows, int64_t C, const real *restrict s, const real *restrict g,
@@ -159,17 +138,17 @@ static void layernorm_backward(void *ctx) {
     real beta_r = want_dr ? tensor_grad_beta(l->r) : 0;
     const real *s = tensor_data(l->s), *dsum = l->r && !l->s->grad_unset ? l->s->grad : NULL;
     real *dx = want_dx ? l->x->grad : NULL, *dr = want_dr ? l->r->grad : NULL;
-    real *dg = tensor_grad(l->g);
-    if (l->b) tensor_grad(l->b);
+    real *dg = tensor_grad(l->g), *db = l->b ? tensor_grad(l->b) : NULL;
 #pragma omp parallel if (n * C > PARALLEL_MIN)
     {
         int threads = omp_get_num_threads(), thread = omp_get_thread_num();
         int64_t units = (C + LINE - 1) / LINE, c0 = units * thread / threads * LINE,
                 c1 = units * (thread + 1) / threads * LINE, cols = (c1 < C ? c1 : C) - c0;
-        int chain = 0;
         for (int64_t from = 0; from < n; from += threads * BLOCK_ROWS) {
             int64_t rows = n - from < threads * BLOCK_ROWS ? n - from : threads * BLOCK_ROWS;
-            if (dg) norm_gain_chains(l, &chain, from, rows, c0, cols);
+            if (dg)
+                norm_gain_backward(rows, C, cols, s + from * C + c0, l->mean + from, l->rstd + from,
+                                   l->y->grad + from * C + c0, dg + c0, db ? db + c0 : NULL);
 #pragma omp barrier /* the rows' gradient is used up below */
             int64_t i = from + thread * BLOCK_ROWS, at = i * C;
             rows = n - i < BLOCK_ROWS ? n - i : BLOCK_ROWS;

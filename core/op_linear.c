@@ -123,8 +123,6 @@ static void linear_backward(void *ctx) {
     const real *x = want_dw ? tensor_data(l->x) : NULL;
     real *dy = l->y->grad, *db = l->b ? tensor_grad(l->b) : NULL;
     Arena *arena = tape_arena(l->tape);
-    const Chains *chains = tape_get_chains(l->tape, n);
-    CHECK(chains->n == 1 || !want_dw || add_dw, "chains of a gradient that is not cleared");
     CHECK(want_dw || !db, "a bias has a gradient and its matrix [%lld,%lld] none", (long long)M,
           (long long)K);
     if (want_dx)
@@ -157,11 +155,7 @@ static void linear_backward(void *ctx) {
                             .c = l->w->grad,
                             .ldc = K,
                             .add = add_dw,
-                            .a_sum = db,
-                            .chains = chains,
-                            .chain_c = l->w->chain,
-                            .chain_sum = l->b ? l->b->chain : NULL,
-                            .join = true});
+                            .a_sum = db});
 }
 
 Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {

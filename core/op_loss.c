@@ -64,18 +64,7 @@ typedef struct HeadLoss {
     void *ctx;
     bool entropy;
     real *logp_out, *entropy_out;
-    const Chains *chains;
 } HeadLoss;
-
-/* The chains of the tokens [first, first + rows). */
-static Chains block_chains(const HeadLoss *l, int64_t first, int64_t rows) {
-    Chains c = {.n = l->chains->n};
-    for (int k = 0; k <= c.n; k++) {
-        int64_t at = l->chains->begin[k] - first;
-        c.begin[k] = at < 0 ? 0 : at > rows ? rows : at;
-    }
-    return c;
-}
 
 /* The arrays of one block. */
 typedef struct Block {
@@ -130,7 +119,6 @@ static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64
     }
     if (tensor_wants_grad(l->wte)) {
         bool add = tensor_grad_beta(l->wte) != 0;
-        const Chains chains = block_chains(l, first, rows);
         gemm(b->arena, &(Gemm){.M = V,
                                .N = C,
                                .K = rows,
@@ -141,9 +129,7 @@ static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64
                                .ldb = C,
                                .c = l->wte->grad,
                                .ldc = C,
-                               .add = add,
-                               .chains = &chains,
-                               .chain_c = l->wte->chain});
+                               .add = add});
     }
     if (dx)
         gemm(b->arena, &(Gemm){.M = rows,
@@ -169,7 +155,6 @@ static double head_loss(Tape *t, HeadLoss *l) {
               "the target of token %lld is %d, the vocabulary has %lld", (long long)i,
               l->targets[i], (long long)V);
     bool backward = tape_records(t) && l->loss;
-    l->chains = tape_get_chains(t, n);
     bool want_dx = backward && tensor_wants_grad(l->x);
     bool add_dx = want_dx && tensor_grad_beta(l->x) != 0;
     Arena *arena = tape_arena(t);

@@ -40,7 +40,7 @@ Tensor *op_rows(Tape *t, Tensor *x, const int64_t *rows, int64_t m) {
               "op_rows: row %lld of %lld is %lld, expected ascending ones of %lld", (long long)j,
               (long long)m, (long long)rows[j], (long long)n);
     if (m == n) return x;
-    tape_narrow(t, rows, m, n);
+    tape_narrow(t, m, n);
     Tensor *y = tape_tensor(t, 2, (int64_t[]){m, C});
 #pragma omp parallel for schedule(static) if (m * C > PARALLEL_MIN)
     for (int64_t j = 0; j < m; j++)

@@ -28,16 +28,12 @@ struct Tape {
     int64_t rows, room_rows; /* tape_narrow */
     void (*between)(void *ctx);
     void *between_ctx;
-    Chains chains, narrow; /* of all rows; of those of tape_narrow */
 };
-
-static const Chains one_chain = {1, {0, INT64_MAX}};
 
 Tape *tape_open(Arena *arena, bool record) {
     Tape *t = xcalloc(1, sizeof *t);
     t->arena = arena;
     t->record = record;
-    t->chains = one_chain;
     t->rows = -1;
     return t;
 }
@@ -79,15 +75,9 @@ void *tape_take(Tape *tape, size_t bytes) {
     return p;
 }
 
-void tape_narrow(Tape *tape, const int64_t *rows, int64_t m, int64_t n) {
-    const Chains *all = &tape->chains;
+void tape_narrow(Tape *tape, int64_t m, int64_t n) {
     tape->rows = m;
     tape->room_rows = n;
-    tape->narrow = *all;
-    for (int k = 0; all->n > 1 && k <= all->n; k++)
-        for (tape->narrow.begin[k] = 0;
-             tape->narrow.begin[k] < m && rows[tape->narrow.begin[k]] < all->begin[k];)
-            tape->narrow.begin[k]++;
 }
 
 void tape_give(Tape *tape, void *buffer, size_t bytes) {
@@ -136,18 +126,6 @@ void tape_between(Tape *tape, void (*fn)(void *ctx), void *ctx) {
     tape->between_ctx = ctx;
 }
 
-void tape_chains(Tape *tape, int n, const int64_t *begin) {
-    CHECK(n == 1 || n == 2 || n == 4, "%d chains", n);
-    tape->chains = one_chain;
-    if (n == 1) return;
-    tape->chains.n = n;
-    memcpy(tape->chains.begin, begin, (size_t)(n + 1) * sizeof *begin);
-}
-
-const Chains *tape_get_chains(const Tape *tape, int64_t rows) {
-    return rows == tape->rows ? &tape->narrow : &tape->chains;
-}
-
 int tape_mark(const Tape *tape) { return tape->n; }
 
 bool tape_record(Tape *tape, bool record) {
@@ -181,7 +159,6 @@ void tape_backward_to(Tape *tape, int mark) {
 
 void tape_reset(Tape *tape) {
     tape->n = tape->ntensor = tape->nbuffer = 0;
-    tape->chains = one_chain;
     tape->rows = -1;
     arena_reset(tape->arena);
 }

@@ -8,7 +8,6 @@
 #include <stddef.h>
 
 #include "core/arena.h"
-#include "core/chain.h"
 #include "core/tensor.h"
 
 /* Makes a tape whose tensors and nodes live in `arena` (the caller's; not freed by the tape).
@@ -37,7 +36,7 @@ void tape_give(Tape *tape, void *buffer, size_t bytes);
 /* From now on until tape_reset m of the n rows go on (op_rows), another number than n. Tensors of m
  * rows take the room of n: what those of n rows have given back serves them, and later the other
  * way round. */
-void tape_narrow(Tape *tape, const int64_t *rows, int64_t m, int64_t n);
+void tape_narrow(Tape *tape, int64_t m, int64_t n);
 
 /* Adds a node. `ctx` is arena memory. No-op when the tape does not record. */
 typedef void BackwardFn(void *ctx);
@@ -51,12 +50,6 @@ void tape_backward(Tape *tape);
 /* In backward passes fn(ctx) is called after every node: for work that must be moved on now and
  * then (messages between ranks). NULL: nothing. */
 void tape_between(Tape *tape, void (*fn)(void *ctx), void *ctx);
-
-/* Rows [begin[k], begin[k+1]) of all ops until tape_reset belong to chain k; begin[0] is 0, n 1, 2
- * or 4. The matrix of a language model's head is the embedding's, too: the loss adds to its chains,
- * which all lie apart, and the embedding joins them. Not for a scalar head. */
-void tape_chains(Tape *tape, int n, const int64_t *begin);
-const Chains *tape_get_chains(const Tape *tape, int64_t rows); /* of a tensor of so many rows */
 
 /* For ops that are made of others and compute them again in the backward pass: tape_record says
  * whether nodes are added from now on, and returns what was; tape_backward_to goes back to a mark.

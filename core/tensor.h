@@ -24,9 +24,6 @@ typedef struct Tensor {
     bool kept, lent_grad;       /* a backward pass reads data; grad is the tape's */
     void (*rebuild)(void *ctx); /* makes data again, after it has been given back */
     void *rebuild_ctx;
-    /* Of a parameter in a pass over several chains (chain.h): the gradient of each, instead of
-     * grad. Somebody else's. */
-    real *const *chain;
 } Tensor;
 
 int64_t tensor_size(const Tensor *t); /* number of elements */
@@ -43,11 +40,6 @@ void tensor_expect(const Tensor *t, const char *what, int ndim, const int64_t *s
 static inline bool tensor_wants_grad(const Tensor *t) { return t->grad || t->grad_unset; }
 real tensor_grad_beta(Tensor *t);
 real *tensor_grad(Tensor *t);
-
-/* The gradient of chain k of the pass; of the only one: grad. */
-static inline real *tensor_chain(const Tensor *t, int k) {
-    return t->chain ? t->chain[k] : t->grad;
-}
 
 /* An op whose backward pass reads x's data says so in the forward pass, and there gets it by
  * tensor_data, which rebuilds what was given back meanwhile (it may take memory from the tape). */

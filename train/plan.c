@@ -17,7 +17,6 @@
 #include "core/gemm.h"
 #include "core/param.h"
 #include "dist/exchange.h"
-#include "train/trainer.h"
 
 enum { UPDATE_ARRAYS = 9 }; /* norm: g; AdamW: w g m v to w m v; clearing: g */
 static const double mib = 1024.0 * 1024.0;
@@ -179,23 +178,13 @@ static double step_items(const PlanWork *w) {
     return w->stage == IN_PPO ? ceil(w->items / (double)w->minibatches) : w->items;
 }
 static double item_tokens(const PlanWork *w) { return w->sequences * w->length; }
-/* Virtual ranks of a rank that have their passes together (trainer_together). */
-static double together(const PlanWork *w, const PlanLayout *l) {
-    if ((w->stage != IN_PRETRAIN && w->stage != IN_SFT) || w->model.untied) return 1;
-    const double most = fmin((double)micro_of(w, l), TRAINER_TOGETHER);
-    const double tokens =
-        leaf_share(w, l, step_items(w)) * item_tokens(w) + leaf_share(w, l, w->windows) * w->window;
-    int64_t n = CHAINS_MAX;
-    while (n > 1 && (n > leaves_of(w, l) || (double)n * tokens > most)) n /= 2;
-    return (double)n;
-}
 /* Micro-batches of a rank between two optimizer steps: of items, and of windows. */
 static double item_micros(const PlanWork *w, const PlanLayout *l) {
-    return (double)leaves_of(w, l) / together(w, l) *
+    return (double)leaves_of(w, l) *
            micro_batches((double)micro_of(w, l), leaf_share(w, l, step_items(w)), item_tokens(w));
 }
 static double window_micros(const PlanWork *w, const PlanLayout *l) {
-    return fmin((double)leaves_of(w, l), ceil(w->windows)) / together(w, l) *
+    return fmin((double)leaves_of(w, l), ceil(w->windows)) *
            micro_batches((double)micro_of(w, l), leaf_share(w, l, w->windows), w->window);
 }
 
@@ -318,15 +307,11 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
     const GptConfig cfg = trained(w), critic = with_head(w->model);
     const int64_t v = virtual_ranks(w, l);
     const int64_t leaves = leaves_of(w, l);
-    const int64_t joint = (int64_t)together(w, l);
-    const PlanState state = state_of(&cfg, l->ranks, l->shard, v, leaves / joint),
+    const PlanState state = state_of(&cfg, l->ranks, l->shard, v, leaves),
                     second = state_of(&critic, l->ranks, l->shard, v, leaves);
     const double two = w->stage == IN_PPO;
     m->weights = state.weights + two * second.weights;
     m->gradients = state.gradients + two * second.gradients;
-    /* Ranks in one pass add up in the cache all but the embeddings, which each has apart. */
-    for (int64_t k = joint; k > 1; k /= 2)
-        m->gradients += (double)embedding_size(&cfg) * (double)sizeof(real);
     m->moments = state.moments + two * second.moments;
     if (w->stage == IN_PPO) {
         ppo_memory(w, l, m);
@@ -334,12 +319,10 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
         const double micro = (double)micro_of(w, l);
         double n = micro_batch(micro, leaf_share(w, l, step_items(w)), item_tokens(w));
         /* Windows of pretraining text fill the last micro-batch up. */
-        const double more = fmin(together(w, l) * leaf_share(w, l, w->windows), ceil(w->windows));
-        n = fmin(together(w, l) * n + more * w->window, together(w, l) * fmax(n, micro));
+        const double more = fmin(leaf_share(w, l, w->windows), ceil(w->windows));
+        n = fmin(n + more * w->window, fmax(n, micro));
         const double active = active_of(w, n);
         m->activations = plan_activation_bytes(&cfg, n, active, w->recompute, w->dropout);
-        if (together(w, l) > 1) /* their products are packed whole */
-            m->activations += fmax(n - 512, 0) * fmin(4 * (double)cfg.width, 2048) * sizeof(real);
         n = fmin(w->eval_tokens / (double)l->ranks, micro_batch(micro, micro, w->length));
         if (n > 0) m->evaluation = plan_scoring_bytes(&cfg, n, active_of(w, n));
     }
@@ -436,7 +419,7 @@ void plan_time(const PlanWork *w, const PlanLayout *l, const PlanRates *measured
     const double hidden = fmin(n->overlap * last, exchange);
     t->compute = updates(w) * compute;
     /* A virtual rank's gradient joins another's: two arrays read and both written. */
-    const double joins = ((double)leaves_of(w, l) / together(w, l) - 1) * 4;
+    const double joins = (double)(leaves_of(w, l) - 1) * 4;
     t->update = updates(w) * (UPDATE_ARRAYS * slice + joins) * byte / r.update;
     t->exposed = t->exchange + updates(w) * (exchange - hidden);
     t->exchange += updates(w) * exchange;

@@ -53,23 +53,17 @@ static int gradients(Pretrain *p, Run *run, int64_t *tokens) {
     const float weight = 1.0f / (float)*tokens;
     virtual_share_all(ranks, B, &begin, &end);
     corpus_ahead(p->corpus, seed, next * B + begin, end - begin, T);
-    for (int k = ranks->begin, some; k < ranks->end; k += some) {
-        some = trainer_together(&p->trainer, k, (B + ranks->n - 1) / ranks->n * T,
-                                c->train_micro_tokens);
-        for (int j = k; j < k + some; j++) {
-            virtual_share(ranks, B, j, &begin, &end);
-            for (int64_t b = begin; b < end; b++) {
-                uint64_t id;
-                watchdog_enter(PHASE_DATA);
-                TRY(corpus_window(p->corpus, seed, step * B + b, T, p->window, &n, &id));
-                batch_add_window(&p->pack, p->window, n, weight, id);
-                const bool last = b + 1 == end;
-                if (some > 1 || (!last && p->pack.n + T <= c->train_micro_tokens)) continue;
+    for (int k = ranks->begin; k < ranks->end; k++) {
+        virtual_share(ranks, B, k, &begin, &end);
+        for (int64_t b = begin; b < end; b++) {
+            uint64_t id;
+            watchdog_enter(PHASE_DATA);
+            TRY(corpus_window(p->corpus, seed, step * B + b, T, p->window, &n, &id));
+            batch_add_window(&p->pack, p->window, n, weight, id);
+            const bool last = b + 1 == end;
+            if (last || p->pack.n + T > c->train_micro_tokens)
                 pass(p, run, last && k + 1 == ranks->end, &loss[k]);
-            }
-            if (some > 1) trainer_chain_end(&p->trainer, p->pack.n);
         }
-        if (some > 1) pass(p, run, k + some == ranks->end, &loss[k]);
         trainer_rank_end(&p->trainer);
     }
     return 0;

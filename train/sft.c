@@ -49,15 +49,6 @@ static const Sequence *example(const Sft *s, const Config *c, int64_t step, int6
     return &s->demos.seq[s->demos.first[order_stream((uint64_t)c->run_seed, *j, s->demos.n)]];
 }
 
-/* Tokens of virtual rank k's share of the step; of windows the most that they can have. */
-static int64_t rank_tokens(const Sft *s, const Config *c, int k, int64_t step, int64_t windows) {
-    int64_t begin, end, j, n = 0;
-    virtual_share(&s->trainer.ranks, c->train_batch, k, &begin, &end);
-    for (int64_t b = begin; b < end; b++) n += example(s, c, step, b, &j)->n;
-    virtual_share(&s->trainer.ranks, windows, k, &begin, &end);
-    return n + (end - begin) * s->model.gpt->cfg.context;
-}
-
 static void backward_if(Sft *s, Run *run, bool now, double *loss) {
     if (!now || s->pack.n == 0) return;
     trainer_lm(&s->trainer, &s->pack, run->cfg.model_dropout, (uint64_t)run->cfg.run_seed,
@@ -66,11 +57,11 @@ static void backward_if(Sft *s, Run *run, bool now, double *loss) {
 }
 
 /* Virtual rank k's share of the step: examples, then pretraining windows; forward and backward of
- * what exceeds a micro-batch, unless it all is to stay packed. */
-static int rank_gradients(Sft *s, Run *run, int k, bool together, int64_t step,
-                          int64_t first_window, int64_t windows, float weight, double *loss) {
+ * what exceeds a micro-batch. */
+static int rank_gradients(Sft *s, Run *run, int k, int64_t step, int64_t first_window,
+                          int64_t windows, float weight, double *loss) {
     const Config *c = &run->cfg;
-    const int64_t T = s->model.gpt->cfg.context, max = together ? INT64_MAX : c->train_micro_tokens;
+    const int64_t T = s->model.gpt->cfg.context, max = c->train_micro_tokens;
     const VirtualRanks *ranks = &s->trainer.ranks;
     int64_t begin, end, j;
     virtual_share(ranks, c->train_batch, k, &begin, &end);
@@ -120,18 +111,9 @@ static int gradients(Sft *s, Run *run, int64_t *tokens, int64_t *learns) {
     const float weight = 1.0f / (float)(*learns > 0 ? *learns : 1);
 
     double *loss = virtual_parts(ranks, 1);
-    int64_t most = 0;
     for (int k = ranks->begin; k < ranks->end; k++) {
-        const int64_t n = rank_tokens(s, c, k, step, windows);
-        most = n > most ? n : most;
-    }
-    for (int k = ranks->begin, some; k < ranks->end; k += some) {
-        some = trainer_together(&s->trainer, k, most, c->train_micro_tokens);
-        for (int i = k; i < k + some; i++) {
-            TRY(rank_gradients(s, run, i, some > 1, step, first_window, windows, weight, &loss[k]));
-            if (some > 1) trainer_chain_end(&s->trainer, s->pack.n);
-        }
-        if (k + some == ranks->end && s->pack.n > 0) trainer_last_pass(&s->trainer);
+        TRY(rank_gradients(s, run, k, step, first_window, windows, weight, &loss[k]));
+        if (k + 1 == ranks->end && s->pack.n > 0) trainer_last_pass(&s->trainer);
         backward_if(s, run, true, &loss[k]);
         trainer_rank_end(&s->trainer);
     }

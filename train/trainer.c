@@ -78,7 +78,6 @@ void trainer_close(Trainer *t) {
     adamw_free(&t->adam);
     grads_close(&t->grads);
     virtual_close(&t->ranks);
-    free(t->chain);
     for (size_t i = 0; i < sizeof t->node / sizeof t->node[0]; i++) free(t->node[i]);
 }
 
@@ -108,12 +107,9 @@ static real *node(Trainer *t, int depth) {
     return t->node[depth];
 }
 
-/* Virtual ranks of the pass or passes that now end. */
-static int ending(const Trainer *t) { return t->chains.n > 1 ? t->chains.n : 1; }
-
-/* Their elements [begin, end), into the subtrees that they complete. */
+/* Elements [begin, end) of the leaf that now ends, into the subtrees that it completes. */
 static void join_tree(Trainer *t, int64_t begin, int64_t end) {
-    for (int depth = waiting(t->ended); depth >= waiting(t->ended + ending(t)); depth--)
+    for (int depth = waiting(t->ended); depth >= waiting(t->ended + 1); depth--)
         join(end - begin, node(t, depth - 1) + begin, node(t, depth) + begin);
 }
 
@@ -124,7 +120,7 @@ static void part_done(void *trainer, int part) {
     if (t->shard != SHARD_GRADIENTS) {
         if (!t->last_pass) return;
         const ParamSet *ps = &t->gpt->params;
-        if (part == 0 && ending(t) == 1) gpt_join_gradient(t->gpt);
+        if (part == 0) gpt_join_gradient(t->gpt);
         join_tree(t, ps->part[part].offset, paramset_part_end(ps, part));
         t->unjoined = part - 1;
     }
@@ -134,55 +130,16 @@ static void part_done(void *trainer, int part) {
 void trainer_rank_end(Trainer *t) {
     ParamSet *ps = &t->gpt->params;
     const int leaves = t->ranks.end - t->ranks.begin;
-    const int ended = ending(t);
-    if (t->unjoined >= 0 && ended == 1) gpt_join_gradient(t->gpt);
+    if (t->unjoined >= 0) gpt_join_gradient(t->gpt);
     if (leaves > 1 && t->unjoined >= 0) join_tree(t, 0, paramset_part_end(ps, t->unjoined));
-    t->ended = (t->ended + ended) % leaves;
-    if (t->joined == 0 || ended < t->joined) t->joined = ended;
+    t->ended = (t->ended + 1) % leaves;
     if (leaves > 1) lead_to(ps, node(t, waiting(t->ended)));
-    if (ended == 1) return;
-    t->chains.n = 0;
-    t->gpt->twin.chain = NULL;
-    for (int i = 0; i < ps->n; i++) ps->v[i].tensor.chain = NULL;
 }
-
-/* Where the gradients of the chains go: to the nodes that they would have one after another, of
- * which chain 2 gets the one that chain 1 has been added from. A tied matrix cannot be added up
- * before the end of the pass: there chain 2 has what the embedding else has. */
-static void lead_chains(Trainer *t) {
-    Gpt *g = t->gpt;
-    ParamSet *ps = &g->params;
-    if (!t->chain) t->chain = xcalloc((size_t)ps->n, sizeof *t->chain);
-    for (int i = 0; i < ps->n; i++) {
-        for (int k = 0; k < t->chains.n; k++)
-            t->chain[i][k] = node(t, waiting(t->ended + k)) + ps->v[i].offset;
-        ps->v[i].tensor.chain = t->chain[i];
-        if (&ps->v[i].tensor != g->wte || g->embed != &g->twin) continue;
-        t->chain[i][2] = g->twin.grad;
-        g->twin.chain = t->chain[i];
-    }
-}
-
-int trainer_together(Trainer *t, int k, int64_t tokens, int64_t micro_tokens) {
-    const Gpt *g = t->gpt;
-    const int64_t most = micro_tokens < TRAINER_TOGETHER ? micro_tokens : TRAINER_TOGETHER;
-    int n =
-        g->out_w == g->wte && !g->cfg.scalar_head && t->shard != SHARD_GRADIENTS ? CHAINS_MAX : 1;
-    while (n > 1 && ((k - t->ranks.begin) % n != 0 || k + n > t->ranks.end || n * tokens > most))
-        n /= 2;
-    t->chains = (Chains){0};
-    if (n > 1) CHECK(t->ended == k - t->ranks.begin, "virtual rank %d after %d", k, t->ended);
-    return n;
-}
-
-void trainer_chain_end(Trainer *t, int64_t tokens) { t->chains.begin[++t->chains.n] = tokens; }
 
 size_t trainer_bytes(const Trainer *t) {
-    const int joined = t->joined ? t->joined : 1;
     int64_t n = 0;
-    for (int leaves = (t->ranks.end - t->ranks.begin) / joined; leaves > 1; leaves /= 2)
+    for (int leaves = t->ranks.end - t->ranks.begin; leaves > 1; leaves /= 2)
         n += t->gpt->params.size;
-    for (int k = joined; k > 1; k /= 2) n += tensor_size(t->gpt->wte) + tensor_size(t->gpt->wpe);
     if (t->gpt->embed == &t->gpt->twin) n += tensor_size(t->gpt->embed);
     return optim_bytes(&t->gpt->params, t->shard, comm_size(t->comm)) + (size_t)n * sizeof(real);
 }
@@ -292,17 +249,9 @@ void trainer_lm(Trainer *t, const Batch *p, double dropout, uint64_t seed, int64
                 double *loss) {
     watchdog_enter(PHASE_FORWARD);
     Batch b = *p;
-    const int chains = t->chains.n > 1 ? t->chains.n : 1;
-    if (chains > 1) {
-        lead_chains(t);
-        tape_chains(t->tape, chains, t->chains.begin);
-    }
     GptDropout drop = {.p = dropout, .seed = seed, .step = (uint32_t)step, .row = p->row};
     real *logp = tape_alloc(t->tape, (size_t)b.n * sizeof *logp);
     gpt_loss(t->gpt, t->tape, &b, dropout > 0 ? &drop : NULL, logp);
-    for (int64_t i = 0, k = 0; i < b.n; i++) {
-        while (chains > 1 && i >= t->chains.begin[k + 1]) k++;
-        loss[k] -= (double)b.weight[i] * (double)logp[i];
-    }
+    for (int64_t i = 0; i < b.n; i++) *loss -= (double)b.weight[i] * (double)logp[i];
     trainer_backward(t);
 }

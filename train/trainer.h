@@ -20,16 +20,13 @@ typedef struct Trainer {
     AdamW adam;
     Arena arena; /* activations */
     Tape *tape;
-    VirtualRanks ranks;         /* dist.virtual_ranks */
-    real *node[32];             /* [depth of the tree]; see trainer_rank_end */
-    int ended;                  /* virtual ranks, in this step */
-    int joined;                 /* the fewest that have had a pass together so far; 0: none yet */
-    Chains chains;              /* of the pass that is being put together: a virtual rank each */
-    real *(*chain)[CHAINS_MAX]; /* [params.n] of each parameter; see trainer_together */
-    bool last_pass;             /* the next one is the last in this step */
-    int unjoined;  /* parts up to here are not yet in the tree of the last virtual rank */
-    bool visited;  /* the fault point, in this step */
-    double waited; /* grads_waited after the last update */
+    VirtualRanks ranks; /* dist.virtual_ranks */
+    real *node[32];     /* [depth of the tree]; see trainer_rank_end */
+    int ended;          /* virtual ranks, in this step */
+    bool last_pass;     /* the next one is the last in this step */
+    int unjoined;       /* parts up to here are not yet in the tree of the last virtual rank */
+    bool visited;       /* the fault point, in this step */
+    double waited;      /* grads_waited after the last update */
     double clip;
     int64_t skips, max_skips; /* updates skipped in a row because a gradient was not finite */
     double loss;              /* of the batch, over all ranks: set by the stage that has one */
@@ -61,15 +58,8 @@ void trainer_last_pass(Trainer *t);
  * are complete subtrees on its left that still wait, and node[0] is the model's own gradient. So
  * the tree takes log2(virtual ranks of this rank) gradients more. Not collective. */
 void trainer_rank_end(Trainer *t);
-/* Small virtual ranks have their passes together. How many from virtual rank k on, 1, 2 or 4, if
- * each has at most `tokens`: then all their tokens make one pass, trainer_chain_end() is called
- * after each one's, with those so far, and trainer_rank_end() once for all. Not collective. */
-enum { TRAINER_TOGETHER = 1024 /* tokens at most: more hardly make a pass faster */ };
-int trainer_together(Trainer *t, int k, int64_t tokens, int64_t micro_tokens);
-void trainer_chain_end(Trainer *t, int64_t tokens);
-/* Of this rank: weights, moments, gradients, their exchange and of the further ones above what the
- * passes so far leave in memory: where virtual ranks have theirs together, all but the embeddings
- * is added up in the cache. Not collective. */
+/* Of this rank: weights, moments, gradients with the further ones above, and their exchange. Not
+ * collective. */
 size_t trainer_bytes(const Trainer *t);
 
 /* After the step's passes of all these models, before any other collective call: sums the gradients
@@ -83,7 +73,7 @@ void trainer_finish(Trainer *const *t, int n);
 int trainer_update(Trainer *t, double lr, const char *what, double *norm);
 
 /* Language-model loss of the packed sequences, gradients added; the weighted sum is added to *loss,
- * token by token; in a pass of several virtual ranks to loss[0], [1], ... */
+ * token by token. */
 void trainer_lm(Trainer *t, const Batch *p, double dropout, uint64_t seed, int64_t step,
                 double *loss);
 

@@ -159,70 +159,6 @@ static void any_cut_of_k(void **state) {
     arena_free(&arena);
 }
 
-/* Chains in one product are those of a product each, added in a tree; some are empty. */
-static void any_chains(void **state) {
-    static const Chains cases[] = {
-        {2, {0, 400, 1300}}, {4, {0, 1, 514, 1029, 1300}}, {4, {0, 0, 700, 700, 1300}}};
-    enum { M = 150, N = 270, K = 1300 };
-    Arena arena = {0};
-    real *a = noise(K * M, 1), *b = noise(K * N, 2);
-    for (int i = 0; i < 6; i++) {
-        const Chains *chains = &cases[i % 3];
-        const bool join = i < 3;
-        const int threads = omp_get_max_threads();
-        real *c[4], *sum[4], *want[4], *want_sum[4];
-        for (int k = 0; k < 4; k++) { /* chain 0 begins with something */
-            c[k] = k ? calloc(M * N, sizeof(real)) : noise(M * N, 3);
-            want[k] = k ? calloc(M * N, sizeof(real)) : noise(M * N, 3);
-            sum[k] = k ? calloc(M, sizeof(real)) : noise(M, 4);
-            want_sum[k] = k ? calloc(M, sizeof(real)) : noise(M, 4);
-        }
-        for (int k = 0; k < chains->n; k++)
-            gemm(&arena, &(Gemm){.M = M,
-                                 .N = N,
-                                 .K = chains->begin[k + 1] - chains->begin[k],
-                                 .a = a + chains->begin[k] * M,
-                                 .lda = M,
-                                 .trans_a = true,
-                                 .b = b + chains->begin[k] * N,
-                                 .ldb = N,
-                                 .c = want[k],
-                                 .ldc = N,
-                                 .add = true,
-                                 .a_sum = want_sum[k]});
-        for (int step = 1; join && step < chains->n; step *= 2)
-            for (int k = 0; k < chains->n; k += 2 * step) {
-                for (int64_t e = 0; e < M * N; e++) want[k][e] += want[k + step][e];
-                for (int64_t e = 0; e < M; e++) want_sum[k][e] += want_sum[k + step][e];
-            }
-        omp_set_num_threads(i % 3 + 1);
-        gemm(&arena, &(Gemm){.M = M,
-                             .N = N,
-                             .K = K,
-                             .a = a,
-                             .lda = M,
-                             .trans_a = true,
-                             .b = b,
-                             .ldb = N,
-                             .c = c[0],
-                             .ldc = N,
-                             .add = true,
-                             .a_sum = sum[0],
-                             .chains = chains,
-                             .chain_c = c,
-                             .chain_sum = sum,
-                             .join = join});
-        omp_set_num_threads(threads);
-        for (int k = 0; k < (join ? 1 : chains->n); k++) {
-            assert_memory_equal(c[k], want[k], M * N * sizeof(real));
-            assert_memory_equal(sum[k], want_sum[k], M * sizeof(real));
-        }
-        for (int k = 0; k < 4; k++) free(c[k]), free(sum[k]), free(want[k]), free(want_sum[k]);
-    }
-    free(a), free(b);
-    arena_free(&arena);
-}
-
 typedef struct Seen {
     int64_t N;
     int *prepared, *finished; /* [M], [M,N] how often */
@@ -267,7 +203,7 @@ static void each_part_once(void **state) {
 int main(void) {
     core_init();
     const struct CMUnitTest tests[] = {cmocka_unit_test(any_shape), cmocka_unit_test(any_rows),
-                                       cmocka_unit_test(any_cut_of_k), cmocka_unit_test(any_chains),
+                                       cmocka_unit_test(any_cut_of_k),
                                        cmocka_unit_test(each_part_once)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -324,23 +324,18 @@ static void test_time(void **state) {
     plan_time(&w, &l, &rates, &net, &t);
     assert_near(t.compute, 384.0 * 835584 / 100e9 + bytes / 20e9, 1e-12);
     /* 64 windows in four virtual ranks on one rank: four micro-batches, three times joined; on two
-     * ranks two of them and one. 16 windows: one micro-batch; half of them: two, joined once. */
+     * ranks two of them and one. */
     w.virtual_ranks = 4;
-    for (int few = 0; few < 2; few++) {
-        l = ranks(1, 1);
-        w.items = few ? 16 : 64;
-        plan_time(&w, &l, &rates, &net, &t);
-        assert_near(t.compute, w.items * 64 * 835584 / 100e9 + (few ? 1 : 4) * bytes / 20e9, 1e-12);
-        assert_near(t.update, (9 + (few ? 0 : 3) * 4) * bytes / 30e9, 1e-12);
-        l = ranks(2, 1);
-        plan_time(&w, &l, &rates, &net, &t);
-        assert_near(t.compute, w.items * 32 * 835584 / 100e9 + (few ? 1 : 2) * bytes / 20e9, 1e-12);
-    }
+    w.items = 64;
     l = ranks(1, 1);
-    l.micro_tokens = 600;
     plan_time(&w, &l, &rates, &net, &t);
-    assert_near(t.update, (9 + 4) * bytes / 30e9, 1e-12);
+    assert_near(t.compute, 64.0 * 64 * 835584 / 100e9 + 4 * bytes / 20e9, 1e-12);
+    assert_near(t.update, (9 + 3 * 4) * bytes / 30e9, 1e-12);
+    l = ranks(2, 1);
+    plan_time(&w, &l, &rates, &net, &t);
+    assert_near(t.compute, 64.0 * 32 * 835584 / 100e9 + 2 * bytes / 20e9, 1e-12);
     w.virtual_ranks = 0;
+    w.items = 16;
     l = ranks(1, 1); /* two threads at rates of one */
     l.threads = 2;
     PlanTime faster;

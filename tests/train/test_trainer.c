@@ -245,69 +245,13 @@ static void test_virtual_ranks(void **state) {
     bench_close(&b);
 }
 
-/* Small virtual ranks that have a pass together: the bits that they have one after another, in 2, 4
- * or (8 of them) twice 4; one of them has nothing. */
-static void test_together(void **state) {
-    static const char *const ranks[] = {"dist.virtual_ranks=2", "dist.virtual_ranks=4",
-                                        "dist.virtual_ranks=8"};
-    for (int variant = 0; variant < 6; variant++) {
-        const bool recompute = variant >= 3;
-        real *first = NULL;
-        double loss[2][8] = {{0}};
-        for (int together = 0; together < 2; together++) {
-            Bench b;
-            bench_open(&b, (const char *const[]){
-                               ranks[variant % 3],
-                               recompute ? "train.recompute=true" : "optim.eps=1e-5", NULL});
-            const VirtualRanks *v = &b.t.ranks;
-            const size_t bytes = (size_t)b.g->params.size * sizeof(real);
-            for (int step = 0; step < 2; step++) {
-                Batch pack = {0};
-                batch_clear(&pack);
-                for (int k = v->begin, some; k < v->end; k += some) {
-                    some = trainer_together(&b.t, k, 20, together ? 1 << 20 : 39);
-                    const int mine = v->end - v->begin;
-                    assert_int_equal(some, !together ? 1 : mine < CHAINS_MAX ? mine : CHAINS_MAX);
-                    for (int i = k; i < k + some; i++) {
-                        for (int s = 0; s < 2 && i % 4 != 3 - step; s++) { /* one has nothing */
-                            int32_t token[10];
-                            for (int j = 0; j < 10; j++) token[j] = (i * 31 + s * 7 + j * j) % 40;
-                            batch_add(&pack, token, 10 - s, NULL, 0.1f, (uint64_t)(i * 2 + s));
-                        }
-                        if (some > 1) trainer_chain_end(&b.t, pack.n);
-                    }
-                    if (pack.n > 0) {
-                        if (k + some == v->end) trainer_last_pass(&b.t);
-                        trainer_lm(&b.t, &pack, 0.3, 6, step, &loss[together][k]);
-                    }
-                    batch_clear(&pack);
-                    trainer_rank_end(&b.t);
-                }
-                double norm;
-                OK(trainer_update(&b.t, 1e-2, "a batch", &norm));
-                assert_true(norm > 0);
-                assert_no_gradient(&b);
-                batch_free(&pack);
-            }
-            for (int d = 1; d < 32; d++)
-                for (int64_t i = 0; b.t.node[d] && i < b.g->params.size; i++)
-                    assert_true(b.t.node[d][i] == 0);
-            if (!together) first = memcpy(xmalloc(bytes), b.g->params.data, bytes);
-            assert_memory_equal(first, b.g->params.data, bytes);
-            bench_close(&b);
-        }
-        assert_memory_equal(loss[0], loss[1], sizeof loss[0]);
-        free(first);
-    }
-}
-
 int main(int argc, char **argv) {
     OK(comm_open(&comm, &argc, &argv));
     core_init();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_update),        cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_spike),         cmocka_unit_test(test_language_model),
-        cmocka_unit_test(test_virtual_ranks), cmocka_unit_test(test_together),
+        cmocka_unit_test(test_virtual_ranks),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     comm_close(&comm);
