@@ -10,10 +10,11 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/nearest.h"
+#include "base/text.h"
+#include "base/utf8.h"
 #include "base/yaml.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -72,14 +73,10 @@ const char *config_stage_name(int stage) {
 }
 
 char *config_stages(int set) {
-    char *text = xstrdup("");
-    for (int i = 0; i < STAGES; i++) {
-        if (!(set & stages[i].stage)) continue;
-        char *longer = xasprintf("%s%s%s", text, *text ? ", " : "", stages[i].name);
-        free(text);
-        text = longer;
-    }
-    return text;
+    Text t = {0};
+    for (int i = 0; i < STAGES; i++)
+        if (set & stages[i].stage) text_put(&t, "%s%s", t.n ? ", " : "", stages[i].name);
+    return text_take(&t);
 }
 
 const ConfigKey *config_key(const char *name) {
@@ -156,52 +153,6 @@ static int unknown_key(int stage, const char *place, const char *name) {
 }
 
 /* --- values ---------------------------------------------------------------------------------- */
-/* Replaces ${NAME} and ${NAME:-default}; $${ stands for ${. malloc'd, NULL on error. */
-static char *substitute(const char *place, const char *key, const char *text) {
-    char *out = xstrdup("");
-    while (*text) {
-        size_t n = strcspn(text, "$");
-        char *piece = xasprintf("%.*s", (int)n, text), *name = NULL;
-        text += n;
-        const char *more = "", *end;
-        if (strncmp(text, "$${", 3) == 0) {
-            more = "${";
-            text += 3;
-        } else if (strncmp(text, "${", 2) == 0) {
-            end = strchr(text, '}');
-            if (end) name = xasprintf("%.*s", (int)(end - text - 2), text + 2);
-            char *otherwise = name ? strstr(name, ":-") : NULL;
-            if (otherwise) *otherwise = '\0';
-            more = name ? getenv(name) : NULL;
-            if (otherwise && (!more || !*more)) more = otherwise + 2;
-            if (!more) {
-                if (end)
-                    error_set(ERR_CONFIG,
-                              "%s: %s: the environment variable %s is not set; set it, "
-                              "or write ${%s:-default}",
-                              place, key, name, name);
-                else
-                    error_set(ERR_CONFIG, "%s: %s: \"${\" without \"}\"; write $${ for a plain ${",
-                              place, key);
-                free(name);
-                free(piece);
-                free(out);
-                return NULL;
-            }
-            text = end + 1;
-        } else if (*text) {
-            more = "$";
-            text++;
-        }
-        char *longer = xasprintf("%s%s%s", out, piece, more);
-        free(out);
-        free(piece);
-        free(name);
-        out = longer;
-    }
-    return out;
-}
-
 static int wrong_value(const char *place, const ConfigKey *k, const char *found) {
     static const char *nouns[] = {
         [KIND_I64] = "an integer", [KIND_F64] = "a number",         [KIND_Bool] = "true or false",
@@ -299,15 +250,12 @@ static int set_value(Config *c, const ConfigKey *k, const char *place, const Yam
     int rc = 0;
     for (int i = 0; rc == 0 && i < v->n; i++) {
         const char *text = v->null ? "" : v->items[i];
-        json_t *utf8 = json_string(text); /* NULL where it is no UTF-8 */
-        char *s = NULL;
-        if (!utf8)
+        Text s = {0};
+        if (text[utf8_valid(text, strlen(text))])
             rc = error_set(ERR_CONFIG, "%s: %s is not valid UTF-8; re-encode it", place, k->name);
-        else if (!(s = substitute(place, k->name, text)))
-            rc = ERR_CONFIG;
-        else
-            values.v[values.n++] = s;
-        json_decref(utf8);
+        else if ((rc = text_expand(&s, text, false)) < 0)
+            error_wrap(rc, "%s: %s", place, k->name);
+        values.v[values.n++] = text_take(&s);
     }
     if (rc == 0 && k->kind != KIND_List) rc = set_scalar(c, k, place, values.v[0]);
     if (rc == 0 && k->kind == KIND_List) {

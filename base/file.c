@@ -6,6 +6,7 @@
 #include "base/file.h"
 
 #include "base/error.h"
+#include "base/hash.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -17,7 +18,6 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 enum { BLOCK = 1 << 20 };
 
@@ -207,18 +207,18 @@ int file_hash(const char *path, uint64_t *xxh3) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return file_error(path, "open");
     char *block = xmalloc(BLOCK);
-    XXH3_state_t *state = XXH3_createState();
-    CHECK(state && XXH3_64bits_reset(state) == XXH_OK, "xxhash state");
+    HashStream *stream = hash_begin();
     int rc = 0;
     for (;;) {
         ssize_t n = read(fd, block, BLOCK);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) rc = file_error(path, "read");
         if (n <= 0) break;
-        XXH3_64bits_update(state, block, (size_t)n);
+        hash_add(stream, block, (size_t)n);
     }
-    if (rc == 0) *xxh3 = XXH3_64bits_digest(state);
-    XXH3_freeState(state);
+    uint64_t hash, unused[2];
+    hash_end(&stream, &hash, unused);
+    if (rc == 0) *xxh3 = hash;
     free(block);
     close(fd);
     return rc;
@@ -301,44 +301,4 @@ char *file_join(const char *dir, const char *name) {
     size_t n = strlen(dir);
     if (n == 0) return xstrdup(name);
     return xasprintf("%s%s%s", dir, dir[n - 1] == '/' ? "" : "/", name);
-}
-
-uint64_t hash_bytes(const void *data, size_t len) { return XXH3_64bits(data, len); }
-
-void hash_bytes128(const void *data, size_t len, uint64_t out[2]) {
-    XXH128_hash_t h = XXH3_128bits(data, len);
-    out[0] = h.low64;
-    out[1] = h.high64;
-}
-
-struct HashStream {
-    XXH3_state_t *state; /* serves both lengths */
-};
-
-HashStream *hash_begin(void) {
-    HashStream *h = xmalloc(sizeof *h);
-    h->state = XXH3_createState();
-    CHECK(h->state && XXH3_128bits_reset(h->state) == XXH_OK, "xxhash state");
-    return h;
-}
-
-void hash_add(HashStream *h, const void *data, size_t len) {
-    XXH3_128bits_update(h->state, data, len);
-}
-
-void hash_end(HashStream **hp, uint64_t *hash, uint64_t hash128[2]) {
-    HashStream *h = *hp;
-    if (!h) return;
-    const XXH128_hash_t wide = XXH3_128bits_digest(h->state);
-    *hash = XXH3_64bits_digest(h->state);
-    hash128[0] = wide.low64;
-    hash128[1] = wide.high64;
-    XXH3_freeState(h->state);
-    free(h);
-    *hp = NULL;
-}
-
-uint64_t hash_combine(uint64_t a, uint64_t b) {
-    uint64_t both[2] = {a, b};
-    return XXH3_64bits(both, sizeof both);
 }

@@ -37,16 +37,6 @@ int file_glob(const char *const *names, int n, char ***out, int *nout);
 const char *file_basename(const char *path);        /* points into path */
 char *file_join(const char *dir, const char *name); /* malloc'd */
 
-uint64_t hash_bytes(const void *data, size_t len); /* XXH3 64 */
-/* XXH3 128: where two contents must not be taken for one another */
-void hash_bytes128(const void *data, size_t len, uint64_t out[2]);
-/* Both of what comes in parts. hash_end frees, and does nothing where *h is NULL. */
-typedef struct HashStream HashStream;
-HashStream *hash_begin(void);
-void hash_add(HashStream *h, const void *data, size_t len);
-void hash_end(HashStream **h, uint64_t *hash, uint64_t hash128[2]);
-uint64_t hash_combine(uint64_t a, uint64_t b);
-
 /* One owner a run directory: dir/lock names host, job, pid and is touched by a thread. Taking it
  * fails (ERR_CONFIG, names the owner) while the owner lives: same host: the pid exists and started
  * when the lock says; another host: the heartbeat is younger than 5 minutes. */

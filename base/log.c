@@ -4,6 +4,7 @@
  * On a terminal log_progress() keeps one live line at the bottom; a normal line first wipes it, and
  * the next progress call draws it anew. In the file each line begins with the date and time. */
 #include "base/log.h"
+#include "base/clock.h"
 
 #include "base/error.h"
 
@@ -113,12 +114,6 @@ void log_warn(const char *fmt, ...) {
     free(text);
 }
 
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* A live line that wraps could not be wiped: cut it to the terminal's width, at a character. */
 static void cut_to_terminal(char *text) {
     struct winsize w;
@@ -134,7 +129,7 @@ bool log_is_terminal(void) { return my_rank == 0 && isatty(STDERR_FILENO); }
 
 void log_progress(bool plain, bool last, const char *fmt, ...) {
     if (my_rank != 0) return;
-    double now = seconds();
+    double now = clock_seconds();
     bool terminal = log_is_terminal();
     bool draw = terminal && (last || last_drawn < 0 || now - last_drawn >= log_redraw_s);
     if (!draw && !plain) return;

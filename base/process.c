@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/text.h"
 
 char *process_folder(void) {
     char path[4096];
@@ -132,18 +133,18 @@ int process_capture(char *const *argv, const char *input, char **text, int *stat
         child(argv, fd[1]);
     }
     close(fd[1]);
-    size_t len = 0;
+    Text out = {0};
     ssize_t n;
-    *text = xmalloc(4097);
-    while ((n = read(fd[0], *text + len, 4096)) != 0) {
+    while ((n = read(fd[0], text_room(&out, 4096), 4096)) != 0) {
         if (n < 0 && errno != EINTR) break;
-        if (n > 0) *text = xrealloc(*text, (len += (size_t)n) + 4097);
+        if (n > 0) out.n += (size_t)n;
     }
     close(fd[0]);
     while (waitpid(pid, &wstatus, 0) < 0 && errno == EINTR) {
     }
-    while (len > 0 && (*text)[len - 1] == '\n') len--;
-    (*text)[len] = '\0';
+    while (out.n > 0 && out.s[out.n - 1] == '\n') out.n--;
+    out.s[out.n] = '\0';
+    *text = out.s;
     *status = WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : 128 + WTERMSIG(wstatus);
     return 0;
 }

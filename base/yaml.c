@@ -5,8 +5,8 @@
 #include "base/yaml.h"
 
 #include "base/error.h"
+#include "base/utf8.h"
 
-#include <jansson.h>
 #include <libfyaml.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,26 +149,15 @@ static int walk_documents(Walk *w) {
     }
 }
 
-/* libfyaml silently drops what is no UTF-8: found here, with jansson's decoder. */
-static int check_utf8(const char *text, size_t len, const char *path) {
-    int line = 1;
-    for (size_t i = 0; i < len; line++) {
-        const char *newline = memchr(text + i, '\n', len - i);
-        size_t n = newline ? (size_t)(newline - text) - i : len - i;
-        json_t *s = json_stringn(text + i, n);
-        if (!s)
-            return error_set(ERR_CONFIG,
-                             "%s:%d: not valid UTF-8; re-encode the file, e.g. with "
-                             "iconv",
-                             path, line);
-        json_decref(s);
-        i += n + 1;
-    }
-    return 0;
-}
-
 int yaml_settings(const char *text, size_t len, const char *path, YamlVisit *visit, void *ctx) {
-    TRY(check_utf8(text, len, path));
+    /* libfyaml silently drops what is no UTF-8. */
+    const size_t valid = utf8_valid(text, len);
+    if (valid < len) {
+        int line = 1;
+        for (size_t i = 0; i < valid; i++) line += text[i] == '\n';
+        return error_set(ERR_CONFIG, "%s:%d: not valid UTF-8; re-encode the file, e.g. with iconv",
+                         path, line);
+    }
     Walk w = {.path = path, .visit = visit, .ctx = ctx, .line = 1, .column = 1};
     w.diag = fy_diag_create(NULL);
     CHECK(w.diag, "libfyaml diagnostics");

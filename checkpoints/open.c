@@ -2,8 +2,9 @@
 #include "checkpoints/open.h"
 
 #include "base/error.h"
-#include "base/file.h"
+#include "base/hash.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "checkpoints/manifest.h"
 
 #include <inttypes.h>
@@ -94,19 +95,6 @@ const char *ckpt_tokenizer(const Ckpt *k, size_t *len) {
 }
 bool ckpt_has(const Ckpt *k, const char *name) { return h5_exists(k->h5, name); }
 
-/* "[3, 4]" */
-static char *shape_text(int ndim, const int64_t *shape) {
-    char *s = xstrdup("[");
-    for (int i = 0; i < ndim; i++) {
-        char *t = xasprintf("%s%s%" PRId64, s, i ? ", " : "", shape[i]);
-        free(s);
-        s = t;
-    }
-    char *t = xasprintf("%s]", s);
-    free(s);
-    return t;
-}
-
 static int check_shape(Ckpt *k, const char *name, int ndim, const int64_t *shape) {
     int have_ndim = 0;
     int64_t have[H5_MAX_DIM];
@@ -114,7 +102,7 @@ static int check_shape(Ckpt *k, const char *name, int ndim, const int64_t *shape
     bool same = ndim == have_ndim;
     for (int i = 0; same && i < ndim; i++) same = shape[i] == have[i];
     if (same) return 0;
-    char *a = shape_text(have_ndim, have), *b = shape_text(ndim, shape);
+    char *a = text_shape(have_ndim, have), *b = text_shape(ndim, shape);
     int rc = error_set(ERR_DATA,
                        "%s: %s has the shape %s, expected %s; is it a checkpoint of another "
                        "model?",

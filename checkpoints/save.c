@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "checkpoints/manifest.h"
 #include "checkpoints/write.h"
@@ -161,7 +162,7 @@ static int save_file(const char *dir, const char *file, const CkptContent *c, co
                       .threads = omp_get_max_threads(),
                       .kernel = json_string_value(json_object_get(c->meta, "kernel"))};
         const char *config = c->config ? c->config : "";
-        m.config_hash = hash_bytes(config, strlen(config));
+        m.config_hash = hash_text(config);
         snprintf(m.stage, sizeof m.stage, "%s", c->stage);
         rc = commit(dir, file, temporary, &m);
     }

@@ -14,7 +14,7 @@
 #include "checkpoints/write.h"
 
 #include "base/error.h"
-#include "base/file.h"
+#include "base/hash.h"
 #include "checkpoints/manifest.h"
 #include "dist/fault.h"
 #include "dist/watchdog.h"
@@ -65,7 +65,7 @@ static uint64_t digest(const CkptArray *v, int n) {
     uint64_t h = (uint64_t)n;
     for (int i = 0; i < n; i++) {
         const int64_t kind[2] = {v[i].type, v[i].ndim};
-        h = hash_combine(h, hash_bytes(v[i].name, strlen(v[i].name)));
+        h = hash_combine(h, hash_text(v[i].name));
         h = hash_combine(h, hash_bytes(kind, sizeof kind));
         h = hash_combine(h, hash_bytes(v[i].shape, (size_t)v[i].ndim * sizeof *v[i].shape));
     }

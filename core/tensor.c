@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "core/tape.h"
 
 int64_t tensor_size(const Tensor *t) {
@@ -13,21 +14,11 @@ int64_t tensor_size(const Tensor *t) {
     return n;
 }
 
-static void shape_text(char *out, size_t size, int ndim, const int64_t *shape) {
-    size_t used = (size_t)snprintf(out, size, "[");
-    for (int d = 0; d < ndim && d < TENSOR_MAX_DIM && used < size; d++)
-        used +=
-            (size_t)snprintf(out + used, size - used, d ? ",%lld" : "%lld", (long long)shape[d]);
-    if (used < size) snprintf(out + used, size - used, "]");
-}
-
 void tensor_expect(const Tensor *t, const char *what, int ndim, const int64_t *shape) {
     CHECK(t, "%s is NULL", what);
     if (t->ndim == ndim && memcmp(t->shape, shape, (size_t)ndim * sizeof *shape) == 0) return;
-    char have[96], want[96];
-    shape_text(have, sizeof have, t->ndim, t->shape);
-    shape_text(want, sizeof want, ndim, shape);
-    CHECK(0, "%s has the shape %s, expected %s", what, have, want);
+    CHECK(0, "%s has the shape %s, expected %s", what, text_shape(t->ndim, t->shape),
+          text_shape(ndim, shape));
 }
 
 static void lend_grad(Tensor *t) {

@@ -10,9 +10,11 @@
  * Whichever wants a chunk that the other one is loading waits for it. */
 #include "data/corpus.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/h5/h5.h"
+#include "base/hash.h"
 #include "data/corpus_file.h"
 #include "data/order.h"
 
@@ -21,7 +23,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 int64_t corpus_cache_bytes = 256ll << 20;
 
@@ -293,20 +294,14 @@ static const File *file_of(const Corpus *c, int64_t offset) {
     return &c->file[i];
 }
 
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Tokens [from, from + n) of a chunk. */
 static int read_chunk(Corpus *c, const File *f, int64_t k, int64_t from, int64_t n, int32_t *out) {
     const Slot *s = NULL;
     pthread_mutex_lock(&c->lock);
     bool there = c->slot_of[f->first_chunk + k] >= 0;
-    double began = there ? 0 : seconds();
+    double began = there ? 0 : clock_seconds();
     int rc = load_chunk(c, CALLER, f, k, &s);
-    if (!there) c->waited += seconds() - began;
+    if (!there) c->waited += clock_seconds() - began;
     if (rc == 0 && f->wide) {
         memcpy(out, (const uint32_t *)s->ids + from, (size_t)n * sizeof *out);
     } else if (rc == 0) {

@@ -6,8 +6,10 @@
  * how often) is a function of all its text, so its ids wait in a file until its end. */
 #include "data/corpus.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "data/corpus_file.h"
 #include "data/texts.h"
@@ -16,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { BLOCK_DOCUMENTS = 4096, BLOCK_BYTES = 4 << 20, BAD_SHOWN = 5, BAR = 20 };
@@ -207,15 +208,9 @@ static bool choose(Building *g, Document *d, uint64_t hash, const Hash128 hash12
 
 /* --- progress -------------------------------------------------------------------------------- */
 
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* A bar on a terminal, from the first second on; elsewhere a line every ten seconds. */
 static void progress(Building *g) {
-    double now = seconds(), took = now - g->began;
+    double now = clock_seconds(), took = now - g->began;
     if (!g->b->progress || took < 1) return;
     bool plain = now - g->last_plain >= 10;
     if (plain) g->last_plain = now;
@@ -389,7 +384,7 @@ int corpus_build(CorpusBuild *b, const StrList *files) {
         int64_t size = file_size(files->v[i]);
         g->size = size < 0 ? -1 : g->size + size * (b->heldout_tail ? 2 : 1);
     }
-    g->began = g->last_plain = seconds();
+    g->began = g->last_plain = clock_seconds();
     for (int i = 0; i < files->n; i++) {
         g->file = i;
         g->weight = b->weight ? b->weight[i] : 1;

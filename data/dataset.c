@@ -6,7 +6,7 @@
 #include "data/dataset.h"
 
 #include "base/error.h"
-#include "base/file.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "data/record.h"

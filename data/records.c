@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "data/record.h"
 
@@ -110,7 +111,7 @@ static int rank_record(void *ctx, json_t *record, const char *where) {
     if (rc == 0) {
         char *prompt =
             json_dumps(json_object_get(record, "prompt"), JSON_ENCODE_ANY | JSON_SORT_KEYS);
-        uint64_t id = prompt ? hash_bytes(prompt, strlen(prompt)) : 0;
+        uint64_t id = prompt ? hash_text(prompt) : 0;
         free(prompt);
         gold_rank(score, same, k, r->noise, id, rank);
         json_t *scores = json_array(), *ranks = json_array();
@@ -224,11 +225,10 @@ static uint64_t prompt_hash(const json_t *record, const DatasetOptions *o) {
     uint64_t h = 0;
     json_t *again = json_incref((json_t *)(uintptr_t)record);
     if (record_parse(&r, DATASET_PROMPTS, again, o) >= 0) {
-        for (int i = 0; i < r.nprompt; i++)
-            h = hash_combine(h, hash_bytes(r.prompt[i].content, strlen(r.prompt[i].content)));
+        for (int i = 0; i < r.nprompt; i++) h = hash_combine(h, hash_text(r.prompt[i].content));
     } else {
         char *text = json_dumps(record, JSON_SORT_KEYS | JSON_COMPACT);
-        h = hash_combine(h, hash_bytes(text, strlen(text)));
+        h = hash_combine(h, hash_text(text));
         free(text);
     }
     record_free(&r);

@@ -6,6 +6,7 @@
 #include "data/template.h"
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "data/template_format.h"
 #include "data/texts.h"
 

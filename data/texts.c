@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/lines.h"
+#include "base/utf8.h"
 #include "data/record.h"
 
 #include <stdlib.h>
@@ -44,66 +45,6 @@ bool texts_is_json(const char *path) {
     if (n > 4 && strncmp(path + n - 4, ".zst", 4) == 0) n -= 4;
     return (n > 5 && strncmp(path + n - 5, ".json", 5) == 0) ||
            (n > 6 && strncmp(path + n - 6, ".jsonl", 6) == 0);
-}
-
-/* Table 3-7 of the Unicode standard: is s a well-formed character, *n bytes long? If not, *n bytes
- * are the beginning of one ("maximal subpart") or a byte that cannot begin one. */
-static bool utf8_char_at(const unsigned char *s, size_t left, size_t *n) {
-    unsigned char c = s[0], low = 0x80, high = 0xBF;
-    size_t want = c < 0x80                 ? 1
-                  : c >= 0xC2 && c <= 0xDF ? 2
-                  : c >= 0xE0 && c <= 0xEF ? 3
-                  : c >= 0xF0 && c <= 0xF4 ? 4
-                                           : 0;
-    if (c == 0xE0) low = 0xA0;  /* else written too long */
-    if (c == 0xED) high = 0x9F; /* else a surrogate */
-    if (c == 0xF0) low = 0x90;
-    if (c == 0xF4) high = 0x8F; /* else beyond U+10FFFF */
-    for (*n = 1; *n < want; ++*n, low = 0x80, high = 0xBF)
-        if (*n == left || s[*n] < low || s[*n] > high) return false;
-    return want > 0;
-}
-
-size_t utf8_valid(const char *text, size_t len) {
-    const unsigned char *s = (const unsigned char *)text;
-    size_t i = 0;
-    while (i < len) {
-        uint64_t eight;
-        if (i + 8 <= len && (memcpy(&eight, s + i, 8), (eight & 0x8080808080808080u) == 0)) {
-            i += 8;
-            continue;
-        }
-        size_t n;
-        if (!utf8_char_at(s + i, len - i, &n)) return i;
-        i += n;
-    }
-    return len;
-}
-
-size_t utf8_begun(const char *text, size_t len) {
-    for (size_t k = 1; k <= 3 && k <= len; k++) {
-        const unsigned char *s = (const unsigned char *)text + len - k;
-        size_t n;
-        if (*s >= 0xC2 && *s <= 0xF4) return !utf8_char_at(s, k, &n) && n == k ? k : 0;
-    }
-    return 0;
-}
-
-char *utf8_repair(const char *text, size_t len, size_t *out_len) {
-    char *repaired = xmalloc(3 * len + 1), *end = repaired;
-    while (len > 0) {
-        size_t good = utf8_valid(text, len), bad = 0;
-        end = mempcpy(end, text, good);
-        if (good < len) {
-            utf8_char_at((const unsigned char *)text + good, len - good, &bad);
-            end = mempcpy(end, "\xEF\xBF\xBD", 3);
-        }
-        text += good + bad;
-        len -= good + bad;
-    }
-    *end = '\0';
-    *out_len = (size_t)(end - repaired);
-    return repaired;
 }
 
 int texts_open(Texts **out, const char *path, const TextOptions *o) {

@@ -40,12 +40,4 @@ int texts_wrap(const Texts *t, int code, int64_t line);
 /* Does the name say JSON (.json, .jsonl, also .gz, .zst)? */
 bool texts_is_json(const char *path);
 
-/* Length of the valid UTF-8 at the beginning of text: len if it is valid altogether. */
-size_t utf8_valid(const char *text, size_t len);
-/* Bytes at the end of text that begin a character and are not all of it: 0 to 3. */
-size_t utf8_begun(const char *text, size_t len);
-/* A copy in which U+FFFD stands for what is not valid, as in Python's errors="replace". malloc'd.
- */
-char *utf8_repair(const char *text, size_t len, size_t *out_len);
-
 #endif

@@ -13,8 +13,8 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "dist/comm_impl.h"
 
@@ -280,12 +280,6 @@ int64_t exchange_gather(Exchange *x, void *buf, int64_t n) {
     return queue(x, (Job){.buf = buf, .n = n, .where = GATHER});
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 void exchange_idle(Comm *c) {
     bool moved = false;
     for (Exchange *x = c->exchanges; x; x = x->next) moved |= advance(x);
@@ -294,11 +288,11 @@ void exchange_idle(Comm *c) {
 
 void exchange_wait(Exchange *x, int64_t ticket) {
     if (x->done > ticket) return;
-    const double began = now();
+    const double began = clock_seconds();
     watchdog_mpi = "exchange_wait";
     while (x->done <= ticket) exchange_idle(x->c);
     watchdog_mpi = NULL;
-    x->waited += now() - began;
+    x->waited += clock_seconds() - began;
 }
 
 void exchange_finish(Exchange *x) { exchange_wait(x, x->queued - 1); }

@@ -7,6 +7,7 @@
  */
 #include "dist/signals.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -15,7 +16,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Ordered: where several reasons meet, the last one is told. */
@@ -36,12 +36,6 @@ static const char *const reason_text[] = {"",        "file SAVE", "run.deadline"
 static volatile sig_atomic_t got_usr1, got_hup, got_int, got_term;
 static double start = -1;
 
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static void on_signal(int sig) {
     if (sig == SIGUSR1) got_usr1 = 1;
     if (sig == SIGHUP) got_hup = 1;
@@ -56,7 +50,7 @@ static void on_signal(int sig) {
 }
 
 void signals_install(void) {
-    if (start < 0) start = seconds();
+    if (start < 0) start = clock_seconds();
     struct sigaction a = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigemptyset(&a.sa_mask);
     sigaction(SIGUSR1, &a, NULL);
@@ -74,7 +68,7 @@ void signals_install(void) {
 static Reason look(double deadline, const bool file_there[2]) {
     Reason r = REASON_NONE;
     if (file_there[0]) r = REASON_SAVE_FILE;
-    if (deadline > 0 && seconds() - start >= deadline) r = REASON_DEADLINE;
+    if (deadline > 0 && clock_seconds() - start >= deadline) r = REASON_DEADLINE;
     if (file_there[1]) r = REASON_STOP_FILE;
     if (got_usr1) r = REASON_USR1;
     if (got_hup) r = REASON_HUP;
@@ -88,7 +82,7 @@ int signals_poll(Comm *c, const char *run_dir, double deadline, const char **why
     static bool ignore[2]; /* could not be removed: honouring it again and again helps nobody */
     bool there[2] = {false, false};
     char path[2][PATH_MAX];
-    if (start < 0) start = seconds();
+    if (start < 0) start = clock_seconds();
     if (run_dir && comm_rank(c) == 0)
         for (int i = 0; i < 2; i++) {
             const int n = snprintf(path[i], PATH_MAX, "%s/%s", run_dir, file[i]);

@@ -13,8 +13,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/config.h" /* SHARD_* */
 #include "base/error.h"
 #include "optim/grad_impl.h"
@@ -190,12 +190,6 @@ const Shard *grads_shard(const Grads *g) { return &g->shard; }
 
 double grads_waited(const Grads *g) { return g->waited + exchange_waited(g->x); }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* --- sums over the ranks ---------------------------------------------------------------------- */
 
 static void sum_flat(Grads *g, int k) {
@@ -254,7 +248,7 @@ static bool all_over(Grads *g) {
 }
 
 void grads_finish(Grads *const *g, int n) {
-    const double began = now();
+    const double began = clock_seconds();
     double waited = 0;
     for (int i = 0; i < n; i++) {
         waited -= exchange_waited(g[i]->x);
@@ -270,7 +264,7 @@ void grads_finish(Grads *const *g, int n) {
     }
     for (int i = 0; i < n; i++) exchange_finish(g[i]->x);
     for (int i = 0; i < n; i++) waited += exchange_waited(g[i]->x);
-    g[0]->waited += now() - began - waited;
+    g[0]->waited += clock_seconds() - began - waited;
 }
 
 double grads_norm(Grads *g) {

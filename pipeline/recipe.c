@@ -10,9 +10,11 @@
 #include "base/config_table.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "base/nearest.h"
 #include "base/process.h"
+#include "base/text.h"
 #include "base/yaml.h"
 
 static const int stages[] = {IN_PRETRAIN, IN_SFT, IN_REWARD, IN_PPO};
@@ -260,8 +262,6 @@ static bool changes_result(const char *key) {
     return true;
 }
 
-static uint64_t hash_text(const char *text) { return hash_bytes(text, strlen(text)); }
-
 static uint64_t hash_settings(const Config *c) {
     uint64_t hash = (uint64_t)c->stage;
     for (const ConfigKey *k = config_keys; k < config_keys + config_nkeys; k++) {
@@ -358,20 +358,9 @@ int recipe_find(const Recipe *r, const char *name) {
 }
 
 char *recipe_expand(const char *command) {
-    char *out = xstrdup("");
-    while (*command) {
-        const char *open = strstr(command, "${"), *close = open ? strchr(open, '}') : NULL;
-        const char *end = close ? close + 1 : command + strlen(command);
-        char *name = close ? xasprintf("%.*s", (int)(close - open - 2), open + 2) : NULL;
-        const char *value = name ? getenv(name) : NULL;
-        char *longer = xasprintf("%s%.*s%s", out, (int)((value ? open : end) - command), command,
-                                 value ? value : "");
-        free(out);
-        free(name);
-        out = longer;
-        command = end;
-    }
-    return out;
+    Text t = {0};
+    text_expand(&t, command, true);
+    return text_take(&t);
 }
 
 /* --- what is done ----------------------------------------------------------------------------- */

@@ -184,10 +184,10 @@ static int measure(Result *r, const Case *c, double budget, bool turns) {
     const int64_t repeat = once < 0.06 && w.nparts == 1 ? (int64_t)(0.06 / once) + 1 : 1;
     static Round round[MAX_ROUNDS], first;
     measure_reference(&w, &first, w.nparts);
-    const double begin = bench_now();
+    const double begin = clock_seconds();
     int n = 0;
     if (turns) printf("{\"ready\":\"%s\"}\n", c->name), fflush(stdout);
-    while (n < MAX_ROUNDS && (turns || n < MIN_ROUNDS || bench_now() - begin <= budget)) {
+    while (n < MAX_ROUNDS && (turns || n < MIN_ROUNDS || clock_seconds() - begin <= budget)) {
         if (turns) {
             if (!my_turn()) break;
             measure_reference(&w, &first, w.nparts); /* others have been at work */

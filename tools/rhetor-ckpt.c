@@ -13,6 +13,7 @@
 #include "base/config.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/exchange/hf.h"
 
@@ -68,6 +69,7 @@ typedef struct Array {
     H5Type type;
     int ndim;
     int64_t shape[H5_MAX_DIM], n; /* n: elements */
+    char *shown;                  /* the shape */
 } Array;
 
 typedef struct ArrayList {
@@ -81,27 +83,19 @@ static int add_array(void *ctx, const char *name, H5Type type, int ndim, const i
     if (!strchr(name, '/')) return 0;
     l->v = xrealloc(l->v, (size_t)(l->n + 1) * sizeof *l->v);
     Array *a = &l->v[l->n++];
-    *a = (Array){.name = xstrdup(name), .type = type, .ndim = ndim, .n = 1};
+    *a = (Array){.name = xstrdup(name),
+                 .type = type,
+                 .ndim = ndim,
+                 .n = 1,
+                 .shown = text_shape(ndim, shape)};
     for (int i = 0; i < ndim; i++) a->n *= a->shape[i] = shape[i];
     return 0;
 }
 
 static void free_arrays(ArrayList *l) {
-    for (int i = 0; i < l->n; i++) free(l->v[i].name);
+    for (int i = 0; i < l->n; i++) free(l->v[i].name), free(l->v[i].shown);
     free(l->v);
     *l = (ArrayList){0};
-}
-
-/* "[2, 3]"; valid until the next call but one. */
-static const char *shape_text(const Array *a) {
-    static char text[2][128];
-    static int turn;
-    char *s = text[turn ^= 1];
-    size_t at = (size_t)sprintf(s, "[");
-    for (int i = 0; i < a->ndim; i++)
-        at += (size_t)sprintf(s + at, "%s%" PRId64, i ? ", " : "", a->shape[i]);
-    sprintf(s + at, "]");
-    return s;
 }
 
 static const char *type_text(H5Type t) {
@@ -229,7 +223,7 @@ static int cmd_show(const Args *a) {
     print_groups(&l);
     if (a->arrays)
         for (int i = 0; i < l.n; i++)
-            printf("%s %s %s\n", l.v[i].name, type_text(l.v[i].type), shape_text(&l.v[i]));
+            printf("%s %s %s\n", l.v[i].name, type_text(l.v[i].type), l.v[i].shown);
     if (a->config) printf("\n%s", ckpt_config(k));
 done:
     free_arrays(&l);
@@ -315,8 +309,8 @@ static int compare_array(Diff *d, const Array *a, const Array *b) {
     for (int i = 0; same && i < a->ndim; i++) same = a->shape[i] == b->shape[i];
     d->arrays++;
     if (!same) {
-        printf("%s: %s %s in A, %s %s in B\n", a->name, type_text(a->type), shape_text(a),
-               type_text(b->type), shape_text(b));
+        printf("%s: %s %s in A, %s %s in B\n", a->name, type_text(a->type), a->shown,
+               type_text(b->type), b->shown);
         d->different++;
         d->largest = (double)NAN;
         return 0;

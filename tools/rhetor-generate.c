@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/openmp.h"
 #include "base/option.h"
+#include "base/utf8.h"
 #include "core/blas.h"
 #include "data/records.h"
 #include "data/texts.h"

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/text.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -20,45 +21,34 @@
 
 #define PREFIX "events.out.tfevents."
 
-typedef struct Bytes {
-    unsigned char *v;
-    size_t n, cap;
-} Bytes;
-
 struct Events {
     FILE *f;
     char *path;
-    Bytes summary;       /* of the step */
-    Bytes value, record; /* what is being put together; kept, so that a step allocates nothing */
+    Text summary;       /* of the step */
+    Text value, record; /* what is being put together; kept, so that a step allocates nothing */
 };
 
 /* --- protocol buffers ------------------------------------------------------------------------- */
 
 enum { VARINT = 0, FIXED64 = 1, BYTES = 2, FIXED32 = 5 }; /* wire types */
 
-static void put(Bytes *b, const void *data, size_t n) {
-    if (b->n + n > b->cap) b->v = xrealloc(b->v, b->cap = 2 * (b->n + n) + 64);
-    if (n > 0) memcpy(b->v + b->n, data, n);
-    b->n += n;
+static void put_varint(Text *b, uint64_t v) {
+    for (; v >= 0x80; v >>= 7) text_bytes(b, &(unsigned char){(unsigned char)(v | 0x80)}, 1);
+    text_bytes(b, &(unsigned char){(unsigned char)v}, 1);
 }
 
-static void put_varint(Bytes *b, uint64_t v) {
-    for (; v >= 0x80; v >>= 7) put(b, &(unsigned char){(unsigned char)(v | 0x80)}, 1);
-    put(b, &(unsigned char){(unsigned char)v}, 1);
-}
+static void put_key(Text *b, int field, int type) { put_varint(b, (uint64_t)(field << 3 | type)); }
 
-static void put_key(Bytes *b, int field, int type) { put_varint(b, (uint64_t)(field << 3 | type)); }
-
-static void put_bytes(Bytes *b, int field, const void *data, size_t n) {
+static void put_bytes(Text *b, int field, const void *data, size_t n) {
     put_key(b, field, BYTES);
     put_varint(b, n);
-    put(b, data, n);
+    text_bytes(b, data, n);
 }
 
-static void put_message(Bytes *b, int field, Bytes *message) {
-    put_bytes(b, field, message->v, message->n);
-    free(message->v);
-    *message = (Bytes){0};
+static void put_message(Text *b, int field, Text *message) {
+    put_bytes(b, field, message->s, message->n);
+    free(message->s);
+    *message = (Text){0};
 }
 
 /* --- records ---------------------------------------------------------------------------------- */
@@ -81,13 +71,13 @@ static uint32_t masked_crc(const void *data, size_t n) {
 enum { HEADER = 12, FOOTER = 4 };
 
 /* Integers are little-endian in the file as in the memory of the machines we run on. */
-static void put_record(Bytes *b, const Bytes *data) {
+static void put_record(Text *b, const Text *data) {
     uint64_t n = data->n;
-    uint32_t crc_n = masked_crc(&n, sizeof n), crc_data = masked_crc(data->v, data->n);
-    put(b, &n, sizeof n);
-    put(b, &crc_n, sizeof crc_n);
-    put(b, data->v, data->n);
-    put(b, &crc_data, sizeof crc_data);
+    uint32_t crc_n = masked_crc(&n, sizeof n), crc_data = masked_crc(data->s, data->n);
+    text_bytes(b, &n, sizeof n);
+    text_bytes(b, &crc_n, sizeof crc_n);
+    text_bytes(b, data->s, data->n);
+    text_bytes(b, &crc_data, sizeof crc_data);
 }
 
 /* Size of the record at the beginning of p; 0 where there is no whole one. */
@@ -115,13 +105,13 @@ static int64_t record_step(const unsigned char *record, size_t size) {
 }
 
 /* `event` is scratch. */
-static void put_event(Bytes *b, Bytes *event, int64_t step, int field, const void *data, size_t n) {
+static void put_event(Text *b, Text *event, int64_t step, int field, const void *data, size_t n) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     double now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
     event->n = 0;
     put_key(event, 1, FIXED64);
-    put(event, &now, sizeof now);
+    text_bytes(event, &now, sizeof now);
     put_key(event, 2, VARINT);
     put_varint(event, (uint64_t)step);
     put_bytes(event, field, data, n);
@@ -139,18 +129,18 @@ static char *next_name(const char *newest) {
     return xasprintf(PREFIX "%010lld.%s", now > then ? now : then + 1, host);
 }
 
-static void keep_steps(Bytes *b, const char *data, size_t len, int64_t step) {
+static void keep_steps(Text *b, const char *data, size_t len, int64_t step) {
     const unsigned char *p = (const unsigned char *)data;
     for (size_t at = 0, size; (size = record_size(p + at, len - at)) > 0; at += size) {
         if (record_step(p + at, size) > step) break;
-        put(b, p + at, size);
+        text_bytes(b, p + at, size);
     }
 }
 
 static int open_in(Events *e, const char *dir, char **names, int n, int64_t step) {
     const char *newest = n > 0 ? names[n - 1] : NULL;
     char *name = next_name(newest), *data = NULL;
-    Bytes b = {0};
+    Text b = {0};
     size_t len;
     int rc = 0;
     e->path = file_join(dir, name);
@@ -163,8 +153,8 @@ static int open_in(Events *e, const char *dir, char **names, int n, int64_t step
         free(data);
     }
     if (b.n == 0) put_event(&b, &e->value, 0, 3, "brain.Event:2", strlen("brain.Event:2"));
-    if (rc == 0) rc = file_write_durable(e->path, b.v, b.n);
-    free(b.v);
+    if (rc == 0) rc = file_write_durable(e->path, b.s, b.n);
+    free(b.s);
     for (int i = 0; i < n && rc == 0; i++) {
         char *path = file_join(dir, names[i]);
         rc = file_remove(path);
@@ -204,9 +194,9 @@ void events_close(Events **ep) {
     if (!e) return;
     if (e->f) fclose(e->f);
     free(e->path);
-    free(e->summary.v);
-    free(e->value.v);
-    free(e->record.v);
+    free(e->summary.s);
+    free(e->value.s);
+    free(e->record.s);
     free(e);
     *ep = NULL;
 }
@@ -215,22 +205,22 @@ void events_close(Events **ep) {
 
 void events_scalar(Events *e, const char *tag, double value) {
     float v = (float)value;
-    Bytes *b = &e->value;
+    Text *b = &e->value;
     b->n = 0;
     put_bytes(b, 1, tag, strlen(tag));
     put_key(b, 2, FIXED32);
-    put(b, &v, sizeof v);
-    put_bytes(&e->summary, 1, b->v, b->n);
+    text_bytes(b, &v, sizeof v);
+    put_bytes(&e->summary, 1, b->s, b->n);
 }
 
 void events_text(Events *e, const char *tag, const char *text, size_t len) {
     /* It is shown as Markdown, in which indented lines stay as they are. */
-    Bytes shown = {0}, value = {0}, tensor = {0}, shape = {0}, metadata = {0}, plugin = {0};
+    Text shown = {0}, value = {0}, tensor = {0}, shape = {0}, metadata = {0}, plugin = {0};
     for (const char *end = text + len, *line = text; line < end;) {
         const char *newline = memchr(line, '\n', (size_t)(end - line));
         const char *next = newline ? newline + 1 : end;
-        put(&shown, "    ", 4);
-        put(&shown, line, (size_t)(next - line));
+        text_bytes(&shown, "    ", 4);
+        text_bytes(&shown, line, (size_t)(next - line));
         line = next;
     }
     put_bytes(&value, 1, tag, strlen(tag));
@@ -247,10 +237,10 @@ void events_text(Events *e, const char *tag, const char *text, size_t len) {
 
 int events_flush(Events *e, int64_t step) {
     if (e->summary.n == 0) return 0;
-    Bytes *b = &e->record;
+    Text *b = &e->record;
     b->n = 0;
-    put_event(b, &e->value, step, 5, e->summary.v, e->summary.n);
+    put_event(b, &e->value, step, 5, e->summary.s, e->summary.n);
     e->summary.n = 0;
-    bool good = fwrite(b->v, 1, b->n, e->f) == b->n && fflush(e->f) == 0;
+    bool good = fwrite(b->s, 1, b->n, e->f) == b->n && fflush(e->f) == 0;
     return good ? 0 : file_error(e->path, "write");
 }

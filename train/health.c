@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "base/file.h"
+#include "base/hash.h"
 #include "train/run_impl.h"
 
 static uint64_t hash_array(const CkptArray *a) {

@@ -1,10 +1,10 @@
 /* h5_read.c: datasets out of a file. Chunks are fetched in order and unpacked in threads; arrays
  * that we did not cut (another program's) go through HDF5. */
 #include "base/error.h"
-#include "base/file.h"
 #include "base/h5/chunk.h"
 #include "base/h5/h5_impl.h"
 #include "base/h5/h5_zstd.h"
+#include "base/hash.h"
 
 #include <stdlib.h>
 #include <string.h>

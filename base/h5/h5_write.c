@@ -1,9 +1,9 @@
 /* h5_write.c: datasets into a file. Chunks are packed in threads and handed to HDF5 in order. */
 #include "base/error.h"
-#include "base/file.h"
 #include "base/h5/chunk.h"
 #include "base/h5/h5_impl.h"
 #include "base/h5/h5_zstd.h"
+#include "base/hash.h"
 
 #include <fcntl.h>
 #include <stdlib.h>

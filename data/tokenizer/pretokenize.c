@@ -96,46 +96,14 @@ bool word_at_end(const char *s, size_t n) {
 
 /* --- text that is not UTF-8 ------------------------------------------------------------------- */
 
-size_t utf8_char(const char *text, size_t n) {
-    const uint8_t *s = (const uint8_t *)text;
-    if (s[0] < 0x80) return 1;
-    if (s[0] < 0xc2) return 0; /* a continuation byte, or overlong */
-    const size_t len = s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
-    if (len == 0 || n < len) return 0;
-    for (size_t i = 1; i < len; i++) {
-        if ((s[i] & 0xc0) != 0x80) return 0;
-    }
-    if (s[0] == 0xe0 && s[1] < 0xa0) return 0;  /* overlong */
-    if (s[0] == 0xed && s[1] >= 0xa0) return 0; /* a surrogate */
-    if (s[0] == 0xf0 && s[1] < 0x90) return 0;  /* overlong */
-    if (s[0] == 0xf4 && s[1] >= 0x90) return 0; /* beyond U+10FFFF */
-    return len;
-}
-
-/* Where the well-formed prefix of text ends. */
-static size_t utf8_prefix(const char *text, size_t len) {
-    size_t i = 0;
-    while (i < len) {
-        uint64_t eight;
-        if (len - i >= 8 && (memcpy(&eight, text + i, 8), !(eight & 0x8080808080808080u))) {
-            i += 8;
-            continue;
-        }
-        const size_t n = utf8_char(text + i, len - i);
-        if (n == 0) break;
-        i += n;
-    }
-    return i;
-}
-
 char *utf8_mask(const char *text, size_t len) {
-    size_t i = utf8_prefix(text, len);
+    size_t i = utf8_valid(text, len);
     if (i == len) return NULL;
     char *copy = xmalloc(len);
     memcpy(copy, text, len);
     while (i < len) {
         copy[i++] = 1;
-        i += utf8_prefix(text + i, len - i);
+        i += utf8_valid(text + i, len - i);
     }
     return copy;
 }

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "data/tokenizer/tokenizer_impl.h"
 
 void ids_room(IdList *l, int64_t more) {
@@ -365,7 +366,7 @@ int tokenizer_save(const Tokenizer *t, const char *path) {
 
 uint64_t tokenizer_hash(const Tokenizer *t) {
     char *json = tokenizer_json(t);
-    const uint64_t hash = hash_bytes(json, strlen(json));
+    const uint64_t hash = hash_text(json);
     free(json);
     return hash;
 }

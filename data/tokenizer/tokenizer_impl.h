@@ -16,6 +16,7 @@
 
 #include <jansson.h>
 
+#include "base/utf8.h"
 #include "data/tokenizer/tokenizer.h"
 
 /* --- splitter.c ---------------------------------------------------------------------------- */
@@ -107,8 +108,6 @@ bool word_at_start(const char *s, size_t n);
 size_t pretokenizer_cut(const Pretokenizer *p, const char *text, size_t len);
 extern bool pretokenize_by_hand; /* false: regular expressions only; tests compare */
 
-/* Bytes of the well-formed UTF-8 character at s (n > 0 bytes are left), 0 if there is none. */
-size_t utf8_char(const char *s, size_t n);
 /* NULL if text is UTF-8, else a copy of it, malloc'd, with U+0001 for each byte that is not. */
 char *utf8_mask(const char *text, size_t len);
 

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/json.h"
+#include "base/utf8.h"
 #include "data/corpus.h"
 #include "data/inspect.h"
 #include "data/records.h"

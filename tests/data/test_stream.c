@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/utf8.h"
 #include "data/template.h"
 #include "data/texts.h"
 #include "tests/base/scratch.h"

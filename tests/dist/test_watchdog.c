@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "dist/watchdog.h"
@@ -16,19 +17,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 static int hook_pipe;
 static void hook(const char *reason) {
     ssize_t n = write(hook_pipe, reason, strlen(reason) + 1);
     (void)n;
-}
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 typedef struct Outcome {
@@ -118,15 +112,16 @@ static void test_found(void **state) {
 static void lives(void) {
     const double limit = 0.2;
     if (watchdog_open(limit, hook) < 0) _exit(1);
-    for (double end = now() + 4 * limit; now() < end;) watchdog_beat();
-    for (double end = now() + 4 * limit; now() < end;) watchdog_enter(PHASE_STEP);
+    for (double end = clock_seconds() + 4 * limit; clock_seconds() < end;) watchdog_beat();
+    for (double end = clock_seconds() + 4 * limit; clock_seconds() < end;)
+        watchdog_enter(PHASE_STEP);
     watchdog_close();
-    for (double end = now() + 3 * limit; now() < end;) usleep(1000);
+    for (double end = clock_seconds() + 3 * limit; clock_seconds() < end;) usleep(1000);
 }
 
 static void nobody_watches(void) {
     if (watchdog_open(0, hook) < 0) _exit(1);
-    for (double end = now() + 0.5; now() < end;) usleep(1000);
+    for (double end = clock_seconds() + 0.5; clock_seconds() < end;) usleep(1000);
 }
 
 static void test_alive(void **state) {
@@ -142,12 +137,12 @@ static void long_phase(void) {
     for (;;) pause();
 }
 static void test_limits(void **state) {
-    double began = now();
+    double began = clock_seconds();
     assert_int_equal(run(long_phase).status, 70);
-    assert_true(now() - began >= 0.2 * 3 - 0.05);
-    began = now();
+    assert_true(clock_seconds() - began >= 0.2 * 3 - 0.05);
+    began = clock_seconds();
     assert_int_equal(run(waits).status, 70);
-    assert_true(now() - began >= 0.1 * WATCHDOG_WAITING - 0.05);
+    assert_true(clock_seconds() - began >= 0.1 * WATCHDOG_WAITING - 0.05);
 }
 
 /* What blocks in the hook (a dead file system) does not keep the job alive. */

@@ -6,6 +6,7 @@
  * a function of (SEED, i). FIRST is the first i, so that one line repeats a case. */
 #include "tests/checkpoints/sample.h"
 
+#include "base/hash.h"
 #include "data/corpus.h"
 #include "data/corpus_file.h"
 #include "tests/base/scratch.h"

@@ -18,6 +18,7 @@
 #ifndef TESTS_FUZZ_FUZZ_H
 #define TESTS_FUZZ_FUZZ_H
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 
@@ -29,7 +30,6 @@
 #include <sys/mman.h>
 #include <sys/time.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 typedef void FuzzOne(const uint8_t *data, size_t len);
@@ -189,12 +189,6 @@ const char *__asan_default_options(void) { return "max_allocation_size_mb=2048";
 #define FUZZ_LEAKS() 0
 #endif
 
-static double fuzz_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* A copy of exactly its length, so that reading behind its end is found. */
 static void fuzz_run(const uint8_t *data, size_t len) {
     rewind(fuzz.output);
@@ -214,8 +208,8 @@ static void fuzz_child(FuzzShared *shared, uint64_t end, bool check_each) {
     fflush(stdout);
     if (dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0) _exit(1);
     FuzzInput b = {malloc(FUZZ_LARGEST), 0};
-    double stop = fuzz_now() + 1;
-    for (; shared->input < end && (check_each || fuzz_now() < stop); shared->input++) {
+    double stop = clock_seconds() + 1;
+    for (; shared->input < end && (check_each || clock_seconds() < stop); shared->input++) {
         fuzz_make(shared->input, &b);
         fuzz_run(b.data, b.len);
         if (check_each && FUZZ_LEAKS()) _exit(1);
@@ -256,8 +250,9 @@ static int fuzz_loop(double seconds, uint64_t first, uint64_t last, const char *
         mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) return 1;
     *shared = (FuzzShared){.input = first};
-    double stop = fuzz_now() + seconds;
-    while (shared->input < last && (fuzz_now() < stop || shared->input < (uint64_t)fuzz.ncorpus)) {
+    double stop = clock_seconds() + seconds;
+    while (shared->input < last &&
+           (clock_seconds() < stop || shared->input < (uint64_t)fuzz.ncorpus)) {
         uint64_t begin = shared->input;
         int status = fuzz_batch(shared, last, false);
         if (status == 0 && shared->done) continue;

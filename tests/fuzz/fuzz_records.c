@@ -4,6 +4,7 @@
 #include "tests/fuzz/fuzz.h"
 
 #include "base/config.h"
+#include "base/utf8.h"
 #include "data/dataset.h"
 #include "data/records.h"
 #include "data/texts.h"

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/h5/h5.h"
+#include "base/hash.h"
 #include "tests/base/scratch.h"
 
 #include <fcntl.h>

@@ -10,6 +10,7 @@
 #include <jansson.h>
 #include <signal.h>
 
+#include "base/utf8.h"
 #include "data/texts.h"
 #include "serve/chat.h"
 #include "tests/base/scratch.h"

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/clock.h"
 #include "core/arena.h"
 #include "core/tensor.h"
 #include "model/gpt.h"
@@ -67,8 +68,6 @@ void limits_open(bool sgemm, int memory_arrays);
  * status. */
 int bench_checkpoint(int argc, char **argv);
 int bench_comm(int argc, char **argv);
-
-double bench_now(void); /* seconds, monotonic */
 
 /* FLOPs of the blocks and of the head, forward. A sequence of n tokens attends to n (n+1) / 2
  * pairs. All but `rows` of them need no more of the last block than keys and values. */

@@ -150,7 +150,7 @@ static int measure(Lab *l, int what, double *seconds, double *cpu) {
         sync(); /* what earlier measures left to write is theirs */
     }
     comm_agree(l->comm, 0);
-    const double began = bench_now(), cpu_began = cpu_now();
+    const double began = clock_seconds(), cpu_began = cpu_now();
     if (what == LOAD)
         rc = load(l, l->dir);
     else if (what != PLAIN)
@@ -158,7 +158,7 @@ static int measure(Lab *l, int what, double *seconds, double *cpu) {
     else if (l->main_rank)
         rc = write_plainly(plain, l->file, l->file_bytes);
     rc = comm_agree(l->comm, rc);
-    *seconds = bench_now() - began;
+    *seconds = clock_seconds() - began;
     *cpu = cpu_now() - cpu_began;
     if (rc >= 0 && what == UNREAD && l->main_rank && !l->file)
         rc = file_read(file, &l->file, &l->file_bytes);

@@ -2,18 +2,12 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "core/blas.h"
 #include "core/kernel.h"
 #include "tools/bench/bench.h"
-
-double bench_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 enum { SGEMM_N = 2048, CHAINS = 12, FMA_ROUNDS = 5000000 };
 enum { STREAM_BYTES = 256 << 20, STREAM_BLOCK = 1 << 16 /* elements */, HUGE_PAGE = 2 << 20 };
@@ -40,10 +34,10 @@ FMA_LOOP(fma_avx512, KERNEL_TARGET_AVX512, 64)
 
 double limits_fma(void) {
     static double (*const loop[KERNEL_LEVELS])(int64_t) = {fma_plain, fma_avx2, fma_avx512};
-    double flops = 0, t = bench_now();
+    double flops = 0, t = clock_seconds();
 #pragma omp parallel reduction(+ : flops)
     flops += loop[kernel_supported()](FMA_ROUNDS);
-    return flops / (bench_now() - t) * 1e-9;
+    return flops / (clock_seconds() - t) * 1e-9;
 }
 
 /* From four places at once: one keeps too few reads in flight. */
@@ -60,30 +54,30 @@ KERNEL(stream_triad, (int64_t n, const real *restrict b, const real *restrict c,
 }
 
 double limits_read(void) {
-    double t = bench_now();
+    double t = clock_seconds();
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < stream_n; i += STREAM_BLOCK) {
         real s;
         stream_sum(STREAM_BLOCK, stream[0] + i, &s);
         sink = s;
     }
-    return STREAM_BYTES / (bench_now() - t) * 1e-9;
+    return STREAM_BYTES / (clock_seconds() - t) * 1e-9;
 }
 
 /* a = b + c/2: two arrays read, one written, counted as three, as STREAM does. */
 double limits_triad(void) {
-    double t = bench_now();
+    double t = clock_seconds();
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < stream_n; i += STREAM_BLOCK)
         stream_triad(STREAM_BLOCK, stream[1] + i, stream[2] + i, stream[0] + i);
-    return 3.0 * STREAM_BYTES / (bench_now() - t) * 1e-9;
+    return 3.0 * STREAM_BYTES / (clock_seconds() - t) * 1e-9;
 }
 
 double limits_sgemm(void) {
-    double t = bench_now();
+    double t = clock_seconds();
     blas_gemm(false, false, SGEMM_N, SGEMM_N, SGEMM_N, 1, mat[0], SGEMM_N, mat[1], SGEMM_N, 0,
               mat[2], SGEMM_N);
-    return sgemm_flops / (bench_now() - t) * 1e-9;
+    return sgemm_flops / (clock_seconds() - t) * 1e-9;
 }
 
 /* count arrays of n elements, written by the threads that will read them (first touch). */

@@ -2,6 +2,7 @@
 #include "base/json.h"
 #include "base/lines.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "data/corpus.h"
 #include "data/texts.h"
 #include "tools/data/data.h"
