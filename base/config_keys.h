@@ -120,7 +120,7 @@ KEY(ptx_coef, "ptx.coef", F64, 0, 0, 1e6, "", IN_PPO, "weight of the pretraining
 KEY(ptx_ratio, "ptx.ratio", F64, 1, 0, 1e6, "", IN_PPO, "pretraining windows for each episode")
 
 /* --- cluster.yaml of a recipe: its jobs (rhetor-submit) ------------------------------------------------- */
-KEY(cluster_scheduler, "cluster.scheduler", Enum, "auto", 0, 0, "auto|slurm|pbs|lsf", IN_SUBMIT, "auto: the one whose sbatch, qsub or bsub is in PATH")
+KEY(cluster_scheduler, "cluster.scheduler", Str, "auto", 0, 0, "", IN_SUBMIT, "the queue: slurm, pbs, lsf; auto: the one whose program to submit (sbatch, qsub, bsub) is in PATH")
 KEY(cluster_launcher, "cluster.launcher", Enum, "auto", 0, 0, "auto|srun|mpirun", IN_SUBMIT, "what starts the ranks; auto: srun under Slurm, else mpirun")
 KEY(cluster_nodes, "cluster.nodes", I64, 1, 1, 1e6, "", IN_SUBMIT, "nodes of a stage; the recipe's commands take one")
 KEY(cluster_ranks_per_node, "cluster.ranks_per_node", I64, 1, 1, 4096, "", IN_SUBMIT, "ranks of a stage on each node")

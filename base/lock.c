@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/queue.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -62,15 +63,11 @@ static unsigned long long started_at(long pid) {
 /* "slurm 123.0": what follows the last dot counts the job's lives. Slurm counts them; as others do
  * not, rhetor-pipeline --job tells itself and its stages (RHETOR_LIFE). */
 static void job_name(char *out) {
-    static const char *const queues[][2] = {
-        {"slurm", "SLURM_JOB_ID"}, {"pbs", "PBS_JOBID"}, {"lsf", "LSB_JOBID"}};
-    const char *life = getenv("RHETOR_LIFE");
-    if (!life) life = getenv("SLURM_RESTART_COUNT");
+    const char *id, *life = getenv("RHETOR_LIFE");
+    const Queue *q = queue_of_job(&id);
+    if (!life && q && q->life_variable) life = getenv(q->life_variable);
     snprintf(out, FIELD, "none");
-    for (int i = 2; i >= 0; i--) {
-        const char *id = getenv(queues[i][1]);
-        if (id && *id) snprintf(out, FIELD, "%s %.100s.%.20s", queues[i][0], id, life ? life : "0");
-    }
+    if (q) snprintf(out, FIELD, "%s %.100s.%.20s", q->name, id, life ? life : "0");
 }
 
 static void myself(Owner *o) {

@@ -4,18 +4,10 @@
  * (NAME.lives.json); jobs.json keeps what was submitted, under which ids. rhetor-submit writes
  * scripts and jobs.json; the job itself is rhetor-pipeline --job NAME, which counts its lives and
  * puts itself back when a stage has saved and left with 75. Nothing here is collective. */
-#ifndef TRAIN_JOBS_H
-#define TRAIN_JOBS_H
+#ifndef PIPELINE_JOBS_H
+#define PIPELINE_JOBS_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
-typedef enum Queue { QUEUE_NONE, QUEUE_SLURM, QUEUE_PBS, QUEUE_LSF } Queue;
-const char *queue_name(Queue q);           /* "slurm", "pbs", "lsf" */
-const char *queue_submit_program(Queue q); /* "sbatch", "qsub", "bsub" */
-const char *queue_cancel_program(Queue q); /* "scancel", "qdel", "bkill" */
-/* The queue that this process is a job of, by the variables that it sets; its job's id. */
-Queue queue_of_this_job(const char **id);
+#include "base/queue.h"
 
 /* --- what was submitted ----------------------------------------------------------------------- */
 typedef struct Job {
@@ -24,7 +16,7 @@ typedef struct Job {
 } Job;
 
 typedef struct Jobs {
-    Queue queue;
+    const Queue *queue;
     int64_t stalls; /* cluster.stalls */
     Job *job;
     int n;
@@ -34,14 +26,6 @@ typedef struct Jobs {
 int jobs_read(Jobs *out, const char *run);
 int jobs_write(const Jobs *j, const char *run);
 void jobs_free(Jobs *j);
-
-/* --- the queue's programs --------------------------------------------------------------------- */
-/* Submits a script, to begin after the final success of job `after` (NULL: at once). *id: malloc'd.
- * ERR_CONFIG with the queue's own words when it refuses. */
-int queue_submit(Queue q, const char *script, const char *after, char **id);
-/* Is the job waiting or running? *state: the queue's word for it. ERR_IO when the queue does not
- * answer. */
-int queue_alive(Queue q, const char *id, bool *alive, char state[32]);
 
 /* --- the lives of a job ----------------------------------------------------------------------- */
 typedef struct Lives {

@@ -1,6 +1,6 @@
 /* submit.h: what the parts of rhetor-submit share. */
-#ifndef TOOLS_SUBMIT_SUBMIT_H
-#define TOOLS_SUBMIT_SUBMIT_H
+#ifndef PIPELINE_SUBMIT_H
+#define PIPELINE_SUBMIT_H
 
 #include "base/config.h"
 #include "pipeline/jobs.h"
@@ -29,7 +29,7 @@ typedef struct Plan {
     const Order *order;
     const char *seed;
     Recipe recipe;
-    Queue queue;
+    const Queue *queue;
     Task *task;
     int n;
 } Plan;
@@ -39,6 +39,9 @@ typedef struct Plan {
 int plan_make(Plan *p);
 void plan_free(Plan *p);
 
+/* ERR_CONFIG where a script would hold a text that its queue or the shell takes for something else:
+ * control characters, quotes in a directive. */
+int script_check(const Plan *p, const Task *t);
 /* The text of a job's script; malloc'd. Plain bash: directives, prologue, one command. */
 char *script_text(const Plan *p, int i);
 char *script_path(const Plan *p, int i); /* RUN/jobs/NAME.sh; malloc'd */

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/nearest.h"
 #include "base/process.h"
 #include "pipeline/submit.h"
 
@@ -118,25 +119,6 @@ static int64_t batch_of(const Plan *p, int i, const char **key) {
     return n;
 }
 
-/* The nodes with so many cores that Slurm has; -1 where it does not say. */
-static int64_t slurm_nodes(const Config *c, int64_t cores) {
-    char *partition = xasprintf("--partition=%s", c->cluster_partition), *text = NULL;
-    char *argv[] = {(char[]){"sinfo"}, (char[]){"--noheader"}, (char[]){"--format=%D %c"},
-                    *c->cluster_partition ? partition : NULL, NULL};
-    int64_t nodes = -1;
-    int status;
-    if (process_exists("sinfo") && process_capture(argv, NULL, &text, &status) >= 0 && status == 0)
-        for (char *rest = text, *line; (line = strsep(&rest, "\n"));) {
-            long long n, have;
-            if (sscanf(line, "%lld %lld", &n, &have) != 2) continue;
-            if (nodes < 0) nodes = 0;
-            if (have >= cores) nodes += n;
-        }
-    free(text);
-    free(partition);
-    return nodes;
-}
-
 static int check_task(const Plan *p, const Task *t) {
     const Config *c = &t->c;
     const char *name = p->recipe.step[t->first].name, *key = "";
@@ -147,9 +129,10 @@ static int check_task(const Plan *p, const Task *t) {
         return config_bad(c, "cluster.lead",
                           "cluster.time is %s, so %s would be asked to stop before it began",
                           c->cluster_time, name);
-    if (t->srun && p->queue != QUEUE_SLURM)
+    if (t->srun && !p->queue->launch)
         return config_bad(c, "cluster.launcher", "srun is Slurm's; expected mpirun with %s",
-                          queue_name(p->queue));
+                          p->queue->name);
+    TRY(script_check(p, t));
     const int64_t batch = t->stage ? batch_of(p, t->first, &key) : INT64_MAX;
     if (ranks > batch)
         return error_set(ERR_CONFIG,
@@ -158,7 +141,7 @@ static int check_task(const Plan *p, const Task *t) {
                          "larger batch",
                          name, c->cluster_nodes, c->cluster_ranks_per_node, key, batch,
                          strcmp(key, "ppo.batch") == 0 ? " a minibatch" : "");
-    const int64_t there = p->queue == QUEUE_SLURM && !p->order->dry ? slurm_nodes(c, cores) : -1;
+    const int64_t there = p->order->dry ? -1 : queue_nodes(p->queue, c->cluster_partition, cores);
     if (there >= 0 && there < nodes)
         return error_set(ERR_CONFIG,
                          "%s asks for %" PRId64 " node%s of %" PRId64 " core%s, but sinfo shows "
@@ -170,27 +153,43 @@ static int check_task(const Plan *p, const Task *t) {
 }
 
 /* --- the queue -------------------------------------------------------------------------------- */
-static int choose_queue(const Order *o, const Config *c, Queue *out) {
-    *out = (Queue)c->cluster_scheduler; /* auto is QUEUE_NONE */
-    Queue found = QUEUE_NONE;
-    for (Queue q = QUEUE_SLURM; q <= QUEUE_LSF; q++) {
-        if (!process_exists(queue_submit_program(q))) continue;
-        if (found != QUEUE_NONE && *out == QUEUE_NONE)
+static int wrong_queue(const Config *c) {
+    const char *names[8];
+    int n = 0;
+    for (const Queue *q = queues; q->name; q++) names[n++] = q->name;
+    const char *meant = nearest_word(c->cluster_scheduler, names, n);
+    char *all = queue_list(QUEUE_NAMES, " or ");
+    int rc = config_bad(c, "cluster.scheduler", "expected auto, %s%s%s%s", all,
+                        meant ? "; did you mean " : "", meant ? meant : "", meant ? "?" : "");
+    free(all);
+    return rc;
+}
+
+static int choose_queue(const Order *o, const Config *c, const Queue **out) {
+    const bool given = strcmp(c->cluster_scheduler, "auto") != 0;
+    const Queue *found = NULL;
+    for (const Queue *q = queues; q->name && !given; q++) {
+        if (!process_exists(q->submit[0])) continue;
+        if (found)
             return error_set(ERR_USAGE, "both %s and %s are in PATH: --scheduler %s or %s",
-                             queue_submit_program(found), queue_submit_program(q),
-                             queue_name(found), queue_name(q));
+                             found->submit[0], q->submit[0], found->name, q->name);
         found = q;
     }
-    if (*out == QUEUE_NONE && found == QUEUE_NONE)
-        return error_set(ERR_USAGE,
-                         "no queue here: none of sbatch (Slurm), qsub (PBS), bsub (LSF) is in "
-                         "PATH; rhetor-pipeline %s runs the recipe on this machine, --scheduler "
-                         "slurm --dry-run shows the job scripts",
-                         o->recipe.place.folder);
-    if (*out == QUEUE_NONE) *out = found;
-    if (!o->dry && !process_exists(queue_submit_program(*out)))
+    *out = given ? queue_by_name(c->cluster_scheduler) : found;
+    if (given && !*out) return wrong_queue(c);
+    if (!*out) {
+        char *programs = queue_list(QUEUE_PROGRAMS, ", ");
+        error_set(
+            ERR_USAGE,
+            "no queue here: none of %s is in PATH; rhetor-pipeline %s runs the recipe on this "
+            "machine, --scheduler slurm --dry-run shows the job scripts",
+            programs, o->recipe.place.folder);
+        free(programs);
+        return ERR_USAGE;
+    }
+    if (!o->dry && !process_exists((*out)->submit[0]))
         return error_set(ERR_USAGE, "%s is not in PATH: is this a host from which one submits?",
-                         queue_submit_program(*out));
+                         (*out)->submit[0]);
     return 0;
 }
 
@@ -217,7 +216,7 @@ static int add_task(Plan *p, const Config *all, const char *file, int i) {
     Task *t = &p->task[p->n++];
     *t = (Task){.first = i, .last = i, .stage = stage, .c = c};
     t->srun = c.cluster_launcher == LAUNCHER_SRUN ||
-              (c.cluster_launcher == LAUNCHER_AUTO && p->queue == QUEUE_SLURM);
+              (c.cluster_launcher == LAUNCHER_AUTO && p->queue->launch);
     TRY(read_time(&t->c, &t->seconds));
     return check_task(p, t);
 }

@@ -1,4 +1,5 @@
-/* submit_script.c: the job scripts. What each directive is for stands in docs/CLUSTER.md. */
+/* submit_script.c: the job scripts. The lines before the command come from the queue's entry in
+ * base/queue.c; what each is for stands in docs/CLUSTER.md. */
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,114 +12,175 @@
 #include "base/text.h"
 #include "pipeline/submit.h"
 
-/* A word of the shell: in single quotes where it needs them. */
+#define PLAIN "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=,+@%"
+
+/* --- words ------------------------------------------------------------------------------------ */
+static const char *control_in(const char *text) {
+    while (*text && !iscntrl((unsigned char)*text)) text++;
+    return *text ? text : NULL;
+}
+
+/* A word of bash: in quotes where it needs them; control characters as $'\012', so that no word
+ * begins a line of its own. */
 static void put_word(Text *t, const char *word) {
-    const bool plain = *word && !word[strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST"
-                                                   "UVWXYZ0123456789_-./:=,+@%")];
-    if (!plain) text_put(t, "'");
-    for (; *word; word++) text_put(t, *word == '\'' && !plain ? "'\\''" : "%c", *word);
+    const bool plain = *word && !word[strspn(word, PLAIN)], control = control_in(word);
+    if (!plain) text_put(t, control ? "$'" : "'");
+    for (; *word; word++) {
+        const unsigned char c = (unsigned char)*word;
+        if (control && (iscntrl(c) || c == '\'' || c == '\\'))
+            text_put(t, "\\%03o", c);
+        else
+            text_put(t, c == '\'' && !plain ? "'\\''" : "%c", c);
+    }
     if (!plain) text_put(t, "'");
 }
 
-static const char *clock_text(int64_t s, char out[32]) {
-    snprintf(out, 32, "%" PRId64 ":%02d:%02d", s / 3600, (int)(s / 60 % 60), (int)(s % 60));
-    return out;
+static const char *check_word(const char *word, bool directive) {
+    if (control_in(word)) return "a control character, such as a line break";
+    return directive && strpbrk(word, "\"\\$`") ? "one of \" \\ $ `" : NULL;
+}
+
+int script_check(const Plan *p, const Task *t) {
+    const Config *c = &t->c;
+    const char *wrong, *run = getenv("RUN");
+    if ((wrong = check_word(c->cluster_partition, true)))
+        return config_bad(c, "cluster.partition", "with %s no directive can name it", wrong);
+    if ((wrong = check_word(c->cluster_account, true)))
+        return config_bad(c, "cluster.account", "with %s no directive can name it", wrong);
+    for (int i = 0; i < c->cluster_options.n; i++)
+        if ((wrong = check_word(c->cluster_options.v[i], false)))
+            return config_bad(c, "cluster.options", "%s in one of them; expected one option each",
+                              wrong);
+    if ((wrong = check_word(p->recipe.folder, false)))
+        return error_set(ERR_CONFIG, "\"%s\": the recipe's folder has %s in its name; rename it",
+                         p->recipe.folder, wrong);
+    wrong = check_word(run, true);
+    if (!wrong && !p->queue->percent && strchr(run, '%')) wrong = "a %, which is a pattern there";
+    if (wrong)
+        return error_set(ERR_CONFIG,
+                         "\"%s\": with %s in its name the run's folder cannot stand in a script of "
+                         "%s; choose another with --run",
+                         run, wrong, p->queue->title);
+    return 0;
+}
+
+/* --- templates -------------------------------------------------------------------------------- */
+/* What the names of a template stand for. */
+typedef struct Value {
+    const char *name;
+    char *text; /* malloc'd; NULL: not set, the line is left out */
+} Value;
+enum { VALUES = 16 };
+
+typedef struct Values {
+    Value v[VALUES];
+    int n;
+} Values;
+
+static void set_text(Values *v, const char *name, char *text) {
+    CHECK(v->n < VALUES, "no room for %s", name);
+    v->v[v->n++] = (Value){name, text};
+}
+
+static void set_number(Values *v, const char *name, int64_t n) {
+    set_text(v, name, n > 0 ? xasprintf("%" PRId64, n) : NULL);
+}
+
+/* A word of a directive; script_check has seen to it that quotes are enough. */
+static void set_word(Values *v, const char *name, const char *word) {
+    const bool plain = !word[strspn(word, PLAIN)];
+    set_text(v, name, *word ? xasprintf(plain ? "%s" : "\"%s\"", word) : NULL);
+}
+
+static const char *value_of(const Values *v, const char *name, size_t n) {
+    for (int i = 0; i < v->n; i++)
+        if (strlen(v->v[i].name) == n && strncmp(v->v[i].name, name, n) == 0) return v->v[i].text;
+    CHECK(false, "a script's template has {%.*s}", (int)n, name);
+    return NULL;
+}
+
+/* The lines of a template, each after `before`. */
+static void put_lines(Text *x, const char *before, const char *template, const Values *v) {
+    while (*template) {
+        Text line = {0};
+        bool whole = true;
+        text_put(&line, "%s", before);
+        for (; *template != '\n'; template ++) {
+            if (*template != '{') {
+                text_put(&line, "%c", *template);
+                continue;
+            }
+            const size_t n = strcspn(++template, "}");
+            const char *value = value_of(v, template, n);
+            if (value) text_put(&line, "%s", value);
+            whole = whole && value;
+            template += n;
+        }
+        template ++;
+        if (whole) text_put(x, "%s\n", line.s);
+        free(line.s);
+    }
 }
 
 static int64_t minutes(int64_t seconds) { return (seconds + 59) / 60; }
 
-/* --- directives ------------------------------------------------------------------------------- */
-typedef struct Shape { /* of a job: a command is one rank that has all cores of a node's ranks */
-    int64_t nodes, ranks, threads;
-} Shape;
+/* The name of a job. Those of the run's folders are not ours. */
+static char *name_of(const Plan *p, const Task *t) {
+    const char *step = p->recipe.step[t->first].name;
+    char *name = p->queue->name_most ? xasprintf("%.*s", p->queue->name_most, step)
+                                     : xasprintf("%s.%s", file_basename(getenv("RUN")), step);
+    for (char *c = name; *c; c++)
+        if (!isalnum((unsigned char)*c) && !strchr("-_.", *c)) *c = '_';
+    return name;
+}
 
-static Shape shape_of(const Task *t) {
+static char *output_of(const Plan *p, const Task *t) {
+    Text x = {0};
+    for (const char *c = getenv("RUN"); *c; c++)
+        if (*c == '%')
+            text_put(&x, "%s", p->queue->percent);
+        else
+            text_put(&x, "%c", *c);
+    text_put(&x, "/jobs/%s.out", p->recipe.step[t->first].name);
+    return x.s;
+}
+
+static Values values_of(const Plan *p, const Task *t) {
     const Config *c = &t->c;
-    if (t->stage) return (Shape){c->cluster_nodes, c->cluster_ranks_per_node, c->cluster_threads};
-    return (Shape){1, 1, c->cluster_ranks_per_node * c->cluster_threads};
+    const int64_t s = t->seconds, cores = c->cluster_ranks_per_node * c->cluster_threads;
+    const int64_t nodes = t->stage ? c->cluster_nodes : 1; /* a command: one rank with all cores */
+    const int64_t ranks = t->stage ? c->cluster_ranks_per_node : 1;
+    Values v = {0};
+    char *output = output_of(p, t);
+    set_text(&v, "name", name_of(p, t));
+    set_word(&v, "output", output);
+    set_number(&v, "nodes", nodes);
+    set_number(&v, "ranks", ranks);
+    set_number(&v, "tasks", nodes * ranks);
+    set_number(&v, "threads", t->stage ? c->cluster_threads : cores);
+    set_number(&v, "cores", cores);
+    set_number(&v, "minutes", minutes(s));
+    set_text(&v, "time",
+             s ? xasprintf("%" PRId64 ":%02d:%02d", s / 3600, (int)(s / 60 % 60), (int)(s % 60))
+               : NULL);
+    set_number(&v, "lead", t->stage ? c->cluster_lead : 0);
+    set_number(&v, "lead_minutes", s && t->stage ? minutes(c->cluster_lead) : 0);
+    set_text(&v, "if_lead_minutes", s && t->stage ? xstrdup("") : NULL);
+    set_text(&v, "if_stage", t->stage ? xstrdup("") : NULL);
+    set_text(&v, "to_script", xstrdup(t->srun ? "" : "B:")); /* mpirun hands it on */
+    set_word(&v, "partition", c->cluster_partition);
+    set_word(&v, "account", c->cluster_account);
+    free(output);
+    return v;
 }
 
-static void put_slurm(Text *x, const Task *t, const char *name, const char *output) {
-    const Config *c = &t->c;
-    const Shape s = shape_of(t);
-    char clock[32];
-    text_put(x, "#SBATCH --job-name=%s\n", name);
-    text_put(x, "#SBATCH --nodes=%" PRId64 "\n", s.nodes);
-    text_put(x, "#SBATCH --ntasks-per-node=%" PRId64 "\n", s.ranks);
-    text_put(x, "#SBATCH --cpus-per-task=%" PRId64 "\n", s.threads);
-    if (t->seconds) text_put(x, "#SBATCH --time=%s\n", clock_text(t->seconds, clock));
-    if (*c->cluster_partition) text_put(x, "#SBATCH --partition=%s\n", c->cluster_partition);
-    if (*c->cluster_account) text_put(x, "#SBATCH --account=%s\n", c->cluster_account);
-    if (t->stage)
-        text_put(x, "#SBATCH --signal=%sUSR1@%" PRId64 "\n", t->srun ? "" : "B:", c->cluster_lead);
-    text_put(x,
-             "#SBATCH --requeue\n#SBATCH --open-mode=append\n#SBATCH --kill-on-invalid-dep=yes\n");
-    text_put(x, "#SBATCH --output=%s\n", output);
-    for (int i = 0; i < c->cluster_options.n; i++)
-        text_put(x, "#SBATCH %s\n", c->cluster_options.v[i]);
-}
-
-static void put_pbs(Text *x, const Task *t, const char *name, const char *output) {
-    const Config *c = &t->c;
-    const Shape s = shape_of(t);
-    char clock[32];
-    text_put(x, "#PBS -N %s\n", name);
-    text_put(x,
-             "#PBS -l select=%" PRId64 ":ncpus=%" PRId64 ":mpiprocs=%" PRId64 ":ompthreads=%" PRId64
-             "\n",
-             s.nodes, s.ranks * s.threads, s.ranks, s.threads);
-    text_put(x, "#PBS -l place=scatter\n");
-    if (t->seconds) text_put(x, "#PBS -l walltime=%s\n", clock_text(t->seconds, clock));
-    if (*c->cluster_partition) text_put(x, "#PBS -q %s\n", c->cluster_partition);
-    if (*c->cluster_account) text_put(x, "#PBS -A %s\n", c->cluster_account);
-    text_put(x, "#PBS -r y\n#PBS -V\n#PBS -j oe\n#PBS -o %s\n", output);
-    for (int i = 0; i < c->cluster_options.n; i++)
-        text_put(x, "#PBS %s\n", c->cluster_options.v[i]);
-}
-
-static void put_lsf(Text *x, const Task *t, const char *name, const char *output) {
-    const Config *c = &t->c;
-    const Shape s = shape_of(t);
-    text_put(x, "#BSUB -J %s\n", name);
-    text_put(x, "#BSUB -n %" PRId64 "\n", s.nodes * s.ranks);
-    text_put(x, "#BSUB -R \"span[ptile=%" PRId64 "]\"\n", s.ranks);
-    text_put(x, "#BSUB -R \"affinity[core(%" PRId64 ")]\"\n", s.threads);
-    if (t->seconds) text_put(x, "#BSUB -W %" PRId64 "\n", minutes(t->seconds));
-    if (t->seconds && t->stage)
-        text_put(x, "#BSUB -wt %" PRId64 "\n#BSUB -wa USR1\n", minutes(c->cluster_lead));
-    if (*c->cluster_partition) text_put(x, "#BSUB -q %s\n", c->cluster_partition);
-    if (*c->cluster_account) text_put(x, "#BSUB -P %s\n", c->cluster_account);
-    if (t->stage) text_put(x, "#BSUB -Q 75\n");
-    text_put(x, "#BSUB -r\n#BSUB -ti\n#BSUB -o %s\n", output);
-    for (int i = 0; i < c->cluster_options.n; i++)
-        text_put(x, "#BSUB %s\n", c->cluster_options.v[i]);
-}
-
-/* --- the command ------------------------------------------------------------------------------ */
-static void put_launcher(Text *x, const Plan *p, const Task *t) {
-    const Shape s = shape_of(t);
-    if (t->srun) {
-        text_put(x, "launch='srun --mpi=pmix --cpu-bind=cores --kill-on-bad-exit=1 --wait=60'\n");
-        return;
-    }
-    /* mpirun would pin each rank, with all its threads, to one core. */
-    text_put(x,
-             "launch=\"mpirun -n %" PRId64 " --map-by ppr:%" PRId64 ":node:PE=%" PRId64
-             " --bind-to core -x OMP_NUM_THREADS -x RHETOR_LIFE",
-             s.nodes * s.ranks, s.ranks, s.threads);
-    if (p->queue == QUEUE_PBS) text_put(x, " --hostfile $PBS_NODEFILE");
-    if (p->queue == QUEUE_LSF)
-        text_put(x, " --hostfile $LSB_DJOB_HOSTFILE --mca plm_rsh_agent blaunch");
-    text_put(x, "\"\n");
-}
-
+/* --- the script ------------------------------------------------------------------------------- */
 static void put_command(Text *x, const Plan *p, const Task *t) {
     const Order *o = p->order;
     const Step *first = &p->recipe.step[t->first], *last = &p->recipe.step[t->last];
-    text_put(x, "exec ");
     char *program = xasprintf("%s/rhetor-pipeline", getenv("BIN"));
+    text_put(x, "exec ");
     put_word(x, program);
-    free(program);
     text_put(x, " ");
     put_word(x, p->recipe.folder);
     text_put(x, " --run ");
@@ -132,39 +194,25 @@ static void put_command(Text *x, const Plan *p, const Task *t) {
     else
         text_put(x, " --from %s --until %s", first->name, last->name);
     if (t->stage) text_put(x, " --launch \"$launch\"");
-    if (t->stage && p->queue == QUEUE_PBS && t->seconds) /* PBS gives no warning */
+    if (t->stage && !p->queue->warns && t->seconds)
         text_put(x, " %s:run.deadline=%" PRId64, first->name, t->seconds - t->c.cluster_lead);
     for (int i = 0; i < o->recipe.nset; i++) {
         text_put(x, i ? " " : " \\\n    ");
         put_word(x, o->recipe.set[i]);
     }
     text_put(x, "\n");
+    free(program);
 }
 
 static void put_comment(Text *x, const Plan *p, const Task *t) {
-    static const char *const back[] = {
-        [QUEUE_SLURM] =
-            "Slurm's SIGUSR1 comes cluster.lead before the end (and before a preemption, "
-            "where the\n# site sends it): the stage saves and leaves with 75, and "
-            "rhetor-pipeline has Slurm put this job\n# back (scontrol requeue).",
-        [QUEUE_PBS] =
-            "run.deadline is cluster.lead before the end: the stage saves and leaves with "
-            "75, and\n# rhetor-pipeline has PBS put this job back (qrerun; where that is "
-            "not for users, this script is\n# submitted again and the next job told to "
-            "wait for it).",
-        [QUEUE_LSF] = "LSF's SIGUSR1 comes cluster.lead before the end: the stage saves and leaves "
-                      "with 75, with\n# which LSF puts this job back (-Q 75)."};
     const Recipe *r = &p->recipe;
     text_put(x, "# %s, seed %s: step%s", r->folder, p->seed, t->first == t->last ? "" : "s");
     for (int i = t->first; i <= t->last; i++)
         text_put(x, "%s %s", i > t->first ? "," : "", r->step[i].name);
-    text_put(x, ". Written by rhetor-submit, each time anew.\n");
-    if (t->stage)
-        text_put(x, "# %s\n", back[p->queue]);
-    else
-        text_put(
-            x,
-            "# Commands begin anew when they are interrupted; one that exceeds its time fails.\n");
+    text_put(x, ". Written by rhetor-submit, each time anew.\n# %s\n",
+             t->stage ? p->queue->goes_back
+                      : "Commands begin anew when they are interrupted; one that exceeds its time "
+                        "fails.");
 }
 
 char *script_path(const Plan *p, int i) {
@@ -172,35 +220,36 @@ char *script_path(const Plan *p, int i) {
 }
 
 char *script_text(const Plan *p, int i) {
-    static void (*const directives[])(Text *, const Task *, const char *, const char *) = {
-        [QUEUE_SLURM] = put_slurm, [QUEUE_PBS] = put_pbs, [QUEUE_LSF] = put_lsf};
     const Task *t = &p->task[i];
-    const Shape s = shape_of(t);
-    const char *step = p->recipe.step[t->first].name;
-    /* PBS: older servers take 15 characters. The names of the run's folders are not ours. */
-    char *output = xasprintf("%s/jobs/%s.out", getenv("RUN"), step), *here = realpath(".", NULL);
-    char *name = p->queue == QUEUE_PBS ? xasprintf("%.15s", step)
-                                       : xasprintf("%s.%s", file_basename(getenv("RUN")), step);
-    for (char *c = name; *c; c++)
-        if (!isalnum((unsigned char)*c) && !strchr("-_.", *c)) *c = '_';
-    Text x = {0};
-    text_put(&x, "#!/bin/bash\n");
-    put_comment(&x, p, t);
-    directives[p->queue](&x, t, name, output);
-    text_put(&x, "\n");
+    const StrList *options = &t->c.cluster_options;
     const char *prologue = t->c.cluster_prologue;
     const size_t n = strlen(prologue);
+    Values v = values_of(p, t);
+    Text x = {0};
+    char *here = realpath(".", NULL), *directive = xasprintf("%s ", p->queue->directive);
+    text_put(&x, "#!/bin/bash\n");
+    put_comment(&x, p, t);
+    put_lines(&x, directive, p->queue->header, &v);
+    for (int k = 0; k < options->n; k++) text_put(&x, "%s%s\n", directive, options->v[k]);
+    text_put(&x, "\n");
     if (n) text_put(&x, "%s%s\n", prologue, prologue[n - 1] == '\n' ? "" : "\n");
     text_put(&x, "cd ");
     put_word(&x, here ? here : ".");
     text_put(&x, " || exit 74\n");
-    text_put(&x, "export OMP_NUM_THREADS=%" PRId64 "\n", s.threads);
-    if (t->stage && t->srun) /* since 22.05 srun does not take it from the job */
-        text_put(&x, "export SRUN_CPUS_PER_TASK=%" PRId64 "\n", s.threads);
-    if (t->stage) put_launcher(&x, p, t);
+    put_lines(&x, "", "export OMP_NUM_THREADS={threads}\n", &v);
+    if (t->stage && t->srun)
+        put_lines(&x, "", p->queue->launch, &v);
+    else if (t->stage) { /* mpirun would pin each rank, with all its threads, to one core */
+        char *launch =
+            xasprintf("launch=\"mpirun -n {tasks} --map-by ppr:{ranks}:node:PE={threads} "
+                      "--bind-to core -x OMP_NUM_THREADS -x RHETOR_LIFE%s\"\n",
+                      p->queue->hosts);
+        put_lines(&x, "", launch, &v);
+        free(launch);
+    }
     put_command(&x, p, t);
-    free(name);
-    free(output);
+    for (int k = 0; k < v.n; k++) free(v.v[k].text);
+    free(directive);
     free(here);
     return x.s;
 }

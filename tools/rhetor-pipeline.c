@@ -339,18 +339,21 @@ static int choose_steps(Pipeline *p) {
  * tried again, too, as often as there may be lives without progress. */
 static int begin_life(const Pipeline *p) {
     const char *id;
-    const Queue q = queue_of_this_job(&id);
+    const Queue *q = queue_of_job(&id);
     Lives l;
-    if (q == QUEUE_NONE)
-        return error_set(ERR_USAGE,
-                         "--job: no job of Slurm, PBS or LSF (none of SLURM_JOB_ID, PBS_JOBID, "
-                         "LSB_JOBID is set)");
+    if (!q) {
+        char *titles = queue_list(QUEUE_TITLES, " or "), *ids = queue_list(QUEUE_VARIABLES, ", ");
+        error_set(ERR_USAGE, "--job: no job of %s (none of %s is set)", titles, ids);
+        free(titles);
+        free(ids);
+        return ERR_USAGE;
+    }
     lives_read(getenv("RUN"), p->args->job, &l);
     l.starts++;
     char life[24];
     snprintf(life, sizeof life, "%" PRId64, l.starts);
     setenv("RHETOR_LIFE", life, 1); /* for the locks: base/lock.c */
-    printf("%s: job %s of %s, start %" PRId64 "\n", p->args->job, id, queue_name(q), l.starts);
+    printf("%s: job %s of %s, start %" PRId64 "\n", p->args->job, id, q->name, l.starts);
     return lives_write(getenv("RUN"), p->args->job, &l);
 }
 

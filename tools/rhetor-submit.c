@@ -147,7 +147,7 @@ static int check_free(const Plan *p) {
         rc = error_set(ERR_CONFIG,
                        "%s is submitted already: job %s (%s) is %s; rhetor-pipeline --status shows "
                        "how far it is, %s%s cancels it",
-                       run, j.job[i].id, j.job[i].name, state, queue_cancel_program(j.queue), list);
+                       run, j.job[i].id, j.job[i].name, state, j.queue->cancel, list);
         free(list);
     }
     jobs_free(&j);
@@ -219,7 +219,7 @@ static int half_submitted(const Plan *p, const Jobs *j, int first, int i, int rc
                    "%s: job %s was not submitted, nor what follows it; those before it are in the "
                    "queue, and %s%s cancels them",
                    getenv("RUN"), p->recipe.step[p->task[i].first].name,
-                   queue_cancel_program(p->queue), list);
+                   p->queue->cancel, list);
     else
         error_wrap(rc, "%s: nothing was submitted", getenv("RUN"));
     free(list);
@@ -293,7 +293,7 @@ static int submit_chain(const Plan *p) {
     if (rc >= 0) rc = lock_take(&lock, folder); /* two of us at once */
     if (rc >= 0) rc = check_free(p);
     if (rc >= 0) {
-        printf("%s, by %s%s:\n", run, queue_name(p->queue), first ? ", from where it stopped" : "");
+        printf("%s, by %s%s:\n", run, p->queue->name, first ? ", from where it stopped" : "");
         fflush(stdout);
         rc = submit(p, first, &j);
     }
@@ -302,7 +302,7 @@ static int submit_chain(const Plan *p) {
         printf("how far: rhetor-pipeline --status %s --run %s", p->order->recipe.place.folder, run);
         if (strcmp(p->seed, "1") != 0) printf(" --seed %s", p->seed);
         for (int i = 0; i < p->order->recipe.nset; i++) printf(" %s", p->order->recipe.set[i]);
-        printf("\nto cancel: %s%s\n", queue_cancel_program(p->queue), list);
+        printf("\nto cancel: %s%s\n", p->queue->cancel, list);
         free(list);
     }
     jobs_free(&j);

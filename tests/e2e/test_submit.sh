@@ -177,6 +177,31 @@ expect 78 "wrong.yaml:2:10: unknown setting cluster.nodez; did you mean cluster.
     in/slurm/rhetor-submit "$tiny" --cluster wrong.yaml
 printf 'cluster: {steps: ["pretrain:nodse=2"]}\n' >wrong.yaml
 expect 78 "unknown setting cluster.nodse; did you mean cluster.nodes?" -- in/slurm/rhetor-submit "$tiny" --cluster wrong.yaml
+expect 78 'cluster.scheduler is "slorm"' "expected auto, slurm, pbs or lsf" -- in/slurm/rhetor-submit "$tiny" --scheduler slorm
+
+# --- what could become shell, or mean something to the queue
+evil=$'a\ntouch hacked'
+dry=(in/none/rhetor-submit "$tiny" --dry-run --scheduler)
+for queue in slurm pbs lsf; do
+    for option in --partition --account; do
+        expect 78 "cluster.${option#--} is" "a control character, such as a line break" -- "${dry[@]}" $queue $option "$evil"
+        expect 78 "cluster.${option#--} is" 'one of " \ $ `' -- "${dry[@]}" $queue $option 'a$(touch hacked)'
+    done
+    expect 78 "a control character" "choose another with --run" -- "${dry[@]}" $queue --run "$evil"
+    printf 'cluster: {options: ["--x\\ntouch hacked"]}\n' >evil.yaml
+    expect 78 "cluster.options" "a control character" -- "${dry[@]}" $queue --cluster evil.yaml
+    # settings may hold what they like: a line break stays within its word
+    expect 0 "\$'sft:data.roles.user=a\\012touch hacked'" -- "${dry[@]}" $queue "sft:data.roles.user=$evil"
+done
+mkdir -p "$evil"
+cp "$tiny"/*.yaml "$evil"
+expect 78 "the recipe's folder has a control character" -- in/none/rhetor-submit "$evil" --dry-run --scheduler slurm --run run
+fresh
+expect 0 '#SBATCH --output="runs/a b %%j/jobs/ppo.out"' "--run 'runs/a b %j'" -- "${dry[@]}" slurm --run "runs/a b %j"
+expect 0 '#PBS -o "runs/a b %j/jobs/ppo.out"' -- "${dry[@]}" pbs --run "runs/a b %j"
+expect 78 "a %, which is a pattern there" -- "${dry[@]}" lsf --run "runs/a%J"
+[ ! -e hacked ] || fail "a path became shell"
+
 fake slurm sinfo "echo '2 64'; echo '1 128+'"
 expect 78 "pretrain asks for 2 nodes of 100 cores, but sinfo shows 1 of that size" -- \
     in/slurm/rhetor-submit "$tiny" --nodes 2 --threads 100
