@@ -14,7 +14,6 @@
 #include "model/gpt.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,117 +22,28 @@
 
 static const double init_std = 0.02; /* Radford 2019 */
 
-/* --- configuration ---------------------------------------------------------------------------- */
-
-static int check_range(const char *field, int64_t v, int64_t max) {
-    if (v >= 1 && v <= max) return 0;
-    return error_set(ERR_CONFIG, "model.%s is %lld, expected 1 to %lld", field, (long long)v,
-                     (long long)max);
-}
-
-int gpt_check(const GptConfig *c) {
-    TRY(check_range("vocab", c->vocab, INT32_MAX));
-    TRY(check_range("context", c->context, 1 << 24));
-    TRY(check_range("layers", c->layers, 4096));
-    TRY(check_range("width", c->width, 1 << 20));
-    TRY(check_range("heads", c->heads, c->width));
-    if (c->width % c->heads)
-        return error_set(ERR_CONFIG,
-                         "model.width is %lld, expected a multiple of model.heads (%lld)",
-                         (long long)c->width, (long long)c->heads);
-    if (!(c->norm_eps > 0 && c->norm_eps < 1))
-        return error_set(ERR_CONFIG,
-                         "model.norm_eps is %g, expected above 0 and below 1, e.g. 1e-5",
-                         c->norm_eps);
-    if (c->untied && c->scalar_head)
-        return error_set(ERR_CONFIG, "model.untied: a model with a scalar head has no logits");
-    return 0;
-}
-
-int64_t gpt_param_count(const GptConfig *c) {
-    int64_t C = c->width, b = c->bias;
-    int64_t norm = C * (1 + b);
-    int64_t block = 2 * norm + 12 * C * C + b * (3 * C + C + 4 * C + C);
-    return (c->vocab * (1 + c->untied) + c->context) * C + c->layers * block + norm +
-           c->scalar_head * (C + 1);
-}
-
-double gpt_train_flops(const GptConfig *c, double n, double rows, double T) {
-    double C = (double)c->width, L = (double)c->layers;
-    double V = c->scalar_head ? 0 : (double)c->vocab;
-    return n * (6 * (12 * L * C * C + V * C) + 6 * L * C * T) -
-           (n - rows) * (60 * C * C + 6 * (C * T + V * C));
-}
-
 /* --- parameters ------------------------------------------------------------------------------- */
 
-/* A parameter's tensor has its address only once all have been added; until then we remember which
- * pointer of the model wants it: slot[i] for parameter i. */
-typedef struct Layout {
-    ParamSet *params;
-    Tensor ***slot;
-} Layout;
-
-/* Adds a parameter of shape [d0] (d1 = 0) or [d0,d1]. Matrices, and only they, decay. */
-static void add(Layout *l, Tensor **slot, int64_t d0, int64_t d1, const char *name) {
-    int64_t shape[2] = {d0, d1};
-    int i = paramset_add(l->params, name, d1 ? 2 : 1, shape, d1 != 0);
-    l->slot[i] = slot;
-}
-
-/* "<prefix>.weight" and, if the model has biases, "<prefix>.bias". */
-static void add_pair(Layout *l, Tensor **w, Tensor **b, int64_t d0, int64_t d1, const char *prefix,
-                     bool bias) {
-    char name[PARAM_NAME_MAX];
-    snprintf(name, sizeof name, "%s.weight", prefix);
-    add(l, w, d0, d1, name);
-    if (!bias) return;
-    snprintf(name, sizeof name, "%s.bias", prefix);
-    add(l, b, d0, 0, name);
-}
-
-static void add_block(Layout *l, GptBlock *b, int layer, int64_t C, bool bias) {
-    const struct {
-        const char *name;
-        Tensor **w, **b;
-        int64_t d0, d1;
-    } part[] = {
-        {"norm1", &b->norm1_w, &b->norm1_b, C, 0},   {"attn.qkv", &b->qkv_w, &b->qkv_b, 3 * C, C},
-        {"attn.proj", &b->proj_w, &b->proj_b, C, C}, {"norm2", &b->norm2_w, &b->norm2_b, C, 0},
-        {"mlp.fc", &b->fc_w, &b->fc_b, 4 * C, C},    {"mlp.proj", &b->fc2_w, &b->fc2_b, C, 4 * C},
-    };
-    for (size_t i = 0; i < sizeof part / sizeof part[0]; i++) {
-        char prefix[PARAM_NAME_MAX / 2];
-        snprintf(prefix, sizeof prefix, "h.%d.%s", layer, part[i].name);
-        add_pair(l, part[i].w, part[i].b, part[i].d0, part[i].d1, prefix, bias);
-    }
+double gpt_train_flops(const GptConfig *c, double n, double rows, double T) {
+    const double C = (double)c->width, L = (double)c->layers;
+    double block = 0, out = c->scalar_head ? 0 : (double)c->vocab * C;
+    for (ArchParam p = {0}; arch_next(c, &p) && p.layer < 1;)
+        if (p.layer == 0 && p.multiplies) block += (double)p.n;
+    return n * (6 * (L * block + out) + 6 * L * C * T) -
+           (n - rows) * 6 * (block - 2 * C * C + C * T + out);
 }
 
 int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad) {
-    TRY(gpt_check(cfg));
+    TRY(arch_check(cfg));
     Gpt *g = xcalloc(1, sizeof *g);
-    int64_t C = cfg->width;
     g->cfg = *cfg;
     g->block = xcalloc((size_t)cfg->layers, sizeof *g->block);
-
-    Layout l = {&g->params, xcalloc((size_t)(7 + 12 * cfg->layers), sizeof *l.slot)};
-    paramset_part(&g->params, !cfg->untied && !cfg->scalar_head); /* wte also makes the logits */
-    add(&l, &g->wte, cfg->vocab, C, "wte.weight");
-    add(&l, &g->wpe, cfg->context, C, "wpe.weight");
-    for (int i = 0; i < (int)cfg->layers; i++) {
-        paramset_part(&g->params, false);
-        add_block(&l, &g->block[i], i, C, cfg->bias);
-    }
-    paramset_part(&g->params, false);
-    add_pair(&l, &g->norm_f_w, &g->norm_f_b, C, 0, "norm_f", cfg->bias);
-    if (cfg->untied) add(&l, &g->out_w, cfg->vocab, C, "lm_head.weight");
-    if (cfg->scalar_head) {
-        add(&l, &g->head_w, 1, C, "head.weight");
-        add(&l, &g->head_b, 1, 0, "head.bias");
-    }
+    arch_params(cfg, &g->params);
     paramset_alloc(&g->params, with_grad);
-    for (int i = 0; i < g->params.n; i++) *l.slot[i] = &g->params.v[i].tensor;
-    free(l.slot);
+    for (ArchParam p = {0}; arch_next(cfg, &p);) {
+        char *at = p.layer < 0 ? (char *)g : (char *)&g->block[p.layer];
+        *(Tensor **)(void *)(at + p.slot) = &g->params.v[p.index].tensor;
+    }
     if (!cfg->untied) g->out_w = g->wte;
     g->embed = g->wte;
     *out = g;
@@ -167,26 +77,16 @@ void gpt_join_gradient(Gpt *g) {
     }
 }
 
-static bool ends_with(const char *s, const char *end) {
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && strcmp(s + n - m, end) == 0;
-}
-
 void gpt_init(Gpt *g, uint64_t seed) {
     RngKey key = {.seed = seed, .purpose = RNG_INIT};
-    /* Each block adds twice to the residual stream; this keeps its variance independent of depth.
-     */
+    /* Each block adds twice to the residual stream; this keeps its variance independent of depth. */
     double residual_std = init_std / sqrt(2 * (double)g->cfg.layers);
-    for (int i = 0; i < g->params.n; i++) {
-        Param *p = &g->params.v[i];
-        int64_t n = tensor_size(&p->tensor);
-        if (p->decay) {
-            double std = ends_with(p->name, "proj.weight") ? residual_std : init_std;
-            rng_normal_fill(&key, (uint64_t)i, p->tensor.data, n, std);
-        } else {
-            real v = ends_with(p->name, ".weight") ? 1 : 0; /* a layer norm's gain, or a bias */
-            for (int64_t j = 0; j < n; j++) p->tensor.data[j] = v;
-        }
+    for (ArchParam p = {0}; arch_next(&g->cfg, &p);) {
+        real *x = g->params.v[p.index].tensor.data;
+        if (p.decay)
+            rng_normal_fill(&key, (uint64_t)p.index, x, p.n, p.residual ? residual_std : init_std);
+        else
+            for (int64_t j = 0; j < p.n; j++) x[j] = p.gain;
     }
     if (g->cfg.scalar_head) gpt_init_head(g, seed);
 }
@@ -200,27 +100,12 @@ void gpt_init_head(Gpt *g, uint64_t seed) {
 }
 
 int gpt_copy(Gpt *dst, const Gpt *src) {
-    const GptConfig *a = &dst->cfg, *b = &src->cfg;
-    const struct {
-        const char *name;
-        double to, from;
-    } field[] = {
-        {"vocab", (double)a->vocab, (double)b->vocab},
-        {"context", (double)a->context, (double)b->context},
-        {"layers", (double)a->layers, (double)b->layers},
-        {"heads", (double)a->heads, (double)b->heads},
-        {"width", (double)a->width, (double)b->width},
-        {"bias", a->bias, b->bias},
-        {"gelu_erf", a->gelu_erf, b->gelu_erf},
-        {"norm_eps", a->norm_eps, b->norm_eps},
-        {"untied", a->untied && !b->scalar_head, b->untied && !a->scalar_head},
-    };
-    for (size_t i = 0; i < sizeof field / sizeof field[0]; i++)
-        if (field[i].to != field[i].from)
-            return error_set(ERR_CONFIG,
-                             "cannot copy a model: %s is %g in the source, expected %g; use a "
-                             "source of the same architecture",
-                             field[i].name, field[i].from, field[i].to);
+    const ArchField *f = arch_differ(&dst->cfg, &src->cfg);
+    if (f)
+        return error_set(ERR_CONFIG,
+                         "cannot copy a model: %s is %g in the source, expected %g; use a source "
+                         "of the same architecture",
+                         f->name, arch_get(&src->cfg, f), arch_get(&dst->cfg, f));
     for (int i = 0; i < src->params.n; i++) {
         const Param *p = &src->params.v[i];
         Tensor *to = paramset_find(&dst->params, p->name);

@@ -12,15 +12,7 @@
 #include "core/ops.h"
 #include "core/param.h"
 #include "core/tape.h"
-
-typedef struct GptConfig {
-    int64_t vocab, context, layers, heads, width;
-    bool bias;        /* biases in linear layers and layer norms */
-    bool scalar_head; /* reward or value model: head.weight [1,C], head.bias [1] */
-    bool gelu_erf;    /* exact GELU instead of the tanh form (imported models) */
-    bool untied;      /* lm_head.weight [V,C] makes the logits, not wte (imported models) */
-    double norm_eps;  /* 1e-5 */
-} GptConfig;
+#include "model/arch.h"
 
 typedef struct GptBlock {
     Tensor *norm1_w, *norm1_b;           /* [C] */
@@ -30,12 +22,7 @@ typedef struct GptBlock {
     Tensor *fc_w, *fc_b, *fc2_w, *fc2_b; /* [4C,C] [4C] [C,4C] [C] */
 } GptBlock;
 
-/* Parameter names, in this order: wte.weight [V,C], wpe.weight [T,C], for each layer l
- * h.<l>.norm1.weight, .bias, h.<l>.attn.qkv.weight, .bias, h.<l>.attn.proj.weight, .bias,
- * h.<l>.norm2.weight, .bias, h.<l>.mlp.fc.weight, .bias, h.<l>.mlp.proj.weight, .bias, then
- * norm_f.weight, .bias, then lm_head.weight when untied, or head.weight, head.bias with a scalar
- * head. The biases are absent when cfg.bias is false (head.bias is always there).
- * The parts of the set (core/param.h): 0 the embeddings, 1 + l layer l, the last what follows. */
+/* arch.c lists the parameters with their names and shapes. */
 typedef struct Gpt {
     GptConfig cfg;
     ParamSet params;
@@ -53,8 +40,6 @@ typedef struct Gpt {
     void *part_ctx;
 } Gpt;
 
-/* ERR_CONFIG names the field. */
-int gpt_check(const GptConfig *cfg);
 /* Checks the configuration, allocates zeroed parameters.
  * with_grad: also the flat gradient. */
 int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad);
@@ -110,7 +95,6 @@ void gpt_score(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, double temp
 /* Scalar head at the rows (NULL: all): [m]. */
 Tensor *gpt_values(Gpt *g, Tape *t, const Batch *b, const GptRows *rows);
 
-int64_t gpt_param_count(const GptConfig *cfg);
 /* FLOPs of forward and backward for n tokens in sequences of mean length T, of which `rows` are
  * wanted (GptRows): n (6 (12 L C^2 + V C) + 6 L C T), less 60 C^2 + 6 (C T + V C) for each of the
  * other n - rows: they need the last layer's keys and values only. The causal half of attention,

@@ -309,7 +309,7 @@ int memory_check(Run *run, const PlanWork *w) {
     enum { TRIES = 3 };
     Rank mine = {0};
     bool may = false;
-    TRY(gpt_check(&w->model));
+    TRY(arch_check(&w->model));
     mine.least = least_need(run, w, &mine.may);
     name_host(mine.host);
     int rc = check_once(run, &mine, &may);

@@ -68,7 +68,7 @@ static GptConfig trained(const PlanWork *w) {
 
 int64_t plan_parameters(const PlanWork *w) {
     const GptConfig m = trained(w), critic = with_head(w->model);
-    return gpt_param_count(&m) + (w->stage == IN_PPO ? gpt_param_count(&critic) : 0);
+    return arch_count(&m) + (w->stage == IN_PPO ? arch_count(&critic) : 0);
 }
 
 /* --- FLOPs ------------------------------------------------------------------------------------ */

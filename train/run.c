@@ -100,7 +100,7 @@ void run_keep_f64(Run *run, const char *name, double *v) { keep_counter(run->pri
 void run_describe(Run *run, const GptConfig *model, const Tokenizer *tk, Template tmpl,
                   const char *use) {
     RunPriv *p = run->priv;
-    json_object_set_new(p->meta, "model", model_to_json(model));
+    json_object_set_new(p->meta, "model", arch_to_json(model));
     json_object_set_new(p->meta, "template", template_to_json(tmpl));
     json_object_set_new(p->meta, "use", json_string(use));
     free(p->tokenizer);

@@ -263,11 +263,11 @@ static int find_layout(Import *m) {
     bool said;
     TRY(get_bool(m, "bias", m->cfg.bias, &said)); /* nanoGPT's word, and that of our exports */
     m->cfg.bias = said;
-    if (gpt_param_count(&m->cfg) > held)
+    if (arch_count(&m->cfg) > held)
         return error_set(ERR_DATA,
                          "%s: describes a model of %" PRId64 " parameters, the tensors beside it "
                          "have %" PRId64,
-                         m->config_path, gpt_param_count(&m->cfg), held);
+                         m->config_path, arch_count(&m->cfg), held);
     return 0;
 }
 
@@ -430,7 +430,7 @@ static int save(const Import *m, const char *out, const char *tokenizer, json_t 
     char hash[17];
     snprintf(hash, sizeof hash, "%016" PRIx64, m->hash);
     json_t *more =
-        json_pack("{s:o, s:s, s:{s:s}, s:s, s:i, s:i}", "model", model_to_json(&m->cfg), "use",
+        json_pack("{s:o, s:s, s:{s:s}, s:s, s:i, s:i}", "model", arch_to_json(&m->cfg), "use",
                   "params", "data", "import", hash, "program", "rhetor " RHETOR_VERSION, "ranks", 1,
                   "threads", omp_get_max_threads());
     json_object_update(meta, more);

@@ -11,34 +11,6 @@
 #include "base/log.h"
 #include "checkpoints/checkpoint.h"
 
-json_t *model_to_json(const GptConfig *c) {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:f}", "vocab",
-                     (json_int_t)c->vocab, "context", (json_int_t)c->context, "layers",
-                     (json_int_t)c->layers, "heads", (json_int_t)c->heads, "width",
-                     (json_int_t)c->width, "bias", c->bias, "scalar_head", c->scalar_head,
-                     "gelu_erf", c->gelu_erf, "untied", c->untied, "norm_eps", c->norm_eps);
-}
-
-int model_from_json(GptConfig *c, const json_t *j) {
-    json_int_t vocab, context, layers, heads, width;
-    int bias, scalar_head, gelu_erf, untied = 0; /* untied: not in files of version 0.1 */
-    if (json_unpack((json_t *)(uintptr_t)j, "{s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s?b, s:F}",
-                    "vocab", &vocab, "context", &context, "layers", &layers, "heads", &heads,
-                    "width", &width, "bias", &bias, "scalar_head", &scalar_head, "gelu_erf",
-                    &gelu_erf, "untied", &untied, "norm_eps", &c->norm_eps) < 0)
-        return error_set(ERR_DATA, "the description of the model is incomplete");
-    c->vocab = vocab;
-    c->context = context;
-    c->layers = layers;
-    c->heads = heads;
-    c->width = width;
-    c->bias = bias;
-    c->scalar_head = scalar_head;
-    c->gelu_erf = gelu_erf;
-    c->untied = untied;
-    return 0;
-}
-
 static int read_weights(Loaded *l, Ckpt *k, const char *group) {
     ParamSet *ps = &l->gpt->params;
     for (int i = 0; i < ps->n; i++) {
@@ -86,7 +58,7 @@ static void read_stop(Loaded *l, const json_t *meta) {
 static int describe(Loaded *l, Ckpt *k, const char *key, int flags) {
     const json_t *meta = ckpt_meta(k);
     GptConfig cfg;
-    int rc = model_from_json(&cfg, json_object_get(meta, "model"));
+    int rc = arch_from_json(&cfg, json_object_get(meta, "model"));
     if (rc < 0) return error_wrap(rc, "%s", ckpt_path(k));
     if ((flags & LOAD_HEAD) && !cfg.scalar_head)
         return error_set(ERR_CONFIG,
@@ -101,7 +73,7 @@ static int describe(Loaded *l, Ckpt *k, const char *key, int flags) {
     if ((flags & LOAD_ANY) && cfg.scalar_head) flags |= LOAD_WHOLE;
     TRY(check_whole(k, key, flags));
     if (flags & LOAD_TRUNK) cfg.scalar_head = true, cfg.untied = false;
-    TRY(gpt_check(&cfg));
+    TRY(arch_check(&cfg));
     size_t len;
     const char *text = ckpt_tokenizer(k, &len);
     if (len == 0 && !(flags & LOAD_ANY))

@@ -49,7 +49,4 @@ void load_free(Loaded *l);
  * sample: an imported model can have more than its tokenizer. Names both checkpoints. */
 int load_same_tokenizer(const Loaded *a, const Loaded *b);
 
-json_t *model_to_json(const GptConfig *c);
-int model_from_json(GptConfig *c, const json_t *j);
-
 #endif

@@ -117,12 +117,12 @@ static void test_count(void **state) {
                       .width = 768,
                       .bias = true,
                       .norm_eps = 1e-5};
-    assert_int_equal(gpt_param_count(&gpt2), 124439808); /* as Hugging Face counts it */
+    assert_int_equal(arch_count(&gpt2), 124439808); /* as Hugging Face counts it */
     for (int i = 0; i < 6; i++) {
         GptConfig cfg = small;
         cfg.bias = i & 1, cfg.scalar_head = i & 2, cfg.untied = i & 4;
         Gpt *g = random_gpt(cfg, 1);
-        assert_int_equal(g->params.count, gpt_param_count(&cfg));
+        assert_int_equal(g->params.count, arch_count(&cfg));
         gpt_close(&g);
     }
     /* n (6 (12 L C^2 + V C) + 6 L C T) */

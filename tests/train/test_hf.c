@@ -161,7 +161,7 @@ static void test_round_trip(void **state) {
         assert_int_equal(l.gpt->params.n, g->params.n);
         assert_memory_equal(l.gpt->params.data, g->params.data,
                             sizeof(real) * (size_t)g->params.size);
-        json_t *have = model_to_json(&l.gpt->cfg), *want = model_to_json(&g->cfg);
+        json_t *have = arch_to_json(&l.gpt->cfg), *want = arch_to_json(&g->cfg);
         assert_true(json_equal(have, want));
         json_decref(have);
         json_decref(want);

@@ -177,18 +177,18 @@ static void test_description_round_trip(void **state) {
                          .untied = true,
                          .norm_eps = 0.1};
     GptConfig d = {0};
-    json_t *j = model_to_json(&c);
-    OK(model_from_json(&d, j));
+    json_t *j = arch_to_json(&c);
+    OK(arch_from_json(&d, j));
     assert_true(c.vocab == d.vocab && c.context == d.context && c.layers == d.layers);
     assert_true(c.heads == d.heads && c.width == d.width && c.bias == d.bias);
     assert_true(c.scalar_head == d.scalar_head && c.gelu_erf == d.gelu_erf &&
                 c.untied == d.untied && c.norm_eps == d.norm_eps);
     json_object_del(j, "untied"); /* files of version 0.1 have no such member */
-    OK(model_from_json(&d, j));
+    OK(arch_from_json(&d, j));
     assert_false(d.untied);
     json_object_del(j, "heads");
-    assert_int_equal(model_from_json(&d, j), ERR_DATA);
-    assert_int_equal(model_from_json(&d, NULL), ERR_DATA);
+    assert_int_equal(arch_from_json(&d, j), ERR_DATA);
+    assert_int_equal(arch_from_json(&d, NULL), ERR_DATA);
     json_decref(j);
 }
 
