@@ -25,6 +25,12 @@ typedef struct CkptArray {
     int64_t begin, end; /* this rank's elements of the flattened array; end == 0: the whole array */
 } CkptArray;
 
+static inline int64_t ckpt_elements(const CkptArray *a) {
+    int64_t n = 1;
+    for (int i = 0; i < a->ndim; i++) n *= a->shape[i];
+    return n;
+}
+
 /* Says that `data` holds the elements [begin, end) of the flattened (row-major) array, maybe none.
  * The parts of all ranks must be disjoint and cover the array: ERR_INTERNAL when it is saved. Not
  * collective. */
@@ -78,16 +84,15 @@ int ckpt_take(const char *file, const char *dir);
 /* An open checkpoint, read-only. */
 typedef struct Ckpt Ckpt;
 
-/* Opens a file (its manifest beside it is used to verify size and hash of the bytes before HDF5
- * sees them; a file without a manifest is refused: ERR_DATA with the remedy). Not collective. */
-int ckpt_open(Ckpt **out, const char *path);
-/* Opens what `path` means: a checkpoint file; a run directory (its "best" if best.json names
- * one and prefer_best, else its newest good checkpoint); a checkpoints directory. Damaged ones
- * are named in a warning and the next older is taken; none left: ERR_DATA. Not collective. */
-int ckpt_open_at(Ckpt **out, const char *path, bool prefer_best);
+/* Opens what `path` means: a checkpoint file; a run or checkpoints directory: the best, if best.json
+ * names one, else the newest good one. The bytes are verified against the manifest before HDF5 sees
+ * them; a file without a manifest is refused: ERR_DATA with the remedy. Damaged ones of a directory
+ * are named in a warning and the next older is taken; none left: ERR_DATA. With a communicator
+ * Collective: rank 0 finds and verifies it, all open the same one; NULL: for this process alone. */
+int ckpt_open(Ckpt **out, const char *path, Comm *c);
 /* For resuming: newest good checkpoint in dir; *out = NULL and 0 when there is none at all. If
- * there are checkpoints but all are damaged: ERR_DATA. All ranks open the same one. Removes stale
- * temporaries: the caller owns the run directory. Collective. */
+ * there are checkpoints but all are damaged: ERR_DATA. Removes stale temporaries: the caller owns
+ * the run directory. Collective, or alone, as ckpt_open. */
 int ckpt_open_newest(Ckpt **out, const char *dir, Comm *c);
 void ckpt_close(Ckpt **k);
 
@@ -100,16 +105,10 @@ void ckpt_layout(const Ckpt *k, int64_t *ranks, int64_t *threads); /* that wrote
 const char *ckpt_config(const Ckpt *k);
 const char *ckpt_tokenizer(const Ckpt *k, size_t *len); /* "" when it has none */
 bool ckpt_has(const Ckpt *k, const char *name);
-/* Reads one array into out; the shape must be the given one: ERR_DATA names both. Not collective.
- */
-int ckpt_read(Ckpt *k, const char *name, H5Type type, int ndim, const int64_t *shape, void *out);
-/* Elements [begin, end) of the flattened array only; no more of the file is read than the chunks
- * they lie in. Not collective. */
-int ckpt_read_part(Ckpt *k, const char *name, H5Type type, int ndim, const int64_t *shape,
-                   int64_t begin, int64_t end, void *out);
 /* Reads what v[n] describes into it, the counterpart of ckpt_save: parts, which may be cut
  * otherwise than they were saved, and whole arrays. The shapes must be the given ones: ERR_DATA
- * names both. All ranks have opened the same checkpoint. Collective. */
+ * names both. Collective with the communicator of ckpt_open, on the same checkpoint; NULL: this
+ * process alone. */
 int ckpt_load(Ckpt *k, const CkptArray *v, int n, Comm *c);
 int ckpt_each(Ckpt *k, const char *group, H5Visit *fn, void *ctx); /* names without leading '/' */
 

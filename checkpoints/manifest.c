@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -20,6 +21,13 @@ char *manifest_path(const char *file) {
     size_t n = strlen(file), end = strlen(CKPT_FILE);
     if (n >= end && strcmp(file + n - end, CKPT_FILE) == 0) n -= end;
     return xasprintf("%.*s%s", (int)n, file, CKPT_MANIFEST);
+}
+
+char *manifest_folder(const char *path) {
+    char *dir = file_join(path, "checkpoints");
+    if (file_is_dir(dir)) return dir;
+    free(dir);
+    return xstrdup(path);
 }
 
 static json_t *hex(uint64_t hash) {
@@ -181,4 +189,29 @@ int manifest_list(const char *dir, Committed **out, int *n) {
     if (*n) qsort(v, (size_t)*n, sizeof *v, newer_first);
     *out = v;
     return 0;
+}
+
+int manifest_remove_pair(const char *file) {
+    char *manifest = manifest_path(file);
+    int rc = file_remove(manifest);
+    if (rc >= 0) rc = file_remove(file);
+    free(manifest);
+    return rc;
+}
+
+/* Whether the process in a temporary's name lives says nothing: numbers come again. */
+int manifest_remove_temporaries(const char *dir) {
+    char **names;
+    int n, rc = 0;
+    if (!file_exists(dir)) return 0;
+    TRY(file_list(dir, &names, &n));
+    for (int i = 0; i < n; i++) {
+        if (manifest_parse_name(names[i]).kind != NAME_TEMPORARY) continue;
+        char *path = file_join(dir, names[i]);
+        log_info("%s: left by an interrupted save; removed", path);
+        if (rc >= 0) rc = file_remove(path);
+        free(path);
+    }
+    file_free_list(&names, n);
+    return rc;
 }

@@ -33,6 +33,9 @@ char *manifest_name(const char *dir, int64_t step, bool aside, const char *suffi
 /* The manifest of a checkpoint file: .json instead of .h5; malloc'd. */
 char *manifest_path(const char *file);
 
+/* The folder of a run's checkpoints: run/checkpoints, or `path` itself; malloc'd. */
+char *manifest_folder(const char *path);
+
 int manifest_write(const Manifest *m, const char *file);
 /* ERR_DATA when there is none or it is not one of ours. */
 int manifest_read(Manifest *m, const char *file);
@@ -56,5 +59,11 @@ typedef struct Committed {
     bool aside;
 } Committed;
 int manifest_list(const char *dir, Committed **out, int *n);
+
+/* Removes a checkpoint's manifest, without which the file does not count, then the file. */
+int manifest_remove_pair(const char *file);
+/* Removes what interrupted saves have left. The caller owns the run directory (its lock) and is not
+ * inside a save: nobody writes here, and every temporary is stale. */
+int manifest_remove_temporaries(const char *dir);
 
 #endif

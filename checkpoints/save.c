@@ -1,7 +1,7 @@
 /* save.c: writing a checkpoint so that a kill at any moment loses nothing.
  *
  *   1. free space
- *   2. all ranks write step_N.h5.tmp.<pid> (write.c)     a kill leaves a temporary
+ *   2. all ranks write step_N.h5.tmp.<pid> (layout.c)     a kill leaves a temporary
  *   3. reopened; every chunk's hash compared
  *   4. fsync, rename to step_N.h5, fsync the directory   a kill leaves a file without manifest
  *   5. step_N.json, in the same way                      the commit
@@ -18,8 +18,8 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "checkpoints/layout.h"
 #include "checkpoints/manifest.h"
-#include "checkpoints/write.h"
 #include "dist/fault.h"
 
 #include <errno.h>
@@ -31,17 +31,14 @@
 
 enum { NTEXT = 3 }; /* datasets of bytes like the arrays, so that all are written alike */
 
-static int64_t elements(const CkptArray *a) {
-    int64_t n = 1;
-    for (int i = 0; i < a->ndim; i++) n *= a->shape[i];
-    return n;
+static size_t bytes_of(const CkptArray *a) {
+    return (size_t)ckpt_elements(a) * h5_type_size(a->type);
 }
-static size_t bytes_of(const CkptArray *a) { return (size_t)elements(a) * h5_type_size(a->type); }
 
 void ckpt_set_part(CkptArray *a, int64_t begin, int64_t end) {
-    CHECK(0 <= begin && begin <= end && end <= elements(a),
-          "%s: part %" PRId64 " to %" PRId64 " of %" PRId64, a->name, begin, end, elements(a));
-    if (begin == end) begin = end = elements(a); /* an end of 0 would mean the whole array */
+    CHECK(0 <= begin && begin <= end && end <= ckpt_elements(a),
+          "%s: part %" PRId64 " to %" PRId64 " of %" PRId64, a->name, begin, end, ckpt_elements(a));
+    if (begin == end) begin = end = ckpt_elements(a); /* an end of 0 would mean the whole array */
     a->begin = begin;
     a->end = end;
 }
@@ -60,26 +57,10 @@ static int check_space(const char *dir, const CkptArray *v, int n) {
 }
 
 /* --- saving a step again ---------------------------------------------------------------------- */
-typedef struct Pair {
-    char *file, *manifest;
-} Pair;
-
-static Pair pair_of(const char *file) { return (Pair){xstrdup(file), manifest_path(file)}; }
 /* name.h5 -> name.old.h5 */
-static Pair aside_of(const char *file) {
-    char *aside =
-        xasprintf("%.*s%s%s", (int)(strlen(file) - strlen(CKPT_FILE)), file, CKPT_ASIDE, CKPT_FILE);
-    Pair p = pair_of(aside);
-    free(aside);
-    return p;
-}
-static void free_pair(Pair *p) {
-    free(p->file);
-    free(p->manifest);
-}
-static int remove_pair(const Pair *p) {
-    TRY(file_remove(p->manifest)); /* first: without it the file does not count */
-    return file_remove(p->file);
+static char *aside_of(const char *file) {
+    return xasprintf("%.*s%s%s", (int)(strlen(file) - strlen(CKPT_FILE)), file, CKPT_ASIDE,
+                     CKPT_FILE);
 }
 
 static int link_to(const char *from, const char *to) {
@@ -92,48 +73,59 @@ static int link_to(const char *from, const char *to) {
 
 /* A pair left aside by a kill stays as long as the current one is not good: it may be the only one.
  */
-static int set_aside(const char *dir, const Pair *current, const Pair *aside) {
+static int set_aside(const char *dir, const char *file, const char *aside) {
     Manifest m;
-    if (!file_exists(current->manifest) || manifest_verify(&m, current->file) < 0) return 0;
-    TRY(remove_pair(aside));
-    TRY(link_to(current->file, aside->file));
-    TRY(link_to(current->manifest, aside->manifest));
-    return file_sync(dir);
+    if (manifest_verify(&m, file) < 0) return 0;
+    char *manifest = manifest_path(file), *aside_manifest = manifest_path(aside);
+    int rc = manifest_remove_pair(aside);
+    if (rc >= 0) rc = link_to(file, aside);
+    if (rc >= 0) rc = link_to(manifest, aside_manifest);
+    if (rc >= 0) rc = file_sync(dir);
+    free(manifest);
+    free(aside_manifest);
+    return rc;
+}
+
+/* The file was renamed into its place and could not be committed: what was set aside comes back. */
+static void take_back(const char *file, const char *aside) {
+    char *manifest = manifest_path(file), *aside_manifest = manifest_path(aside);
+    if (file_exists(aside_manifest)) {
+        file_rename_durable(aside, file);
+        file_rename_durable(aside_manifest, manifest);
+        file_remove(aside_manifest); /* renaming a file to another link of it does nothing */
+    } else {
+        manifest_remove_pair(file);
+    }
+    free(manifest);
+    free(aside_manifest);
 }
 
 /* --- the protocol ----------------------------------------------------------------------------- */
 
 /* From the verified temporary to the commit; rank 0's work. */
 static int commit(const char *dir, const char *file, const char *temporary, Manifest *m) {
-    Pair current = pair_of(file), aside = aside_of(file);
+    char *aside = aside_of(file);
     bool renamed = false;
     int rc;
     m->bytes = file_size(temporary);
     TRY_GOTO(done, file_hash(temporary, &m->hash));
     TRY_GOTO(done, fault_point("ckpt_save.verified"));
-    TRY_GOTO(done, set_aside(dir, &current, &aside));
-    TRY_GOTO(done, file_rename_durable(temporary, current.file));
+    TRY_GOTO(done, set_aside(dir, file, aside));
+    TRY_GOTO(done, file_rename_durable(temporary, file));
     renamed = true;
     TRY_GOTO(done, fault_point("ckpt_save.renamed"));
-    TRY_GOTO(done, manifest_write(m, current.file));
+    TRY_GOTO(done, manifest_write(m, file));
     renamed = false;                    /* committed */
     fault_point("ckpt_save.committed"); /* from here on nothing can fail */
-    if (remove_pair(&aside) < 0) log_warn("%s", error_message());
+    if (manifest_remove_pair(aside) < 0) log_warn("%s", error_message());
 done:
-    if (rc < 0) {
+    if (renamed) {
         char *why = xstrdup(error_message());
-        if (renamed && file_exists(aside.manifest)) {
-            file_rename_durable(aside.file, current.file);
-            file_rename_durable(aside.manifest, current.manifest);
-            file_remove(aside.manifest); /* renaming a file to another link of it does nothing */
-        } else if (renamed) {
-            remove_pair(&current);
-        }
+        take_back(file, aside);
         rc = error_set(rc, "%s", why);
         free(why);
     }
-    free_pair(&current);
-    free_pair(&aside);
+    free(aside);
     return rc;
 }
 

@@ -152,6 +152,7 @@ void comm_close(Comm **comm) {
 
 int comm_rank(const Comm *c) { return c->rank; }
 int comm_size(const Comm *c) { return c->size; }
+bool comm_alone(const Comm *c) { return !c->mpi || c->size == 1; }
 
 void comm_share(int64_t n, int rank, int size, int64_t *begin, int64_t *end) {
     int64_t each = n / size, more = n % size;

@@ -31,6 +31,7 @@ int comm_launch_size(void); /* the same for the number of ranks; 1 without a lau
 /* Not collective. */
 int comm_rank(const Comm *c);
 int comm_size(const Comm *c);
+bool comm_alone(const Comm *c); /* no other process takes part: one rank, or comm_open_planned */
 
 /* After a step that can fail on some ranks: every rank passes its rc; all return the same: 0 if all
  * were >= 0, else the code of the lowest failing rank, whose message replaces the others'. */

@@ -19,8 +19,6 @@ struct Comm {
     int nexchange;                            /* ever opened: their message tags follow */
 };
 
-static inline bool comm_alone(const Comm *c) { return !c->mpi || c->size == 1; }
-
 /* Ends the job when an MPI call failed. */
 void comm_check_mpi(int rc, const char *call);
 /* A rank that waits inside MPI is not one that hangs: the watchdog tells them apart. */

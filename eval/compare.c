@@ -145,7 +145,7 @@ static int judge_model(const Judge *j, CompareRow *row, const char *name, const 
                        const PromptFile *p) {
     Loaded m;
     Answers a = {0};
-    TRY(load_model(&m, path, name, 0));
+    TRY(load_model(&m, path, name, LOAD_LANGUAGE));
     int rc = 0;
     if (tokenizer_hash(m.tokenizer) != tokenizer_hash(j->base.tokenizer))
         rc = error_set(ERR_CONFIG, "%s and %s have different tokenizers", m.path, j->base.path);
@@ -279,9 +279,9 @@ static int open_judge(Judge *j, const CompareOptions *o, PromptFile *p) {
         return error_set(ERR_USAGE, "--base %s is none of the models given with --model NAME=PATH",
                          o->base);
     TRY(comm_open_alone(&j->comm));
-    TRY(load_model(&j->base, path, o->base, 0));
+    TRY(load_model(&j->base, path, o->base, LOAD_LANGUAGE));
     if (o->reward) {
-        TRY(load_model(&j->reward, o->reward, "--reward", LOAD_HEAD));
+        TRY(load_model(&j->reward, o->reward, "--reward", LOAD_REWARD));
         TRY(load_same_tokenizer(&j->base, &j->reward));
     }
     if (o->max_new < 1 || o->max_new >= j->base.gpt->cfg.context)

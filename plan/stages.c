@@ -82,7 +82,7 @@ static int know_parent(Known *k, const Config *c) {
                          "whole recipe (its folder), or run the earlier stages first",
                          c->origin, c->from_model[0] ? c->from_model : "not set");
     Loaded l;
-    TRY(load_open(&l, c->from_model, "from.model", LOAD_ANY));
+    TRY(load_open(&l, c->from_model, "from.model", LOAD_EITHER, NULL));
     k->model = true;
     k->cfg = l.cfg;
     k->cfg.scalar_head = false;

@@ -27,7 +27,8 @@
 #include "train/memory.h"
 
 typedef struct Stage {
-    Loaded policy, reference, reward, critic;
+    Loaded policy, reward;
+    Gpt *reference, *critic; /* begin as those */
     Dataset prompts, heldout;
     Ppo ppo;
     DecodeOptions decode;
@@ -40,10 +41,8 @@ typedef struct Stage {
 
 static int open_models(Stage *s, Run *run) {
     const Config *c = &run->cfg;
-    TRY(load_open(&s->policy, c->from_model, "from.model", LOAD_GRAD));
-    TRY(load_open(&s->reference, c->from_model, "from.model", 0));
-    TRY(load_open(&s->reward, c->from_reward, "from.reward", LOAD_HEAD | LOAD_WHOLE));
-    TRY(load_open(&s->critic, c->from_reward, "from.reward", LOAD_HEAD | LOAD_GRAD | LOAD_WHOLE));
+    TRY(load_open(&s->policy, c->from_model, "from.model", LOAD_LANGUAGE, run->comm));
+    TRY(load_open(&s->reward, c->from_reward, "from.reward", LOAD_REWARD, run->comm));
     TRY(load_same_tokenizer(&s->policy, &s->reward));
     if (s->reward.cfg.context < s->policy.cfg.context)
         return config_bad(c, "from.reward",
@@ -122,8 +121,12 @@ static int open_all(Stage *s, Run *run) {
     TRY(find_stop(s, run));
     TRY(open_data(s, run));
     TRY(check_memory(s, run));
-    Loaded *const model[] = {&s->policy, &s->reference, &s->reward, &s->critic};
-    for (int i = 0; i < 4; i++) TRY(load_weights(model[i]));
+    TRY(load_weights(&s->policy, true));
+    TRY(load_weights(&s->reward, false));
+    TRY(gpt_open(&s->reference, &s->policy.cfg, false));
+    TRY(gpt_copy(s->reference, s->policy.gpt));
+    TRY(gpt_open(&s->critic, &s->reward.cfg, true));
+    TRY(gpt_copy(s->critic, s->reward.gpt));
     Ppo *p = &s->ppo;
     p->o = (PpoOptions){.batch = c->ppo_batch,
                         .minibatches = c->ppo_minibatches,
@@ -140,7 +143,7 @@ static int open_all(Stage *s, Run *run) {
                         .ptx_ratio = c->ptx_ratio,
                         .seed = (uint64_t)c->run_seed};
     p->kl = (KlControl){c->ppo_kl == KL_ADAPTIVE, c->ppo_beta, c->ppo_kl_target, c->ppo_kl_horizon};
-    p->reference = s->reference.gpt;
+    p->reference = s->reference;
     p->reward = s->reward.gpt;
     p->comm = run->comm;
     if (run->dry) TRY(comm_open_alone(&p->comm)); /* it plays all episodes */
@@ -157,7 +160,7 @@ static int open_all(Stage *s, Run *run) {
     run->steps = (c->ppo_episodes + c->ppo_batch - 1) / c->ppo_batch;
 
     trainer_open(&p->policy, s->policy.gpt, run, "");
-    trainer_open(&p->critic, s->critic.gpt, run, "critic/");
+    trainer_open(&p->critic, s->critic, run, "critic/");
     if (c->ppo_ema > 0) {
         ema_init(&p->ema, &s->policy.gpt->params, c->ppo_ema);
         run_keep_params(run, "ema", &s->policy.gpt->params, p->ema.w);
@@ -323,7 +326,7 @@ static int dry_run(Stage *s, Run *run) {
     ppo_score(p, &e, 0);
     ppo_advantages(p, &e, &stats);
     TRY(ppo_update(p, &e, 0, 0, 0, &stats)); /* learning rate 0 */
-    const ParamSet *a = &s->policy.gpt->params, *b = &s->critic.gpt->params;
+    const ParamSet *a = &s->policy.gpt->params, *b = &s->critic->params;
     const double tokens = (double)e.start[e.n];
     PlanWork work = plan_work(&run->cfg);
     work.model = s->policy.cfg;
@@ -402,9 +405,9 @@ static int ppo(Run *run) {
     dataset_free(&s.prompts);
     dataset_free(&s.heldout);
     load_free(&s.policy);
-    load_free(&s.reference);
     load_free(&s.reward);
-    load_free(&s.critic);
+    gpt_close(&s.reference);
+    gpt_close(&s.critic);
     return rc;
 }
 

@@ -213,7 +213,7 @@ static int check_memory(Reward *w, Run *run) {
 
 static int open_all(Reward *w, Run *run) {
     const Config *c = &run->cfg;
-    TRY(load_open(&w->model, c->from_model, "from.model", LOAD_GRAD | LOAD_TRUNK));
+    TRY(load_open(&w->model, c->from_model, "from.model", LOAD_TRUNK, run->comm));
     DatasetOptions o;
     dataset_options(&o, c, w->model.tokenizer, w->model.tmpl, w->model.cfg.context);
     TRY(dataset_load(&w->ranked, DATASET_RANKED, &c->data_train, &o));
@@ -227,7 +227,7 @@ static int open_all(Reward *w, Run *run) {
     else
         best_as_reference(w);
     TRY(check_memory(w, run));
-    TRY(load_weights(&w->model));
+    TRY(load_weights(&w->model, true));
     gpt_init_head(w->model.gpt, (uint64_t)c->run_seed);
     run_describe(run, &w->model.cfg, w->model.tokenizer, w->model.tmpl, "params");
     run_parent(run, "model", w->model.id);

@@ -191,7 +191,7 @@ static int cmd_show(const Args *a) {
         return error_set(ERR_USAGE, "expected one checkpoint or run folder, got %d", a->npath);
     Ckpt *k;
     ArrayList l = {0};
-    TRY(ckpt_open_at(&k, a->path[0], true));
+    TRY(ckpt_open(&k, a->path[0], NULL));
     const json_t *meta = ckpt_meta(k);
     int rc = ckpt_each(k, "", add_array, &l);
     if (rc < 0) goto done;
@@ -319,8 +319,11 @@ static int compare_array(Diff *d, const Array *a, const Array *b) {
     void *x = xmalloc(bytes + 1), *y = xmalloc(bytes + 1);
     int64_t count = 0;
     double largest = 0;
-    int rc = ckpt_read(d->k[0], a->name, a->type, a->ndim, a->shape, x);
-    if (rc >= 0) rc = ckpt_read(d->k[1], a->name, a->type, a->ndim, a->shape, y);
+    CkptArray in = {.name = a->name, .type = a->type, .ndim = a->ndim, .data = x};
+    memcpy(in.shape, a->shape, sizeof in.shape);
+    int rc = ckpt_load(d->k[0], &in, 1, NULL);
+    in.data = y;
+    if (rc >= 0) rc = ckpt_load(d->k[1], &in, 1, NULL);
     if (rc >= 0) {
         if (a->type == H5_F32)
             compare_floats(x, y, a->n, &count, &largest);
@@ -410,7 +413,7 @@ static int cmd_diff(const Args *a) {
         return error_set(ERR_USAGE, "expected two checkpoints or run folders, got %d", a->npath);
     Diff d = {.only = a->only};
     int rc = 0;
-    for (int i = 0; i < 2; i++) TRY_GOTO(done, ckpt_open_at(&d.k[i], a->path[i], true));
+    for (int i = 0; i < 2; i++) TRY_GOTO(done, ckpt_open(&d.k[i], a->path[i], NULL));
     printf("A: %s (%s, step %" PRId64 ")\nB: %s (%s, step %" PRId64 ")\n", ckpt_path(d.k[0]),
            ckpt_stage(d.k[0]), ckpt_step(d.k[0]), ckpt_path(d.k[1]), ckpt_stage(d.k[1]),
            ckpt_step(d.k[1]));

@@ -187,7 +187,7 @@ int main(int argc, char **argv) {
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     core_init();
     Loaded m;
-    int rc = load_model(&m, a.model, "--model", 0);
+    int rc = load_model(&m, a.model, "--model", LOAD_LANGUAGE);
     if (rc >= 0) {
         rc = a.chat ? chat(&a, &m) : a.in ? file_of_prompts(&a, &m) : one_prompt(&a, &m);
         load_free(&m);

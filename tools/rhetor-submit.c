@@ -218,8 +218,7 @@ static int half_submitted(const Plan *p, const Jobs *j, int first, int i, int rc
         error_wrap(rc,
                    "%s: job %s was not submitted, nor what follows it; those before it are in the "
                    "queue, and %s%s cancels them",
-                   getenv("RUN"), p->recipe.step[p->task[i].first].name,
-                   p->queue->cancel, list);
+                   getenv("RUN"), p->recipe.step[p->task[i].first].name, p->queue->cancel, list);
     else
         error_wrap(rc, "%s: nothing was submitted", getenv("RUN"));
     free(list);

@@ -201,7 +201,7 @@ static int check_memory(Sft *s, Run *run) {
 
 static int open_all(Sft *s, Run *run) {
     const Config *c = &run->cfg;
-    TRY(load_open(&s->model, c->from_model, "from.model", LOAD_GRAD));
+    TRY(load_open(&s->model, c->from_model, "from.model", LOAD_LANGUAGE, run->comm));
     DatasetOptions o;
     Template tmpl;
     TRY(template_of_config(c, &tmpl));
@@ -222,7 +222,7 @@ static int open_all(Sft *s, Run *run) {
         s->window = xmalloc((size_t)(T + 1) * sizeof *s->window);
     }
     TRY(check_memory(s, run));
-    TRY(load_weights(&s->model));
+    TRY(load_weights(&s->model, true));
     run_describe(run, &s->model.cfg, s->model.tokenizer, tmpl, "params");
     run_parent(run, "model", s->model.id);
     run_data(run, "train", s->demos.hash);

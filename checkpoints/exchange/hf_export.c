@@ -264,7 +264,7 @@ int hf_export(const char *path, const char *dir) {
     TRY(check_folder(dir));
     Export e = {.dir = dir, .prefix = "transformer.", .pad = -1, .eos = -1};
     int rc;
-    TRY_GOTO(done, load_model(&e.model, path, "the model", LOAD_ANY));
+    TRY_GOTO(done, load_model(&e.model, path, "the model", LOAD_EITHER));
     e.vocab = e.model.gpt->cfg.vocab;
     if (e.model.tokenizer) e.eos = tokenizer_eos(e.model.tokenizer);
     if (e.model.gpt->cfg.scalar_head) choose_pad(&e);

@@ -11,21 +11,9 @@
 #include "base/log.h"
 #include "checkpoints/checkpoint.h"
 
-static int read_weights(Loaded *l, Ckpt *k, const char *group) {
-    ParamSet *ps = &l->gpt->params;
-    for (int i = 0; i < ps->n; i++) {
-        const Param *p = &ps->v[i];
-        char name[2 * PARAM_NAME_MAX];
-        snprintf(name, sizeof name, "%s/%s", group, p->name);
-        if (strncmp(p->name, "head.", 5) == 0 && !ckpt_has(k, name)) continue;
-        TRY(ckpt_read(k, name, H5_F32, p->tensor.ndim, p->tensor.shape, p->tensor.data));
-    }
-    return 0;
-}
-
 /* A checkpoint that a run wrote on its way, to go on from; not one that was chosen (the best, the
  * end of an epoch). */
-static int check_whole(const Ckpt *k, const char *key, int flags) {
+static int check_finished(const Ckpt *k, const char *key, bool must, bool parent) {
     const json_t *meta = ckpt_meta(k);
     if (!json_is_true(json_object_get(meta, "unfinished"))) return 0;
     const char *path = ckpt_path(k), *name = file_basename(path);
@@ -35,12 +23,12 @@ static int check_whole(const Ckpt *k, const char *key, int flags) {
                            " of a run that has not ended%s; finish it: rhetor-%s %s",
                            key, path, ckpt_step(k),
                            (int64_t)json_integer_value(json_object_get(meta, "steps")),
-                           flags & LOAD_WHOLE ? " (a reward model is normalised at the end)" : "",
-                           ckpt_stage(k), absolute ? absolute : "CONFIG.yaml");
+                           must ? " (a reward model is normalised at the end)" : "", ckpt_stage(k),
+                           absolute ? absolute : "CONFIG.yaml");
     int rc = 0;
-    if (flags & LOAD_WHOLE)
+    if (must)
         rc = error_set(ERR_CONFIG, "%s", what);
-    else if ((flags & LOAD_GRAD) && log_my_rank() == 0)
+    else if (parent && log_my_rank() == 0)
         log_warn("%s", what);
     free(what);
     free(config);
@@ -55,28 +43,30 @@ static void read_stop(Loaded *l, const json_t *meta) {
     if (eos >= 0 && (l->nstop == 0 || l->stop[0] != eos)) l->stop[l->nstop++] = eos;
 }
 
-static int describe(Loaded *l, Ckpt *k, const char *key, int flags) {
+static int describe(Loaded *l, const char *key, LoadKind kind) {
+    const Ckpt *k = l->file;
     const json_t *meta = ckpt_meta(k);
     GptConfig cfg;
     int rc = arch_from_json(&cfg, json_object_get(meta, "model"));
     if (rc < 0) return error_wrap(rc, "%s", ckpt_path(k));
-    if ((flags & LOAD_HEAD) && !cfg.scalar_head)
+    if (kind == LOAD_REWARD && !cfg.scalar_head)
         return error_set(ERR_CONFIG,
                          "%s: %s is a language model of stage %s; a reward model is needed here "
                          "(rhetor-reward makes one)",
                          key, ckpt_path(k), ckpt_stage(k));
-    if (!(flags & (LOAD_HEAD | LOAD_TRUNK | LOAD_ANY)) && cfg.scalar_head)
+    if (kind == LOAD_LANGUAGE && cfg.scalar_head)
         return error_set(ERR_CONFIG,
                          "%s: %s is a reward model; a language model is needed here (stage "
                          "pretrain, sft or ppo)",
                          key, ckpt_path(k));
-    if ((flags & LOAD_ANY) && cfg.scalar_head) flags |= LOAD_WHOLE;
-    TRY(check_whole(k, key, flags));
-    if (flags & LOAD_TRUNK) cfg.scalar_head = true, cfg.untied = false;
+    const bool parent = l->comm != NULL;
+    const bool rewards = kind == LOAD_EITHER ? cfg.scalar_head : kind == LOAD_REWARD && parent;
+    TRY(check_finished(k, key, rewards, parent));
+    if (kind == LOAD_TRUNK) cfg.scalar_head = true, cfg.untied = false;
     TRY(arch_check(&cfg));
     size_t len;
     const char *text = ckpt_tokenizer(k, &len);
-    if (len == 0 && !(flags & LOAD_ANY))
+    if (len == 0 && kind != LOAD_EITHER)
         return error_set(
             ERR_CONFIG, "%s: %s was imported without a tokenizer; import it again with --tokenizer",
             key, ckpt_path(k));
@@ -88,7 +78,6 @@ static int describe(Loaded *l, Ckpt *k, const char *key, int flags) {
     if (rc < 0) return error_wrap(rc, "%s", ckpt_path(k));
     read_stop(l, meta);
     l->cfg = cfg;
-    l->flags = flags;
     l->id = xstrdup(ckpt_id(k));
     l->path = xstrdup(ckpt_path(k));
     l->stage = xstrdup(ckpt_stage(k));
@@ -96,27 +85,47 @@ static int describe(Loaded *l, Ckpt *k, const char *key, int flags) {
     return 0;
 }
 
-int load_open(Loaded *out, const char *path, const char *key, int flags) {
-    *out = (Loaded){0};
+int load_open(Loaded *out, const char *path, const char *key, LoadKind kind, Comm *c) {
+    *out = (Loaded){.comm = c};
     if (!path[0]) return error_set(ERR_CONFIG, "%s is not set: which model?", key);
-    int rc = ckpt_open_at(&out->file, path, true);
+    int rc = ckpt_open(&out->file, path, c);
     if (rc < 0) return error_wrap(rc, "%s", key);
-    rc = describe(out, out->file, key, flags);
+    rc = describe(out, key, kind);
     if (rc < 0) load_free(out);
     return rc;
 }
 
-int load_weights(Loaded *l) {
-    TRY(gpt_open(&l->gpt, &l->cfg, l->flags & LOAD_GRAD));
+/* A head that the file lacks is the caller's to initialise. */
+int load_weights(Loaded *l, bool with_grad) {
+    int rc = gpt_open(&l->gpt, &l->cfg, with_grad);
+    if (l->comm) rc = comm_agree(l->comm, rc);
+    TRY(rc);
+    const ParamSet *ps = &l->gpt->params;
     const char *use = json_string_value(json_object_get(ckpt_meta(l->file), "use"));
-    TRY(read_weights(l, l->file, (l->flags & LOAD_RAW) || !use ? "params" : use));
-    ckpt_close(&l->file);
-    return 0;
+    CkptArray *v = xcalloc((size_t)ps->n, sizeof *v);
+    int n = 0;
+    for (int i = 0; i < ps->n; i++) {
+        const Param *p = &ps->v[i];
+        CkptArray a = {.name = xasprintf("%s/%s", use ? use : "params", p->name),
+                       .type = H5_F32,
+                       .ndim = p->tensor.ndim,
+                       .data = p->tensor.data};
+        memcpy(a.shape, p->tensor.shape, sizeof p->tensor.shape);
+        if (strncmp(p->name, "head.", 5) == 0 && !ckpt_has(l->file, a.name))
+            free((char *)(uintptr_t)a.name);
+        else
+            v[n++] = a;
+    }
+    rc = ckpt_load(l->file, v, n, l->comm);
+    while (n > 0) free((char *)(uintptr_t)v[--n].name);
+    free(v);
+    if (rc >= 0) ckpt_close(&l->file);
+    return rc;
 }
 
-int load_model(Loaded *out, const char *path, const char *key, int flags) {
-    TRY(load_open(out, path, key, flags));
-    int rc = load_weights(out);
+int load_model(Loaded *out, const char *path, const char *key, LoadKind kind) {
+    TRY(load_open(out, path, key, kind, NULL));
+    int rc = load_weights(out, false);
     if (rc < 0) load_free(out);
     return rc;
 }

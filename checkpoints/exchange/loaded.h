@@ -1,7 +1,6 @@
-/* loaded.h: a model out of a checkpoint: weights, tokenizer, template. Not collective: every rank
- * reads the file. */
-#ifndef TRAIN_LOAD_H
-#define TRAIN_LOAD_H
+/* loaded.h: a model out of a checkpoint: weights, tokenizer, template. */
+#ifndef EXCHANGE_LOADED_H
+#define EXCHANGE_LOADED_H
 
 #include <jansson.h>
 
@@ -23,26 +22,28 @@ typedef struct Loaded {
     int64_t step;
     GptConfig cfg; /* the model's */
     Ckpt *file;    /* between load_open and load_weights */
-    int flags;
+    Comm *comm;    /* load_open's */
 } Loaded;
 
-enum {
-    LOAD_GRAD = 1,   /* with a gradient buffer, to train on */
-    LOAD_HEAD = 2,   /* must be a reward or value model (ERR_CONFIG otherwise) */
-    LOAD_TRUNK = 4,  /* any model; made into one with a scalar head (initialised by the caller) */
-    LOAD_RAW = 8,    /* the group params even where the checkpoint says to use its moving average */
-    LOAD_WHOLE = 16, /* refused (ERR_CONFIG) while its run has not ended: a reward model is
-                      * normalised at the end. Without it a parent (LOAD_GRAD) is warned about. */
-    LOAD_ANY = 32 /* a language model or a whole reward model; tokenizer NULL where it was imported
-                   * without */
-};
+/* What the model must be (ERR_CONFIG otherwise). */
+typedef enum LoadKind {
+    LOAD_LANGUAGE, /* a language model */
+    LOAD_REWARD,   /* a reward or value model */
+    LOAD_TRUNK,    /* any model; it gets a scalar head, which the caller initialises */
+    LOAD_EITHER    /* any model as it is; tokenizer NULL where it was imported without */
+} LoadKind;
 
-/* `path`: checkpoint file or run directory. `key` names the setting in messages. */
-int load_model(Loaded *out, const char *path, const char *key, int flags);
-/* The same in two steps: first everything but the model (gpt NULL, cfg says how large it is), then
- * its memory and weights. */
-int load_open(Loaded *out, const char *path, const char *key, int flags);
-int load_weights(Loaded *l);
+/* Everything but the model itself: gpt is NULL, cfg says how large it will be. `path`: checkpoint
+ * file or run directory. `key` names the setting in messages. With a communicator Collective, and
+ * the model is the parent of the run: one whose own run has not ended is warned about, a reward
+ * model then refused, since it is normalised at the end (LOAD_EITHER refuses it in any case). NULL:
+ * for this process alone. */
+int load_open(Loaded *out, const char *path, const char *key, LoadKind kind, Comm *c);
+/* Then its memory and weights: the group that the checkpoint says to use. with_grad: to train on.
+ * Collective if load_open was. */
+int load_weights(Loaded *l, bool with_grad);
+/* Both, for this process alone, without a gradient. */
+int load_model(Loaded *out, const char *path, const char *key, LoadKind kind);
 void load_free(Loaded *l);
 
 /* ERR_CONFIG unless both have the same tokenizer and template, and b knows every id that a may

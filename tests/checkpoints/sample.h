@@ -94,7 +94,9 @@ static inline int sample_check(Ckpt *k) {
         for (int i = 0; i < want->ndim; i++) n *= (size_t)want->shape[i];
         unsigned char *got = xmalloc(n);
         memset(got, 0x55, n);
-        int rc = ckpt_read(k, want->name, want->type, want->ndim, want->shape, got);
+        CkptArray have = *want;
+        have.data = got;
+        int rc = ckpt_load(k, &have, 1, NULL);
         if (rc < 0) fail_msg("%s", error_message());
         if (memcmp(got, want->data, n) != 0) fail_msg("%s differs", want->name);
         free(got);

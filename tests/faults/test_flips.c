@@ -40,7 +40,7 @@ static uint64_t with(uint64_t h, const void *data, size_t n) {
 /* --- what is read ----------------------------------------------------------------------------- */
 static uint64_t checkpoint_content(const char *path) {
     Ckpt *k;
-    if (ckpt_open(&k, path) < 0) return 0;
+    if (ckpt_open(&k, path, NULL) < 0) return 0;
     const Sample *like = NULL;
     Sample *s = sample_make(3, 0);
     like = s;
@@ -50,7 +50,9 @@ static uint64_t checkpoint_content(const char *path) {
         size_t n = h5_type_size(w->type);
         for (int d = 0; d < w->ndim; d++) n *= (size_t)w->shape[d];
         void *got = xcalloc(n + 1, 1);
-        h = ckpt_read(k, w->name, w->type, w->ndim, w->shape, got) < 0 ? 0 : with(h, got, n);
+        CkptArray have = *w;
+        have.data = got;
+        h = ckpt_load(k, &have, 1, NULL) < 0 ? 0 : with(h, got, n);
         free(got);
     }
     if (h) {

@@ -79,7 +79,7 @@ static void test_golden(void **state) {
         Arena arena = {0};
         Tape *tape = tape_open(&arena, false);
         OK(hf_import(dir, out, NULL, NULL));
-        OK(load_model(&l, out, "from.model", LOAD_ANY));
+        OK(load_model(&l, out, "from.model", LOAD_EITHER));
         const GptConfig *c = &l.gpt->cfg;
         assert_true(c->vocab == 40 && c->context == 12 && c->width == 8 && c->layers == 2);
         assert_int_equal(c->heads, 2);
@@ -100,7 +100,7 @@ static void test_golden(void **state) {
         }
         FAILS(hf_import(dir, out, NULL, NULL), ERR_USAGE, out, "is there already");
         load_free(&l);
-        FAILS(load_model(&l, out, "from.model", 0), ERR_CONFIG, "from.model",
+        FAILS(load_model(&l, out, "from.model", LOAD_LANGUAGE), ERR_CONFIG, "from.model",
               "without a tokenizer");
         tape_close(&tape);
         arena_free(&arena);
@@ -118,7 +118,7 @@ static void test_real(void **state) {
         Loaded l;
         if (!file_is_dir(dirs[i])) skip();
         OK(hf_import(dirs[i], out, NULL, NULL));
-        OK(load_model(&l, out, "from.model", LOAD_ANY));
+        OK(load_model(&l, out, "from.model", LOAD_EITHER));
         assert_int_equal(l.gpt->cfg.bias, i == 1);
         assert_int_equal(l.gpt->cfg.gelu_erf, i == 0);
         load_free(&l);
@@ -157,7 +157,7 @@ static void test_round_trip(void **state) {
         lab_save(run, IN_SFT, g, bytes, tmpl, NULL);
         OK(hf_export(run, folder));
         OK(hf_import(folder, out, NULL, NULL));
-        OK(load_model(&l, out, "from.model", 0));
+        OK(load_model(&l, out, "from.model", LOAD_LANGUAGE));
         assert_int_equal(l.gpt->params.n, g->params.n);
         assert_memory_equal(l.gpt->params.data, g->params.data,
                             sizeof(real) * (size_t)g->params.size);

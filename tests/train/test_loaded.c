@@ -58,7 +58,7 @@ static void assert_weights(Gpt *have, Gpt *want) {
 
 static void test_language_model(void **state) {
     Loaded l;
-    OK(load_model(&l, lm_dir, "from.model", 0));
+    OK(load_model(&l, lm_dir, "from.model", LOAD_LANGUAGE));
     assert_weights(l.gpt, lm);
     assert_null(l.gpt->params.grad);
     assert_int_equal(l.gpt->params.n, lm->params.n);
@@ -69,7 +69,8 @@ static void test_language_model(void **state) {
     assert_int_equal(l.step, 1);
     assert_int_equal(strlen(l.id), 16);
     Loaded file; /* the checkpoint itself instead of its run */
-    OK(load_model(&file, l.path, "from.model", LOAD_GRAD));
+    OK(load_open(&file, l.path, "from.model", LOAD_LANGUAGE, comm));
+    OK(load_weights(&file, true));
     assert_non_null(file.gpt->params.grad);
     assert_string_equal(file.id, l.id);
     load_free(&file);
@@ -80,18 +81,15 @@ static void test_language_model(void **state) {
 /* After PPO the average is the model. */
 static void test_average(void **state) {
     Loaded l;
-    OK(load_model(&l, ppo_dir, "from.model", 0));
+    OK(load_model(&l, ppo_dir, "from.model", LOAD_LANGUAGE));
     assert_weights(l.gpt, average);
-    load_free(&l);
-    OK(load_model(&l, ppo_dir, "from.model", LOAD_RAW));
-    assert_weights(l.gpt, lm);
     load_free(&l);
 }
 
 /* Answers end with the end-of-text token, or first with what PPO was told. */
 static void test_stop(void **state) {
     Loaded l;
-    OK(load_model(&l, lm_dir, "from.model", 0));
+    OK(load_model(&l, lm_dir, "from.model", LOAD_LANGUAGE));
     assert_int_equal(l.nstop, 1);
     assert_int_equal(l.stop[0], tokenizer_eos(bytes));
     load_free(&l);
@@ -104,7 +102,7 @@ static void test_stop(void **state) {
         run_stop_token(&run, stop);
         OK(run_save(&run));
         lab_end(&run);
-        OK(load_model(&l, ppo_dir, "from.model", 0));
+        OK(load_model(&l, ppo_dir, "from.model", LOAD_LANGUAGE));
         assert_int_equal(l.stop[0], stop);
         assert_int_equal(l.nstop, stop == tokenizer_eos(bytes) ? 1 : 2);
         assert_int_equal(l.stop[l.nstop - 1], tokenizer_eos(bytes));
@@ -114,7 +112,7 @@ static void test_stop(void **state) {
 
 static void test_reward_model(void **state) {
     Loaded l;
-    OK(load_model(&l, rm_dir, "from.reward", LOAD_HEAD | LOAD_GRAD));
+    OK(load_model(&l, rm_dir, "from.reward", LOAD_REWARD));
     assert_weights(l.gpt, rm);
     assert_true(l.gpt->cfg.scalar_head && l.gpt->head_b->data[0] == rm->head_b->data[0]);
     load_free(&l);
@@ -127,20 +125,20 @@ static void test_reward_model(void **state) {
 /* One line: the setting, the file, what it is, what to do. */
 static void test_wrong_kind(void **state) {
     Loaded l;
-    FAILS(load_model(&l, lm_dir, "from.reward", LOAD_HEAD), ERR_CONFIG,
+    FAILS(load_model(&l, lm_dir, "from.reward", LOAD_REWARD), ERR_CONFIG,
           "from.reward: ", "is a language model of stage sft; a reward model is needed");
     assert_non_null(strstr(error_message(), lm_dir));
     assert_null(l.gpt);
-    FAILS(load_model(&l, rm_dir, "from.model", LOAD_GRAD), ERR_CONFIG,
+    FAILS(load_model(&l, rm_dir, "from.model", LOAD_LANGUAGE), ERR_CONFIG,
           "from.model: ", "is a reward model; a language model is needed");
     assert_non_null(strstr(error_message(), rm_dir));
 }
 
 static void test_missing(void **state) {
     Loaded l;
-    FAILS(load_model(&l, "", "from.model", 0), ERR_CONFIG, "from.model", "is not set");
+    FAILS(load_model(&l, "", "from.model", LOAD_LANGUAGE), ERR_CONFIG, "from.model", "is not set");
     char *path = scratch("nothing");
-    assert_true(load_model(&l, path, "from.model", 0) < 0);
+    assert_true(load_model(&l, path, "from.model", LOAD_LANGUAGE) < 0);
     assert_non_null(strstr(error_message(), "from.model: "));
     assert_non_null(strstr(error_message(), path));
     free(path);
@@ -148,18 +146,18 @@ static void test_missing(void **state) {
 
 static void test_other_tokenizer(void **state) {
     Loaded a, b;
-    OK(load_model(&a, lm_dir, "from.model", 0));
-    OK(load_model(&b, rm_dir, "from.reward", LOAD_HEAD));
+    OK(load_model(&a, lm_dir, "from.model", LOAD_LANGUAGE));
+    OK(load_model(&b, rm_dir, "from.reward", LOAD_REWARD));
     OK(load_same_tokenizer(&a, &b));
     a.cfg.vocab += 6; /* as a model that was imported with rows that no token has */
     FAILS(load_same_tokenizer(&a, &b), ERR_CONFIG, b.path, " knows 257 (their tokenizer has 257)");
     a.cfg.vocab -= 6;
     load_free(&b);
-    OK(load_model(&b, other_dir, "from.reward", 0));
+    OK(load_model(&b, other_dir, "from.reward", LOAD_LANGUAGE));
     FAILS(load_same_tokenizer(&a, &b), ERR_CONFIG, b.path, "different tokenizers (257 tokens");
     assert_non_null(strstr(error_message(), a.path));
     load_free(&b);
-    OK(load_model(&b, chat_dir, "from.reward", 0));
+    OK(load_model(&b, chat_dir, "from.reward", LOAD_LANGUAGE));
     FAILS(load_same_tokenizer(&a, &b), ERR_CONFIG, b.path, "different chat templates");
     load_free(&b);
     load_free(&a);

@@ -57,7 +57,7 @@ int cmd_loss(const Args *a) {
     Loaded m;
     Comm *comm;
     TRY(comm_open_alone(&comm));
-    TRY(load_model(&m, a->model, "--model", 0));
+    TRY(load_model(&m, a->model, "--model", LOAD_LANGUAGE));
     int rc = 0;
     for (int i = 0; i < a->nfile && rc == 0; i++) {
         const char *dot = strrchr(a->file[i], '.');
@@ -107,7 +107,7 @@ int cmd_logprobs(const Args *a) {
     Tape *tape = tape_open(&arena, false);
     Batch pack = {0};
     int rc = 0;
-    TRY(load_model(&m, a->model, "--model", 0));
+    TRY(load_model(&m, a->model, "--model", LOAD_LANGUAGE));
     TRY(json_records_open(&file, a->nfile ? a->file[0] : "-"));
     real *logp = xmalloc((size_t)m.gpt->cfg.context * sizeof *logp);
     while ((rc = json_records_next(file, &rec)) > 0) {

@@ -31,7 +31,7 @@ static int load_records(Dataset *d, DatasetKind kind, const Args *a, const Loade
 int cmd_reward(const Args *a) {
     Loaded m;
     Dataset d = {0};
-    TRY(load_model(&m, a->model, "--model", LOAD_HEAD));
+    TRY(load_model(&m, a->model, "--model", LOAD_REWARD));
     int rc = load_records(&d, DATASET_DEMOS, a, &m);
     if (rc == 0) {
         float *r = xmalloc((size_t)(d.n + 1) * sizeof *r);
@@ -47,7 +47,7 @@ int cmd_reward(const Args *a) {
 int cmd_rank(const Args *a) {
     Loaded m;
     Dataset d = {0};
-    TRY(load_model(&m, a->model, "--model", LOAD_HEAD));
+    TRY(load_model(&m, a->model, "--model", LOAD_REWARD));
     int rc = load_records(&d, DATASET_RANKED, a, &m);
     if (rc == 0) {
         const int64_t nseq = d.first[d.n];
@@ -222,7 +222,7 @@ int cmd_win(const Args *a) {
     Loaded rm = {0};
     if (a->nfile != 2 || a->gold == (a->reward != NULL))
         return error_set(ERR_USAGE, "expected two sample files and either --gold or --reward PATH");
-    if (a->reward) TRY(load_model(&rm, a->reward, "--reward", LOAD_HEAD));
+    if (a->reward) TRY(load_model(&rm, a->reward, "--reward", LOAD_REWARD));
     Samples s[2] = {{.path = a->file[0]}, {.path = a->file[1]}};
     int rc = 0;
     for (int i = 0; i < 2 && rc == 0; i++)

@@ -1,6 +1,6 @@
-/* checkpoint_golden.c: made tests/golden/checkpoint/v1_*.h5, with Rhetor 0.1 (format 1), which
- * wrote raw chunks through HDF5's own fletcher32. It is kept to say what is in them; a later Rhetor
- * writes its own format: give those other names. In a tree of the version wanted, after make:
+/* checkpoint_golden.c: made tests/golden/checkpoint/v1_*.h5, with the first Rhetor 0.1 (format 1),
+ * which wrote raw chunks through HDF5's own fletcher32, and v2_*.h5 with a later one (format 2). It
+ * is kept to say what is in them; a later Rhetor writes its own format: give those other names. In a tree of the version wanted, after make:
  *   gcc -std=gnu11 -D_GNU_SOURCE -I. -fopenmp tests/golden/checkpoint/checkpoint_golden.c \
  *       build/release/lib{checkpoints,dist,base}.a $(pkg-config --cflags --libs \
  *       libfyaml jansson libpcre2-8 libzstd libxxhash zlib hdf5-serial ompi-c) -lm */

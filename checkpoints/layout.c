@@ -1,4 +1,4 @@
-/* write.c: the bytes of a checkpoint's file, made by all ranks.
+/* layout.c: the bytes of a checkpoint's file, made by all ranks.
  *
  * Compressing is what takes the time, so each rank packs the chunks that lie in its own parts, in
  * threads; rank 0 receives them and hands them to HDF5. An array that all ranks hold whole is
@@ -11,7 +11,7 @@
  * and a window takes one CHUNK_BYTES of each: however many ranks share the arrays, all have work in
  * every window. A window is also all that is in flight: rank 0 writes one while the next is packed.
  */
-#include "checkpoints/write.h"
+#include "checkpoints/layout.h"
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -52,12 +52,6 @@ struct Layout {
     int64_t nwindows;
 };
 
-static int64_t elements(const CkptArray *a) {
-    int64_t n = 1;
-    for (int i = 0; i < a->ndim; i++) n *= a->shape[i];
-    return n;
-}
-
 /* --- who holds what --------------------------------------------------------------------------- */
 
 /* What must be the same on all ranks. */
@@ -82,7 +76,7 @@ static bool is_whole(const Layout *l, int array) { return l->part[array].end == 
 
 static int check_parts(const Layout *l, int array, Part *sorted) {
     const CkptArray *a = &l->v[array];
-    const int64_t total = elements(a);
+    const int64_t total = ckpt_elements(a);
     int whole = 0;
     for (int r = 0; r < l->size; r++) {
         sorted[r] = l->part[(int64_t)r * l->n + array];
@@ -150,7 +144,7 @@ static void list_chunks(Layout *l) {
     for (int i = 0; i < l->n; i++) {
         l->cut[i] = h5_cut(l->v[i].type, l->v[i].ndim, l->v[i].shape);
         l->nchunks += l->cut[i].chunks;
-        total += elements(&l->v[i]) * (int64_t)h5_type_size(l->v[i].type);
+        total += ckpt_elements(&l->v[i]) * (int64_t)h5_type_size(l->v[i].type);
     }
     const int64_t stretch = total / STRETCHES + 1;
     l->nwindows = (stretch + WINDOW_STEP - 1) / WINDOW_STEP;
@@ -289,7 +283,7 @@ typedef struct Save {
     Window window[2];  /* being packed; being written */
     Chunker **chunker; /* [threads] */
     int threads;
-    char *pieces, *joined; /* of split chunks: as they come; put together */
+    char *pieces, *joined; /* of split chunks: of one, as they come; of a window, put together */
     size_t pieces_bytes, joined_bytes;
     size_t *send_n, *recv_n; /* [size] */
     H5 *h5;                  /* rank 0 */
@@ -305,60 +299,31 @@ static const char *at_element(const Layout *l, const Chunk *ch, int64_t element)
     return (const char *)a->data + (size_t)(element - a->begin) * h5_type_size(a->type);
 }
 
-/* Moves the elements of split chunks to the chunks' owners. */
-static void join_split(Save *s, int64_t w) {
-    Layout *l = s->l;
-    const size_t size = (size_t)l->size;
-    size_t *send_at = xcalloc(2 * size, sizeof *send_at), *recv_at = send_at + size;
-    memset(s->send_n, 0, size * sizeof *s->send_n);
-    memset(s->recv_n, 0, size * sizeof *s->recv_n);
-    size_t joined = 0, out = 0, in = 0;
-    char *send = NULL, *to = NULL;
-    const char *recv = NULL;
-    /* First the sizes, then what is sent, then what came. */
-    for (int pass = 0; pass < 3; pass++) {
-        int64_t slot = 0;
-        for (int64_t i = l->window[w]; i < l->window[w + 1]; i++) {
-            const Chunk *ch = &l->chunk[l->order[i]];
-            const bool mine = ch->owner == l->rank;
-            const int64_t my_slot = slot;
-            slot += mine;
-            if (!ch->split) continue;
-            if (pass == 2 && mine) s->window[0].slot[my_slot].values = to;
-            for (int r = 0; r < l->size; r++) {
-                const Part p = held(l, ch, r);
-                const size_t bytes = (size_t)(p.end - p.begin) * element_size(l, ch);
-                const bool from_me = r == l->rank && !mine, to_me = mine && r != l->rank;
-                if (pass == 0 && from_me) s->send_n[ch->owner] += bytes;
-                if (pass == 0 && to_me) s->recv_n[r] += bytes;
-                if (pass == 1 && from_me && bytes) {
-                    memcpy(send + send_at[ch->owner], at_element(l, ch, p.begin), bytes);
-                    send_at[ch->owner] += bytes;
-                }
-                if (pass == 2 && mine && bytes) {
-                    memcpy(to + (size_t)(p.begin - ch->begin) * element_size(l, ch),
-                           to_me ? recv + recv_at[r] : at_element(l, ch, p.begin), bytes);
-                    if (to_me) recv_at[r] += bytes;
-                }
-            }
-            if (!mine) continue;
-            if (pass == 0) joined += values_bytes(l, ch);
-            if (pass == 2) to += values_bytes(l, ch);
-        }
-        if (pass == 0) {
-            for (size_t r = 0; r < size; r++) {
-                send_at[r] = out;
-                recv_at[r] = in;
-                out += s->send_n[r];
-                in += s->recv_n[r];
-            }
-            send = need(&s->pieces, &s->pieces_bytes, out + in);
-            recv = send + out;
-            to = need(&s->joined, &s->joined_bytes, joined);
-        }
-        if (pass == 1) comm_exchange_bytes(l->comm, send, s->send_n, send + out, s->recv_n);
+/* The values of a chunk on the border of two parts come to its owner. Such chunks are few, and only
+ * who holds some of it takes part. Returns where they lie, on the owner: in `to`. */
+static const char *join_split(Save *s, const Chunk *ch, char *to) {
+    const Layout *l = s->l;
+    const Part mine = held(l, ch, l->rank);
+    const size_t each = element_size(l, ch), bytes = (size_t)(mine.end - mine.begin) * each;
+    const bool owner = ch->owner == l->rank;
+    const char *values = bytes ? at_element(l, ch, mine.begin) : NULL;
+    memset(s->send_n, 0, (size_t)l->size * sizeof *s->send_n);
+    memset(s->recv_n, 0, (size_t)l->size * sizeof *s->recv_n);
+    if (!owner) s->send_n[ch->owner] = bytes;
+    for (int r = 0; owner && r < l->size; r++) {
+        const Part p = held(l, ch, r);
+        if (r != l->rank) s->recv_n[r] = (size_t)(p.end - p.begin) * each;
     }
-    free(send_at);
+    const char *from = need(&s->pieces, &s->pieces_bytes, values_bytes(l, ch));
+    comm_exchange_bytes(l->comm, values, s->send_n, s->pieces, s->recv_n);
+    for (int r = 0; owner && r < l->size; r++) { /* they came in the order of the ranks */
+        const Part p = held(l, ch, r);
+        char *at = to + (size_t)(p.begin - ch->begin) * each;
+        if (r == l->rank && bytes) memcpy(at, values, bytes);
+        if (r != l->rank) memcpy(at, from, s->recv_n[r]);
+        from += s->recv_n[r];
+    }
+    return to;
 }
 
 /* A slot for each of my chunks of window w. */
@@ -371,22 +336,28 @@ static void open_window(Save *s, int64_t w) {
         win->slot = xrealloc(win->slot, (size_t)n * sizeof *win->slot);
     }
     win->n = 0;
-    size_t bytes = 0;
-    bool split = false;
+    size_t bytes = 0, joined = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const Chunk *ch = &l->chunk[l->order[l->window[w] + i]];
+        if (ch->owner != l->rank) continue;
+        bytes += chunk_bound(whole_bytes(l, ch));
+        if (ch->split) joined += values_bytes(l, ch);
+    }
+    char *to = need(&s->joined, &s->joined_bytes, joined);
     for (int64_t i = 0; i < n; i++) {
         Chunk *ch = &l->chunk[l->order[l->window[w] + i]];
-        split |= ch->split;
-        if (ch->owner != l->rank) continue;
-        const char *values = ch->split ? NULL : at_element(l, ch, ch->begin);
-        win->slot[win->n++] = (struct Slot){.chunk = ch, .values = values};
-        bytes += chunk_bound(whole_bytes(l, ch));
+        const bool mine = ch->owner == l->rank;
+        const char *values = ch->split ? join_split(s, ch, to)
+                             : mine    ? at_element(l, ch, ch->begin)
+                                       : NULL;
+        if (mine) win->slot[win->n++] = (struct Slot){.chunk = ch, .values = values};
+        if (mine && ch->split) to += values_bytes(l, ch);
     }
     char *area = need(&win->area, &win->area_bytes, bytes);
     for (int64_t i = 0; i < win->n; i++) {
         win->slot[i].packed = area;
         area += chunk_bound(whole_bytes(l, win->slot[i].chunk));
     }
-    if (split) join_split(s, w);
 }
 
 /* Rank 0 hands the last window to HDF5. */

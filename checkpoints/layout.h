@@ -1,7 +1,7 @@
-/* write.h: the bytes of a checkpoint's file, made by all ranks. Internal to checkpoints/.
+/* layout.h: the bytes of a checkpoint's file, made by all ranks. Internal to checkpoints/.
  * Everything here is Collective. */
-#ifndef CHECKPOINTS_WRITE_H
-#define CHECKPOINTS_WRITE_H
+#ifndef CHECKPOINTS_LAYOUT_H
+#define CHECKPOINTS_LAYOUT_H
 
 #include "checkpoints/checkpoint.h"
 
