@@ -73,7 +73,8 @@ LDLIBS   := $(shell pkg-config --libs $(PKGS) ompi-c 2>/dev/null) -L$(BLAS_DIR) 
 strict_rooms := base base/h5 data data/tokenizer data/world checkpoints
 
 # --- what there is to build ----------------------------------------------------------------------
-STAGES   := train/pretrain train/sft rlhf/reward rlhf/ppo
+STAGES   := $(shell awk -F'"' '/^STAGE/ {print $$2}' base/stages.h)
+STAGES   := $(basename $(foreach s,$(STAGES),$(wildcard train/$(s).c rlhf/$(s).c)))
 TOOLS    := $(patsubst %.c,%,$(wildcard tools/*.c))
 MAINS    := $(STAGES) $(TOOLS)
 PROGRAMS := $(patsubst %,$(BIN)/rhetor-%,$(notdir $(STAGES))) $(patsubst tools/%,$(BIN)/%,$(TOOLS))

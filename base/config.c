@@ -21,34 +21,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NUMBER_I64(d)  .number = (double)(d)
-#define NUMBER_F64(d)  .number = (double)(d)
-#define NUMBER_Bool(d) .number = (double)(d)
-#define NUMBER_Str(d)  .text = (d)
-#define NUMBER_List(d) .text = (d)
-#define NUMBER_Enum(d) .text = (d)
+#define DEFAULT_I64(d)   .number = (double)(d)
+#define DEFAULT_F64(d)   .number = (double)(d)
+#define DEFAULT_Bool(d)  .number = (double)(d)
+#define DEFAULT_Str(d)   .text = (d)
+#define DEFAULT_List(d)  .text = (d)
+#define DEFAULT_Path(d)  .text = (d)
+#define DEFAULT_Paths(d) .text = (d)
+#define DEFAULT_Enum(d)  .text = (d)
 
+enum { SAME, RESULT };
 const ConfigKey config_keys[] = {
-#define KEY(field, key, Kind, def, low, high, words, in, meaning) \
-    {.name = key,                                                 \
-     .kind = KIND_##Kind,                                         \
-     .offset = offsetof(Config, field),                           \
-     NUMBER_##Kind(def),                                          \
-     .lo = low,                                                   \
-     .hi = high,                                                  \
-     .choices = words,                                            \
-     .stages = in,                                                \
+#define KEY(field, key, Kind, def, low, high, words, effect, meaning) \
+    {.name = key,                                                     \
+     .kind = KIND_##Kind,                                             \
+     .offset = offsetof(Config, field),                               \
+     DEFAULT_##Kind(def),                                             \
+     .lo = low,                                                       \
+     .hi = high,                                                      \
+     .choices = words,                                                \
+     .result = effect,                                                \
      .help = meaning},
+#define WORD(constant, word) word "|"
 #include "base/config_keys.h"
 };
 enum { NKEYS = sizeof config_keys / sizeof config_keys[0] };
 const int config_nkeys = NKEYS;
-
-const StageDefault config_stage_defaults[] = {
-#define STAGE_DEFAULT(stage, key, value) {stage, key, value},
-#include "base/config_keys.h"
-};
-const int config_nstage_defaults = sizeof config_stage_defaults / sizeof config_stage_defaults[0];
 
 /* Where each value was set; NULL: default. */
 typedef struct Places {
@@ -56,39 +54,54 @@ typedef struct Places {
     char *set[NKEYS];
 } Places;
 
-static const struct {
-    int stage;
-    const char *name;
-} stages[] = {{IN_PRETRAIN, "pretrain"},
-              {IN_SFT, "sft"},
-              {IN_REWARD, "reward"},
-              {IN_PPO, "ppo"},
-              {IN_SUBMIT, "submit"}};
-enum { STAGES = sizeof stages / sizeof stages[0] };
+/* --- stages ---------------------------------------------------------------------------------- */
+
+const StageInfo config_stage[] = {{"", "", "", ""},
+#define STAGE(NAME, name, what, headline, settings) {name, what, headline, settings},
+#include "base/stages.h"
+                                  {"submit", "a recipe as cluster jobs", "", "cluster."}};
 
 const char *config_stage_name(int stage) {
-    for (int i = 0; i < STAGES; i++)
-        if (stages[i].stage == stage) return stages[i].name;
-    CHECK(0, "stage %d", stage);
+    CHECK(stage > STAGE_NONE && stage <= STAGE_SUBMIT, "stage %d", stage);
+    return config_stage[stage].name;
 }
 
-char *config_stages(int set) {
-    Text t = {0};
-    for (int i = 0; i < STAGES; i++)
-        if (set & stages[i].stage) text_put(&t, "%s%s", t.n ? ", " : "", stages[i].name);
-    return text_take(&t);
+int config_stage_named(const char *name) {
+    for (int s = STAGE_NONE + 1; s < STAGES; s++)
+        if (strcmp(config_stage[s].name, name) == 0) return s;
+    return STAGE_NONE;
+}
+
+/* The words of the stage's settings that name the key or its section: the last one counts.
+ * *value: behind its last "=", NULL where there is none. */
+static bool listed(int stage, const char *key, const char **value) {
+    bool found = false;
+    *value = NULL;
+    for (const char *w = config_stage[stage].settings; *w; w += strcspn(w, " "), w += *w == ' ') {
+        const bool without = *w == '-';
+        const char *name = w + without;
+        const size_t n = strcspn(name, "= ");
+        if (strncmp(key, name, n) != 0 || (name[n - 1] != '.' && key[n])) continue;
+        found = !without;
+        if (name[n] == '=') *value = name + n + 1;
+    }
+    return found;
+}
+
+bool config_knows(int stage, const ConfigKey *k) {
+    const char *value;
+    return listed(stage, k->name, &value);
+}
+
+char *config_stage_default(int stage, const ConfigKey *k) {
+    const char *value;
+    listed(stage, k->name, &value);
+    return value ? xasprintf("%.*s", (int)strcspn(value, " "), value) : NULL;
 }
 
 const ConfigKey *config_key(const char *name) {
     for (int i = 0; i < NKEYS; i++)
         if (strcmp(config_keys[i].name, name) == 0) return &config_keys[i];
-    return NULL;
-}
-
-const char *config_stage_default(const ConfigKey *k, int stage) {
-    const StageDefault *d = config_stage_defaults;
-    for (int i = 0; i < config_nstage_defaults; i++)
-        if (d[i].stage == stage && strcmp(d[i].key, k->name) == 0) return d[i].value;
     return NULL;
 }
 
@@ -108,14 +121,14 @@ static const ConfigKey *nearest_key(int stage, const char *name) {
     const char *names[NKEYS];
     int n = 0;
     for (int i = 0; i < NKEYS; i++)
-        if (config_keys[i].stages & stage) names[n++] = config_keys[i].name;
+        if (config_knows(stage, &config_keys[i])) names[n++] = config_keys[i].name;
     const char *nearest = nearest_word(name, names, n);
     for (int i = 0; nearest && i < NKEYS; i++)
         if (config_keys[i].name == nearest) return &config_keys[i];
     const char *dot = strrchr(name, '.'), *leaf = dot ? dot + 1 : name;
     for (int i = 0; i < NKEYS; i++) {
         const ConfigKey *k = &config_keys[i];
-        if ((k->stages & stage) && strcmp(strrchr(k->name, '.') + 1, leaf) == 0) return k;
+        if (config_knows(stage, k) && strcmp(strrchr(k->name, '.') + 1, leaf) == 0) return k;
     }
     return NULL;
 }
@@ -132,7 +145,7 @@ static int unknown_key(int stage, const char *place, const char *name) {
     const char *me = config_stage_name(stage);
     const ConfigKey *k = config_key(name);
     if (k) {
-        char *others = config_stages(k->stages);
+        char *others = config_stages(k);
         int rc =
             error_set(ERR_CONFIG, "%s: %s is a setting of %s, not of %s; remove it here%s", place,
                       name, others, me,
@@ -153,10 +166,20 @@ static int unknown_key(int stage, const char *place, const char *name) {
 }
 
 /* --- values ---------------------------------------------------------------------------------- */
+/* "~/x" with the home folder in its place; takes `path`. */
+static char *at_home(char *path) {
+    const char *home = getenv("HOME");
+    if (*path != '~' || (path[1] && path[1] != '/') || !home || !*home) return path;
+    char *full = xasprintf("%s%s", home, path + 1);
+    free(path);
+    return full;
+}
+
 static int wrong_value(const char *place, const ConfigKey *k, const char *found) {
-    static const char *nouns[] = {
-        [KIND_I64] = "an integer", [KIND_F64] = "a number",         [KIND_Bool] = "true or false",
-        [KIND_Str] = "one text",   [KIND_List] = "a list of texts", [KIND_Enum] = "one of"};
+    static const char *nouns[] = {[KIND_I64] = "an integer",        [KIND_F64] = "a number",
+                                  [KIND_Bool] = "true or false",    [KIND_Str] = "one text",
+                                  [KIND_List] = "a list of texts",  [KIND_Path] = "one path",
+                                  [KIND_Paths] = "a list of paths", [KIND_Enum] = "one of"};
     char *range = config_range(k);
     int rc = error_set(ERR_CONFIG, "%s: %s is %s, expected %s%s%s", place, k->name,
                        *found ? found : "empty", nouns[k->kind], *range ? " " : "", range);
@@ -207,11 +230,14 @@ static int set_enum(const char *place, const ConfigKey *k, const char *s, int *o
     return rc;
 }
 
+static bool is_list(const ConfigKey *k) { return k->kind == KIND_List || k->kind == KIND_Paths; }
+static bool is_path(const ConfigKey *k) { return k->kind == KIND_Path || k->kind == KIND_Paths; }
+
 static void free_value(Config *c, const ConfigKey *k) {
-    if (k->kind == KIND_Str) {
+    if (k->kind == KIND_Str || k->kind == KIND_Path) {
         free((char *)*CONFIG_AT(ConfigStr, c, k));
         *CONFIG_AT(ConfigStr, c, k) = NULL;
-    } else if (k->kind == KIND_List) {
+    } else if (is_list(k)) {
         StrList *l = CONFIG_AT(ConfigList, c, k);
         for (int i = 0; i < l->n; i++) free(l->v[i]);
         free(l->v);
@@ -245,7 +271,7 @@ static int set_scalar(Config *c, const ConfigKey *k, const char *place, const ch
 }
 
 static int set_value(Config *c, const ConfigKey *k, const char *place, const YamlValue *v) {
-    if (v->list && k->kind != KIND_List) return wrong_value(place, k, "a list");
+    if (v->list && !is_list(k)) return wrong_value(place, k, "a list");
     StrList values = {xcalloc((size_t)v->n + 1, sizeof(char *)), 0};
     int rc = 0;
     for (int i = 0; rc == 0 && i < v->n; i++) {
@@ -255,10 +281,10 @@ static int set_value(Config *c, const ConfigKey *k, const char *place, const Yam
             rc = error_set(ERR_CONFIG, "%s: %s is not valid UTF-8; re-encode it", place, k->name);
         else if ((rc = text_expand(&s, text, false)) < 0)
             error_wrap(rc, "%s: %s", place, k->name);
-        values.v[values.n++] = text_take(&s);
+        values.v[values.n++] = is_path(k) ? at_home(text_take(&s)) : text_take(&s);
     }
-    if (rc == 0 && k->kind != KIND_List) rc = set_scalar(c, k, place, values.v[0]);
-    if (rc == 0 && k->kind == KIND_List) {
+    if (rc == 0 && !is_list(k)) rc = set_scalar(c, k, place, values.v[0]);
+    if (rc == 0 && is_list(k)) {
         free_value(c, k);
         bool none = !v->list && !*values.v[0]; /* "" is no list of one empty name */
         if (!none) {
@@ -277,21 +303,26 @@ static int set_value(Config *c, const ConfigKey *k, const char *place, const Yam
 }
 
 /* --- where settings come from ---------------------------------------------------------------- */
-static int set_from_file(void *ctx, const YamlValue *v) {
-    Config *c = ctx;
+
+typedef struct Source {
+    Config *c;
+    const char *file; /* NULL: the command line, which may set something twice */
+} Source;
+
+static int set(void *ctx, const YamlValue *v) {
+    const Source *from = ctx;
+    Config *c = from->c;
     Places *p = c->priv;
-    char *place = xasprintf("%s:%d:%d", p->origin, v->line, v->column);
     const ConfigKey *k = config_key(v->key);
-    int rc = 0;
-    if (k && (k->stages & c->stage)) {
-        const char *before = p->set[k - config_keys];
-        if (before)
-            rc = error_set(ERR_CONFIG, "%s: %s is set again, first at %s; remove one of the two",
-                           place, v->key, before);
-        else
-            rc = set_value(c, k, place, v);
-    } else if (k || !v->null || !is_section(v->key)) /* `data:` with nothing below it is fine */
-        rc = unknown_key(c->stage, place, v->key);
+    if (!k && v->null && is_section(v->key)) return 0; /* `data:` with nothing below it is fine */
+    char *place = from->file ? xasprintf("%s:%d:%d", from->file, v->line, v->column)
+                             : xstrdup("command line");
+    const char *before = k && from->file ? p->set[k - config_keys] : NULL;
+    int rc = !k || !config_knows(c->stage, k) ? unknown_key(c->stage, place, v->key)
+             : before
+                 ? error_set(ERR_CONFIG, "%s: %s is set again, first at %s; remove one of the two",
+                             place, v->key, before)
+                 : set_value(c, k, place, v);
     free(place);
     return rc;
 }
@@ -305,16 +336,9 @@ static int load_file(Config *c, const char *path) {
         free(message);
         return ERR_CONFIG;
     }
-    int rc = yaml_settings(text, len, path, set_from_file, c);
+    int rc = yaml_settings(text, len, path, set, &(Source){c, path});
     free(text);
     return rc;
-}
-
-static int set_from_yaml_list(void *ctx, const YamlValue *v) {
-    Config *c = ctx;
-    const ConfigKey *k = config_key(v->key); /* a line break may bring in another one */
-    return k && (k->stages & c->stage) ? set_value(c, k, "command line", v)
-                                       : unknown_key(c->stage, "command line", v->key);
 }
 
 /* "section.key=value"; a list is a,b or [a, "b, c"]. */
@@ -324,57 +348,53 @@ static int set_from_command_line(Config *c, const char *override) {
         return error_set(
             ERR_CONFIG, "command line: \"%s\" is no setting; expected section.key=value", override);
     char *name = xasprintf("%.*s", (int)(equals - override), override);
-    const char *text = equals + 1;
+    char *text = xstrdup(equals + 1), *rest = text;
     const ConfigKey *k = config_key(name);
+    const bool list = k && is_list(k);
     int rc;
-    if (!k || !(k->stages & c->stage))
-        rc = unknown_key(c->stage, "command line", name);
-    else if (k->kind == KIND_List && *text == '[') {
+    if (list && *text == '[') {
         char *yaml = xasprintf("%s: %s\n", name, text);
-        rc = yaml_settings(yaml, strlen(yaml), "command line", set_from_yaml_list, c);
+        rc = yaml_settings(yaml, strlen(yaml), "command line", set, &(Source){c, NULL});
         free(yaml);
     } else {
-        char *copy = xstrdup(text), *rest = copy;
-        YamlValue v = {.key = name, .list = k->kind == KIND_List && strchr(text, ',')};
+        YamlValue v = {.key = name, .list = list && strchr(text, ',')};
         v.items = xmalloc(sizeof *v.items * (strlen(text) + 1));
-        if (v.list)
-            while (rest) v.items[v.n++] = strsep(&rest, ",");
-        else
-            v.items[v.n++] = copy;
-        rc = set_value(c, k, "command line", &v);
+        do v.items[v.n++] = v.list ? strsep(&rest, ",") : text;
+        while (v.list && rest);
+        rc = set(&(Source){c, NULL}, &v);
         free(v.items);
-        free(copy);
     }
     free(name);
+    free(text);
     return rc;
 }
 
 static void set_defaults(Config *c) {
     for (const ConfigKey *k = config_keys; k < config_keys + NKEYS; k++) {
-        switch (k->kind) {
-        case KIND_I64: *CONFIG_AT(ConfigI64, c, k) = (int64_t)k->number; break;
-        case KIND_F64: *CONFIG_AT(ConfigF64, c, k) = k->number; break;
-        case KIND_Bool: *CONFIG_AT(ConfigBool, c, k) = k->number != 0; break;
-        case KIND_Str: *CONFIG_AT(ConfigStr, c, k) = xstrdup(k->text); break;
-        case KIND_List:
-            CHECK(!*k->text, "%s: lists have no defaults", k->name);
-            *CONFIG_AT(ConfigList, c, k) = (StrList){0};
-            break;
-        case KIND_Enum:
-            CHECK(set_enum("default", k, k->text, CONFIG_AT(ConfigEnum, c, k)) == 0, "%s", k->name);
-        }
-        const char *own = config_stage_default(k, c->stage);
-        CHECK(!own || set_scalar(c, k, "default", own) == 0, "%s", error_message());
+        char *own = config_stage_default(c->stage, k), *number = NULL;
+        const char *def = k->text;
+        if (k->kind == KIND_Bool)
+            def = k->number != 0 ? "true" : "false";
+        else if (!def)
+            def = number = config_number(k->number);
+        CHECK(is_list(k) ? !*def && !own : set_scalar(c, k, "default", own ? own : def) == 0,
+              "%s: %s", k->name, error_message());
+        free(own);
+        free(number);
     }
 }
 
-int config_load(Config *c, int stage, const char *path, const char *const *overrides, int n) {
+static void start(Config *c, int stage, const char *origin) {
     config_stage_name(stage); /* one of ours */
     *c = (Config){.stage = stage};
     Places *p = xcalloc(1, sizeof *p);
     c->priv = p;
-    c->origin = p->origin = xstrdup(path ? path : "");
+    c->origin = p->origin = xstrdup(origin);
     set_defaults(c);
+}
+
+int config_load(Config *c, int stage, const char *path, const char *const *overrides, int n) {
+    start(c, stage, path ? path : "");
     int rc = path ? load_file(c, path) : 0;
     for (int i = 0; rc == 0 && i < n; i++) rc = set_from_command_line(c, overrides[i]);
     if (rc < 0) config_free(c);
@@ -408,4 +428,33 @@ int config_bad(const Config *c, const char *key, const char *fmt, ...) {
     free(value);
     free(text);
     return rc;
+}
+
+/* Another version may have had other keys and words. */
+static int set_known(void *ctx, const YamlValue *v) {
+    Config *c = ctx;
+    const ConfigKey *k = config_key(v->key);
+    if (k && config_knows(c->stage, k)) set_value(c, k, "saved settings", v);
+    return 0;
+}
+
+char *config_diff(int stage, const char *yaml_old, const char *yaml_new) {
+    Config c[2];
+    Text t = {0};
+    if (stage == STAGE_NONE) return xstrdup(""); /* an imported model */
+    for (int i = 0; i < 2; i++) {
+        const char *yaml = i ? yaml_new : yaml_old;
+        start(&c[i], stage, "");
+        if (yaml_settings(yaml, strlen(yaml), "saved settings", set_known, &c[i]) < 0)
+            text_put(&t, "%s", error_message());
+    }
+    for (const ConfigKey *k = config_keys; k < config_keys + NKEYS; k++) {
+        if (!k->result || !config_knows(stage, k)) continue;
+        char *was = config_value(&c[0], k), *is = config_value(&c[1], k);
+        if (strcmp(was, is) != 0) text_put(&t, "%s%s: %s -> %s", t.s ? "\n" : "", k->name, was, is);
+        free(was);
+        free(is);
+    }
+    for (int i = 0; i < 2; i++) config_free(&c[i]);
+    return text_take(&t);
 }

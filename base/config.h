@@ -12,8 +12,27 @@ typedef struct StrList {
     int n;
 } StrList; /* owned by the Config */
 
-/* Which stages know a key. IN_SUBMIT: none, but rhetor-submit's cluster.yaml. */
-enum { IN_PRETRAIN = 1, IN_SFT = 2, IN_REWARD = 4, IN_PPO = 8, IN_ALL = 15, IN_SUBMIT = 16 };
+/* The stages, in a pipeline's order (base/stages.h). STAGE_SUBMIT is none, but has settings too:
+ * rhetor-submit's cluster.yaml. */
+enum {
+    STAGE_NONE,
+#define STAGE(NAME, ...) STAGE_##NAME,
+#include "base/stages.h"
+    STAGE_SUBMIT,
+    STAGES = STAGE_SUBMIT /* `for (s = STAGE_NONE + 1; s < STAGES; s++)` */
+};
+/* The names that they had, until nobody uses them. */
+enum {
+    IN_PRETRAIN = STAGE_PRETRAIN,
+    IN_SFT = STAGE_SFT,
+    IN_REWARD = STAGE_REWARD,
+    IN_PPO = STAGE_PPO,
+    IN_SUBMIT = STAGE_SUBMIT
+};
+typedef struct StageInfo {
+    const char *name, *what, *headline, *settings; /* see base/stages.h */
+} StageInfo;
+extern const StageInfo config_stage[];
 
 /* C types of the kinds of keys. ENUM holds the index of the word in its list of choices. */
 typedef int64_t ConfigI64;
@@ -21,28 +40,26 @@ typedef double ConfigF64;
 typedef bool ConfigBool;
 typedef const char *ConfigStr;
 typedef StrList ConfigList;
+typedef const char *ConfigPath;
+typedef StrList ConfigPaths;
 typedef int ConfigEnum;
 
 typedef struct Config {
-    int stage;          /* IN_PRETRAIN ... one of them */
+    int stage;          /* STAGE_* */
     const char *origin; /* the file it came from, "" if none */
-#define KEY(field, name, Kind, def, lo, hi, choices, stages, help) Config##Kind field;
+#define KEY(field, name, Kind, ...) Config##Kind field;
 #include "base/config_keys.h"
     void *priv; /* strings, where each value was set */
 } Config;
 
-/* Words of the ENUM keys, in the order of their choices. */
-enum { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
-enum { ON_LONG_DROP, ON_LONG_TRUNCATE_LEFT, ON_LONG_STOP };
-enum { ON_BAD_STOP, ON_BAD_SKIP };
-enum { LOSS_ON_RESPONSE, LOSS_ON_ALL };
-enum { KL_FIXED, KL_ADAPTIVE };
-enum { SHARD_NONE, SHARD_OPTIMIZER, SHARD_GRADIENTS };
-enum { COMPRESS_ZSTD, COMPRESS_NONE };
-enum { LAUNCHER_AUTO, LAUNCHER_SRUN, LAUNCHER_MPIRUN };
+/* Constants of the words: SCHEDULE_COSINE, ... */
+#define WORD(constant, word)               constant,
+#define ENUM(field, name, def, words, ...) enum { words };
+#include "base/config_keys.h"
 
 /* Reads `path` (NULL: defaults only), then the overrides "section.key=value" in order. In values
- * ${NAME} and ${NAME:-default} are replaced from the environment (unset without default: error).
+ * ${NAME} and ${NAME:-default} are replaced from the environment (unset without default: error), in
+ * paths ~/ by the home folder.
  * ERR_CONFIG: path:line:column (or the override), what was found, the range or the choices or the
  * nearest known key, and for a key of another stage which stage has it. */
 int config_load(Config *c, int stage, const char *path, const char *const *overrides, int n);
@@ -51,10 +68,11 @@ void config_free(Config *c);
 char *config_yaml(const Config *c); /* resolved, every key of the stage; malloc'd */
 char *config_help(int stage);       /* text for --help; malloc'd */
 char *config_markdown(void);        /* docs/CONFIG.md; malloc'd */
-/* "key: old -> new" lines for the keys that differ between two resolved texts; malloc'd, "" if
- * none. Keys `run.*` are left out. */
-char *config_diff(const char *yaml_old, const char *yaml_new);
-const char *config_stage_name(int stage); /* "pretrain", "sft", "reward", "ppo"; "submit" */
+/* "key: old -> new", a line each, for the stage's settings that change what comes out and differ in
+ * two texts of config_yaml; what one lacks is at its default. malloc'd, "" if none. */
+char *config_diff(int stage, const char *yaml_old, const char *yaml_new);
+const char *config_stage_name(int stage); /* "pretrain", ...; "submit" */
+int config_stage_named(const char *name); /* STAGE_NONE if there is none */
 
 /* For a value that is only found wrong later: "demo/ppo.yaml:12: ppo.batch is 30, ...". */
 int config_bad(const Config *c, const char *key, const char *fmt, ...)

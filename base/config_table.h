@@ -12,6 +12,8 @@ typedef enum ConfigKind {
     KIND_Bool,
     KIND_Str,
     KIND_List,
+    KIND_Path,
+    KIND_Paths,
     KIND_Enum
 } ConfigKind;
 
@@ -23,30 +25,23 @@ typedef struct ConfigKey {
     const char *text; /* default of Str, List, Enum */
     double lo, hi;
     const char *choices; /* "a|b|c" */
-    int stages;
+    bool result;         /* another value, other weights */
     const char *help;
 } ConfigKey;
 
-/* A default of one stage that differs from the key's. */
-typedef struct StageDefault {
-    int stage;
-    const char *key, *value; /* the value as it is written in a recipe */
-} StageDefault;
-
 extern const ConfigKey config_keys[];
 extern const int config_nkeys;
-extern const StageDefault config_stage_defaults[];
-extern const int config_nstage_defaults;
 
 #define CONFIG_AT(type, c, key) ((type *)((char *)(c) + (key)->offset))
 #define CONFIG_IN(type, c, key) ((const type *)((const char *)(c) + (key)->offset))
 
 /* The key of that name, NULL if there is none. */
 const ConfigKey *config_key(const char *name);
-/* The stage's own default, NULL where it has the key's. */
-const char *config_stage_default(const ConfigKey *k, int stage);
-/* "pretrain, sft" */
-char *config_stages(int stages);
+/* "pretrain, sft": that know the key; NULL: all. malloc'd */
+char *config_stages(const ConfigKey *k);
+bool config_knows(int stage, const ConfigKey *k);
+/* The stage's own default, malloc'd; NULL where it has the key's. */
+char *config_stage_default(int stage, const ConfigKey *k);
 /* The i-th word of "a|b|c", malloc'd; NULL behind the last. */
 char *config_choice(const char *choices, int i);
 /* "a, b, c" or "from 0 to 10"; "" where everything is allowed. malloc'd */

@@ -75,8 +75,10 @@ char *config_value(const Config *c, const ConfigKey *k) {
         CHECK(s, "%s has no choice %d", k->name, *CONFIG_IN(ConfigEnum, c, k));
         text_put(&t, "%s", s);
         break;
-    case KIND_Str: put_quoted(&t, *CONFIG_IN(ConfigStr, c, k)); break;
-    case KIND_List: {
+    case KIND_Str:
+    case KIND_Path: put_quoted(&t, *CONFIG_IN(ConfigStr, c, k)); break;
+    case KIND_List:
+    case KIND_Paths: {
         const StrList *l = CONFIG_IN(ConfigList, c, k);
         text_put(&t, "[");
         for (int i = 0; i < l->n; i++) {
@@ -101,7 +103,7 @@ char *config_yaml(const Config *c) {
     const ConfigKey *before = NULL;
     text_put(&t, "# the settings of a rhetor-%s run\n", config_stage_name(c->stage));
     for (const ConfigKey *k = config_keys; k < config_keys + config_nkeys; k++) {
-        if (!(k->stages & c->stage)) continue;
+        if (!config_knows(c->stage, k)) continue;
         const char *leaf = strchr(k->name, '.') + 1;
         if (opens_section(k, before)) text_put(&t, "%.*s:\n", (int)(leaf - 1 - k->name), k->name);
         char *value = config_value(c, k);
@@ -112,32 +114,40 @@ char *config_yaml(const Config *c) {
     return t.s;
 }
 
-/* The default as people write it; with stage IN_ALL those that differ too: "1e-8; ppo: 1e-5". */
+/* The default as people write it; without a stage also those that differ: "1e-8; ppo: 1e-5". */
 static char *default_text(const ConfigKey *k, int stage) {
-    const char *own = config_stage_default(k, stage);
-    if (own) return xstrdup(own);
-    if (stage == IN_ALL) {
-        Text t = {0};
-        char *def = default_text(k, 0);
-        text_put(&t, "%s", def);
-        free(def);
-        for (int i = 0; i < config_nstage_defaults; i++)
-            if (strcmp(config_stage_defaults[i].key, k->name) == 0)
-                text_put(&t, "; %s: %s", config_stage_name(config_stage_defaults[i].stage),
-                         config_stage_defaults[i].value);
-        return t.s;
-    }
-    switch (k->kind) {
-    case KIND_I64:
-    case KIND_F64: return config_number(k->number);
-    case KIND_Bool: return xstrdup(k->number != 0 ? "true" : "false");
-    default: return xstrdup(*k->text ? k->text : "not set");
-    }
+    Text t = {0};
+    char *own = stage ? config_stage_default(stage, k) : NULL, *number = NULL;
+    if (k->kind == KIND_I64 || k->kind == KIND_F64) number = config_number(k->number);
+    text_put(&t, "%s",
+             own                    ? own
+             : number               ? number
+             : k->kind == KIND_Bool ? (k->number != 0 ? "true" : "false")
+             : k->text && *k->text  ? k->text
+                                    : "not set");
+    free(own);
+    free(number);
+    for (int s = STAGE_NONE + 1; s < STAGES && !stage; s++)
+        if ((own = config_stage_default(s, k))) {
+            text_put(&t, "; %s: %s", config_stage_name(s), own);
+            free(own);
+        }
+    return t.s;
+}
+
+char *config_stages(const ConfigKey *k) {
+    Text t = {0};
+    int n = 0;
+    for (int s = STAGE_NONE + 1; s <= STAGE_SUBMIT; s++)
+        if (k ? config_knows(s, k) : s < STAGES)
+            text_put(&t, "%s%s", n++ ? ", " : "", config_stage_name(s));
+    return t.s;
 }
 
 static const char *const kind_words[] = {
     [KIND_I64] = "integer", [KIND_F64] = "number", [KIND_Bool] = "true or false",
-    [KIND_Str] = "text",    [KIND_List] = "list",  [KIND_Enum] = "word"};
+    [KIND_Str] = "text",    [KIND_List] = "list",  [KIND_Path] = "path",
+    [KIND_Paths] = "paths", [KIND_Enum] = "word"};
 
 /* Words of `s`, indented, no line longer than HELP_COLUMNS. */
 static void put_wrapped(Text *t, const char *s) {
@@ -160,7 +170,7 @@ char *config_help(int stage) {
     Text t = {0};
     const ConfigKey *before = NULL;
     for (const ConfigKey *k = config_keys; k < config_keys + config_nkeys; k++) {
-        if (!(k->stages & stage)) continue;
+        if (!config_knows(stage, k)) continue;
         if (opens_section(k, before))
             text_put(&t, "%s%.*s\n", before ? "\n" : "", (int)strcspn(k->name, "."), k->name);
         char *def = default_text(k, stage), *range = config_range(k);
@@ -185,6 +195,7 @@ static void put_cell(Text *t, const char *s) {
 char *config_markdown(void) {
     Text t = {0};
     const ConfigKey *before = NULL;
+    char *all = config_stages(NULL);
     text_put(
         &t, "# Settings\n\n"
             "Generated from base/config_keys.h; do not edit.\n\n"
@@ -198,10 +209,9 @@ char *config_markdown(void) {
                 "\n## %.*s\n\n| name | type | default | range or choices | stages | meaning |\n"
                 "|---|---|---|---|---|---|\n",
                 (int)strcspn(k->name, "."), k->name);
-        char *def = default_text(k, IN_ALL), *range = config_range(k),
-             *in = config_stages(k->stages);
+        char *def = default_text(k, STAGE_NONE), *range = config_range(k), *in = config_stages(k);
         text_put(&t, "| `%s` | %s | %s | %s | %s | ", k->name, kind_words[k->kind], def, range,
-                 k->stages == IN_ALL ? "all" : in);
+                 strcmp(in, all) == 0 ? "all" : in);
         put_cell(&t, k->help);
         text_put(&t, " |\n");
         free(def);
@@ -209,68 +219,6 @@ char *config_markdown(void) {
         free(in);
         before = k;
     }
-    return t.s;
-}
-
-/* --- differences ----------------------------------------------------------------------------- */
-typedef struct Settings {
-    char **keys, **values;
-    int n;
-} Settings;
-
-static int remember(void *ctx, const YamlValue *v) {
-    Settings *s = ctx;
-    Text t = {0};
-    text_put(&t, "%s", v->list ? "[" : "");
-    for (int i = 0; i < v->n; i++) text_put(&t, "%s%s", i ? ", " : "", v->items[i]);
-    if (v->list) text_put(&t, "]");
-    s->keys = xrealloc(s->keys, sizeof *s->keys * (size_t)(s->n + 1));
-    s->values = xrealloc(s->values, sizeof *s->values * (size_t)(s->n + 1));
-    s->keys[s->n] = xstrdup(v->key);
-    s->values[s->n++] = t.s;
-    return 0;
-}
-
-static const char *lookup(const Settings *s, const char *key) {
-    for (int i = 0; i < s->n; i++)
-        if (strcmp(s->keys[i], key) == 0) return s->values[i];
-    return NULL;
-}
-
-static void forget(Settings *s) {
-    for (int i = 0; i < s->n; i++) {
-        free(s->keys[i]);
-        free(s->values[i]);
-    }
-    free(s->keys);
-    free(s->values);
-}
-
-static void put_difference(Text *t, const char *key, const char *was, const char *is) {
-    if (strncmp(key, "run.", 4) == 0 || (was && is && strcmp(was, is) == 0)) return;
-    const char *texts[] = {was, is};
-    for (int i = 0; i < 2; i++)
-        if (!texts[i])
-            texts[i] = "(absent)";
-        else if (!*texts[i])
-            texts[i] = "(not set)";
-    text_put(t, "%s: %s -> %s\n", key, texts[0], texts[1]);
-}
-
-char *config_diff(const char *yaml_old, const char *yaml_new) {
-    Settings was = {0}, is = {0};
-    Text t = {0};
-    text_put(&t, "%s", "");
-    if (yaml_settings(yaml_old, strlen(yaml_old), "old settings", remember, &was) < 0 ||
-        yaml_settings(yaml_new, strlen(yaml_new), "new settings", remember, &is) < 0)
-        text_put(&t, "settings cannot be compared: %s\n", error_message());
-    else {
-        for (int i = 0; i < is.n; i++)
-            put_difference(&t, is.keys[i], lookup(&was, is.keys[i]), is.values[i]);
-        for (int i = 0; i < was.n; i++)
-            if (!lookup(&is, was.keys[i])) put_difference(&t, was.keys[i], was.values[i], NULL);
-    }
-    forget(&was);
-    forget(&is);
+    free(all);
     return t.s;
 }

@@ -17,9 +17,6 @@
 #include "base/text.h"
 #include "base/yaml.h"
 
-static const int stages[] = {IN_PRETRAIN, IN_SFT, IN_REWARD, IN_PPO};
-enum { STAGES = sizeof stages / sizeof *stages };
-
 /* --- the environment of the steps ------------------------------------------------------------- */
 
 /* The path as seen from here: relative where it lies below, so that one folder has one name. */
@@ -75,15 +72,14 @@ typedef struct Reader {
 
 static int set_stage(Step *s, const char *place, const char *word) {
     const char *names[STAGES];
-    for (int i = 0; i < STAGES; i++) {
-        names[i] = config_stage_name(stages[i]);
-        if (strcmp(names[i], word) == 0) s->stage = stages[i];
-    }
-    if (s->stage) return 0;
-    const char *meant = nearest_word(word, names, STAGES);
-    return error_set(ERR_CONFIG, "%s: no stage \"%s\", expected pretrain, sft, reward or ppo%s%s%s",
-                     place, word, meant ? "; did you mean " : "", meant ? meant : "",
-                     meant ? "?" : "");
+    for (int i = 0; i < STAGES - 1; i++) names[i] = config_stage_name(i + 1);
+    if ((s->stage = config_stage_named(word))) return 0;
+    const char *meant = nearest_word(word, names, STAGES - 1);
+    char *all = config_stages(NULL);
+    int rc = error_set(ERR_CONFIG, "%s: no stage \"%s\", expected one of %s%s%s%s", place, word,
+                       all, meant ? "; did you mean " : "", meant ? meant : "", meant ? "?" : "");
+    free(all);
+    return rc;
 }
 
 /* Names become file names and words of the command line. */
@@ -206,7 +202,7 @@ static const char *override_for(const Step *s, const char *override) {
     char *name = xasprintf("%.*s", (int)(equals - override), override);
     const ConfigKey *key = config_key(name);
     free(name);
-    return key && (key->stages & s->stage) ? override : NULL;
+    return key && config_knows(s->stage, key) ? override : NULL;
 }
 
 /* Why no stage takes the override. */
@@ -250,22 +246,10 @@ static int give_overrides(Recipe *r, const char *const *overrides, int n) {
     return 0;
 }
 
-/* Settings that say where and how often, but do not change what comes out. */
-static bool changes_result(const char *key) {
-    static const char *const others[] = {
-        "run.dir",          "run.threads",        "run.deadline",       "run.log_every",
-        "run.tensorboard",  "save.every",         "save.every_seconds", "save.keep_last",
-        "save.compression", "train.micro_tokens", "train.recompute",    "dist.hang_seconds",
-        "dist.check_every", "dist.shard"};
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (strcmp(others[i], key) == 0) return false;
-    return true;
-}
-
 static uint64_t hash_settings(const Config *c) {
-    uint64_t hash = (uint64_t)c->stage;
+    uint64_t hash = hash_text(config_stage_name(c->stage));
     for (const ConfigKey *k = config_keys; k < config_keys + config_nkeys; k++) {
-        if (!(k->stages & c->stage) || !changes_result(k->name)) continue;
+        if (!k->result || !config_knows(c->stage, k)) continue;
         char *value = config_value(c, k);
         hash = hash_combine(hash, hash_combine(hash_text(k->name), hash_text(value)));
         free(value);

@@ -58,7 +58,7 @@ static int take(const Recipe *r, int i, const char *const *v, int n, bool each, 
 }
 
 static int load(Config *c, const char *file, const List *l) {
-    return config_load(c, IN_SUBMIT, file, (const char *const *)l->v, l->n);
+    return config_load(c, STAGE_SUBMIT, file, (const char *const *)l->v, l->n);
 }
 
 /* The settings of the job with the steps first to last. What is said of one step comes after what
@@ -112,7 +112,7 @@ static int64_t batch_of(const Plan *p, int i, const char **key) {
     const Step *s = &p->recipe.step[i];
     Config c;
     if (config_load(&c, s->stage, s->config, s->set, s->nset) < 0) return INT64_MAX;
-    const bool ppo = s->stage == IN_PPO;
+    const bool ppo = s->stage == STAGE_PPO;
     *key = ppo ? "ppo.batch" : "train.batch";
     const int64_t n = ppo ? c.ppo_batch / c.ppo_minibatches : c.train_batch;
     config_free(&c);

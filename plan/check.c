@@ -81,13 +81,13 @@ static int check_stage(const PlanStage *s, const char *folder, int64_t steps, do
     argv[n++] = xstrdup(s->config);
     for (int i = 0; i < s->nset; i++) argv[n++] = xstrdup(s->set[i]);
     argv[n++] = xasprintf("run.dir=%s", dir);
-    argv[n++] = s->kind == IN_PPO ? xasprintf("ppo.episodes=%.0f", (double)steps * s->work.items)
-                                  : xasprintf("train.steps=%" PRId64, steps);
+    argv[n++] = s->kind == STAGE_PPO ? xasprintf("ppo.episodes=%.0f", (double)steps * s->work.items)
+                                     : xasprintf("train.steps=%" PRId64, steps);
     argv[n++] = xstrdup("run.log_every=1");
     /* Not in every step: it counts in a step's time. At the end alone it would miss arenas that the
      * last step has made anew and not yet filled. */
     argv[n++] = xasprintf("eval.every=%" PRId64, steps - 1);
-    if (s->kind == IN_SFT) argv[n++] = xstrdup("save.every_epoch=false");
+    if (s->kind == STAGE_SFT) argv[n++] = xstrdup("save.every_epoch=false");
     argv[n++] = xasprintf("save.every=%" PRId64, steps);
     int rc = run_stage(argv, out, peak);
     if (rc >= 0) rc = step_seconds(log, seconds);

@@ -90,8 +90,11 @@ static double decode_seconds(Lab *l, int64_t n) {
 
 /* FLOPs of sampling, as in PlanWork. */
 static double decode_flops(const Lab *l, int64_t n) {
-    PlanWork w = {
-        .stage = IN_PPO, .model = l->gpt->cfg, .items = (double)n, .epochs = 1, .minibatches = 1};
+    PlanWork w = {.stage = STAGE_PPO,
+                  .model = l->gpt->cfg,
+                  .items = (double)n,
+                  .epochs = 1,
+                  .minibatches = 1};
     double part[3];
     w.response = (double)l->made;
     w.length = (double)(l->prompt + l->made);
@@ -104,7 +107,7 @@ static int64_t clamp(int64_t n, int64_t lo, int64_t hi) { return n < lo ? lo : n
 static int open_lab(Lab *l, const PlanStages *s, double seconds) {
     const PlanStage *stage = &s->v[0], *ppo = NULL;
     for (int i = 0; i < s->n; i++)
-        if (s->v[i].kind == IN_PPO && !ppo) ppo = &s->v[i];
+        if (s->v[i].kind == STAGE_PPO && !ppo) ppo = &s->v[i];
     const PlanWork *w = &stage->work;
     const GptConfig *g = &w->model;
     TRY(gpt_open(&l->gpt, g, true));

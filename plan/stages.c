@@ -165,7 +165,7 @@ static int records_of(PlanStage *s, const Known *k, const Config *c, DatasetKind
 
 /* Tokens of an evaluation; not known: as many as there is room for. */
 static int eval_tokens(const Known *k, const Config *c, DatasetKind kind, double *tokens) {
-    const StrList *files = c->stage == IN_REWARD ? &c->data_reference : &c->data_heldout;
+    const StrList *files = c->stage == STAGE_REWARD ? &c->data_reference : &c->data_heldout;
     *tokens = 0;
     if (files->n == 0) return 0;
     *tokens = HUGE_VAL;
@@ -174,7 +174,7 @@ static int eval_tokens(const Known *k, const Config *c, DatasetKind kind, double
     DatasetOptions o;
     dataset_options(&o, c, k->tokenizer, k->tmpl, k->cfg.context);
     TRY(dataset_load(&d, kind, files, &o));
-    const double n = (double)d.n, some = c->eval_records > 0 && c->stage != IN_REWARD
+    const double n = (double)d.n, some = c->eval_records > 0 && c->stage != STAGE_REWARD
                                              ? fmin(n, (double)c->eval_records)
                                              : n;
     *tokens = (double)d.tokens * some / n;
@@ -186,7 +186,7 @@ static int64_t steps_of(const Config *c, int64_t records) {
     if (c->train_steps > 0) return c->train_steps;
     if (records == 0) return 0;
     double n = c->train_epochs * (double)records / (double)c->train_batch;
-    n = c->stage == IN_PRETRAIN ? floor(n + 0.5) : ceil(n - 1e-9); /* as the stages do */
+    n = c->stage == STAGE_PRETRAIN ? floor(n + 0.5) : ceil(n - 1e-9); /* as the stages do */
     return n < 1 ? 1 : (int64_t)n;
 }
 
@@ -267,10 +267,10 @@ static int plan_stage(PlanStage *s, Known *k, const PlanGiven *g) {
     Config c;
     TRY(config_load(&c, s->kind, s->config, s->set, s->nset));
     int (*const plan[])(PlanStage *, Known *, const Config *,
-                        const PlanGiven *) = {[IN_PRETRAIN] = plan_pretrain,
-                                              [IN_SFT] = plan_sft,
-                                              [IN_REWARD] = plan_reward,
-                                              [IN_PPO] = plan_ppo};
+                        const PlanGiven *) = {[STAGE_PRETRAIN] = plan_pretrain,
+                                              [STAGE_SFT] = plan_sft,
+                                              [STAGE_REWARD] = plan_reward,
+                                              [STAGE_PPO] = plan_ppo};
     s->work = plan_work(&c);
     int rc = plan[s->kind](s, k, &c, g);
     s->work.model = k->cfg;
@@ -339,12 +339,10 @@ static int from_recipe(PlanStages *out, const char *folder, const char *only,
 
 /* A stage's name at the beginning of the file's: ppo-ptx.yaml is PPO's. */
 static int stage_of_file(const char *path) {
-    static const int stages[] = {IN_PRETRAIN, IN_SFT, IN_REWARD, IN_PPO};
-    for (int i = 0; i < 4; i++) {
-        const char *name = config_stage_name(stages[i]);
-        if (strncmp(file_basename(path), name, strlen(name)) == 0) return stages[i];
-    }
-    return 0;
+    for (int s = STAGE_NONE + 1; s < STAGES; s++)
+        if (strncmp(file_basename(path), config_stage_name(s), strlen(config_stage_name(s))) == 0)
+            return s;
+    return STAGE_NONE;
 }
 
 static int from_config(PlanStages *out, const char *path, const char *const *overrides, int n,

@@ -411,4 +411,4 @@ static int ppo(Run *run) {
     return rc;
 }
 
-int main(int argc, char **argv) { return run_main(argc, argv, IN_PPO, ppo); }
+int main(int argc, char **argv) { return run_main(argc, argv, STAGE_PPO, ppo); }

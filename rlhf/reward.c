@@ -303,4 +303,4 @@ static int reward(Run *run) {
     return rc;
 }
 
-int main(int argc, char **argv) { return run_main(argc, argv, IN_REWARD, reward); }
+int main(int argc, char **argv) { return run_main(argc, argv, STAGE_REWARD, reward); }

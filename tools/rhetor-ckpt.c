@@ -403,8 +403,9 @@ static void compare_texts(const Diff *d) {
     const char *t[2];
     for (int i = 0; i < 2; i++) t[i] = ckpt_tokenizer(d->k[i], &n[i]);
     if (n[0] != n[1] || memcmp(t[0], t[1], n[0]) != 0) printf("the tokenizers differ\n");
-    char *settings = config_diff(ckpt_config(d->k[0]), ckpt_config(d->k[1]));
-    printf("%s", settings);
+    char *settings = config_diff(config_stage_named(ckpt_stage(d->k[0])), ckpt_config(d->k[0]),
+                                 ckpt_config(d->k[1]));
+    if (*settings) printf("%s\n", settings);
     free(settings);
 }
 

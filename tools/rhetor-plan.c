@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/config.h"
+#include "base/config_table.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -133,10 +133,10 @@ static PlanShard shard_of(const char *arg, struct argp_state *state) {
 }
 
 static int stage_of(const char *arg, struct argp_state *state) {
-    for (int s = IN_PRETRAIN; s < IN_ALL; s *= 2)
-        if (s <= IN_PPO && strcmp(config_stage_name(s), arg) == 0) return s;
-    argp_error(state, "--stage %s: expected pretrain, sft, reward or ppo", arg);
-    return 0;
+    const int stage = config_stage_named(arg);
+    if (stage) return stage;
+    argp_error(state, "--stage %s: expected one of %s", arg, config_stages(NULL));
+    return STAGE_NONE;
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state) {

@@ -95,7 +95,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_CLUSTER: o->file = arg; break;
     case OPT_DRY: o->dry = true; break;
     case OPT_SETTINGS: {
-        char *help = config_help(IN_SUBMIT);
+        char *help = config_help(STAGE_SUBMIT);
         fputs(help, stdout);
         free(help);
         exit(0);

@@ -19,10 +19,8 @@ static const struct {
     const char *name, *what;
 } known[] = {
     {"data", "tokenizers, corpora, generated data, rankings, a look at records"},
-    {"pretrain", "stage 1: a language model from text"},
-    {"sft", "stage 2: supervised fine-tuning on demonstrations"},
-    {"reward", "stage 3: a reward model from ranked completions"},
-    {"ppo", "stage 4: reinforcement learning from the reward model"},
+#define STAGE(NAME, name, what, ...) {name, what},
+#include "base/stages.h"
     {"pipeline", "all stages of a recipe, resuming where it stopped; --status"},
     {"generate", "text from a model: one prompt, a file of prompts, a chat"},
     {"eval", "loss, log-probabilities, rewards, win rates, tables of models"},

@@ -35,7 +35,7 @@ const char *plan_shard_name(PlanShard s) {
 }
 
 PlanWork plan_work(const Config *c) {
-    const bool ppo = c->stage == IN_PPO;
+    const bool ppo = c->stage == STAGE_PPO;
     PlanWork w = {.stage = c->stage,
                   .items = (double)(ppo ? c->ppo_batch : c->train_batch),
                   .sequences = 1,
@@ -63,12 +63,12 @@ static GptConfig with_head(GptConfig cfg) {
 }
 /* PPO's critic and reward model are taken to be as large as the policy. */
 static GptConfig trained(const PlanWork *w) {
-    return w->stage == IN_REWARD ? with_head(w->model) : w->model;
+    return w->stage == STAGE_REWARD ? with_head(w->model) : w->model;
 }
 
 int64_t plan_parameters(const PlanWork *w) {
     const GptConfig m = trained(w), critic = with_head(w->model);
-    return arch_count(&m) + (w->stage == IN_PPO ? arch_count(&critic) : 0);
+    return arch_count(&m) + (w->stage == STAGE_PPO ? arch_count(&critic) : 0);
 }
 
 /* --- FLOPs ------------------------------------------------------------------------------------ */
@@ -112,7 +112,7 @@ static double episodes_flops(const PlanWork *w, double e) {
 
 double plan_flops(const PlanWork *w, double part[3]) {
     double p[3] = {0};
-    if (w->stage == IN_PPO) {
+    if (w->stage == STAGE_PPO) {
         const double epochs = (double)w->epochs, updates = epochs * (double)w->minibatches;
         p[0] = rollout_flops(w, w->items);
         p[1] = scoring_flops(w, w->items);
@@ -175,7 +175,7 @@ static double micro_batches(double micro, double items, double length) {
 
 /* Items between two optimizer steps, and their tokens. PPO: episodes of a minibatch. */
 static double step_items(const PlanWork *w) {
-    return w->stage == IN_PPO ? ceil(w->items / (double)w->minibatches) : w->items;
+    return w->stage == STAGE_PPO ? ceil(w->items / (double)w->minibatches) : w->items;
 }
 static double item_tokens(const PlanWork *w) { return w->sequences * w->length; }
 /* Micro-batches of a rank between two optimizer steps: of items, and of windows. */
@@ -309,11 +309,11 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
     const int64_t leaves = leaves_of(w, l);
     const PlanState state = state_of(&cfg, l->ranks, l->shard, v, leaves),
                     second = state_of(&critic, l->ranks, l->shard, v, leaves);
-    const double two = w->stage == IN_PPO;
+    const double two = w->stage == STAGE_PPO;
     m->weights = state.weights + two * second.weights;
     m->gradients = state.gradients + two * second.gradients;
     m->moments = state.moments + two * second.moments;
-    if (w->stage == IN_PPO) {
+    if (w->stage == STAGE_PPO) {
         ppo_memory(w, l, m);
     } else {
         const double micro = (double)micro_of(w, l);
@@ -340,7 +340,7 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
 
 /* Optimizer steps of a step of the run, and the bytes of the weights that each updates. */
 static double updates(const PlanWork *w) {
-    return w->stage == IN_PPO ? (double)(w->epochs * w->minibatches) : 1;
+    return w->stage == STAGE_PPO ? (double)(w->epochs * w->minibatches) : 1;
 }
 static double trained_bytes(const PlanWork *w) {
     return (double)plan_parameters(w) * (double)sizeof(real);
@@ -396,17 +396,17 @@ void plan_time(const PlanWork *w, const PlanLayout *l, const PlanRates *measured
                PlanTime *t) {
     const PlanRates r = scaled(measured, l->threads);
     const double items = rank_share(w, l, step_items(w)), windows = rank_share(w, l, w->windows);
-    const double each = w->stage == IN_PPO ? 2 : 1; /* models in a micro-batch of items */
+    const double each = w->stage == STAGE_PPO ? 2 : 1; /* models in a micro-batch of items */
     const double again = w->recompute ? 4.0 / 3 : 1;
     const double byte = trained_bytes(w), model = byte / each;
     const double micros = each * item_micros(w, l) + window_micros(w, l);
     double flops = window_flops(w, windows);
-    if (w->stage == IN_PPO)
+    if (w->stage == STAGE_PPO)
         flops += episodes_flops(w, items);
     else
         flops += train_flops(w, items * item_tokens(w));
     *t = (PlanTime){0};
-    if (w->stage == IN_PPO) {
+    if (w->stage == STAGE_PPO) {
         t->rollout = rollout_seconds(w, l, &r);
         t->scoring = scoring_flops(w, share(w->items, l->ranks)) / r.forward;
         t->exchange = plan_sum_seconds(4 * 4 * w->items * w->response, l, n);

@@ -205,4 +205,4 @@ static int pretrain(Run *run) {
     return rc;
 }
 
-int main(int argc, char **argv) { return run_main(argc, argv, IN_PRETRAIN, pretrain); }
+int main(int argc, char **argv) { return run_main(argc, argv, STAGE_PRETRAIN, pretrain); }

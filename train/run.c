@@ -1,4 +1,4 @@
-/* run.c: the run directory and the state in it. See run.h; the command line is in stage.c.
+/* run.c: the run directory and the state in it. See run.h; the command line is in run_main.c.
  *
  * runs/<name>/<stage>/ holds config.yaml, status.json, metrics.jsonl, TensorBoard's event file,
  * log.txt, samples.txt and checkpoints/. What a checkpoint holds is the list of registered entries
@@ -310,28 +310,46 @@ static int metrics_open(Run *run) {
     return events_flush(p->events, 0);
 }
 
+/* Where the run goes on, and what is asked for now that it was not begun with. */
+static void say_resumed(const Run *run, const Ckpt *k) {
+    char *diff = config_diff(run->cfg.stage, ckpt_config(k), run->priv->config_text),
+         asked[64] = "";
+    if (run->step > run->steps)
+        snprintf(asked, sizeof asked, ", and %" PRId64 " %s asked for now", run->steps,
+                 run->steps == 1 ? "is" : "are");
+    if (run_goes_on(run)) {
+        log_info("resuming at step %" PRId64 " of %" PRId64 " from %s", run->step, run->steps,
+                 ckpt_path(k));
+        if (*diff) log_warn("what is left is done with settings that change the result:\n%s", diff);
+    } else if (*diff || *asked)
+        log_warn("this run ended with step %" PRId64
+                 "%s: nothing took effect; for a run with other "
+                 "settings choose another run.dir%s%s",
+                 run->step, asked, *diff ? "\n" : "", diff);
+    else
+        log_info("this run ended with step %" PRId64 ": nothing is left to do", run->step);
+    free(diff);
+}
+
 int run_resume(Run *run) {
     RunPriv *p = run->priv;
     if (run->dry) return 0;
     Ckpt *k;
     TRY(ckpt_open_newest(&k, p->ckpt_dir, run->comm));
     int rc = 0;
+    bool fresh = true; /* there are steps to do with these settings */
     if (k) {
         TRY_GOTO(out, comm_agree(run->comm, restore(run, k)));
-        if (run->main_rank) {
-            char *diff = config_diff(ckpt_config(k), p->config_text);
-            log_info("resuming at step %" PRId64 " of %" PRId64 " from %s", run->step, run->steps,
-                     ckpt_path(k));
-            if (*diff) log_info("settings that differ from the saved ones:\n%s", diff);
-            free(diff);
-        }
+        fresh = run_goes_on(run);
+        if (run->main_rank) say_resumed(run, k);
+        if (!fresh) run->steps = run->step;
         double best;
         if (ckpt_best_step(p->ckpt_dir, &best) >= 0) p->best = p->saved_best = best;
     }
     p->ours = true;
     if (run->main_rank) {
         const char *config = run_path(run, "config.yaml");
-        rc = file_write_durable(config, p->config_text, strlen(p->config_text));
+        if (fresh) rc = file_write_durable(config, p->config_text, strlen(p->config_text));
         if (rc == 0) rc = metrics_open(run);
     }
     rc = comm_agree(run->comm, rc);

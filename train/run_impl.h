@@ -1,4 +1,4 @@
-/* run_impl.h: what run.c and stage.c share. */
+/* run_impl.h: what run.c and run_main.c share. */
 #ifndef TRAIN_RUN_IMPL_H
 #define TRAIN_RUN_IMPL_H
 
@@ -19,8 +19,9 @@ typedef struct Counter {
 
 struct RunPriv {
     char *ckpt_dir, *config_text, *tokenizer, *path;
-    FileLock *lock; /* rank 0 */
-    bool ours;      /* the folder is this run's: locked, and no other run lies in it */
+    FileLock *lock;   /* rank 0 */
+    bool default_dir; /* run.dir was not set */
+    bool ours;        /* the folder is this run's: locked, and no other run lies in it */
     FILE *metrics_file;
     Events *events; /* NULL: not written */
     char *texts;    /* of run_text, in this step */

@@ -283,4 +283,4 @@ static int sft(Run *run) {
     return rc;
 }
 
-int main(int argc, char **argv) { return run_main(argc, argv, IN_SFT, sft); }
+int main(int argc, char **argv) { return run_main(argc, argv, STAGE_SFT, sft); }

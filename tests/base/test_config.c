@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "base/config.h"
+#include "base/config_table.h"
 #include "base/error.h"
 #include "tests/base/scratch.h"
 
@@ -27,8 +27,8 @@ static int override(Config *c, int stage, const char *setting) {
 
 static void test_defaults(void **unused) {
     Config c;
-    OK(config_load(&c, IN_PPO, NULL, NULL, 0));
-    assert_int_equal(c.stage, IN_PPO);
+    OK(config_load(&c, STAGE_PPO, NULL, NULL, 0));
+    assert_int_equal(c.stage, STAGE_PPO);
     assert_string_equal(c.origin, "");
     assert_int_equal(c.ppo_batch, 512);
     assert_true(c.ppo_whiten);
@@ -44,10 +44,10 @@ static void test_stage_defaults(void **unused) {
     static const struct {
         int stage, schedule;
         double lr, eps, warmup, from;
-    } want[] = {{IN_PRETRAIN, SCHEDULE_COSINE, 3e-4, 1e-8, 0, 0},
-                {IN_SFT, SCHEDULE_COSINE, 9.65e-6, 1e-8, 0, 0},
-                {IN_REWARD, SCHEDULE_COSINE, 9e-6, 1e-8, 0, 0},
-                {IN_PPO, SCHEDULE_CONSTANT, 9e-6, 1e-5, 10, 0.1}};
+    } want[] = {{STAGE_PRETRAIN, SCHEDULE_COSINE, 3e-4, 1e-8, 0, 0},
+                {STAGE_SFT, SCHEDULE_COSINE, 9.65e-6, 1e-8, 0, 0},
+                {STAGE_REWARD, SCHEDULE_COSINE, 9e-6, 1e-8, 0, 0},
+                {STAGE_PPO, SCHEDULE_CONSTANT, 9e-6, 1e-5, 10, 0.1}};
     Config c;
     for (int i = 0; i < 4; i++) {
         OK(config_load(&c, want[i].stage, NULL, NULL, 0));
@@ -58,23 +58,23 @@ static void test_stage_defaults(void **unused) {
         assert_true(c.optim_beta1 == 0.9 && c.optim_beta2 == 0.95 && c.optim_lr_end == 0.1);
         config_free(&c);
     }
-    OK(config_load(&c, IN_REWARD, NULL, NULL, 0));
+    OK(config_load(&c, STAGE_REWARD, NULL, NULL, 0));
     assert_int_equal(c.train_batch, 64);
     config_free(&c);
     /* the recipe and the command line have the last word; the rest stays */
-    OK(load(&c, IN_PPO, "optim: {schedule: cosine, lr: 1e-3}\n"));
+    OK(load(&c, STAGE_PPO, "optim: {schedule: cosine, lr: 1e-3}\n"));
     assert_int_equal(c.optim_schedule, SCHEDULE_COSINE);
     assert_true(c.optim_lr == 1e-3 && c.optim_eps == 1e-5);
     char *yaml = config_yaml(&c);
     assert_non_null(strstr(yaml, "  eps: 1e-5\n"));
     free(yaml);
     config_free(&c);
-    OK(override(&c, IN_PPO, "optim.eps=1e-8"));
+    OK(override(&c, STAGE_PPO, "optim.eps=1e-8"));
     assert_true(c.optim_eps == 1e-8);
     FAILS(config_bad(&c, "optim.warmup", "too long"), ERR_CONFIG, "optim.warmup is 10 (default)",
           "too long");
     config_free(&c);
-    char *sft = config_help(IN_SFT), *ppo = config_help(IN_PPO), *md = config_markdown();
+    char *sft = config_help(STAGE_SFT), *ppo = config_help(STAGE_PPO), *md = config_markdown();
     assert_non_null(strstr(sft, "    optim.eps=1e-8\n"));
     assert_non_null(strstr(ppo, "    optim.eps=1e-5\n"));
     assert_non_null(strstr(ppo, "    optim.schedule=constant\n"));
@@ -84,26 +84,73 @@ static void test_stage_defaults(void **unused) {
     free(sft);
     free(ppo);
     free(md);
-    /* each is the value that a recipe with it would have */
-#define STAGE_DEFAULT(in, key, value)           \
-    {                                           \
-        const char *set = key "=" value;        \
-        OK(config_load(&c, in, NULL, &set, 1)); \
-        char *with = config_yaml(&c);           \
-        config_free(&c);                        \
-        OK(config_load(&c, in, NULL, NULL, 0)); \
-        char *without = config_yaml(&c);        \
-        config_free(&c);                        \
-        assert_string_equal(with, without);     \
-        free(with);                             \
-        free(without);                          \
+}
+
+/* Each stage's list in base/stages.h names settings and sections that exist, and its defaults are
+ * what a recipe with them would have. */
+static void test_stage_settings(void **unused) {
+    int given = 0;
+    for (int stage = STAGE_NONE + 1; stage <= STAGE_SUBMIT; stage++) {
+        char *list = xstrdup(config_stage[stage].settings), *rest = list;
+        for (char *word; (word = strsep(&rest, " "));) {
+            if (!*word) continue;
+            const size_t n = strcspn(word + (*word == '-'), "=");
+            char *name = xasprintf("%.*s", (int)n, word + (*word == '-'));
+            bool found = false;
+            for (int i = 0; i < config_nkeys; i++)
+                found |= name[n - 1] == '.' ? strncmp(config_keys[i].name, name, n) == 0
+                                            : strcmp(config_keys[i].name, name) == 0;
+            if (!found) fail_msg("%s: there is no %s", config_stage_name(stage), name);
+            if (strchr(word, '=')) {
+                Config c;
+                OK(config_load(&c, stage, NULL, NULL, 0));
+                char *without = config_yaml(&c);
+                config_free(&c);
+                OK(override(&c, stage, word));
+                char *with = config_yaml(&c);
+                config_free(&c);
+                assert_string_equal(with, without);
+                free(with);
+                free(without);
+                given++;
+            }
+            free(name);
+        }
+        free(list);
     }
-#include "base/config_keys.h"
+    assert_int_equal(given, 8);
+    for (int i = 0; i < config_nkeys; i++) { /* and none is forgotten */
+        char *all = config_stages(&config_keys[i]);
+        if (!all) fail_msg("%s: no stage knows it", config_keys[i].name);
+        free(all);
+    }
+}
+
+/* ~/ is the home folder, in paths only; a setting whose text begins so is left alone. */
+static void test_home(void **unused) {
+    Config c;
+    char *home = xstrdup(getenv("HOME") ? getenv("HOME") : "");
+    setenv("HOME", "/home/ann", 1);
+    OK(load(&c, STAGE_PPO,
+            "run: {dir: ~/runs}\nfrom.model: \"~\"\ndata: {train: [~/a, b/~/c, ~bob]}\n"
+            "ppo.stop: ~/\n"));
+    assert_string_equal(c.run_dir, "/home/ann/runs");
+    assert_string_equal(c.from_model, "/home/ann");
+    assert_string_equal(c.data_train.v[0], "/home/ann/a");
+    assert_string_equal(c.data_train.v[1], "b/~/c");
+    assert_string_equal(c.data_train.v[2], "~bob");
+    assert_string_equal(c.ppo_stop, "~/");
+    config_free(&c);
+    OK(override(&c, STAGE_PRETRAIN, "data.train=~/x.h5"));
+    assert_string_equal(c.data_train.v[0], "/home/ann/x.h5");
+    config_free(&c);
+    setenv("HOME", home, 1);
+    free(home);
 }
 
 static void test_forms(void **unused) {
     Config c;
-    OK(load(&c, IN_SFT,
+    OK(load(&c, STAGE_SFT,
             "# a comment\n"
             "run: {dir: runs/x, seed: 7}\n"
             "optim.lr: 1e-5\n"
@@ -132,9 +179,9 @@ static void test_forms(void **unused) {
     assert_true(c.save_every_epoch);
     assert_string_equal(c.origin, recipe);
     config_free(&c);
-    OK(load(&c, IN_SFT, ""));
+    OK(load(&c, STAGE_SFT, ""));
     config_free(&c);
-    OK(load(&c, IN_SFT, "# nothing\n---\n"));
+    OK(load(&c, STAGE_SFT, "# nothing\n---\n"));
     config_free(&c);
 }
 
@@ -144,7 +191,7 @@ static void test_overrides(void **unused) {
                                      "data.train=a.h5,b.h5", "data.heldout=[x, \"y,z\"]",
                                      "run.dir=runs/a=b c",   "data.on_bad=skip"};
     scratch_write(recipe, "optim.lr: 1\ndata.train: [q]\n", 28);
-    OK(config_load(&c, IN_REWARD, recipe, settings, 6));
+    OK(config_load(&c, STAGE_REWARD, recipe, settings, 6));
     assert_true(c.optim_lr == 1e-4);
     assert_int_equal(c.data_train.n, 2);
     assert_string_equal(c.data_train.v[1], "b.h5");
@@ -152,17 +199,18 @@ static void test_overrides(void **unused) {
     assert_string_equal(c.data_heldout.v[1], "y,z");
     assert_string_equal(c.run_dir, "runs/a=b c");
     config_free(&c);
-    OK(override(&c, IN_REWARD, "data.train="));
+    OK(override(&c, STAGE_REWARD, "data.train="));
     assert_int_equal(c.data_train.n, 0);
     config_free(&c);
-    FAILS(override(&c, IN_PPO, "nonsense"), ERR_CONFIG, "command line", "section.key=value");
-    FAILS(override(&c, IN_PPO, "=3"), ERR_CONFIG, "command line", "section.key=value");
-    FAILS(override(&c, IN_PPO, "ppo.bacth=3"), ERR_CONFIG, "command line",
+    FAILS(override(&c, STAGE_PPO, "nonsense"), ERR_CONFIG, "command line", "section.key=value");
+    FAILS(override(&c, STAGE_PPO, "=3"), ERR_CONFIG, "command line", "section.key=value");
+    FAILS(override(&c, STAGE_PPO, "ppo.bacth=3"), ERR_CONFIG, "command line",
           "did you mean ppo.batch?");
-    FAILS(override(&c, IN_PPO, "data.train=[a, b"), ERR_CONFIG, "command line", "malformed YAML");
-    FAILS(override(&c, IN_PPO, "data.train=[a]\nx: 1"), ERR_CONFIG, "command line",
+    FAILS(override(&c, STAGE_PPO, "data.train=[a, b"), ERR_CONFIG, "command line",
+          "malformed YAML");
+    FAILS(override(&c, STAGE_PPO, "data.train=[a]\nx: 1"), ERR_CONFIG, "command line",
           "unknown setting x");
-    FAILS(override(&c, IN_PPO, "run.dir=\xff\xfe"), ERR_CONFIG, "command line", "UTF-8");
+    FAILS(override(&c, STAGE_PPO, "run.dir=\xff\xfe"), ERR_CONFIG, "command line", "UTF-8");
 }
 
 static void test_environment(void **unused) {
@@ -171,7 +219,7 @@ static void test_environment(void **unused) {
     setenv("RHETOR_TEST_N", "17", 1);
     setenv("RHETOR_TEST_EMPTY", "", 1);
     unsetenv("RHETOR_TEST_NONE");
-    OK(load(&c, IN_PPO,
+    OK(load(&c, STAGE_PPO,
             "run:\n  dir: ${RHETOR_TEST_HOME}/${RHETOR_TEST_NONE:-runs}/$x$${y}\n"
             "  seed: ${RHETOR_TEST_N}\n"
             "  threads: ${RHETOR_TEST_EMPTY:-3}\n"
@@ -182,9 +230,10 @@ static void test_environment(void **unused) {
     assert_string_equal(c.data_train.v[0], "/data/a");
     assert_string_equal(c.data_train.v[1], "b");
     config_free(&c);
-    FAILS(load(&c, IN_PPO, "run:\n  dir: a/${RHETOR_TEST_NONE}\n"), ERR_CONFIG, "recipe.yaml:2:8",
+    FAILS(load(&c, STAGE_PPO, "run:\n  dir: a/${RHETOR_TEST_NONE}\n"), ERR_CONFIG,
+          "recipe.yaml:2:8",
           "RHETOR_TEST_NONE is not set; set it, or write ${RHETOR_TEST_NONE:-default}");
-    FAILS(load(&c, IN_PPO, "run.dir: \"${RHETOR\"\n"), ERR_CONFIG, "recipe.yaml:1:11",
+    FAILS(load(&c, STAGE_PPO, "run.dir: \"${RHETOR\"\n"), ERR_CONFIG, "recipe.yaml:1:11",
           "without \"}\"");
 }
 
@@ -230,20 +279,20 @@ static void test_messages(void **unused) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         Config c;
-        if (load(&c, IN_PPO, cases[i].yaml) == 0) fail_msg("accepted: %s", cases[i].yaml);
-        FAILS(load(&c, IN_PPO, cases[i].yaml), ERR_CONFIG, cases[i].place, cases[i].text);
+        if (load(&c, STAGE_PPO, cases[i].yaml) == 0) fail_msg("accepted: %s", cases[i].yaml);
+        FAILS(load(&c, STAGE_PPO, cases[i].yaml), ERR_CONFIG, cases[i].place, cases[i].text);
         if (!strstr(error_message(), "recipe.yaml")) fail_msg("no file in: %s", error_message());
         assert_null(c.priv);
     }
     Config c;
     char *gone = scratch("gone.yaml");
-    FAILS(config_load(&c, IN_SFT, gone, NULL, 0), ERR_CONFIG, gone, "No such file");
+    FAILS(config_load(&c, STAGE_SFT, gone, NULL, 0), ERR_CONFIG, gone, "No such file");
     free(gone);
 }
 
 static void test_bad(void **unused) {
     Config c;
-    OK(load(&c, IN_PPO, "ppo:\n  batch: 30\n"));
+    OK(load(&c, STAGE_PPO, "ppo:\n  batch: 30\n"));
     FAILS(config_bad(&c, "ppo.batch", "expected a multiple of %d", 8), ERR_CONFIG,
           "recipe.yaml:2:10: ppo.batch is 30: ", "expected a multiple of 8");
     FAILS(config_bad(&c, "ppo.minibatches", "too many"), ERR_CONFIG,
@@ -251,7 +300,7 @@ static void test_bad(void **unused) {
     FAILS(config_bad(&c, "from.reward", "no reward model is given"), ERR_CONFIG,
           "recipe.yaml: ", "from.reward is not set: no reward model");
     config_free(&c);
-    OK(override(&c, IN_PPO, "ppo.batch=31"));
+    OK(override(&c, STAGE_PPO, "ppo.batch=31"));
     FAILS(config_bad(&c, "ppo.batch", "odd"), ERR_CONFIG, "command line: ", "ppo.batch is 31: odd");
     config_free(&c);
 }
@@ -269,7 +318,7 @@ static void test_yaml_reads_back(void **unused) {
                  numbers[i]);
         all[i + 1] = settings[i];
     }
-    for (int stage = IN_PRETRAIN; stage <= IN_PPO; stage *= 2) {
+    for (int stage = STAGE_NONE + 1; stage < STAGES; stage++) {
         Config c, again;
         setenv("x", "must not be used", 1);
         /* On the command line $${ stands for ${; what is stored must survive the way back. */
@@ -282,7 +331,7 @@ static void test_yaml_reads_back(void **unused) {
         assert_true(c.optim_lr == again.optim_lr && again.optim_lr == 0.1);
         assert_true(again.optim_lr_end == 1.0 / 3 && again.optim_decay == 3e-4);
         assert_true(again.optim_eps == 6.02214076e-23);
-        char *second = config_yaml(&again), *diff = config_diff(yaml, second);
+        char *second = config_yaml(&again), *diff = config_diff(stage, yaml, second);
         assert_string_equal(yaml, second);
         assert_string_equal(diff, "");
         free(yaml);
@@ -293,14 +342,17 @@ static void test_yaml_reads_back(void **unused) {
     }
 }
 
+/* What makes other weights is named, the seed too; where and how often is not. */
 static void test_diff(void **unused) {
-    char *d = config_diff("run.dir: a\noptim:\n  lr: 1\n  clip: 2\nold: x\ndata: {train: [a, b]}\n",
-                          "run.dir: b\noptim: {lr: 3, clip: 2}\ndata: {train: []}\nnew.key: ''\n");
-    assert_string_equal(d, "optim.lr: 1 -> 3\ndata.train: [a, b] -> []\n"
-                           "new.key: (absent) -> (not set)\nold: x -> (absent)\n");
+    char *d = config_diff(STAGE_SFT,
+                          "run: {dir: a, seed: 1, threads: 3}\noptim:\n  lr: 1\n  clip: 2\nold: x\n"
+                          "ppo: {clip: 1}\ndata: {train: [a, b], on_bad: gone}\n",
+                          "run: {dir: b, seed: 2}\noptim: {lr: 3, clip: 2}\ndata: {train: []}\n"
+                          "save.every: 4\ntrain.micro_tokens: 5\n");
+    assert_string_equal(d, "run.seed: 1 -> 2\ndata.train: [\"a\", \"b\"] -> []\noptim.lr: 1 -> 3");
     free(d);
-    d = config_diff("a: [", "a: 1");
-    assert_non_null(strstr(d, "cannot be compared"));
+    d = config_diff(STAGE_SFT, "a: [", "a: 1");
+    assert_non_null(strstr(d, "malformed YAML"));
     free(d);
 }
 
@@ -315,12 +367,12 @@ static int longest_line(const char *s) {
 }
 
 static void test_help_and_markdown(void **unused) {
-    for (int stage = IN_PRETRAIN; stage <= IN_PPO; stage *= 2) {
+    for (int stage = STAGE_NONE + 1; stage < STAGES; stage++) {
         char *help = config_help(stage);
         assert_true(longest_line(help) <= 100);
-        assert_int_equal(strstr(help, "optim.lr=0.0003") != NULL, stage == IN_PRETRAIN);
-        assert_int_equal(strstr(help, "ppo.batch=512") != NULL, stage == IN_PPO);
-        assert_int_equal(strstr(help, "model.layers=4") != NULL, stage == IN_PRETRAIN);
+        assert_int_equal(strstr(help, "optim.lr=0.0003") != NULL, stage == STAGE_PRETRAIN);
+        assert_int_equal(strstr(help, "ppo.batch=512") != NULL, stage == STAGE_PPO);
+        assert_int_equal(strstr(help, "model.layers=4") != NULL, stage == STAGE_PRETRAIN);
         free(help);
     }
     char *md = config_markdown();
@@ -330,11 +382,11 @@ static void test_help_and_markdown(void **unused) {
         "| `optim.schedule` | word | cosine; ppo: constant | constant, linear, cosine | all |"));
     assert_non_null(strstr(md, "| `model.bias` | true or false | true |  | pretrain |"));
     /* every key of the table, once */
-#define KEY(field, name, Kind, def, lo, hi, choices, stages, help) \
-    {                                                              \
-        char *at = strstr(md, "| `" name "` |");                   \
-        assert_non_null(at);                                       \
-        assert_null(strstr(at + 1, "| `" name "` |"));             \
+#define KEY(field, name, ...)                          \
+    {                                                  \
+        char *at = strstr(md, "| `" name "` |");       \
+        assert_non_null(at);                           \
+        assert_null(strstr(at + 1, "| `" name "` |")); \
     }
 #include "base/config_keys.h"
     free(md);
@@ -355,7 +407,7 @@ static void test_damaged_recipes(void **unused) {
         }
         Config c;
         scratch_write(recipe, yaml, sizeof good - 1);
-        int rc = config_load(&c, IN_SFT, recipe, NULL, 0);
+        int rc = config_load(&c, STAGE_SFT, recipe, NULL, 0);
         if (rc < 0) {
             errors++;
             assert_int_equal(rc, ERR_CONFIG);
@@ -380,6 +432,8 @@ static int clean(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_defaults),
                                        cmocka_unit_test(test_stage_defaults),
+                                       cmocka_unit_test(test_stage_settings),
+                                       cmocka_unit_test(test_home),
                                        cmocka_unit_test(test_forms),
                                        cmocka_unit_test(test_overrides),
                                        cmocka_unit_test(test_environment),

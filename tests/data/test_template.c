@@ -106,14 +106,14 @@ static void test_roles(void **state) {
     Config c;
     const char *settings[] = {"data.template=roles",
                               "data.roles.user=U: ", "data.roles.assistant=\nA: "};
-    OK(config_load(&c, IN_SFT, NULL, settings, 3));
+    OK(config_load(&c, STAGE_SFT, NULL, settings, 3));
     OK(template_of_config(&c, &other));
     is_text(other, plain, 2, "Be kind.U: Hi there\nA:");
     config_free(&c);
-    OK(config_load(&c, IN_SFT, NULL, settings, 1));
+    OK(config_load(&c, STAGE_SFT, NULL, settings, 1));
     FAILS(template_of_config(&c, &other), ERR_CONFIG, "data.template", "data.roles.user");
     config_free(&c);
-    OK(config_load(&c, IN_SFT, NULL, settings + 1, 1));
+    OK(config_load(&c, STAGE_SFT, NULL, settings + 1, 1));
     FAILS(template_of_config(&c, &other), ERR_CONFIG, "data.template", "data.roles.user is set");
     config_free(&c);
 }

@@ -6,7 +6,8 @@
 PATH=$bin:$PATH
 
 # --- the command line --------------------------------------------------------------------------------
-expect 64 'which config file' -- rhetor-pretrain
+expect 64 'on which data?' -- rhetor-pretrain
+expect 78 'command line: data.train is not set' -- rhetor-pretrain run.seed=2
 expect 64 'no command "nosuch"' -- rhetor nosuch
 mkdir closed && : >closed/rhetor-nosuch # may not be run: as a folder of PATH that may not be searched
 PATH=$PATH:$PWD/closed expect 64 'no command "nosuch"' -- rhetor nosuch

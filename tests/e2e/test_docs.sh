@@ -40,6 +40,6 @@ export RUN=run SEED=1 DATA=data
 for file in "$root"/configs/*/*.yaml; do
     stage=$(basename "$file" .yaml)
     stage=${stage%%-*}
-    case $stage in pretrain | sft | reward | ppo) must "$bin/rhetor-$stage" "$file" --print-config ;; esac
+    case $stage in pipeline | cluster) ;; *) must "$bin/rhetor-$stage" "$file" --print-config ;; esac
 done
 exit 0

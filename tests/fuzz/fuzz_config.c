@@ -4,7 +4,7 @@
 #include "base/config.h"
 
 static void one(const uint8_t *data, size_t len) {
-    const int stage = len > 0 ? 1 << data[0] % 4 : IN_SFT;
+    const int stage = len > 0 ? 1 + data[0] % (STAGES - 1) : STAGE_SFT;
     const char *path = fuzz_file("config.yaml", data, len);
     Config c, again;
     if (config_load(&c, stage, path, NULL, 0) >= 0) {
@@ -12,7 +12,7 @@ static void one(const uint8_t *data, size_t len) {
         const char *resolved = fuzz_file("resolved.yaml", text, strlen(text));
         int rc = config_load(&again, stage, resolved, NULL, 0);
         CHECK(rc >= 0, "the resolved configuration is refused: %s", error_message());
-        char *back = config_yaml(&again), *diff = config_diff(text, back);
+        char *back = config_yaml(&again), *diff = config_diff(stage, text, back);
         CHECK(strcmp(text, back) == 0, "the resolved configuration changes:\n%s\n%s", text, back);
         CHECK(!*diff, "%s", diff);
         free(diff);

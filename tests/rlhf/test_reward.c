@@ -31,7 +31,7 @@ static int make(void **state) {
     scratch_text(ranked_path, records);
     Gpt *g = lab_model(false, 1);
     Tokenizer *t = tokens_bytes();
-    lab_save(model_dir, IN_SFT, g, t, TEMPLATE_PLAIN, NULL);
+    lab_save(model_dir, STAGE_SFT, g, t, TEMPLATE_PLAIN, NULL);
     tokenizer_close(&t);
     gpt_close(&g);
     return 0;
@@ -50,7 +50,7 @@ static void open_reward(Reward *w, Run *run, const char *dir, const char *const 
                    xasprintf("data.heldout=%s", ranked_path)};
     for (int i = 0; i < 3; i++) set[n++] = own[i];
     while (*more) set[n++] = *more++;
-    lab_run(run, IN_REWARD, dir, set);
+    lab_run(run, STAGE_REWARD, dir, set);
     for (int i = 0; i < 3; i++) free(own[i]);
     *w = (Reward){0};
     OK(open_all(w, run));

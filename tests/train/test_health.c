@@ -22,7 +22,7 @@ typedef struct Bench {
 
 static void bench_open(Bench *b, const char *const *settings) {
     *b = (Bench){0};
-    lab_run(&b->run, IN_SFT, dir, settings);
+    lab_run(&b->run, STAGE_SFT, dir, settings);
     b->g = lab_model(false, 4);
     adamw_init(&b->adam, &b->g->params, NULL, 0.9, 0.95, 1e-8, 0);
     run_keep_params(&b->run, "params", &b->g->params, b->g->params.data);

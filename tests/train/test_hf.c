@@ -154,7 +154,7 @@ static void test_round_trip(void **state) {
         const Template tmpl = i == 3 ? roles : TEMPLATE_HH;
         Loaded l;
         char *run = xasprintf("%s/run%d", scratch_folder, i);
-        lab_save(run, IN_SFT, g, bytes, tmpl, NULL);
+        lab_save(run, STAGE_SFT, g, bytes, tmpl, NULL);
         OK(hf_export(run, folder));
         OK(hf_import(folder, out, NULL, NULL));
         OK(load_model(&l, out, "from.model", LOAD_LANGUAGE));
@@ -199,7 +199,7 @@ static void test_reward_model(void **state) {
         Gpt *g = random_gpt(cfg, 2);
         g->head_b->data[0] = (real)-1.75;
         char *run = scratch("rm"), *path = file_join(folder, "model.safetensors");
-        lab_save(run, IN_REWARD, g, bytes, TEMPLATE_PLAIN, NULL);
+        lab_save(run, STAGE_REWARD, g, bytes, TEMPLATE_PLAIN, NULL);
         OK(hf_export(run, folder));
 
         for (int i = 0; i < theirs->params.n; i++) { /* the same trunk, biases 0 if it has none */
@@ -252,7 +252,7 @@ static void test_reward_model(void **state) {
         memset(g->head_w->data, 0, 16 * sizeof(real));
         empty(folder);
         scratch_clear(run);
-        lab_save(run, IN_REWARD, g, bytes, TEMPLATE_PLAIN, NULL);
+        lab_save(run, STAGE_REWARD, g, bytes, TEMPLATE_PLAIN, NULL);
         FAILS(hf_export(run, folder), ERR_DATA, run, "weights of its head are 0");
         empty(folder);
         scratch_clear(run);

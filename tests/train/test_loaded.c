@@ -25,11 +25,11 @@ static int make(void **state) {
     Tokenizer *other = tokens_train("", 257 + 2, true);
     Gpt *wide =
         random_gpt((GptConfig){.vocab = 300, .context = 8, .layers = 1, .heads = 1, .width = 8}, 1);
-    lab_save(lm_dir = scratch("lm"), IN_SFT, lm, bytes, TEMPLATE_ALPACA, NULL);
-    lab_save(ppo_dir = scratch("ppo"), IN_PPO, lm, bytes, TEMPLATE_ALPACA, average);
-    lab_save(rm_dir = scratch("rm"), IN_REWARD, rm, bytes, TEMPLATE_ALPACA, NULL);
-    lab_save(chat_dir = scratch("chat"), IN_SFT, lm, bytes, TEMPLATE_HH, NULL);
-    lab_save(other_dir = scratch("other"), IN_SFT, wide, other, TEMPLATE_ALPACA, NULL);
+    lab_save(lm_dir = scratch("lm"), STAGE_SFT, lm, bytes, TEMPLATE_ALPACA, NULL);
+    lab_save(ppo_dir = scratch("ppo"), STAGE_PPO, lm, bytes, TEMPLATE_ALPACA, average);
+    lab_save(rm_dir = scratch("rm"), STAGE_REWARD, rm, bytes, TEMPLATE_ALPACA, NULL);
+    lab_save(chat_dir = scratch("chat"), STAGE_SFT, lm, bytes, TEMPLATE_HH, NULL);
+    lab_save(other_dir = scratch("other"), STAGE_SFT, wide, other, TEMPLATE_ALPACA, NULL);
     gpt_close(&wide);
     tokenizer_close(&other);
     return 0;
@@ -95,7 +95,7 @@ static void test_stop(void **state) {
     load_free(&l);
     for (int32_t stop = tokenizer_eos(bytes) - 1; stop <= tokenizer_eos(bytes); stop++) {
         Run run;
-        lab_run(&run, IN_PPO, ppo_dir, NULL);
+        lab_run(&run, STAGE_PPO, ppo_dir, NULL);
         run.step = 2 + stop;
         run_keep_params(&run, "params", &lm->params, lm->params.data);
         run_describe(&run, &lm->cfg, bytes, TEMPLATE_ALPACA, "params");

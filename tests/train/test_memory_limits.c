@@ -155,7 +155,7 @@ static void test_check(void **state) {
     Run run = {.main_rank = true, .priv = &priv};
     OK(comm_open_alone(&run.comm));
     PlanWork w = {
-        .stage = IN_PRETRAIN,
+        .stage = STAGE_PRETRAIN,
         .model =
             {.vocab = 512, .context = 64, .layers = 2, .heads = 4, .width = 64, .norm_eps = 1e-5},
         .items = 16,

@@ -36,7 +36,7 @@ static void assert_near(double a, double b, double share) {
 }
 
 static PlanWork lm_work(GptConfig g, double windows, double T) {
-    return (PlanWork){.stage = IN_PRETRAIN,
+    return (PlanWork){.stage = STAGE_PRETRAIN,
                       .model = g,
                       .steps = 10,
                       .items = windows,
@@ -45,7 +45,7 @@ static PlanWork lm_work(GptConfig g, double windows, double T) {
                       .micro_tokens = 8192};
 }
 static PlanWork ppo_work(void) {
-    return (PlanWork){.stage = IN_PPO,
+    return (PlanWork){.stage = STAGE_PPO,
                       .model = tiny,
                       .steps = 2,
                       .items = 64,
@@ -69,9 +69,9 @@ static void test_parameters(void **state) {
     assert_int_equal(plan_parameters(&w), 124439808); /* as Hugging Face counts GPT-2 */
     w = lm_work(tiny, 1, 64);
     assert_int_equal(plan_parameters(&w), 136960);
-    w.stage = IN_REWARD; /* a head of 64 weights and a bias */
+    w.stage = STAGE_REWARD; /* a head of 64 weights and a bias */
     assert_int_equal(plan_parameters(&w), 137025);
-    w.stage = IN_PPO; /* policy and critic */
+    w.stage = STAGE_PPO; /* policy and critic */
     assert_int_equal(plan_parameters(&w), 273985);
 }
 
@@ -92,7 +92,7 @@ static void test_flops(void **state) {
     /* 1024 tokens in windows of 64: 6 (12 L C^2 + V C) + 6 L C T = 786432 + 49152 a token */
     PlanWork w = lm_work(tiny, 16, 64);
     assert_near(plan_flops(&w, NULL), 1024.0 * (6 * (98304 + 32768) + 49152), 1e-12);
-    w.stage = IN_REWARD; /* no vocabulary */
+    w.stage = STAGE_REWARD; /* no vocabulary */
     assert_near(plan_flops(&w, NULL), 1024.0 * (6 * 98304 + 49152), 1e-12);
     w.response = 1; /* of 63 of 64 only the last layer's keys and values */
     assert_near(plan_flops(&w, NULL),

@@ -88,7 +88,7 @@ static void assert_metrics(Stage *s, int64_t n) {
 static void test_resume(void **state) {
     char *dir = scratch("resume"), *straight_dir = scratch("straight");
     Stage s, straight;
-    stage_open(&s, IN_SFT, dir, every_two);
+    stage_open(&s, STAGE_SFT, dir, every_two);
     OK(run_resume(&s.run));
     assert_int_equal(s.run.step, 0);
     do_steps(&s, 5);
@@ -96,7 +96,7 @@ static void test_resume(void **state) {
     OK(file_append(run_path(&s.run, "metrics.jsonl"), "{\"step\": 6, \"lo", 14));
     stage_close(&s);
 
-    stage_open(&s, IN_SFT, dir, every_two);
+    stage_open(&s, STAGE_SFT, dir, every_two);
     OK(run_resume(&s.run));
     assert_int_equal(s.run.step, 4);
     assert_int_equal(s.count, 12);
@@ -106,7 +106,7 @@ static void test_resume(void **state) {
     assert_false(run_goes_on(&s.run));
     assert_metrics(&s, 9);
 
-    stage_open(&straight, IN_SFT, straight_dir, every_two);
+    stage_open(&straight, STAGE_SFT, straight_dir, every_two);
     OK(run_resume(&straight.run));
     do_steps(&straight, 9);
     const size_t bytes = (size_t)s.g->params.size * sizeof(real);
@@ -117,7 +117,7 @@ static void test_resume(void **state) {
     stage_close(&straight);
     stage_close(&s);
 
-    stage_open(&s, IN_SFT, dir, every_two); /* done: nothing to do, the metrics stay */
+    stage_open(&s, STAGE_SFT, dir, every_two); /* done: nothing to do, the metrics stay */
     OK(run_resume(&s.run));
     assert_int_equal(s.run.step, 9);
     assert_metrics(&s, 9);
@@ -127,7 +127,7 @@ static void test_resume(void **state) {
     free(torn);
     stage_close(&s);
 
-    stage_open(&s, IN_SFT, dir, every_two);
+    stage_open(&s, STAGE_SFT, dir, every_two);
     OK(run_resume(&s.run));
     assert_metrics(&s, 8);
     stage_close(&s);
@@ -146,7 +146,7 @@ static bool saved(const char *dir, int64_t step) {
 static void test_saved_by_time(void **state) {
     char *dir = scratch("time");
     Stage s;
-    stage_open(&s, IN_SFT, dir, (const char *const[]){"save.keep_last=9", NULL});
+    stage_open(&s, STAGE_SFT, dir, (const char *const[]){"save.keep_last=9", NULL});
     assert_true(s.run.cfg.save_every_seconds == 600); /* the default */
     OK(run_resume(&s.run));
     do_steps(&s, 2);
@@ -169,17 +169,17 @@ static void test_spikes_kept(void **state) {
     char *dir = scratch("spikes");
     double v[5] = {1, 1.0 / 3, -0.0, 1e300, 5e-324}, w[5] = {0};
     Stage s;
-    stage_open(&s, IN_SFT, dir, every_two);
+    stage_open(&s, STAGE_SFT, dir, every_two);
     run_keep_doubles(&s.run, "spikes", v, 5);
     OK(run_resume(&s.run));
     do_steps(&s, 2);
     stage_close(&s);
-    stage_open(&s, IN_SFT, dir, every_two);
+    stage_open(&s, STAGE_SFT, dir, every_two);
     run_keep_doubles(&s.run, "spikes", w, 5);
     OK(run_resume(&s.run));
     assert_memory_equal(v, w, sizeof v);
     stage_close(&s);
-    stage_open(&s, IN_SFT, dir, every_two);
+    stage_open(&s, STAGE_SFT, dir, every_two);
     run_keep_doubles(&s.run, "critic/spikes", w, 5);
     OK(run_resume(&s.run));
     assert_memory_equal(v, w, sizeof v);
@@ -191,11 +191,11 @@ static void test_spikes_kept(void **state) {
 static void test_nothing_saved(void **state) {
     char *dir = scratch("early");
     Stage s;
-    stage_open(&s, IN_SFT, dir, NULL);
+    stage_open(&s, STAGE_SFT, dir, NULL);
     OK(run_resume(&s.run));
     do_steps(&s, 3);
     stage_close(&s);
-    stage_open(&s, IN_SFT, dir, NULL);
+    stage_open(&s, STAGE_SFT, dir, NULL);
     OK(run_resume(&s.run));
     assert_int_equal(s.run.step, 0);
     assert_metrics(&s, 0);
@@ -207,22 +207,22 @@ static void test_nothing_saved(void **state) {
 static void test_refused(void **state) {
     char *dir = scratch("refused");
     Stage s;
-    stage_open(&s, IN_SFT, dir, every_two);
+    stage_open(&s, STAGE_SFT, dir, every_two);
     OK(run_resume(&s.run));
     do_steps(&s, 2);
     stage_close(&s);
-    stage_open(&s, IN_REWARD, dir, every_two);
+    stage_open(&s, STAGE_REWARD, dir, every_two);
     FAILS(run_resume(&s.run), ERR_CONFIG, dir, "of stage sft, this is reward");
     stage_close(&s);
-    stage_open(&s, IN_SFT, dir, every_two);
+    stage_open(&s, STAGE_SFT, dir, every_two);
     run_parent(&s.run, "model", "4567");
     FAILS(run_resume(&s.run), ERR_CONFIG, dir, "other parents");
     stage_close(&s);
-    stage_open(&s, IN_SFT, dir, every_two);
+    stage_open(&s, STAGE_SFT, dir, every_two);
     run_data(&s.run, "train", 78);
     FAILS(run_resume(&s.run), ERR_CONFIG, dir, "other data");
     stage_close(&s);
-    stage_open(&s, IN_SFT, dir, every_two);
+    stage_open(&s, STAGE_SFT, dir, every_two);
     run_keep_i64(&s.run, "more", &s.count);
     FAILS(run_resume(&s.run), ERR_DATA, dir, "\"more\" is missing");
     stage_close(&s);
@@ -239,7 +239,7 @@ static void test_best(void **state) {
     char *dir = scratch("best");
     Stage s;
     for (int life = 0; life < 2; life++) {
-        stage_open(&s, IN_SFT, dir, settings);
+        stage_open(&s, STAGE_SFT, dir, settings);
         OK(run_resume(&s.run));
         assert_int_equal(s.run.step, life == 0 ? 0 : 3);
         while (s.run.step < (life == 0 ? 3 : 8)) {
@@ -262,7 +262,7 @@ static void test_kept_steps(void **state) {
     static const int64_t keep[] = {3, 5};
     char *dir = scratch("kept");
     Stage s;
-    stage_open(&s, IN_SFT, dir, (const char *const[]){"save.keep_last=1", "save.every=2", NULL});
+    stage_open(&s, STAGE_SFT, dir, (const char *const[]){"save.keep_last=1", "save.every=2", NULL});
     run_keep_steps(&s.run, keep, 2);
     OK(run_resume(&s.run));
     do_steps(&s, 9);
@@ -277,7 +277,7 @@ static void test_failed_saves(void **state) {
     char *dir = scratch("full"), *checkpoints = file_join(dir, "checkpoints");
     char *aside = file_join(dir, "aside");
     Stage s;
-    stage_open(&s, IN_SFT, dir, (const char *const[]){"save.every=1", NULL});
+    stage_open(&s, STAGE_SFT, dir, (const char *const[]){"save.every=1", NULL});
     OK(run_resume(&s.run));
     do_steps(&s, 1);
     for (int round = 0; round < 2; round++) {
@@ -308,7 +308,7 @@ static void test_stop_not_saved(void **state) {
     char *dir = scratch("stop"), *checkpoints = file_join(dir, "checkpoints");
     char *aside = file_join(dir, "aside"), *stop = file_join(dir, "STOP");
     Stage s;
-    stage_open(&s, IN_SFT, dir, NULL);
+    stage_open(&s, STAGE_SFT, dir, NULL);
     OK(run_resume(&s.run));
     do_steps(&s, 1);
     for (int k = 0; k < 2; k++) { /* nothing saved before; step 3 saved before */

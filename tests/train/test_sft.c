@@ -26,7 +26,7 @@ static int make(void **state) {
     corpus_path = scratch("mix.h5");
     Gpt *g = lab_model(false, 1);
     Tokenizer *t = tokens_bytes();
-    lab_save(model_dir, IN_PRETRAIN, g, t, TEMPLATE_PLAIN, NULL);
+    lab_save(model_dir, STAGE_PRETRAIN, g, t, TEMPLATE_PLAIN, NULL);
 
     FILE *f = fopen(demos_path, "w");
     assert_non_null(f);
@@ -66,7 +66,7 @@ static void open_sft(Sft *s, Run *run, const char *const *more) {
                    xasprintf("data.mix=%s", corpus_path)};
     for (int i = 0; i < 3; i++) set[n++] = own[i];
     while (*more) set[n++] = *more++;
-    lab_run(run, IN_SFT, NULL, set);
+    lab_run(run, STAGE_SFT, NULL, set);
     for (int i = 0; i < 3; i++) free(own[i]);
     *s = (Sft){0};
     OK(open_all(s, run));

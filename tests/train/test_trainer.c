@@ -20,7 +20,7 @@ typedef struct Bench {
 } Bench;
 
 static void bench_open(Bench *b, const char *const *settings) {
-    lab_run(&b->run, IN_SFT, NULL, settings);
+    lab_run(&b->run, STAGE_SFT, NULL, settings);
     b->g = lab_model(false, 3);
     trainer_open(&b->t, b->g, &b->run, "");
     b->before = xmalloc(3 * (size_t)b->g->params.size * sizeof(real));

@@ -1,4 +1,4 @@
-/* stage.c: main() of the four stages: command line, configuration, ranks, run directory, the end.
+/* run_main.c: main() of the stages: command line, configuration, ranks, run directory, the end.
  *
  * `rhetor-STAGE CONFIG.yaml [key=value...]`. --help, --print-config and --dry-run start no MPI and
  * write nothing. Whoever ends a job leaves status.json (code, reason) in the run directory, since
@@ -48,7 +48,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
         option_add(&a->override, &a->noverride, xasprintf("train.overfit=%s", arg));
         break;
     case OPT_SELFTEST:
-        if (a->stage != IN_PPO) argp_error(state, "--selftest is an option of rhetor-ppo");
+        if (a->stage != STAGE_PPO) argp_error(state, "--selftest is an option of rhetor-ppo");
         a->selftest = true;
         break;
     case ARGP_KEY_ARG:
@@ -85,13 +85,13 @@ static const struct argp_option options[] = {
 
 static void print_help(int stage) {
     char *keys = config_help(stage);
-    printf("Usage: rhetor-%s CONFIG.yaml [section.key=value...] [options]\n\n"
+    printf("Usage: rhetor-%s [CONFIG.yaml] [section.key=value...] [options]\n\n"
            "Options:\n"
            "  --print-config   print the resolved configuration\n"
            "  --dry-run        print parameters, memory and a decoded batch; write nothing\n"
            "  --ranks N        with --dry-run: the plan of a run on N ranks\n",
            config_stage_name(stage));
-    if (stage == IN_PPO)
+    if (stage == STAGE_PPO)
         printf("  --selftest       run the algorithm's ten checks on this machine\n");
     else
         printf("  --overfit N      train on the first N batches again and again\n");
@@ -185,11 +185,6 @@ static void set_threads(const Run *run) {
 static int open_run_dir(Run *run) {
     RunPriv *p = run->priv;
     int rc = 0;
-    if (!run->cfg.run_dir[0])
-        return error_set(ERR_CONFIG,
-                         "run.dir is not set: where shall the run be written? e.g. "
-                         "run.dir=runs/first/%s",
-                         config_stage_name(run->cfg.stage));
     if (run->main_rank) {
         rc = file_make_dirs(p->ckpt_dir);
         if (rc == 0) rc = lock_take(&p->lock, run->cfg.run_dir);
@@ -222,8 +217,9 @@ static int run_stage(Run *run, StageFn *fn) {
         TRY(open_run_dir(run));
         comm_check_binding(run->comm, omp_get_max_threads());
         if (run->main_rank) {
-            log_info("rhetor-%s %s: %s, %d rank%s, %s", config_stage_name(run->cfg.stage),
-                     RHETOR_VERSION, run->cfg.run_dir, comm_size(run->comm),
+            log_info("rhetor-%s %s: %s%s, %d rank%s, %s", config_stage_name(run->cfg.stage),
+                     RHETOR_VERSION, run->cfg.run_dir,
+                     p->default_dir ? " (run.dir is not set)" : "", comm_size(run->comm),
                      comm_size(run->comm) == 1 ? "" : "s", blas_kernel());
             run_write_status(run, "running", 0, "");
         }
@@ -268,7 +264,7 @@ int run_main(int argc, char **argv, int stage, StageFn *fn) {
     openmp_wait_briefly(argv);
     give_memory_back();
     Args a = {.stage = stage};
-    struct argp argp = {options, parse_option, "CONFIG.yaml [key=value...]", NULL, NULL,
+    struct argp argp = {options, parse_option, "[CONFIG.yaml] [key=value...]", NULL, NULL,
                         NULL,    NULL};
     argp_err_exit_status = error_exit_code(ERR_USAGE);
     argp_program_version = NULL;
@@ -286,14 +282,19 @@ int run_main(int argc, char **argv, int stage, StageFn *fn) {
     }
     Run run = {.dry = a.dry, .selftest = a.selftest, .main_rank = true};
     int rc = 0, status = 0;
-    if (!a.config && !a.selftest)
+    if (!a.config && !a.noverride && !a.selftest && !a.print_config)
         rc = error_set(ERR_USAGE,
-                       "which config file? rhetor-%s CONFIG.yaml [key=value...]; see configs/ for "
-                       "recipes and --help for all settings",
+                       "on which data? rhetor-%s [CONFIG.yaml] [key=value...], for example "
+                       "data.train=FILE; see configs/ for recipes and --help for all settings",
                        config_stage_name(stage));
     if (rc == 0) rc = config_load(&run.cfg, stage, a.config, a.override, a.noverride);
     free(a.override);
     if (rc < 0) return fail(&run, stage, rc);
+    const bool default_dir = !run.cfg.run_dir[0];
+    if (default_dir) {
+        free((char *)(uintptr_t)run.cfg.run_dir);
+        run.cfg.run_dir = xasprintf("runs/%s", config_stage_name(stage));
+    }
     char *text = config_yaml(&run.cfg);
     if (a.print_config || (a.dry && !speaks)) {
         if (speaks) fputs(text, stdout);
@@ -307,6 +308,7 @@ int run_main(int argc, char **argv, int stage, StageFn *fn) {
     run.main_rank = a.dry || comm_rank(run.comm) == 0;
     run.priv = xcalloc(1, sizeof *run.priv);
     run.priv->config_text = text;
+    run.priv->default_dir = default_dir;
     run.priv->meta = json_object();
     run.priv->best = run.priv->saved_best = (double)INFINITY;
     run.priv->saved_step = -1;
