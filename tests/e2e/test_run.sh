@@ -19,8 +19,7 @@ expect 0 'runs/pretrain (run.dir is not set)' 'done: runs/pretrain' -- \
 mkdir home
 HOME=$PWD/home must rhetor-pretrain 'data.train=~/../x.h5' 'run.dir=~/run' "${small[@]}" train.steps=1
 [ -e home/run/status.json ] || fail "~/run is not in the home folder: $(ls -R home)"
-cp cats.jsonl demos.jsonl
-sed -i -E 's,"text":"([^"]*) sat ([^"]*)",\"prompt\":"\1","completion":"sat \2",' demos.jsonl
+sed 's/"text":"\(.*\) sat on/"prompt":"\1 sat","completion":"on/' cats.jsonl >demos.jsonl
 must rhetor-sft from.model=runs/pretrain data.train=demos.jsonl train.steps=2 train.batch=4
 [ -e runs/sft/checkpoints/step_00000002.h5 ] || fail "no checkpoint in runs/sft"
 
@@ -32,7 +31,7 @@ expect 0 'this run ended with step 6, and 4 are asked for now: nothing took effe
 expect 0 'this run ended with step 6: nothing took effect' 'run.seed: 1 -> 2' 'optim.clip: 1 -> 3' -- \
     again train.steps=6 run.seed=2 optim.clip=3
 grep -q '  seed: 1$' runs/pretrain/config.yaml || fail "config.yaml has settings that took no effect"
-grep -q '"step": 6, "steps": 6' runs/pretrain/status.json || fail "$(cat runs/pretrain/status.json)"
+grep -q '"steps": 6$' runs/pretrain/status.json || fail "$(cat runs/pretrain/status.json)"
 expect 0 'resuming at step 6 of 8' 'settings that change the result' 'run.seed: 1 -> 2' -- \
     again train.steps=8 run.seed=2
 grep -q '  seed: 2$' runs/pretrain/config.yaml || fail "config.yaml lacks the settings of the last steps"
