@@ -6,7 +6,10 @@
 #include "base/file.h"
 #include "base/lines.h"
 
+#include <errno.h>
+#include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,10 +27,42 @@ static size_t bom(const char *text, size_t len) {
     return len >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
 }
 
+/* Numbers that no 64 bits hold, which other programs write into fields that we ignore (10^30 where
+ * no limit is meant): a long integer becomes the nearest real, what is beyond those null. In place,
+ * so that lines and columns stay. */
+static void fit_numbers(char *s, const char *end) {
+    while (s < end) {
+        const char c = *s;
+        if (c == '"') {
+            for (s++; s < end && *s != '"'; s++) s += *s == '\\';
+            s++;
+            continue;
+        }
+        const size_t n = c == '-' || (c >= '0' && c <= '9') ? strspn(s, "+-.0123456789eE") : 0;
+        char token[32];
+        errno = 0;
+        if (n > 4 && isinf(strtod(s, NULL)))
+            memcpy(memset(s, ' ', n), "null", 4);
+        else if (n > 18 && strcspn(s, ".eE") >= n && (strtoll(s, NULL, 10), errno == ERANGE))
+            memcpy(memset(s, ' ', n), token,
+                   (size_t)snprintf(token, sizeof token, "%.12e", strtod(s, NULL)));
+        s += n > 0 ? n : 1;
+    }
+}
+
 static int parse(json_t **out, const char *text, size_t len, size_t flags, const char *path,
                  int64_t line) {
     json_error_t e;
-    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | flags, &e);
+    flags |= JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
+    *out = json_loadb(text, len, flags, &e);
+    if (!*out && json_error_code(&e) == json_error_numeric_overflow) {
+        char *copy = xmalloc(len + 1);
+        memcpy(copy, text, len);
+        copy[len] = '\0';
+        fit_numbers(copy, copy + len);
+        *out = json_loadb(copy, len, flags, &e);
+        free(copy);
+    }
     if (*out) return 0;
     long long at = (long long)line + (e.line > 0 ? e.line - 1 : 0);
     const char *hint = "";
@@ -40,6 +75,11 @@ static int parse(json_t **out, const char *text, size_t len, size_t flags, const
     case json_error_null_character: hint = "NUL characters are not supported; remove them: "; break;
     default: hint = "malformed JSON: "; break;
     }
+    if (strstr(e.text, "near '\xEF\xBB\xBF"))
+        return error_set(ERR_DATA,
+                         "%s:%lld:%d: a byte order mark (U+FEFF) in the middle of the file, as two "
+                         "files put together have it; remove it",
+                         path, at, e.column > 0 ? e.column : 1);
     return error_set(ERR_DATA, "%s:%lld:%d: %s%s", path, at, e.column > 0 ? e.column : 1, hint,
                      e.text);
 }
@@ -48,21 +88,15 @@ int json_parse(json_t **out, const char *text, size_t len, const char *path, int
     return parse(out, text, len, 0, path, line);
 }
 
-static int read_file(json_t **out, const char *path, size_t flags) {
+int json_read_file(json_t **out, const char *path) {
     char *text = NULL;
     size_t len;
     *out = NULL;
     TRY(lines_slurp(path, &text, &len));
     size_t skip = bom(text, len);
-    int rc = parse(out, text + skip, len - skip, flags, path, 1);
+    int rc = json_parse(out, text + skip, len - skip, path, 1);
     free(text);
     return rc;
-}
-
-int json_read_file(json_t **out, const char *path) { return read_file(out, path, 0); }
-
-int json_read_file_reals(json_t **out, const char *path) {
-    return read_file(out, path, JSON_DECODE_INT_AS_REAL);
 }
 
 int json_write_file(const json_t *v, const char *path) {
@@ -100,6 +134,18 @@ fail:
     return rc;
 }
 
+/* A record that was printed over several lines ends too early in its first one. */
+static int one_a_line(JsonRecords *r, const char *text, size_t len, int rc) {
+    int next;
+    while (len > 0 && strchr(" \t\r", text[len - 1])) len--;
+    if (len == 0 || !strchr("{[,:", text[len - 1]) || lines_peek(r->lines, &next) < 0 || next < 0)
+        return rc;
+    return error_set(ERR_DATA,
+                     "%s:%lld: the record goes on in the next line; expected one record a line "
+                     "(jq -c . FILE writes them so), or a JSON array of records",
+                     r->path, (long long)r->line);
+}
+
 int json_records_next(JsonRecords *r, json_t **out) {
     *out = NULL;
     if (r->array) {
@@ -121,8 +167,8 @@ int json_records_next(JsonRecords *r, json_t **out) {
             len -= skip;
         }
         if (strspn(text, " \t\r") == len) continue; /* an empty line is no record */
-        TRY(parse(out, text, len, r->flags, r->path, r->line));
-        return 1;
+        rc = parse(out, text, len, r->flags, r->path, r->line);
+        return rc < 0 ? one_a_line(r, text, len, rc) : 1;
     }
 }
 

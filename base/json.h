@@ -7,11 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Parses one JSON value; duplicates and trailing garbage are ERR_DATA "path:line: ...". */
+/* Parses one JSON value; duplicates and trailing garbage are ERR_DATA "path:line: ...". Of numbers
+ * beyond 64 bits an integer becomes a real, and what is no double either becomes null. */
 int json_parse(json_t **out, const char *text, size_t len, const char *path, int64_t line);
 int json_read_file(json_t **out, const char *path);
-/* Integers become reals: transformers writes 10^30 where it means no limit. */
-int json_read_file_reals(json_t **out, const char *path);
 int json_write_file(const json_t *v, const char *path); /* durable, indented, sorted keys */
 
 /* Records of a file: JSON lines, or one JSON array of records (both plain or compressed).

@@ -88,7 +88,14 @@ static int damaged(const File *f, const char *what) {
 
 static int open_file(File *f, const char *path) {
     f->path = xstrdup(path);
-    TRY(h5_open(&f->h5, path));
+    int opened = h5_open(&f->h5, path);
+    if (opened == ERR_DATA && file_size(path) > 0 && !h5_is(path))
+        return error_set(ERR_DATA,
+                         "%s is no corpus; if it is text, make one of it: rhetor-data encode "
+                         "--tokenizer tokenizer.json --out corpus.h5 %s (and a tokenizer before: "
+                         "rhetor-data tokenizer --vocab 4096 --out tokenizer.json %s)",
+                         path, path, path);
+    TRY(opened);
     char *format = NULL;
     int64_t version, hash, shape[H5_MAX_DIM];
     H5Type type;

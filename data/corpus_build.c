@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "data/corpus_file.h"
+#include "data/record.h"
 #include "data/texts.h"
 
 #include <errno.h>
@@ -31,8 +32,9 @@ typedef struct Document {
     bool heldout;
     int copies; /* for the corpus to train on */
     IdList ids;
-    int64_t n;   /* of ids in all */
-    FILE *waits; /* where they are if it came in parts; ids then has some of them */
+    int64_t n;           /* of ids in all */
+    FILE *waits;         /* where they are if it came in parts; ids then has some of them */
+    bool returns, marks; /* has carriage returns, byte order marks */
     int rc;
     char *message;
 } Document;
@@ -51,8 +53,9 @@ typedef struct Building {
     const Texts *texts; /* the file being read */
     int file;
     double weight;
-    bool counting;     /* heldout_tail, first pass */
-    int64_t seen, cut; /* tokens of this file; those from `cut` on are held out */
+    bool counting;                     /* heldout_tail, first pass */
+    int64_t seen, cut;                 /* tokens of this file; those from `cut` on are held out */
+    int64_t documents, returns, marks; /* taken; of them with carriage returns, byte order marks */
 
     Hash128 *known; /* [room] dedup: open addressing, room a power of two */
     int64_t nknown, room;
@@ -66,6 +69,8 @@ typedef struct Building {
 static void encode(const CorpusBuild *b, const Texts *texts, Document *d, const char *text,
                    size_t len, bool last) {
     const int64_t before = d->ids.n;
+    d->returns = d->returns || (len > 0 && memchr(text, '\r', len));
+    d->marks = d->marks || (len > 0 && memmem(text, len, "\xEF\xBB\xBF", 3));
     d->rc = tokenizer_encode(b->tokenizer, text, len, false, &d->ids);
     if (d->rc < 0) {
         texts_wrap(texts, d->rc, d->line);
@@ -97,7 +102,7 @@ static int some_ids(const CorpusBuild *b, Document *d, int64_t first, int64_t *n
 
 /* *bytes of text that the first n ids stand for; the end-of-text token has none, but is no part of
  * them unless they are all. */
-static int text_bytes(const CorpusBuild *b, Document *d, int64_t n, int64_t *bytes) {
+static int bytes_of_ids(const CorpusBuild *b, Document *d, int64_t n, int64_t *bytes) {
     *bytes = 0;
     if (n == d->n) {
         *bytes = (int64_t)d->len;
@@ -135,11 +140,14 @@ static int deliver(Building *g, Document *d) {
     const int64_t begin = g->seen, before = g->train.attribute[CORPUS_A_TOKENS];
     g->seen += d->n;
     if (g->counting) return 0;
+    g->documents++;
+    g->returns += d->returns;
+    g->marks += d->marks;
     if (b->heldout_tail) {
         int64_t head = g->cut - begin, bytes; /* tokens of this document before the cut */
         if (head > d->n) head = d->n;
         if (head < 0) head = 0;
-        TRY(text_bytes(b, d, head, &bytes));
+        TRY(bytes_of_ids(b, d, head, &bytes));
         TRY(write_document(b, &g->train, d, 0, head, bytes));
         TRY(write_document(b, &g->heldout, d, head, d->n, (int64_t)d->len - bytes));
     } else if (d->heldout) {
@@ -404,6 +412,10 @@ int corpus_build(CorpusBuild *b, const StrList *files) {
                                         "heldout_tail (--heldout-tail)");
         goto done;
     }
+    record_warn(b->path, g->returns, g->documents, "document", RECORD_RETURNS);
+    record_warn(b->path, g->marks, g->documents, "document",
+                "byte order marks (U+FEFF) within the text, as files put together have them; they "
+                "become tokens that nobody sees: remove them");
     b->documents = train[CORPUS_A_DOCUMENTS];
     b->tokens = train[CORPUS_A_TOKENS];
     b->bytes = train[CORPUS_A_BYTES];

@@ -258,9 +258,27 @@ done:
     return rc;
 }
 
+/* Counts what a record teaches that nobody means to teach. */
+static void look_at(Dataset *d, const Record *r) {
+    bool empty = false, equal = false, returns = false;
+    for (int i = 0; i < r->nanswer; i++) {
+        empty = empty || !*r->answer[i];
+        returns = returns || strchr(r->answer[i], '\r');
+        for (int j = 0; r->rank && j < i && !equal; j++)
+            equal = r->rank[i] != r->rank[j] && strcmp(r->answer[i], r->answer[j]) == 0;
+    }
+    for (int i = 0; i < r->nprompt; i++) returns = returns || strchr(r->prompt[i].content, '\r');
+    d->empty += empty;
+    d->equal += equal;
+    d->returns += returns;
+}
+
 static int commit(Loading *l, const Item *it) {
     Dataset *d = l->d;
-    if (it->rc >= 0) return d->kind == DATASET_RANKED ? commit_ranked(l, it) : commit_single(l, it);
+    if (it->rc >= 0) {
+        look_at(d, &it->record);
+        return d->kind == DATASET_RANKED ? commit_ranked(l, it) : commit_single(l, it);
+    }
     if (it->rc != ERR_DATA || l->o->on_bad == ON_BAD_STOP)
         return error_set(it->rc, "%s", it->message);
     if (++d->bad > l->o->max_bad)
@@ -320,18 +338,54 @@ done:
     return rc;
 }
 
-static int nothing_usable(const Loading *l, const StrList *files) {
+/* The files in a message. */
+static char *names_of(const StrList *files) {
+    return xasprintf("%s%s", files->n > 0 ? files->v[0] : "no file", files->n > 1 ? ", ..." : "");
+}
+
+static int nothing_usable(const Loading *l, const char *names) {
     const Dataset *d = l->d;
-    const char *name = files->n > 0 ? files->v[0] : "no file", *more = files->n > 1 ? ", ..." : "";
     if (l->records == 0)
-        return error_set(ERR_DATA, "%s%s: holds no record; expected JSON lines or a JSON array",
-                         name, more);
-    return error_set(
-        ERR_DATA,
-        "%s%s: no usable record among %lld: %lld malformed, %lld too long: %lld tokens "
-        "fit%s",
-        name, more, (long long)l->records, (long long)d->bad, (long long)d->too_long,
-        (long long)longest(l), d->kind == DATASET_PROMPTS ? " before the response" : "");
+        return error_set(ERR_DATA, "%s: holds no record; expected JSON lines or a JSON array",
+                         names);
+    return error_set(ERR_DATA,
+                     "%s: no usable record among %lld: %lld malformed, %lld too long: %lld tokens "
+                     "fit%s",
+                     names, (long long)l->records, (long long)d->bad, (long long)d->too_long,
+                     (long long)longest(l),
+                     d->kind == DATASET_PROMPTS ? " before the response" : "");
+}
+
+static void warn(const Loading *l, const char *names) {
+    const Dataset *d = l->d;
+    const int64_t all = l->records - d->bad;
+    record_warn(names, d->empty, all, "record",
+                "an empty answer: they teach to say nothing; leave them out unless that is meant");
+    record_warn(names, d->equal, all, "record",
+                "equal answers of which one is the better: they teach nothing; leave them out, or "
+                "let them tie");
+    record_warn(names, d->returns, all, "record", RECORD_RETURNS);
+    const int64_t sequences = l->store->nseq + d->too_long;
+    if (10 * d->too_long > sequences && log_my_rank() == 0)
+        log_warn("%s: %lld of %lld %s (%.0f %%) are longer than the %lld %s that fit%s, and left "
+                 "out: set data.on_long to truncate_left, shorten them, or take a model with a "
+                 "larger context",
+                 names, (long long)d->too_long, (long long)sequences,
+                 d->kind == DATASET_RANKED ? "answers" : "records",
+                 100 * (double)d->too_long / (double)sequences, (long long)longest(l),
+                 l->o->bytes ? "bytes" : "tokens",
+                 d->kind == DATASET_PROMPTS ? " before a response" : "");
+}
+
+static int count_pairs(Dataset *d, const char *names) {
+    for (int64_t i = 0; i < d->n; i++)
+        for (int64_t s = d->first[i]; s < d->first[i + 1]; s++)
+            for (int64_t r = d->first[i]; r < s; r++) d->pairs += d->rank[r] != d->rank[s];
+    if (d->pairs > 0) return 0;
+    return error_set(ERR_DATA,
+                     "%s: no two answers of any of its %lld ranking%s differ in rank; expected at "
+                     "least one pair of a better and a worse one",
+                     names, (long long)d->n, d->n == 1 ? "" : "s");
 }
 
 int dataset_load(Dataset *out, DatasetKind kind, const StrList *files, const DatasetOptions *o) {
@@ -340,21 +394,22 @@ int dataset_load(Dataset *out, DatasetKind kind, const StrList *files, const Dat
     l->d = out;
     l->o = o;
     out->priv = l->store = xcalloc(1, sizeof *l->store);
+    char *names = names_of(files);
     int rc = 0;
     for (int i = 0; i < files->n; i++) {
         l->file = i;
         TRY_GOTO(done, load_file(l, files->v[i]));
     }
-    if (out->n == 0) {
-        rc = nothing_usable(l, files);
-        goto done;
-    }
+    if (out->n == 0) TRY_GOTO(done, nothing_usable(l, names));
+    if (kind == DATASET_RANKED) TRY_GOTO(done, count_pairs(out, names));
+    warn(l, names);
     for (int64_t i = 0; i < l->store->nseq; i++) {
         int64_t at = l->store->offset[i];
         out->seq[i].tokens = l->store->tokens + at;
         out->seq[i].learn = l->store->learn ? l->store->learn + at : NULL;
     }
 done:
+    free(names);
     free(l);
     if (rc < 0) dataset_free(out);
     return rc;

@@ -37,12 +37,16 @@ typedef struct Dataset {
     int64_t *line;  /* [n] where the item came from */
     int32_t *file;  /* [n] index into files */
     int64_t tokens, too_long, truncated, bad; /* counts */
-    uint64_t hash;                            /* of all sequences and ranks, for the lineage */
+    int64_t pairs;                            /* of answers of unequal rank */
+    int64_t empty, equal, returns; /* records that have an empty answer, equal answers of unequal
+                                      rank, a carriage return; each is warned about */
+    uint64_t hash;                 /* of all sequences and ranks, for the lineage */
     void *priv;
 } Dataset;
 
 typedef struct DatasetOptions {
     const Tokenizer *tokenizer;
+    bool bytes; /* it only stands for none: messages count bytes */
     Template tmpl;
     int64_t context;     /* longest sequence */
     int64_t max_prompt;  /* prompts: longest prompt (context - max_response); 0: context - 1 */
@@ -57,7 +61,8 @@ void dataset_options(DatasetOptions *o, const Config *c, const Tokenizer *t, Tem
 
 /* Loads all records of all files. Errors: ERR_IO (missing file), ERR_DATA "file:line: ..." with
  * what is missing or wrong; with on_bad skip they are counted and the first few logged. No usable
- * record at all: ERR_DATA. A group whose completions all tie is kept (it has no pairs). Not
+ * record at all: ERR_DATA, and so are rankings without any pair. A group whose completions all tie
+ * is kept (it has no pairs). Warns of records that teach nothing or the wrong thing. Not
  * collective. */
 int dataset_load(Dataset *out, DatasetKind kind, const StrList *files, const DatasetOptions *o);
 void dataset_free(Dataset *d);

@@ -27,10 +27,7 @@ static void add_length(Lengths *l, int64_t n) {
     l->n++;
 }
 
-/* A tokenizer without merges, which stands for none, has nothing but bytes. */
-static const char *unit(const Tokenizer *tk) {
-    return tokenizer_vocab(tk) == 257 ? "bytes" : "tokens";
-}
+static const char *unit(const DatasetOptions *o) { return o->bytes ? "bytes" : "tokens"; }
 
 static void print_lengths(FILE *out, const char *what, const Lengths *l, const char *of) {
     if (l->n == 0) return;
@@ -98,10 +95,10 @@ static int corpus_samples(FILE *out, Corpus *c, const Tokenizer *tk, int samples
         int64_t n = end - begin < SAMPLE_TOKENS ? end - begin : SAMPLE_TOKENS;
         int32_t ids[SAMPLE_TOKENS];
         TRY(corpus_read(c, begin, n, ids));
-        char *title =
-            xasprintf("document %lld, %lld tokens", (long long)document, (long long)(end - begin));
+        char title[80];
+        snprintf(title, sizeof title, "document %lld, %lld tokens", (long long)document,
+                 (long long)(end - begin));
         print_rule(out, colour, title);
-        free(title);
         TRY(print_tokens(out, tk, ids, NULL, n, colour));
     }
     return 0;
@@ -161,14 +158,16 @@ int inspect_corpus(FILE *out, const char *path, int samples, bool colour) {
 
 /* --- records ---------------------------------------------------------------------------------- */
 
-enum { KIND_TEXTS = DATASET_PROMPTS + 1 };
-
-/* What the first record is. */
+/* What the first record is, or the first that is one. */
 static int guess_kind(const char *path, const DatasetOptions *o, int *kind) {
     JsonRecords *records;
     json_t *j = NULL;
     TRY(json_records_open(&records, path));
-    int rc = json_records_next(records, &j);
+    int rc;
+    while ((rc = json_records_next(records, &j)) == ERR_DATA || (rc > 0 && !json_is_object(j))) {
+        if (o->on_bad == ON_BAD_STOP) break;
+        json_decref(j);
+    }
     json_records_close(&records);
     if (rc == 0) return error_set(ERR_DATA, "%s holds no records", path);
     TRY(rc);
@@ -182,13 +181,14 @@ static int guess_kind(const char *path, const DatasetOptions *o, int *kind) {
                     json_object_get(j, "conversations");
     *kind = ranked                       ? DATASET_RANKED
             : answered                   ? DATASET_DEMOS
-            : json_object_get(j, "text") ? KIND_TEXTS
+            : json_object_get(j, "text") ? INSPECT_TEXTS
                                          : DATASET_PROMPTS;
     json_decref(j);
     return 0;
 }
 
-static int texts_report(FILE *out, Texts *t, const Tokenizer *tk, int samples, bool colour) {
+static int texts_report(FILE *out, Texts *t, const DatasetOptions *o, int samples, bool colour) {
+    const Tokenizer *tk = o->tokenizer;
     Lengths l = {0};
     IdList ids = {0};
     const char *text;
@@ -204,22 +204,21 @@ static int texts_report(FILE *out, Texts *t, const Tokenizer *tk, int samples, b
         rc = print_tokens(out, tk, ids.v, NULL, ids.n, colour);
         if (rc < 0) break;
     }
-    if (rc >= 0) print_lengths(out, "texts", &l, unit(tk));
+    if (rc >= 0) print_lengths(out, "texts", &l, unit(o));
     ids_free(&ids);
     return rc;
 }
 
-static int sample_item(FILE *out, const Dataset *d, int64_t i, const Tokenizer *tk, bool colour) {
+static int sample_item(FILE *out, const Dataset *d, int64_t i, const DatasetOptions *o,
+                       bool colour) {
     for (int64_t s = d->first[i]; s < d->first[i + 1]; s++) {
         const Sequence *q = &d->seq[s];
-        char *title = d->rank
-                          ? xasprintf("record at %lld, answer of rank %d, %lld %s",
-                                      (long long)d->line[i], d->rank[s], (long long)q->n, unit(tk))
-                          : xasprintf("record at %lld, %lld %s", (long long)d->line[i],
-                                      (long long)q->n, unit(tk));
+        char rank[32] = "", title[128];
+        if (d->rank) snprintf(rank, sizeof rank, ", answer of rank %d", d->rank[s]);
+        snprintf(title, sizeof title, "record at %lld%s, %lld %s", (long long)d->line[i], rank,
+                 (long long)q->n, unit(o));
         print_rule(out, colour, title);
-        free(title);
-        TRY(print_tokens(out, tk, q->tokens, q->learn, q->n, colour));
+        TRY(print_tokens(out, o->tokenizer, q->tokens, q->learn, q->n, colour));
     }
     return 0;
 }
@@ -228,27 +227,28 @@ static int dataset_report(FILE *out, const Dataset *d, const DatasetOptions *o, 
                           bool colour) {
     static const char *const names[] = {"demonstrations", "rankings", "prompts"};
     Lengths whole = {0}, prompt = {0}, answer = {0};
-    int64_t learned = 0, pairs = 0, ties = 0;
+    int64_t learned = 0, compared = 0; /* compared: two answers of a record */
     for (int64_t i = 0; i < d->n; i++) {
         for (int64_t s = d->first[i]; s < d->first[i + 1]; s++) {
             const Sequence *q = &d->seq[s];
+            compared += s - d->first[i];
             add_length(&whole, q->n);
             if (d->kind != DATASET_PROMPTS) {
                 add_length(&prompt, q->prompt);
                 add_length(&answer, q->n - q->prompt);
             }
             for (int64_t t = 0; q->learn && t < q->n; t++) learned += q->learn[t];
-            for (int64_t r = d->first[i]; d->rank && r < s; r++)
-                d->rank[r] == d->rank[s] ? ties++ : pairs++;
         }
     }
-    const char *of = unit(o->tokenizer);
-    fprintf(out, "%s: %lld records, %lld %s", names[d->kind], (long long)d->n, (long long)d->tokens,
-            of);
+    const char *of = unit(o);
+    fprintf(out, "%s: %lld record%s, %lld %s", names[d->kind], (long long)d->n,
+            d->n == 1 ? "" : "s", (long long)d->tokens, of);
     if (learned > 0)
         fprintf(out, ", %lld of them learned (%.1f %%)", (long long)learned,
                 100 * (double)learned / (double)d->tokens);
-    if (d->rank) fprintf(out, ", %lld pairs, %lld ties", (long long)pairs, (long long)ties);
+    if (d->rank)
+        fprintf(out, ", %lld pair%s, %lld tie%s", (long long)d->pairs, d->pairs == 1 ? "" : "s",
+                (long long)(compared - d->pairs), compared - d->pairs == 1 ? "" : "s");
     fprintf(out, "\ntemplate %s; %lld malformed", template_name(o->tmpl), (long long)d->bad);
     if (o->context < NO_LIMIT)
         fprintf(out, ", %lld too long for %lld %s", (long long)d->too_long, (long long)o->context,
@@ -258,19 +258,19 @@ static int dataset_report(FILE *out, const Dataset *d, const DatasetOptions *o, 
     print_lengths(out, "prompts", &prompt, of);
     print_lengths(out, "answers", &answer, of);
     for (int i = 0; i < samples && i < d->n; i++)
-        TRY(sample_item(out, d, order_item(1, 0, i, d->n), o->tokenizer, colour));
+        TRY(sample_item(out, d, order_item(1, 0, i, d->n), o, colour));
     return 0;
 }
 
 int inspect_records(FILE *out, const char *path, int kind, const DatasetOptions *o, int samples,
                     bool colour) {
-    if (!texts_is_json(path)) kind = KIND_TEXTS;
+    if (kind < 0 && !texts_is_json(path)) kind = INSPECT_TEXTS;
     if (kind < 0) TRY(guess_kind(path, o, &kind));
-    if (kind == KIND_TEXTS) {
+    if (kind == INSPECT_TEXTS) {
         Texts *t;
         TextOptions to = {0};
         TRY(texts_open(&t, path, &to));
-        int rc = texts_report(out, t, o->tokenizer, samples, colour);
+        int rc = texts_report(out, t, o, samples, colour);
         texts_close(&t);
         return rc;
     }

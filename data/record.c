@@ -8,8 +8,11 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/log.h"
+#include "base/text.h"
 
 #include <ctype.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,21 +55,19 @@ static int message_text(Record *r, const json_t *v, const char **out) {
     if (!json_is_array(v))
         return error_set(ERR_DATA, "a message without text: expected \"content\" (or \"value\") "
                                    "with a string");
-    char *all = xstrdup("");
+    Text all = {0};
     size_t i;
     json_t *part;
     json_array_foreach(v, i, part) {
         const char *text = json_string_value(get(part, "text"));
         if (!text) text = json_string_value(get(part, "value"));
         if (!text) {
-            free(all);
+            free(all.s);
             return error_set(ERR_DATA, "part %zu of a message is not text", i + 1);
         }
-        char *longer = xasprintf("%s%s", all, text);
-        free(all);
-        all = longer;
+        text_put(&all, "%s", text);
     }
-    *out = keep(r, all);
+    *out = keep(r, text_take(&all));
     return 0;
 }
 
@@ -312,6 +313,14 @@ void record_ranks(const double *score, int k, int32_t *rank) {
     }
 }
 
+/* A rank or score: a number, or one written as a string. */
+static bool number_of(const json_t *v, double *out) {
+    const char *s = json_string_value(v);
+    char *end;
+    *out = s ? strtod(s, &end) : json_number_value(v);
+    return isfinite(*out) && (s ? *s && !*end : json_is_number(v));
+}
+
 /* K answers with "ranks" or "scores" beside them, or a "rank" or "score" in each. */
 static int k_way(Record *r, const json_t *list, const char *name) {
     size_t k = json_array_size(list), i;
@@ -340,13 +349,20 @@ static int k_way(Record *r, const json_t *list, const char *name) {
         }
         if (!json_is_string(text))
             rc = error_set(ERR_DATA, "\"%s\", answer %zu has no text", name, i + 1);
-        else if (!json_is_number(value))
+        else if (!value || json_is_null(value))
             rc = error_set(ERR_DATA,
                            "\"%s\", answer %zu has no rank or score: expected \"ranks\" or "
                            "\"scores\" with a number each",
                            name, i + 1);
+        else if (!number_of(value, &score[i]))
+            rc = error_set(ERR_DATA,
+                           "the %s of answer %zu in \"%s\" is %s%.40s%s, expected a number",
+                           lower_is_better ? "rank" : "score", i + 1, name,
+                           json_is_string(value) ? "\"" : "no number",
+                           json_is_string(value) ? json_string_value(value) : "",
+                           json_is_string(value) ? "\"" : "");
         if (rc < 0) break;
-        score[i] = lower_is_better ? -json_number_value(value) : json_number_value(value);
+        if (lower_is_better) score[i] = -score[i];
         add_answer(r, json_string_value(text));
     }
     if (rc == 0) {
@@ -461,6 +477,12 @@ int record_parse(Record *r, DatasetKind kind, json_t *json, const DatasetOptions
 
 int record_wrap(int code, const char *path, bool array, int64_t line) {
     return error_wrap(code, array ? "%s, item %lld" : "%s:%lld", path, (long long)line);
+}
+
+void record_warn(const char *names, int64_t n, int64_t all, const char *what, const char *have) {
+    if (n == 0 || log_my_rank() != 0) return;
+    log_warn("%s: %lld of %lld %s%s %s %s", names, (long long)n, (long long)all, what,
+             all == 1 ? "" : "s", n == 1 ? "has" : "have", have);
 }
 
 void record_free(Record *r) {

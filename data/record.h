@@ -29,6 +29,13 @@ void record_free(Record *r);
 /* Puts "path:line: " (JSON lines) or "path, item N: " (an array) before the stored message. */
 int record_wrap(int code, const char *path, bool array, int64_t line);
 
+/* Warns that n of `all` records or documents (`what`) have something; not of none. Every rank loads
+ * all of them; the first one speaks. */
+void record_warn(const char *names, int64_t n, int64_t all, const char *what, const char *have);
+#define RECORD_RETURNS                                                                     \
+    "carriage returns (\\r): the model learns to write them; where lines end with \\r\\n " \
+    "remove the \\r"
+
 /* Ranks of k scores, higher is better: 1 is best, equal scores share a rank, none is left out. */
 void record_ranks(const double *score, int k, int32_t *rank);
 

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "data/template_format.h"
 
 #include <stdlib.h>
@@ -159,26 +160,16 @@ int template_from_json(const json_t *j, Template *out) {
 typedef struct Part {
     const Tokenizer *tk;
     IdList *out;
-    char *text; /* ordinary text that is not encoded yet */
-    size_t n, cap;
+    Text text; /* ordinary text that is not encoded yet */
 } Part;
 
-static void part_text(Part *p, const char *s, size_t n) {
-    if (p->n + n > p->cap) {
-        p->cap = 2 * (p->n + n) + 256;
-        p->text = xrealloc(p->text, p->cap);
-    }
-    if (n > 0) memcpy(p->text + p->n, s, n);
-    p->n += n;
-}
-
 /* The user's words: never read for special tokens. */
-static void part_user(Part *p, const char *s) { part_text(p, s, strlen(s)); }
+static void part_user(Part *p, const char *s) { text_bytes(&p->text, s, strlen(s)); }
 
 static int part_flush(Part *p) {
-    size_t n = p->n;
-    p->n = 0;
-    return n > 0 ? tokenizer_encode(p->tk, p->text, n, false, p->out) : 0;
+    size_t n = p->text.n;
+    p->text.n = 0;
+    return n > 0 ? tokenizer_encode(p->tk, p->text.s, n, false, p->out) : 0;
 }
 
 /* The longest special token that begins at s; -1: none. They are written in brackets. */
@@ -206,7 +197,7 @@ static int part_marker(Part *p, const char *s) {
             TRY(part_flush(p));
             ids_push(p->out, id);
         } else {
-            part_text(p, s, len);
+            text_bytes(&p->text, s, len);
         }
         s += len;
     }
@@ -283,21 +274,21 @@ int template_prompt(Template tp, const Tokenizer *tk, const Message *m, int nmsg
         return error_set(ERR_DATA, "a prompt must end with a message of the user");
     Part p = {.tk = tk, .out = out};
     int rc = add_turns(template_format(tp), &p, m, nmsg, true, NULL, NULL);
-    free(p.text);
+    free(p.text.s);
     return rc;
 }
 
 int template_completion(Template tp, const Tokenizer *tk, const char *text, IdList *out) {
     Part p = {.tk = tk, .out = out};
     int rc = add_answer(template_format(tp), &p, text, true);
-    free(p.text);
+    free(p.text.s);
     return rc;
 }
 
 int template_unfinished(Template tp, const Tokenizer *tk, const char *text, IdList *out) {
     Part p = {.tk = tk, .out = out};
     int rc = add_answer(template_format(tp), &p, text, false);
-    free(p.text);
+    free(p.text.s);
     return rc;
 }
 
@@ -310,7 +301,7 @@ int template_conversation(Template tp, const Tokenizer *tk, const Message *m, in
     *learn = NULL;
     Part p = {.tk = tk, .out = out};
     int rc = add_turns(template_format(tp), &p, m, nmsg, false, learn, prompt);
-    free(p.text);
+    free(p.text.s);
     if (rc < 0) {
         free(*learn);
         *learn = NULL;

@@ -1,4 +1,4 @@
-/* template_format.h: what stands around the contents of messages. For template.c and stream.c. */
+/* template_format.h: what stands around the contents of messages. For template.c and answer_stream.c. */
 #ifndef DATA_TEMPLATE_FORMAT_H
 #define DATA_TEMPLATE_FORMAT_H
 

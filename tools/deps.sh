@@ -6,7 +6,7 @@
 set -u
 
 packages="gcc make pkg-config libopenmpi-dev openmpi-bin libopenblas-openmp-dev libhdf5-dev
-    libzstd-dev libfyaml-dev libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev
+    libzstd-dev libfyaml-dev libjansson-dev libonig-dev libutf8proc-dev libxxhash-dev
     librandom123-dev libcmocka-dev zlib1g-dev procps"
 
 # --- another system: ask pkg-config, the compiler and the shell --------------------------------------
@@ -15,7 +15,7 @@ if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
     for program in cc pkg-config mpicc mpirun pgrep "$@"; do
         command -v "$program" >/dev/null || missing="$missing $program"
     done
-    for module in libfyaml jansson libpcre2-8 libutf8proc libzstd libxxhash zlib hdf5-serial ompi-c \
+    for module in libfyaml jansson oniguruma libutf8proc libzstd libxxhash zlib hdf5-serial ompi-c \
         cmocka; do
         pkg-config --exists "$module" 2>/dev/null || missing="$missing pkg-config:$module"
     done

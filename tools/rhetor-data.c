@@ -85,10 +85,10 @@ static int set_template(DatasetOptions *o, const char *arg) {
 }
 
 static int kind_by_name(struct argp_state *state, const char *arg) {
-    static const char *const names[] = {"demos", "ranked", "prompts"};
-    for (int i = 0; i < 3; i++)
+    static const char *const names[] = {"demos", "ranked", "prompts", "texts"};
+    for (int i = 0; i < 4; i++)
         if (strcmp(arg, names[i]) == 0) return i;
-    argp_error(state, "--kind is \"%s\"; expected demos, ranked or prompts", arg);
+    argp_error(state, "--kind is \"%s\"; expected demos, ranked, prompts or texts", arg);
     return -1;
 }
 
@@ -166,7 +166,7 @@ static const struct argp_option decode_options[] = {
 
 static const struct argp_option inspect_options[] = {
     {"tokenizer", 't', "FILE", 0, "for records and texts; without it lengths are in bytes", 0},
-    {"kind", OPT_KIND, "KIND", 0, "demos, ranked or prompts (told by the first record)", 0},
+    {"kind", OPT_KIND, "KIND", 0, "demos, ranked, prompts or texts (told by the first record)", 0},
     {"template", OPT_TEMPLATE, "NAME", 0,
      "chat template: plain, chatml, hh, alpaca (plain), or roles as JSON: '{\"user\": \"Q: \", "
      "...}'",

@@ -24,6 +24,7 @@
 #include <fcntl.h>
 #include <hdf5.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -156,6 +157,14 @@ int h5_create(H5 **out, const char *path) {
     else
         *out = h;
     return rc;
+}
+
+bool h5_is(const char *path) {
+    char magic[8];
+    FILE *f = fopen(path, "rb");
+    const bool is = f && fread(magic, 1, 8, f) == 8 && memcmp(magic, "\211HDF\r\n\032\n", 8) == 0;
+    if (f) fclose(f);
+    return is;
 }
 
 int h5_open(H5 **out, const char *path) {

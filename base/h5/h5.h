@@ -21,6 +21,7 @@ size_t h5_type_size(H5Type t);
 
 int h5_create(H5 **out, const char *path); /* truncates */
 int h5_open(H5 **out, const char *path);   /* read-only */
+bool h5_is(const char *path);              /* does the file begin as HDF5 files do? */
 int h5_close(H5 **h); /* flushes; its error is the disk's: a write is not done before it succeeds */
 
 /* How an array is cut: chunk k holds the elements [start, start + count) of the flattened

@@ -8,6 +8,7 @@
 #include <utf8proc.h>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "data/tokenizer/tokenizer_impl.h"
 
 struct Normalizer {
@@ -45,7 +46,11 @@ int normalizer_add(Normalizer *m, const NormalStep *told) {
         return error_set(ERR_DATA, "Prepend: an empty \"prepend\" is not supported");
     if (replace && told->is_regex) {
         if (!(regex = regex_new(told->pattern))) return error_wrap(ERR_DATA, "Replace");
-        if (regex_may_be_empty(regex)) {
+        size_t a, b;
+        RegexMatch *match = regex_match_new();
+        const int empty = regex_match(regex, match, "", 0, 0, &a, &b);
+        regex_match_free(match);
+        if (empty != 0) {
             regex_free(regex);
             return error_set(ERR_DATA,
                              "Replace: pattern \"%s\" may match nothing, which is not supported",
@@ -64,23 +69,9 @@ int normalizer_add(Normalizer *m, const NormalStep *told) {
 
 /* --- the steps: each returns the new text, malloc'd, or NULL if it is as before --------------- */
 
-typedef struct Text {
-    char *s;
-    size_t n, cap;
-} Text;
-
-static void add(Text *t, const char *s, size_t n) {
-    if (t->n + n > t->cap) {
-        t->cap = 2 * (t->n + n) + 64;
-        t->s = xrealloc(t->s, t->cap);
-    }
-    if (n > 0) memcpy(t->s + t->n, s, n);
-    t->n += n;
-}
-
 static char *finish(Text *t, size_t *n) {
     *n = t->n;
-    return t->s ? t->s : xstrdup("");
+    return text_take(t);
 }
 
 /* char::to_lowercase of Rust, character by character: a final sigma is no case of its own. */
@@ -108,12 +99,12 @@ static char *each_char(NormalKind kind, const char *text, size_t len, size_t *ou
                          : c >= 0x80 && unicode_is_mark(c) ? 0
                                                            : width;
         if (n == width && memcmp(now, text + i, n) == 0) continue;
-        add(&out, text + done, i - done);
-        add(&out, (char *)now, n);
+        text_bytes(&out, text + done, i - done);
+        text_bytes(&out, now, n);
         done = i + width;
     }
     if (done == 0) return NULL;
-    add(&out, text + done, len - done);
+    text_bytes(&out, text + done, len - done);
     return finish(&out, out_len);
 }
 
@@ -122,15 +113,15 @@ static char *strip(const NormalStep *s, const char *text, size_t len, size_t *ou
     const size_t right = s->right ? space_at_end(text + left, len - left) : 0;
     if (left + right == 0) return NULL;
     Text out = {0};
-    add(&out, text + left, len - left - right);
+    text_bytes(&out, text + left, len - left - right);
     return finish(&out, out_len);
 }
 
 static char *prepend(const NormalStep *s, const char *text, size_t len, size_t *out_len) {
     Text out = {0};
     if (len == 0) return NULL;
-    add(&out, s->content, strlen(s->content));
-    add(&out, text, len);
+    text_bytes(&out, s->content, strlen(s->content));
+    text_bytes(&out, text, len);
     return finish(&out, out_len);
 }
 
@@ -139,12 +130,12 @@ static char *replace_literal(const NormalStep *s, const char *text, size_t len, 
     const size_t width = strlen(s->pattern);
     size_t done = 0;
     for (const char *at; (at = memmem(text + done, len - done, s->pattern, width));) {
-        add(&out, text + done, (size_t)(at - text) - done);
-        add(&out, s->content, strlen(s->content));
+        text_bytes(&out, text + done, (size_t)(at - text) - done);
+        text_bytes(&out, s->content, strlen(s->content));
         done = (size_t)(at - text) + width;
     }
     if (done == 0) return NULL;
-    add(&out, text + done, len - done);
+    text_bytes(&out, text + done, len - done);
     return finish(&out, out_len);
 }
 
@@ -156,12 +147,12 @@ static int replace_regex(const NormalStep *s, const Regex *re, const char *text,
     RegexMatch *match = regex_match_new();
     int rc = 0;
     while (done < len && (rc = regex_match(re, match, mask ? mask : text, len, done, &a, &b)) > 0) {
-        if (a == b) { /* nothing after all (\K) */
+        if (a == b) { /* nothing here, by what stands around it */
             rc = error_set(ERR_DATA, "it matches nothing at byte %zu", a);
             break;
         }
-        add(&out, text + done, a - done);
-        add(&out, s->content, strlen(s->content));
+        text_bytes(&out, text + done, a - done);
+        text_bytes(&out, s->content, strlen(s->content));
         done = b;
     }
     regex_match_free(match);
@@ -171,7 +162,7 @@ static int replace_regex(const NormalStep *s, const Regex *re, const char *text,
         return error_wrap(rc, "Replace: pattern \"%s\"", s->pattern);
     }
     if (done == 0) return 0;
-    add(&out, text + done, len - done);
+    text_bytes(&out, text + done, len - done);
     *changed = finish(&out, out_len);
     return 0;
 }

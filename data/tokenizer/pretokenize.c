@@ -1,6 +1,6 @@
 /* pretokenize.c: cuts text into the pieces that merges may not cross.
  *
- * The steps are those of the tokenizer's file; their patterns are run by PCRE2 (regex.c), the usual
+ * The steps are those of the tokenizer's file; their patterns are run by Oniguruma (regex.c), the usual
  * ones by hand (splitter.c). Text that is not UTF-8 is matched through a copy in which each stray
  * byte is U+0001, which is, as U+FFFD is, neither space nor letter nor number. The copy has the
  * same length, so offsets hold in the original and no byte is lost.
@@ -22,7 +22,7 @@ typedef struct Step {
     SplitStep told;
     char *pattern;           /* told.pattern, owned */
     Regex *regex;            /* NULL: a ByteLevel that does not split */
-    const Splitter *by_hand; /* NULL: PCRE2 has to do it */
+    const Splitter *by_hand; /* NULL: Oniguruma has to do it */
 } Step;
 
 struct Pretokenizer {
@@ -51,8 +51,9 @@ int pretokenizer_add(Pretokenizer *p, const SplitStep *told) {
     if (told->pattern && !(s.regex = regex_new(told->pattern))) return ERR_DATA;
     if (told->pattern) s.told.pattern = s.pattern = xstrdup(told->pattern);
     const Splitter *known = told->pattern ? splitter_find(told->pattern) : NULL;
-    /* they leave nothing between matches that could be removed */
-    if (known && told->behavior == BEHAVIOR_REMOVED && told->invert) {
+    /* all but numbers leave nothing between matches that could be removed */
+    if (known && known->family != SPLIT_NUMBERS && told->behavior == BEHAVIOR_REMOVED &&
+        told->invert) {
         s.told.behavior = BEHAVIOR_ISOLATED;
         s.told.invert = false;
     }

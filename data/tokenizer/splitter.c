@@ -1,14 +1,13 @@
 /* splitter.c: the splitting patterns that most tokenizers have, by hand.
  *
- * A regular expression spends most of the time of encoding. These three families (GPT-2, cl100k,
- * o200k and their variants) need no backtracking: the class of a character, looked up in a table,
- * says what a piece may go on with. PCRE2 stays the oracle (tests/tokenizer/test_tokenizer_pieces.c
+ * A regular expression spends most of the time of encoding. These families (GPT-2, cl100k, o200k
+ * and their variants, numbers alone) need no backtracking: the class of a character, looked up in a table,
+ * says what a piece may go on with. Oniguruma stays the oracle (tests/tokenizer/test_tokenizer_pieces.c
  * compares piece by piece) and does all other patterns.
  *
- * Both see the same characters: the table is made from PCRE2's own properties, when a
+ * Both see the same characters: the table is made from Oniguruma's own properties, when a
  * tokenizer first has such a pattern. */
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
+#include <oniguruma.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -55,14 +54,6 @@ static uint8_t *table_entry(uint32_t c) {
     return c < TABLE ? &table[c] : c - LAST < LAST_ROOM ? &table[TABLE + c - LAST] : NULL;
 }
 
-static size_t put_char(uint32_t c, char *s) {
-    if (c < 0x80) return *s = (char)c, 1;
-    const int n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    for (int i = n - 1; i > 0; i--, c >>= 6) s[i] = (char)(0x80 | (c & 0x3f));
-    s[0] = (char)((n == 2 ? 0xc0 : n == 3 ? 0xe0 : 0xf0) | c);
-    return (size_t)n;
-}
-
 /* The character at s and its length; s is well-formed. */
 static uint32_t get_char(const char *at, size_t *len) {
     const uint8_t *s = (const uint8_t *)at;
@@ -73,52 +64,40 @@ static uint32_t get_char(const char *at, size_t *len) {
            (s[0] & 7u) << 18 | (s[1] & 0x3fu) << 12 | (s[2] & 0x3fu) << 6 | (s[3] & 0x3fu);
 }
 
-/* Marks the characters of text, which are in order, that match. */
-static void mark(const char *pattern, uint8_t class, const char *text, size_t len) {
-    int code;
-    size_t at;
-    pcre2_code *re = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
-                                   PCRE2_UTF | PCRE2_UCP, &code, &at, NULL);
-    CHECK(re, "pattern %s", pattern);
-    pcre2_jit_compile(re, PCRE2_JIT_COMPLETE);
-    pcre2_match_data *match = pcre2_match_data_create(1, NULL);
-    CHECK(match, "out of memory");
-    const size_t *o = pcre2_get_ovector_pointer(match);
-    for (size_t from = 0;
-         pcre2_match(re, (PCRE2_SPTR)text, len, from, PCRE2_NO_UTF_CHECK, match, NULL) > 0;) {
-        for (size_t i = o[0], n; i < o[1]; i += n) *table_entry(get_char(text + i, &n)) = class;
-        from = o[1];
-    }
-    pcre2_match_data_free(match);
-    pcre2_code_free(re);
+/* Marks the characters that have a property. */
+static void mark(const char *property, uint8_t class) {
+    OnigEncoding utf8 = ONIG_ENCODING_UTF8;
+    OnigUChar *name = (OnigUChar *)(uintptr_t)property;
+    const int ctype = ONIGENC_PROPERTY_NAME_TO_CTYPE(utf8, name, name + strlen(property));
+    OnigCodePoint unused;
+    const OnigCodePoint *range; /* their number, then the first and last of each */
+    CHECK(ctype >= 0 && ONIGENC_GET_CTYPE_CODE_RANGE(utf8, ctype, &unused, &range) == 0,
+          "no property %s", property);
+    for (OnigCodePoint i = 0; i < *range; i++)
+        for (OnigCodePoint c = range[1 + 2 * i]; c <= range[2 + 2 * i]; c++)
+            if (table_entry(c)) *table_entry(c) = class;
 }
 
 static void make_table(void) {
     static const struct {
-        const char *pattern;
+        const char *property;
         uint8_t class;
-    } classes[] = {{"[\\p{Lu}\\p{Lt}]+", UPPER},  {"\\p{Ll}+", LOWER},
-                   {"[\\p{Lm}\\p{Lo}]+", LETTER}, {"\\p{M}+", MARK},
-                   {"\\p{N}+", NUMBER},           {"[" WHITE_SPACE "]+", SPACE},
-                   {"[\\r\\n]+", NEWLINE}};
+    } classes[] = {{"Lu", UPPER},  {"Lt", UPPER}, {"Ll", LOWER}, {"Lm", LETTER},
+                   {"Lo", LETTER}, {"M", MARK},   {"N", NUMBER}, {"White_Space", SPACE}};
+    regex_start();
     memset(table, OTHER, sizeof table);
-    char *text = xmalloc(4 * (TABLE + LAST_ROOM)), *end = text;
-    for (uint32_t c = 0; c < LAST + LAST_ROOM; c = c + 1 == TABLE ? LAST : c + 1) {
-        if (c - 0xd800u >= 0x800) end += put_char(c, end);
-    }
-    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
-        mark(classes[i].pattern, classes[i].class, text, (size_t)(end - text));
-    }
-    free(text);
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        mark(classes[i].property, classes[i].class);
+    table['\r'] = table['\n'] = NEWLINE;
 }
 
 /* Class and length of the character at s[i]; 0 at the end of the text. */
-typedef struct Text {
+typedef struct Span {
     const char *s;
     size_t n;
-} Text;
+} Span;
 
-static inline uint8_t class_at(Text t, size_t i, size_t *len) {
+static inline uint8_t class_at(Span t, size_t i, size_t *len) {
     if (i >= t.n) return *len = 0, 0;
     const uint8_t c = (uint8_t)t.s[i];
     if (c < 0x80) return *len = 1, table[c];
@@ -127,7 +106,7 @@ static inline uint8_t class_at(Text t, size_t i, size_t *len) {
 }
 
 /* The end of the characters of the classes `mask` from i on. */
-static inline size_t run(Text t, size_t i, int mask) {
+static inline size_t run(Span t, size_t i, int mask) {
     size_t len;
     while (class_at(t, i, &len) & mask) i += len;
     return i;
@@ -136,7 +115,7 @@ static inline size_t run(Text t, size_t i, int mask) {
 /* --- the three families ----------------------------------------------------------------------- */
 
 /* Bytes of a contraction ('s, 'll) at the apostrophe t.s[i]; 0: none. */
-static size_t contraction(Text t, size_t i, bool any_case) {
+static size_t contraction(Span t, size_t i, bool any_case) {
     if (i + 1 >= t.n) return 0;
     const uint8_t *s = (const uint8_t *)t.s + i;
     const int third = i + 2 < t.n ? s[2] : 0, fold = any_case ? 0x20 : 0;
@@ -148,7 +127,7 @@ static size_t contraction(Text t, size_t i, bool any_case) {
 }
 
 /* White space from i on: \s+(?!\S)|\s+, after what takes line breaks and the end of the text. */
-static size_t space(const Splitter *p, Text t, size_t i) {
+static size_t space(const Splitter *p, Span t, size_t i) {
     size_t end = i, last = i, newline = i, len;
     for (uint8_t c; (c = class_at(t, end, &len)) & ANY_SPACE; end += len) {
         last = end;
@@ -159,7 +138,7 @@ static size_t space(const Splitter *p, Text t, size_t i) {
     return end == t.n || last == i ? end : last;
 }
 
-static size_t next_gpt2(const Splitter *p, Text t, size_t i) {
+static size_t next_gpt2(const Splitter *p, Span t, size_t i) {
     size_t len, n;
     uint8_t c = class_at(t, i, &len);
     if (t.s[i] == '\'' && (n = contraction(t, i, false))) return i + n;
@@ -171,14 +150,14 @@ static size_t next_gpt2(const Splitter *p, Text t, size_t i) {
     return space(p, t, i);
 }
 
-static size_t numbers(const Splitter *p, Text t, size_t i) {
+static size_t numbers(const Splitter *p, Span t, size_t i) {
     size_t len;
     for (int k = 0; k < p->digits && class_at(t, i, &len) & NUMBER; k++) i += len;
     return i;
 }
 
 /* [^\s\p{L}\p{N}]+[\r\n]* with an optional space before it; i if there is none. */
-static size_t symbols(const Splitter *p, Text t, size_t i) {
+static size_t symbols(const Splitter *p, Span t, size_t i) {
     const size_t from = i + (t.s[i] == ' '), end = run(t, from, SYMBOL);
     size_t e = end;
     if (end == from) return i;
@@ -186,7 +165,7 @@ static size_t symbols(const Splitter *p, Text t, size_t i) {
     return e;
 }
 
-static size_t next_cl100k(const Splitter *p, Text t, size_t i) {
+static size_t next_cl100k(const Splitter *p, Span t, size_t i) {
     size_t len, n;
     const uint8_t c = class_at(t, i, &len);
     if (c & ANY_LETTER) return run(t, i + len, ANY_LETTER);
@@ -201,7 +180,7 @@ static size_t next_cl100k(const Splitter *p, Text t, size_t i) {
 /* [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+ from i on, or, if `upper`, what is
  * left of it when there are only capitals; i if there is nothing. Where no small letter follows,
  * the second part has to be given the last character that may be in it. */
-static size_t word(Text t, size_t i, bool upper) {
+static size_t word(Span t, size_t i, bool upper) {
     size_t end = i, both = i, len;
     for (uint8_t c; (c = class_at(t, end, &len)) & (UPPER | LETTER | MARK);) {
         end += len;
@@ -212,7 +191,7 @@ static size_t word(Text t, size_t i, bool upper) {
     return upper ? end : both;
 }
 
-static size_t next_o200k(const Splitter *p, Text t, size_t i) {
+static size_t next_o200k(const Splitter *p, Span t, size_t i) {
     size_t len, end = i;
     const uint8_t c = class_at(t, i, &len);
     const bool prefix = !(c & (ANY_LETTER | NUMBER | NEWLINE));
@@ -224,6 +203,12 @@ static size_t next_o200k(const Splitter *p, Text t, size_t i) {
     if (c & NUMBER) return numbers(p, t, i);
     end = symbols(p, t, i);
     return end > i ? end : space(p, t, i);
+}
+
+/* \p{N}, and what lies between. */
+static size_t next_numbers(const Splitter *p, Span t, size_t i) {
+    size_t len;
+    return class_at(t, i, &len) & NUMBER ? numbers(p, t, i) : run(t, i, 0xff & ~NUMBER);
 }
 
 /* --- known patterns --------------------------------------------------------------------------- */
@@ -238,6 +223,10 @@ static const Splitter known[] = {
     /* cl100k as Hugging Face's files have it (Llama 3); Qwen 2's */
     {.pattern = CL100K_BEGIN "\\p{N}{1,3}" CL100K_END, SPLIT_CL100K, .digits = 3},
     {.pattern = CL100K_BEGIN "\\p{N}" CL100K_END, SPLIT_CL100K, .digits = 1},
+    /* Digits, and what DeepSeek has before the rest */
+    {.pattern = "\\p{N}", SPLIT_NUMBERS, .digits = 1},
+    {.pattern = "\\p{N}+", SPLIT_NUMBERS, .digits = INT32_MAX},
+    {.pattern = "\\p{N}{1,3}", SPLIT_NUMBERS, .digits = 3},
 };
 
 const Splitter *splitter_find(const char *pattern) {
@@ -250,23 +239,24 @@ const Splitter *splitter_find(const char *pattern) {
 }
 
 size_t splitter_next(const Splitter *p, const char *s, size_t n, size_t i) {
-    const Text t = {s, n};
+    const Span t = {s, n};
     return p->family == SPLIT_GPT2     ? next_gpt2(p, t, i)
            : p->family == SPLIT_CL100K ? next_cl100k(p, t, i)
-                                       : next_o200k(p, t, i);
+           : p->family == SPLIT_O200K  ? next_o200k(p, t, i)
+                                       : next_numbers(p, t, i);
 }
 
 /* Class of the character that ends before s[i] (i > 0); what is not UTF-8 is a symbol. */
 static int class_before(const char *s, size_t i) {
     size_t from = i - 1, len;
     while (from > 0 && i - from < 4 && ((uint8_t)s[from] & 0xc0) == 0x80) from--;
-    const Text t = {s + from, i - from};
+    const Span t = {s + from, i - from};
     return utf8_char(t.s, t.n) == t.n ? class_at(t, 0, &len) : OTHER;
 }
 
 static int class_after(const char *s, size_t n, size_t i) {
     size_t len;
-    return utf8_char(s + i, n - i) ? class_at((Text){s, n}, i, &len) : OTHER;
+    return utf8_char(s + i, n - i) ? class_at((Span){s, n}, i, &len) : OTHER;
 }
 
 size_t space_at_end(const char *s, size_t n) {
@@ -286,12 +276,15 @@ size_t space_at_start(const char *s, size_t n) {
     return i;
 }
 
-/* GPT-2: white space never follows anything else within a piece. The other two: a space never does,
- * and line breaks are followed by a slash at most. */
+/* GPT-2: white space never follows anything else within a piece. cl100k, o200k: a space never does,
+ * and line breaks are followed by a slash at most. Numbers begin a piece where they begin. */
 size_t splitter_cut(const Splitter *p, const char *s, size_t n) {
     for (size_t i = n; i > 1; i--) {
         const char after = s[i - 1];
-        if (after == ' ' || (p->family == SPLIT_GPT2 && after == '\n')) {
+        if (p->family == SPLIT_NUMBERS) {
+            if (class_after(s, n, i - 1) & NUMBER && !(class_before(s, i - 1) & NUMBER))
+                return i - 1;
+        } else if (after == ' ' || (p->family == SPLIT_GPT2 && after == '\n')) {
             if (!(class_before(s, i - 1) & ANY_SPACE)) return i - 1;
         } else if (p->family != SPLIT_GPT2 && s[i - 2] == '\n') {
             if (class_after(s, n, i - 1) & (ANY_LETTER | NUMBER)) return i - 1;

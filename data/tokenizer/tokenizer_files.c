@@ -32,7 +32,7 @@ static int find_added(json_t **out, const char *vocab_path, const json_t *vocab,
     char *path = xasprintf("%stokenizer_config.json", dir);
     json_t *config = NULL, *a;
     const char *id;
-    int rc = file_exists(path) ? json_read_file_reals(&config, path) : 0;
+    int rc = file_exists(path) ? json_read_file(&config, path) : 0;
     *out = json_array();
     json_object_foreach(json_object_get(config, "added_tokens_decoder"), id, a) {
         char *end;

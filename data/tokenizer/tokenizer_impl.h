@@ -21,17 +21,12 @@
 
 /* --- splitter.c ---------------------------------------------------------------------------- */
 
-/* Unicode's White_Space, as the inside of a [...] for PCRE2. */
-#define WHITE_SPACE                                                                             \
-    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}" \
-    "\\x{205f}\\x{3000}"
-
 extern const char GPT2_PATTERN[], CL100K_PATTERN[], O200K_PATTERN[];
 
 typedef struct Splitter {
     const char *pattern; /* what it does */
-    enum { SPLIT_GPT2, SPLIT_CL100K, SPLIT_O200K } family;
-    int digits;     /* longest piece of numbers (GPT-2: any) */
+    enum { SPLIT_GPT2, SPLIT_CL100K, SPLIT_O200K, SPLIT_NUMBERS } family;
+    int digits;     /* longest piece of numbers (GPT-2: any); SPLIT_NUMBERS has only these */
     bool end_space; /* white space at the end of the text is one piece */
     bool slash;     /* symbols and line breaks may be followed by slashes */
 } Splitter;
@@ -50,16 +45,16 @@ size_t splitter_cut(const Splitter *p, const char *s, size_t n);
 /* --- regex.c ------------------------------------------------------------------------------- */
 
 typedef struct Regex Regex;
-typedef struct pcre2_real_match_data_8 RegexMatch; /* of one thread */
+typedef struct re_registers RegexMatch; /* of one thread */
 
-Regex *regex_new(const char *pattern); /* in Oniguruma's language; NULL: an error is set */
+void regex_start(void);                /* Oniguruma's tables; regex_new does it */
+Regex *regex_new(const char *pattern); /* NULL: an error is set */
 void regex_free(Regex *r);
-bool regex_may_be_empty(const Regex *r); /* can it match nothing? */
-char *regex_quote(const char *s);        /* a literal string as a pattern; malloc'd */
+char *regex_quote(const char *s); /* a literal string as a pattern; malloc'd */
 RegexMatch *regex_match_new(void);
 void regex_match_free(RegexMatch *m);
-/* The first match [*a, *b) in s[0, n) from `from` on; s is UTF-8. 1, 0: none; ERR_DATA: PCRE2 gave
- * up. */
+/* The first match [*a, *b) in s[0, n) from `from` on; s is UTF-8. 1, 0: none; ERR_DATA: Oniguruma
+ * gave up. */
 int regex_match(const Regex *r, RegexMatch *m, const char *s, size_t n, size_t from, size_t *a,
                 size_t *b);
 
@@ -89,8 +84,7 @@ typedef struct SplitStep {
 } SplitStep;
 
 Pretokenizer *pretokenizer_new(void);
-int pretokenizer_add(Pretokenizer *p,
-                     const SplitStep *step); /* copied. ERR_DATA: PCRE2's message */
+int pretokenizer_add(Pretokenizer *p, const SplitStep *step);     /* copied. ERR_DATA */
 const SplitStep *pretokenizer_step(const Pretokenizer *p, int i); /* NULL: there are no more */
 void pretokenizer_free(Pretokenizer *p);
 
@@ -151,7 +145,7 @@ int normalizer_add(Normalizer *m, const NormalStep *step);     /* copied. ERR_DA
 const NormalStep *normalizer_step(const Normalizer *m, int i); /* NULL: there are no more */
 void normalizer_free(Normalizer *m);
 /* *out: the new text, malloc'd, with its length; NULL if the text stays. ERR_DATA: a pattern that
- * PCRE2 gives up on. */
+ * Oniguruma gives up on. */
 int normalize(const Normalizer *m, const char *text, size_t len, char **out, size_t *out_len);
 /* Does it give the same for a text in parts, cut where a space or line begins? */
 bool normalizer_cuts(const Normalizer *m);

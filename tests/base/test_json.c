@@ -91,7 +91,10 @@ static void test_bad_records(void **unused) {
         {"[{\"x\":1},\n", "text:2:", "incomplete JSON"},
         {"[{\"x\":1}]\n{}", "text:2:", "end of file expected"},
         {"[\n\"\xc3\x28\"]", "text:2:", "invalid UTF-8"},
-        {"{\"x\":123456789012345678901234567890}", "text:1:", "too big integer"},
+        {"{\n  \"x\": 1\n}\n", "text:1:", "one record a line"},
+        {"{\"x\":1}\n{\"x\": 1, \n\"y\": 2}\n", "text:2:", "one record a line"},
+        {"{\"x\":1}\n{\"y\":", "text:2:", "incomplete JSON (truncated file?)"},
+        {"{\"x\":1}\n\xEF\xBB\xBF{\"y\":2}\n", "text:2:", "byte order mark (U+FEFF) in the middle"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         scratch_write(path, cases[i].text, strlen(cases[i].text));
@@ -115,6 +118,29 @@ static void test_bad_records(void **unused) {
     FAILS(json_records_open(&r, gone), ERR_IO, gone, "No such file");
     assert_null(r);
     free(gone);
+}
+
+/* What no 64 bits hold is the nearest real or, beyond those, null; all else stays. */
+static void test_large_numbers(void **unused) {
+    static const char text[] =
+        "{\"long\": 1000000000000000000000000000000, \"less\":-9223372036854775809,\n"
+        "\"huge\": 1e400, \"low\": [-2E+999], \"most\": 9223372036854775807, \"s\": \"1e999 \\\" "
+        "1e999\"}";
+    json_t *v = NULL;
+    double x = 0;
+    int64_t most = 0;
+    OK(json_parse(&v, text, strlen(text), "text", 1));
+    OK(json_get_f64(v, "long", &x));
+    assert_true(x == 1e30);
+    OK(json_get_f64(v, "less", &x));
+    assert_true(fabs(x + 9223372036854775808.0) < 1e7);
+    assert_true(json_is_null(json_object_get(v, "huge")));
+    assert_true(json_is_null(json_array_get(json_object_get(v, "low"), 0)));
+    OK(json_get_i64(v, "most", &most));
+    assert_true(most == INT64_MAX);
+    assert_string_equal(json_string_value(json_object_get(v, "s")), "1e999 \" 1e999");
+    json_decref(v);
+    FAILS(json_parse(&v, "[1e999, }", 9, "text", 1), ERR_DATA, "text:1:9", "near '}'");
 }
 
 static void test_files(void **unused) {
@@ -192,6 +218,7 @@ static int clean(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_records), cmocka_unit_test(test_bad_records),
-        cmocka_unit_test(test_files), cmocka_unit_test(test_members)};
+        cmocka_unit_test(test_large_numbers), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_members)};
     return cmocka_run_group_tests(tests, make, clean);
 }

@@ -9,6 +9,7 @@
 
 #include "base/h5/h5.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "data/corpus.h"
 #include "data/corpus_file.h"
 #include "tests/base/scratch.h"
@@ -240,6 +241,24 @@ static void test_on_bad(void **state) {
     FAILS(corpus_build(&b, &(StrList){&packed, 1}), ERR_IO, "bad.txt.gz", "cannot be read beyond");
     assert_int_equal(b.bad, 1);
     free(data), free(packed), free(out);
+}
+
+/* What is no error, and nobody means to teach, is warned about. */
+static void test_warnings(void **state) {
+    char *log = scratch("log.txt"), *text;
+    size_t n;
+    CorpusBuild b = {.split = "|"};
+    OK(log_file(log));
+    OK(build(&b, "quiet.txt", "\xEF\xBB\xBFOne\n|Two"));
+    b = (CorpusBuild){.split = "|"};
+    OK(build(&b, "loud.txt", "One\r\n|Two\xEF\xBB\xBFtwo|Three\r\n"));
+    log_close();
+    OK(file_read(log, &text, &n));
+    assert_null(strstr(text, "quiet"));
+    assert_non_null(strstr(text, "loud.txt.h5: 2 of 3 documents have carriage returns"));
+    assert_non_null(strstr(text, "loud.txt.h5: 1 of 3 documents has byte order marks (U+FEFF)"));
+    OK(file_remove(log));
+    free(log), free(text);
 }
 
 /* While one process writes a corpus no other one may; what a killed one left is written over; the
@@ -812,7 +831,8 @@ static void test_swapped_chunk(void **state) {
 static void test_not_a_corpus(void **state) {
     char *text = write_file("text.h5", "just text"), *other = scratch("other.h5");
     Corpus *c;
-    FAILS(corpus_open(&c, &(StrList){&text, 1}, 0), ERR_DATA, "text.h5", "");
+    FAILS(corpus_open(&c, &(StrList){&text, 1}, 0), ERR_DATA, "text.h5 is no corpus",
+          "rhetor-data encode --tokenizer tokenizer.json --out corpus.h5 ");
     H5 *h;
     OK(h5_create(&h, other));
     OK(h5_set_str(h, "/", "format", "rhetor-checkpoint"));
@@ -825,15 +845,25 @@ static void test_not_a_corpus(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sources),      cmocka_unit_test(test_mixture),
-        cmocka_unit_test(test_dedup),        cmocka_unit_test(test_on_bad),
-        cmocka_unit_test(test_interrupted),  cmocka_unit_test(test_documents),
-        cmocka_unit_test(test_threads),      cmocka_unit_test(test_heldout),
-        cmocka_unit_test(test_heldout_tail), cmocka_unit_test(test_wide),
-        cmocka_unit_test(test_stream),       cmocka_unit_test(test_ahead),
-        cmocka_unit_test(test_windows),      cmocka_unit_test(test_windows_of_documents),
-        cmocka_unit_test(test_bad_input),    cmocka_unit_test(test_tokenizers),
-        cmocka_unit_test(test_damage),       cmocka_unit_test(test_swapped_chunk),
+        cmocka_unit_test(test_sources),
+        cmocka_unit_test(test_mixture),
+        cmocka_unit_test(test_dedup),
+        cmocka_unit_test(test_on_bad),
+        cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_interrupted),
+        cmocka_unit_test(test_documents),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_heldout),
+        cmocka_unit_test(test_heldout_tail),
+        cmocka_unit_test(test_wide),
+        cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_ahead),
+        cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_windows_of_documents),
+        cmocka_unit_test(test_bad_input),
+        cmocka_unit_test(test_tokenizers),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_swapped_chunk),
         cmocka_unit_test(test_not_a_corpus),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/log.h"
 #include "data/dataset.h"
 #include "tests/base/scratch.h"
 #include "tests/data/tokens.h"
@@ -414,6 +415,130 @@ static void test_skip(void **state) {
     free(path);
 }
 
+/* --- what records teach ---------------------------------------------------------------------- */
+
+/* The warnings that loading gives; malloc'd. */
+static char *warnings(DatasetKind kind, const char *content, const DatasetOptions *o, Dataset *d) {
+    char *path = scratch("log.txt"), *text;
+    size_t n;
+    OK(log_file(path));
+    OK(load(d, kind, "look.jsonl", content, o));
+    log_close();
+    OK(file_read(path, &text, &n));
+    OK(file_remove(path));
+    free(path);
+    return text;
+}
+
+static void test_empty_answers(void **state) {
+    DatasetOptions o = options(TEMPLATE_PLAIN);
+    Dataset d;
+    char *text = warnings(
+        DATASET_DEMOS,
+        "{\"instruction\":\"a\",\"output\":\"\"}\n{\"prompt\":\"a\",\"completion\":\"b\"}\n", &o,
+        &d);
+    assert_int_equal(d.empty, 1);
+    assert_int_equal(d.n, 2);
+    assert_non_null(strstr(text, "look.jsonl: 1 of 2 records has an empty answer"));
+    assert_null(strstr(text, "carriage"));
+    dataset_free(&d);
+    free(text);
+    text = warnings(DATASET_DEMOS, "{\"prompt\":\"a\",\"completion\":\"b\"}\n", &o, &d);
+    assert_string_equal(text, "");
+    dataset_free(&d);
+    free(text);
+}
+
+static void test_equal_answers(void **state) {
+    DatasetOptions o = options(TEMPLATE_PLAIN);
+    Dataset d;
+    char *text =
+        warnings(DATASET_RANKED,
+                 "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"b\"}\n"
+                 "{\"prompt\":\"a\",\"completions\":[\"b\",\"b\",\"c\"],\"ranks\":[1,1,2]}\n",
+                 &o, &d);
+    assert_int_equal(d.equal, 1); /* those of the second tie */
+    assert_int_equal(d.pairs, 3);
+    assert_non_null(strstr(text, "1 of 2 records has equal answers of which one is the better"));
+    dataset_free(&d);
+    free(text);
+}
+
+static void test_carriage_returns(void **state) {
+    DatasetOptions o = options(TEMPLATE_PLAIN);
+    Dataset d;
+    char *text =
+        warnings(DATASET_PROMPTS, "{\"prompt\":\"a\\r\\nb\"}\n{\"prompt\":\"a\\nb\"}\r\n", &o, &d);
+    assert_int_equal(d.returns, 1);
+    assert_non_null(strstr(text, "1 of 2 records has carriage returns"));
+    dataset_free(&d);
+    free(text);
+}
+
+/* Up to a tenth says nothing, more names the remedy. */
+static void test_many_too_long(void **state) {
+    DatasetOptions o = options(TEMPLATE_PLAIN);
+    Dataset d;
+    for (int longer = 1; longer <= 2; longer++) {
+        char content[1000] = "";
+        for (int i = 0; i < 10; i++)
+            strcat(content, i < longer ? "{\"prompt\":\"0123456789\",\"completion\":\"b\"}\n"
+                                       : "{\"prompt\":\"0\",\"completion\":\"b\"}\n");
+        o.context = 8;
+        char *text = warnings(DATASET_DEMOS, content, &o, &d);
+        assert_int_equal(d.too_long, longer);
+        assert_true((strstr(text, "2 of 10 records (20 %) are longer than the 8 tokens that fit") &&
+                     strstr(text, "data.on_long to truncate_left")) == (longer == 2));
+        dataset_free(&d);
+        free(text);
+    }
+}
+
+static void test_no_pairs(void **state) {
+    DatasetOptions o = options(TEMPLATE_PLAIN);
+    Dataset d;
+    FAILS(load(&d, DATASET_RANKED, "ties.jsonl",
+               "{\"prompt\":\"a\",\"completions\":[\"b\",\"c\"],\"ranks\":[1,1]}\n", &o),
+          ERR_DATA, "ties.jsonl: no two answers of any of its 1 ranking ",
+          "expected at least one pair");
+}
+
+/* Scores written as strings are read, and what is no number is named. */
+static void test_scores_as_strings(void **state) {
+    DatasetOptions o = options(TEMPLATE_PLAIN);
+    Dataset d;
+    OK(load(&d, DATASET_RANKED, "s.jsonl",
+            "{\"prompt\":\"a\",\"completions\":[\"b\",\"c\"],\"scores\":[\"-1.5\",\"2e0\"]}\n"
+            "{\"prompt\":\"a\",\"completions\":[{\"text\":\"b\",\"rank\":\"2\"},{\"text\":\"c\","
+            "\"rank\":1}]}\n",
+            &o));
+    for (int i = 0; i < 4; i++) assert_int_equal(d.rank[i], 2 - i % 2);
+    dataset_free(&d);
+    is_bad(DATASET_RANKED,
+           "{\"prompt\":\"a\",\"completions\":[\"b\",\"c\"],\"scores\":[1,\"good\"]}",
+           "the score of answer 2 in \"completions\" is \"good\", expected a number");
+    is_bad(DATASET_RANKED, "{\"prompt\":\"a\",\"completions\":[\"b\",\"c\"],\"ranks\":[true,2]}",
+           "the rank of answer 1 in \"completions\" is no number, expected a number");
+    is_bad(DATASET_RANKED,
+           "{\"prompt\":\"a\",\"completions\":[\"b\",\"c\"],\"scores\":[\"nan\",2]}", "is \"nan\"");
+}
+
+/* Fields that are not asked for may hold any JSON. */
+static void test_ignored_fields(void **state) {
+    DatasetOptions o = options(TEMPLATE_PLAIN);
+    Dataset d;
+    const char *content = "{\"id\":123456789012345678901234567890,\"p\":1e999,\"prompt\":\"a\","
+                          "\"completion\":\"b\",\"more\":[{\"x\":[-1e-999,null]}]}\n";
+    OK(load(&d, DATASET_DEMOS, "big.jsonl", content, &o));
+    is_sequence(&d, 0, "a\nb" E);
+    dataset_free(&d);
+    char *array = xasprintf("[%s]", content);
+    OK(load(&d, DATASET_DEMOS, "big.json", array, &o));
+    is_sequence(&d, 0, "a\nb" E);
+    dataset_free(&d);
+    free(array);
+}
+
 /* --- the whole -------------------------------------------------------------------------------- */
 
 /* Thousands of records: the same result for any number of threads, and another hash as soon as one
@@ -485,6 +610,13 @@ int main(void) {
         cmocka_unit_test(test_long_groups),
         cmocka_unit_test(test_bad),
         cmocka_unit_test(test_skip),
+        cmocka_unit_test(test_empty_answers),
+        cmocka_unit_test(test_equal_answers),
+        cmocka_unit_test(test_carriage_returns),
+        cmocka_unit_test(test_many_too_long),
+        cmocka_unit_test(test_no_pairs),
+        cmocka_unit_test(test_scores_as_strings),
+        cmocka_unit_test(test_ignored_fields),
         cmocka_unit_test(test_several_files),
         cmocka_unit_test(test_threads_and_hash),
     };

@@ -240,7 +240,12 @@ static void test_chars(void **state) {
 }
 
 static void says(const char *path, int kind, const Tokenizer *tk, const char *const *parts) {
-    DatasetOptions o = {.tokenizer = tk, .context = 100, .tmpl = TEMPLATE_HH};
+    DatasetOptions o = {.tokenizer = tk,
+                        .bytes = true,
+                        .context = 100,
+                        .tmpl = TEMPLATE_HH,
+                        .on_bad = ON_BAD_SKIP,
+                        .max_bad = 100};
     char *text = NULL;
     size_t n;
     FILE *out = open_memstream(&text, &n);
@@ -259,13 +264,24 @@ static void test_inspect(void **state) {
     char *demos =
         write_file("demos.jsonl", "{\"prompt\":\"Hi\",\"completion\":\"Yo\\u001b[2J\"}\n");
     says(demos, -1, tk,
-         (const char *[]){"demonstrations: 1 records, 31 bytes, 8 of them learned",
+         (const char *[]){"demonstrations: 1 record, 31 bytes, 8 of them learned",
                           "Human: Hi\n\nAssistant:« Yo\\x1b[2J<|endoftext|>»", NULL});
-    says(demos, DATASET_PROMPTS, tk, (const char *[]){"prompts: 1 records, 23 bytes", NULL});
+    says(demos, DATASET_PROMPTS, tk, (const char *[]){"prompts: 1 record, 23 bytes", NULL});
     char *pairs =
         write_file("pairs.jsonl", "{\"prompt\":\"Hi\",\"completions\":[\"a\",\"b\",\"c\"],"
                                   "\"ranks\":[1,2,2]}\n");
-    says(pairs, -1, tk, (const char *[]){"rankings: 1 records", "2 pairs, 1 ties", "« b", NULL});
+    says(pairs, -1, tk, (const char *[]){"rankings: 1 record,", "2 pairs, 1 tie\n", "« b", NULL});
+    /* the kind that is asked for, whatever the name; the first record may be a bad one */
+    char *other =
+        write_file("demos.txt", "not JSON\n7\n{\"prompt\":\"Hi\",\"completion\":\"Yo\"}\n");
+    says(other, DATASET_DEMOS, tk,
+         (const char *[]){"demonstrations: 1 record,", "2 malformed", NULL});
+    char *first =
+        write_file("first.jsonl", "not JSON\n7\n{\"prompt\":\"Hi\",\"completion\":\"Yo\"}\n");
+    says(first, -1, tk, (const char *[]){"demonstrations: 1 record,", "2 malformed", NULL});
+    char *records =
+        write_file("texts.jsonl", "{\"text\":\"One\",\"prompt\":\"Hi\",\"completion\":\"Yo\"}\n");
+    says(records, INSPECT_TEXTS, tk, (const char *[]){"texts: 1, of 3 to 3 bytes", NULL});
     char *text = write_file("text.txt", "One\nTwo"), *corpus = scratch("text.h5");
     says(text, -1, tk, (const char *[]){"texts: 1, of 7 to 7 bytes", "One\nTwo", NULL});
     CorpusBuild b = {.tokenizer = tk, .path = corpus, .split = "\n"};
@@ -275,6 +291,9 @@ static void test_inspect(void **state) {
                           NULL});
     tokenizer_close(&tk);
     free(demos);
+    free(other);
+    free(first);
+    free(records);
     free(pairs);
     free(text);
     free(corpus);

@@ -47,10 +47,14 @@ line run/ranked.jsonl 2 '{"prompt": "Who?", "completions": ["Ben.", "Ana."], "ra
 expect 65 "broken.jsonl:2: " '"ranks"' -- "${reward[@]}" data.train=broken.jsonl
 line run/data/ppo_prompts.jsonl 4 '["Who?"]'
 expect 65 "broken.jsonl:4: " -- "${ppo[@]}" data.train=broken.jsonl
-sed 's/"ranks":[^]]*]/"ranks":[1,1,1,1]/' run/ranked.jsonl >ties.jsonl
-expect 65 "data.train: ties.jsonl: no two answers of any of its" "rankings differ in rank" -- "${reward[@]}" data.train=ties.jsonl
-expect 65 "data.heldout: ties.jsonl: no two answers" -- "${reward[@]}" data.heldout=ties.jsonl
 : >empty.jsonl
+echo "Some text." >book.txt
+sed 's/"ranks":[^]]*]/"ranks":[1,1,1,1]/' run/ranked.jsonl >ties.jsonl
+expect 65 "ties.jsonl: no two answers of any of its" "rankings differ in rank" -- "${reward[@]}" data.train=ties.jsonl
+expect 65 "ties.jsonl: no two answers" -- "${reward[@]}" data.heldout=ties.jsonl
+expect 65 "ties.jsonl: no two answers" -- "$bin/rhetor-eval" rank --model run/reward ties.jsonl
+expect 65 "book.txt is no corpus; if it is text, make one of it: rhetor-data encode" -- \
+    "${pretrain[@]}" data.train=book.txt
 expect 65 "empty.jsonl: holds no record; expected JSON lines" -- "${sft[@]}" data.train=empty.jsonl
 expect 65 "data/ppo_prompts.jsonl: no usable record among" "too long: 1 tokens fit before the response" -- \
     "${ppo[@]}" ppo.max_response=63

@@ -42,7 +42,8 @@ PATTERNS = [  # each as the one Split
     r"[[:upper:]][[:lower:]]+|[[:punct:]]|[[:space:]]+", r"[\p{L}&&[^a-z]]+", r"[^\p{L}&&[^\n]]", r"[a-z[A-Z]0-9]+",
     r"\p{Latin}+|\p{Greek}|\p{^Han}", r"\p{Han}+|\p{Hiragana}+|\p{Katakana}+", r"\u0061|\u00e9", r"(?m:a.b)",
     r"(?i)the|ſ|[k]", r"a{,2}b|x{2}|\d{1,2}+", r"(?<=a)b|c(?!d)|(?<!x)y", r"^\s+|\s+$", r"[]a]|[^]b ]+", r"\h+|[\H]",
-    r"[一-龥&&[^的]]", r"[\s&&[^\n]]+", r"\A.|.\z", r"(?=[aeiou ])|t+|(?<=\n)"]
+    r"[一-龥&&[^的]]", r"[\s&&[^\n]]+", r"\A.|.\z", r"(?=[aeiou ])|t+|(?<=\n)",
+    r"a{2,3}+|e{2}?", r"t(?i)he|[[:graph:]]", r"(?i)ß|ﬀ|ss", r"(?>\s+)\S", r"\X", r"(.)\1", r"\s++$|\R"]
 BEHAVIORS = ["Isolated", "Contiguous", "MergedWithPrevious", "MergedWithNext", "Removed"]
 
 

@@ -1,4 +1,4 @@
-/* Text on its way to pieces: the splitters by hand against PCRE2, and the normalizers against
+/* Text on its way to pieces: the splitters by hand against Oniguruma, and the normalizers against
  * Hugging Face's. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -86,9 +86,14 @@ static int note_end(void *ctx, const char *piece, size_t len) {
 }
 
 /* By hand is as by regular expression, and a text that is cut where it may be is the whole text. */
-static void test_splitters_against_pcre2(void **state) {
+static void test_splitters_against_oniguruma(void **state) {
     const char *const patterns[] = {
-        GPT2_PATTERN, CL100K_PATTERN, O200K_PATTERN,
+        GPT2_PATTERN,
+        CL100K_PATTERN,
+        O200K_PATTERN,
+        "\\p{N}",
+        "\\p{N}+",
+        "\\p{N}{1,3}",
         "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
         "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
         "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
@@ -251,7 +256,7 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_splitters_against_pcre2),
+        cmocka_unit_test(test_splitters_against_oniguruma),
         cmocka_unit_test(test_nfc),
         cmocka_unit_test(test_nfc_in_parts),
         cmocka_unit_test(test_normalizers_on_all_code_points),

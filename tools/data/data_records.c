@@ -1,4 +1,5 @@
 /* data_records.c: rhetor-data inspect, split, synth, rank, score. */
+#include "base/h5/h5.h"
 #include "base/log.h"
 #include "data/inspect.h"
 #include "tools/data/data.h"
@@ -11,14 +12,6 @@
 /* Bytes as tokens, for who only wants to see the records. */
 static int no_text(void *ctx, const char **text, size_t *len) { return 0; }
 
-static bool is_hdf5(const char *path) {
-    unsigned char b[8] = {0};
-    FILE *f = fopen(path, "rb");
-    bool yes = f && fread(b, 1, 8, f) == 8 && memcmp(b, "\x89HDF\r\n\x1a\n", 8) == 0;
-    if (f) fclose(f);
-    return yes;
-}
-
 int run_inspect(Args *a) {
     TRY(need_files(a, INT32_MAX));
     static const char *const special[] = {"<|endoftext|>"};
@@ -26,12 +19,13 @@ int run_inspect(Args *a) {
     TRY(a->tokenizer ? tokenizer_load(&t, a->tokenizer)
                      : tokenizer_train(&t, no_text, NULL, 257, 1, special, 1));
     a->records.tokenizer = t;
+    a->records.bytes = !a->tokenizer;
     bool colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
     int rc = 0;
     for (int i = 0; i < a->nfile && rc >= 0; i++) {
         const char *path = a->file[i];
         if (a->nfile > 1) printf("%s== %s\n", i > 0 ? "\n" : "", path);
-        rc = is_hdf5(path)
+        rc = h5_is(path)
                  ? inspect_corpus(stdout, path, (int)a->samples, colour)
                  : inspect_records(stdout, path, a->kind, &a->records, (int)a->samples, colour);
     }

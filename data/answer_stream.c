@@ -1,4 +1,4 @@
-/* stream.c: an answer while its tokens come. See template.h.
+/* answer_stream.c: an answer while its tokens come. See template.h.
  *
  * Bytes wait in `held` as long as they may belong to something that is not shown as it stands: the
  * space that the template puts before an answer, the beginning of a character, the beginning of the
@@ -6,6 +6,7 @@
 #include "data/template.h"
 
 #include "base/error.h"
+#include "base/text.h"
 #include "base/utf8.h"
 #include "data/template_format.h"
 #include "data/texts.h"
@@ -18,8 +19,8 @@ struct AnswerStream {
     const char *before, *after; /* what the template puts around an answer; "": nothing */
     int32_t after_id;           /* the special token that `after` is, -1 */
     bool begun, ended;
-    char *held, *piece;
-    size_t n, cap;
+    Text held;
+    char *piece;
 };
 
 AnswerStream *answer_stream(Template tp, const Tokenizer *tk, bool raw) {
@@ -35,7 +36,7 @@ AnswerStream *answer_stream(Template tp, const Tokenizer *tk, bool raw) {
 void answer_stream_free(AnswerStream **sp) {
     AnswerStream *s = *sp;
     if (!s) return;
-    free(s->held);
+    free(s->held.s);
     free(s->piece);
     free(s);
     *sp = NULL;
@@ -62,19 +63,19 @@ static size_t begun_word(const char *text, size_t len, const char *word) {
 static const char *show(AnswerStream *s, size_t n) {
     size_t len;
     free(s->piece);
-    s->piece = utf8_repair(s->held, n, &len);
-    memmove(s->held, s->held + n, s->n - n);
-    s->n -= n;
+    s->piece = utf8_repair(s->held.s, n, &len);
+    memmove(s->held.s, s->held.s + n, s->held.n - n);
+    s->held.n -= n;
     return s->piece;
 }
 
 static void skip_before(AnswerStream *s) {
     size_t n = strlen(s->before);
-    if (s->n < n && memcmp(s->held, s->before, s->n) == 0) return; /* may yet be it */
+    if (s->held.n < n && memcmp(s->held.s, s->before, s->held.n) == 0) return; /* may yet be it */
     s->begun = true;
-    if (n == 0 || s->n < n || memcmp(s->held, s->before, n) != 0) return;
-    memmove(s->held, s->held + n, s->n - n);
-    s->n -= n;
+    if (n == 0 || s->held.n < n || memcmp(s->held.s, s->before, n) != 0) return;
+    memmove(s->held.s, s->held.s + n, s->held.n - n);
+    s->held.n -= n;
 }
 
 const char *answer_stream_add(AnswerStream *s, int32_t id) {
@@ -83,22 +84,21 @@ const char *answer_stream_add(AnswerStream *s, int32_t id) {
     if (s->ended) return "";
     if (id == s->after_id) s->ended = true;
     if (!bytes || is_special(s->tk, id, bytes, len)) return ""; /* no token: template_text */
-    if (s->n + len + 1 > s->cap) s->held = xrealloc(s->held, s->cap = 2 * (s->n + len) + 64);
-    memcpy(s->held + s->n, bytes, len);
-    s->n += len;
+    text_bytes(&s->held, bytes, len);
     if (!s->begun) skip_before(s);
     if (!s->begun) return "";
-    char *end = *s->after ? memmem(s->held, s->n, s->after, strlen(s->after)) : NULL;
+    char *end = *s->after ? memmem(s->held.s, s->held.n, s->after, strlen(s->after)) : NULL;
     if (end) {
         s->ended = true;
-        s->n = (size_t)(end - s->held);
-        return show(s, s->n);
+        s->held.n = (size_t)(end - s->held.s);
+        return show(s, s->held.n);
     }
-    size_t word = begun_word(s->held, s->n, s->after), begun = utf8_begun(s->held, s->n);
-    return show(s, s->n - (word > begun ? word : begun));
+    size_t word = begun_word(s->held.s, s->held.n, s->after),
+           begun = utf8_begun(s->held.s, s->held.n);
+    return show(s, s->held.n - (word > begun ? word : begun));
 }
 
 const char *answer_stream_end(AnswerStream *s) {
     s->ended = true;
-    return s->n > 0 ? show(s, s->n) : "";
+    return s->held.n > 0 ? show(s, s->held.n) : "";
 }
