@@ -1,12 +1,13 @@
 /* pipeline.h: what the parts of rhetor-pipeline share. */
-#ifndef TOOLS_PIPELINE_PIPELINE_H
-#define TOOLS_PIPELINE_PIPELINE_H
+#ifndef PIPELINE_PIPELINE_H
+#define PIPELINE_PIPELINE_H
 
 #include "base/file.h"
-#include "pipeline/recipe_option.h"
+#include "pipeline/recipe.h"
+#include "pipeline/request.h"
 
 typedef struct Args {
-    RecipeOptions recipe;
+    Request request;
     const char *from, *until, *only;
     const char *launch, *job; /* words before a stage's program; name of the job that we are */
     int64_t ranks;

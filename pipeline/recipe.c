@@ -1,11 +1,9 @@
 /* recipe.c: what a pipeline consists of and what of it is done. See recipe.h. */
 #include "pipeline/recipe.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/config_table.h"
 #include "base/error.h"
@@ -13,55 +11,9 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/nearest.h"
-#include "base/process.h"
 #include "base/text.h"
 #include "base/yaml.h"
 
-/* --- the environment of the steps ------------------------------------------------------------- */
-
-/* The path as seen from here: relative where it lies below, so that one folder has one name. */
-static char *canonical(const char *path) {
-    char *real = realpath(path, NULL), *here = realpath(".", NULL);
-    const size_t n = here ? strlen(here) : 0;
-    char *out = xstrdup(real ? real : path);
-    if (real && here && strncmp(real, here, n) == 0 && real[n] == '/') {
-        free(out);
-        out = xstrdup(real + n + 1);
-    }
-    free(real);
-    free(here);
-    return out;
-}
-
-int recipe_environment(const RecipePlace *p) {
-    const char *seed = p->seed ? p->seed : "1";
-    char *folder = canonical(p->folder);
-    char *run = p->run                   ? xstrdup(p->run)
-                : strcmp(seed, "1") == 0 ? xasprintf("runs/%s", file_basename(folder))
-                                         : xasprintf("runs/%s-seed%s", file_basename(folder), seed);
-    int rc = p->make ? file_make_dirs(run) : 0;
-    char *name = canonical(run), *bin = process_folder();
-    const char *path = getenv("PATH");
-    const size_t n = strlen(bin);
-    const bool there = path && strncmp(path, bin, n) == 0 && path[n] == ':';
-    char *search = xasprintf("%s:%s", bin, path ? path : "/usr/bin:/bin");
-    setenv("RUN", name, 1);
-    setenv("SEED", seed, 1);
-    setenv("RECIPE", folder, 1);
-    setenv("BIN", bin, 1);
-    if (!there) setenv("PATH", search, 1);
-    if (p->data) setenv("DATA", p->data, 1);
-    if (geteuid() == 0) { /* mpirun refuses to work for root otherwise */
-        setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);
-        setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
-    }
-    free(folder);
-    free(run);
-    free(name);
-    free(bin);
-    free(search);
-    return rc;
-}
 
 /* --- pipeline.yaml ---------------------------------------------------------------------------- */
 typedef struct Reader {
@@ -167,7 +119,8 @@ static int read_steps(Recipe *r) {
                  ? file_read(path, &text, &len)
                  : error_set(ERR_CONFIG,
                              "%s: no such recipe; expected a folder with a "
-                             "pipeline.yaml, such as configs/demo",
+                             "pipeline.yaml, such as configs/demo, or the name of an installed "
+                             "one, such as demo",
                              r->folder);
     if (rc >= 0) rc = yaml_settings(text, len, path, take_setting, &reader);
     for (int i = 0; rc >= 0 && i < r->n; i++) rc = check_step(r, i);
@@ -177,13 +130,40 @@ static int read_steps(Recipe *r) {
     return rc;
 }
 
-int recipe_check_data(const Recipe *r) {
-    for (int i = 0; i < r->n && !getenv("DATA"); i++)
-        if (r->step[i].run && strstr(r->step[i].run, "${DATA}"))
+/* Does ${name} stand outside of quotes in a command of the shell? */
+static bool stands_bare(const char *command, const char *name) {
+    char quote = 0;
+    const size_t n = strlen(name);
+    for (const char *c = command; *c; c++) {
+        if (*c == '\\' && quote != '\'' && c[1])
+            c++;
+        else if (quote ? *c == quote : *c == '"' || *c == '\'')
+            quote = quote ? 0 : *c;
+        else if (!quote && *c == '$' && strncmp(c + 1 + (c[1] == '{'), name, n) == 0)
+            return true;
+    }
+    return false;
+}
+
+int recipe_check_commands(const Recipe *r) {
+    static const char *const names[] = {"RUN", "DATA", "RECIPE", "BIN"};
+    for (int i = 0; i < r->n; i++) {
+        const Step *s = &r->step[i];
+        if (s->run && !getenv("DATA") && strstr(s->run, "${DATA}"))
             return error_set(ERR_CONFIG,
                              "%s: step %s reads files of ${DATA}, which is not set; name the "
                              "folder: --data DIR",
-                             r->step[i].place, r->step[i].name);
+                             s->place, s->name);
+        for (int k = 0; s->run && k < 4; k++) {
+            const char *value = getenv(names[k]);
+            if (value && value[strcspn(value, " \t\n*?[")] && stands_bare(s->run, names[k]))
+                return error_set(ERR_CONFIG,
+                                 "%s: step %s has ${%s} outside of quotes, and the shell would "
+                                 "divide \"%s\" into words; write \"${%s}\", or choose a folder "
+                                 "without spaces and patterns in its name",
+                                 s->place, s->name, names[k], value, names[k]);
+        }
+    }
     return 0;
 }
 
@@ -345,84 +325,4 @@ char *recipe_expand(const char *command) {
     Text t = {0};
     text_expand(&t, command, true);
     return text_take(&t);
-}
-
-/* --- what is done ----------------------------------------------------------------------------- */
-void recipe_status(const Step *s, StageStatus *out) {
-    *out = (StageStatus){.saved = -1};
-    char *path = file_join(s->dir, "status.json");
-    json_t *j = NULL;
-    int64_t code = 0;
-    const char *state = "", *reason = "";
-    if (file_exists(path) && json_read_file(&j, path) >= 0 &&
-        json_get_str(j, "state", &state) >= 0 && json_get_i64(j, "code", &code) >= 0 &&
-        json_get_i64(j, "step", &out->step) >= 0 && json_get_i64(j, "steps", &out->steps) >= 0 &&
-        json_get_i64(j, "saved", &out->saved) >= 0)
-        json_get_str(j, "reason", &reason);
-    snprintf(out->reason, sizeof out->reason, "%s", reason);
-    snprintf(out->state, sizeof out->state, "%s", state);
-    out->code = (int)code;
-    json_decref(j);
-    free(path);
-}
-
-/* The hash of a finished stage's last checkpoint; 0: it is not finished. */
-static uint64_t result(const Step *s) {
-    StageStatus status;
-    recipe_status(s, &status);
-    if (strcmp(status.state, "done") != 0 || status.saved < 0) return 0;
-    char *path = xasprintf("%s/checkpoints/step_%08" PRId64 ".json", s->dir, status.saved);
-    json_t *j = NULL;
-    const char *hash = "";
-    if (file_exists(path) && json_read_file(&j, path) >= 0) json_get_str(j, "xxh3", &hash);
-    uint64_t value = *hash ? hash_text(hash) : 0;
-    json_decref(j);
-    free(path);
-    return value;
-}
-
-uint64_t recipe_key(const Recipe *r, int i, uint64_t before) {
-    if (i > 0 && r->step[i - 1].stage) before = hash_combine(before, result(&r->step[i - 1]));
-    return hash_combine(before, r->step[i].what);
-}
-
-StepState recipe_state(const Recipe *r, int i, uint64_t key) {
-    StepMark m;
-    if (!recipe_mark_read(r, i, &m)) return STEP_WAITING;
-    if (m.key != key) return STEP_CHANGED;
-    if (!m.done) return STEP_STARTED;
-    return r->step[i].stage && result(&r->step[i]) == 0 ? STEP_STARTED : STEP_DONE;
-}
-
-static char *mark_path(const Recipe *r, int i) {
-    return xasprintf("%s/%s.json", r->marks, r->step[i].name);
-}
-
-bool recipe_mark_read(const Recipe *r, int i, StepMark *out) {
-    *out = (StepMark){0};
-    char *path = mark_path(r, i);
-    json_t *j = NULL;
-    const char *key = NULL;
-    bool good = file_exists(path) && json_read_file(&j, path) >= 0 &&
-                json_get_str(j, "key", &key) >= 0 && json_get_f64(j, "seconds", &out->seconds) >= 0;
-    if (good) {
-        out->key = strtoull(key, NULL, 16);
-        out->done = json_is_true(json_object_get(j, "done"));
-    }
-    json_decref(j);
-    free(path);
-    return good;
-}
-
-int recipe_mark_write(const Recipe *r, int i, const StepMark *m) {
-    char key[17], *path = mark_path(r, i);
-    snprintf(key, sizeof key, "%016" PRIx64, m->key);
-    char *what = r->step[i].run ? recipe_expand(r->step[i].run) : xstrdup(r->step[i].config);
-    json_t *j = json_pack("{s:s, s:b, s:f, s:s}", "key", key, "done", m->done, "seconds",
-                          m->seconds, "what", what);
-    int rc = j ? json_write_file(j, path) : error_set(ERR_DATA, "%s: not UTF-8", path);
-    json_decref(j);
-    free(what);
-    free(path);
-    return rc;
 }

@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "pipeline/jobs.h"
+#include "pipeline/progress.h"
 
 typedef struct Line {
     const char *state;
@@ -79,11 +80,11 @@ static Line line_of(const Recipe *r, const Jobs *jobs, int i, StepState state, b
     StepMark m = {0};
     Line l = {.state = "waiting"};
     if (s->stage) {
-        recipe_status(s, &st);
+        progress_status(s, &st);
         l.steps = st.steps;
         last_result(s, &l);
     }
-    recipe_mark_read(r, i, &m);
+    progress_mark_read(r, i, &m);
     l.seconds = m.seconds;
     if (s->stage ? lock_held(s->dir, NULL) : state == STEP_STARTED && lock_held(r->marks, NULL))
         l.state = "running";
@@ -133,12 +134,17 @@ void print_status(const Pipeline *p) {
     uint64_t key = 0;
     bool before = true;
     json_t *steps = json_array();
-    if (!p->args->json)
-        printf("%s in %s\n%-14s %-9s %11s  %-18s %9s %8s%s\n", r->folder, getenv("RUN"), "step",
-               "state", "progress", "last", "seconds", "eta", jobs.n ? "        job restarts" : "");
+    const Request *q = &p->args->request;
+    if (!p->args->json) {
+        printf("%s in %s", r->folder, getenv("RUN"));
+        if (strcmp(getenv("SEED"), "1") != 0) printf(", seed %s", getenv("SEED"));
+        for (int i = 0; i < q->nset; i++) printf("%s%s", i ? " " : ", with ", q->set[i]);
+        printf("\n%-14s %-9s %11s  %-18s %9s %8s%s\n", "step", "state", "progress", "last",
+               "seconds", "eta", jobs.n ? "        job restarts" : "");
+    }
     for (int i = 0; i < r->n; i++) {
-        key = recipe_key(r, i, key);
-        StepState state = recipe_state(r, i, key);
+        key = progress_key(r, i, key);
+        StepState state = progress_state(r, i, key);
         Line l = line_of(r, &jobs, i, state, before);
         before = before && state == STEP_DONE;
         if (p->args->json)
@@ -147,8 +153,11 @@ void print_status(const Pipeline *p) {
             print_line(&r->step[i], &l, jobs.n > 0);
     }
     if (p->args->json) {
+        json_t *set = json_array();
+        for (int i = 0; i < q->nset; i++) json_array_append_new(set, json_string(q->set[i]));
         json_t *all =
-            json_pack("{s:s, s:s, s:O}", "recipe", r->folder, "run", getenv("RUN"), "steps", steps);
+            json_pack("{s:s, s:s, s:s, s:o, s:O}", "recipe", r->folder, "run", getenv("RUN"),
+                      "seed", getenv("SEED"), "settings", set, "steps", steps);
         char *text = json_dumps(all, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
         printf("%s\n", text);
         free(text);

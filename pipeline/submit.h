@@ -4,11 +4,12 @@
 
 #include "base/config.h"
 #include "pipeline/jobs.h"
-#include "pipeline/recipe_option.h"
+#include "pipeline/progress.h"
+#include "pipeline/request.h"
 
 /* What is asked for on the command line. */
 typedef struct Order {
-    RecipeOptions recipe; /* its seed: of the one chain, where there is no --array */
+    Request request;      /* its seed: of the one chain, where there is no --array */
     const char *file;     /* --cluster; NULL: the recipe's cluster.yaml, if there is one */
     const char **cluster; /* "cluster.key=value", and "STEP:cluster.key=value" */
     int ncluster;

@@ -183,7 +183,7 @@ static int choose_queue(const Order *o, const Config *c, const Queue **out) {
             ERR_USAGE,
             "no queue here: none of %s is in PATH; rhetor-pipeline %s runs the recipe on this "
             "machine, --scheduler slurm --dry-run shows the job scripts",
-            programs, o->recipe.place.folder);
+            programs, o->request.recipe);
         free(programs);
         return ERR_USAGE;
     }

@@ -186,8 +186,8 @@ static void put_command(Text *x, const Plan *p, const Task *t) {
     text_put(x, " --run ");
     put_word(x, getenv("RUN"));
     text_put(x, " --seed %s", p->seed);
-    if (o->recipe.place.data) text_put(x, " --data ");
-    if (o->recipe.place.data) put_word(x, o->recipe.place.data);
+    if (o->request.data) text_put(x, " --data ");
+    if (o->request.data) put_word(x, o->request.data);
     text_put(x, " \\\n    --job %s", first->name);
     if (t->first == t->last)
         text_put(x, " --only %s", first->name);
@@ -196,9 +196,9 @@ static void put_command(Text *x, const Plan *p, const Task *t) {
     if (t->stage) text_put(x, " --launch \"$launch\"");
     if (t->stage && !p->queue->warns && t->seconds)
         text_put(x, " %s:run.deadline=%" PRId64, first->name, t->seconds - t->c.cluster_lead);
-    for (int i = 0; i < o->recipe.nset; i++) {
+    for (int i = 0; i < o->request.nset; i++) {
         text_put(x, i ? " " : " \\\n    ");
-        put_word(x, o->recipe.set[i]);
+        put_word(x, o->request.set[i]);
     }
     text_put(x, "\n");
     free(program);

@@ -5,7 +5,6 @@
 #include <argp.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -13,15 +12,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/option.h"
 #include "base/process.h"
 #include "pipeline/jobs.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/progress.h"
 
 enum {
     OPT_FROM = 1000,
@@ -51,7 +51,7 @@ static const struct argp_option options[] = {
 static error_t parse(int key, char *arg, struct argp_state *state) {
     Args *a = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &a->recipe; break;
+    case ARGP_KEY_INIT: state->child_inputs[0] = &a->request; break;
     case OPT_FROM: a->from = arg; break;
     case OPT_UNTIL: a->until = arg; break;
     case OPT_ONLY: a->only = arg; break;
@@ -72,12 +72,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 }
 
 /* --- a step ----------------------------------------------------------------------------------- */
-static double seconds(void) {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
-}
-
 static void say(const Pipeline *p, int i, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 static void say(const Pipeline *p, int i, const char *fmt, ...) {
@@ -186,7 +180,7 @@ static bool has_spoken(const Step *s, struct timespec before) {
 static int true_status(const Step *s, int status, struct timespec before) {
     if (status == 0 || !s->stage || !has_spoken(s, before)) return status;
     StageStatus st;
-    recipe_status(s, &st);
+    progress_status(s, &st);
     bool left = strcmp(st.state, "stopped") == 0 || strcmp(st.state, "failed") == 0;
     return left && st.code > 0 ? st.code : status;
 }
@@ -228,17 +222,17 @@ static int run_step(Pipeline *p, int i, uint64_t key, StepState state, int *stat
         text[line] ? " ..." : "");
     free(text);
     if (s->stage && (state == STEP_CHANGED || p->args->force)) TRY(set_aside(s->dir));
-    if (!recipe_mark_read(&p->recipe, i, &m) || state != STEP_STARTED) m.seconds = 0;
+    if (!progress_mark_read(&p->recipe, i, &m) || state != STEP_STARTED) m.seconds = 0;
     m.key = key;
     m.done = false;
-    TRY(recipe_mark_write(&p->recipe, i, &m));
+    TRY(progress_mark_write(&p->recipe, i, &m));
 
     char *path =
         s->stage ? file_join(s->dir, "log.txt") : xasprintf("%s/%s.log", p->recipe.marks, s->name);
     FILE *log = NULL;
     int rc = 0;
     if (!s->stage && !(log = fopen(path, "w"))) rc = file_error(path, "open");
-    const double began = seconds();
+    const double began = clock_seconds();
     const struct timespec before = status_time(s);
     char **argv = command_of(p, i);
     if (rc == 0)
@@ -246,14 +240,14 @@ static int run_step(Pipeline *p, int i, uint64_t key, StepState state, int *stat
     free_command(argv);
     if (log) fclose(log);
     if (rc == 0) {
-        m.seconds += seconds() - began;
+        m.seconds += clock_seconds() - began;
         m.done = *status == 0;
-        rc = recipe_mark_write(&p->recipe, i, &m);
+        rc = progress_mark_write(&p->recipe, i, &m);
     }
     p->not_begun = s->stage && p->args->launch && before.tv_sec > 0 && !has_spoken(s, before) &&
                    !is_ours(*status);
     if (rc == 0 && *status == 0)
-        say(p, i, "done in %.1f s", seconds() - began);
+        say(p, i, "done in %.1f s", clock_seconds() - began);
     else if (rc == 0)
         *status = give_up(p, i, true_status(s, *status, before), path);
     free(path);
@@ -263,9 +257,9 @@ static int run_step(Pipeline *p, int i, uint64_t key, StepState state, int *stat
 static void say_skipped(const Pipeline *p, int i) {
     StageStatus st;
     StepMark m;
-    recipe_mark_read(&p->recipe, i, &m);
+    progress_mark_read(&p->recipe, i, &m);
     if (p->recipe.step[i].stage) {
-        recipe_status(&p->recipe.step[i], &st);
+        progress_status(&p->recipe.step[i], &st);
         say(p, i, "done already, %" PRId64 " steps in %.1f s", st.steps, m.seconds);
     } else
         say(p, i, "done already, in %.1f s", m.seconds);
@@ -273,12 +267,12 @@ static void say_skipped(const Pipeline *p, int i) {
 
 static int run_all(Pipeline *p, int *status) {
     const Recipe *r = &p->recipe;
-    const double began = seconds();
+    const double began = clock_seconds();
     uint64_t key = 0;
     int made = 0;
     for (int i = 0; i <= p->last && *status == 0; i++) {
-        key = recipe_key(r, i, key);
-        StepState state = recipe_state(r, i, key);
+        key = progress_key(r, i, key);
+        StepState state = progress_state(r, i, key);
         if (i < p->first) {
             if (state != STEP_DONE) say(p, i, "left out, but it is not done");
             continue;
@@ -292,8 +286,8 @@ static int run_all(Pipeline *p, int *status) {
     }
     if (*status == 0)
         printf("%s: %d step%s done, %d of them now, in %.1f s: %s\n", r->folder,
-               p->last - p->first + 1, p->last == p->first ? "" : "s", made, seconds() - began,
-               getenv("RUN"));
+               p->last - p->first + 1, p->last == p->first ? "" : "s", made,
+               clock_seconds() - began, getenv("RUN"));
     return 0;
 }
 
@@ -303,8 +297,8 @@ static void print_plan(const Pipeline *p) {
     uint64_t key = 0;
     bool before = true; /* all steps before this one are done */
     for (int i = 0; i < r->n; i++) {
-        key = recipe_key(r, i, key);
-        StepState state = recipe_state(r, i, key);
+        key = progress_key(r, i, key);
+        StepState state = progress_state(r, i, key);
         bool chosen = i >= p->first && i <= p->last;
         bool done = before && state == STEP_DONE && !(p->args->force && chosen);
         char *text = command_text(p, i);
@@ -362,37 +356,42 @@ static int end_life(const Pipeline *p, int *status) {
     StageStatus st;
     const bool saved = s->stage && *status == error_exit_code(ERR_REQUEUE);
     if (!saved && !p->not_begun) return 0;
-    recipe_status(s, &st);
+    progress_status(s, &st);
     return jobs_requeue(getenv("RUN"), p->args->job, st.step, saved ? st.reason : JOB_NOT_LAUNCHED,
                         status);
 }
 
-static int pipeline(const Args *a, int *status) {
+static int run(Pipeline *p, int *status) {
+    const Args *a = p->args;
+    TRY(file_make_dirs(p->recipe.marks));
+    if (a->job) TRY(begin_life(p));
+    TRY(lock_take(&p->lock, p->recipe.marks));
+    int rc = a->job ? 0 : request_remember(&a->request); /* of a job: rhetor-submit did */
+    if (rc >= 0) rc = run_all(p, status);
+    lock_drop(&p->lock); /* before the next life begins, perhaps on another host */
+    return rc >= 0 && a->job ? end_life(p, status) : rc;
+}
+
+static int pipeline(Args *a, int *status) {
     Pipeline p = {.args = a};
-    RecipePlace place = a->recipe.place;
-    place.make = !a->status && !a->dry;
-    int rc = recipe_environment(&place);
-    if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), a->recipe.set, a->recipe.nset);
+    Request *r = &a->request;
+    int rc = request_environment(r, !a->status && !a->dry);
+    if (rc >= 0 && a->status && request_recall(r)) rc = request_environment(r, false);
+    if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), r->set, r->nset);
     if (rc >= 0) rc = choose_steps(&p);
+    if (rc >= 0 && !a->status) rc = recipe_check_commands(&p.recipe);
     if (rc >= 0 && a->status)
         print_status(&p);
     else if (rc >= 0 && a->dry)
         print_plan(&p);
-    else if (rc >= 0) {
-        rc = recipe_check_data(&p.recipe);
-        if (rc >= 0) rc = file_make_dirs(p.recipe.marks);
-        if (rc >= 0 && a->job) rc = begin_life(&p);
-        if (rc >= 0) rc = lock_take(&p.lock, p.recipe.marks);
-        if (rc >= 0) rc = run_all(&p, status);
-        lock_drop(&p.lock); /* before the next life begins, perhaps on another host */
-        if (rc >= 0 && a->job) rc = end_life(&p, status);
-    }
+    else if (rc >= 0)
+        rc = run(&p, status);
     recipe_free(&p.recipe);
     return rc;
 }
 
 int main(int argc, char **argv) {
-    static const struct argp_child children[] = {{&recipe_argp, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {{&request_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         options,
         parse,
@@ -411,6 +410,6 @@ int main(int argc, char **argv) {
     process_signals();
     int status = 0, rc = pipeline(&a, &status);
     if (rc < 0) fprintf(stderr, "rhetor-pipeline: %s\n", error_message());
-    free(a.recipe.set);
+    request_free(&a.request);
     return rc < 0 ? error_exit_code(rc) : status;
 }

@@ -90,7 +90,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         return 0;
     }
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &o->recipe; break;
+    case ARGP_KEY_INIT: state->child_inputs[0] = &o->request; break;
     case OPT_ARRAY: read_seeds(&a->array, arg, state); break;
     case OPT_CLUSTER: o->file = arg; break;
     case OPT_DRY: o->dry = true; break;
@@ -108,8 +108,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     }
     case ARGP_KEY_END:
-        if (a->array.n && o->recipe.place.seed) argp_error(state, "--seed or --array, not both");
-        if (a->array.n && o->recipe.place.run)
+        if (a->array.n && o->request.seed) argp_error(state, "--seed or --array, not both");
+        if (a->array.n && o->request.run)
             argp_error(state, "--array makes a run folder a seed; --run is for one seed");
         break;
     default: return ARGP_ERR_UNKNOWN;
@@ -165,8 +165,8 @@ static int first_task(const Plan *p) {
     uint64_t key = 0;
     int i = 0;
     for (; i < r->n; i++) {
-        key = recipe_key(r, i, key);
-        if (recipe_state(r, i, key) != STEP_DONE) break;
+        key = progress_key(r, i, key);
+        if (progress_state(r, i, key) != STEP_DONE) break;
     }
     int t = 0;
     while (t < p->n && p->task[t].last < i) t++;
@@ -291,6 +291,7 @@ static int submit_chain(const Plan *p) {
     int rc = file_make_dirs(folder);
     if (rc >= 0) rc = lock_take(&lock, folder); /* two of us at once */
     if (rc >= 0) rc = check_free(p);
+    if (rc >= 0) rc = request_remember(&p->order->request);
     if (rc >= 0) {
         printf("%s, by %s%s:\n", run, p->queue->name, first ? ", from where it stopped" : "");
         fflush(stdout);
@@ -298,9 +299,7 @@ static int submit_chain(const Plan *p) {
     }
     if (rc >= 0) {
         char *list = ids(&j, first);
-        printf("how far: rhetor-pipeline --status %s --run %s", p->order->recipe.place.folder, run);
-        if (strcmp(p->seed, "1") != 0) printf(" --seed %s", p->seed);
-        for (int i = 0; i < p->order->recipe.nset; i++) printf(" %s", p->order->recipe.set[i]);
+        printf("how far: rhetor-pipeline --status %s --run %s", p->order->request.recipe, run);
         printf("\nto cancel: %s%s\n", p->queue->cancel, list);
         free(list);
     }
@@ -314,11 +313,11 @@ static int one_seed(const Order *o, int64_t seed) {
     char number[24];
     snprintf(number, sizeof number, "%" PRId64, seed);
     Plan p = {.order = o, .seed = number};
-    RecipePlace place = o->recipe.place;
-    place.seed = number;
-    int rc = recipe_environment(&place);
-    if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), o->recipe.set, o->recipe.nset);
-    if (rc >= 0) rc = recipe_check_data(&p.recipe);
+    Request request = o->request;
+    request.seed = number;
+    int rc = request_environment(&request, false);
+    if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), o->request.set, o->request.nset);
+    if (rc >= 0) rc = recipe_check_commands(&p.recipe);
     if (rc >= 0) rc = plan_make(&p);
     if (rc >= 0) rc = submit_chain(&p);
     plan_free(&p);
@@ -326,7 +325,7 @@ static int one_seed(const Order *o, int64_t seed) {
 }
 
 int main(int argc, char **argv) {
-    static const struct argp_child children[] = {{&recipe_argp, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {{&request_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {options,
                                      parse,
                                      "RECIPE [cluster.key=value...] [key=value...]",
@@ -342,12 +341,12 @@ int main(int argc, char **argv) {
     argp_program_version = "rhetor-submit " RHETOR_VERSION;
     argp_err_exit_status = error_exit_code(ERR_USAGE);
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    const char *seed = a.order.recipe.place.seed;
+    const char *seed = a.order.request.seed;
     int rc = a.array.n ? 0 : one_seed(&a.order, seed ? strtoll(seed, NULL, 10) : 1);
     for (int i = 0; rc >= 0 && i < a.array.n; i++) rc = one_seed(&a.order, a.array.v[i]);
     if (rc < 0) fprintf(stderr, "rhetor-submit: %s\n", error_message());
     free(a.array.v);
-    free(a.order.recipe.set);
+    request_free(&a.order.request);
     for (int i = 0; i < a.order.ncluster; i++) free((char *)(uintptr_t)a.order.cluster[i]);
     free(a.order.cluster);
     return rc < 0 ? error_exit_code(rc) : 0;

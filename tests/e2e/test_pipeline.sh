@@ -40,9 +40,13 @@ rm -r copy
 # --- a changed setting: that stage and what follows, and nothing else
 expect 0 "10 steps done, 3 of them now" "rank: done already" "run/reward is kept as run/reward.old-1" -- \
     "$pipeline" "$tiny" --run run reward:train.steps=12
-expect 0 -- "$pipeline" "$tiny" --run run --status
+# --status tells of the run as it was started, and says how, unless it is asked for something else
+expect 0 "configs/tiny in run, with reward:train.steps=12" "12/12" -- "$pipeline" "$tiny" --run run --status
+[ "$(grep -c ' done ' expect.out)" = 10 ] || fail "--status: $(cat expect.out)"
+expect 0 '"reward:train.steps=12"' '"seed": "1"' -- "$pipeline" "$tiny" --run run --status --json
+expect 0 -- "$pipeline" "$tiny" --run run --status reward:train.steps=10
 [ "$(grep -c ' done ' expect.out) $(grep -c ' outdated ' expect.out)" = "7 3" ] ||
-    fail "--status with the recipe's settings: $(cat expect.out)"
+    fail "--status with other settings: $(cat expect.out)"
 expect 0 "8/10 reward: is made anew" "9/10 pick: is made anew" "10/10 ppo: is made anew" "7/10 rank: is done" -- \
     "$pipeline" "$tiny" --run run --dry-run
 # and back: everything is a function of the recipe and the seed
@@ -81,6 +85,30 @@ wait $!
 # --- another seed is another model
 expect 0 "4 steps done, 4 of them now" -- "$pipeline" "$tiny" --run seed2 --seed 2 --until pretrain
 expect 1 "data.train: " "arrays differ, by at most" -- "$ckpt" diff run/pretrain seed2/pretrain
+expect 0 "configs/tiny in seed2, seed 2" -- "$pipeline" "$tiny" --run seed2 --status
+[ "$(grep -c ' done ' expect.out)" = 4 ] || fail "--status of seed 2: $(cat expect.out)"
+
+# --- recipes by their names: of an installation, and here below configs/
+mkdir -p usr/bin usr/share/rhetor configs
+cp -L "$pipeline" usr/bin
+cp -r "$root/configs" usr/share/rhetor
+cp -r "$tiny" configs/mine
+for name in tiny configs/tiny; do
+    expect 0 "usr/share/rhetor/configs/tiny in runs/tiny" -- usr/bin/rhetor-pipeline $name --status
+done
+expect 0 "configs/mine in runs/mine" -- "$pipeline" mine --status
+expect 78 "nowhere: no such recipe" "the name of an installed one" -- "$pipeline" nowhere
+
+# --- spaces and patterns in the folders' names
+expect 0 "4 steps done, 4 of them now" -- "$pipeline" "$tiny" --run "a b *%s" --until pretrain pretrain:train.steps=3
+[ "$(ls -d a* | wc -l) $(ls "a b *%s/pretrain/checkpoints"/*.h5 | wc -l)" = "1 1" ] || fail "a run folder with a space: $(ls -d a*)"
+mkdir -p bare
+printf 'steps:\n  - {name: one, run: "touch ${RUN}/x"}\n' >bare/pipeline.yaml
+for how in --dry-run --until=one; do
+    expect 78 'bare/pipeline.yaml:2: step one has ${RUN} outside of quotes' '"${RUN}"' -- "$pipeline" bare --run "a b" $how
+done
+expect 78 'outside of quotes' -- "$bin/rhetor-submit" bare --run "a b" --scheduler slurm --dry-run
+[ ! -e a ] || fail "the shell divided a path"
 
 # --- a step that fails
 mkdir -p broken
@@ -124,7 +152,6 @@ recipe 'steps:\n  - {name: a, stage: sft}\n' 78 "wrong/sft.yaml"
 unset DATA
 recipe 'steps:\n  - {name: a, run: "cat ${DATA}/text"}\n' 78 'wrong/pipeline.yaml:2: step a reads files of ${DATA}, which is not set' "--data DIR"
 expect 78 '${DATA}, which is not set' -- "$bin/rhetor-submit" wrong --run run4 --scheduler slurm --dry-run
-expect 78 "nowhere: no such recipe" -- "$pipeline" nowhere
 expect 64 '--ranks is "0"; expected a whole number from 1 to' -- "$pipeline" "$tiny" --ranks 0
 expect 64 "which recipe?" -- "$pipeline" --run run
 expect 64 'no step "sfd"; did you mean sft?' -- "$pipeline" "$tiny" --run run --from sfd

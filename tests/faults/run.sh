@@ -18,6 +18,7 @@ if [ -z "${RHETOR_BIN:-}" ]; then # not started by tests/run.sh: the same surrou
 fi
 . "$here/../e2e/lib.sh"
 FAULTS=${FAULTS:-full} T=${T:-} SEED=${SEED:-1}
+export -n SEED # of the failures: the recipes have their own, as the reference has
 case $FAULTS in
 quick) KILLS=${KILLS:-8} FLIPS=${FLIPS:-1000} JOBS=${JOBS:-3} ;;
 full) KILLS=${KILLS:-200} FLIPS=${FLIPS:-10000} JOBS=${JOBS:-1} ;;
