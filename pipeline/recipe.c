@@ -185,6 +185,10 @@ static const char *override_for(const Step *s, const char *override) {
     return key && config_knows(s->stage, key) ? override : NULL;
 }
 
+bool recipe_step_knows(const Step *s, const char *override) {
+    return override_for(s, override) == override;
+}
+
 /* Why no stage takes the override. */
 static int refuse_override(const Recipe *r, const char *override) {
     const char *colon = strchr(override, ':'), *equals = strchr(override, '=');

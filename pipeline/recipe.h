@@ -47,6 +47,8 @@ void recipe_free(Recipe *r);
 /* ERR_CONFIG if a command of the recipe asks for ${DATA} and nobody has set it (the shell would take
  * it for ""), or has a folder outside of quotes whose name the shell would divide into words. */
 int recipe_check_commands(const Recipe *r);
+/* Is "key=value" a setting of the step's stage? */
+bool recipe_step_knows(const Step *s, const char *override);
 /* Index of a step; ERR_USAGE with "did you mean" when there is none. */
 int recipe_find(const Recipe *r, const char *name);
 

@@ -303,21 +303,41 @@ static int64_t vocab_of_command(const char *run) {
     return at ? strtoll(at + 8, NULL, 10) : 0;
 }
 
-/* All stages of the recipe, or, with `only`, that of this file; the others are still gone through,
- * since a stage inherits its model. */
-static int from_recipe(PlanStages *out, const char *folder, const char *only,
-                       const char *const *overrides, int n, const PlanGiven *g) {
+static bool is_of(const Step *s, const char *file) {
+    return s->stage && strcmp(file_basename(s->config), file_basename(file)) == 0;
+}
+
+/* The overrides "key=value" that the stage of the file `only` knows, as "STEP:key=value": they are
+ * for that stage alone. malloc'd strings in a list of n. */
+static int for_step(const char *folder, const char *only, const char *const *overrides, int n,
+                    char ***out) {
     Recipe r;
-    TRY(recipe_load(&r, folder, overrides, n));
+    TRY(recipe_load(&r, folder, NULL, 0));
+    const Step *s = NULL;
+    for (int i = 0; i < r.n && !s; i++)
+        if (is_of(&r.step[i], only)) s = &r.step[i];
+    int rc =
+        s ? 0
+          : error_set(ERR_CONFIG, "%s: no step of %s/pipeline.yaml uses this file", only, folder);
+    *out = s ? xcalloc((size_t)n + 1, sizeof **out) : NULL;
+    for (int i = 0; i < n && s; i++)
+        (*out)[i] = recipe_step_knows(s, overrides[i]) ? xasprintf("%s:%s", s->name, overrides[i])
+                                                       : xstrdup(overrides[i]);
+    recipe_free(&r);
+    return rc;
+}
+
+/* All stages of the recipe, or, with `only`, that of this file; those before it are still gone
+ * through, since a stage inherits its model. */
+static int from_steps(PlanStages *out, const Recipe *r, const char *only, const PlanGiven *g) {
     Known k = {.tmpl = TEMPLATE_PLAIN, .vocab = g->vocab};
     int rc = 0, found = 0;
-    for (int i = 0; rc >= 0 && i < r.n; i++) {
-        const Step *step = &r.step[i];
+    for (int i = 0; rc >= 0 && i < r->n && !(only && found); i++) {
+        const Step *step = &r->step[i];
         if (!k.vocab) k.vocab = vocab_of_command(step->run);
         if (!step->stage) continue;
         PlanStage *s = add_stage(out, step->name, step->config, step->stage, step->set, step->nset);
-        const bool wanted =
-            !only || (strcmp(file_basename(step->config), file_basename(only)) == 0);
+        const bool wanted = !only || is_of(step, only);
         k.alone = only && wanted;
         rc = plan_stage(s, &k, g);
         found += wanted;
@@ -329,11 +349,22 @@ static int from_recipe(PlanStages *out, const char *folder, const char *only,
         }
     }
     tokenizer_close(&k.tokenizer);
-    if (rc >= 0 && !found)
-        rc = only ? error_set(ERR_CONFIG, "%s: no step of %s/pipeline.yaml uses this file", only,
-                              folder)
-                  : error_set(ERR_CONFIG, "%s: has no stage, only commands", folder);
-    recipe_free(&r);
+    return rc >= 0 && !found ? error_set(ERR_CONFIG, "%s: has no stage, only commands", r->folder)
+                             : rc;
+}
+
+static int from_recipe(PlanStages *out, const char *folder, const char *only,
+                       const char *const *overrides, int n, const PlanGiven *g) {
+    Recipe r;
+    char **own = NULL;
+    if (only) TRY(for_step(folder, only, overrides, n, &own));
+    int rc = recipe_load(&r, folder, own ? (const char *const *)own : overrides, n);
+    if (rc >= 0) {
+        rc = from_steps(out, &r, only, g);
+        recipe_free(&r);
+    }
+    for (int i = 0; own && i < n; i++) free(own[i]);
+    free(own);
     return rc < 0 ? rc : 0;
 }
 

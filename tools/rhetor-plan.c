@@ -22,6 +22,7 @@
 #include "base/process.h"
 #include "core/blas.h"
 #include "dist/comm.h"
+#include "pipeline/request.h"
 #include "plan/forecast.h"
 
 enum { LAYOUTS_MAX = 64 };
@@ -262,12 +263,14 @@ static int make_layouts(const Args *a, const PlanMachine *m, PlanLayout *out, in
     return 0;
 }
 
-static int plan(const Args *a) {
+static int plan(Args *a) {
+    char *found = file_exists(a->path) ? xstrdup(a->path) : request_folder(a->path);
     PlanStages s;
     PlanMachine m = {0};
     PlanLayout layout[LAYOUTS_MAX];
     int n = 0;
     int64_t nodes = 1;
+    a->path = found;
     set_environment(a);
     int rc = stages_load(&s, a->path, a->set, a->nset, &a->given);
     if (rc >= 0) rc = open_machine(&m, a, &s);
@@ -285,6 +288,7 @@ static int plan(const Args *a) {
     }
     stages_free(&s);
     free(m.origin);
+    free(found);
     return rc;
 }
 

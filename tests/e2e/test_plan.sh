@@ -43,6 +43,14 @@ value step | sort -c -g -r || fail "steps do not get shorter: $(value step)"
 value moments | awk 'NR % 3 == 0' | sort -c -g -r || fail "moments: $(value moments)"
 [ "$(value moments | awk 'NR % 3 == 2' | sort -u | wc -l)" = 1 ] || fail "unsharded moments: $(value moments)"
 
+# A setting beside a stage's file is that stage's alone, here the demonstrations.
+for i in $(seq 30); do echo '{"prompt": "one two three", "completion": "four"}'; done >own.jsonl
+plan_json $machine "$tiny/sft.yaml" data.train=own.jsonl train.batch=10 train.steps=0 --records 30
+[ "$(value name) $(value steps)" = "sft 3" ] || fail "sft alone: $(cat plan.json)"
+plan_json $machine "$tiny/sft.yaml" model.width=128 # what it does not know is its parent's
+[ "$(value parameters)" = 470528 ] || fail "sft of a wider model: $(value parameters)"
+expect 78 "no step of" -- "$plan" $machine "$root/configs/tiny/pipeline.yaml"
+
 # dist.shard of the settings is what the times are for, unless --shard says otherwise.
 plan_json $machine --ranks 2 "$tiny" sft:dist.shard=optimizer ppo:dist.reproducible=false ppo:dist.shard=gradients
 shards() { sed -n '/"layouts"/,/"name"/s/^ *"shard": "\(.*\)",*$/\1/p' plan.json | tr '\n' ' '; }
