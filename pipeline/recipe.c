@@ -14,7 +14,6 @@
 #include "base/text.h"
 #include "base/yaml.h"
 
-
 /* --- pipeline.yaml ---------------------------------------------------------------------------- */
 typedef struct Reader {
     Recipe *r;
