@@ -133,9 +133,12 @@ int request_remember(const Request *r) {
         good = good && json_array_append_new(set, json_string(r->set[i])) == 0;
     json_t *j = json_pack("{s:s, s:s, s:s*, s:s*, s:o}", "recipe", getenv("RECIPE"), "seed",
                           getenv("SEED"), "data", r->data, "minutes", r->minutes, "settings", set);
-    int rc = j && good ? json_write_file(j, path)
+    char *folder = file_join(getenv("RUN"), ".pipeline");
+    int rc = j && good ? file_make_dirs(folder)
                        : error_set(ERR_CONFIG, "command line: a setting is not UTF-8");
+    if (rc >= 0) rc = json_write_file(j, path);
     json_decref(j);
+    free(folder);
     free(path);
     return rc;
 }
