@@ -9,11 +9,11 @@
 #endif
 
 /* Every stage; the ones that start from a model and read records. */
-#define COMMON                                                                                   \
-    "run. data.train data.heldout train.micro_tokens train.recompute eval. save. "               \
+#define COMMON                                                                     \
+    "run. data.train data.heldout train.micro_tokens train.recompute eval. save. " \
     "-save.every_epoch optim. dist. "
-#define RECORDS                                                                                  \
-    "from.model data.on_long data.on_bad data.max_bad data.max_records data.fields.prompt "      \
+#define RECORDS                                                                             \
+    "from.model data.on_long data.on_bad data.max_bad data.max_records data.fields.prompt " \
     "data.fields.completion "
 
 STAGE(PRETRAIN, "pretrain", "a language model from text", "eval/loss",

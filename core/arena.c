@@ -47,9 +47,18 @@ static size_t capacity(const Arena *a) {
     return sum;
 }
 
-void *arena_alloc(Arena *a, size_t bytes) {
+static size_t need_of(size_t bytes) {
     CHECK(bytes < SIZE_MAX / 2, "an allocation of %zu bytes: a negative size?", bytes);
-    size_t need = round_up(bytes ? bytes : 1, ALIGN);
+    return round_up(bytes ? bytes : 1, ALIGN);
+}
+
+static void count(Arena *a, size_t need) {
+    a->used += need;
+    if (a->used > a->high) a->high = a->used;
+}
+
+void *arena_alloc(Arena *a, size_t bytes) {
+    size_t need = need_of(bytes);
     if (!a->head || a->head->size - a->head->used < need) {
         size_t grow = capacity(a);
         if (grow < FIRST_BLOCK) grow = FIRST_BLOCK;
@@ -57,20 +66,26 @@ void *arena_alloc(Arena *a, size_t bytes) {
     }
     void *p = a->head->data + a->head->used;
     a->head->used += need;
-    a->used += need;
-    if (a->used > a->high) a->high = a->used;
+    count(a, need);
     return p;
+}
+
+void *arena_numbers(Arena *a, size_t bytes) {
+    if (!a->dry) return arena_alloc(a, bytes);
+    count(a, need_of(bytes));
+    return ARENA_NOWHERE + a->used;
 }
 
 void *arena_zalloc(Arena *a, size_t bytes) { return memset(arena_alloc(a, bytes), 0, bytes); }
 
 void arena_reset(Arena *a) {
-    if (a->head && (a->head->prev || a->head->size < a->high)) {
+    if (!a->dry && a->head && (a->head->prev || a->head->size < a->high)) {
         size_t high = a->high;
         arena_free(a);
         push_block(a, high);
         a->high = high;
     }
+    while (a->head && a->head->prev) pop_block(a); /* a dry one's: their size says nothing */
     if (a->head) a->head->used = 0;
     a->used = 0;
 }

@@ -72,3 +72,19 @@ void batch_add(Batch *b, const int32_t *tokens, int64_t n, const uint8_t *learn,
 void batch_add_window(Batch *b, const int32_t *tokens, int64_t n, float weight, uint64_t id) {
     add(b, tokens, n, true, NULL, weight, id);
 }
+
+void batch_check(const Batch *b, int64_t vocab, int64_t context) {
+    CHECK(b->nseq >= 0 && b->start[0] == 0 && b->start[b->nseq] == b->n,
+          "batch of %lld tokens has sequences from %lld to %lld", (long long)b->n,
+          (long long)b->start[0], (long long)b->start[b->nseq]);
+    for (int64_t s = 0; s < b->nseq; s++) {
+        const int64_t len = b->start[s + 1] - b->start[s];
+        CHECK(len >= 0 && len <= context,
+              "sequence %lld of the batch has %lld tokens, expected at most %lld", (long long)s,
+              (long long)len, (long long)context);
+    }
+    for (int64_t i = 0; i < b->n; i++)
+        CHECK(b->tokens[i] >= 0 && b->tokens[i] < vocab,
+              "token %lld of the batch is %d, expected 0 to %lld", (long long)i, b->tokens[i],
+              (long long)vocab - 1);
+}

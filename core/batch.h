@@ -29,4 +29,8 @@ void batch_add(Batch *b, const int32_t *tokens, int64_t n, const uint8_t *learn,
 /* Adds a window of a corpus: n+1 tokens, n positions, all with weight. */
 void batch_add_window(Batch *b, const int32_t *tokens, int64_t n, float weight, uint64_t id);
 
+/* Ends the job if the sequences do not cover the batch in order, one is longer than the context, or
+ * a token lies outside the vocabulary. */
+void batch_check(const Batch *b, int64_t vocab, int64_t context);
+
 #endif

@@ -142,12 +142,13 @@ void gemm(Arena *arena, const Gemm *g) {
     tile_shape(g->M, panel_cols < g->N ? panel_cols : g->N, threads, &rows, &tile_cols);
     const int64_t nrow = parts(g->M, rows);
     int64_t panel_size = gemm_packed_size(panel_cols < g->N ? panel_cols : g->N, block_k);
-    real *packed = arena_alloc(arena, (size_t)panel_size * sizeof *packed);
+    real *packed = arena_numbers(arena, (size_t)panel_size * sizeof *packed);
     const bool alias = !g->trans_a && g->lda % ALIAS == 0;
     const int64_t copied = alias ? GEMM_ROWS * COPY_LD : 0; /* for a thread */
-    real *copy = alias ? arena_alloc(arena, (size_t)(threads * copied) * sizeof *copy) : NULL;
+    real *copy = alias ? arena_numbers(arena, (size_t)(threads * copied) * sizeof *copy) : NULL;
+    const int64_t N = arena->dry ? 0 : g->N; /* a dry pass needs the memory only */
 #pragma omp parallel num_threads(threads)
-    for (int64_t j0 = 0; j0 < g->N; j0 += panel_cols) {
+    for (int64_t j0 = 0; j0 < N; j0 += panel_cols) {
         int64_t cols = g->N - j0 < panel_cols ? g->N - j0 : panel_cols,
                 ncol = parts(cols, tile_cols);
         for (int64_t k0 = 0; k0 == 0 || k0 < g->K; k0 += block_k) { /* K = 0: C is cleared */

@@ -33,9 +33,8 @@
 enum { BLOCK = 64, AHEAD = 12 /* rows that are fetched ahead: too far apart for the processor */ };
 
 typedef struct Attention {
-    Tape *tape;
     Tensor *qkv, *y;
-    const Packing *p;
+    const Batch *b;
     int64_t H, C, d, D;
     real scale;
     real *lse; /* [H,n] */
@@ -61,16 +60,16 @@ KERNEL(copy_in,
     }
 }
 
-/* out [T,d] (rows `ld` apart) = scale * in [T,D], or += when beta is 1. */
+/* out [T,d] (rows `ld` apart) = scale * in [T,D], or += when `add`. */
 KERNEL(copy_out,
-       (int64_t T, int64_t d, int64_t D, real scale, const real *restrict in, real beta,
+       (int64_t T, int64_t d, int64_t D, real scale, const real *restrict in, bool add,
         real *restrict out, int64_t ld),
-       (T, d, D, scale, in, beta, out, ld)) {
+       (T, d, D, scale, in, add, out, ld)) {
     for (int64_t i = 0; i < T; i++, in += D, out += ld)
-        if (beta == 0)
-            for (int64_t j = 0; j < d; j++) out[j] = scale * in[j];
-        else
+        if (add)
             for (int64_t j = 0; j < d; j++) out[j] += scale * in[j];
+        else
+            for (int64_t j = 0; j < d; j++) out[j] = scale * in[j];
 }
 
 /* out [d,BLOCK] = transposed in [rows,d] (rows `ld` apart), padded with zeros. */
@@ -166,7 +165,7 @@ static void forward_unit(const Attention *a, int64_t start, int64_t T, int64_t h
     int64_t d = a->d, C = a->C, ld = 3 * C;
     const real *in = a->qkv->data + start * ld + h * d;
     real *y = a->y->data + start * C + h * d;
-    real *lse = a->lse ? a->lse + h * a->p->n + start : NULL;
+    real *lse = a->lse ? a->lse + h * a->b->n + start : NULL;
     real *qT = scratch, *S = qT + d * BLOCK, *o = S + BLOCK * BLOCK, *m = o + d * BLOCK;
     real *l = m + BLOCK, *k = l + BLOCK, *v = k + T * d;
     for (int64_t i0 = 0; i0 < T; i0 += BLOCK, in += BLOCK * ld) {
@@ -197,12 +196,12 @@ static void forward_unit(const Attention *a, int64_t start, int64_t T, int64_t h
     }
 }
 
-static void backward_unit(const Attention *a, int64_t start, int64_t T, int64_t h, real beta,
-                          real *scratch) {
+static void backward_unit(const Attention *a, int64_t start, int64_t T, int64_t h,
+                          const GradOut *to, real *scratch) {
     int64_t d = a->d, D = a->D, C = a->C, ld = 3 * C;
     int64_t at = start * ld + h * d, out = start * C + h * d;
-    const real *in = a->qkv->data + at, *L = a->lse + h * a->p->n + start;
-    real *dqkv = a->qkv->grad + at;
+    const real *in = a->qkv->data + at, *L = a->lse + h * a->b->n + start;
+    real *dqkv = to->to + at;
     real *k = scratch, *kT = k + BLOCK * D, *vT = kT + BLOCK * D, *dk = vT + BLOCK * D;
     real *dv = dk + BLOCK * D, *S = dv + BLOCK * D, *dP = S + BLOCK * BLOCK;
     real *delta = dP + BLOCK * BLOCK, *q = delta + padded(T, TILE_WIDTH), *dy = q + T * D;
@@ -235,80 +234,70 @@ static void backward_unit(const Attention *a, int64_t start, int64_t T, int64_t 
                           D);
             }
         }
-        copy_out(keys, d, D, a->scale, dk, beta, dqkv + j0 * ld + C, ld);
-        copy_out(keys, d, D, 1, dv, beta, dqkv + j0 * ld + 2 * C, ld);
+        copy_out(keys, d, D, a->scale, dk, to->add, dqkv + j0 * ld + C, ld);
+        copy_out(keys, d, D, 1, dv, to->add, dqkv + j0 * ld + 2 * C, ld);
     }
-    copy_out(T, d, D, 1, dq, beta, dqkv, ld);
+    copy_out(T, d, D, 1, dq, to->add, dqkv, ld);
 }
 
-static int64_t longest(const Packing *p) {
+static int64_t longest(const Batch *b) {
     int64_t T = 0;
-    for (int64_t s = 0; s < p->nseq; s++)
-        if (p->start[s + 1] - p->start[s] > T) T = p->start[s + 1] - p->start[s];
+    for (int64_t s = 0; s < b->nseq; s++)
+        if (b->start[s + 1] - b->start[s] > T) T = b->start[s + 1] - b->start[s];
     return T;
 }
 
 /* Units are handed to threads as they come free: lengths differ, and who does a unit changes
- * nothing. backward: beta >= 0. */
-static void all_units(const Attention *a, bool backward, real beta) {
-    int64_t T = longest(a->p), units = a->p->nseq * a->H;
-    int64_t each = padded(backward ? backward_scratch(T, a->D) : forward_scratch(T, a->D), 64);
-    bool parallel = units > 1 && a->p->n * a->C > PARALLEL_MIN;
+ * nothing. to: of the gradient; NULL: the forward pass. */
+static void all_units(Tape *t, const Attention *a, const GradOut *to) {
+    int64_t T = longest(a->b), units = a->b->nseq * a->H;
+    int64_t each = padded(to ? backward_scratch(T, a->D) : forward_scratch(T, a->D), 64);
+    bool parallel = units > 1 && a->b->n * a->C > PARALLEL_MIN;
     int threads = parallel ? omp_get_max_threads() : 1;
-    Arena *arena = tape_arena(a->tape);
+    Arena *arena = tape_arena(t);
     ArenaMark mark = arena_mark(arena);
-    real *scratch = arena_alloc(arena, (size_t)(each * threads) * sizeof(real));
+    real *scratch = arena_numbers(arena, (size_t)(each * threads) * sizeof(real));
+    if (tape_dry(t)) units = 0;
 #pragma omp parallel for schedule(dynamic) if (parallel) num_threads(threads)
     for (int64_t u = 0; u < units; u++) {
-        int64_t s = u / a->H, h = u % a->H, start = a->p->start[s],
-                len = a->p->start[s + 1] - start;
+        int64_t s = u / a->H, h = u % a->H, start = a->b->start[s],
+                len = a->b->start[s + 1] - start;
         real *mine = scratch + each * omp_get_thread_num();
-        if (backward)
-            backward_unit(a, start, len, h, beta, mine);
+        if (to)
+            backward_unit(a, start, len, h, to, mine);
         else
             forward_unit(a, start, len, h, mine);
     }
     arena_release(arena, mark);
 }
 
-static void attention_backward(void *ctx) {
+static void attention_backward(Tape *t, void *ctx) {
     const Attention *a = ctx;
-    CHECK(!a->y->grad_unset, "the output of an op_attention [%lld,%lld] has no gradient",
-          (long long)a->p->n, (long long)a->C);
-    if (tensor_wants_grad(a->qkv)) all_units(a, true, tensor_grad_beta(a->qkv));
+    const GradOut to = tape_grad_out(t, a->qkv);
+    if (to.to) all_units(t, a, &to);
 }
 
-void packing_check(const Packing *p, const char *what) {
-    CHECK(p->nseq >= 0 && p->start[0] == 0 && p->start[p->nseq] == p->n,
-          "%s: the sequences cover tokens %lld..%lld, expected 0..%lld", what,
-          (long long)p->start[0], (long long)p->start[p->nseq], (long long)p->n);
-    for (int64_t s = 0; s < p->nseq; s++)
-        CHECK(p->start[s] <= p->start[s + 1], "%s: sequence %lld begins at %lld and ends at %lld",
-              what, (long long)s, (long long)p->start[s], (long long)p->start[s + 1]);
-}
-
-Tensor *op_attention(Tape *t, Tensor *qkv, const Packing *p, int heads) {
+Tensor *op_attention(Tape *t, Tensor *qkv, const Batch *b, int heads) {
     CHECK(qkv->ndim == 2 && heads > 0 && qkv->shape[1] % (3 * (int64_t)heads) == 0,
           "op_attention: qkv has %d dimensions, the last %lld, expected 2 and a multiple of 3 x %d "
           "heads",
           qkv->ndim, (long long)qkv->shape[qkv->ndim - 1], heads);
-    packing_check(p, "op_attention");
     int64_t C = qkv->shape[1] / 3, d = C / heads;
-    tensor_expect(qkv, "op_attention: qkv", 2, (int64_t[]){p->n, 3 * C});
+    tensor_expect(qkv, "op_attention: qkv", 2, (int64_t[]){b->n, 3 * C});
     Attention *a = tape_alloc(t, sizeof *a);
-    *a = (Attention){.tape = t,
-                     .qkv = qkv,
-                     .p = p,
+    *a = (Attention){.qkv = qkv,
+                     .y = tape_tensor(t, 2, (int64_t[]){b->n, C}),
+                     .b = b,
                      .H = heads,
                      .C = C,
                      .d = d,
                      .D = padded(d, TILE_WIDTH),
                      .scale = (real)(1 / sqrt((double)d))};
-    a->y = tape_tensor(t, 2, (int64_t[]){p->n, C});
-    if (tape_records(t)) tensor_keep(qkv), tensor_keep(a->y);
-    if (tape_records(t)) a->lse = tape_alloc(t, (size_t)(heads * p->n) * sizeof(real));
-    all_units(a, false, 0);
-    tape_push(t, attention_backward, a);
+    if (tape_records(t)) a->lse = tape_numbers(t, (size_t)(heads * b->n) * sizeof(real));
+    tape_keep(t, qkv);
+    tape_keep(t, a->y);
+    tape_push(t, attention_backward, a, a->y);
+    all_units(t, a, NULL);
     return a->y;
 }
 
@@ -318,7 +307,8 @@ static double attention_run(Tape *t, const GradCase *c) {
 
 bool op_attention_case(GradCase *c, int i) {
     static const int64_t short_start[] = {0, 3, 4, 4, 11}, long_start[] = {0, 5, 140, 205};
-    static const Packing packs[] = {{11, 4, short_start}, {205, 3, long_start}};
+    static const Batch packs[] = {{.n = 11, .nseq = 4, .start = short_start},
+                                  {.n = 205, .nseq = 3, .start = long_start}};
     static const struct {
         int pack, heads;
         int64_t C;

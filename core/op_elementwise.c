@@ -15,47 +15,44 @@ KERNEL(sum_block, (int64_t n, const real *restrict a, const real *restrict b, re
     for (int64_t i = 0; i < n; i++) y[i] = a[i] + b[i];
 }
 
-KERNEL(accumulate_block, (int64_t n, const real *restrict dy, real beta, real *restrict dx),
-       (n, dy, beta, dx)) {
-    if (beta == 0)
-        for (int64_t i = 0; i < n; i++) dx[i] = dy[i];
-    else
+KERNEL(accumulate_block, (int64_t n, const real *restrict dy, bool add, real *restrict dx),
+       (n, dy, add, dx)) {
+    if (add)
         for (int64_t i = 0; i < n; i++) dx[i] += dy[i];
+    else
+        for (int64_t i = 0; i < n; i++) dx[i] = dy[i];
 }
 
 typedef struct Add {
     Tensor *a, *b, *y;
 } Add;
 
-static void accumulate(const Tensor *y, Tensor *x) {
-    if (!tensor_wants_grad(x)) return;
+static void accumulate(Tape *t, const Tensor *y, Tensor *x) {
     int64_t n = tensor_size(y);
-    real beta = tensor_grad_beta(x);
+    const GradOut dx = tape_grad_out(t, x);
+    if (!dx.to || tape_dry(t)) return;
 #pragma omp parallel for schedule(static) if (n > PARALLEL_MIN)
     for (int64_t i = 0; i < n; i += BLOCK)
-        accumulate_block(n - i < BLOCK ? n - i : BLOCK, y->grad + i, beta, x->grad + i);
+        accumulate_block(n - i < BLOCK ? n - i : BLOCK, y->grad + i, dx.add, dx.to + i);
 }
 
-static void add_backward(void *ctx) {
+static void add_backward(Tape *t, void *ctx) {
     const Add *a = ctx;
-    CHECK(!a->y->grad_unset, "the output of an op_add of %lld elements has no gradient",
-          (long long)tensor_size(a->y));
-    accumulate(a->y, a->a);
-    accumulate(a->y, a->b);
+    accumulate(t, a->y, a->a);
+    accumulate(t, a->y, a->b);
 }
 
 Tensor *op_add(Tape *t, Tensor *a, Tensor *b) {
     tensor_expect(b, "op_add: b", a->ndim, a->shape);
     Tensor *y = tape_tensor(t, a->ndim, a->shape);
+    Add *ctx = tape_alloc(t, sizeof *ctx);
+    *ctx = (Add){a, b, y};
+    tape_push(t, add_backward, ctx, y);
+    if (tape_dry(t)) return y;
     int64_t n = tensor_size(a);
 #pragma omp parallel for schedule(static) if (n > PARALLEL_MIN)
     for (int64_t i = 0; i < n; i += BLOCK)
         sum_block(n - i < BLOCK ? n - i : BLOCK, a->data + i, b->data + i, y->data + i);
-    if (tape_records(t)) {
-        Add *ctx = tape_alloc(t, sizeof *ctx);
-        *ctx = (Add){a, b, y};
-        tape_push(t, add_backward, ctx);
-    }
     return y;
 }
 
@@ -84,25 +81,23 @@ KERNEL(dropout_mask, (int64_t n, float p, const float *restrict u, unsigned char
 }
 
 KERNEL(dropout_row,
-       (int64_t n, const unsigned char *restrict keep, real scale, const real *restrict x,
-        real beta, real *restrict y),
-       (n, keep, scale, x, beta, y)) {
-    if (beta == 0)
-        for (int64_t i = 0; i < n; i++) y[i] = keep[i] ? x[i] * scale : 0;
-    else
+       (int64_t n, const unsigned char *restrict keep, real scale, const real *restrict x, bool add,
+        real *restrict y),
+       (n, keep, scale, x, add, y)) {
+    if (add)
         for (int64_t i = 0; i < n; i++) y[i] += keep[i] ? x[i] * scale : 0;
+    else
+        for (int64_t i = 0; i < n; i++) y[i] = keep[i] ? x[i] * scale : 0;
 }
 
-static void dropout_backward(void *ctx) {
+static void dropout_backward(Tape *t, void *ctx) {
     const Dropout *d = ctx;
     int64_t n = d->y->shape[0], C = d->y->shape[1];
-    CHECK(!d->y->grad_unset, "the output of an op_dropout [%lld,%lld] has no gradient",
-          (long long)n, (long long)C);
-    if (!tensor_wants_grad(d->x)) return;
-    real beta = tensor_grad_beta(d->x);
+    const GradOut dx = tape_grad_out(t, d->x);
+    if (!dx.to || tape_dry(t)) return;
 #pragma omp parallel for schedule(static) if (n * C > PARALLEL_MIN)
     for (int64_t i = 0; i < n; i++)
-        dropout_row(C, d->keep + i * C, d->scale, d->y->grad + i * C, beta, d->x->grad + i * C);
+        dropout_row(C, d->keep + i * C, d->scale, d->y->grad + i * C, dx.add, dx.to + i * C);
 }
 
 Tensor *op_dropout(Tape *t, Tensor *x, double p, RngKey key, const uint64_t *row) {
@@ -111,8 +106,12 @@ Tensor *op_dropout(Tape *t, Tensor *x, double p, RngKey key, const uint64_t *row
     CHECK(x->ndim == 2, "op_dropout: x has %d dimensions, expected 2", x->ndim);
     int64_t n = x->shape[0], C = x->shape[1];
     Tensor *y = tape_tensor(t, 2, x->shape);
-    unsigned char *keep = tape_alloc(t, (size_t)(n * C));
+    unsigned char *keep = tape_numbers(t, (size_t)(n * C));
     real scale = (real)(1 / (1 - p));
+    Dropout *d = tape_alloc(t, sizeof *d);
+    *d = (Dropout){x, y, keep, scale};
+    tape_push(t, dropout_backward, d, y);
+    if (tape_dry(t)) return y;
 #pragma omp parallel for schedule(static) if (n * C > PARALLEL_MIN)
     for (int64_t i = 0; i < n; i++) {
         enum { CHUNK = 512 }; /* numbers at a time, on the stack */
@@ -122,12 +121,7 @@ Tensor *op_dropout(Tape *t, Tensor *x, double p, RngKey key, const uint64_t *row
             rng_unit_fill(&key, row ? row[i] : (uint64_t)i, (uint32_t)(c / CHUNK), u, m);
             dropout_mask(m, (float)p, u, keep + i * C + c);
         }
-        dropout_row(C, keep + i * C, scale, x->data + i * C, 0, y->data + i * C);
-    }
-    if (tape_records(t)) {
-        Dropout *d = tape_alloc(t, sizeof *d);
-        *d = (Dropout){x, y, keep, scale};
-        tape_push(t, dropout_backward, d);
+        dropout_row(C, keep + i * C, scale, x->data + i * C, false, y->data + i * C);
     }
     return y;
 }

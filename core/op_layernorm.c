@@ -20,7 +20,6 @@
 enum { BLOCK_ROWS = 64, LINE = 64 / sizeof(real) };
 
 typedef struct Norm {
-    Tape *tape;
     Tensor *x, *r, *g, *b, *y, *s; /* s is x if there is no r */
     real *mean, *rstd;
 } Norm;
@@ -66,7 +65,7 @@ KERNEL(norm_rows,
     }
 }
 
-KERNEL(norm_rows_again,
+KERNEL(norm_rebuild_rows,
        (int64_t rows, int64_t C, const real *restrict s, const real *restrict g,
         const real *restrict b, const real *restrict mean, const real *restrict rstd,
         real *restrict y),
@@ -92,8 +91,8 @@ KERNEL(norm_gain_backward,
 KERNEL(norm_rows_backward,
        (int64_t rows, int64_t C, const real *restrict s, const real *restrict g,
         const real *restrict mean, const real *restrict rstd, real *restrict dy,
-        const real *restrict dsum, real beta_x, real *restrict dx, real beta_r, real *restrict dr),
-       (rows, C, s, g, mean, rstd, dy, dsum, beta_x, dx, beta_r, dr)) {
+        const real *restrict dsum, bool add_x, real *restrict dx, bool add_r, real *restrict dr),
+       (rows, C, s, g, mean, rstd, dy, dsum, add_x, dx, add_r, dr)) {
     for (int64_t i = 0; i < rows; i++, s += C, dy += C) {
         real m = mean[i], R = rstd[i], m1 = 0, m2 = 0;
 #pragma omp simd reduction(+ : m1, m2)
@@ -112,33 +111,29 @@ KERNEL(norm_rows_backward,
             dsum += C;
         }
         if (dx) {
-            if (beta_x == 0)
-                for (int64_t j = 0; j < C; j++) dx[j] = ds[j];
-            else
+            if (add_x)
                 for (int64_t j = 0; j < C; j++) dx[j] += ds[j];
+            else
+                for (int64_t j = 0; j < C; j++) dx[j] = ds[j];
             dx += C;
         }
         if (dr) {
-            if (beta_r == 0)
-                for (int64_t j = 0; j < C; j++) dr[j] = ds[j];
-            else
+            if (add_r)
                 for (int64_t j = 0; j < C; j++) dr[j] += ds[j];
+            else
+                for (int64_t j = 0; j < C; j++) dr[j] = ds[j];
             dr += C;
         }
     }
 }
 
-static void layernorm_backward(void *ctx) {
+static void layernorm_backward(Tape *t, void *ctx) {
     const Norm *l = ctx;
     int64_t n = l->y->shape[0], C = l->y->shape[1];
-    CHECK(!l->y->grad_unset, "the output of an op_layernorm [%lld,%lld] has no gradient",
-          (long long)n, (long long)C);
-    bool want_dx = tensor_wants_grad(l->x), want_dr = l->r && tensor_wants_grad(l->r);
-    real beta_x = want_dx ? tensor_grad_beta(l->x) : 0;
-    real beta_r = want_dr ? tensor_grad_beta(l->r) : 0;
-    const real *s = tensor_data(l->s), *dsum = l->r && !l->s->grad_unset ? l->s->grad : NULL;
-    real *dx = want_dx ? l->x->grad : NULL, *dr = want_dr ? l->r->grad : NULL;
-    real *dg = tensor_grad(l->g), *db = l->b ? tensor_grad(l->b) : NULL;
+    const GradOut dx = tape_grad_out(t, l->x), dr = l->r ? tape_grad_out(t, l->r) : (GradOut){0};
+    const real *s = tape_data(t, l->s), *dsum = l->r && !l->s->grad_unset ? l->s->grad : NULL;
+    real *dg = tape_grad(t, l->g), *db = l->b ? tape_grad(t, l->b) : NULL;
+    if (tape_dry(t)) return;
 #pragma omp parallel if (n * C > PARALLEL_MIN)
     {
         int threads = omp_get_num_threads(), thread = omp_get_thread_num();
@@ -154,20 +149,21 @@ static void layernorm_backward(void *ctx) {
             rows = n - i < BLOCK_ROWS ? n - i : BLOCK_ROWS;
             if (rows > 0)
                 norm_rows_backward(rows, C, s + at, l->g->data, l->mean + i, l->rstd + i,
-                                   l->y->grad + at, dsum ? dsum + at : NULL, beta_x,
-                                   dx ? dx + at : NULL, beta_r, dr ? dr + at : NULL);
+                                   l->y->grad + at, dsum ? dsum + at : NULL, dx.add,
+                                   dx.to ? dx.to + at : NULL, dr.add, dr.to ? dr.to + at : NULL);
         }
     }
 }
 
-static void rebuild(void *ctx) {
+static void rebuild(Tape *t, void *ctx) {
     const Norm *l = ctx;
     int64_t n = l->y->shape[0], C = l->y->shape[1];
-    const real *s = tensor_data(l->s);
+    const real *s = tape_data(t, l->s);
+    if (tape_dry(t)) return;
 #pragma omp parallel for schedule(static) if (n * C > PARALLEL_MIN)
     for (int64_t i = 0; i < n; i += BLOCK_ROWS)
-        norm_rows_again(n - i < BLOCK_ROWS ? n - i : BLOCK_ROWS, C, s + i * C, l->g->data,
-                        l->b ? l->b->data : NULL, l->mean + i, l->rstd + i, l->y->data + i * C);
+        norm_rebuild_rows(n - i < BLOCK_ROWS ? n - i : BLOCK_ROWS, C, s + i * C, l->g->data,
+                          l->b ? l->b->data : NULL, l->mean + i, l->rstd + i, l->y->data + i * C);
 }
 
 Tensor *op_layernorm(Tape *t, Tensor *x, Tensor *r, Tensor *g, Tensor *b, double eps,
@@ -177,11 +173,16 @@ Tensor *op_layernorm(Tape *t, Tensor *x, Tensor *r, Tensor *g, Tensor *b, double
     if (r) tensor_expect(r, "op_layernorm: r", 2, x->shape);
     tensor_expect(g, "op_layernorm: g", 1, (int64_t[]){C});
     if (b) tensor_expect(b, "op_layernorm: b", 1, (int64_t[]){C});
-    bool record = tape_records(t);
-    Tensor *y = tape_tensor(t, 2, x->shape), *s = x;
-    if (r) s = tape_tensor(t, 2, x->shape);
-    real *mean = record ? tape_alloc(t, (size_t)n * sizeof(real)) : NULL;
-    real *rstd = record ? tape_alloc(t, (size_t)n * sizeof(real)) : NULL;
+    Tensor *y = tape_tensor(t, 2, x->shape), *s = r ? tape_tensor(t, 2, x->shape) : x;
+    real *mean = tape_records(t) ? tape_numbers(t, (size_t)n * sizeof(real)) : NULL;
+    real *rstd = tape_records(t) ? tape_numbers(t, (size_t)n * sizeof(real)) : NULL;
+    Norm *l = tape_alloc(t, sizeof *l);
+    *l = (Norm){x, r, g, b, y, s, mean, rstd};
+    tape_keep(t, s);
+    tape_set_rebuild(t, y, rebuild, l);
+    tape_push(t, layernorm_backward, l, y);
+    if (sum) *sum = s;
+    if (tape_dry(t)) return y;
     int64_t blocks = (n + BLOCK_ROWS - 1) / BLOCK_ROWS;
 #pragma omp parallel for schedule(static) if (n * C > PARALLEL_MIN)
     for (int64_t k = 0; k < blocks; k++) {
@@ -189,15 +190,6 @@ Tensor *op_layernorm(Tape *t, Tensor *x, Tensor *r, Tensor *g, Tensor *b, double
         norm_rows(rows, C, x->data + at, r ? r->data + at : NULL, g->data, b ? b->data : NULL,
                   (real)eps, r ? s->data + at : NULL, y->data + at, mean ? mean + i : NULL,
                   rstd ? rstd + i : NULL);
-    }
-    if (sum) *sum = s;
-    if (record) {
-        Norm *l = tape_alloc(t, sizeof *l);
-        *l = (Norm){t, x, r, g, b, y, s, mean, rstd};
-        tensor_keep(s);
-        y->rebuild = rebuild;
-        y->rebuild_ctx = l;
-        tape_push(t, layernorm_backward, l);
     }
     return y;
 }

@@ -77,7 +77,6 @@ KERNEL(multiply, (int64_t n, const real *restrict d, real *restrict dy), (n, d, 
 }
 
 typedef struct Linear {
-    Tape *tape;
     Tensor *x, *w, *b, *y;
     Activation act;
     Tensor *z;   /* [n,M] y itself without an activation */
@@ -93,8 +92,9 @@ static void finish(void *ctx, int64_t i, int64_t j, int64_t rows, int64_t cols) 
 }
 
 /* y from z, and z, which is needed for nothing else, becomes act'(z). */
-static void rebuild(void *ctx) {
+static void rebuild(Tape *t, void *ctx) {
     Linear *l = ctx;
+    if (tape_dry(t)) return;
     enum { BLOCK = 8192 };
     int64_t n = tensor_size(l->z);
 #pragma omp parallel for schedule(static) if (n > PARALLEL_MIN)
@@ -112,50 +112,45 @@ static void prepare(void *ctx, int64_t i, int64_t rows) {
     multiply(rows * M, d, l->y->grad + at);
 }
 
-static void linear_backward(void *ctx) {
+static void linear_backward(Tape *t, void *ctx) {
     Linear *l = ctx;
     int64_t n = l->x->shape[0], K = l->x->shape[1], M = l->w->shape[0];
-    CHECK(!l->y->grad_unset, "the output of an op_linear [%lld,%lld] has no gradient", (long long)n,
-          (long long)M);
-    bool want_dx = tensor_wants_grad(l->x), want_dw = tensor_wants_grad(l->w);
-    bool add_dx = want_dx && tensor_grad_beta(l->x) != 0;
-    bool add_dw = want_dw && tensor_grad_beta(l->w) != 0;
-    const real *x = want_dw ? tensor_data(l->x) : NULL;
-    real *dy = l->y->grad, *db = l->b ? tensor_grad(l->b) : NULL;
-    Arena *arena = tape_arena(l->tape);
-    CHECK(want_dw || !db, "a bias has a gradient and its matrix [%lld,%lld] none", (long long)M,
+    const GradOut dx = tape_grad_out(t, l->x), dw = tape_grad_out(t, l->w);
+    const real *x = dw.to ? tape_data(t, l->x) : NULL;
+    real *dy = l->y->grad, *db = l->b ? tape_grad(t, l->b) : NULL;
+    CHECK(dw.to || !db, "a bias has a gradient and its matrix [%lld,%lld] none", (long long)M,
           (long long)K);
-    if (want_dx)
-        gemm(arena, &(Gemm){.M = n,
-                            .N = K,
-                            .K = M,
-                            .a = dy,
-                            .lda = M,
-                            .b = l->w->data,
-                            .ldb = K,
-                            .c = l->x->grad,
-                            .ldc = K,
-                            .add = add_dx,
-                            .prepare = l->act != ACT_NONE ? prepare : NULL,
-                            .ctx = l});
-    else if (l->act != ACT_NONE) {
+    if (dx.to)
+        gemm(tape_arena(t), &(Gemm){.M = n,
+                                    .N = K,
+                                    .K = M,
+                                    .a = dy,
+                                    .lda = M,
+                                    .b = l->w->data,
+                                    .ldb = K,
+                                    .c = dx.to,
+                                    .ldc = K,
+                                    .add = dx.add,
+                                    .prepare = l->act != ACT_NONE ? prepare : NULL,
+                                    .ctx = l});
+    else if (l->act != ACT_NONE && !tape_dry(t)) {
 #pragma omp parallel for schedule(static) if (n * M > PARALLEL_MIN)
         for (int64_t i = 0; i < n; i += GEMM_ROWS)
             prepare(l, i, n - i < GEMM_ROWS ? n - i : GEMM_ROWS);
     }
-    if (want_dw)
-        gemm(arena, &(Gemm){.M = M,
-                            .N = K,
-                            .K = n,
-                            .a = dy,
-                            .lda = M,
-                            .trans_a = true,
-                            .b = x,
-                            .ldb = K,
-                            .c = l->w->grad,
-                            .ldc = K,
-                            .add = add_dw,
-                            .a_sum = db});
+    if (dw.to)
+        gemm(tape_arena(t), &(Gemm){.M = M,
+                                    .N = K,
+                                    .K = n,
+                                    .a = dy,
+                                    .lda = M,
+                                    .trans_a = true,
+                                    .b = x,
+                                    .ldb = K,
+                                    .c = dw.to,
+                                    .ldc = K,
+                                    .add = dw.add,
+                                    .a_sum = db});
 }
 
 Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {
@@ -165,16 +160,15 @@ Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {
     tensor_expect(w, "op_linear: w", 2, (int64_t[]){M, K});
     if (b) tensor_expect(b, "op_linear: b", 1, (int64_t[]){M});
     Linear *l = tape_alloc(t, sizeof *l);
-    *l = (Linear){.tape = t, .x = x, .w = w, .b = b, .act = act};
-    bool apart = tape_records(t) && act != ACT_NONE;
-    l->y = tape_tensor(t, 2, (int64_t[]){n, M});
-    l->z = apart ? tape_tensor(t, 2, (int64_t[]){n, M}) : l->y;
-    if (apart) {
-        tensor_keep(l->z);
-        l->y->rebuild = rebuild;
-        l->y->rebuild_ctx = l;
+    *l = (Linear){.x = x, .w = w, .b = b, .act = act};
+    l->y = l->z = tape_tensor(t, 2, (int64_t[]){n, M});
+    if (tape_records(t) && act != ACT_NONE) {
+        l->z = tape_tensor(t, 2, (int64_t[]){n, M});
+        tape_keep(t, l->z);
+        tape_set_rebuild(t, l->y, rebuild, l);
     }
-    if (tape_records(t)) tensor_keep(x); /* w may get its gradient's memory only later */
+    tape_keep(t, x);
+    tape_push(t, linear_backward, l, l->y);
     gemm(tape_arena(t), &(Gemm){.M = n,
                                 .N = M,
                                 .K = K,
@@ -187,7 +181,6 @@ Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {
                                 .ldc = M,
                                 .finish = b || act != ACT_NONE ? finish : NULL,
                                 .ctx = l});
-    tape_push(t, linear_backward, l);
     return l->y;
 }
 

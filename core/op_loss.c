@@ -10,6 +10,7 @@
  * Blocks come one after another and each product is cut into tiles by its shape only, so the sums
  * do not depend on the threads. */
 #include <math.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "core/gemm.h"
@@ -75,23 +76,11 @@ typedef struct Block {
     real *dlogp;      /* [rows] */
 } Block;
 
-/* Tokens first .. first+rows-1. dx: NULL or where the gradient of their x is stored or, add_dx,
- * added. */
-static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64_t rows,
-                         bool backward, real *dx, bool add_dx) {
-    int64_t C = l->x->shape[1], V = l->wte->shape[0];
-    const real *x = l->x->data + first * C;
+/* Of tokens first .. first+rows-1, whose logits z are: the losses' sum; z becomes dz. */
+static double losses(const HeadLoss *l, const Block *b, int64_t first, int64_t rows,
+                     bool backward) {
+    int64_t V = l->wte->shape[0];
     const int32_t *targets = l->targets + first;
-    gemm(b->arena, &(Gemm){.M = rows,
-                           .N = V,
-                           .K = C,
-                           .a = x,
-                           .lda = C,
-                           .b = l->wte->data,
-                           .ldb = C,
-                           .trans_b = true,
-                           .c = b->z,
-                           .ldc = V});
 #pragma omp parallel for schedule(static) if (rows * V > PARALLEL_MIN)
     for (int64_t i = 0; i < rows; i++) {
         real *z = b->z + i * V, a = (real)(1 / l->temperature);
@@ -99,7 +88,6 @@ static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64
         softmax_row(V, a, z, l->entropy, &b->soft[i]);
         b->logp[i] = (double)(target - b->soft[i].max) - log((double)b->soft[i].sum);
     }
-
     double total = 0;
     for (int64_t i = 0; i < rows; i++) {
         double dlogp = 0, entropy = 0;
@@ -111,14 +99,35 @@ static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64
         b->dlogp[i] = (real)(dlogp / l->temperature);
     }
     if (!backward) return total;
-
 #pragma omp parallel for schedule(static) if (rows * V > PARALLEL_MIN)
     for (int64_t i = 0; i < rows; i++) {
         scale_row(V, -b->dlogp[i] / b->soft[i].sum, b->z + i * V);
         b->z[i * V + targets[i]] += b->dlogp[i];
     }
-    if (tensor_wants_grad(l->wte)) {
-        bool add = tensor_grad_beta(l->wte) != 0;
+    return total;
+}
+
+/* All of the same tokens. dx: of the whole of x. */
+static double block_loss(Tape *t, const HeadLoss *l, const Block *b, int64_t first, int64_t rows,
+                         const GradOut *dx) {
+    int64_t C = l->x->shape[1], V = l->wte->shape[0];
+    const real *x = l->x->data + first * C;
+    const bool backward = tape_records(t) && l->loss;
+    double total = 0;
+    gemm(b->arena, &(Gemm){.M = rows,
+                           .N = V,
+                           .K = C,
+                           .a = x,
+                           .lda = C,
+                           .b = l->wte->data,
+                           .ldb = C,
+                           .trans_b = true,
+                           .c = b->z,
+                           .ldc = V});
+    if (!tape_dry(t)) total = losses(l, b, first, rows, backward);
+    if (!backward) return total;
+    const GradOut dwte = tape_grad_out(t, l->wte);
+    if (dwte.to)
         gemm(b->arena, &(Gemm){.M = V,
                                .N = C,
                                .K = rows,
@@ -127,11 +136,10 @@ static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64
                                .trans_a = true,
                                .b = x,
                                .ldb = C,
-                               .c = l->wte->grad,
+                               .c = dwte.to,
                                .ldc = C,
-                               .add = add});
-    }
-    if (dx)
+                               .add = dwte.add});
+    if (dx->to)
         gemm(b->arena, &(Gemm){.M = rows,
                                .N = C,
                                .K = V,
@@ -139,13 +147,13 @@ static double block_loss(const HeadLoss *l, const Block *b, int64_t first, int64
                                .lda = V,
                                .b = l->wte->data,
                                .ldb = C,
-                               .c = dx,
+                               .c = dx->to + first * C,
                                .ldc = C,
-                               .add = add_dx});
+                               .add = dx->add});
     return total;
 }
 
-static double head_loss(Tape *t, HeadLoss *l) {
+static double head_loss(Tape *t, const HeadLoss *l) {
     CHECK(l->x->ndim == 2, "the loss's x has %d dimensions, expected 2", l->x->ndim);
     int64_t n = l->x->shape[0], C = l->x->shape[1], V = l->wte->shape[0];
     tensor_expect(l->wte, "the loss's wte", 2, (int64_t[]){V, C});
@@ -154,9 +162,7 @@ static double head_loss(Tape *t, HeadLoss *l) {
         CHECK(l->targets[i] >= 0 && l->targets[i] < V,
               "the target of token %lld is %d, the vocabulary has %lld", (long long)i,
               l->targets[i], (long long)V);
-    bool backward = tape_records(t) && l->loss;
-    bool want_dx = backward && tensor_wants_grad(l->x);
-    bool add_dx = want_dx && tensor_grad_beta(l->x) != 0;
+    const GradOut dx = tape_records(t) && l->loss ? tape_grad_out(t, l->x) : (GradOut){0};
     Arena *arena = tape_arena(t);
     ArenaMark mark = arena_mark(arena);
 
@@ -165,15 +171,16 @@ static double head_loss(Tape *t, HeadLoss *l) {
     if (rows > n) rows = n;
     size_t r = (size_t)rows;
     Block b = {.arena = arena,
-               .z = arena_alloc(arena, r * (size_t)V * sizeof(real)),
-               .soft = arena_alloc(arena, r * sizeof(RowSoftmax)),
-               .logp = arena_alloc(arena, r * sizeof(double)),
-               .dlogp = arena_alloc(arena, r * sizeof(real))};
+               .z = arena_numbers(arena, r * (size_t)V * sizeof(real)),
+               .soft = arena_numbers(arena, r * sizeof(RowSoftmax)),
+               .logp = arena_numbers(arena, r * sizeof(double)),
+               .dlogp = arena_numbers(arena, r * sizeof(real))};
     double total = 0;
     for (int64_t i = 0; i < n; i += rows)
-        total += block_loss(l, &b, i, n - i < rows ? n - i : rows, backward,
-                            want_dx ? l->x->grad + i * C : NULL, add_dx);
+        total += block_loss(t, l, &b, i, n - i < rows ? n - i : rows, &dx);
     arena_release(arena, mark);
+    if (tape_dry(t) && l->logp_out) memset(l->logp_out, 0, (size_t)n * sizeof(real));
+    if (tape_dry(t) && l->entropy_out) memset(l->entropy_out, 0, (size_t)n * sizeof(real));
     return total;
 }
 
@@ -211,7 +218,7 @@ enum { CASE_N = 75, CASE_V = 11 };
 
 static int32_t case_target(int64_t i) { return (int32_t)(i * i % CASE_V); }
 
-/* Something that bends: PPO's ratio, say. */
+/* A loss that is not linear in logp, as PPO's is not. */
 static double curved(void *ctx, int64_t i, double logp, double entropy, double *dlogp) {
     double a = 0.5 + (double)(i % 3);
     *dlogp = a * exp(a * logp) + 0.2 * logp;

@@ -21,13 +21,11 @@ KERNEL(add_row, (int64_t C, const real *restrict from, real *restrict to), (C, f
     for (int64_t c = 0; c < C; c++) to[c] += from[c];
 }
 
-static void rows_backward(void *ctx) {
+static void rows_backward(Tape *t, void *ctx) {
     const Rows *r = ctx;
     int64_t m = r->y->shape[0], C = r->y->shape[1];
-    CHECK(!r->y->grad_unset, "the output of an op_rows [%lld,%lld] has no gradient", (long long)m,
-          (long long)C);
-    real *dx = tensor_grad(r->x);
-    if (!dx) return;
+    real *dx = tape_grad(t, r->x);
+    if (!dx || tape_dry(t)) return;
 #pragma omp parallel for schedule(static) if (m * C > PARALLEL_MIN)
     for (int64_t j = 0; j < m; j++) add_row(C, r->y->grad + j * C, dx + r->rows[j] * C);
 }
@@ -42,14 +40,13 @@ Tensor *op_rows(Tape *t, Tensor *x, const int64_t *rows, int64_t m) {
     if (m == n) return x;
     tape_narrow(t, m, n);
     Tensor *y = tape_tensor(t, 2, (int64_t[]){m, C});
+    Rows *r = tape_alloc(t, sizeof *r);
+    *r = (Rows){x, y, rows};
+    tape_push(t, rows_backward, r, y);
+    if (tape_dry(t)) return y;
 #pragma omp parallel for schedule(static) if (m * C > PARALLEL_MIN)
     for (int64_t j = 0; j < m; j++)
         memcpy(y->data + j * C, x->data + rows[j] * C, (size_t)C * sizeof(real));
-    if (tape_records(t)) {
-        Rows *r = tape_alloc(t, sizeof *r);
-        *r = (Rows){x, y, rows};
-        tape_push(t, rows_backward, r);
-    }
     return y;
 }
 

@@ -37,11 +37,12 @@ KERNEL(head_backward_columns,
     }
 }
 
-static void scalar_head_backward(void *ctx) {
+static void scalar_head_backward(Tape *t, void *ctx) {
     const Head *h = ctx;
     int64_t n = h->x->shape[0], C = h->x->shape[1], chunks = (C + COLUMNS - 1) / COLUMNS;
-    real *dx = tensor_grad(h->x), *dw = tensor_grad(h->w), *db = h->b ? tensor_grad(h->b) : NULL;
-    const real *dy = tensor_grad(h->y), *x = tensor_data(h->x);
+    real *dx = tape_grad(t, h->x), *dw = tape_grad(t, h->w), *db = h->b ? tape_grad(t, h->b) : NULL;
+    const real *dy = h->y->grad, *x = tape_data(t, h->x);
+    if (tape_dry(t)) return;
 #pragma omp parallel for schedule(static) if (n * C > PARALLEL_MIN)
     for (int64_t k = 0; k < chunks; k++) {
         int64_t c0 = k * COLUMNS, cols = C - c0 < COLUMNS ? C - c0 : COLUMNS;
@@ -56,18 +57,17 @@ Tensor *op_scalar_head(Tape *t, Tensor *x, Tensor *w, Tensor *b) {
     tensor_expect(w, "op_scalar_head: w", 2, (int64_t[]){1, C});
     if (b) tensor_expect(b, "op_scalar_head: b", 1, (int64_t[]){1});
     Tensor *y = tape_tensor(t, 1, &n);
-    if (tape_records(t)) tensor_grad(y); /* few numbers, into which the caller puts its loss's */
+    if (tape_records(t)) tape_grad(t, y); /* few numbers, into which the caller puts its loss's */
+    Head *h = tape_alloc(t, sizeof *h);
+    *h = (Head){x, w, b, y};
+    tape_keep(t, x);
+    tape_push(t, scalar_head_backward, h, y);
+    if (tape_dry(t)) return y;
     const real bias = b ? b->data[0] : 0;
 #pragma omp parallel for schedule(static) if (n * C > PARALLEL_MIN)
     for (int64_t i = 0; i < n; i++) {
         head_dot(C, x->data + i * C, w->data, &y->data[i]);
         y->data[i] += bias;
-    }
-    if (tape_records(t)) {
-        Head *h = tape_alloc(t, sizeof *h);
-        *h = (Head){x, w, b, y};
-        tensor_keep(x);
-        tape_push(t, scalar_head_backward, h);
     }
     return y;
 }

@@ -10,22 +10,15 @@
 #ifndef CORE_OPS_H
 #define CORE_OPS_H
 
+#include "core/batch.h"
 #include "core/gradcheck.h"
 #include "core/param.h"
 #include "core/rng.h"
 #include "core/tape.h"
 
-/* Where the packed sequences begin; the struct and its array must live until tape_reset. */
-typedef struct Packing {
-    int64_t n;            /* tokens */
-    int64_t nseq;         /* sequences; some may be empty */
-    const int64_t *start; /* [nseq+1], from 0 to n */
-} Packing;
-
-void packing_check(const Packing *p, const char *what); /* ends the job if `start` is not so */
-
-/* x[i] = wte[tokens[i]] + wpe[i - start of i's sequence].  wte [V,C], wpe [T,C] -> [n,C] */
-Tensor *op_embed(Tape *t, Tensor *wte, Tensor *wpe, const int32_t *tokens, const Packing *p);
+/* x[i] = wte[tokens[i]] + wpe[i - start of i's sequence].  wte [V,C], wpe [T,C] -> [n,C]
+ * The batch and its arrays must live until tape_reset. */
+Tensor *op_embed(Tape *t, Tensor *wte, Tensor *wpe, const Batch *b);
 
 typedef enum Activation { ACT_NONE, ACT_GELU_TANH, ACT_GELU_ERF } Activation;
 
@@ -44,8 +37,8 @@ Tensor *op_layernorm(Tape *t, Tensor *x, Tensor *r, Tensor *g, Tensor *b, double
 /* Causal self-attention inside each packed sequence, computed in tiles with the running softmax
  * of FlashAttention (Dao 2022): no [T,T] matrix in memory; the backward pass rebuilds the
  * probabilities from the saved log-sum-exp.  qkv [n,3C] (q, k, v side by side; head h uses
- * columns h*C/H..) -> [n,C], scale 1/sqrt(C/H) */
-Tensor *op_attention(Tape *t, Tensor *qkv, const Packing *p, int heads);
+ * columns h*C/H..) -> [n,C], scale 1/sqrt(C/H). The batch must live until tape_reset. */
+Tensor *op_attention(Tape *t, Tensor *qkv, const Batch *b, int heads);
 
 /* Inverted dropout; the mask of element (i, c) is a function of (key, row[i], c) alone, where
  * row[i] identifies token i whatever the layout; NULL: row[i] = i. p = 0 returns x itself. */

@@ -49,22 +49,33 @@ static real *flat(int64_t n) {
     return memset(xaligned(LINE, (size_t)n * sizeof(real)), 0, (size_t)n * sizeof(real));
 }
 
-void paramset_alloc(ParamSet *ps, bool with_grad) {
+static void place(ParamSet *ps, real *data, real *grad) {
     CHECK(!ps->data, "paramset_alloc called twice");
-    ps->data = flat(ps->size);
-    ps->grad = with_grad ? flat(ps->size) : NULL;
+    ps->data = data;
+    ps->grad = grad;
     for (int i = 0; i < ps->n; i++) {
         Param *p = &ps->v[i];
         p->tensor.data = ps->data + p->offset;
-        p->tensor.grad = with_grad ? ps->grad + p->offset : NULL;
+        p->tensor.grad = grad ? grad + p->offset : NULL;
     }
+}
+
+void paramset_alloc(ParamSet *ps, bool with_grad) {
+    place(ps, flat(ps->size), with_grad ? flat(ps->size) : NULL);
+}
+
+void paramset_alloc_dry(ParamSet *ps) {
+    ps->dry = true;
+    place(ps, (real *)ARENA_NOWHERE, (real *)ARENA_NOWHERE);
 }
 
 void paramset_free(ParamSet *ps) {
     free(ps->v);
     free(ps->part);
-    free(ps->data);
-    free(ps->grad);
+    if (!ps->dry) {
+        free(ps->data);
+        free(ps->grad);
+    }
     *ps = (ParamSet){0};
 }
 
@@ -79,7 +90,7 @@ void paramset_zero_grad(ParamSet *ps) {
 }
 
 void paramset_drop_grad(ParamSet *ps) {
-    free(ps->grad);
+    if (!ps->dry) free(ps->grad);
     ps->grad = NULL;
     for (int i = 0; i < ps->n; i++) ps->v[i].tensor.grad = NULL;
 }

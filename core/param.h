@@ -35,6 +35,7 @@ typedef struct ParamSet {
     int64_t count; /* parameters, padding not counted */
     real *data;    /* [size] */
     real *grad;    /* [size]; NULL when made without gradients, or when they lie elsewhere */
+    bool dry;      /* without memory */
 } ParamSet;
 
 /* Build in two steps: add every parameter, then paramset_alloc gives them memory, cleared and owned
@@ -44,6 +45,8 @@ int paramset_add(ParamSet *ps, const char *name, int ndim, const int64_t *shape,
 /* The parameters added from now on are a new part. Without a call all are one, throughout. */
 void paramset_part(ParamSet *ps, bool throughout);
 void paramset_alloc(ParamSet *ps, bool with_grad);
+/* The same without memory: data and grad are addresses that nobody may touch, for dry passes. */
+void paramset_alloc_dry(ParamSet *ps);
 int64_t paramset_part_end(const ParamSet *ps, int part); /* element of the flat buffers */
 /* Frees the flat gradient and leaves the tensors without: somebody lends them memory part by part.
  */

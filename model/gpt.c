@@ -33,42 +33,50 @@ double gpt_train_flops(const GptConfig *c, double n, double rows, double T) {
            (n - rows) * 6 * (block - 2 * C * C + C * T + out);
 }
 
-int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad) {
+static int open_model(Gpt **out, const GptConfig *cfg, bool with_grad, bool dry) {
     TRY(arch_check(cfg));
     Gpt *g = xcalloc(1, sizeof *g);
     g->cfg = *cfg;
     g->block = xcalloc((size_t)cfg->layers, sizeof *g->block);
     arch_params(cfg, &g->params);
-    paramset_alloc(&g->params, with_grad);
+    if (dry)
+        paramset_alloc_dry(&g->params);
+    else
+        paramset_alloc(&g->params, with_grad);
     for (ArchParam p = {0}; arch_next(cfg, &p);) {
         char *at = p.layer < 0 ? (char *)g : (char *)&g->block[p.layer];
         *(Tensor **)(void *)(at + p.slot) = &g->params.v[p.index].tensor;
     }
-    if (!cfg->untied) g->out_w = g->wte;
-    g->embed = g->wte;
+    if (!cfg->untied && !cfg->scalar_head) g->out_w = g->wte;
     *out = g;
     return 0;
 }
 
+int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad) {
+    return open_model(out, cfg, with_grad, false);
+}
+
+int gpt_open_dry(Gpt **out, const GptConfig *cfg) { return open_model(out, cfg, true, true); }
+
 void gpt_close(Gpt **g) {
     if (!*g) return;
-    free((*g)->twin.grad);
+    if (!(*g)->params.dry) free((*g)->embed.grad);
     paramset_free(&(*g)->params);
     free((*g)->block);
     free(*g);
     *g = NULL;
 }
 
-void gpt_part_gradient(Gpt *g) {
-    if (g->out_w != g->wte || g->cfg.scalar_head || g->twin.grad) return;
-    g->twin = *g->wte;
-    g->twin.grad = xcalloc((size_t)tensor_size(g->wte), sizeof(real));
-    g->embed = &g->twin;
+void gpt_split_tied(Gpt *g) {
+    if (g->out_w != g->wte || g->embed.grad) return;
+    g->embed = *g->wte;
+    g->embed.grad =
+        g->params.dry ? g->wte->grad : xcalloc((size_t)tensor_size(g->wte), sizeof(real));
 }
 
-void gpt_join_gradient(Gpt *g) {
-    real *to = g->wte->grad, *from = g->twin.grad;
-    if (!from) return;
+void gpt_sum_tied(Gpt *g) {
+    real *to = g->wte->grad, *from = g->embed.grad;
+    if (!from || g->params.dry) return;
     const int64_t n = tensor_size(g->wte);
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++) {
@@ -118,7 +126,7 @@ int gpt_copy(Gpt *dst, const Gpt *src) {
 
 /* Each place of dropout has its own stream: site 0 is the embedding, 2l+1 and 2l+2 are layer l. */
 static Tensor *dropout(Tape *t, Tensor *x, const GptDropout *d, int64_t site) {
-    if (!d || d->p == 0) return x;
+    if (d->p == 0) return x;
     RngKey key = {.seed = d->seed, .purpose = RNG_DROPOUT | (uint32_t)site << 8, .step = d->step};
     Tensor *y = op_dropout(t, x, d->p, key, d->row);
     tape_done(t, x);
@@ -143,83 +151,42 @@ static void keep_rows(Tape *t, Tensor **x, const GptRows *rows) {
     *x = y;
 }
 
-/* Layer l: x, the residual stream, and what waits to be added to it by the next norm (NULL at
- * first) become those after the layer. tape_done says from where on the forward pass can do without
- * a tensor: without a backward pass the same few buffers serve all layers, and with one only what
- * it reads is kept. With `rows` they alone go on after attention; `drop` is theirs. */
-static void block_forward(Gpt *g, Tape *t, const TrunkOps *o, const GptRows *rows,
-                          const GptDropout *drop, int64_t l, Tensor **x, Tensor **branch) {
-    const GptBlock *b = &g->block[l];
-    double eps = g->cfg.norm_eps;
-    Tensor *h = norm(t, x, *branch, b->norm1_w, b->norm1_b, eps);
+/* Layer l of a pass. */
+typedef struct Layer {
+    const Gpt *g;
+    TrunkOps o;
+    int64_t l;
+    GptRows rows;    /* that go on after attention; at NULL: all */
+    GptDropout drop; /* of those rows; p 0: none */
+} Layer;
+
+/* x[0], the residual stream, and x[1], which the next norm adds to it (NULL at first), become those
+ * after the layer. tape_done says from where on the forward pass can do without a tensor: without a
+ * backward pass the same few buffers serve all layers, and with one only what it reads is kept. */
+static void layer_forward(Tape *t, const void *ctx, Tensor **x) {
+    const Layer *a = ctx;
+    const TrunkOps *o = &a->o;
+    const GptBlock *b = &a->g->block[a->l];
+    const GptConfig *c = &a->g->cfg;
+    Tensor *h = norm(t, &x[0], x[1], b->norm1_w, b->norm1_b, c->norm_eps);
     Tensor *qkv = o->linear(o->ctx, t, h, b->qkv_w, b->qkv_b, ACT_NONE);
     tape_done(t, h);
-    Tensor *y = o->attend(o->ctx, t, l, qkv);
+    Tensor *y = o->attend(o->ctx, t, a->l, qkv);
     tape_done(t, qkv);
-    if (rows) {
-        keep_rows(t, x, rows);
-        keep_rows(t, &y, rows);
+    if (a->rows.at) {
+        keep_rows(t, &x[0], &a->rows);
+        keep_rows(t, &y, &a->rows);
     }
-    *branch = o->linear(o->ctx, t, y, b->proj_w, b->proj_b, ACT_NONE);
+    x[1] = o->linear(o->ctx, t, y, b->proj_w, b->proj_b, ACT_NONE);
     tape_done(t, y);
-    *branch = dropout(t, *branch, drop, 2 * l + 1);
+    x[1] = dropout(t, x[1], &a->drop, 2 * a->l + 1);
 
-    h = norm(t, x, *branch, b->norm2_w, b->norm2_b, eps);
-    y = o->linear(o->ctx, t, h, b->fc_w, b->fc_b, g->cfg.gelu_erf ? ACT_GELU_ERF : ACT_GELU_TANH);
+    h = norm(t, &x[0], x[1], b->norm2_w, b->norm2_b, c->norm_eps);
+    y = o->linear(o->ctx, t, h, b->fc_w, b->fc_b, c->gelu_erf ? ACT_GELU_ERF : ACT_GELU_TANH);
     tape_done(t, h);
-    *branch = o->linear(o->ctx, t, y, b->fc2_w, b->fc2_b, ACT_NONE);
+    x[1] = o->linear(o->ctx, t, y, b->fc2_w, b->fc2_b, ACT_NONE);
     tape_done(t, y);
-    *branch = dropout(t, *branch, drop, 2 * l + 2);
-}
-
-/* A layer of which only the input is kept; the backward pass computes it again (Chen et al. 2016).
- */
-typedef struct Again {
-    Gpt *g;
-    Tape *t;
-    TrunkOps o;
-    GptRows rows;
-    GptDropout drop;
-    bool some, dropout;
-    int64_t l;
-    Tensor *x, *branch, *x_out, *branch_out;
-} Again;
-
-static void move_grad(Tensor *to, Tensor *from) {
-    to->grad = from->grad;
-    to->grad_unset = from->grad_unset;
-    to->lent_grad = from->lent_grad;
-    from->grad = NULL;
-    from->lent_grad = false;
-}
-
-static void again_backward(void *ctx) {
-    Again *a = ctx;
-    Tensor *x = a->x, *branch = a->branch;
-    int mark = tape_mark(a->t);
-    block_forward(a->g, a->t, &a->o, a->some ? &a->rows : NULL, a->dropout ? &a->drop : NULL, a->l,
-                  &x, &branch);
-    move_grad(x, a->x_out);
-    move_grad(branch, a->branch_out);
-    tape_backward_to(a->t, mark);
-}
-
-static void block_again(Gpt *g, Tape *t, const TrunkOps *o, const GptRows *rows,
-                        const GptDropout *drop, int64_t l, Tensor **x, Tensor **branch) {
-    Again *a = tape_alloc(t, sizeof *a);
-    *a = (Again){
-        .g = g, .t = t, .o = *o, .some = rows, .dropout = drop, .l = l, .x = *x, .branch = *branch};
-    if (rows) a->rows = *rows;
-    if (drop) a->drop = *drop;
-    tensor_keep(*x);
-    if (*branch) tensor_keep(*branch);
-    tape_record(t, false);
-    block_forward(g, t, o, rows, drop, l, x, branch);
-    tape_record(t, true);
-    a->x_out = *x;
-    a->branch_out = *branch;
-    (*x)->grad_unset = (*branch)->grad_unset = true;
-    tape_push(t, again_backward, a);
+    x[1] = dropout(t, x[1], &a->drop, 2 * a->l + 2);
 }
 
 /* A node that is reached when the backward pass has done all that is computed after here. */
@@ -228,7 +195,7 @@ typedef struct PartDone {
     int part;
 } PartDone;
 
-static void part_done_backward(void *ctx) {
+static void part_done_backward(Tape *t, void *ctx) {
     const PartDone *d = ctx;
     d->g->part_done(d->g->part_ctx, d->part);
 }
@@ -237,7 +204,7 @@ static void part_begins(Gpt *g, Tape *t, int64_t part) {
     if (!g->part_done || !tape_records(t)) return;
     PartDone *d = tape_alloc(t, sizeof *d);
     *d = (PartDone){g, (int)part};
-    tape_push(t, part_done_backward, d);
+    tape_push(t, part_done_backward, d, NULL);
 }
 
 /* Dropout of the rows: a token's masks do not depend on which others there are. */
@@ -250,25 +217,30 @@ static GptDropout dropout_of(Tape *t, const GptDropout *all, const GptRows *rows
     return d;
 }
 
-Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, const TrunkOps *o, const GptRows *rows,
+Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x0, const TrunkOps *o, const GptRows *rows,
                       const GptDropout *drop) {
-    Tensor *branch = NULL;
-    const int64_t last = g->cfg.layers - 1;
-    bool again = g->recompute && tape_records(t);
-    x = dropout(t, x, drop, 0);
-    for (int64_t l = 0; l <= last; l++) {
+    static const GptDropout none = {0};
+    Tensor *x[2] = {dropout(t, x0, drop ? drop : &none, 0), NULL};
+    for (int64_t l = 0; l < g->cfg.layers; l++) {
         part_begins(g, t, l + 1);
-        GptDropout theirs;
-        if (l == last && rows && drop) theirs = dropout_of(t, drop, rows), drop = &theirs;
-        (again ? block_again : block_forward)(g, t, o, l == last ? rows : NULL, drop, l, &x,
-                                              &branch);
+        Layer *a = tape_alloc(t, sizeof *a); /* the backward pass reads it */
+        *a = (Layer){.g = g, .o = *o, .l = l, .drop = drop ? *drop : none};
+        if (rows && l + 1 == g->cfg.layers) {
+            a->rows = *rows;
+            if (drop) a->drop = dropout_of(t, drop, rows);
+        }
+        if (g->recompute && tape_records(t))
+            tape_checkpoint(t, layer_forward, a, x, 2);
+        else
+            layer_forward(t, a, x);
     }
     part_begins(g, t, g->cfg.layers + 1);
-    return norm(t, &x, branch, g->norm_f_w, g->norm_f_b, g->cfg.norm_eps);
+    return norm(t, &x[0], x[1], g->norm_f_w, g->norm_f_b, g->cfg.norm_eps);
 }
 
+/* The batch of a training forward, in the tape's memory: the backward pass reads it. */
 typedef struct Packed {
-    Packing packing;
+    Batch b;
     int heads;
 } Packed;
 
@@ -278,31 +250,15 @@ static Tensor *linear(void *ctx, Tape *t, Tensor *x, Tensor *w, Tensor *b, Activ
 
 static Tensor *attend(void *ctx, Tape *t, int64_t layer, Tensor *qkv) {
     const Packed *p = ctx;
-    return op_attention(t, qkv, &p->packing, p->heads);
-}
-
-static void check_batch(const GptConfig *c, const Batch *b) {
-    CHECK(b->start[0] == 0 && b->start[b->nseq] == b->n,
-          "batch of %lld tokens has sequences from %lld to %lld", (long long)b->n,
-          (long long)b->start[0], (long long)b->start[b->nseq]);
-    for (int64_t s = 0; s < b->nseq; s++) {
-        int64_t len = b->start[s + 1] - b->start[s];
-        CHECK(len >= 0 && len <= c->context,
-              "sequence %lld of the batch has %lld tokens, expected at most %lld", (long long)s,
-              (long long)len, (long long)c->context);
-    }
-    for (int64_t i = 0; i < b->n; i++)
-        CHECK(b->tokens[i] >= 0 && b->tokens[i] < c->vocab,
-              "token %lld of the batch is %d, expected 0 to %lld", (long long)i, b->tokens[i],
-              (long long)c->vocab - 1);
+    return op_attention(t, qkv, &p->b, p->heads);
 }
 
 Tensor *gpt_forward(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, const GptDropout *drop) {
-    check_batch(&g->cfg, b);
-    Packed *p = tape_alloc(t, sizeof *p); /* the backward pass reads it */
-    *p = (Packed){{b->n, b->nseq, b->start}, (int)g->cfg.heads};
+    batch_check(b, g->cfg.vocab, g->cfg.context);
+    Packed *p = tape_alloc(t, sizeof *p);
+    *p = (Packed){*b, (int)g->cfg.heads};
     part_begins(g, t, 0);
-    Tensor *x = op_embed(t, g->embed, g->wpe, b->tokens, &p->packing);
+    Tensor *x = op_embed(t, g->embed.grad ? &g->embed : g->wte, g->wpe, &p->b);
     return trunk_forward(g, t, x, &(TrunkOps){p, linear, attend}, rows, drop);
 }
 

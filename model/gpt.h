@@ -28,12 +28,10 @@ typedef struct Gpt {
     ParamSet params;
     Tensor *wte, *wpe, *norm_f_w, *norm_f_b, *head_w, *head_b;
     Tensor *out_w;   /* [V,C] logits = hidden out_w^T: wte, or lm_head.weight when untied */
-    Tensor *embed;   /* what the embedding reads: wte, or `twin`, see gpt_part_gradient */
-    Tensor twin;     /* wte's data with another gradient, owned */
+    Tensor embed;    /* wte with a gradient of its own; grad NULL: not split */
     GptBlock *block; /* [layers] */
-    /* Keep only the layers' inputs and compute each again in the backward pass: a third of the
-     * activations for a forward pass more. The results are the same bits. */
-    bool recompute;
+    bool recompute;  /* activation checkpointing, a segment a layer: a third of the activations, a
+                       forward pass more, the same bits */
     /* Called in the backward pass when the gradients of a part of the parameters are complete;
      * NULL: nobody wants to know. */
     void (*part_done)(void *ctx, int part);
@@ -43,6 +41,8 @@ typedef struct Gpt {
 /* Checks the configuration, allocates zeroed parameters.
  * with_grad: also the flat gradient. */
 int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad);
+/* A model of these sizes that takes no memory, for dry passes (core/tape.h). */
+int gpt_open_dry(Gpt **out, const GptConfig *cfg);
 void gpt_close(Gpt **g);
 
 void gpt_init(Gpt *g, uint64_t seed);      /* random weights, a function of seed alone */
@@ -59,13 +59,12 @@ typedef struct GptDropout {
     const uint64_t *row; /* [n] identity of each token, independent of the layout */
 } GptDropout;
 
-/* A matrix that makes the logits and embeds gets two gradients, each a chain over the tokens.
- * gpt_part_gradient keeps them apart from now on, over any number of backward passes, so that
- * micro-batches do not interleave them: V C more in memory. gpt_join_gradient adds the embedding's
- * to wte->grad and clears it. Nothing to do for other models, or when they are not apart. Not
- * collective. */
-void gpt_part_gradient(Gpt *g);
-void gpt_join_gradient(Gpt *g);
+/* The gradient of a tied matrix is the sum of the embedding's and that of the logits. After
+ * gpt_split_tied they accumulate separately over micro-batches (V C more in memory), so that the
+ * sum's bits do not depend on how the batch is cut; gpt_sum_tied adds the embedding's to wte->grad
+ * and clears it. Nothing to do for untied models and scalar heads. Not collective. */
+void gpt_split_tied(Gpt *g);
+void gpt_sum_tied(Gpt *g);
 
 /* The positions of a batch whose hidden states somebody reads, ascending: of the others the last
  * layer makes keys and values only. What is computed of these m, and all gradients, are the same

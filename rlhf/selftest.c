@@ -246,7 +246,7 @@ static void split_gradient(Lab *l, const Episodes *e, int parts, int64_t micro_t
         int64_t begin, end;
         comm_share(EPISODES, k, parts, &begin, &end);
         ppo_gradients(&l->ppo, e, all + begin, end - begin, e->first[e->n], false, sums);
-        gpt_join_gradient(l->policy);
+        gpt_sum_tied(l->policy);
         for (int64_t i = 0; i < a->size; i++) policy[i] += (double)a->grad[i];
         for (int64_t i = 0; i < b->size; i++) critic[i] += (double)b->grad[i];
         paramset_zero_grad(&l->policy->params);
@@ -320,7 +320,7 @@ static double model_slope_gap(Lab *l) {
     real *g = xmalloc((size_t)ps->size * sizeof *g);
     double norm2 = 0, f[2] = {0};
     trainer_lm(&l->ppo.policy, &pack, 0, 0, 0, f);
-    gpt_join_gradient(l->policy);
+    gpt_sum_tied(l->policy);
     for (int64_t i = 0; i < ps->size; i++) {
         g[i] = ps->grad[i];
         norm2 += (double)g[i] * (double)g[i];
@@ -332,7 +332,7 @@ static double model_slope_gap(Lab *l) {
         trainer_lm(&l->ppo.policy, &pack, 0, 0, 0, &f[side]);
     }
     for (int64_t i = 0; i < ps->size; i++) ps->data[i] += (real)h * g[i];
-    gpt_join_gradient(l->policy);
+    gpt_sum_tied(l->policy);
     paramset_zero_grad(ps);
     free(g);
     batch_free(&pack);

@@ -57,7 +57,7 @@ void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix) {
     t->skip_z = c->optim_skip_zscore;
     const int want = c->dist_reproducible ? 1 << c->dist_virtual_ranks : 0;
     virtual_open(&t->ranks, want, run->comm);
-    if (want) gpt_part_gradient(gpt);
+    if (want) gpt_split_tied(gpt);
     if (want && run->main_rank && !*prefix) tell_ranks(&t->ranks, want, comm_size(run->comm));
     gpt->recompute = c->train_recompute;
     char name[PARAM_NAME_MAX];
@@ -120,7 +120,7 @@ static void part_done(void *trainer, int part) {
     if (t->shard != SHARD_GRADIENTS) {
         if (!t->last_pass) return;
         const ParamSet *ps = &t->gpt->params;
-        if (part == 0) gpt_join_gradient(t->gpt);
+        if (part == 0) gpt_sum_tied(t->gpt);
         join_tree(t, ps->part[part].offset, paramset_part_end(ps, part));
         t->unjoined = part - 1;
     }
@@ -130,7 +130,7 @@ static void part_done(void *trainer, int part) {
 void trainer_rank_end(Trainer *t) {
     ParamSet *ps = &t->gpt->params;
     const int leaves = t->ranks.end - t->ranks.begin;
-    if (t->unjoined >= 0) gpt_join_gradient(t->gpt);
+    if (t->unjoined >= 0) gpt_sum_tied(t->gpt);
     if (leaves > 1 && t->unjoined >= 0) join_tree(t, 0, paramset_part_end(ps, t->unjoined));
     t->ended = (t->ended + 1) % leaves;
     if (leaves > 1) lead_to(ps, node(t, waiting(t->ended)));
@@ -140,7 +140,7 @@ size_t trainer_bytes(const Trainer *t) {
     int64_t n = 0;
     for (int leaves = t->ranks.end - t->ranks.begin; leaves > 1; leaves /= 2)
         n += t->gpt->params.size;
-    if (t->gpt->embed == &t->gpt->twin) n += tensor_size(t->gpt->embed);
+    if (t->gpt->embed.grad) n += tensor_size(&t->gpt->embed);
     return optim_bytes(&t->gpt->params, t->shard, comm_size(t->comm)) + (size_t)n * sizeof(real);
 }
 

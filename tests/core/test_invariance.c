@@ -71,7 +71,7 @@ static void net_close(Net *net) {
 static int32_t token(int64_t i) { return (int32_t)((i * i + 5 * i) % V); }
 
 /* Runs tokens first..first+p->n-1; logp [p->n] is filled, and the gradients if the tape records. */
-static double net_run(Net *net, Tape *t, const Packing *p, int64_t first, real *logp) {
+static double net_run(Net *net, Tape *t, Batch *p, int64_t first, real *logp) {
     static int32_t tokens[N], targets[N];
     static uint64_t rows[N];
     static float weight[N];
@@ -81,8 +81,9 @@ static double net_run(Net *net, Tape *t, const Packing *p, int64_t first, real *
         rows[i] = (uint64_t)(first + i);
         weight[i] = (first + i) % 4 ? 1.0f / N : 0;
     }
+    p->tokens = tokens;
     const RngKey key = {.seed = 2, .purpose = RNG_DROPOUT, .step = 3};
-    Tensor *x = op_embed(t, &net->embed, net->wpe, tokens, p), *sum;
+    Tensor *x = op_embed(t, &net->embed, net->wpe, p), *sum;
     x = op_dropout(t, x, 0.1, key, rows);
     Tensor *h = op_layernorm(t, x, NULL, net->g, net->b, 1e-5, NULL);
     h = op_linear(t, h, net->wqkv, net->bqkv, ACT_NONE);
@@ -120,7 +121,7 @@ static Result result_in(Net *net, int nmicro, const int *cut) {
     for (int m = 0; m < nmicro; m++) {
         int64_t from[NSEQ + 1], first = start[cut[m]];
         for (int s = cut[m]; s <= cut[m + 1]; s++) from[s - cut[m]] = start[s] - first;
-        const Packing p = {start[cut[m + 1]] - first, cut[m + 1] - cut[m], from};
+        Batch p = {.n = start[cut[m + 1]] - first, .nseq = cut[m + 1] - cut[m], .start = from};
         r.loss += net_run(net, t, &p, first, r.logp + first);
         tape_reset(t);
     }
@@ -240,7 +241,7 @@ static void steady_state_allocates_nothing(void **state) {
     net_open(&net);
     Arena arena = {0};
     Tape *t = tape_open(&arena, true);
-    const Packing p = {N, NSEQ, start};
+    Batch p = {.n = N, .nseq = NSEQ, .start = start};
     real logp[N];
     net_run(&net, t, &p, 0, logp);
     tape_reset(t);
@@ -272,7 +273,7 @@ static void attention_of_a_beginning(void **state) {
             int64_t n = i ? SHORT : LONG, from[] = {0, n};
             qkv[i] = tape_tensor(t, 2, (int64_t[]){n, 3 * C});
             rng_normal_fill(&key, 0, qkv[i]->data, n * 3 * C, 1);
-            y[i] = op_attention(t, qkv[i], &(Packing){n, 1, from}, H);
+            y[i] = op_attention(t, qkv[i], &(Batch){.n = n, .nseq = 1, .start = from}, H);
         }
         assert_memory_equal(qkv[0]->data, qkv[1]->data, SHORT * 3 * C * sizeof(real));
         assert_memory_equal(y[0]->data, y[1]->data, SHORT * C * sizeof(real));

@@ -72,7 +72,7 @@ static void marks_give_back(void **state) {
 }
 
 static int order[8], norder;
-static void note(void *ctx) { order[norder++] = *(int *)ctx; }
+static void note(Tape *t, void *ctx) { order[norder++] = *(int *)ctx; }
 
 static void tape_runs_backwards(void **state) {
     Arena a = {0};
@@ -80,13 +80,13 @@ static void tape_runs_backwards(void **state) {
     for (int i = 0; i < 3; i++) {
         int *id = tape_alloc(t, sizeof *id);
         *id = i;
-        tape_push(t, note, id);
+        tape_push(t, note, id, NULL);
     }
     norder = 0;
     tape_backward(t);
     assert_int_equal(norder, 3);
     for (int i = 0; i < 3; i++) assert_int_equal(order[i], 2 - i);
-    tape_push(t, note, &norder);
+    tape_push(t, note, &norder, NULL);
     tape_reset(t);
     norder = 0;
     tape_backward(t);
@@ -104,17 +104,17 @@ static void tape_tensors(void **state) {
     Tensor *x = tape_tensor(t, 2, shape);
     assert_int_equal(tensor_size(x), 12);
     assert_null(x->grad);
-    for (int i = 0; i < 12; i++) assert_true(tensor_grad(x)[i] == 0);
-    assert_true(tensor_grad_beta(x) == 1);
+    for (int i = 0; i < 12; i++) assert_true(tape_grad(t, x)[i] == 0);
+    assert_true(tape_grad_out(t, x).add);
     Tensor *y = tape_tensor(t, 2, shape);
-    assert_true(tensor_wants_grad(y) && !y->grad);
-    real *grad = tensor_grad(y);
+    assert_true(tape_wants_grad(y) && !y->grad);
+    real *grad = tape_grad(t, y);
     for (int i = 0; i < 12; i++) assert_true(grad[i] == 0);
     Tensor *z = tape_tensor(t, 2, shape);
-    assert_true(tensor_grad_beta(z) == 0);
-    assert_true(tensor_grad_beta(z) == 1);
+    assert_false(tape_grad_out(t, z).add);
+    assert_true(tape_grad_out(t, z).add);
     assert_null(tape_tensor(plain, 2, shape)->grad);
-    tape_push(plain, note, NULL); /* does nothing */
+    tape_push(plain, note, NULL, NULL); /* does nothing */
     tape_close(&t);
     tape_close(&plain);
     arena_free(&a);

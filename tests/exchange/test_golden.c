@@ -174,7 +174,7 @@ static void test_scalar_head(void **state) {
     assert_int_equal(m, n);
     paramset_zero_grad(&t.g->params);
     Tensor *v = gpt_values(t.g, t.tape, &t.b, &(GptRows){m, rows});
-    real *dv = tensor_grad(v);
+    real *dv = tape_grad(t.tape, v);
     for (int64_t i = 0; i < m; i++) dv[i] = (real)weight[rows[i]];
     tape_backward(t.tape);
     check_gradients(&t, "value", 5);

@@ -287,7 +287,7 @@ static size_t memory_of(int64_t layers, bool backward, bool recompute, real *hid
     Tensor *x = gpt_forward(g, t, &s.b, NULL, NULL);
     memcpy(hidden, x->data, sizeof(real) * (size_t)(N * deep.width));
     if (backward) {
-        tensor_grad(x)[0] = 1;
+        tape_grad(t, x)[0] = 1;
         tape_backward(t);
     }
     size_t high = a.high;

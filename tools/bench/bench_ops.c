@@ -11,7 +11,6 @@ typedef struct Lab {
     Arena keep, arena; /* inputs; activations */
     Tape *tape;
     Batch batch;
-    Packing packing;
     Gpt *gpt;
     AdamW adam;
     Tensor *x, *r;     /* inputs of an op; its parameters are the model's */
@@ -52,7 +51,6 @@ static void open_batch(Lab *l, const Case *c) {
                        .targets = targets,
                        .weight = weight,
                        .start = start};
-    l->packing = (Packing){n, c->B, start};
 }
 
 static int open_lab(Work *w, Lab **out) {
@@ -119,7 +117,7 @@ static int attention_open(Work *w) {
 static double attention_run(Work *w, int part) {
     Lab *l = w->priv;
     double t = begin_op(l);
-    return end_op(l, op_attention(l->tape, l->x, &l->packing, (int)w->c->model->heads), NULL, t);
+    return end_op(l, op_attention(l->tape, l->x, &l->batch, (int)w->c->model->heads), NULL, t);
 }
 
 static int layernorm_open(Work *w) {
