@@ -105,6 +105,8 @@ void ckpt_layout(const Ckpt *k, int64_t *ranks, int64_t *threads); /* that wrote
 const char *ckpt_config(const Ckpt *k);
 const char *ckpt_tokenizer(const Ckpt *k, size_t *len); /* "" when it has none */
 bool ckpt_has(const Ckpt *k, const char *name);
+/* That an array is there in this shape (ERR_DATA names both); its data is not looked at. */
+int ckpt_check(Ckpt *k, const CkptArray *a);
 /* Reads what v[n] describes into it, the counterpart of ckpt_save: parts, which may be cut
  * otherwise than they were saved, and whole arrays. The shapes must be the given ones: ERR_DATA
  * names both. Collective with the communicator of ckpt_open, on the same checkpoint; NULL: this

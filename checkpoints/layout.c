@@ -24,6 +24,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Strings, which people and other programs read too; rank 0's. */
+enum { META, CONFIG, TOKENIZER, TEXTS };
+static const char *const text_name[TEXTS] = {"meta", "config", "tokenizer"};
+
 enum { STRETCHES = 32, WINDOW_STEP = 1 << 20 /* bytes of a stretch */ };
 
 /* A chunk is packed by `owner`; if part of it lies elsewhere, it is `split`. */
@@ -50,6 +54,7 @@ struct Layout {
     int64_t nchunks;         /* in the order of the arrays */
     int64_t *order, *window; /* chunks in the order of writing; where windows begin in it [+1] */
     int64_t nwindows;
+    uint64_t text_hash[TEXTS]; /* on rank 0, once written */
 };
 
 /* --- who holds what --------------------------------------------------------------------------- */
@@ -279,7 +284,6 @@ static char *need(char **area, size_t *have, size_t bytes) {
 typedef struct Save {
     Layout *l;
     bool compress;
-    int first_text;
     Window window[2];  /* being packed; being written */
     Chunker **chunker; /* [threads] */
     int threads;
@@ -290,9 +294,7 @@ typedef struct Save {
     H5Data **data;
 } Save;
 
-static H5Codec codec_of(const Save *s, int array) {
-    return !s->compress ? H5_RAW : array >= s->first_text ? H5_ZSTD : H5_SHUFFLE_ZSTD;
-}
+static H5Codec codec_of(const Save *s) { return s->compress ? H5_SHUFFLE_ZSTD : H5_RAW; }
 
 static const char *at_element(const Layout *l, const Chunk *ch, int64_t element) {
     const CkptArray *a = &l->v[ch->array];
@@ -389,8 +391,8 @@ static int pack_window(Save *s) {
             Chunker **c = &s->chunker[omp_get_thread_num()];
             const char *wrong = "";
             const size_t size = element_size(l, ch), bytes = whole_bytes(l, ch);
-            if (!*c) *c = chunker_new(bytes, size, codec_of(s, ch->array));
-            chunker_aim(*c, bytes, size, codec_of(s, ch->array));
+            if (!*c) *c = chunker_new(bytes, size, codec_of(s));
+            chunker_aim(*c, bytes, size, codec_of(s));
             ch->hash = hash_bytes(slot->values, values_bytes(l, ch));
             slot->bytes = chunker_pack(*c, slot->values, values_bytes(l, ch), slot->packed, &wrong);
             if (slot->bytes == 0) {
@@ -474,19 +476,45 @@ static void collect_window(Save *s, int64_t w) {
 }
 
 /* --- the file --------------------------------------------------------------------------------- */
+static int set_hash(H5 *h, const char *name, uint64_t hash) {
+    char hex[17];
+    snprintf(hex, sizeof hex, "%016" PRIx64, hash);
+    return h5_set_str(h, name, CKPT_HASHES, hex);
+}
+
+static int write_texts(Save *s, const char *meta, const CkptContent *content) {
+    if (!meta) return error_set(ERR_INTERNAL, "meta cannot be written as JSON");
+    const char *const text[TEXTS] = {meta, content->config ? content->config : "",
+                                     content->tokenizer ? content->tokenizer : ""};
+    for (int i = 0; i < TEXTS; i++) {
+        const uint64_t chunk = hash_bytes(text[i], strlen(text[i]) + 1); /* it has one */
+        s->l->text_hash[i] = hash_bytes(&chunk, sizeof chunk);
+        TRY(fault_point("ckpt_save.array"));
+        TRY(h5_write_text(s->h5, text_name[i], text[i], s->compress ? H5_ZSTD : H5_RAW));
+        TRY(set_hash(s->h5, text_name[i], s->l->text_hash[i]));
+    }
+    return 0;
+}
+
 static int create_file(Save *s, const char *path, const CkptContent *content) {
     const Layout *l = s->l;
     TRY(h5_create(&s->h5, path));
+    TRY(h5_set_str(s->h5, "/", "about",
+                   "A checkpoint of Rhetor: named arrays, and as strings meta (JSON), config "
+                   "(YAML), tokenizer (JSON); see docs/FORMATS.md"));
     TRY(h5_set_i64(s->h5, "/", "format", CKPT_FORMAT));
     TRY(h5_set_str(s->h5, "/", "version", RHETOR_VERSION));
     TRY(h5_set_str(s->h5, "/", "stage", content->stage));
     TRY(h5_set_i64(s->h5, "/", "step", content->step));
+    char *meta = json_dumps(content->meta, JSON_SORT_KEYS | JSON_COMPACT);
+    int rc = write_texts(s, meta, content);
+    free(meta);
+    TRY(rc);
     for (int i = 0; i < l->n; i++) {
         const CkptArray *a = &l->v[i];
         TRY(fault_point("ckpt_save.array"));
-        TRY(h5_data_create(&s->data[i], s->h5, a->name, a->type, a->ndim, a->shape,
-                           codec_of(s, i)));
-        TRY(h5_set_str(s->h5, a->name, CKPT_HASHES, "0000000000000000")); /* its place */
+        TRY(h5_data_create(&s->data[i], s->h5, a->name, a->type, a->ndim, a->shape, codec_of(s)));
+        TRY(set_hash(s->h5, a->name, 0)); /* its place */
     }
     return 0;
 }
@@ -500,21 +528,17 @@ static int close_file(Save *s, int rc) {
     for (int i = 0; i < l->n; at += l->cut[i++].chunks) {
         const int closed = h5_data_close(&s->data[i]);
         if (rc >= 0) rc = closed;
-        char hex[17];
-        snprintf(hex, sizeof hex, "%016" PRIx64,
-                 hash_bytes(at, (size_t)l->cut[i].chunks * sizeof *at));
-        if (rc >= 0) rc = h5_set_str(s->h5, l->v[i].name, CKPT_HASHES, hex);
+        if (rc >= 0)
+            rc = set_hash(s->h5, l->v[i].name,
+                          hash_bytes(at, (size_t)l->cut[i].chunks * sizeof *at));
     }
     free(hash);
     const int closed = h5_close(&s->h5);
     return rc < 0 ? rc : closed;
 }
 
-int layout_write(Layout *l, const char *path, const CkptContent *content, int ntext) {
-    Save s = {.l = l,
-              .compress = content->compress,
-              .first_text = l->n - ntext,
-              .threads = omp_get_max_threads()};
+int layout_write(Layout *l, const char *path, const CkptContent *content) {
+    Save s = {.l = l, .compress = content->compress, .threads = omp_get_max_threads()};
     s.chunker = xcalloc((size_t)s.threads, sizeof *s.chunker);
     s.send_n = xcalloc(2 * (size_t)l->size, sizeof *s.send_n);
     s.recv_n = s.send_n + l->size;
@@ -544,6 +568,13 @@ int layout_write(Layout *l, const char *path, const CkptContent *content, int nt
     return comm_agree(l->comm, rc);
 }
 
+static int differs(const char *path, const char *name) {
+    return error_set(ERR_IO,
+                     "%s: %s reads back otherwise than it was written: the disk or the memory of "
+                     "this machine fails; see dmesg",
+                     path, name);
+}
+
 static int verify_share(const Layout *l, const char *path, const uint64_t *expected) {
     int64_t begin, end;
     comm_share(l->nchunks, l->rank, l->size, &begin, &end);
@@ -557,10 +588,12 @@ static int verify_share(const Layout *l, const char *path, const uint64_t *expec
         watchdog_beat();
         rc = h5_chunk_hashes(h, l->v[ch->array].name, ch->k, n, found);
         if (rc >= 0 && memcmp(found, expected + i, (size_t)n * sizeof *found) != 0)
-            rc = error_set(ERR_IO,
-                           "%s: %s reads back otherwise than it was written: the disk or the "
-                           "memory of this machine fails; see dmesg",
-                           path, l->v[ch->array].name);
+            rc = differs(path, l->v[ch->array].name);
+    }
+    for (int i = 0; i < TEXTS && l->rank == 0 && rc >= 0; i++) {
+        uint64_t hash = 0;
+        rc = h5_hash(h, text_name[i], &hash);
+        if (rc >= 0 && hash != l->text_hash[i]) rc = differs(path, text_name[i]);
     }
     free(found);
     h5_close(&h);

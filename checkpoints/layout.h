@@ -13,11 +13,10 @@ typedef struct Layout Layout;
 int layout_make(Layout **out, const CkptArray *v, int n, Comm *c);
 void layout_free(Layout **l);
 
-/* Writes the file and closes it; `path` matters on rank 0 only. The first `ntext` arrays from the
- * end are texts: not shuffled. */
-int layout_write(Layout *l, const char *path, const CkptContent *content, int ntext);
+/* Writes the file, the texts included, and closes it; `path` and `content` matter on rank 0 only. */
+int layout_write(Layout *l, const char *path, const CkptContent *content);
 /* What lies on disk is what lay in memory: each rank reads its share of the chunks of rank 0's
- * `path`. After layout_write. */
+ * `path`, rank 0 the texts. After layout_write. */
 int layout_verify(Layout *l, const char *path);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/h5/h5.h"
 #include "base/json.h"
 #include "base/log.h"
 
@@ -83,21 +84,12 @@ static int take_members(Manifest *m, const json_t *j) {
     return 0;
 }
 
-static bool is_hdf5(const char *file) {
-    static const char signature[8] = "\x89HDF\r\n\x1a\n";
-    char found[8];
-    FILE *f = fopen(file, "rb");
-    const bool yes = f && fread(found, 1, 8, f) == 8 && memcmp(found, signature, 8) == 0;
-    if (f) fclose(f);
-    return yes;
-}
-
 int manifest_read(Manifest *m, const char *file) {
     *m = (Manifest){0};
     char *path = manifest_path(file);
     json_t *j = NULL;
     int rc = 0;
-    if (!file_exists(path) && file_size(file) > 0 && !is_hdf5(file))
+    if (!file_exists(path) && file_size(file) > 0 && !h5_is(file))
         rc = error_set(ERR_DATA,
                        "%s: is not a checkpoint, which is an HDF5 file; name a run folder or its "
                        "checkpoints/step_N.h5",

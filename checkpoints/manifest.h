@@ -6,9 +6,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Of the file and the manifest; raised when readers must change. 1 is read too: the hash of a
- * dataset was that of all its bytes, in the attribute CKPT_HASH. */
-enum { CKPT_FORMAT = 2, CKPT_OLDEST_FORMAT = 1 };
+/* Of the file and the manifest; raised when readers must change. The earlier ones are read too: the
+ * texts were arrays of bytes in 2, and in 1 the hash of a dataset was that of all its bytes, in the
+ * attribute CKPT_HASH. */
+enum { CKPT_FORMAT = 3, CKPT_OLDEST_FORMAT = 1 };
 #define CKPT_HASH   "xxh3"        /* in the manifest: hash of the file's bytes, in hex */
 #define CKPT_HASHES "xxh3_chunks" /* attribute of a dataset: hash of its chunks' hashes, in hex */
 

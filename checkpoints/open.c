@@ -206,7 +206,7 @@ const char *ckpt_tokenizer(const Ckpt *k, size_t *len) {
 }
 bool ckpt_has(const Ckpt *k, const char *name) { return h5_exists(k->h5, name); }
 
-static int check_shape(Ckpt *k, const CkptArray *a) {
+int ckpt_check(Ckpt *k, const CkptArray *a) {
     int ndim = 0;
     int64_t shape[H5_MAX_DIM];
     TRY(h5_shape(k->h5, a->name, NULL, &ndim, shape));
@@ -224,7 +224,7 @@ static int check_shape(Ckpt *k, const CkptArray *a) {
 /* Elements [begin, end) of the flattened array; no more of the file is read than the chunks they
  * lie in. */
 static int read_range(Ckpt *k, const CkptArray *a, int64_t begin, int64_t end, void *out) {
-    TRY(check_shape(k, a));
+    TRY(ckpt_check(k, a));
     return h5_read_range(k->h5, a->name, a->type, begin, end - begin, out);
 }
 
@@ -297,17 +297,11 @@ typedef struct Sums {
 } Sums;
 
 /* Format 1: of all values. Later: of the hashes of the chunks' values. */
-static int hash_dataset(Ckpt *k, const char *name, H5Type type, int ndim, const int64_t *shape,
-                        uint64_t *hash) {
-    int64_t n = 1;
-    for (int i = 0; i < ndim; i++) n *= shape[i];
-    const bool chunks = k->format > 1;
-    const H5Cut cut = h5_cut(type, ndim, shape);
-    const size_t bytes =
-        chunks ? (size_t)cut.chunks * sizeof *hash : (size_t)n * h5_type_size(type);
+static int hash_dataset(Ckpt *k, const char *name, H5Type type, int64_t n, uint64_t *hash) {
+    if (k->format > 1) return h5_hash(k->h5, name, hash);
+    const size_t bytes = (size_t)n * h5_type_size(type);
     void *data = xmalloc(bytes);
-    int rc = chunks ? h5_chunk_hashes(k->h5, name, 0, cut.chunks, data)
-                    : h5_read(k->h5, name, type, data, n);
+    int rc = h5_read(k->h5, name, type, data, n);
     if (rc >= 0) *hash = hash_bytes(data, bytes);
     free(data);
     return rc;
@@ -322,7 +316,7 @@ static int verify_dataset(void *ctx, const char *name, H5Type type, int ndim,
     char *said = NULL, hex[17];
     uint64_t hash = 0;
     TRY(h5_get_str(k->h5, name, k->format > 1 ? CKPT_HASHES : CKPT_HASH, &said));
-    int rc = hash_dataset(k, name, type, ndim, shape, &hash);
+    int rc = hash_dataset(k, name, type, n, &hash);
     snprintf(hex, sizeof hex, "%016" PRIx64, hash);
     if (rc >= 0 && strcmp(hex, said) != 0)
         rc = error_set(ERR_DATA,

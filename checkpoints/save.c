@@ -29,12 +29,6 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { NTEXT = 3 }; /* datasets of bytes like the arrays, so that all are written alike */
-
-static size_t bytes_of(const CkptArray *a) {
-    return (size_t)ckpt_elements(a) * h5_type_size(a->type);
-}
-
 void ckpt_set_part(CkptArray *a, int64_t begin, int64_t end) {
     CHECK(0 <= begin && begin <= end && end <= ckpt_elements(a),
           "%s: part %" PRId64 " to %" PRId64 " of %" PRId64, a->name, begin, end, ckpt_elements(a));
@@ -43,9 +37,11 @@ void ckpt_set_part(CkptArray *a, int64_t begin, int64_t end) {
     a->end = end;
 }
 
-static int check_space(const char *dir, const CkptArray *v, int n) {
+static int check_space(const char *dir, const CkptContent *c) {
     int64_t need = 1 << 20, have = 0;
-    for (int i = 0; i < n; i++) need += (int64_t)bytes_of(&v[i]) + 1024;
+    for (int i = 0; i < c->narrays; i++)
+        need += ckpt_elements(&c->arrays[i]) * (int64_t)h5_type_size(c->arrays[i].type) + 1024;
+    if (c->tokenizer) need += (int64_t)strlen(c->tokenizer);
     need += need / 10;
     TRY(file_free_space(dir, &have));
     if (have < need)
@@ -129,32 +125,32 @@ done:
     return rc;
 }
 
-static int prepare(const char *dir, const CkptArray *v, int n) {
+static int prepare(const char *dir, const CkptContent *c) {
     TRY(file_make_dirs(dir));
-    return check_space(dir, v, n);
+    return check_space(dir, c);
 }
 
 /* Collective; file and dir matter on rank 0. */
-static int save_file(const char *dir, const char *file, const CkptContent *c, const CkptArray *v,
-                     int n, Comm *comm) {
+static int save(const char *dir, const char *file, const CkptContent *c, Comm *comm) {
+    CHECK(c->step >= 0 && strlen(c->stage) < sizeof((Manifest){0}).stage,
+          "step %" PRId64 ", stage %s", c->step, c->stage);
     const bool first = comm_rank(comm) == 0;
     char *temporary = xasprintf("%s.tmp.%ld", file, (long)getpid());
     Layout *layout = NULL;
-    int rc = first ? prepare(dir, v, n) : 0;
+    int rc = first ? prepare(dir, c) : 0;
     if (rc >= 0) rc = fault_point("ckpt_save.begin");
     TRY_GOTO(done, comm_agree(comm, rc));
-    TRY_GOTO(done, layout_make(&layout, v, n, comm));
-    TRY_GOTO(done, layout_write(layout, temporary, c, NTEXT));
+    TRY_GOTO(done, layout_make(&layout, c->arrays, c->narrays, comm));
+    TRY_GOTO(done, layout_write(layout, temporary, c));
     TRY_GOTO(done, comm_agree(comm, fault_point("ckpt_save.written")));
     if (!c->skip_verify) TRY_GOTO(done, layout_verify(layout, temporary));
     if (first) {
         Manifest m = {.step = c->step,
                       .arrays = c->narrays,
+                      .config_hash = hash_text(c->config ? c->config : ""),
                       .ranks = comm_size(comm),
                       .threads = omp_get_max_threads(),
                       .kernel = json_string_value(json_object_get(c->meta, "kernel"))};
-        const char *config = c->config ? c->config : "";
-        m.config_hash = hash_text(config);
         snprintf(m.stage, sizeof m.stage, "%s", c->stage);
         rc = commit(dir, file, temporary, &m);
     }
@@ -168,40 +164,6 @@ done:
     }
     layout_free(&layout);
     free(temporary);
-    return rc;
-}
-
-/* The texts are rank 0's: the others hold none of them. */
-static int save(const char *dir, const char *file, const CkptContent *content, Comm *c) {
-    CHECK(content->step >= 0 && strlen(content->stage) < sizeof((Manifest){0}).stage,
-          "step %" PRId64 ", stage %s", content->step, content->stage);
-    char *meta = json_dumps(content->meta, JSON_SORT_KEYS | JSON_COMPACT);
-    if (comm_agree(c, meta ? 0 : -1) < 0) {
-        free(meta);
-        return error_set(ERR_INTERNAL, "step %" PRId64 ": meta is not a JSON object",
-                         content->step);
-    }
-    const char *text[NTEXT] = {meta, content->config ? content->config : "",
-                               content->tokenizer ? content->tokenizer : ""};
-    static const char *const name[NTEXT] = {"meta", "config", "tokenizer"};
-    int64_t len[NTEXT];
-    for (int i = 0; i < NTEXT; i++) len[i] = (int64_t)strlen(text[i]);
-    comm_bcast(c, len, sizeof len, 0);
-    const int n = content->narrays + NTEXT;
-    CkptArray *v = xcalloc((size_t)n, sizeof *v);
-    memcpy(v, content->arrays, (size_t)content->narrays * sizeof *v);
-    for (int i = 0; i < NTEXT; i++) {
-        CkptArray *a = &v[content->narrays + i];
-        *a = (CkptArray){.name = name[i],
-                         .type = H5_U8,
-                         .ndim = 1,
-                         .shape = {len[i]},
-                         .data = (void *)(uintptr_t)text[i]};
-        ckpt_set_part(a, 0, comm_rank(c) == 0 ? len[i] : 0);
-    }
-    int rc = save_file(dir, file, content, v, n, c);
-    free(v);
-    free(meta);
     return rc;
 }
 

@@ -108,9 +108,9 @@ static int open_file(File *f, const char *path) {
     }
     free(format);
     TRY(h5_get_i64(f->h5, "/", "version", &version));
-    if (version != CORPUS_VERSION)
+    if (version < 1 || version > CORPUS_VERSION)
         return error_set(ERR_DATA,
-                         "%s: corpus version %lld, this program reads version %d; use the "
+                         "%s: corpus version %lld, this program reads 1 to %d; use the "
                          "program that wrote it or encode the text again",
                          path, (long long)version, CORPUS_VERSION);
     for (int i = 0; i < CORPUS_ATTRIBUTES; i++)

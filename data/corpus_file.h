@@ -13,7 +13,7 @@
 #define CORPUS_TOKENIZER "/tokenizer"    /* the text of its tokenizer.json */
 
 enum {
-    CORPUS_VERSION = 1,
+    CORPUS_VERSION = 2, /* 1 is read too: its tokenizer was an array of bytes */
     CORPUS_CHUNK =
         1 << 16, /* tokens: a window touches one or two chunks, zstd has enough to find */
     CORPUS_NARROW = 1 << 16, /* vocabularies up to this size are stored as u16 */

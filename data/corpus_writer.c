@@ -48,12 +48,15 @@ int corpus_writer_open(CorpusWriter *w, const char *path, const Tokenizer *tk) {
     w->attribute[CORPUS_A_CHUNK] = CORPUS_CHUNK;
     w->wide = tokenizer_vocab(tk) > CORPUS_NARROW;
     TRY(h5_create(&w->h5, w->temporary));
+    TRY(h5_set_str(w->h5, "/", "about",
+                   "A corpus of Rhetor " RHETOR_VERSION ": token ids of many documents, and the "
+                   "tokenizer (JSON) as a string; see docs/FORMATS.md"));
     TRY(h5_set_str(w->h5, "/", "format", CORPUS_FORMAT));
     TRY(h5_set_i64(w->h5, "/", "version", CORPUS_VERSION));
     char *json = tokenizer_json(tk);
     size_t len = strlen(json);
     w->attribute[CORPUS_A_TOKENIZER_HASH] = (int64_t)hash_bytes(json, len);
-    int rc = h5_write_text(w->h5, CORPUS_TOKENIZER, json, len);
+    int rc = h5_write_text(w->h5, CORPUS_TOKENIZER, json, H5_ZSTD);
     free(json);
     TRY(rc);
     TRY(h5_append_begin(&w->tokens, w->h5, CORPUS_TOKENS, w->wide ? H5_U32 : H5_U16, CORPUS_CHUNK,

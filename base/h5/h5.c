@@ -10,6 +10,9 @@
  * variable length in a heap without checksums, and attributes stay in the object headers for the
  * same reason. Creation times are left out, so equal content makes equal files.
  *
+ * A file may come from anybody. HDF5 would follow what a file says lies elsewhere (external storage,
+ * virtual datasets, links), so h5_open looks at every link and refuses a file that has such.
+ *
  * HDF5 need not be thread-safe: one thread at a time is in a function that others call (IN_TURN),
  * and inside parallel loops HDF5 is called in `ordered` blocks only. Where it is (Debian's), each
  * thread has its own stack of errors, which must be told not to print itself. */
@@ -133,6 +136,8 @@ static H5 *new_h5(const char *path, bool writing) {
 }
 
 static void free_h5(H5 **hp) {
+    for (size_t i = 0; i < (*hp)->names; i++) free((*hp)->name[i]);
+    free((*hp)->name);
     free((*hp)->path);
     free(*hp);
     *hp = NULL;
@@ -167,28 +172,89 @@ bool h5_is(const char *path) {
     return is;
 }
 
+/* Why a dataset's values lie outside the file; NULL: they do not. */
+static const char *lies_elsewhere(hid_t dataset) {
+    hid_t create = H5Dget_create_plist(dataset);
+    const char *what = create < 0                             ? "a dataset without layout"
+                       : H5Pget_layout(create) == H5D_VIRTUAL ? "a virtual dataset"
+                       : H5Pget_external_count(create) != 0   ? "a dataset in external storage"
+                                                              : NULL;
+    if (create >= 0) H5Pclose(create);
+    return what;
+}
+
+/* What a link leads to that we do not follow; NULL: a group or a dataset of this file. */
+static const char *leads_elsewhere(hid_t at, const char *name, const H5L_info_t *info,
+                                   bool *dataset) {
+    if (info->type == H5L_TYPE_SOFT) return "a soft link";
+    if (info->type == H5L_TYPE_EXTERNAL) return "an external link";
+    if (info->type != H5L_TYPE_HARD) return "a user-defined link";
+    hid_t object = H5Oopen(at, name, H5P_DEFAULT);
+    const H5I_type_t kind = object < 0 ? H5I_BADID : H5Iget_type(object);
+    *dataset = kind == H5I_DATASET;
+    const char *what = *dataset            ? lies_elsewhere(object)
+                       : kind == H5I_GROUP ? NULL
+                       : kind == H5I_BADID ? "an object that cannot be opened"
+                                           : "a committed datatype";
+    if (object >= 0) H5Oclose(object);
+    return what;
+}
+
+static herr_t list_link(hid_t at, const char *name, const H5L_info_t *info, void *file) {
+    H5 *h = file;
+    bool dataset = false;
+    const char *what = leads_elsewhere(at, name, info, &dataset);
+    if (what) {
+        error_set(
+            ERR_DATA,
+            "%s: /%s is %s, which Rhetor neither writes nor follows: it may show the bytes of "
+            "other files as this one's; do not use this file",
+            h->path, name, what);
+        return 1;
+    }
+    if (!dataset) return 0;
+    h->name = xrealloc(h->name, sizeof *h->name * (h->names + 1));
+    h->name[h->names++] = xasprintf("/%s", name);
+    return 0;
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Whoever made the file: all that it holds lies in it. */
+static int list_datasets(H5 *h) {
+    const herr_t rc = H5Lvisit(h->file, H5_INDEX_NAME, H5_ITER_NATIVE, list_link, h);
+    if (rc > 0) return ERR_DATA;
+    if (rc < 0) return h5_error(h, "/", "list the datasets");
+    if (h->names) qsort(h->name, h->names, sizeof *h->name, by_name);
+    return 0;
+}
+
 int h5_open(H5 **out, const char *path) {
     IN_TURN;
     *out = NULL;
     TRY(start_hdf5());
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return file_error(path, "open");
-    char magic[8] = "";
-    ssize_t n = read(fd, magic, sizeof magic);
-    int error = errno;
+    const off_t bytes = lseek(fd, 0, SEEK_END);
     close(fd);
-    errno = error;
-    if (n < 0) return file_error(path, "read");
-    if (n < 8 || memcmp(magic, "\211HDF\r\n\032\n", 8) != 0)
+    if (bytes < 0 || file_is_dir(path)) {
+        errno = EISDIR;
+        return file_error(path, "read");
+    }
+    if (!h5_is(path))
         return error_set(ERR_DATA,
                          "%s: not an HDF5 file (%s); expected a checkpoint or corpus that "
                          "Rhetor wrote",
-                         path, n == 0 ? "empty" : "wrong first bytes");
+                         path, bytes == 0 ? "empty" : "wrong first bytes");
     H5 *h = new_h5(path, false);
+    h->bytes = (int64_t)bytes;
     hid_t access = access_list();
     h->file = H5Fopen(path, H5F_ACC_RDONLY, access);
-    int rc = h->file < 0 ? h5_error(h, "/", "open the file") : 0;
+    int rc = h->file < 0 ? h5_error(h, "/", "open the file") : list_datasets(h);
     H5Pclose(access);
+    if (rc < 0 && h->file >= 0) H5Fclose(h->file);
     if (rc < 0)
         free_h5(&h);
     else
@@ -219,20 +285,25 @@ int h5_close(H5 **hp) {
 }
 
 /* --- names ----------------------------------------------------------------------------------- */
-/* Does the link exist, every group on its way included? H5Lexists asks for one step at a time. */
+
+/* `name` with its leading '/', without trailing ones: "" for the root; malloc'd. */
+static char *full_name(const char *name) {
+    char *full = xasprintf("%s%s", *name == '/' ? "" : "/", name);
+    size_t end = strlen(full);
+    while (end > 0 && full[end - 1] == '/') full[--end] = '\0';
+    return full;
+}
+
+static bool lies_in(const char *dataset, const char *full) {
+    const size_t n = strlen(full);
+    return strncmp(dataset, full, n) == 0 && (dataset[n] == '\0' || dataset[n] == '/');
+}
+
 bool h5_exists(H5 *h, const char *name) {
-    IN_TURN;
-    char *path = xasprintf("%s%s", *name == '/' ? "" : "/", name);
-    bool there = true;
-    for (size_t i = 1; there && path[i - 1] != '\0'; i++) {
-        if (path[i] != '/' && path[i] != '\0') continue;
-        char was = path[i];
-        path[i] = '\0';
-        there = i == 1 || H5Lexists(h->file, path, H5P_DEFAULT) > 0;
-        path[i] = was;
-    }
-    H5Eclear2(H5E_DEFAULT);
-    free(path);
+    char *full = full_name(name);
+    bool there = !*full;
+    for (size_t i = 0; i < h->names && !there; i++) there = lies_in(h->name[i], full);
+    free(full);
     return there;
 }
 
@@ -243,47 +314,19 @@ int h5_missing(const H5 *h, const char *name) {
                      h->path, name);
 }
 
-/* --- visiting -------------------------------------------------------------------------------- */
-typedef struct Names {
-    const char *group;
-    char **v;
-    size_t n;
-} Names;
-
-static herr_t collect(hid_t at, const char *name, const H5O_info_t *info, void *ctx) {
-    Names *names = ctx;
-    if (info->type != H5O_TYPE_DATASET) return 0;
-    names->v = xrealloc(names->v, sizeof *names->v * (names->n + 1));
-    names->v[names->n++] =
-        strcmp(name, ".") == 0 ? xstrdup(names->group) : xasprintf("%s/%s", names->group, name);
-    return 0;
-}
-
-static int compare(const void *a, const void *b) {
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 int h5_each(H5 *h, const char *group, H5Visit *fn, void *ctx) {
     IN_TURN;
     if (!h5_exists(h, group)) return h5_missing(h, group);
-    char *full = xasprintf("%s%s", *group == '/' ? "" : "/", group);
-    size_t end = strlen(full);
-    while (end > 0 && full[end - 1] == '/') full[--end] = '\0';
-    Names names = {.group = full};
+    char *full = full_name(group);
     int rc = 0;
-    if (H5Ovisit_by_name2(h->file, end ? full : "/", H5_INDEX_NAME, H5_ITER_NATIVE, collect, &names,
-                          H5O_INFO_BASIC, H5P_DEFAULT) < 0)
-        rc = h5_error(h, group, "list the datasets");
-    if (names.n) qsort(names.v, names.n, sizeof *names.v, compare);
-    for (size_t i = 0; i < names.n; i++) {
+    for (size_t i = 0; i < h->names && rc >= 0; i++) {
         H5Type type = H5_U8;
         int ndim = 0;
         int64_t shape[H5_MAX_DIM];
-        if (rc >= 0) rc = h5_shape(h, names.v[i], &type, &ndim, shape);
-        if (rc >= 0) rc = fn(ctx, names.v[i], type, ndim, shape);
-        free(names.v[i]);
+        if (!lies_in(h->name[i], full)) continue;
+        rc = h5_shape(h, h->name[i], &type, &ndim, shape);
+        if (rc >= 0) rc = fn(ctx, h->name[i], type, ndim, shape);
     }
-    free(names.v);
     free(full);
     return rc < 0 ? rc : 0;
 }

@@ -20,8 +20,10 @@ enum { H5_MAX_DIM = 4 };
 size_t h5_type_size(H5Type t);
 
 int h5_create(H5 **out, const char *path); /* truncates */
-int h5_open(H5 **out, const char *path);   /* read-only */
-bool h5_is(const char *path);              /* does the file begin as HDF5 files do? */
+/* Read-only. A file that refers to what lies outside it (external storage, virtual datasets, soft,
+ * external and user-defined links) or holds a committed datatype is refused: ERR_DATA names it. */
+int h5_open(H5 **out, const char *path);
+bool h5_is(const char *path); /* does the file begin as HDF5 files do? */
 int h5_close(H5 **h); /* flushes; its error is the disk's: a write is not done before it succeeds */
 
 /* How an array is cut: chunk k holds the elements [start, start + count) of the flattened
@@ -60,6 +62,7 @@ void h5_write_behind(H5 *h);
 
 /* XXH3 of the values (without padding) of chunks [first, first+n), unpacked in threads. */
 int h5_chunk_hashes(H5 *h, const char *name, int64_t first, int64_t n, uint64_t *hashes);
+int h5_hash(H5 *h, const char *name, uint64_t *hash); /* XXH3 of the hashes of all its chunks */
 
 /* Reads a whole dataset into out, which holds n elements of `type`; another type, size or a
  * missing dataset is ERR_DATA. */
@@ -81,15 +84,15 @@ int h5_append_end(H5Append **a, int64_t *total);
  * below.*/
 const uint64_t *h5_append_hashes(const H5Append *a, int64_t *n); /* valid until h5_append_end */
 
-/* Attributes of an object ("/" for the file). Strings are UTF-8 of any length (a long one is stored
- * as a dataset of bytes under /meta/<name> when it exceeds the 64 KiB attribute limit: use
- * h5_write_text for texts that may be long). */
+/* Attributes of an object ("/" for the file). Strings are UTF-8, short ones. */
 int h5_set_str(H5 *h, const char *object, const char *name, const char *value);
 int h5_get_str(H5 *h, const char *object, const char *name, char **value); /* malloc'd */
 int h5_set_i64(H5 *h, const char *object, const char *name, int64_t value);
 int h5_get_i64(H5 *h, const char *object, const char *name, int64_t *value);
-int h5_write_text(H5 *h, const char *name, const char *text, size_t len); /* a u8 dataset */
-int h5_read_text(H5 *h, const char *name, char **text, size_t *len);      /* malloc'd, NUL */
+/* A text of any length: a dataset of one string of fixed length, which any tool shows as text. For
+ * h5_shape and h5_read it is an array of its bytes and a NUL. */
+int h5_write_text(H5 *h, const char *name, const char *text, H5Codec codec);
+int h5_read_text(H5 *h, const char *name, char **text, size_t *len); /* malloc'd, NUL */
 
 /* Calls fn for every dataset below `group`, names full ("/params/h.0.attn.w"), sorted. Stops at
  * the first negative return and hands it on. */

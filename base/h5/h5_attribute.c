@@ -1,5 +1,4 @@
-/* h5_attribute.c: attributes: integers, and texts of fixed length. A text too long for an object
- * header is a dataset under /meta. */
+/* h5_attribute.c: attributes: integers, and strings of fixed length. */
 #include "base/error.h"
 #include "base/h5/h5_impl.h"
 
@@ -35,26 +34,11 @@ static int write_attribute(H5 *h, const char *object, const char *name, hid_t ty
     return rc;
 }
 
-static hid_t string_type(size_t bytes) {
-    hid_t t = H5Tcopy(H5T_C_S1);
-    CHECK(t >= 0 && H5Tset_size(t, bytes) >= 0 && H5Tset_cset(t, H5T_CSET_UTF8) >= 0 &&
-              H5Tset_strpad(t, H5T_STR_NULLTERM) >= 0,
-          "HDF5 string type of %zu bytes", bytes);
-    return t;
-}
-
-static char *long_name(const char *name) { return xasprintf("/meta/%s", name); }
-
 int h5_set_str(H5 *h, const char *object, const char *name, const char *value) {
     IN_TURN;
-    size_t n = strlen(value);
-    if (n > LONGEST_ATTRIBUTE) {
-        char *path = long_name(name);
-        int rc = h5_write_text(h, path, value, n);
-        free(path);
-        return rc;
-    }
-    hid_t type = string_type(n + 1);
+    const size_t n = strlen(value);
+    CHECK(n <= LONGEST_ATTRIBUTE, "%s: an attribute of %zu bytes; h5_write_text", name, n);
+    hid_t type = h5_string_type(n + 1);
     int rc = write_attribute(h, object, name, type, value);
     H5Tclose(type);
     return rc;
@@ -106,15 +90,6 @@ int h5_get_i64(H5 *h, const char *object, const char *name, int64_t *value) {
 int h5_get_str(H5 *h, const char *object, const char *name, char **value) {
     IN_TURN;
     *value = NULL;
-    char *path = long_name(name);
-    if (h5_exists(h, object) && H5Aexists_by_name(h->file, object, name, H5P_DEFAULT) == 0 &&
-        h5_exists(h, path)) {
-        size_t n;
-        int rc = h5_read_text(h, path, value, &n);
-        free(path);
-        return rc;
-    }
-    free(path);
     hid_t attribute = -1;
     TRY(open_attribute(h, object, name, &attribute));
     hid_t type = H5Aget_type(attribute);
@@ -124,7 +99,7 @@ int h5_get_str(H5 *h, const char *object, const char *name, char **value) {
         n > LONGEST_ATTRIBUTE + 1)
         rc = wrong_attribute(h, object, name, "a string of fixed length");
     else {
-        hid_t memory = string_type(n + 1);
+        hid_t memory = h5_string_type(n + 1);
         char *text = xcalloc(n + 1, 1);
         if (H5Aread(attribute, memory, text) < 0) {
             rc = h5_error(h, object, "read an attribute");

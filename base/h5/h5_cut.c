@@ -32,6 +32,14 @@ hid_t h5_file_type(H5Type t) {
     }
 }
 
+hid_t h5_string_type(size_t bytes) {
+    hid_t t = H5Tcopy(H5T_C_S1);
+    CHECK(t >= 0 && H5Tset_size(t, bytes) >= 0 && H5Tset_cset(t, H5T_CSET_UTF8) >= 0 &&
+              H5Tset_strpad(t, H5T_STR_NULLTERM) >= 0,
+          "HDF5 string type of %zu bytes", bytes);
+    return t;
+}
+
 size_t h5_type_size(H5Type t) { return types[t].size; }
 
 const char *h5_type_word(H5Type t) { return types[t].word; }

@@ -22,6 +22,7 @@ typedef struct Data {
     int64_t shape[H5_MAX_DIM], total;
     hsize_t chunk[H5_MAX_DIM];
     bool ours; /* cut and packed as chunk.h does: we read and write the chunks ourselves */
+    bool text; /* one string of fixed length; for us its bytes, in one chunk */
     H5Codec codec;
     int cut_dim;
     H5Cut cut;
@@ -31,6 +32,9 @@ struct H5 {
     hid_t file;
     char *path;
     bool writing;
+    int64_t bytes; /* of the file, when it was opened for reading */
+    char **name;   /* [names] of its datasets, "/a/b", sorted; of a file that is read */
+    size_t names;
     Data last;        /* the dataset read last stays open: readers of windows come back to it */
     int64_t unpacked; /* chunk of it that lies in `chunk`, -1: none */
     char *chunk;
@@ -69,6 +73,7 @@ void h5_forget(H5 *h);
 
 /* --- h5_cut.c -------------------------------------------------------------------------------- */
 enum { H5_NTYPES = H5_F64 + 1 };
+hid_t h5_string_type(size_t bytes); /* UTF-8, ended by a NUL; to be closed */
 const char *h5_type_word(H5Type t);
 hid_t h5_file_type(H5Type t);
 

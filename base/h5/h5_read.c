@@ -9,12 +9,36 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Zeros compress best: 128 KiB of them into a few bytes. Nothing that we read in one piece is larger
+ * than LARGEST. */
+enum { BEST_COMPRESSION = 1 << 16, LARGEST = 256 << 20 };
+
+/* The sizes are the file's word: more than it can hold is not believed. */
+static int count_elements(const H5 *h, Data *d, const hsize_t *dims) {
+    const uint64_t most = (uint64_t)h->bytes * BEST_COMPRESSION / d->size;
+    uint64_t total = 1;
+    for (int i = 0; i < d->ndim; i++)
+        if (dims[i] == 0) total = 0;
+    for (int i = 0; i < d->ndim; i++) {
+        if (total > 0 && (dims[i] > most || (total *= dims[i]) > most))
+            return error_set(ERR_DATA,
+                             "%s: %s claims more elements than a file of %lld bytes can hold; the "
+                             "file is damaged, or made to deceive",
+                             h->path, d->name, (long long)h->bytes);
+        d->shape[i] = (int64_t)dims[i];
+    }
+    d->total = (int64_t)total;
+    return 0;
+}
+
 /* How the dataset is laid out in the file. */
 static int look_at_chunks(H5 *h, Data *d) {
     hid_t create = H5Dget_create_plist(d->id);
     if (create < 0) return h5_error(h, d->name, "read the layout");
     bool ours = H5Pget_layout(create) == H5D_CHUNKED && d->total > 0 &&
-                H5Pget_chunk(create, d->ndim, d->chunk) == d->ndim && h5_measure_chunks(d);
+                H5Pget_chunk(create, d->ndim, d->chunk) == d->ndim;
+    if (d->text) d->chunk[0] = (hsize_t)d->total;
+    ours = ours && h5_measure_chunks(d) && h5_chunk_bytes(d) <= LARGEST;
     int n = H5Pget_nfilters(create);
     for (int i = 0; ours && i < n; i++) {
         unsigned flags, config;
@@ -46,7 +70,11 @@ static int look_at(H5 *h, Data *d) {
     if (type < 0 || d->ndim < 0 || H5Sget_simple_extent_dims(space, dims, NULL) < 0)
         rc = h5_error(h, d->name, "read the shape");
     int t = 0;
-    while (rc == 0 && t < H5_NTYPES && H5Tequal(type, h5_file_type((H5Type)t)) <= 0) t++;
+    d->text = rc == 0 && H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0 &&
+              d->ndim == 1 && dims[0] == 1;
+    if (d->text) dims[0] = H5Tget_size(type);
+    while (rc == 0 && !d->text && t < H5_NTYPES && H5Tequal(type, h5_file_type((H5Type)t)) <= 0)
+        t++;
     if (type >= 0) H5Tclose(type);
     if (space >= 0) H5Sclose(space);
     if (rc < 0) return rc;
@@ -57,11 +85,7 @@ static int look_at(H5 *h, Data *d) {
                          h->path, d->name, d->ndim, t == H5_NTYPES ? " of an unknown type" : "");
     d->type = (H5Type)t;
     d->size = h5_type_size((H5Type)t);
-    d->total = 1;
-    for (int i = 0; i < d->ndim; i++) {
-        d->shape[i] = (int64_t)dims[i];
-        d->total *= d->shape[i];
-    }
+    TRY(count_elements(h, d, dims));
     return look_at_chunks(h, d);
 }
 
@@ -187,10 +211,22 @@ int h5_chunk_hashes(H5 *h, const char *name, int64_t first, int64_t n, uint64_t 
     return h5_handed_up(&f);
 }
 
+int h5_hash(H5 *h, const char *name, uint64_t *hash) {
+    IN_TURN;
+    Data *d = NULL;
+    TRY(open_data(h, name, &d));
+    const size_t n = d->ours ? (size_t)d->cut.chunks : d->total > 0;
+    uint64_t *v = xcalloc(n, sizeof *v);
+    int rc = h5_chunk_hashes(h, name, 0, (int64_t)n, v);
+    if (rc >= 0) *hash = hash_bytes(v, n * sizeof *v);
+    free(v);
+    return rc;
+}
+
 static int read_data(H5 *h, const Data *d, int64_t offset, int64_t n, void *out) {
     if (n == 0) return 0;
     if (d->ours) return read_chunks(h, d, offset, n, out);
-    if (n < d->total && d->ndim > 1) { /* a part of what we did not cut: no need to be clever */
+    if (n < d->total && (d->ndim > 1 || d->text)) { /* a part of what we did not cut, rare */
         char *all = xmalloc((size_t)d->total * d->size);
         int rc = read_data(h, d, 0, d->total, all);
         if (rc == 0) memcpy(out, all + (size_t)offset * d->size, (size_t)n * d->size);
@@ -207,8 +243,10 @@ static int read_data(H5 *h, const Data *d, int64_t offset, int64_t n, void *out)
             H5Sselect_hyperslab(file, H5S_SELECT_SET, &from, NULL, &count, NULL) < 0)
             rc = h5_error(h, d->name, "select a range");
     }
-    if (rc == 0 && H5Dread(d->id, h5_file_type(d->type), memory, file, H5P_DEFAULT, out) < 0)
+    hid_t type = d->text ? H5Dget_type(d->id) : H5Tcopy(h5_file_type(d->type));
+    if (rc == 0 && H5Dread(d->id, type, memory, file, H5P_DEFAULT, out) < 0)
         rc = h5_error(h, d->name, "read");
+    H5Tclose(type);
     if (file > 0) H5Sclose(file);
     if (memory > 0) H5Sclose(memory);
     return rc;
@@ -263,14 +301,16 @@ int h5_read_text(H5 *h, const char *name, char **text, size_t *len) {
     *text = NULL;
     Data *d = NULL;
     TRY(open_data(h, name, &d));
-    size_t n = (size_t)d->total;
-    char *t = xcalloc(n + 1, 1);
+    if (d->total > LARGEST)
+        return error_set(ERR_DATA, "%s: %s is a text of %lld bytes, expected %d MiB at most",
+                         h->path, name, (long long)d->total, LARGEST >> 20);
+    char *t = xcalloc((size_t)d->total + 1, 1);
     int rc = h5_read(h, name, H5_U8, t, d->total);
     if (rc < 0) {
         free(t);
         return rc;
     }
+    *len = d->text ? strlen(t) : (size_t)d->total; /* bytes in files of earlier formats */
     *text = t;
-    *len = n;
     return 0;
 }

@@ -69,24 +69,24 @@ static int create_data(H5 *h, Data *d, H5Codec codec, bool growing) {
     h5_forget(h);
     TRY(make_groups(h, d->name));
     hsize_t dims[H5_MAX_DIM], most[H5_MAX_DIM];
-    for (int i = 0; i < d->ndim; i++) dims[i] = most[i] = (hsize_t)d->shape[i];
+    for (int i = 0; i < d->ndim; i++) dims[i] = most[i] = d->text ? 1 : (hsize_t)d->shape[i];
     if (growing) most[0] = H5S_UNLIMITED;
     const unsigned level = CHUNK_ZSTD_LEVEL;
     hid_t space = H5Screate_simple(d->ndim, dims, most);
+    hid_t type = d->text ? h5_string_type((size_t)d->total) : H5Tcopy(h5_file_type(d->type));
     hid_t create = h5_creation_list(H5P_DATASET_CREATE);
     bool ok = space >= 0;
     if (d->total > 0 || growing) { /* HDF5 has no chunks in an array without elements */
-        ok = ok && H5Pset_chunk(create, d->ndim, d->chunk) >= 0;
+        ok = ok && H5Pset_chunk(create, d->ndim, d->text ? dims : d->chunk) >= 0;
         if (codec == H5_RAW) ok = ok && H5Pset_fletcher32(create) >= 0;
         if (codec == H5_SHUFFLE_ZSTD) ok = ok && H5Pset_shuffle(create) >= 0;
         if (codec != H5_RAW) ok = ok && H5Pset_filter(create, H5_ZSTD_FILTER, 0, 1, &level) >= 0;
     }
-    if (ok)
-        d->id = H5Dcreate2(h->file, d->name, h5_file_type(d->type), space, H5P_DEFAULT, create,
-                           H5P_DEFAULT);
+    if (ok) d->id = H5Dcreate2(h->file, d->name, type, space, H5P_DEFAULT, create, H5P_DEFAULT);
     int rc = !ok || d->id < 0 ? h5_error(h, d->name, "create the dataset") : 0;
     if (rc < 0) d->id = 0;
     H5Pclose(create);
+    H5Tclose(type);
     if (space >= 0) H5Sclose(space);
     d->ours = true;
     d->codec = codec;
@@ -152,10 +152,17 @@ void h5_write_behind(H5 *h) {
     H5Eclear2(H5E_DEFAULT);
 }
 
-int h5_write_text(H5 *h, const char *name, const char *text, size_t len) {
+int h5_write_text(H5 *h, const char *name, const char *text, H5Codec codec) {
     IN_TURN;
-    int64_t n = (int64_t)len;
-    return h5_write(h, name, H5_U8, 1, &n, text, H5_ZSTD);
+    CHECK(h->writing, "%s is open for reading", h->path);
+    const int64_t n = (int64_t)strlen(text) + 1;
+    Data d = {.name = xstrdup(name), .type = H5_U8, .size = 1, .ndim = 1, .text = true};
+    d.total = d.shape[0] = n;
+    d.chunk[0] = (hsize_t)n;
+    h5_measure_chunks(&d);
+    int rc = create_data(h, &d, codec, false);
+    if (rc == 0) rc = write_chunks(h, &d, 0, 1, text);
+    return close_data(h, &d, rc);
 }
 
 /* --- growing datasets ------------------------------------------------------------------------ */

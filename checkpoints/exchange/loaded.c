@@ -43,6 +43,33 @@ static void read_stop(Loaded *l, const json_t *meta) {
     if (eos >= 0 && (l->nstop == 0 || l->stop[0] != eos)) l->stop[l->nstop++] = eos;
 }
 
+/* The group whose weights are the model: that of the checkpoint's choice. */
+static CkptArray array_of(const Loaded *l, const char *param, int ndim, const int64_t *shape) {
+    const char *use = json_string_value(json_object_get(ckpt_meta(l->file), "use"));
+    CkptArray a = {
+        .name = xasprintf("%s/%s", use ? use : "params", param), .type = H5_F32, .ndim = ndim};
+    memcpy(a.shape, shape, (size_t)ndim * sizeof *shape);
+    return a;
+}
+static void array_free(CkptArray *a) { free((char *)(uintptr_t)a->name); }
+
+/* The description is believed, and memory taken for it, when the file has what it describes. */
+static int check_model(const Loaded *l, const GptConfig *cfg) {
+    int rc = arch_check(cfg);
+    if (rc < 0) {
+        char *why = xstrdup(error_message());
+        rc = error_set(ERR_DATA, "%s: its model: %s; the file is damaged or made to deceive",
+                       ckpt_path(l->file), why);
+        free(why);
+    }
+    for (ArchParam p = {0}; rc >= 0 && arch_next(cfg, &p);) {
+        CkptArray a = array_of(l, p.name, p.ndim, p.shape);
+        rc = ckpt_check(l->file, &a);
+        array_free(&a);
+    }
+    return rc;
+}
+
 static int describe(Loaded *l, const char *key, LoadKind kind) {
     const Ckpt *k = l->file;
     const json_t *meta = ckpt_meta(k);
@@ -62,8 +89,8 @@ static int describe(Loaded *l, const char *key, LoadKind kind) {
     const bool parent = l->comm != NULL;
     const bool rewards = kind == LOAD_EITHER ? cfg.scalar_head : kind == LOAD_REWARD && parent;
     TRY(check_finished(k, key, rewards, parent));
+    TRY(check_model(l, &cfg));
     if (kind == LOAD_TRUNK) cfg.scalar_head = true, cfg.untied = false;
-    TRY(arch_check(&cfg));
     size_t len;
     const char *text = ckpt_tokenizer(k, &len);
     if (len == 0 && kind != LOAD_EITHER)
@@ -101,23 +128,19 @@ int load_weights(Loaded *l, bool with_grad) {
     if (l->comm) rc = comm_agree(l->comm, rc);
     TRY(rc);
     const ParamSet *ps = &l->gpt->params;
-    const char *use = json_string_value(json_object_get(ckpt_meta(l->file), "use"));
     CkptArray *v = xcalloc((size_t)ps->n, sizeof *v);
     int n = 0;
     for (int i = 0; i < ps->n; i++) {
         const Param *p = &ps->v[i];
-        CkptArray a = {.name = xasprintf("%s/%s", use ? use : "params", p->name),
-                       .type = H5_F32,
-                       .ndim = p->tensor.ndim,
-                       .data = p->tensor.data};
-        memcpy(a.shape, p->tensor.shape, sizeof p->tensor.shape);
+        CkptArray a = array_of(l, p->name, p->tensor.ndim, p->tensor.shape);
+        a.data = p->tensor.data;
         if (strncmp(p->name, "head.", 5) == 0 && !ckpt_has(l->file, a.name))
-            free((char *)(uintptr_t)a.name);
+            array_free(&a);
         else
             v[n++] = a;
     }
     rc = ckpt_load(l->file, v, n, l->comm);
-    while (n > 0) free((char *)(uintptr_t)v[--n].name);
+    while (n > 0) array_free(&v[--n]);
     free(v);
     if (rc >= 0) ckpt_close(&l->file);
     return rc;

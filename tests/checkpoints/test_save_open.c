@@ -2,7 +2,10 @@
  */
 #include "tests/checkpoints/sample.h"
 
+#include <hdf5.h>
 #include <math.h>
+
+#include "checkpoints/manifest.h"
 
 static Comm *comm;
 static char dir[1024];
@@ -293,6 +296,35 @@ static void test_older_formats(void **state) {
     }
 }
 
+/* --- a stranger's ------------------------------------------------------------------------------ */
+
+/* A file whose bytes are what its manifest says, and which shows the bytes of another file. */
+static void test_borrowed_bytes(void **state) {
+    assert_int_equal(sample_save(dir, 7, 0, comm), 0);
+    char *file = file_of(7, ".h5"), *secret = file_join(dir, "secret"), *report;
+    assert_int_equal(file_write_durable(secret, "run: {seed: 7}", 15), 0);
+    const hsize_t dims[] = {15};
+    const hid_t h = H5Fopen(file, H5F_ACC_RDWR, H5P_DEFAULT),
+                create = H5Pcreate(H5P_DATASET_CREATE), space = H5Screate_simple(1, dims, NULL);
+    assert_true(H5Ldelete(h, "config", H5P_DEFAULT) >= 0);
+    assert_true(H5Pset_external(create, secret, 0, 15) >= 0);
+    const hid_t data =
+        H5Dcreate2(h, "config", H5T_STD_U8LE, space, H5P_DEFAULT, create, H5P_DEFAULT);
+    assert_true(data >= 0 && H5Dclose(data) >= 0);
+    H5Sclose(space);
+    H5Pclose(create);
+    assert_true(H5Fclose(h) >= 0);
+    Manifest m = {.step = 7, .bytes = file_size(file), .stage = "sft"};
+    assert_int_equal(file_hash(file, &m.hash), 0);
+    assert_int_equal(manifest_write(&m, file), 0);
+    assert_int_equal(ckpt_verify(file, &report), ERR_DATA);
+    assert_non_null(strstr(report, "/config is a dataset in external storage"));
+    free(report);
+    free(secret);
+    free(file);
+    empty_dir(dir);
+}
+
 int main(void) {
     comm_open_alone(&comm);
     temp_dir(dir);
@@ -301,6 +333,7 @@ int main(void) {
         cmocka_unit_test(test_wrong_questions), cmocka_unit_test(test_flipped_bits),
         cmocka_unit_test(test_truncated),       cmocka_unit_test(test_manifest),
         cmocka_unit_test(test_open_at),         cmocka_unit_test(test_older_formats),
+        cmocka_unit_test(test_borrowed_bytes),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     remove_dir(dir);

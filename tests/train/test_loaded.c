@@ -134,6 +134,28 @@ static void test_wrong_kind(void **state) {
     assert_non_null(strstr(error_message(), rm_dir));
 }
 
+/* A description of a model that the file does not hold: data that is wrong, not a model that is too
+ * large for this machine. */
+static void test_false_description(void **state) {
+    char *dir = scratch("claims");
+    GptConfig claims[3] = {lm->cfg, lm->cfg, lm->cfg};
+    claims[0].width = 1 << 20;
+    claims[1].layers = 4000;
+    claims[2].vocab = 2000000000;
+    for (int i = 0; i < 3; i++) {
+        Run run;
+        Loaded l;
+        lab_run(&run, IN_PPO, dir, NULL);
+        run.step = 2 + i;
+        run_keep_params(&run, "params", &lm->params, lm->params.data);
+        run_describe(&run, &claims[i], bytes, TEMPLATE_HH, "params");
+        OK(run_save(&run));
+        lab_end(&run);
+        FAILS(load_open(&l, dir, "from.model", LOAD_LANGUAGE, NULL), ERR_DATA, dir, "params/");
+    }
+    free(dir);
+}
+
 static void test_missing(void **state) {
     Loaded l;
     FAILS(load_model(&l, "", "from.model", LOAD_LANGUAGE), ERR_CONFIG, "from.model", "is not set");
@@ -198,6 +220,7 @@ int main(void) {
         cmocka_unit_test(test_stop),
         cmocka_unit_test(test_reward_model),
         cmocka_unit_test(test_wrong_kind),
+        cmocka_unit_test(test_false_description),
         cmocka_unit_test(test_missing),
         cmocka_unit_test(test_other_tokenizer),
         cmocka_unit_test(test_description_round_trip),
