@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,12 +93,14 @@ static int write_and_sync(const char *path, const void *data, size_t len) {
     if (fd < 0) return file_error(path, "create");
     int rc = 0;
     if (!write_all(fd, data, len)) rc = file_error(path, "write");
-    if (rc == 0 && fsync(fd) != 0) rc = file_error(path, "fsync");
+    if (rc == 0 && fsync(fd) != 0 && errno != EINVAL) rc = file_error(path, "fsync"); /* a pipe */
     if (close(fd) != 0 && rc == 0) rc = file_error(path, "close");
     return rc;
 }
 
 int file_write_durable(const char *path, const void *data, size_t len) {
+    struct stat st; /* a device or a pipe is written to, not replaced */
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) return write_and_sync(path, data, len);
     char *temporary = xasprintf("%s.tmp.%ld", path, (long)getpid());
     int rc = write_and_sync(temporary, data, len);
     if (rc == 0 && rename(temporary, path) != 0) rc = file_error(path, "rename into place");
@@ -151,6 +154,28 @@ int file_append(const char *path, const void *data, size_t len) {
     }
     if (close(fd) != 0 && rc == 0) rc = file_error(path, "close");
     return rc;
+}
+
+/* Some file systems know only at close() that the disk is full. */
+static void check_output(int status, void *unused) {
+    if (status != 0) return; /* another error has been told */
+    errno = 0;
+    const bool flushed = fflush(stdout) == 0 && !ferror(stdout);
+    if (flushed && (close(STDOUT_FILENO) == 0 || errno == EBADF)) return;
+    struct pollfd reader = {.fd = STDOUT_FILENO};
+    if (errno == EPIPE || (poll(&reader, 1, 0) > 0 && reader.revents & POLLERR)) return;
+    if (errno)
+        file_error("standard output", "write");
+    else
+        error_set(ERR_IO, "standard output: some of it could not be written; free space there");
+    fprintf(stderr, "%s: %s\n", program_invocation_short_name, error_message());
+    _exit(error_exit_code(ERR_IO));
+}
+
+void file_check_output(void) {
+    static bool checked;
+    if (!checked) on_exit(check_output, NULL);
+    checked = true;
 }
 
 bool file_exists(const char *path) {

@@ -17,6 +17,10 @@ int file_append(const char *path, const void *data, size_t len); /* one write() 
 /* ERR_IO from errno: "path: call: reason; what to do". */
 int file_error(const char *path, const char *call);
 
+/* From now on a program that ends well although something that it printed could not be written to
+ * standard output ends with the status of ERR_IO and says so. Not where only the reader went away. */
+void file_check_output(void);
+
 bool file_exists(const char *path);
 bool file_is_dir(const char *path);
 int64_t file_size(const char *path);                   /* -1 if there is none */

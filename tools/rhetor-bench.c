@@ -15,7 +15,6 @@
  *
  * The cases are in bench/. With --turns another program decides when a round is run, so that it
  * can run its own work in between: tests/peers/ does. */
-#include <argp.h>
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -310,45 +309,37 @@ typedef struct Args {
     double seconds;
 } Args;
 
-static const struct argp_option options[] = {
-    {"all", 'a', 0, 0, "the slow cases too", 0},
-    {"json", 'j', "FILE", 0, "also write the results as JSON", 0},
-    {"list", 'l', 0, 0, "print the names of the cases and leave", 0},
-    {"seconds", 's', "X", 0, "time for each case, at least three rounds (3)", 0},
-    {"turns", 't', "NAME", 0,
-     "a round of this case for every line read, and a line of JSON for every round; no tables", 0},
-    {0}};
-
-static const Case *find_case(const char *name, struct argp_state *state) {
+static int find_case(void *args, const Option *o, char *name) {
     for (int i = 0; i < bench_cases; i++)
-        if (bench_case[i].kind && strcmp(bench_case[i].name, name) == 0) return &bench_case[i];
-    argp_error(state, "no case \"%s\" to take turns with; --list shows all", name);
-    return NULL;
+        if (bench_case[i].kind && strcmp(bench_case[i].name, name) == 0) {
+            ((Args *)args)->turns = name;
+            return 0;
+        }
+    return error_set(ERR_USAGE, "no case \"%s\" to take turns with; --list shows all", name);
 }
 
-static void choose(Args *a, const char *name, struct argp_state *state) {
+static int choose(void *args, const Option *o, char *name) {
+    Args *a = args;
     bool found = false;
     for (int i = 0; i < bench_cases; i++) {
         size_t n = strlen(name) + bench_case[i].slow; /* slow: up to the terminating zero */
         if (strncmp(bench_case[i].name, name, n) == 0) found = a->run[i] = true;
     }
     a->named = true;
-    if (!found) argp_error(state, "no case \"%s\"; --list shows all", name);
+    return found ? 0 : error_set(ERR_USAGE, "no case \"%s\"; --list shows all", name);
 }
 
-static error_t parse(int k, char *arg, struct argp_state *state) {
-    Args *a = state->input;
-    switch (k) {
-    case 'a': a->all = true; break;
-    case 'j': a->json = arg; break;
-    case 'l': a->list = true; break;
-    case 's': a->seconds = option_number(state, "seconds", arg, 0, 3600); break;
-    case 't': a->turns = find_case(arg, state)->name; break;
-    case ARGP_KEY_ARG: choose(a, arg, state); break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
-}
+static const Option options[] = {
+    {"all", 'a', NULL, "the slow cases too", OPT_FLAG(all)},
+    {"json", 'j', "FILE", "also write the results as JSON", OPT_TEXT(json)},
+    {"list", 'l', NULL, "print the names of the cases and leave", OPT_FLAG(list)},
+    {"seconds", 's', "X", "time for each case, at least three rounds (3)",
+     OPT_NUMBER(seconds, 0, 3600)},
+    {"turns", 't', "NAME",
+     "a round of this case for every line read, and a line of JSON for every round; no tables",
+     OPT_CALL(find_case)},
+    {NULL, 0, "[NAME...]", NULL, OPT_CALL(choose)},
+    {0}};
 
 static bool chosen(const Args *a, int i) {
     if (a->turns) return strcmp(bench_case[i].name, a->turns) == 0;
@@ -395,23 +386,18 @@ int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "checkpoint") == 0) return bench_checkpoint(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "comm") == 0) return bench_comm(argc - 1, argv + 1);
     CHECK(bench_cases <= NCASE_MAX, "%d cases, room for %d", bench_cases, NCASE_MAX);
-    static const char doc[] =
-        "Measures this machine's limits and Rhetor's share of them. NAME is a "
-        "case or the beginning of several; without one all quick ones run. \"rhetor-bench "
-        "checkpoint\" measures saving and loading beside the disk, \"mpirun -n N rhetor-bench "
-        "comm\" the exchange between ranks; both have a --help of their own.";
-    static const struct argp argp = {options, parse, "[NAME...]", doc, 0, 0, 0};
     Args a = {.seconds = 3};
-    argp_program_version = "rhetor-bench " RHETOR_VERSION;
-    argp_err_exit_status = error_exit_code(ERR_USAGE);
-    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    option_parse(options, NULL,
+                 "Measures this machine's limits and Rhetor's share of them. NAME is a "
+                 "case or the beginning of several; without one all quick ones run. \"rhetor-bench "
+                 "checkpoint\" measures saving and loading beside the disk, \"mpirun -n N "
+                 "rhetor-bench comm\" the exchange between ranks; both have a --help of their own.",
+                 argc, argv, &a);
     if (a.list) {
         for (int i = 0; i < bench_cases; i++)
             printf("%-16s %s%s\n", bench_case[i].name, bench_case[i].what,
                    bench_case[i].slow ? " (only when named in full, or with --all)" : "");
         return 0;
     }
-    int rc = bench(&a);
-    if (rc < 0) fprintf(stderr, "rhetor-bench: %s\n", error_message());
-    return error_exit_code(rc);
+    return option_end(bench(&a));
 }

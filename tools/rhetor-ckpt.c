@@ -2,7 +2,6 @@
  * have in common; import, export: models of Hugging Face's in and out. A path is a checkpoint file
  * or a run folder (show, diff, export: its best checkpoint where one was kept, else its newest good
  * one; verify: all of them). */
-#include <argp.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdbool.h>
@@ -13,55 +12,44 @@
 #include "base/config.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/option.h"
 #include "base/text.h"
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/exchange/hf.h"
 
-enum { MAX_PATHS = 1024, EXIT_DIFFERENT = 1 };
+enum { EXIT_DIFFERENT = 1 };
 
 typedef struct Args {
-    const char *path[MAX_PATHS];
-    int npath;
-    const char *only, *format, *tokenizer, *template;
+    OptionList path;
+    const char *only, *tokenizer, *template;
+    int format;
     bool arrays, config;
 } Args;
 
-enum { OPT_ARRAYS = 1000, OPT_CONFIG, OPT_ONLY, OPT_FORMAT, OPT_TOKENIZER, OPT_TEMPLATE };
-static const struct argp_option show_options[] = {
-    {"arrays", OPT_ARRAYS, 0, 0, "also list all arrays with their shapes", 0},
-    {"config", OPT_CONFIG, 0, 0, "also print the resolved configuration", 0},
+#define PATHS(value, least, most) \
+    { NULL, 0, value, NULL, OPT_LIST(path), .low = least, .high = most }
+static const Option show_options[] = {
+    {"arrays", 0, NULL, "also list all arrays with their shapes", OPT_FLAG(arrays)},
+    {"config", 0, NULL, "also print the resolved configuration", OPT_FLAG(config)},
+    PATHS("PATH", 1, 1),
     {0}};
-static const struct argp_option verify_options[] = {{0}};
-static const struct argp_option diff_options[] = {
-    {"only", OPT_ONLY, "GROUP,...", 0, "compare only these arrays, e.g. params,optimizer", 0}, {0}};
-
-static const struct argp_option import_options[] = {
-    {"tokenizer", OPT_TOKENIZER, "PATH", 0,
+static const Option verify_options[] = {PATHS("PATH...", 1, 0), {0}};
+static const Option diff_options[] = {
+    {"only", 0, "GROUP,...", "compare only these arrays, e.g. params,optimizer", OPT_TEXT(only)},
+    PATHS("A B", 2, 2),
+    {0}};
+static const Option import_options[] = {
+    {"tokenizer", 0, "PATH",
      "tokenizer.json, or a folder with one or with vocab.json and merges.txt (the model's folder)",
-     0},
-    {"template", OPT_TEMPLATE, "NAME", 0, "chat template (the one it was exported with, or plain)",
-     0},
+     OPT_TEXT(tokenizer)},
+    {"template", 0, "NAME", "chat template (the one it was exported with, or plain)",
+     OPT_TEXT(template)},
+    PATHS("DIR OUT.h5", 2, 2),
     {0}};
-static const struct argp_option export_options[] = {
-    {"format", OPT_FORMAT, "hf", 0, "Hugging Face's folder; there is no other", 0}, {0}};
-
-static error_t parse(int key, char *arg, struct argp_state *state) {
-    Args *a = state->input;
-    switch (key) {
-    case OPT_ARRAYS: a->arrays = true; break;
-    case OPT_CONFIG: a->config = true; break;
-    case OPT_ONLY: a->only = arg; break;
-    case OPT_FORMAT: a->format = arg; break;
-    case OPT_TOKENIZER: a->tokenizer = arg; break;
-    case OPT_TEMPLATE: a->template = arg; break;
-    case ARGP_KEY_ARG:
-        if (a->npath == MAX_PATHS) argp_error(state, "at most %d paths", MAX_PATHS);
-        a->path[a->npath++] = arg;
-        break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
-}
+static const Option export_options[] = {
+    {"format", 0, "hf", "Hugging Face's folder; there is no other", OPT_WORD(format, "hf")},
+    PATHS("PATH DIR", 2, 2),
+    {0}};
 
 /* --- the arrays of a checkpoint --------------------------------------------------------------- */
 typedef struct Array {
@@ -187,11 +175,9 @@ static int64_t count_parameters(const ArrayList *l) {
 }
 
 static int cmd_show(const Args *a) {
-    if (a->npath != 1)
-        return error_set(ERR_USAGE, "expected one checkpoint or run folder, got %d", a->npath);
     Ckpt *k;
     ArrayList l = {0};
-    TRY(ckpt_open(&k, a->path[0], NULL));
+    TRY(ckpt_open(&k, a->path.v[0], NULL));
     const json_t *meta = ckpt_meta(k);
     int rc = ckpt_each(k, "", add_array, &l);
     if (rc < 0) goto done;
@@ -267,13 +253,12 @@ static int verify_folder(const char *path, int *bad) {
 }
 
 static int cmd_verify(const Args *a) {
-    if (a->npath == 0) return error_set(ERR_USAGE, "which checkpoints? verify PATH...");
     int bad = 0;
-    for (int i = 0; i < a->npath; i++)
-        if (file_is_dir(a->path[i]))
-            TRY(verify_folder(a->path[i], &bad));
+    for (int i = 0; i < a->path.n; i++)
+        if (file_is_dir(a->path.v[i]))
+            TRY(verify_folder(a->path.v[i], &bad));
         else
-            verify_one(a->path[i], &bad);
+            verify_one(a->path.v[i], &bad);
     return bad ? error_set(ERR_DATA, "%d damaged: a run takes the next older one by itself", bad)
                : 0;
 }
@@ -410,11 +395,9 @@ static void compare_texts(const Diff *d) {
 }
 
 static int cmd_diff(const Args *a) {
-    if (a->npath != 2)
-        return error_set(ERR_USAGE, "expected two checkpoints or run folders, got %d", a->npath);
     Diff d = {.only = a->only};
     int rc = 0;
-    for (int i = 0; i < 2; i++) TRY_GOTO(done, ckpt_open(&d.k[i], a->path[i], NULL));
+    for (int i = 0; i < 2; i++) TRY_GOTO(done, ckpt_open(&d.k[i], a->path.v[i], NULL));
     printf("A: %s (%s, step %" PRId64 ")\nB: %s (%s, step %" PRId64 ")\n", ckpt_path(d.k[0]),
            ckpt_stage(d.k[0]), ckpt_step(d.k[0]), ckpt_path(d.k[1]), ckpt_stage(d.k[1]),
            ckpt_step(d.k[1]));
@@ -437,81 +420,49 @@ done:
 
 /* --- import, export --------------------------------------------------------------------------- */
 static int cmd_import(const Args *a) {
-    if (a->npath != 2)
-        return error_set(ERR_USAGE, "expected DIR OUT.h5, got %d arguments", a->npath);
-    TRY(hf_import(a->path[0], a->path[1], a->tokenizer, a->template));
-    printf("%s: from.model=%s, or -m %s\n", a->path[1], a->path[1], a->path[1]);
+    TRY(hf_import(a->path.v[0], a->path.v[1], a->tokenizer, a->template));
+    printf("%s: from.model=%s, or -m %s\n", a->path.v[1], a->path.v[1], a->path.v[1]);
     return 0;
 }
 
 static int cmd_export(const Args *a) {
-    if (a->npath != 2) return error_set(ERR_USAGE, "expected PATH DIR, got %d arguments", a->npath);
-    if (a->format && strcmp(a->format, "hf") != 0)
-        return error_set(ERR_USAGE, "--format is %s, expected hf", a->format);
-    TRY(hf_export(a->path[0], a->path[1]));
-    printf("%s: written\n", a->path[1]);
+    TRY(hf_export(a->path.v[0], a->path.v[1]));
+    printf("%s: written\n", a->path.v[1]);
     return 0;
 }
 
 /* --- main ------------------------------------------------------------------------------------- */
 static const struct {
-    const char *name;
+    OptionCommand command;
     int (*run)(const Args *); /* negative: an error; else the exit status */
-    struct argp argp;
 } commands[] = {
-    {"show",
-     cmd_show,
-     {show_options, parse, "PATH", "What a checkpoint holds and where it came from.", 0, 0, 0}},
-    {"verify",
-     cmd_verify,
-     {verify_options, parse, "PATH...",
+    {{"show", "What a checkpoint holds and where it came from.", show_options, NULL}, cmd_show},
+    {{"verify",
       "Compares every byte with the manifest and every array with its hash; a line each. "
       "Exit status 65 when one is damaged.",
-      0, 0, 0}},
-    {"diff",
-     cmd_diff,
-     {diff_options, parse, "A B",
+      verify_options, NULL},
+     cmd_verify},
+    {{"diff",
       "Which arrays, settings and counters differ. Exit status 0 when all arrays are "
       "bit-identical, 1 when some are not.",
-      0, 0, 0}},
-    {"import",
-     cmd_import,
-     {import_options, parse, "DIR OUT.h5",
+      diff_options, NULL},
+     cmd_diff},
+    {{"import",
       "A GPT-2 of Hugging Face's (config.json, model.safetensors, tokenizer) becomes a checkpoint.",
-      0, 0, 0}},
-    {"export",
-     cmd_export,
-     {export_options, parse, "PATH DIR",
+      import_options, NULL},
+     cmd_import},
+    {{"export",
       "A checkpoint becomes a folder that transformers loads: a language model as GPT2LMHeadModel, "
       "a reward model as GPT2ForSequenceClassification.",
-      0, 0, 0}},
+      export_options, NULL},
+     cmd_export},
 };
-enum { NCOMMAND = sizeof commands / sizeof *commands };
-
-static int usage(FILE *f) {
-    fprintf(f, "Usage: rhetor-ckpt COMMAND [options]; each command has --help\n");
-    for (int i = 0; i < NCOMMAND; i++)
-        fprintf(f, "  %-7s %s\n", commands[i].name, commands[i].argp.doc);
-    return f == stdout ? 0 : error_exit_code(ERR_USAGE);
-}
 
 int main(int argc, char **argv) {
-    if (argc < 2) return usage(stderr);
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) return usage(stdout);
-    if (strcmp(argv[1], "--version") == 0) return puts("rhetor-ckpt " RHETOR_VERSION) < 0;
-    for (int i = 0; i < NCOMMAND; i++) {
-        if (strcmp(argv[1], commands[i].name) != 0) continue;
-        Args a = {0};
-        char name[64];
-        snprintf(name, sizeof name, "rhetor-ckpt %s", commands[i].name);
-        argv[1] = name;
-        argp_err_exit_status = error_exit_code(ERR_USAGE);
-        argp_parse(&commands[i].argp, argc - 1, argv + 1, 0, NULL, &a);
-        int rc = commands[i].run(&a);
-        fflush(stdout);
-        if (rc < 0) fprintf(stderr, "%s: %s\n", name, error_message());
-        return rc < 0 ? error_exit_code(rc) : rc;
-    }
-    fprintf(stderr, "rhetor-ckpt: no command \"%s\"\n", argv[1]);
-    return usage(stderr);
+    Args a = {0};
+    const int c = option_command(&commands[0].command, sizeof commands / sizeof *commands,
+                                 sizeof *commands, argc, argv, &a);
+    const int rc = commands[c].run(&a);
+    fflush(stdout); /* what was found comes before the error */
+    return option_end(rc);
 }

@@ -1,6 +1,5 @@
 /* rhetor-generate: text from a model: one prompt, a file of prompts with K completions each, or a
  * conversation. */
-#include <argp.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,66 +25,28 @@ typedef struct Args {
     bool raw, chat;
 } Args;
 
-enum {
-    OPT_IN = 1000,
-    OPT_OUT,
-    OPT_MAX_NEW,
-    OPT_MAX,
-    OPT_TOP_K,
-    OPT_TOP_P,
-    OPT_RAW,
-    OPT_CHAT,
-    OPT_FIELD
-};
-static const struct argp_option options[] = {
-    {"model", 'm', "PATH", 0, "run folder or checkpoint", 0},
-    {"in", OPT_IN, "FILE", 0, "prompts: JSON lines, one record each; other fields are kept", 0},
-    {"out", OPT_OUT, "FILE", 0,
+static const Option options[] = {
+    {"model", 'm', "PATH", "run folder or checkpoint", OPT_TEXT(model)},
+    {"in", 0, "FILE", "prompts: JSON lines, one record each; other fields are kept", OPT_TEXT(in)},
+    {"out", 0, "FILE",
      "completions, JSON lines: the record, \"completions\": [...] and \"stopped\": [...] (default: "
      "standard output)",
-     0},
-    {"n", 'n', "K", 0, "completions a prompt (1)", 0},
-    {"max-new", OPT_MAX_NEW, "N", 0,
-     "longest completion in tokens (default: what the context leaves, at most 256)", 0},
-    {"max-records", OPT_MAX, "N", 0, "use only the first N prompts", 0},
-    {"temperature", 't', "T", 0, "0 is greedy (1)", 0},
-    {"top-k", OPT_TOP_K, "K", 0, "sample among the K likeliest tokens (0: all)", 0},
-    {"top-p", OPT_TOP_P, "P", 0, "sample among the likeliest tokens of total probability P (1)", 0},
-    {"seed", 's', "N", 0, "seed (1)", 0},
-    {"raw", OPT_RAW, 0, 0, "continue the text as it is, without the chat template", 0},
-    {"chat", OPT_CHAT, 0, 0, "a conversation; /help lists its commands", 0},
-    {"field", OPT_FIELD, "NAME", 0, "name of the field with the prompt (prompt)", 0},
+     OPT_TEXT(out)},
+    {"n", 'n', "K", "completions a prompt (1)", OPT_WHOLE(n, 1, 0)},
+    {"max-new", 0, "N",
+     "longest completion in tokens (default: what the context leaves, at most 256)",
+     OPT_WHOLE(max_new, 1, 0)},
+    {"max-records", 0, "N", "use only the first N prompts", OPT_WHOLE(max, 0, 0)},
+    {"temperature", 't', "T", "0 is greedy (1)", OPT_NUMBER(temperature, 0, 100)},
+    {"top-k", 0, "K", "sample among the K likeliest tokens (0: all)", OPT_WHOLE(top_k, 0, 0)},
+    {"top-p", 0, "P", "sample among the likeliest tokens of total probability P (1)",
+     OPT_NUMBER(top_p, 1e-6, 1)},
+    {"seed", 's', "N", "seed (1)", OPT_WHOLE(seed, 0, 0)},
+    {"raw", 0, NULL, "continue the text as it is, without the chat template", OPT_FLAG(raw)},
+    {"chat", 0, NULL, "a conversation; /help lists its commands", OPT_FLAG(chat)},
+    {"field", 0, "NAME", "name of the field with the prompt (prompt)", OPT_TEXT(field)},
+    {NULL, 0, "[PROMPT]", NULL, OPT_TEXT(prompt), .high = 1},
     {0}};
-
-static error_t parse(int key, char *arg, struct argp_state *state) {
-    Args *a = state->input;
-    switch (key) {
-    case 'm': a->model = arg; break;
-    case OPT_IN: a->in = arg; break;
-    case OPT_OUT: a->out = arg; break;
-    case 'n': a->n = option_whole(state, "n", arg, 1); break;
-    case OPT_MAX_NEW: a->max_new = option_whole(state, "max-new", arg, 1); break;
-    case OPT_MAX: a->max = option_whole(state, "max-records", arg, 0); break;
-    case 't': a->temperature = option_number(state, "temperature", arg, 0, 100); break;
-    case OPT_TOP_K: a->top_k = option_whole(state, "top-k", arg, 0); break;
-    case OPT_TOP_P: a->top_p = option_number(state, "top-p", arg, 1e-6, 1); break;
-    case 's': a->seed = option_whole(state, "seed", arg, 0); break;
-    case OPT_RAW: a->raw = true; break;
-    case OPT_CHAT: a->chat = true; break;
-    case OPT_FIELD: a->field = arg; break;
-    case ARGP_KEY_ARG:
-        if (a->prompt) argp_error(state, "one prompt, please: put it in quotation marks");
-        a->prompt = arg;
-        break;
-    case ARGP_KEY_END:
-        if (!a->model) argp_error(state, "which model? --model runs/NAME/sft");
-        if (!a->in && !a->prompt && !a->chat)
-            argp_error(state, "give a prompt, --in FILE or --chat");
-        break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
-}
 
 static DecodeOptions decode_options(const Args *a, const Loaded *m) {
     return (DecodeOptions){.temperature = a->temperature,
@@ -172,19 +133,14 @@ static int file_of_prompts(const Args *a, const Loaded *m) {
 int main(int argc, char **argv) {
     openmp_wait_briefly(argv);
     Args a = {.n = 1, .temperature = 1, .top_p = 1, .seed = 1};
-    static const struct argp argp = {
-        options,
-        parse,
-        "[PROMPT]",
-        "Text from a trained model.\v"
-        "rhetor-generate -m runs/demo/sft \"Who lives in Rome?\"\n"
-        "rhetor-generate -m runs/demo/sft --in prompts.jsonl --out samples.jsonl -n 6\n",
-        NULL,
-        NULL,
-        NULL};
-    argp_program_version = "rhetor-generate " RHETOR_VERSION;
-    argp_err_exit_status = error_exit_code(ERR_USAGE);
-    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    option_parse(options, NULL,
+                 "Text from a trained model.\v"
+                 "rhetor-generate -m runs/demo/sft \"Who lives in Rome?\"\n"
+                 "rhetor-generate -m runs/demo/sft --in prompts.jsonl --out samples.jsonl -n 6\n",
+                 argc, argv, &a);
+    if (!a.model) return option_end(error_set(ERR_USAGE, "which model? --model runs/NAME/sft"));
+    if (!a.in && !a.prompt && !a.chat)
+        return option_end(error_set(ERR_USAGE, "give a prompt, --in FILE or --chat"));
     core_init();
     Loaded m;
     int rc = load_model(&m, a.model, "--model", LOAD_LANGUAGE);
@@ -192,6 +148,5 @@ int main(int argc, char **argv) {
         rc = a.chat ? chat(&a, &m) : a.in ? file_of_prompts(&a, &m) : one_prompt(&a, &m);
         load_free(&m);
     }
-    if (rc < 0) fprintf(stderr, "rhetor-generate: %s\n", error_message());
-    return error_exit_code(rc);
+    return option_end(rc);
 }

@@ -391,6 +391,7 @@ static int pipeline(Args *a, int *status) {
 }
 
 int main(int argc, char **argv) {
+    file_check_output();
     static const struct argp_child children[] = {{&request_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         options,

@@ -293,6 +293,7 @@ static int plan(Args *a) {
 }
 
 int main(int argc, char **argv) {
+    file_check_output();
     openmp_wait_briefly(argv);
     static const struct argp argp = {options,
                                      parse,

@@ -325,6 +325,7 @@ static int one_seed(const Order *o, int64_t seed) {
 }
 
 int main(int argc, char **argv) {
+    file_check_output();
     static const struct argp_child children[] = {{&request_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {options,
                                      parse,

@@ -132,6 +132,7 @@ static int front(int argc, char **argv, const char *folder, const Commands *c) {
 }
 
 int main(int argc, char **argv) {
+    file_check_output();
     char *folder = process_folder();
     Commands c = find_commands(folder);
     int status = front(argc, argv, folder, &c);

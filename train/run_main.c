@@ -261,6 +261,7 @@ static void give_memory_back(void) {
 }
 
 int run_main(int argc, char **argv, int stage, StageFn *fn) {
+    file_check_output();
     openmp_wait_briefly(argv);
     give_memory_back();
     Args a = {.stage = stage};

@@ -177,7 +177,7 @@ expect 65 "truncated" -- "$ckpt" verify damaged/checkpoints/step_00000002.h5
 expect 65 "holds no checkpoint" -- "$ckpt" verify run/data
 expect 1 "only in B" "params/wte.weight" -- "$ckpt" diff run/sft run/reward
 expect 64 "no array is in nothing" -- "$ckpt" diff run/ppo run/ppo --only nothing
-expect 64 "expected two checkpoints" -- "$ckpt" diff run/ppo
+expect 64 "expected A B, got 1 argument" -- "$ckpt" diff run/ppo
 
 # --- the front
 expect 0 "pipeline" "all stages of a recipe" -- "$bin/rhetor" --help

@@ -4,8 +4,8 @@
  * values that compress as real ones do. A round writes the bytes of the compressed file plainly
  * (write, fsync), saves without reading back, saves as a run does, and loads; the medians over the
  * rounds are printed. Files lie in a folder of their own and are removed. */
-#include <argp.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/option.h"
 #include "checkpoints/checkpoint.h"
 #include "core/rng.h"
@@ -37,31 +38,15 @@ typedef struct Lab {
     int64_t bytes; /* of all values */
     char *file;    /* rank 0: the bytes of a saved file */
     size_t file_bytes;
-} Lab;
+} Lab, Args;
 
-static const struct argp_option options[] = {
-    {"dir", 'd', "DIR", 0, "measure the disk that this folder lies on (.)", 0},
-    {"layers", 'l', "N", 0, "of the model (12: GPT-2 124M, 1.5 GB)", 0},
-    {"width", 'w', "N", 0, "of the model, a multiple of 64 (768)", 0},
-    {"rounds", 'r', "N", 0, "1 to 25 (5)", 0},
-    {"raw", 'R', 0, 0, "without compression", 0},
+static const Option options[] = {
+    {"dir", 'd', "DIR", "measure the disk that this folder lies on (.)", OPT_TEXT(where)},
+    {"layers", 'l', "N", "of the model (12: GPT-2 124M, 1.5 GB)", OPT_WHOLE(layers, 1, 1000)},
+    {"width", 'w', "N", "of the model, a multiple of 64 (768)", OPT_WHOLE(width, 64, 65536)},
+    {"rounds", 'r', "N", "1 to 25 (5)", OPT_WHOLE(rounds, 1, ROUNDS_MAX)},
+    {"raw", 'R', NULL, "without compression", OPT_FLAG(raw)},
     {0}};
-
-static error_t parse(int k, char *arg, struct argp_state *state) {
-    Lab *l = state->input;
-    switch (k) {
-    case 'd': l->where = arg; break;
-    case 'l': l->layers = option_whole_to(state, "layers", arg, 1, 1000); break;
-    case 'w':
-        l->width = option_whole_to(state, "width", arg, 64, 65536);
-        if (l->width % 64) argp_error(state, "--width %s: expected a multiple of 64", arg);
-        break;
-    case 'r': l->rounds = option_whole_to(state, "rounds", arg, 1, ROUNDS_MAX); break;
-    case 'R': l->raw = true; break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
-}
 
 /* Weights as they are initialised, first and second moments of noise of their size. */
 static void make_state(Lab *l) {
@@ -235,20 +220,20 @@ done:
 }
 
 int bench_checkpoint(int argc, char **argv) {
-    static const char doc[] = "Saves and loads a training state, beside writing the same bytes "
-                              "plainly. Under mpirun each rank holds a part of the moments.";
-    static const struct argp argp = {options, parse, "", doc, 0, 0, 0};
     Lab l = {.layers = 12, .width = 768, .rounds = 5, .where = "."};
-    argp_err_exit_status = error_exit_code(ERR_USAGE);
     argv[0] = "rhetor-bench checkpoint";
-    int rc =
-        argp_parse(&argp, argc, argv, 0, NULL, &l) ? ERR_USAGE : comm_open(&l.comm, &argc, &argv);
+    log_rank(comm_launch_rank());
+    option_parse(options, NULL,
+                 "Saves and loads a training state, beside writing the same bytes plainly. Under "
+                 "mpirun each rank holds a part of the moments.",
+                 argc, argv, &l);
+    int rc = l.width % 64
+                 ? error_set(ERR_USAGE, "--width %" PRId64 ": expected a multiple of 64", l.width)
+                 : comm_open(&l.comm, &argc, &argv);
     if (rc >= 0) {
         l.main_rank = comm_rank(l.comm) == 0;
         rc = bench(&l);
-        if (rc < 0 && l.main_rank) fprintf(stderr, "rhetor-bench: %s\n", error_message());
         comm_close(&l.comm);
-    } else
-        fprintf(stderr, "rhetor-bench: %s\n", error_message());
-    return error_exit_code(rc);
+    }
+    return option_end(rc);
 }

@@ -5,7 +5,6 @@
  *     seconds = 2 (R-1) latency + 2 r (R-1)/R bytes / bandwidth      r: ranks of a node
  *
  * least squares of the relative error over all sizes. Addition and memory are in it, as used. */
-#include <argp.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -15,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/option.h"
 #include "core/rng.h"
 #include "dist/comm.h"
@@ -25,26 +25,15 @@ enum { SIZES = 12, SMALLEST = 1 << 13, ROUNDS_MAX = 200 };
 typedef struct Args {
     const char *json;
     double seconds;
-    int sizes;
+    bool quick;
 } Args;
 
-static const struct argp_option options[] = {
-    {"json", 'j', "FILE", 0, "also write the result as JSON, for rhetor-plan --rates", 0},
-    {"seconds", 's', "X", 0, "time for each size, at least a round (0.5)", 0},
-    {"quick", 'q', 0, 0, "vectors up to 1 MiB only", 0},
+static const Option options[] = {
+    {"json", 'j', "FILE", "also write the result as JSON, for rhetor-plan --rates", OPT_TEXT(json)},
+    {"seconds", 's', "X", "time for each size, at least a round (0.5)",
+     OPT_NUMBER(seconds, 0, 3600)},
+    {"quick", 'q', NULL, "vectors up to 1 MiB only", OPT_FLAG(quick)},
     {0}};
-
-static error_t parse(int key, char *arg, struct argp_state *state) {
-    Args *a = state->input;
-    switch (key) {
-    case 'j': a->json = arg; break;
-    case 'q': a->sizes = SIZES / 2; break;
-    case 's': a->seconds = option_number(state, "seconds", arg, 0, 3600); break;
-    case ARGP_KEY_ARG: argp_error(state, "\"%s\": expected options only", arg); break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
-}
 
 /* Nodes that the ranks are on, by their names. */
 static int count_nodes(Comm *c) {
@@ -103,7 +92,8 @@ static int measure(Comm *c, const Args *a) {
     if (R == 1)
         return error_set(ERR_USAGE, "one rank has nobody to exchange with; mpirun -n 2 --bind-to "
                                     "none rhetor-bench comm");
-    const int64_t most = (int64_t)SMALLEST << (a->sizes - 1);
+    const int sizes = a->quick ? SIZES / 2 : SIZES;
+    const int64_t most = (int64_t)SMALLEST << (sizes - 1);
     float *v = xmalloc((size_t)most * sizeof *v);
     for (int64_t i = 0; i < most; i++) v[i] = (float)(i % 256) * 1e-30f; /* sums stay finite */
     double bytes[SIZES], seconds[SIZES], fixed, slope;
@@ -111,7 +101,7 @@ static int measure(Comm *c, const Args *a) {
     if (speaks)
         printf("%d ranks on %d node%s\n%12s %12s %12s %12s\n", R, nodes, nodes == 1 ? "" : "s",
                "KiB", "ms", "fit", "GB/s a rank");
-    for (int i = 0; i < a->sizes; i++) {
+    for (int i = 0; i < sizes; i++) {
         const int64_t n = (int64_t)SMALLEST << i;
         bytes[i] = (double)n * (double)sizeof *v;
         seconds[i] = sum_seconds(c, v, n, a->seconds);
@@ -119,11 +109,11 @@ static int measure(Comm *c, const Args *a) {
                               json_pack("{s:f, s:f}", "bytes", bytes[i], "seconds", seconds[i]));
     }
     free(v);
-    fit(bytes, seconds, a->sizes, &fixed, &slope);
+    fit(bytes, seconds, sizes, &fixed, &slope);
     const double per_node = ceil((double)R / nodes);
     const double latency = fmax(fixed, 1e-9) / (2 * (R - 1));
     const double bandwidth = 2 * per_node * (R - 1) / R / slope;
-    for (int i = 0; speaks && i < a->sizes; i++)
+    for (int i = 0; speaks && i < sizes; i++)
         printf("%12.0f %12.3f %12.3f %12.2f\n", bytes[i] / 1024, seconds[i] * 1e3,
                (fixed + slope * bytes[i]) * 1e3, 2e-9 * bytes[i] * (R - 1) / R / seconds[i]);
     if (speaks)
@@ -141,21 +131,16 @@ static int measure(Comm *c, const Args *a) {
 }
 
 int bench_comm(int argc, char **argv) {
-    static const struct argp argp = {
-        options,
-        parse,
-        0,
-        "Measures the exchange between the ranks: mpirun -n N --bind-to none rhetor-bench comm",
-        0,
-        0,
-        0};
-    Args a = {.seconds = 0.5, .sizes = SIZES};
-    const bool speaks = comm_launch_rank() == 0;
-    if (argp_parse(&argp, argc, argv, speaks ? 0 : ARGP_NO_ERRS, NULL, &a) != 0) return 64;
+    Args a = {.seconds = 0.5};
+    argv[0] = "rhetor-bench comm";
+    log_rank(comm_launch_rank());
+    option_parse(options, NULL,
+                 "Measures the exchange between the ranks: mpirun -n N --bind-to none rhetor-bench "
+                 "comm",
+                 argc, argv, &a);
     Comm *c;
     int rc = comm_open(&c, &argc, &argv);
     if (rc >= 0) rc = measure(c, &a);
-    if (rc < 0 && speaks) fprintf(stderr, "rhetor-bench: %s\n", error_message());
     comm_close(&c);
-    return error_exit_code(rc);
+    return option_end(rc);
 }

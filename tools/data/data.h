@@ -3,17 +3,15 @@
 #define TOOLS_DATA_DATA_H
 
 #include "base/error.h"
+#include "base/option.h"
 #include "data/records.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/world/synth.h"
 
-enum { MAX_LIST = 64 };
-
 /* What all subcommands' options set. */
 typedef struct Args {
     const char *out, *train_out, *heldout_out, *tokenizer, *split;
-    const char *field[MAX_LIST], *special[MAX_LIST];
-    int nfield, nspecial;
+    OptionList field, special;
     const char **file;
     int nfile;
     double weight, *file_weight; /* of the files to come; [nfile] */

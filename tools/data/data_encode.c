@@ -18,7 +18,7 @@ typedef int Translate(const Args *a, const Tokenizer *t, const json_t *in, json_
 
 static int text_to_ids(const Args *a, const Tokenizer *t, const json_t *in, json_t **out) {
     const char *text;
-    const char *field = a->nfield ? a->field[0] : "text";
+    const char *field = a->field.n ? a->field.v[0] : "text";
     TRY(json_get_str(in, field, &text));
     IdList ids = {0};
     size_t len = json_string_length(json_object_get(in, field));
@@ -155,13 +155,13 @@ int run_encode(Args *a) {
     TRY(need(a->tokenizer, "--tokenizer FILE"));
     TRY(need(a->out, "--out FILE"));
     TRY(need_files(a, INT32_MAX));
-    if (a->nfield > 1) return error_set(ERR_USAGE, "more than one --field for a corpus");
+    if (a->field.n > 1) return error_set(ERR_USAGE, "more than one --field for a corpus");
     if (a->heldout_out && a->heldout == 0)
         return error_set(ERR_USAGE, "--heldout-out without --heldout SHARE");
     Tokenizer *t;
     TRY(tokenizer_load(&t, a->tokenizer));
     CorpusBuild b = {.tokenizer = t,
-                     .field = a->nfield ? a->field[0] : NULL,
+                     .field = a->field.n ? a->field.v[0] : NULL,
                      .split = a->split,
                      .path = a->out,
                      .heldout_path = a->heldout_out,

@@ -39,20 +39,17 @@ static int need_gold(const Args *a) {
 
 int run_rank(Args *a) {
     TRY(need_gold(a));
-    TRY(need_files(a, 1));
     return records_rank(a->file[0], a->out, (GoldNoise){a->noise, (uint64_t)a->seed, a->grain});
 }
 
 int run_score(Args *a) {
     TRY(need_gold(a));
-    TRY(need_files(a, 1));
-    return records_score(a->file[0], a->nfield ? a->field[0] : NULL, stdout);
+    return records_score(a->file[0], a->field.n ? a->field.v[0] : NULL, stdout);
 }
 
 int run_split(Args *a) {
     TRY(need(a->train_out, "--train FILE"));
     TRY(need(a->heldout_out, "--heldout-out FILE"));
-    TRY(need_files(a, 1));
     if (a->heldout <= 0) return error_set(ERR_USAGE, "--heldout SHARE is needed; see --help");
     int64_t n[2];
     TRY(records_split(a->file[0], a->heldout, a->train_out, a->heldout_out, &a->records, &n[0],
@@ -64,7 +61,6 @@ int run_split(Args *a) {
 
 int run_synth(Args *a) {
     TRY(need(a->out, "--out DIR"));
-    if (a->nfile > 0) return error_set(ERR_USAGE, "what is \"%s\"? see --help", a->file[0]);
     a->synth.seed = (uint64_t)a->seed;
     return synth_write(a->out, &a->synth);
 }

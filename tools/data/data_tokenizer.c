@@ -4,6 +4,7 @@
 #include "data/tokenizer/chars.h"
 #include "tools/data/data.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* A TextSource over all documents of all files. */
@@ -50,17 +51,17 @@ int run_tokenizer(Args *a) {
     if (a->from) return convert_tokenizer(a);
     TRY(need_files(a, INT32_MAX));
     if (!a->chars && a->vocab == 0) return error_set(ERR_USAGE, "--vocab N is needed; see --help");
-    Source s = {
-        .a = a,
-        .o = {.fields = a->nfield ? a->field : NULL, .nfields = a->nfield, .split = a->split}};
+    Source s = {.a = a, .o = {.fields = a->field.v, .nfields = a->field.n, .split = a->split}};
     Tokenizer *t = NULL;
-    const char *special[MAX_LIST + 1] = {"<|endoftext|>"};
+    const char **special = xmalloc(((size_t)a->special.n + 1) * sizeof *special);
+    special[0] = "<|endoftext|>";
     int n = a->chars ? 0 : 1;
-    for (int i = 0; i < a->nspecial; i++)
-        if (n == 0 || strcmp(a->special[i], special[0]) != 0) special[n++] = a->special[i];
+    for (int i = 0; i < a->special.n; i++)
+        if (n == 0 || strcmp(a->special.v[i], special[0]) != 0) special[n++] = a->special.v[i];
     const TrainOptions o = {a->vocab, a->min_frequency, special, n, a->tie_break};
     int rc = a->chars ? chars_tokenizer(&t, next_text, &s, special, n)
                       : tokenizer_train_with(&t, next_text, &s, &o);
+    free(special);
     texts_close(&s.texts);
     if (rc >= 0) rc = tokenizer_save(t, a->out);
     if (rc >= 0)

@@ -59,13 +59,13 @@ int cmd_loss(const Args *a) {
     TRY(comm_open_alone(&comm));
     TRY(load_model(&m, a->model, "--model", LOAD_LANGUAGE));
     int rc = 0;
-    for (int i = 0; i < a->nfile && rc == 0; i++) {
-        const char *dot = strrchr(a->file[i], '.');
+    for (int i = 0; i < a->file.n && rc == 0; i++) {
+        const char *dot = strrchr(a->file.v[i], '.');
         EvalLoss e = {0};
-        rc = dot && strcmp(dot, ".h5") == 0 ? corpus_loss(&m, a->file[i], a->max, comm, &e)
-                                            : text_loss(&m, a->file[i], a->max, &e);
+        rc = dot && strcmp(dot, ".h5") == 0 ? corpus_loss(&m, a->file.v[i], a->max, comm, &e)
+                                            : text_loss(&m, a->file.v[i], a->max, &e);
         if (rc == 0)
-            print_result(json_pack("{s:s, s:I, s:o, s:o, s:o}", "file", a->file[i], "tokens",
+            print_result(json_pack("{s:s, s:I, s:o, s:o, s:o}", "file", a->file.v[i], "tokens",
                                    (json_int_t)e.tokens, "nats_per_token", decimals(e.nll, 6),
                                    "perplexity", decimals(exp(e.nll), 4), "bits_per_byte",
                                    decimals(e.bits_per_byte, 6)));
@@ -108,7 +108,7 @@ int cmd_logprobs(const Args *a) {
     Batch pack = {0};
     int rc = 0;
     TRY(load_model(&m, a->model, "--model", LOAD_LANGUAGE));
-    TRY(json_records_open(&file, a->nfile ? a->file[0] : "-"));
+    TRY(json_records_open(&file, a->file.n ? a->file.v[0] : "-"));
     real *logp = xmalloc((size_t)m.gpt->cfg.context * sizeof *logp);
     while ((rc = json_records_next(file, &rec)) > 0) {
         rc = record_ids(&m, rec, &ids);

@@ -12,7 +12,7 @@
 #include <string.h>
 
 static int load_records(Dataset *d, DatasetKind kind, const Args *a, const Loaded *m) {
-    StrList files = {(char **)(uintptr_t)a->file, a->nfile};
+    StrList files = {(char **)(uintptr_t)a->file.v, a->file.n};
     DatasetOptions o = {.tokenizer = m->tokenizer,
                         .tmpl = m->tmpl,
                         .context = m->gpt->cfg.context,
@@ -220,10 +220,10 @@ static void print_win(const double *x, const double *y, int64_t n) {
 
 int cmd_win(const Args *a) {
     Loaded rm = {0};
-    if (a->nfile != 2 || a->gold == (a->reward != NULL))
+    if (a->file.n != 2 || a->gold == (a->reward != NULL))
         return error_set(ERR_USAGE, "expected two sample files and either --gold or --reward PATH");
     if (a->reward) TRY(load_model(&rm, a->reward, "--reward", LOAD_REWARD));
-    Samples s[2] = {{.path = a->file[0]}, {.path = a->file[1]}};
+    Samples s[2] = {{.path = a->file.v[0]}, {.path = a->file.v[1]}};
     int rc = 0;
     for (int i = 0; i < 2 && rc == 0; i++)
         rc = a->gold ? gold_scores(&s[i], a->max) : reward_scores(&s[i], &rm, a);
