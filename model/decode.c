@@ -192,7 +192,7 @@ static void one_pass(Worker *k) {
     for (int64_t i = 0; i < m; i++) {
         int64_t s = slot[i], p = k->seq[s].prompt;
         uint64_t id = w->id ? w->id[p] : (uint64_t)p;
-        token[i] = sample_token(logits + i * V, V, o, &key, id, (uint32_t)k->seq[s].cached,
+        token[i] = sample_token(g, logits + i * V, o, &key, id, (uint32_t)k->seq[s].cached,
                                 heap ? heap + i * V : NULL, &logp[i]);
     }
     for (int64_t i = 0; i < m; i++) take_token(k, slot[i], token[i], logp[i]);

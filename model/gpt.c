@@ -63,6 +63,7 @@ void gpt_close(Gpt **g) {
     if (!(*g)->params.dry) free((*g)->embed.grad);
     paramset_free(&(*g)->params);
     free((*g)->block);
+    free((*g)->masked);
     free(*g);
     *g = NULL;
 }
@@ -83,6 +84,13 @@ void gpt_sum_tied(Gpt *g) {
         to[i] += from[i];
         from[i] = 0;
     }
+}
+
+void gpt_never_sample(Gpt *g, const int32_t *tokens, int64_t n) {
+    free(g->masked);
+    g->masked = xmalloc((size_t)(n + 1) * sizeof *tokens);
+    if (n) memcpy(g->masked, tokens, (size_t)n * sizeof *tokens);
+    g->nmasked = n;
 }
 
 void gpt_init(Gpt *g, uint64_t seed) {

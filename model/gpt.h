@@ -30,6 +30,8 @@ typedef struct Gpt {
     Tensor *out_w;   /* [V,C] logits = hidden out_w^T: wte, or lm_head.weight when untied */
     Tensor embed;    /* wte with a gradient of its own; grad NULL: not split */
     GptBlock *block; /* [layers] */
+    int32_t *masked; /* [nmasked] tokens that are never sampled, ascending */
+    int64_t nmasked;
     bool recompute;  /* activation checkpointing, a segment a layer: a third of the activations, a
                        forward pass more, the same bits */
     /* Called in the backward pass when the gradients of a part of the parameters are complete;
@@ -44,6 +46,9 @@ int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad);
 /* A model of these sizes that takes no memory, for dry passes (core/tape.h). */
 int gpt_open_dry(Gpt **out, const GptConfig *cfg);
 void gpt_close(Gpt **g);
+/* These tokens, ascending, are never sampled: rows of the vocabulary that no token has. In all
+ * probabilities they count, so that those of sampling and training agree. */
+void gpt_never_sample(Gpt *g, const int32_t *tokens, int64_t n);
 
 void gpt_init(Gpt *g, uint64_t seed);      /* random weights, a function of seed alone */
 void gpt_init_head(Gpt *g, uint64_t seed); /* head ~ N(0, 1/(C+1)), bias 0 */

@@ -7,6 +7,10 @@
  * tokens arrive within that difference of each other. With u uniform, E = -log(1-u) >= u: most
  * tokens are out of the race before a logarithm is taken.
  *
+ * Masked tokens, rows of the vocabulary without a token, count in the sum, since they do where the
+ * training forward computes log-probabilities, but never run: the token is drawn from the others in
+ * proportion to their probabilities, and its log-probability is the model's own.
+ *
  * top_k and top_p restrict who runs. A heap hands out tokens in order of probability until there
  * are k of them or they hold the mass p; the rest is never sorted. With both, p is a share of the
  * k tokens' mass, as in Hugging Face's warpers. */
@@ -149,22 +153,45 @@ static int32_t first_equal(const real *x, int64_t n, real v) {
     return (int32_t)i;
 }
 
-int32_t sample_token(real *logits, int64_t V, const DecodeOptions *o, const RngKey *key,
+/* The likeliest token that is not masked. */
+static int32_t likeliest(const Gpt *g, const real *logits) {
+    int32_t best = -1;
+    int64_t m = 0;
+    for (int32_t i = 0; i < g->cfg.vocab; i++)
+        if (m < g->nmasked && g->masked[m] == i)
+            m++;
+        else if (best < 0 || logits[i] > logits[best])
+            best = i;
+    return best < 0 ? 0 : best;
+}
+
+int32_t sample_token(const Gpt *g, real *logits, const DecodeOptions *o, const RngKey *key,
                      uint64_t id, uint32_t position, int32_t *heap, float *logp) {
+    const int64_t V = g->cfg.vocab;
     bool greedy = o->temperature == 0;
-    double sum;
+    double sum, masked = 0;
     real max;
     largest(logits, V, &max);
     if (!isfinite(max)) {
         *logp = NAN;
         return 0;
     }
-    int32_t token = greedy ? first_equal(logits, V, max) : 0;
-    weigh(logits, V, max, greedy ? 1 : (real)(1 / o->temperature), &sum);
+    const real scale = greedy ? 1 : (real)(1 / o->temperature);
+    int32_t token = g->nmasked ? likeliest(g, logits) : greedy ? first_equal(logits, V, max) : 0;
+    const real best = (logits[token] - max) * scale;
+    weigh(logits, V, max, scale, &sum);
+    for (int64_t i = 0; i < g->nmasked; i++) {
+        masked += (double)logits[g->masked[i]];
+        logits[g->masked[i]] = 0;
+    }
+    if (g->nmasked && logits[token] == 0) { /* beside the masked ones all others vanish */
+        *logp = (float)((double)best - log(sum));
+        return token;
+    }
     if (!greedy) {
         Race r = {logits, key, id, position, HUGE_VAL, token};
         if (heap) {
-            int64_t kept = keep(heap, logits, V, sum, o->top_k, o->top_p);
+            int64_t kept = keep(heap, logits, V, sum - masked, o->top_k, o->top_p);
             token = race_kept(&r, heap + V - kept, kept);
         } else {
             token = race_all(&r, V);

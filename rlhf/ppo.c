@@ -32,8 +32,9 @@ typedef struct Stage {
     Dataset prompts, heldout;
     Ppo ppo;
     DecodeOptions decode;
-    int32_t stop[2]; /* the stop token; the end-of-text token, if that is another one */
-    int64_t *item;   /* [batch] prompts of the iteration */
+    int32_t stop[LOAD_STOPS]; /* [nstop] the stop token, then others that end a text */
+    int nstop;
+    int64_t *item; /* [batch] prompts of the iteration */
     bool gap_told, no_stop_told;
 } Stage;
 
@@ -60,10 +61,15 @@ static int find_stop(Stage *s, Run *run) {
     const Config *c = &run->cfg;
     const int32_t eos = tokenizer_eos(s->policy.tokenizer);
     s->stop[0] = c->ppo_stop[0] ? tokenizer_id(s->policy.tokenizer, c->ppo_stop) : eos;
-    s->stop[1] = eos;
     if (s->stop[0] < 0)
         return config_bad(c, "ppo.stop", "\"%s\" is not one token of the model's tokenizer",
                           c->ppo_stop[0] ? c->ppo_stop : "<|endoftext|>");
+    int64_t n;
+    const int32_t *own = tokenizer_stops(s->policy.tokenizer, &n);
+    if (n == 0) n = eos >= 0, own = &eos;
+    s->nstop = 1;
+    for (int64_t i = 0; i < n && s->nstop < LOAD_STOPS; i++)
+        if (own[i] != s->stop[0]) s->stop[s->nstop++] = own[i];
     run_stop_token(run, s->stop[0]);
     return 0;
 }
@@ -153,7 +159,7 @@ static int open_all(Stage *s, Run *run) {
                                 .top_p = 1,
                                 .max_new = c->ppo_max_response,
                                 .stop = s->stop,
-                                .nstop = s->stop[1] >= 0 && s->stop[1] != s->stop[0] ? 2 : 1,
+                                .nstop = s->nstop,
                                 .seed = p->o.seed,
                                 .scratch = &p->policy.arena, /* idle then */
                                 .on_token = alive};

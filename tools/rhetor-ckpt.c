@@ -16,6 +16,7 @@
 #include "base/text.h"
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/exchange/hf.h"
+#include "model/arch.h"
 
 enum { EXIT_DIFFERENT = 1 };
 
@@ -131,24 +132,9 @@ static void print_object(const char *name, const json_t *object) {
     printf(*comma ? "\n" : "-\n");
 }
 
-static json_int_t whole(const json_t *object, const char *key) {
-    return json_integer_value(json_object_get(object, key));
-}
 static const char *word(const json_t *object, const char *key) {
     const char *s = json_string_value(json_object_get(object, key));
     return s ? s : "-";
-}
-
-static void print_model(const json_t *m) {
-    print_line("model");
-    printf("%" JSON_INTEGER_FORMAT " layers, width %" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT
-           " heads, vocabulary %" JSON_INTEGER_FORMAT ", context %" JSON_INTEGER_FORMAT
-           "%s%s%s%s\n",
-           whole(m, "layers"), whole(m, "width"), whole(m, "heads"), whole(m, "vocab"),
-           whole(m, "context"), json_is_true(json_object_get(m, "bias")) ? "" : ", no biases",
-           json_is_true(json_object_get(m, "gelu_erf")) ? ", exact GELU" : "",
-           json_is_true(json_object_get(m, "untied")) ? ", untied" : "",
-           json_is_true(json_object_get(m, "scalar_head")) ? ", scalar head" : "");
 }
 
 /* "params 13 arrays with 139264 numbers"; arrays are sorted, so those of a group stand together. */
@@ -167,13 +153,6 @@ static void print_groups(const ArrayList *l) {
     }
 }
 
-static int64_t count_parameters(const ArrayList *l) {
-    int64_t n = 0;
-    for (int i = 0; i < l->n; i++)
-        if (in_group(l->v[i].name, "params", strlen("params"))) n += l->v[i].n;
-    return n;
-}
-
 static int cmd_show(const Args *a) {
     Ckpt *k;
     ArrayList l = {0};
@@ -181,20 +160,25 @@ static int cmd_show(const Args *a) {
     const json_t *meta = ckpt_meta(k);
     int rc = ckpt_each(k, "", add_array, &l);
     if (rc < 0) goto done;
-    rc = 0;
+    GptConfig cfg;
+    TRY_GOTO(done, arch_from_json(&cfg, json_object_get(meta, "model")));
     size_t tokenizer;
     ckpt_tokenizer(k, &tokenizer);
     printf("%s\n", ckpt_path(k));
     print_line("stage");
     printf("%s, step %" PRId64 "\n", ckpt_stage(k), ckpt_step(k));
-    print_model(json_object_get(meta, "model"));
+    char *model = arch_text(&cfg);
+    print_line("model");
+    printf("%s\n", model);
+    free(model);
     print_line("parameters");
-    printf("%" PRId64 "; the model for later stages is \"%s\"\n", count_parameters(&l),
+    printf("%" PRId64 "; the model for later stages is \"%s\"\n", arch_count(&cfg),
            word(meta, "use"));
     print_line("template");
     const json_t *template = json_object_get(meta, "template");
     char *roles = json_is_object(template) ? json_dumps(template, JSON_COMPACT) : NULL;
-    printf("%s; tokenizer of %zu bytes\n", roles ? roles : word(meta, "template"), tokenizer);
+    printf("%s; ", roles ? roles : word(meta, "template"));
+    printf(tokenizer ? "tokenizer of %zu bytes\n" : "no tokenizer\n", tokenizer);
     free(roles);
     print_line("id");
     printf("%s\n", ckpt_id(k));

@@ -105,6 +105,13 @@ void run_describe(Run *run, const GptConfig *model, const Tokenizer *tk, Templat
     json_object_set_new(p->meta, "use", json_string(use));
     free(p->tokenizer);
     p->tokenizer = tokenizer_json(tk);
+    int64_t n;
+    const int32_t *stop = tokenizer_stops(tk, &n); /* no part of its text */
+    for (int64_t i = 0; i < n; i++) {
+        json_t *list = i ? json_object_get(p->meta, "eos") : json_array();
+        json_array_append_new(list, json_integer(stop[i]));
+        if (i == 0) json_object_set_new(p->meta, "eos", list);
+    }
 }
 
 void run_stop_token(Run *run, int32_t id) {

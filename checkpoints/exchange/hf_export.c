@@ -8,24 +8,22 @@
  *
  * GPT2 has biases everywhere; a model without gets zeros, and "bias": false in config.json lets
  * hf_import leave them out again. */
-#include "checkpoints/exchange/hf_impl.h"
-
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "checkpoints/exchange/hf_impl.h"
 #include "checkpoints/exchange/loaded.h"
 #include "checkpoints/exchange/safetensors.h"
 
 typedef struct Export {
     Loaded model;
     const char *dir;
-    const char *prefix; /* of all but lm_head and score */
-    int64_t vocab;      /* rows of wte in the file */
-    int32_t eos;        /* -1: none */
-    int64_t pad;        /* -1: none */
+    GptConfig cfg; /* of the files: the model's, maybe with a row of the vocabulary more */
+    int64_t pad;   /* -1: none */
     char pad_token[32];
     double fold; /* times the head's weights: added to the last layer norm's bias */
     StWriter *file;
@@ -34,76 +32,21 @@ typedef struct Export {
 
 /* --- tensors ---------------------------------------------------------------------------------- */
 
-/* A tensor of the file: of parameter `p`, or (p NULL) zeros. */
-typedef struct Item {
-    const Param *p;
-    bool conv;
-} Item;
-
-typedef struct Items {
-    StTensor *t;
-    Item *item;
-    int n;
-} Items;
-
-static void add(Items *l, const Param *p, bool conv, char *name, int ndim, const int64_t *shape) {
-    Item *item = &l->item[l->n];
-    StTensor *t = &l->t[l->n++];
-    *item = (Item){p, conv};
-    *t = (StTensor){.name = name, .ndim = ndim};
-    for (int i = 0; i < ndim; i++) t->shape[i] = shape[conv ? ndim - 1 - i : i];
-}
-
-static bool is_head(const Param *p) { return strncmp(p->name, "head.", 5) == 0; }
-
-/* What the file holds, in the order of our parameters. */
-static void list_items(const Export *e, Items *l) {
-    const Gpt *g = e->model.gpt;
-    l->t = xcalloc(2 * (size_t)g->params.n + 1, sizeof *l->t);
-    l->item = xcalloc(2 * (size_t)g->params.n + 1, sizeof *l->item);
-    for (int i = 0; i < g->params.n; i++) {
-        const Param *p = &g->params.v[i];
-        char theirs[HF_NAME_MAX];
-        const bool conv = hf_name(p->name, theirs), wte = strcmp(p->name, "wte.weight") == 0;
-        if (is_head(p)) {
-            if (p->tensor.ndim == 2) add(l, p, false, xstrdup("score.weight"), 2, p->tensor.shape);
-            continue;
-        }
-        const bool bare = strcmp(p->name, "lm_head.weight") == 0;
-        const int64_t shape[2] = {wte ? e->vocab : p->tensor.shape[0], p->tensor.shape[1]};
-        add(l, p, conv, xasprintf("%s%s", bare ? "" : e->prefix, theirs), p->tensor.ndim, shape);
-        char *dot = strrchr(theirs, '.');
-        if (g->cfg.bias || bare || wte || strcmp(p->name, "wpe.weight") == 0) continue;
-        add(l, NULL, false, xasprintf("%s%.*s.bias", e->prefix, (int)(dot - theirs), theirs), 1,
-            p->tensor.shape);
-    }
-}
-
-static void free_items(Items *l) {
-    for (int i = 0; i < l->n; i++) free(l->t[i].name);
-    free(l->t);
-    free(l->item);
-}
-
-/* Element i of what the file holds for the item. */
-static float element(const Item *item, int64_t i) {
-    if (!item->p) return 0;
-    const Tensor *t = &item->p->tensor;
-    if (i >= tensor_size(t)) return 0; /* rows that wte does not have */
-    if (!item->conv) return (float)t->data[i];
+/* Element i of what the file holds for a parameter: 0 where the model has none. */
+static float element(const Tensor *t, const ArchParam *p, int64_t i) {
+    if (!t || i >= tensor_size(t)) return 0; /* a bias, or rows of wte, that we do not have */
+    if (!p->transposed) return (float)t->data[i];
     return (float)t->data[i % t->shape[0] * t->shape[1] + i / t->shape[0]];
 }
 
-static int write_item(Export *e, const StTensor *t, const Item *item) {
-    const real *w = e->fold != 0 && strcmp(t->name + strlen(e->prefix), "ln_f.bias") == 0
-                        ? e->model.gpt->head_w->data
-                        : NULL;
-    int64_t n = 1;
-    for (int i = 0; i < t->ndim; i++) n *= t->shape[i];
-    for (int64_t from = 0; from < n; from += HF_PIECE) {
-        const int64_t m = n - from < HF_PIECE ? n - from : HF_PIECE;
+static int write_param(Export *e, const ArchParam *p) {
+    Gpt *g = e->model.gpt;
+    const Tensor *t = paramset_find(&g->params, p->name);
+    const real *w = e->fold != 0 && strcmp(p->name, "norm_f.bias") == 0 ? g->head_w->data : NULL;
+    for (int64_t from = 0; from < p->n; from += HF_PIECE) {
+        const int64_t m = p->n - from < HF_PIECE ? p->n - from : HF_PIECE;
         for (int64_t i = 0; i < m; i++) {
-            e->piece[i] = element(item, from + i);
+            e->piece[i] = element(t, p, from + i);
             if (w) e->piece[i] += (float)(e->fold * (double)w[from + i]);
         }
         TRY(st_write(e->file, e->piece, m));
@@ -125,19 +68,29 @@ static int fold_bias(Export *e) {
 }
 
 static int write_tensors(Export *e) {
-    Items l = {0};
-    if (e->model.gpt->cfg.scalar_head) TRY(fold_bias(e));
+    GptConfig full = e->cfg;
+    full.bias = true;
+    if (full.scalar_head) TRY(fold_bias(e));
+    int n = 0, rc;
+    for (ArchParam p = {0}; arch_next(&full, &p);) n++;
+    StTensor *t = xcalloc((size_t)n, sizeof *t);
+    n = 0;
+    for (ArchParam p = {0}; arch_next(&full, &p);)
+        if (*p.hf)
+            t[n++] = (StTensor){.name = xstrdup(p.hf),
+                                .ndim = p.ndim,
+                                .shape = {p.shape[p.transposed], p.shape[!p.transposed]}};
     char *path = file_join(e->dir, "model.safetensors");
-    list_items(e, &l);
     e->piece = xmalloc(HF_PIECE * sizeof *e->piece);
-    int rc = st_create(&e->file, path, l.t, l.n);
-    for (int i = 0; i < l.n && rc == 0; i++) rc = write_item(e, &l.t[i], &l.item[i]);
-    if (rc == 0)
-        rc = st_commit(&e->file);
-    else
-        st_abandon(&e->file);
+    TRY_GOTO(done, st_create(&e->file, path, t, n));
+    for (ArchParam p = {0}; arch_next(&full, &p);)
+        if (*p.hf) TRY_GOTO(done, write_param(e, &p));
+    rc = st_commit(&e->file);
+done:
+    st_abandon(&e->file);
+    for (int i = 0; i < n; i++) free(t[i].name);
+    free(t);
     free(e->piece);
-    free_items(&l);
     free(path);
     return rc;
 }
@@ -184,18 +137,18 @@ static int write_tokenizer_json(const Export *e) {
 
 static int write_tokenizer(const Export *e) {
     TRY(write_tokenizer_json(e));
-    json_t *c = json_pack(
-        "{s:s, s:I, s:o, s:o, s:b, s:b}", "tokenizer_class", "PreTrainedTokenizerFast",
-        "model_max_length", (json_int_t)e->model.gpt->cfg.context, "bos_token", word(e, e->eos),
-        "eos_token", word(e, e->eos), "clean_up_tokenization_spaces", 0, "add_prefix_space", 0);
+    json_t *c = json_pack("{s:s, s:I, s:o, s:o, s:b, s:b}", "tokenizer_class",
+                          "PreTrainedTokenizerFast", "model_max_length", (json_int_t)e->cfg.context,
+                          "bos_token", word(e, e->model.eos), "eos_token", word(e, e->model.eos),
+                          "clean_up_tokenization_spaces", 0, "add_prefix_space", 0);
     if (e->pad >= 0) json_object_set_new(c, "pad_token", json_string(e->pad_token));
     return write_json(e, "tokenizer_config.json", c);
 }
 
 static void choose_pad(Export *e) {
     const Tokenizer *t = e->model.tokenizer;
-    e->pad = t ? tokenizer_vocab(t) : e->vocab;
-    if (e->pad == e->vocab) e->vocab++;
+    e->pad = t ? tokenizer_vocab(t) : e->cfg.vocab;
+    if (e->pad == e->cfg.vocab) e->cfg.vocab++;
     snprintf(e->pad_token, sizeof e->pad_token, "<|pad|>");
     for (int i = 1; t && tokenizer_id(t, e->pad_token) >= 0; i++)
         snprintf(e->pad_token, sizeof e->pad_token, "<|pad_%d|>", i);
@@ -207,22 +160,20 @@ static json_t *id_or_null(int64_t id) { return id < 0 ? json_null() : json_integ
 
 static int write_config(const Export *e) {
     const Loaded *l = &e->model;
-    const GptConfig *c = &l->gpt->cfg;
-    json_t *j = json_pack(
-        "{s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:b, s:b, s:o, s:o, s:f, s:f, s:f, "
-        "s:s}",
-        "model_type", "gpt2", "architectures",
-        c->scalar_head ? "GPT2ForSequenceClassification" : "GPT2LMHeadModel", "vocab_size",
-        (json_int_t)e->vocab, "n_positions", (json_int_t)c->context, "n_ctx",
-        (json_int_t)c->context, "n_embd", (json_int_t)c->width, "n_layer", (json_int_t)c->layers,
-        "n_head", (json_int_t)c->heads, "activation_function", c->gelu_erf ? "gelu" : "gelu_new",
-        "layer_norm_epsilon", c->norm_eps, "tie_word_embeddings", !c->untied, "bias", c->bias,
-        "bos_token_id", id_or_null(e->eos), "eos_token_id", id_or_null(e->eos), "resid_pdrop", 0.0,
-        "embd_pdrop", 0.0, "attn_pdrop", 0.0, "torch_dtype", "float32");
-    json_t *ours = json_pack("{s:s, s:s, s:I, s:o, s:s}", "checkpoint", l->id, "stage", l->stage,
-                             "step", (json_int_t)l->step, "template", template_to_json(l->tmpl),
-                             "version", RHETOR_VERSION);
-    if (l->nstop > 0 && l->stop[0] != e->eos)
+    const GptConfig *c = &e->cfg;
+    json_t *j = hf_config_json(c), *ours;
+    json_t *more = json_pack("{s:s, s:[s], s:I, s:o, s:o, s:f, s:f, s:f, s:s}", "model_type",
+                             "gpt2", "architectures",
+                             c->scalar_head ? "GPT2ForSequenceClassification" : "GPT2LMHeadModel",
+                             "n_ctx", (json_int_t)c->context, "bos_token_id", id_or_null(l->eos),
+                             "eos_token_id", id_or_null(l->eos), "resid_pdrop", 0.0, "embd_pdrop",
+                             0.0, "attn_pdrop", 0.0, "torch_dtype", "float32");
+    json_object_update(j, more);
+    json_decref(more);
+    ours = json_pack("{s:s, s:s, s:I, s:o, s:s}", "checkpoint", l->id, "stage", l->stage, "step",
+                     (json_int_t)l->step, "template", template_to_json(l->tmpl), "version",
+                     RHETOR_VERSION);
+    if (l->nstop > 0 && l->stop[0] != l->eos)
         json_object_set_new(ours, "stop", json_integer(l->stop[0]));
     json_object_set_new(j, "rhetor", ours);
     if (c->scalar_head) {
@@ -241,7 +192,7 @@ static int write_generation_config(const Export *e) {
         json_array_append_new(stop, json_integer(e->model.stop[i]));
     return write_json(
         e, "generation_config.json",
-        json_pack("{s:o, s:o}", "bos_token_id", id_or_null(e->eos), "eos_token_id", stop));
+        json_pack("{s:o, s:o}", "bos_token_id", id_or_null(e->model.eos), "eos_token_id", stop));
 }
 
 /* --- the folder ------------------------------------------------------------------------------- */
@@ -262,12 +213,11 @@ static int check_folder(const char *dir) {
 
 int hf_export(const char *path, const char *dir) {
     TRY(check_folder(dir));
-    Export e = {.dir = dir, .prefix = "transformer.", .pad = -1, .eos = -1};
+    Export e = {.dir = dir, .pad = -1};
     int rc;
     TRY_GOTO(done, load_model(&e.model, path, "the model", LOAD_EITHER));
-    e.vocab = e.model.gpt->cfg.vocab;
-    if (e.model.tokenizer) e.eos = tokenizer_eos(e.model.tokenizer);
-    if (e.model.gpt->cfg.scalar_head) choose_pad(&e);
+    e.cfg = e.model.cfg;
+    if (e.cfg.scalar_head) choose_pad(&e);
     TRY_GOTO(done, file_make_dirs(dir));
     TRY_GOTO(done, write_tensors(&e));
     if (e.model.tokenizer) TRY_GOTO(done, write_tokenizer(&e));

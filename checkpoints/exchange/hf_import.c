@@ -3,155 +3,39 @@
  * config.json says what the model is; the tensors must bear it out: every parameter is there, in
  * its shape, finite, and no tensor is left over. Before memory is taken the parameters are counted
  * against the numbers in the files. Values come in pieces, so nothing is held twice. */
-#include "checkpoints/exchange/hf_impl.h"
-
 #include <inttypes.h>
 #include <math.h>
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "checkpoints/checkpoint.h"
+#include "checkpoints/exchange/hf_impl.h"
 #include "checkpoints/exchange/loaded.h"
 #include "checkpoints/exchange/safetensors.h"
 
+#define TRUNK   "transformer." /* before the names, unless the trunk was saved alone (GPT2Model) */
+#define LM_HEAD "lm_head.weight"
 enum { MAX_FILES = 1000 };
 
 typedef struct Import {
     const char *dir;
-    char *config_path;
-    json_t *config;
+    HfConfig config;
     GptConfig cfg;
-    bool tied;
     SafeTensors *file[MAX_FILES];
     int nfile;
-    const char *prefix; /* "transformer." or "" */
-    uint64_t hash;      /* of the files' bytes */
-    json_t *used;       /* names of the tensors that became parameters */
+    bool bare;     /* the names have no TRUNK */
+    uint64_t hash; /* of the files' bytes */
+    json_t *used;  /* names of the tensors that became parameters */
     Gpt *gpt;
 } Import;
-
-/* --- config.json ------------------------------------------------------------------------------ */
-
-/* transformers writes null for what is not set. */
-static const json_t *get(const Import *m, const char *key) {
-    const json_t *v = json_object_get(m->config, key);
-    return json_is_null(v) ? NULL : v;
-}
-
-/* `fallback`: GPT2Config's, for what is left out. */
-static int get_count(const Import *m, const char *key, int64_t fallback, int64_t max,
-                     int64_t *out) {
-    const json_t *v = get(m, key);
-    *out = v ? json_integer_value(v) : fallback;
-    if (v && (!json_is_integer(v) || *out < 1 || *out > max)) {
-        char *found = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
-        int rc = error_set(ERR_DATA, "%s: \"%s\" is %.40s, expected 1 to %" PRId64, m->config_path,
-                           key, found, max);
-        free(found);
-        return rc;
-    }
-    return 0;
-}
-
-static int get_bool(const Import *m, const char *key, bool fallback, bool *out) {
-    const json_t *v = get(m, key);
-    *out = v ? json_is_true(v) : fallback;
-    if (!v || json_is_boolean(v)) return 0;
-    return error_set(ERR_DATA, "%s: \"%s\" is not true or false", m->config_path, key);
-}
-
-static int get_word(const Import *m, const char *key, const char *fallback, const char **out) {
-    const json_t *v = get(m, key);
-    *out = v ? json_string_value(v) : fallback;
-    if (*out) return 0;
-    return error_set(ERR_DATA, "%s: \"%s\" is not a string", m->config_path, key);
-}
-
-static int get_activation(Import *m) {
-    static const struct {
-        const char *name;
-        bool erf;
-    } known[] = {
-        {"gelu", true},       {"gelu_python", true},        {"gelu_new", false},
-        {"gelu_fast", false}, {"gelu_pytorch_tanh", false},
-    };
-    const char *name;
-    TRY(get_word(m, "activation_function", "gelu_new", &name));
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (strcmp(name, known[i].name) == 0) {
-            m->cfg.gelu_erf = known[i].erf;
-            return 0;
-        }
-    return error_set(ERR_DATA,
-                     "%s: \"activation_function\" is %.40s, expected gelu, gelu_new or "
-                     "gelu_pytorch_tanh",
-                     m->config_path, name);
-}
-
-/* Variants of the architecture that we do not have. */
-static int check_variants(const Import *m) {
-    static const struct {
-        const char *key;
-        bool must;
-    } fixed[] = {{"scale_attn_weights", true},
-                 {"scale_attn_by_inverse_layer_idx", false},
-                 {"add_cross_attention", false}};
-    const char *type, *architecture = json_string_value(json_array_get(get(m, "architectures"), 0));
-    TRY(get_word(m, "model_type", "gpt2", &type));
-    if (strcmp(type, "gpt2") != 0)
-        return error_set(ERR_DATA, "%s: \"model_type\" is %.40s, expected gpt2", m->config_path,
-                         type);
-    if (architecture && strcmp(architecture, "GPT2Model") != 0 &&
-        strcmp(architecture, "GPT2LMHeadModel") != 0)
-        return error_set(ERR_DATA,
-                         "%s: the architecture is %.60s, expected a language model "
-                         "(GPT2LMHeadModel)",
-                         m->config_path, architecture);
-    for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
-        bool v;
-        TRY(get_bool(m, fixed[i].key, fixed[i].must, &v));
-        if (v != fixed[i].must)
-            return error_set(ERR_DATA, "%s: \"%s\" is %s, expected %s", m->config_path,
-                             fixed[i].key, v ? "true" : "false", v ? "false" : "true");
-    }
-    return 0;
-}
-
-static int read_config(Import *m) {
-    GptConfig *c = &m->cfg;
-    int64_t inner;
-    TRY(json_read_file(&m->config, m->config_path));
-    if (!json_is_object(m->config))
-        return error_set(ERR_DATA, "%s: not a JSON object", m->config_path);
-    TRY(check_variants(m));
-    TRY(get_count(m, "vocab_size", 50257, INT32_MAX, &c->vocab));
-    TRY(get_count(m, "n_positions", 1024, 1 << 24, &c->context));
-    TRY(get_count(m, "n_layer", 12, 4096, &c->layers));
-    TRY(get_count(m, "n_embd", 768, 1 << 20, &c->width));
-    TRY(get_count(m, "n_head", 12, 1 << 20, &c->heads));
-    TRY(get_count(m, "n_inner", 4 * c->width, INT32_MAX, &inner));
-    if (c->width % c->heads)
-        return error_set(ERR_DATA,
-                         "%s: \"n_embd\" %" PRId64 " is no multiple of \"n_head\" %" PRId64,
-                         m->config_path, c->width, c->heads);
-    if (inner != 4 * c->width)
-        return error_set(ERR_DATA, "%s: \"n_inner\" is %" PRId64 ", expected 4 n_embd: %" PRId64,
-                         m->config_path, inner, 4 * c->width);
-    const json_t *eps = get(m, "layer_norm_epsilon");
-    c->norm_eps = eps ? json_number_value(eps) : 1e-5;
-    if (!(c->norm_eps > 0 && c->norm_eps < 1))
-        return error_set(ERR_DATA, "%s: \"layer_norm_epsilon\" is not between 0 and 1",
-                         m->config_path);
-    TRY(get_activation(m));
-    TRY(get_bool(m, "tie_word_embeddings", true, &m->tied));
-    c->untied = !m->tied;
-    return 0;
-}
 
 /* --- the tensors' files ----------------------------------------------------------------------- */
 
@@ -216,75 +100,70 @@ static int open_files(Import *m) {
     return rc;
 }
 
-/* The one tensor of that name, the model's prefix before it where the language model is in a class
- * of its own; NULL: none. */
 static const StTensor *find(const Import *m, const char *name, const SafeTensors **file) {
-    for (int i = 0; i < m->nfile; i++) {
-        const StTensor *t = st_find(m->file[i], name);
-        if (t) {
-            *file = m->file[i];
-            return t;
-        }
-    }
-    return NULL;
+    const StTensor *t = NULL;
+    for (int i = 0; i < m->nfile && !t; i++) t = st_find(*file = m->file[i], name);
+    return t;
 }
 
-static const StTensor *find_ours(const Import *m, const char *name, const SafeTensors **file,
-                                 char full[2 * HF_NAME_MAX]) {
-    snprintf(full, 2 * HF_NAME_MAX, "%s%s", strcmp(name, "lm_head.weight") == 0 ? "" : m->prefix,
-             name);
-    return find(m, full, file);
+static const char *name_of(const Import *m, const ArchParam *p) {
+    const bool trunk = strncmp(p->hf, TRUNK, strlen(TRUNK)) == 0;
+    return p->hf + (m->bare && trunk ? strlen(TRUNK) : 0);
 }
 
+/* The tensor of a parameter. A tied model may have been saved with the matrix that makes the
+ * logits alone: it is wte too. */
+static const StTensor *find_param(const Import *m, const ArchParam *p, const SafeTensors **file) {
+    const StTensor *t = find(m, name_of(m, p), file);
+    if (t || m->cfg.untied || strcmp(p->hf, TRUNK "wte.weight") != 0) return t;
+    return find(m, LM_HEAD, file);
+}
+
+/* How the tensors are named, whether there are biases, whether they are as many numbers as the
+ * configuration asks for. */
 static int find_layout(Import *m) {
     const SafeTensors *f;
     int64_t held = 0;
-    if (find(m, "transformer.wte.weight", &f))
-        m->prefix = "transformer.";
-    else if (find(m, "wte.weight", &f))
-        m->prefix = "";
-    else
-        return error_set(ERR_DATA,
-                         "%s: no tensor wte.weight or transformer.wte.weight: not a GPT-2", m->dir);
+    GptConfig full = m->cfg;
+    full.bias = true;
+    m->bare = true;
     for (int i = 0; i < m->nfile; i++) {
         int n;
         const StTensor *t = st_list(m->file[i], &n);
         for (int k = 0; k < n; k++) {
             held += t[k].n;
+            if (strncmp(t[k].name, TRUNK, strlen(TRUNK)) == 0) m->bare = false;
             for (int j = 0; j < i; j++)
                 if (st_find(m->file[j], t[k].name))
                     return error_set(ERR_DATA, "%s: %.200s is also in %s", st_path(m->file[i]),
                                      t[k].name, file_basename(st_path(m->file[j])));
         }
     }
-    char full[2 * HF_NAME_MAX];
-    m->cfg.bias = find_ours(m, "h.0.attn.c_attn.bias", &f, full) != NULL ||
-                  find_ours(m, "ln_f.bias", &f, full) != NULL;
-    bool said;
-    TRY(get_bool(m, "bias", m->cfg.bias, &said)); /* nanoGPT's word, and that of our exports */
-    m->cfg.bias = said;
+    if (!hf_config_get(&m->config, "bias")) { /* nanoGPT's word, and that of our exports */
+        m->cfg.bias = false;
+        for (ArchParam p = {0}; arch_next(&full, &p);)
+            if (p.ndim == 1 && !p.gain && find_param(m, &p, &f)) m->cfg.bias = true;
+    }
     if (arch_count(&m->cfg) > held)
         return error_set(ERR_DATA,
                          "%s: describes a model of %" PRId64 " parameters, the tensors beside it "
                          "have %" PRId64,
-                         m->config_path, arch_count(&m->cfg), held);
+                         m->config.path, arch_count(&m->cfg), held);
     return 0;
 }
 
 /* --- values ----------------------------------------------------------------------------------- */
 
-static int check_shape(const SafeTensors *f, const StTensor *t, const Tensor *want, bool conv) {
-    const int64_t d0 = want->shape[conv ? 1 : 0],
-                  d1 = want->ndim == 2 ? want->shape[conv ? 0 : 1] : 0;
-    if (t->ndim == want->ndim && t->shape[0] == d0 && (t->ndim < 2 || t->shape[1] == d1)) return 0;
-    char found[ST_MAX_DIM * 21 + 1] = "";
-    for (int i = 0, at = 0; i < t->ndim; i++)
-        at += sprintf(found + at, "%s%" PRId64, i ? "," : "", t->shape[i]);
-    char expected[64];
-    snprintf(expected, sizeof expected, want->ndim == 2 ? "%" PRId64 ",%" PRId64 : "%" PRId64, d0,
-             d1);
-    return error_set(ERR_DATA, "%s: %s has the shape [%s], expected [%s] from config.json",
-                     st_path(f), t->name, found, expected);
+static int check_shape(const SafeTensors *f, const StTensor *t, const ArchParam *p) {
+    const int64_t want[2] = {p->shape[p->transposed], p->shape[!p->transposed]};
+    if (t->ndim == p->ndim && t->shape[0] == want[0] && (t->ndim < 2 || t->shape[1] == want[1]))
+        return 0;
+    char *found = text_shape(t->ndim, t->shape), *expected = text_shape(p->ndim, want);
+    int rc = error_set(ERR_DATA, "%s: %s has the shape %s, expected %s from config.json",
+                       st_path(f), t->name, found, expected);
+    free(found);
+    free(expected);
+    return rc;
 }
 
 /* Calls fn for the tensor's elements, a piece at a time. */
@@ -318,21 +197,22 @@ static int take(void *ctx, const double *x, int64_t from, int64_t n) {
     return 0;
 }
 
-static int read_param(Import *m, Param *p) {
-    char name[HF_NAME_MAX], full[2 * HF_NAME_MAX];
-    const bool conv = hf_name(p->name, name);
+static int read_param(Import *m, const ArchParam *p) {
     const SafeTensors *f;
-    const StTensor *t = find_ours(m, name, &f, full);
+    const StTensor *t = find_param(m, p, &f);
     if (!t)
-        return error_set(ERR_DATA, "%s: no tensor %s%s", m->dir, full,
-                         strcmp(name, "lm_head.weight") == 0
+        return error_set(ERR_DATA, "%s: no tensor %s%s", m->dir, name_of(m, p),
+                         strcmp(p->hf, LM_HEAD) == 0
                              ? ", though config.json says that it is not tied to wte"
+                         : !m->cfg.untied && strcmp(p->hf, TRUNK "wte.weight") == 0
+                             ? ", nor " LM_HEAD " that stands for it in a tied model"
                              : "; the model is incomplete or of another architecture");
-    TRY(check_shape(f, t, &p->tensor, conv));
-    Place place = {p->tensor.data, t->shape[0], conv ? t->shape[1] : 0};
+    TRY(check_shape(f, t, p));
+    Place place = {m->gpt->params.v[p->index].tensor.data, t->shape[0],
+                   p->transposed ? t->shape[1] : 0};
     int rc = each_piece(f, t, take, &place);
-    if (rc < 0) return error_wrap(rc, "%s: %s", st_path(f), full);
-    json_object_set_new(m->used, full, json_true());
+    if (rc < 0) return error_wrap(rc, "%s: %s", st_path(f), t->name);
+    json_object_set_new(m->used, t->name, json_true());
     return 0;
 }
 
@@ -361,7 +241,7 @@ static int check_unused(const Import *m, const SafeTensors *f, const StTensor *t
     if (ends_with(t->name, ".attn.bias") || ends_with(t->name, ".attn.masked_bias"))
         return 0; /* the causal mask */
     int rc;
-    if (strcmp(t->name, "lm_head.weight") == 0 && m->tied && t->n == tensor_size(m->gpt->wte))
+    if (strcmp(t->name, LM_HEAD) == 0 && !m->cfg.untied && t->n == tensor_size(m->gpt->wte))
         rc = each_piece(f, t, same_as_wte, m->gpt->wte->data);
     else if (ends_with(t->name, ".bias") && !m->cfg.bias)
         rc = each_piece(f, t, all_zero, NULL);
@@ -373,7 +253,7 @@ static int check_unused(const Import *m, const SafeTensors *f, const StTensor *t
 static int read_weights(Import *m) {
     TRY(gpt_open(&m->gpt, &m->cfg, false));
     m->used = json_object();
-    for (int i = 0; i < m->gpt->params.n; i++) TRY(read_param(m, &m->gpt->params.v[i]));
+    for (ArchParam p = {0}; arch_next(&m->cfg, &p);) TRY(read_param(m, &p));
     for (int i = 0; i < m->nfile; i++) {
         int n;
         const StTensor *t = st_list(m->file[i], &n);
@@ -383,45 +263,74 @@ static int read_weights(Import *m) {
     return 0;
 }
 
-/* --- the checkpoint --------------------------------------------------------------------------- */
+/* --- the tokenizer ---------------------------------------------------------------------------- */
 
-static int read_tokenizer(const Import *m, const char *path, char **text) {
-    char *json = file_join(m->dir, "tokenizer.json"), *vocab = file_join(m->dir, "vocab.json");
-    if (!path && (file_exists(json) || file_exists(vocab))) path = m->dir;
-    free(json);
-    free(vocab);
-    *text = NULL;
+/* Whether a tokenizer lies in the folder. */
+static bool has_tokenizer(const char *dir) {
+    static const char *const names[] = {"tokenizer.json", "vocab.json"};
+    bool found = false;
+    for (int i = 0; i < 2; i++) {
+        char *path = file_join(dir, names[i]);
+        found |= file_exists(path);
+        free(path);
+    }
+    return found;
+}
+
+/* *t NULL: there is none. */
+static int read_tokenizer(const Import *m, const char *path, Tokenizer **t) {
+    if (!path && has_tokenizer(m->dir)) path = m->dir;
     if (!path) {
-        log_warn("%s: no tokenizer.json, nor vocab.json with merges.txt: the checkpoint has no "
-                 "tokenizer, so no stage can use it; --tokenizer gives one",
+        log_warn("%s: no tokenizer.json, nor vocab.json with merges.txt: without a tokenizer the "
+                 "checkpoint can be shown, compared and exported, and rhetor-eval logprobs takes "
+                 "its {\"tokens\": [...]}; for the stages and for text give --tokenizer",
                  m->dir);
         return 0;
     }
-    Tokenizer *t;
-    TRY(tokenizer_load(&t, path));
-    const int64_t vocab_size = tokenizer_vocab(t);
-    if (vocab_size <= m->cfg.vocab) *text = tokenizer_json(t);
-    tokenizer_close(&t);
-    return *text
-               ? 0
-               : error_set(ERR_DATA, "%s: the tokenizer has %" PRId64 " tokens, the model %" PRId64,
-                           path, vocab_size, m->cfg.vocab);
+    TRY(tokenizer_load(t, path));
+    int64_t n = tokenizer_vocab(*t), rows = 0, first = -1;
+    if (n > m->cfg.vocab)
+        return error_set(ERR_DATA, "%s: the tokenizer has %" PRId64 " tokens, the model %" PRId64,
+                         path, n, m->cfg.vocab);
+    for (int64_t i = m->cfg.vocab; i-- > 0;)
+        if (!tokenizer_token_bytes(*t, (int32_t)i, NULL)) rows++, first = i;
+    if (rows)
+        log_info("%s: %" PRId64 " of the model's %" PRId64 " rows of the vocabulary (from %" PRId64
+                 ") have no token in the tokenizer: they are never sampled",
+                 m->dir, rows, m->cfg.vocab, first);
+    return 0;
 }
+
+static int read_stops(const Import *m, const Tokenizer *t, json_t *meta) {
+    IdList ids = {0};
+    int rc = hf_config_stops(&m->config, t, &ids);
+    json_t *list = json_array();
+    for (int64_t i = 0; i < ids.n; i++) json_array_append_new(list, json_integer(ids.v[i]));
+    if (rc == 0 && ids.n > LOAD_STOPS - 1)
+        rc = error_set(ERR_DATA, "%s: %" PRId64 " tokens end a text, expected at most %d", m->dir,
+                       ids.n, LOAD_STOPS - 1);
+    if (ids.n) json_object_set(meta, "eos", list);
+    json_decref(list);
+    ids_free(&ids);
+    return rc;
+}
+
+/* --- the checkpoint --------------------------------------------------------------------------- */
 
 /* What an export of ours says beyond GPT2Config: the chat template, the token that ends an answer.
  */
 static int read_ours(const Import *m, const char *tmpl, json_t *meta) {
-    const json_t *ours = get(m, "rhetor"), *saved = json_object_get(ours, "template");
-    const json_t *stop = json_object_get(ours, "stop");
+    const json_t *ours = hf_config_get(&m->config, "rhetor");
+    const json_t *saved = json_object_get(ours, "template"), *stop = json_object_get(ours, "stop");
     Template t = TEMPLATE_PLAIN;
     if (tmpl) TRY(template_by_name(tmpl, &t));
     int rc = !tmpl && saved ? template_from_json(saved, &t) : 0;
-    if (rc < 0) return error_wrap(ERR_DATA, "%s: \"rhetor\"", m->config_path);
+    if (rc < 0) return error_wrap(ERR_DATA, "%s: \"rhetor\"", m->config.path);
     json_object_set_new(meta, "template", template_to_json(t));
     if (!stop) return 0;
     if (!json_is_integer(stop) || json_integer_value(stop) < 0 ||
         json_integer_value(stop) >= m->cfg.vocab)
-        return error_set(ERR_DATA, "%s: \"rhetor\": \"stop\" is no token", m->config_path);
+        return error_set(ERR_DATA, "%s: \"rhetor\": \"stop\" is no token", m->config.path);
     json_object_set(meta, "stop", (json_t *)(uintptr_t)stop);
     return 0;
 }
@@ -455,30 +364,47 @@ static int save(const Import *m, const char *out, const char *tokenizer, json_t 
     return rc;
 }
 
+/* A folder; a file is told by what it is. */
+static int check_folder(const char *dir) {
+    char magic[4] = "";
+    if (file_is_dir(dir)) return 0;
+    if (!file_exists(dir))
+        return error_set(
+            ERR_IO, "%s: no such folder; expected one with config.json and model.safetensors", dir);
+    FILE *f = fopen(dir, "rbe");
+    const bool gguf = f && fread(magic, 1, 4, f) == 4 && memcmp(magic, "GGUF", 4) == 0;
+    if (f) fclose(f);
+    return error_set(ERR_DATA,
+                     "%s: is a %s; expected Hugging Face's folder with config.json and "
+                     "model.safetensors",
+                     dir,
+                     gguf ? "GGUF file, which this version does not read" : "file, not a folder");
+}
+
 int hf_import(const char *dir, const char *out, const char *tokenizer, const char *tmpl) {
-    Import m = {.dir = dir, .config_path = file_join(dir, "config.json")};
+    Import m = {.dir = dir};
+    Tokenizer *t = NULL;
     char *text = NULL;
     json_t *meta = json_object();
-    int rc = 0;
-    if (!file_is_dir(dir))
-        TRY_GOTO(done, error_set(ERR_IO,
-                                 "%s: no such folder; expected one with config.json and "
-                                 "model.safetensors",
-                                 dir));
-    TRY_GOTO(done, read_config(&m));
+    int rc;
+    TRY_GOTO(done, check_folder(dir));
+    TRY_GOTO(done, hf_config_read(&m.config, dir));
+    m.cfg = m.config.cfg;
     TRY_GOTO(done, read_ours(&m, tmpl, meta));
     TRY_GOTO(done, open_files(&m));
     TRY_GOTO(done, find_layout(&m));
-    TRY_GOTO(done, read_tokenizer(&m, tokenizer, &text));
+    TRY_GOTO(done, read_tokenizer(&m, tokenizer, &t));
+    TRY_GOTO(done, read_stops(&m, t, meta));
     TRY_GOTO(done, read_weights(&m));
+    if (t) text = tokenizer_json(t);
     TRY_GOTO(done, save(&m, out, text, meta));
 done:
     for (int i = 0; i < m.nfile; i++) st_close(&m.file[i]);
     gpt_close(&m.gpt);
-    json_decref(m.config);
+    tokenizer_close(&t);
+    hf_config_free(&m.config);
     json_decref(m.used);
     json_decref(meta);
-    free(m.config_path);
     free(text);
     return rc;
 }

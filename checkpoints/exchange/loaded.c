@@ -36,11 +36,38 @@ static int check_finished(const Ckpt *k, const char *key, bool must, bool parent
     return rc;
 }
 
-static void read_stop(Loaded *l, const json_t *meta) {
-    const json_t *trained = json_object_get(meta, "stop"); /* only PPO's checkpoints say */
-    const int32_t eos = l->tokenizer ? tokenizer_eos(l->tokenizer) : -1;
-    if (json_is_integer(trained)) l->stop[l->nstop++] = (int32_t)json_integer_value(trained);
-    if (eos >= 0 && (l->nstop == 0 || l->stop[0] != eos)) l->stop[l->nstop++] = eos;
+static void add_stop(Loaded *l, int64_t id) {
+    if (id < 0 || id >= l->cfg.vocab || l->nstop == LOAD_STOPS) return;
+    for (int i = 0; i < l->nstop; i++)
+        if (l->stop[i] == id) return;
+    l->stop[l->nstop++] = (int32_t)id;
+}
+
+/* "eos": the tokens that an imported model names, in all that descends from it; "stop": the one
+ * that PPO trained it to end with. */
+static void read_stops(Loaded *l, const json_t *meta) {
+    const json_t *own = json_object_get(meta, "eos"), *trained = json_object_get(meta, "stop");
+    for (size_t i = 0; i < json_array_size(own); i++)
+        add_stop(l, json_integer_value(json_array_get(own, i)));
+    if (l->tokenizer) tokenizer_set_stops(l->tokenizer, l->stop, l->nstop);
+    if (l->tokenizer) add_stop(l, tokenizer_eos(l->tokenizer));
+    l->eos = l->nstop ? l->stop[0] : -1;
+    if (!json_is_integer(trained)) return;
+    int32_t others[LOAD_STOPS];
+    const int n = l->nstop;
+    memcpy(others, l->stop, sizeof others);
+    l->nstop = 0;
+    add_stop(l, json_integer_value(trained));
+    for (int i = 0; i < n; i++) add_stop(l, others[i]);
+}
+
+/* Rows that no token has are never sampled. */
+static void mask_rows(const Loaded *l) {
+    IdList rows = {0};
+    for (int32_t i = 0; l->tokenizer && i < l->cfg.vocab; i++)
+        if (!tokenizer_token_bytes(l->tokenizer, i, NULL)) ids_push(&rows, i);
+    gpt_never_sample(l->gpt, rows.v, rows.n);
+    ids_free(&rows);
 }
 
 /* The group whose weights are the model: that of the checkpoint's choice. */
@@ -103,8 +130,8 @@ static int describe(Loaded *l, const char *key, LoadKind kind) {
                          ckpt_path(k), tokenizer_vocab(l->tokenizer), cfg.vocab);
     rc = template_from_json(json_object_get(meta, "template"), &l->tmpl);
     if (rc < 0) return error_wrap(rc, "%s", ckpt_path(k));
-    read_stop(l, meta);
     l->cfg = cfg;
+    read_stops(l, meta);
     l->id = xstrdup(ckpt_id(k));
     l->path = xstrdup(ckpt_path(k));
     l->stage = xstrdup(ckpt_stage(k));
@@ -142,8 +169,10 @@ int load_weights(Loaded *l, bool with_grad) {
     rc = ckpt_load(l->file, v, n, l->comm);
     while (n > 0) array_free(&v[--n]);
     free(v);
-    if (rc >= 0) ckpt_close(&l->file);
-    return rc;
+    if (rc < 0) return rc;
+    ckpt_close(&l->file);
+    mask_rows(l);
+    return 0;
 }
 
 int load_model(Loaded *out, const char *path, const char *key, LoadKind kind) {
@@ -164,15 +193,8 @@ void load_free(Loaded *l) {
 }
 
 int load_same_tokenizer(const Loaded *a, const Loaded *b) {
-    if (tokenizer_hash(a->tokenizer) == tokenizer_hash(b->tokenizer) && a->tmpl == b->tmpl) {
-        if (a->cfg.vocab <= b->cfg.vocab) return 0;
-        return error_set(ERR_CONFIG,
-                         "%s samples from %" PRId64 " ids, %s knows %" PRId64
-                         " (their tokenizer has %" PRId64 "); make the second from the first",
-                         a->path, a->cfg.vocab, b->path, b->cfg.vocab,
-                         tokenizer_vocab(a->tokenizer));
-    }
     bool tk = tokenizer_hash(a->tokenizer) != tokenizer_hash(b->tokenizer);
+    if (!tk && a->tmpl == b->tmpl) return 0;
     return error_set(ERR_CONFIG,
                      "%s and %s have different %s (%" PRId64 " tokens, %s; %" PRId64
                      " tokens, %s); both must come from the same pretrained and SFT model",

@@ -9,14 +9,18 @@
 #include "data/tokenizer/tokenizer.h"
 #include "model/gpt.h"
 
+enum { LOAD_STOPS = 16 };
+
 typedef struct Loaded {
     Gpt *gpt;
     Tokenizer *tokenizer;
     Template tmpl;
-    int32_t stop[2]; /* [nstop] tokens that end an answer: the one that PPO trained it to end with,
-                        then the end-of-text token if that is another one */
-    int nstop;       /* 0: the tokenizer has none */
-    char *id;        /* the checkpoint's, for the lineage */
+    /* [nstop] tokens that end an answer: the one that PPO trained it to end with, then the others:
+     * those that the imported model names, else the tokenizer's end of text. */
+    int32_t stop[LOAD_STOPS];
+    int nstop;   /* 0: none is known */
+    int32_t eos; /* the token that ends a text; -1: none is known */
+    char *id;    /* the checkpoint's, for the lineage */
     char *path;
     char *stage; /* that wrote it */
     int64_t step;
@@ -46,8 +50,8 @@ int load_weights(Loaded *l, bool with_grad);
 int load_model(Loaded *out, const char *path, const char *key, LoadKind kind);
 void load_free(Loaded *l);
 
-/* ERR_CONFIG unless both have the same tokenizer and template, and b knows every id that a may
- * sample: an imported model can have more than its tokenizer. Names both checkpoints. */
+/* ERR_CONFIG unless both have the same tokenizer and template: then b knows every id that a may
+ * sample. Names both checkpoints. */
 int load_same_tokenizer(const Loaded *a, const Loaded *b);
 
 #endif

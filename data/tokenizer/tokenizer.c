@@ -56,6 +56,7 @@ void tokenizer_close(Tokenizer **out) {
         free(t->token[i].form);
     }
     free(t->token);
+    ids_free(&t->stops);
     free(t->merge);
     free(t->pair);
     free(t->byte_pair);
@@ -344,7 +345,18 @@ int32_t tokenizer_id(const Tokenizer *t, const char *token) {
     return -1;
 }
 
+void tokenizer_set_stops(Tokenizer *t, const int32_t *ids, int64_t n) {
+    t->stops.n = 0;
+    for (int64_t i = 0; i < n; i++) ids_push(&t->stops, ids[i]);
+}
+
+const int32_t *tokenizer_stops(const Tokenizer *t, int64_t *n) {
+    *n = t->stops.n;
+    return t->stops.v;
+}
+
 int32_t tokenizer_eos(const Tokenizer *t) {
+    if (t->stops.n > 0) return t->stops.v[0];
     static const char *const names[] = {"<|endoftext|>", "</s>",      "<|end_of_text|>",
                                         "<|eos|>",       "<eos>",     "<|im_end|>",
                                         "<|end|>",       "<|eot_id|>"};

@@ -85,6 +85,12 @@ int32_t tokenizer_id(const Tokenizer *t, const char *token);
 /* The same among the special tokens only, at once: for every record, where tokenizer_id may search
  * the whole vocabulary. */
 int32_t tokenizer_special(const Tokenizer *t, const char *token);
-int32_t tokenizer_eos(const Tokenizer *t); /* id of "<|endoftext|>", or of the eos it has; -1 */
+/* The token that ends a text: the first of those that are set, else the special token that is called
+ * "<|endoftext|>" or one of the other usual names; -1: none. */
+int32_t tokenizer_eos(const Tokenizer *t);
+/* What its model says about the end of a text; a folder's tokenizer_config.json does when it is
+ * loaded. They are no part of tokenizer_json. n = 0: by name. */
+void tokenizer_set_stops(Tokenizer *t, const int32_t *ids, int64_t n);
+const int32_t *tokenizer_stops(const Tokenizer *t, int64_t *n); /* borrowed; n 0: none are set */
 
 #endif

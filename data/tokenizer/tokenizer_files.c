@@ -20,43 +20,111 @@ static bool next_line(const char **at, const char *end, const char **line, size_
     return true;
 }
 
+/* --- what stands beside a tokenizer ----------------------------------------------------------- */
+
+/* Is the token one of those that v names: a string, {"content": string}, or a list of such? */
+static bool is_named(const json_t *v, const char *token) {
+    for (size_t i = 0; i < json_array_size(v); i++)
+        if (is_named(json_array_get(v, i), token)) return true;
+    const json_t *text = json_is_object(v) ? json_object_get(v, "content") : v;
+    return json_is_string(text) && strcmp(json_string_value(text), token) == 0;
+}
+
+/* The files beside a tokenizer's: {} where one is not there. */
+typedef struct Settings {
+    json_t *config, *map, *added; /* tokenizer_config, special_tokens_map, added_tokens.json */
+    char *path;                   /* of the first */
+} Settings;
+
+static int read_beside(json_t **out, const char *file, const char *name, char **path) {
+    char *at = xasprintf("%.*s%s", (int)(file_basename(file) - file), file, name);
+    int rc = file_exists(at) ? json_read_file(out, at) : 0;
+    if (rc == 0 && *out && !json_is_object(*out))
+        rc = error_set(ERR_DATA, "%s: not a JSON object", at);
+    if (!*out) *out = json_object();
+    if (path)
+        *path = at;
+    else
+        free(at);
+    return rc;
+}
+
+static int settings_read(Settings *s, const char *file) {
+    *s = (Settings){0};
+    TRY(read_beside(&s->config, file, "tokenizer_config.json", &s->path));
+    TRY(read_beside(&s->map, file, "special_tokens_map.json", NULL));
+    return read_beside(&s->added, file, "added_tokens.json", NULL);
+}
+
+static void settings_free(Settings *s) {
+    json_decref(s->config);
+    json_decref(s->map);
+    json_decref(s->added);
+    free(s->path);
+}
+
+static bool is_special(const Settings *s, const char *token) {
+    const char *key;
+    json_t *v;
+    bool found = false;
+    json_object_foreach(s->config, key, v) found |= strstr(key, "_token") && is_named(v, token);
+    json_object_foreach(s->map, key, v) found |= strstr(key, "_token") && is_named(v, token);
+    return found;
+}
+
+/* Appends to the list what added_tokens.json, {"token": id}, has more. transformers before 4.33
+ * wrote it, beside either form. Returns how many. */
+static int add_legacy(const Settings *s, json_t *list) {
+    const char *token;
+    json_t *id;
+    int n = 0;
+    json_object_foreach(s->added, token, id) {
+        bool there = false;
+        for (size_t i = 0; i < json_array_size(list); i++)
+            there |= is_named(json_array_get(list, i), token);
+        if (there || !json_is_number(id)) continue;
+        const int special = is_special(s, token);
+        json_array_append_new(list, json_pack("{s:s, s:I, s:b, s:b}", "content", token, "id",
+                                              (json_int_t)json_number_value(id), "special", special,
+                                              "normalized", !special));
+        n++;
+    }
+    return n;
+}
+
+/* The end of a text that the tokenizer's settings name. */
+static void set_stop(Tokenizer *t, const Settings *s) {
+    const json_t *eos = json_object_get(s->config, "eos_token");
+    if (!eos || json_is_null(eos)) eos = json_object_get(s->map, "eos_token");
+    if (json_is_object(eos)) eos = json_object_get(eos, "content");
+    const int32_t id = json_is_string(eos) ? tokenizer_id(t, json_string_value(eos)) : -1;
+    if (id >= 0) tokenizer_set_stops(t, &id, 1);
+}
+
 /* --- vocab.json + merges.txt ------------------------------------------------------------------ */
 
-/* The added tokens of a tokenizer_config.json in the vocabulary's folder, {"id": {"content", ...}};
- * without it GPT-2's one special token, known by name. A new reference, a list as "added_tokens".
- */
-static int find_added(json_t **out, const char *vocab_path, const json_t *vocab,
-                      bool *prefix_space) {
-    char *dir = xstrdup(vocab_path);
-    *(char *)(uintptr_t)file_basename(dir) = 0;
-    char *path = xasprintf("%stokenizer_config.json", dir);
-    json_t *config = NULL, *a;
+/* The added tokens of the settings, {"id": {"content", ...}} in tokenizer_config.json; without any
+ * GPT-2's one special token, known by name. A new reference, a list as "added_tokens". */
+static int find_added(json_t **out, const Settings *s, const json_t *vocab) {
+    json_t *a;
     const char *id;
-    int rc = file_exists(path) ? json_read_file(&config, path) : 0;
     *out = json_array();
-    json_object_foreach(json_object_get(config, "added_tokens_decoder"), id, a) {
+    json_object_foreach(json_object_get(s->config, "added_tokens_decoder"), id, a) {
         char *end;
         const long long n = strtoll(id, &end, 10);
-        if (*end || end == id || !json_is_object(a)) {
-            rc = error_set(ERR_DATA,
-                           "%s: \"added_tokens_decoder\": \"%s\": expected an id and an "
-                           "object",
-                           path, id);
-            break;
-        }
+        if (*end || end == id || !json_is_object(a))
+            return error_set(ERR_DATA,
+                             "%s: \"added_tokens_decoder\": \"%s\": expected an id and an object",
+                             s->path, id);
         json_object_set_new(a, "id", json_integer(n));
         json_array_append(*out, a);
     }
-    *prefix_space = json_is_true(json_object_get(config, "add_prefix_space"));
+    add_legacy(s, *out);
     const json_t *eos = json_object_get(vocab, "<|endoftext|>");
-    if (json_array_size(*out) == 0 && json_is_integer(eos)) {
+    if (json_array_size(*out) == 0 && json_is_integer(eos))
         json_array_append_new(*out, json_pack("{s:s, s:I, s:b}", "content", "<|endoftext|>", "id",
                                               json_integer_value(eos), "special", 1));
-    }
-    json_decref(config);
-    free(path);
-    free(dir);
-    return rc;
+    return 0;
 }
 
 static int read_merges(Tokenizer *t, const json_t *vocab, const char *path) {
@@ -79,10 +147,14 @@ static int read_merges(Tokenizer *t, const json_t *vocab, const char *path) {
 static int load_pair(Tokenizer **out, const char *vocab_path, const char *merges_path) {
     json_t *vocab = NULL, *added = NULL;
     Tokenizer *t = tokenizer_new();
+    Settings s;
     int rc;
+    TRY_GOTO(end, settings_read(&s, vocab_path));
     TRY_GOTO(end, json_read_file(&vocab, vocab_path));
-    SplitStep gpt2 = {.pattern = GPT2_PATTERN, .byte_level = true};
-    TRY_GOTO(end, find_added(&added, vocab_path, vocab, &gpt2.prefix_space));
+    SplitStep gpt2 = {.pattern = GPT2_PATTERN,
+                      .prefix_space = json_is_true(json_object_get(s.config, "add_prefix_space")),
+                      .byte_level = true};
+    TRY_GOTO(end, find_added(&added, &s, vocab));
     rc = json_is_object(vocab) ? tokenizer_read_vocab(t, vocab, added)
                                : error_set(ERR_DATA, "expected an object of tokens and ids");
     if (rc < 0) error_wrap(rc, "%s", vocab_path);
@@ -91,8 +163,11 @@ static int load_pair(Tokenizer **out, const char *vocab_path, const char *merges
 end:
     if (rc < 0)
         tokenizer_close(&t);
-    else
+    else {
         tokenizer_finish(t);
+        set_stop(t, &s);
+    }
+    settings_free(&s);
     json_decref(vocab);
     json_decref(added);
     *out = t;
@@ -266,14 +341,33 @@ end:
 
 /* --- by path ---------------------------------------------------------------------------------- */
 
+/* A tokenizer.json with what stands beside it. */
+static int load_json(Tokenizer **out, const char *text, size_t len, const char *path) {
+    Settings s;
+    json_t *j = NULL;
+    char *more = NULL;
+    int rc = settings_read(&s, path);
+    if (rc == 0 && json_object_size(s.added) > 0 && json_parse(&j, text, len, path, 1) == 0 &&
+        add_legacy(&s, json_object_get(j, "added_tokens")) > 0)
+        more = json_dumps(j, JSON_COMPACT);
+    json_decref(j);
+    if (rc == 0) rc = tokenizer_parse(out, more ? more : text, more ? strlen(more) : len, path);
+    if (rc == 0) set_stop(*out, &s);
+    settings_free(&s);
+    free(more);
+    return rc;
+}
+
 static int load_file(Tokenizer **out, const char *path, const char *encoding) {
     char *text;
     size_t len;
     TRY(file_read(path, &text, &len));
     const size_t blank = strspn(text, " \t\r\n");
     const bool json = text[blank] == '{' || text[blank] == '[' || blank == len;
-    const int rc = json && !encoding ? tokenizer_parse(out, text, len, path)
-                                     : tokenizer_parse_tiktoken(out, text, len, encoding, path);
+    const int rc = !json || encoding ? tokenizer_parse_tiktoken(out, text, len, encoding, path)
+                   : strcmp(file_basename(path), "tokenizer.json") == 0
+                       ? load_json(out, text, len, path)
+                       : tokenizer_parse(out, text, len, path);
     free(text);
     return rc;
 }

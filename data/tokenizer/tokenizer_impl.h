@@ -220,6 +220,7 @@ struct Tokenizer {
     bool ignore_merges; /* a piece that is a token is that token */
     int32_t unknown;    /* token for bytes that are none; -1: they are an error */
     bool fuse_unknown;  /* one for several in a row */
+    IdList stops;       /* tokenizer_set_stops */
 
     /* made by tokenizer_finish, read-only afterwards */
     int32_t byte_id[256];

@@ -12,7 +12,7 @@ cp -r "$root/tests/golden/hf/untied_gelu_bf16" theirs
     printf '"<|endoftext|>": %d}\n' "$id"
 } >theirs/vocab.json
 echo '#version: 0.2' >theirs/merges.txt
-must "$ckpt" import theirs model.h5
+expect 0 "11 of the model's 40 rows of the vocabulary (from 29) have no token" "never sampled" -- "$ckpt" import theirs model.h5
 expect 0 "import, step 0" "exact GELU, untied" "params: 29 with" -- "$ckpt" show model.h5
 expect 0 "good: import" -- "$ckpt" verify model.h5
 expect 64 "model.h5" "is there already" -- "$ckpt" import theirs model.h5
@@ -31,6 +31,22 @@ must "$bin/rhetor-ppo" "$tiny/ppo.yaml" run.dir=ppo from.model=sft from.reward=r
 expect 1 "params/lm_head.weight: " -- "$ckpt" diff --only params model.h5 sft
 expect 1 "params/lm_head.weight: " -- "$ckpt" diff --only params sft ppo
 must "$bin/rhetor-generate" -m ppo --max-new 4 "ab"
+
+# 11 of 40 rows are never sampled, and still the sampler's log-probabilities are the training forward's.
+awk -F'"rollout/decode_gap_max": *' 'NF > 1 { n++; if ($2 + 0 > 1e-4) bad = 1 } END { exit bad || !n }' ppo/metrics.jsonl ||
+    fail "the sampler's log-probabilities are not the model's: $(cat ppo/metrics.jsonl)"
+
+# Without a tokenizer: what needs none.
+cp -r "$root/tests/golden/hf/tied" bare
+expect 0 "rhetor-eval logprobs" -- "$ckpt" import bare bare.h5
+echo '{"tokens": [7, 0, 39, 12]}' >tokens.jsonl
+expect 0 '{"tokens":[7,0,39,12],"logprobs":[-' -- "$bin/rhetor-eval" logprobs -m bare.h5 tokens.jsonl
+echo '{"text": "ab"}' >text.jsonl
+expect 65 "bare.h5 was imported without a tokenizer" '{"tokens": [...]}' -- "$bin/rhetor-eval" logprobs -m bare.h5 text.jsonl
+expect 78 "is a reward model" -- "$bin/rhetor-eval" logprobs -m reward tokens.jsonl
+expect 0 "no tokenizer" -- "$ckpt" show bare.h5
+printf 'GGUF\3\0\0\0' >some.gguf
+expect 65 "some.gguf: is a GGUF file, which this version does not read" -- "$ckpt" import some.gguf no.h5
 
 must "$ckpt" export sft out
 must "$ckpt" import out back.h5

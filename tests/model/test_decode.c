@@ -153,6 +153,55 @@ static void test_wide_heads(void **state) {
     check_model(*state, cfg, 4); /* this wide, logits are large, and so is their rounding */
 }
 
+static int64_t count_of(World *w, const DecodeOptions *o, const int32_t *tokens, int n) {
+    DecodeResult r = run(w, o);
+    int64_t met = 0;
+    for (int64_t i = 0; i < PROMPTS; i++)
+        for (int64_t t = 0; t < r.v[i].n; t++)
+            for (int m = 0; m < n; m++) met += r.v[i].tokens[t] == tokens[m];
+    decode_free(&r);
+    return met;
+}
+
+/* Tokens that are never sampled. The others' log-probabilities are the model's own, as training
+ * computes them. */
+static void test_masked(void **state) {
+    World *w = *state;
+    const int32_t never[] = {0, 5, 6, 20, 21, 22};
+    static const DecodeOptions o[] = {
+        {.temperature = 1, .top_p = 1, .max_new = 23},
+        {.temperature = 0, .top_p = 1, .max_new = 9},
+        {.temperature = 1.5, .top_k = 5, .top_p = 0.8, .max_new = 9},
+        {.temperature = 2, .top_k = 1000, .top_p = 1, .max_new = 9},
+        {.temperature = 1, .top_p = 0.5, .max_new = 9},
+    };
+    for (size_t k = 0; k < sizeof o / sizeof o[0]; k++) {
+        assert_true(count_of(w, &o[k], never, 6) > 0);
+        gpt_never_sample(w->g, never, 6);
+        assert_int_equal(count_of(w, &o[k], never, 6), 0);
+        check_logp(w, &o[k]);
+        gpt_never_sample(w->g, NULL, 0);
+    }
+}
+
+/* All probability on a masked token: the likeliest of the others, with the log-probability that it
+ * has, however far down. */
+static void test_masked_sure(void **state) {
+    enum { N = 7 };
+    real logits[N] = {-300, 0, -200, -250, -200, -400, -201};
+    int32_t heap[N], never[] = {1};
+    const RngKey key = {.seed = 5, .purpose = RNG_SAMPLE};
+    const Gpt g = {.cfg = {.vocab = N}, .masked = never, .nmasked = 1};
+    for (int k = 0; k < 3; k++) {
+        const DecodeOptions o = {.temperature = k != 0, .top_p = k == 2 ? 0.9 : 1};
+        real row[N];
+        float logp;
+        memcpy(row, logits, sizeof row);
+        assert_int_equal(sample_token(&g, row, &o, &key, 0, 0, k == 2 ? heap : NULL, &logp), 2);
+        assert_true(fabs((double)logp + 200) < 1e-3);
+    }
+}
+
 /* --- against itself --------------------------------------------------------------------------- */
 
 static void test_batch_does_not_matter(void **state) {
@@ -371,6 +420,7 @@ static void test_race_in_blocks(void **state) {
     static int32_t heap[WIDE];
     const RngKey key = {.seed = 5, .purpose = RNG_SAMPLE};
     const DecodeOptions o = {.temperature = 1, .top_p = 1};
+    const Gpt g = {.cfg = {.vocab = WIDE}};
     int64_t late = 0;
     for (uint32_t position = 0; position < 300; position++) {
         double sharp = position % 3 * 4; /* flat: late blocks can win; sharp: few tokens run */
@@ -378,9 +428,9 @@ static void test_race_in_blocks(void **state) {
             logits[i] = (real)(sharp * rng_uniform(&key, 1, position, (uint32_t)i));
         float logp[2];
         memcpy(row, logits, sizeof row);
-        int32_t blocks = sample_token(row, WIDE, &o, &key, 2, position, NULL, &logp[0]);
+        int32_t blocks = sample_token(&g, row, &o, &key, 2, position, NULL, &logp[0]);
         memcpy(row, logits, sizeof row);
-        int32_t single = sample_token(row, WIDE, &o, &key, 2, position, heap, &logp[1]);
+        int32_t single = sample_token(&g, row, &o, &key, 2, position, heap, &logp[1]);
         assert_int_equal(blocks, single);
         assert_true(logp[0] == logp[1]);
         late += blocks >= WIDE * 3 / 4;
@@ -510,6 +560,8 @@ int main(void) {
         cmocka_unit_test(test_logp_is_the_models),
         cmocka_unit_test(test_untied),
         cmocka_unit_test(test_wide_heads),
+        cmocka_unit_test(test_masked),
+        cmocka_unit_test(test_masked_sure),
         cmocka_unit_test(test_batch_does_not_matter),
         cmocka_unit_test(test_order_does_not_matter),
         cmocka_unit_test(test_seed_and_step),

@@ -68,6 +68,51 @@ static void test_vocab_json_and_merges_txt(void **state) {
     }
 }
 
+/* added_tokens.json beside either form, and the end of a text that the settings name: not the token
+ * that has the usual name. */
+static void test_beside(void **state) {
+    static const char vocab[] = "{\"a\": 0, \"b\": 1, \"ab\": 2, \"<|endoftext|>\": 3}";
+    for (int json = 0; json < 2; json++) {
+        char *path[] = {scratch("vocab.json"),
+                        scratch("merges.txt"),
+                        scratch("added_tokens.json"),
+                        scratch("special_tokens_map.json"),
+                        scratch("tokenizer_config.json"),
+                        scratch("tokenizer.json")};
+        Tokenizer *t;
+        scratch_text(path[0], vocab);
+        scratch_text(path[1], "a b\n");
+        if (json) {
+            assert_int_equal(tokenizer_load(&t, scratch_folder), 0);
+            assert_int_equal(tokenizer_eos(t), 3);
+            assert_int_equal(tokenizer_save(t, path[5]), 0);
+            tokenizer_close(&t);
+        }
+        scratch_text(path[2], "{\"<|im_end|>\": 5, \"<x>\": 4, \"<|endoftext|>\": 3}");
+        scratch_text(path[3], "{\"additional_special_tokens\": [{\"content\": \"<|im_end|>\"}], "
+                              "\"bos_token\": \"<|endoftext|>\"}");
+        scratch_text(path[4], "{\"eos_token\": \"<|im_end|>\"}");
+        for (int i = 0; i < 1 + json; i++) {
+            if (tokenizer_load(&t, i ? path[5] : scratch_folder) < 0)
+                fail_msg("%s", error_message());
+            assert_int_equal(tokenizer_vocab(t), 6);
+            assert_int_equal(tokenizer_special(t, "<|im_end|>"), 5);
+            assert_int_equal(tokenizer_special(t, "<x>"), -1);
+            assert_int_equal(tokenizer_eos(t), 5);
+            IdList ids = encode(t, "a<x>b<|im_end|><|endoftext|>", 28, true);
+            static const int32_t want[] = {0, 4, 1, 5, 3};
+            assert_int_equal(ids.n, 5);
+            assert_memory_equal(ids.v, want, sizeof want);
+            ids_free(&ids);
+            tokenizer_close(&t);
+        }
+        for (int i = 0; i < 6; i++) {
+            unlink(path[i]);
+            free(path[i]);
+        }
+    }
+}
+
 /* What is wrong, and what the message must say. M: a model, P: a pre-tokenizer that are right. */
 #define V        "\"vocab\":{\"a\":0,\"b\":1,\"ab\":2}"
 #define M        "\"model\":{\"type\":\"BPE\"," V ",\"merges\":[\"a b\"]}"
@@ -188,6 +233,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_save_and_load, scratch_make, scratch_remove),
         cmocka_unit_test_setup_teardown(test_vocab_json_and_merges_txt, scratch_make,
                                         scratch_remove),
+        cmocka_unit_test_setup_teardown(test_beside, scratch_make, scratch_remove),
         cmocka_unit_test(test_malformed),
     };
     return cmocka_run_group_tests(tests, golden_setup, golden_teardown);

@@ -62,9 +62,8 @@ static void forget_out(void) {
 
 /* --- in --------------------------------------------------------------------------------------- */
 
-static void test_golden(void **state) {
-    static const char *const models[] = {"tied", "untied_gelu_bf16", "sharded_fp16",
-                                         "bare_no_bias"};
+/* The model in `dir`, imported, against what transformers computed for `name`. */
+static void check_golden(const char *dir, const char *name) {
     json_t *expected;
     OK(json_read_file(&expected, GOLDEN "expected.json"));
     const json_t *ids = json_object_get(expected, "tokens");
@@ -73,41 +72,182 @@ static void test_golden(void **state) {
     real logp[64];
     for (int64_t i = 0; i <= n; i++)
         tokens[i] = (int32_t)json_integer_value(json_array_get(ids, (size_t)i));
-    for (size_t k = 0; k < sizeof models / sizeof models[0]; k++) {
+    Loaded l;
+    Arena arena = {0};
+    Tape *tape = tape_open(&arena, false);
+    OK(hf_import(dir, out, NULL, NULL));
+    OK(load_model(&l, out, "from.model", LOAD_EITHER));
+    const GptConfig *c = &l.gpt->cfg;
+    assert_true(c->vocab == 40 && c->context == 12 && c->width == 8 && c->layers == 2);
+    assert_int_equal(c->heads, 2);
+    assert_true(!c->scalar_head && c->norm_eps == 1e-5);
+    assert_string_equal(l.stage, "import");
+    const Batch b = {.n = n, .nseq = 1, .tokens = tokens, .targets = tokens + 1, .start = start};
+    gpt_score(l.gpt, tape, &b, NULL, 1, logp, NULL);
+    for (int64_t i = 0; i < n; i++) {
+        const double want =
+            json_number_value(json_array_get(json_object_get(expected, name), (size_t)i));
+        if (!(fabs((double)logp[i] - want) < 1e-5))
+            fail_msg("%s[%lld]: %.9g, expected %.9g", name, (long long)i, (double)logp[i], want);
+    }
+    FAILS(hf_import(dir, out, NULL, NULL), ERR_USAGE, out, "is there already");
+    FAILS(load_model(&(Loaded){0}, out, "from.model", LOAD_LANGUAGE), ERR_CONFIG, "from.model",
+          "without a tokenizer");
+    load_free(&l);
+    tape_close(&tape);
+    arena_free(&arena);
+    json_decref(expected);
+}
+
+static void test_golden(void **state) {
+    static const char *const models[] = {"tied", "untied_gelu_bf16", "sharded_fp16",
+                                         "bare_no_bias"};
+    for (int k = 0; k < 4; k++) {
         char *dir = xasprintf(GOLDEN "%s", models[k]);
         Loaded l;
-        Arena arena = {0};
-        Tape *tape = tape_open(&arena, false);
-        OK(hf_import(dir, out, NULL, NULL));
+        check_golden(dir, models[k]);
         OK(load_model(&l, out, "from.model", LOAD_EITHER));
-        const GptConfig *c = &l.gpt->cfg;
-        assert_true(c->vocab == 40 && c->context == 12 && c->width == 8 && c->layers == 2);
-        assert_int_equal(c->heads, 2);
-        assert_int_equal(c->untied, k == 1);
-        assert_int_equal(c->gelu_erf, k == 1);
-        assert_int_equal(c->bias, k != 3);
-        assert_true(!c->scalar_head && c->norm_eps == 1e-5);
-        assert_string_equal(l.stage, "import");
-        const Batch b = {
-            .n = n, .nseq = 1, .tokens = tokens, .targets = tokens + 1, .start = start};
-        gpt_score(l.gpt, tape, &b, NULL, 1, logp, NULL);
-        for (int64_t i = 0; i < n; i++) {
-            const double want =
-                json_number_value(json_array_get(json_object_get(expected, models[k]), (size_t)i));
-            if (!(fabs((double)logp[i] - want) < 1e-5))
-                fail_msg("%s[%lld]: %.9g, expected %.9g", models[k], (long long)i, (double)logp[i],
-                         want);
-        }
-        FAILS(hf_import(dir, out, NULL, NULL), ERR_USAGE, out, "is there already");
+        assert_int_equal(l.cfg.untied, k == 1);
+        assert_int_equal(l.cfg.gelu_erf, k == 1);
+        assert_int_equal(l.cfg.bias, k != 3);
         load_free(&l);
-        FAILS(load_model(&l, out, "from.model", LOAD_LANGUAGE), ERR_CONFIG, "from.model",
-              "without a tokenizer");
-        tape_close(&tape);
-        arena_free(&arena);
         forget_out();
         free(dir);
     }
-    json_decref(expected);
+}
+
+static void write_text(const char *name, const char *text) {
+    char *path = file_join(folder, name);
+    OK(file_make_dirs(folder));
+    scratch_text(path, text);
+    free(path);
+}
+
+/* A copy of the golden model "tied" without the members of config.json that go by these names;
+ * `more` instead. */
+static void copy_golden(const char *const *without, const char *more) {
+    char *bytes_of, *text, *path = file_join(folder, "model.safetensors");
+    size_t len;
+    json_t *j, *add;
+    OK(file_make_dirs(folder));
+    OK(file_read(GOLDEN "tied/model.safetensors", &bytes_of, &len));
+    scratch_write(path, bytes_of, len);
+    OK(json_read_file(&j, GOLDEN "tied/config.json"));
+    for (; *without; without++) assert_int_equal(json_object_del(j, *without), 0);
+    OK(json_parse(&add, more, strlen(more), "more", 1));
+    json_object_update(j, add);
+    text = json_dumps(j, 0);
+    write_text("config.json", text);
+    json_decref(j);
+    json_decref(add);
+    free(bytes_of);
+    free(text);
+    free(path);
+}
+
+/* The names that GPT2Config knows too. With the defaults instead (12 heads) this is no model. */
+static void test_aliases(void **state) {
+    static const char *const short_names[] = {"n_head", "n_embd", "n_layer", "n_positions", NULL};
+    copy_golden(short_names, "{\"num_attention_heads\": 2, \"hidden_size\": 8, "
+                             "\"num_hidden_layers\": 2, \"max_position_embeddings\": 12}");
+    check_golden(folder, "tied");
+    forget_out();
+    copy_golden(short_names + 4, "{\"num_attention_heads\": 2}"); /* both, and they agree */
+    check_golden(folder, "tied");
+    forget_out();
+    copy_golden(short_names + 4, "{\"num_attention_heads\": 4}");
+    FAILS(hf_import(folder, out, NULL, NULL), ERR_DATA, folder,
+          "\"num_attention_heads\" is 4, expected what \"n_head\" is");
+    empty(folder);
+}
+
+/* A tied model of which the matrix that makes the logits was saved, not wte. */
+static void test_only_lm_head(void **state) {
+    copy_golden((const char *const[]){NULL}, "{}");
+    char *path = file_join(folder, "model.safetensors"), *text;
+    static const char from[] = "\"transformer.wte.weight\"", to[] = "\"lm_head.weight\"";
+    size_t len;
+    OK(file_read(path, &text, &len));
+    char *at = memmem(text, len, from, strlen(from));
+    assert_non_null(at);
+    /* what follows moves up; the header is padded with spaces */
+    int64_t header;
+    memcpy(&header, text, sizeof header);
+    char *const end = text + 8 + header, *const rest = at + strlen(from);
+    memcpy(at, to, strlen(to));
+    memmove(at + strlen(to), rest, (size_t)(end - rest));
+    memset(end - (strlen(from) - strlen(to)), ' ', strlen(from) - strlen(to));
+    scratch_write(path, text, len);
+    check_golden(folder, "tied");
+    forget_out();
+    empty(folder);
+    free(path);
+    free(text);
+}
+
+/* The tokens that end a text: generation_config, config, the tokenizer's settings; kept by a run
+ * that goes on from it, and exported again. */
+static void test_stops(void **state) {
+    static const struct {
+        const char *generation, *config, *tokenizer;
+        int n;
+        int32_t stop[3];
+    } w[] = {
+        {NULL, "{}", NULL, 1, {0}}, /* nobody says: by name */
+        {NULL, "{\"eos_token_id\": 7}", NULL, 1, {7}},
+        {NULL, "{\"eos_token_id\": [7, 9]}", NULL, 2, {7, 9}},
+        {"{\"eos_token_id\": 5}", "{\"eos_token_id\": 7}", NULL, 1, {5}},
+        {"{\"eos_token_id\": [5, 33, 9]}", "{}", "{\"eos_token\": \"A\"}", 3, {33, 5, 9}},
+        {"{\"eos_token_id\": null}", "{\"eos_token_id\": 7}", NULL, 1, {7}},
+        {"{\"eos_token_id\": 300}", "{\"eos_token_id\": 7}", NULL, 1, {7}}, /* no such row */
+        {"{}", "{}", "{\"eos_token\": {\"content\": \"A\"}}", 1, {33}},
+    };
+    for (size_t i = 0; i < sizeof w / sizeof w[0]; i++) {
+        Gpt *g = random_gpt(
+            (GptConfig){
+                .vocab = 260, .context = 12, .layers = 1, .heads = 1, .width = 8, .bias = true},
+            1);
+        char *run = xasprintf("%s/stops%zu", scratch_folder, i);
+        char *sft = xasprintf("%s/next%zu", scratch_folder, i);
+        lab_save(run, STAGE_SFT, g, bytes, TEMPLATE_PLAIN, NULL);
+        OK(hf_export(run, folder));
+        char *path = file_join(folder, "config.json"), *text;
+        json_t *j, *more;
+        OK(json_read_file(&j, path));
+        OK(json_parse(&more, w[i].config, strlen(w[i].config), "more", 1));
+        json_object_del(j, "eos_token_id");
+        json_object_update(j, more);
+        text = json_dumps(j, 0);
+        scratch_text(path, text);
+        write_text("generation_config.json", w[i].generation ? w[i].generation : "{}");
+        write_text("tokenizer_config.json", w[i].tokenizer ? w[i].tokenizer : "{}");
+        Loaded l;
+        OK(hf_import(folder, out, NULL, NULL));
+        OK(load_model(&l, out, "from.model", LOAD_LANGUAGE));
+        for (int again = 0; again < 3; again++) {
+            assert_int_equal(l.nstop, w[i].n);
+            assert_memory_equal(l.stop, w[i].stop, sizeof *l.stop * (size_t)w[i].n);
+            assert_int_equal(tokenizer_eos(l.tokenizer), w[i].stop[0]);
+            if (again == 2) break;
+            forget_out();
+            empty(folder);
+            if (again == 0) lab_save(sft, STAGE_SFT, l.gpt, l.tokenizer, TEMPLATE_PLAIN, NULL);
+            load_free(&l);
+            OK(hf_export(sft, folder));
+            if (again == 1) OK(hf_import(folder, out, NULL, NULL));
+            OK(load_model(&l, again == 1 ? out : sft, "from.model", LOAD_LANGUAGE));
+        }
+        load_free(&l);
+        forget_out();
+        empty(folder);
+        json_decref(j);
+        json_decref(more);
+        gpt_close(&g);
+        free(text);
+        free(path);
+        free(run);
+        free(sft);
+    }
 }
 
 /* Real ones of others, where they are. */
@@ -271,13 +411,6 @@ static const char config[] = "{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"n_
                              "\"n_embd\": 2, \"n_layer\": 1, "
                              "\"n_head\": 1}";
 
-static void write_text(const char *name, const char *text) {
-    char *path = file_join(folder, name);
-    OK(file_make_dirs(folder));
-    scratch_text(path, text);
-    free(path);
-}
-
 /* config with `more` put in before the end; jansson refuses a key given twice. */
 static void write_config(const char *more) {
     char *text = xasprintf("%.*s, %s}", (int)strlen(config) - 1, config, more);
@@ -339,8 +472,8 @@ static void test_bad_config(void **state) {
     static const char *const bad[][2] = {
         {"{", "config.json:1"},
         {"[]", "config.json: not a JSON object"},
-        {"{\"model_type\": \"llama\"}", "\"model_type\" is llama, expected gpt2"},
-        {"{\"model_type\": 3}", "\"model_type\" is not a string"},
+        {"{\"model_type\": \"llama\"}", "\"model_type\" is \"llama\", expected \"gpt2\""},
+        {"{\"model_type\": 3}", "\"model_type\" is 3, expected"},
         {"{\"architectures\": [\"GPT2ForSequenceClassification\"]}", "expected a language model"},
         {"{\"vocab_size\": 0}", "\"vocab_size\" is 0, expected 1 to 2147483647"},
         {"{\"vocab_size\": \"5\"}", "\"vocab_size\" is \"5\", expected"},
@@ -349,10 +482,12 @@ static void test_bad_config(void **state) {
         {"{\"n_positions\": -1}", "\"n_positions\" is -1"},
         {"{\"n_embd\": 6, \"n_head\": 4}", "no multiple of \"n_head\" 4"},
         {"{\"n_inner\": 100}", "\"n_inner\" is 100, expected 4 n_embd: 3072"},
-        {"{\"layer_norm_epsilon\": 0}", "\"layer_norm_epsilon\" is not between"},
-        {"{\"layer_norm_epsilon\": \"1e-5\"}", "\"layer_norm_epsilon\" is not between"},
-        {"{\"activation_function\": \"relu\"}", "\"activation_function\" is relu, expected gelu"},
-        {"{\"tie_word_embeddings\": 1}", "\"tie_word_embeddings\" is not true or false"},
+        {"{\"layer_norm_epsilon\": 0}",
+         "\"layer_norm_epsilon\" is 0, expected a number between 0 and 1"},
+        {"{\"layer_norm_epsilon\": \"1e-5\"}", "\"layer_norm_epsilon\" is \"1e-5\", expected"},
+        {"{\"activation_function\": \"relu\"}",
+         "\"activation_function\" is \"relu\", expected gelu_new or gelu or"},
+        {"{\"tie_word_embeddings\": 1}", "\"tie_word_embeddings\" is 1, expected true or false"},
         {"{\"scale_attn_weights\": false}", "\"scale_attn_weights\" is false, expected true"},
         {"{\"scale_attn_by_inverse_layer_idx\": true}", "expected false"},
         {"{\"rhetor\": {\"template\": 3}}", "neither a name nor an object"},
@@ -360,6 +495,13 @@ static void test_bad_config(void **state) {
         {"{\"add_cross_attention\": true}", "\"add_cross_attention\" is true, expected false"},
     };
     FAILS(hf_import("no/where", out, NULL, NULL), ERR_IO, "no/where", "no such folder");
+    char *file = scratch("model.gguf");
+    scratch_text(file, "GGUF\3");
+    FAILS(hf_import(file, out, NULL, NULL), ERR_DATA, file,
+          "GGUF file, which this version does not");
+    scratch_text(file, "{}");
+    FAILS(hf_import(file, out, NULL, NULL), ERR_DATA, file, "is a file, not a folder; expected");
+    free(file);
     write_model(NULL, NULL, NULL, 0);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         write_text("config.json", bad[i][0]);
@@ -373,7 +515,7 @@ static void test_bad_tensors(void **state) {
     write_text("config.json", config);
     refused("neither model.safetensors nor model.safetensors.index.json");
     write_model("wte.weight", NULL, NULL, 0);
-    refused("no tensor wte.weight or transformer.wte.weight");
+    refused("no tensor wte.weight, nor lm_head.weight that stands for it in a tied model");
     write_model("h.0.mlp.c_fc.weight", NULL, NULL, 0);
     refused("no tensor h.0.mlp.c_fc.weight");
     write_model("h.0.attn.c_proj.bias", NULL, NULL, 0);
@@ -383,7 +525,7 @@ static void test_bad_tensors(void **state) {
     write_model(NULL, "score.weight", NULL, 0);
     refused("score.weight: is no tensor");
     write_model(NULL, NULL, "h.0.attn.c_attn.weight", 0);
-    refused("h.0.attn.c_attn.weight has the shape [3], expected [2,6]");
+    refused("h.0.attn.c_attn.weight has the shape [3], expected [2, 6]");
     write_model(NULL, "h.0.attn.bias", "wpe.weight", (float)NAN);
     refused("wpe.weight: element 1 is");
     write_model(NULL, "h.0.attn.bias", "ln_f.bias", (float)INFINITY);
@@ -461,10 +603,11 @@ static void test_bad_index(void **state) {
 int main(void) {
     core_init();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),     cmocka_unit_test(test_real),
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_reward_model),
-        cmocka_unit_test(test_bad_config), cmocka_unit_test(test_bad_tensors),
-        cmocka_unit_test(test_bad_index),
+        cmocka_unit_test(test_golden),       cmocka_unit_test(test_real),
+        cmocka_unit_test(test_aliases),      cmocka_unit_test(test_only_lm_head),
+        cmocka_unit_test(test_stops),        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_reward_model), cmocka_unit_test(test_bad_config),
+        cmocka_unit_test(test_bad_tensors),  cmocka_unit_test(test_bad_index),
     };
     return cmocka_run_group_tests(tests, make, clear);
 }

@@ -79,6 +79,11 @@ static int record_ids(const Loaded *m, const json_t *rec, IdList *ids) {
     const json_t *text = json_object_get(rec, "text"), *tokens = json_object_get(rec, "tokens"), *v;
     size_t i;
     ids->n = 0;
+    if (json_is_string(text) && !m->tokenizer)
+        return error_set(ERR_DATA,
+                         "\"text\": %s was imported without a tokenizer; give "
+                         "{\"tokens\": [...]}",
+                         m->path);
     if (json_is_string(text))
         TRY(tokenizer_encode(m->tokenizer, json_string_value(text), json_string_length(text), false,
                              ids));
@@ -107,7 +112,9 @@ int cmd_logprobs(const Args *a) {
     Tape *tape = tape_open(&arena, false);
     Batch pack = {0};
     int rc = 0;
-    TRY(load_model(&m, a->model, "--model", LOAD_LANGUAGE));
+    TRY(load_model(&m, a->model, "--model", LOAD_EITHER)); /* without a tokenizer as well */
+    if (m.cfg.scalar_head) rc = error_set(ERR_CONFIG, "--model: %s is a reward model", m.path);
+    TRY(rc);
     TRY(json_records_open(&file, a->file.n ? a->file.v[0] : "-"));
     real *logp = xmalloc((size_t)m.gpt->cfg.context * sizeof *logp);
     while ((rc = json_records_next(file, &rec)) > 0) {
