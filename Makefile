@@ -55,7 +55,7 @@ folder            = $(or $(FOLDER_$(1)),$(1))
 FOLDERS          := $(foreach r,$(ROOMS),$(call folder,$(r)))
 
 # --- flags ---------------------------------------------------------------------------------------
-PKGS     := libfyaml jansson oniguruma libutf8proc libzstd libxxhash zlib hdf5-serial
+PKGS     := yaml-0.1 jansson oniguruma libutf8proc libzstd libxxhash zlib hdf5-serial
 WARN     := -Wall -Wextra -Wshadow -Wdouble-promotion -Wstrict-prototypes -Wno-unused-parameter
 STRICT   := -Wconversion -Wno-sign-conversion
 OPT      := -O3 -fno-math-errno -fno-trapping-math

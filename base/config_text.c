@@ -47,17 +47,25 @@ char *config_range(const ConfigKey *k) {
 }
 
 /* In double quotes with JSON's escapes, which YAML shares; ${ is doubled so that it is read back as
- * it is. */
+ * it is. Some characters are allowed in JSON, but not in YAML or as ends of lines there: DEL, U+80 to
+ * U+9F, U+2028, U+2029, U+FEFF, U+FFFE, U+FFFF. */
 static void put_quoted(Text *t, const char *s) {
     json_t *v = json_string(s);
     CHECK(v, "a setting that is no UTF-8");
     char *quoted = json_dumps(v, JSON_ENCODE_ANY);
     json_decref(v);
-    for (const char *p = quoted; *p; p++) {
+    for (const unsigned char *p = (const unsigned char *)quoted; *p; p++) {
+        const unsigned three =
+            p[0] < 0xE0 ? 0 : (p[0] & 15u) << 12 | (p[1] & 63u) << 6 | (p[2] & 63u);
         if (p[0] == '$' && p[1] == '{') text_put(t, "$");
-        if (*p == 0x7F)
-            text_put(t, "\\x7f"); /* DEL is allowed in JSON, not in YAML */
-        else
+        if (*p == 0x7F || (*p == 0xC2 && p[1] < 0xA0)) {
+            p += *p == 0xC2;
+            text_put(t, "\\x%02x", *p);
+        } else if (p[0] < 0xF0 && (three == 0x2028 || three == 0x2029 || three == 0xFEFF ||
+                                   three == 0xFFFE || three == 0xFFFF)) {
+            text_put(t, "\\u%04x", three);
+            p += 2;
+        } else
             text_put(t, "%c", *p);
     }
     free(quoted);

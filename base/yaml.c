@@ -1,43 +1,46 @@
-/* yaml.c: the settings in a YAML text, one by one; the only file that uses libfyaml.
+/* yaml.c: the settings in a YAML text, one by one; the only file that uses libyaml.
  *
- * A recursive walk over libfyaml's events, because events have exact marks and show keys that are
- * given twice. Anchors, aliases and lists of lists have no use in a recipe and are refused. */
+ * A recursive walk over libyaml's events, because events have exact marks and show keys that are
+ * given twice. Aliases and lists of lists have no use in a recipe and are refused. */
 #include "base/yaml.h"
 
 #include "base/error.h"
 #include "base/utf8.h"
 
-#include <libfyaml.h>
 #include <stdlib.h>
 #include <string.h>
+#include <yaml.h>
 
 typedef struct Walk {
-    struct fy_parser *parser;
-    struct fy_event *event; /* the current one; NULL after an error of the parser */
-    struct fy_diag *diag;
+    yaml_parser_t parser;
+    yaml_event_t event; /* the current one; of no type after an error of the parser */
     const char *path;
     YamlVisit *visit;
     void *ctx;
     int line, column; /* of the current event, from 1 */
 } Walk;
 
-static int syntax_error(Walk *w) {
-    void *state = NULL;
-    struct fy_diag_error *e = fy_diag_errors_iterate(w->diag, &state);
-    if (!e) return error_set(ERR_CONFIG, "%s:%d: malformed YAML", w->path, w->line);
-    return error_set(ERR_CONFIG, "%s:%d:%d: malformed YAML: %s; check indentation and quotes",
-                     w->path, e->line, e->column, e->msg);
+/* Lines and columns from 1; the reader, which looks for characters that YAML does not have, knows
+ * only where in the text it is. */
+static int syntax_error(const Walk *w, const char *text) {
+    const yaml_parser_t *p = &w->parser;
+    size_t line = p->problem_mark.line + 1, column = p->problem_mark.column + 1;
+    if (p->error == YAML_READER_ERROR) {
+        line = column = 1;
+        for (size_t i = 0; i < p->problem_offset; i++, column++)
+            if (text[i] == '\n') line++, column = 0;
+    }
+    return error_set(ERR_CONFIG, "%s:%zu:%zu: malformed YAML: %s%s%s; check indentation and quotes",
+                     w->path, line, column, p->context ? p->context : "", p->context ? ": " : "",
+                     p->problem ? p->problem : "?");
 }
 
 static int advance(Walk *w) {
-    if (w->event) fy_parser_event_free(w->parser, w->event);
-    w->event = fy_parser_parse(w->parser);
-    if (!w->event) return syntax_error(w);
-    const struct fy_mark *m = fy_event_start_mark(w->event);
-    if (m) {
-        w->line = m->line + 1;
-        w->column = m->column + 1;
-    }
+    yaml_event_delete(&w->event);
+    if (!yaml_parser_parse(&w->parser, &w->event))
+        return syntax_error(w, (const char *)w->parser.input.string.start);
+    w->line = (int)w->event.start_mark.line + 1;
+    w->column = (int)w->event.start_mark.column + 1;
     return 0;
 }
 
@@ -49,18 +52,10 @@ static int refuse(const Walk *w, const char *what) {
 }
 
 /* The text of a scalar event, malloc'd. */
-static char *scalar(const Walk *w) {
-    size_t n = 0;
-    const char *s = w->event->scalar.value ? fy_token_get_text(w->event->scalar.value, &n) : "";
-    char *copy = xmalloc(n + 1);
-    if (n) memcpy(copy, s, n);
-    copy[n] = '\0';
-    return copy;
-}
+static char *scalar(const Walk *w) { return xstrdup((const char *)w->event.data.scalar.value); }
 
 static bool is_null(const Walk *w, const char *text) {
-    struct fy_token *t = w->event->scalar.value;
-    if (t && fy_token_scalar_style(t) != FYSS_PLAIN) return false;
+    if (w->event.data.scalar.style != YAML_PLAIN_SCALAR_STYLE) return false;
     return !*text || strcmp(text, "~") == 0 || strcmp(text, "null") == 0;
 }
 
@@ -76,10 +71,10 @@ static int walk_list(Walk *w, YamlValue *v, int *sections) {
     v->list = true;
     for (;;) {
         TRY(advance(w));
-        if (w->event->type == FYET_SEQUENCE_END) return 0;
-        if (w->event->type == FYET_SCALAR && *sections == 0)
+        if (w->event.type == YAML_SEQUENCE_END_EVENT) return 0;
+        if (w->event.type == YAML_SCALAR_EVENT && *sections == 0)
             add(v, scalar(w));
-        else if (w->event->type == FYET_MAPPING_START && v->n == 0) {
+        else if (w->event.type == YAML_MAPPING_START_EVENT && v->n == 0) {
             char *prefix = xasprintf("%s.%d.", v->key, (*sections)++);
             int rc = walk_section(w, prefix);
             free(prefix);
@@ -92,7 +87,7 @@ static int walk_list(Walk *w, YamlValue *v, int *sections) {
 /* The value of `key`: a section, a list or a scalar. */
 static int walk_value(Walk *w, const char *key) {
     TRY(advance(w));
-    if (w->event->type == FYET_MAPPING_START) {
+    if (w->event.type == YAML_MAPPING_START_EVENT) {
         char *prefix = xasprintf("%s.", key);
         int rc = walk_section(w, prefix);
         free(prefix);
@@ -100,10 +95,10 @@ static int walk_value(Walk *w, const char *key) {
     }
     YamlValue v = {.key = key, .line = w->line, .column = w->column};
     int rc = 0, sections = 0;
-    if (w->event->type == FYET_SCALAR) {
+    if (w->event.type == YAML_SCALAR_EVENT) {
         add(&v, scalar(w));
         v.null = is_null(w, v.items[0]);
-    } else if (w->event->type == FYET_SEQUENCE_START)
+    } else if (w->event.type == YAML_SEQUENCE_START_EVENT)
         rc = walk_list(w, &v, &sections);
     else
         rc = refuse(w, "an alias");
@@ -116,8 +111,8 @@ static int walk_value(Walk *w, const char *key) {
 static int walk_section(Walk *w, const char *prefix) {
     for (;;) {
         TRY(advance(w));
-        if (w->event->type == FYET_MAPPING_END) return 0;
-        if (w->event->type != FYET_SCALAR) return refuse(w, "a key that is no word");
+        if (w->event.type == YAML_MAPPING_END_EVENT) return 0;
+        if (w->event.type != YAML_SCALAR_EVENT) return refuse(w, "a key that is no word");
         char *name = scalar(w), *key = xasprintf("%s%s", prefix, name);
         int rc = walk_value(w, key);
         free(name);
@@ -129,15 +124,15 @@ static int walk_section(Walk *w, const char *prefix) {
 static int walk_documents(Walk *w) {
     for (int documents = 0;;) {
         TRY(advance(w));
-        switch (w->event->type) {
-        case FYET_STREAM_START:
-        case FYET_DOCUMENT_END: break;
-        case FYET_STREAM_END: return 0;
-        case FYET_DOCUMENT_START:
+        switch (w->event.type) {
+        case YAML_STREAM_START_EVENT:
+        case YAML_DOCUMENT_END_EVENT: break;
+        case YAML_STREAM_END_EVENT: return 0;
+        case YAML_DOCUMENT_START_EVENT:
             if (documents++) return refuse(w, "a second document");
             break;
-        case FYET_MAPPING_START: TRY(walk_section(w, "")); break;
-        case FYET_SCALAR: { /* an empty document is one without settings */
+        case YAML_MAPPING_START_EVENT: TRY(walk_section(w, "")); break;
+        case YAML_SCALAR_EVENT: { /* an empty document is one without settings */
             char *s = scalar(w);
             bool nothing = is_null(w, s);
             free(s);
@@ -150,7 +145,6 @@ static int walk_documents(Walk *w) {
 }
 
 int yaml_settings(const char *text, size_t len, const char *path, YamlVisit *visit, void *ctx) {
-    /* libfyaml silently drops what is no UTF-8. */
     const size_t valid = utf8_valid(text, len);
     if (valid < len) {
         int line = 1;
@@ -159,15 +153,11 @@ int yaml_settings(const char *text, size_t len, const char *path, YamlVisit *vis
                          path, line);
     }
     Walk w = {.path = path, .visit = visit, .ctx = ctx, .line = 1, .column = 1};
-    w.diag = fy_diag_create(NULL);
-    CHECK(w.diag, "libfyaml diagnostics");
-    fy_diag_set_collect_errors(w.diag, true);
-    struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG, .diag = w.diag};
-    w.parser = fy_parser_create(&cfg);
-    CHECK(w.parser && fy_parser_set_string(w.parser, text, len) == 0, "libfyaml parser");
-    int rc = walk_documents(&w);
-    if (w.event) fy_parser_event_free(w.parser, w.event);
-    fy_parser_destroy(w.parser);
-    fy_diag_destroy(w.diag);
+    CHECK(yaml_parser_initialize(&w.parser), "libyaml");
+    yaml_parser_set_encoding(&w.parser, YAML_UTF8_ENCODING);
+    yaml_parser_set_input_string(&w.parser, (const unsigned char *)text, len);
+    const int rc = walk_documents(&w);
+    yaml_event_delete(&w.event);
+    yaml_parser_delete(&w.parser);
     return rc;
 }

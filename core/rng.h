@@ -1,4 +1,4 @@
-/* rng.h: counter-based random numbers (Philox4x32-10, Salmon et al. 2011; Random123's header).
+/* rng.h: counter-based random numbers (Philox4x32-10, Salmon et al. 2011).
  * A number is a pure function of (seed, purpose, step, sample, position, index), so it does not
  * depend on threads, ranks, batch layout or what was drawn before. */
 #ifndef CORE_RNG_H
@@ -23,6 +23,9 @@ typedef struct RngKey {
     uint32_t purpose; /* RngPurpose, plus a stream number << 8 where a purpose has several */
     uint32_t step;
 } RngKey;
+
+/* Philox4x32-10 itself, which all below come from. */
+void rng_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
 /* Four independent 32-bit numbers for (key, sample, position, index). */
 void rng_bits(const RngKey *key, uint64_t sample, uint32_t position, uint32_t index,

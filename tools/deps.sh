@@ -6,8 +6,8 @@
 set -u
 
 packages="gcc make pkg-config libopenmpi-dev openmpi-bin libopenblas-openmp-dev libhdf5-dev
-    libzstd-dev libfyaml-dev libjansson-dev libonig-dev libutf8proc-dev libxxhash-dev
-    librandom123-dev libcmocka-dev zlib1g-dev procps"
+    libzstd-dev libyaml-dev libjansson-dev libonig-dev libutf8proc-dev libxxhash-dev
+    libcmocka-dev zlib1g-dev procps"
 
 # --- another system: ask pkg-config, the compiler and the shell --------------------------------------
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
@@ -15,13 +15,11 @@ if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
     for program in cc pkg-config mpicc mpirun pgrep "$@"; do
         command -v "$program" >/dev/null || missing="$missing $program"
     done
-    for module in libfyaml jansson oniguruma libutf8proc libzstd libxxhash zlib hdf5-serial ompi-c \
+    for module in yaml-0.1 jansson oniguruma libutf8proc libzstd libxxhash zlib hdf5-serial ompi-c \
         cmocka; do
         pkg-config --exists "$module" 2>/dev/null || missing="$missing pkg-config:$module"
     done
     ls /usr/lib/*/openblas-openmp/libopenblas.so >/dev/null 2>&1 || missing="$missing openblas-openmp"
-    echo '#include <Random123/philox.h>' | cc -fsyntax-only -x c - 2>/dev/null ||
-        missing="$missing Random123/philox.h"
     [ -z "$missing" ] && exit 0
     echo "deps: missing:$missing" >&2
     echo "deps: this system has no apt-get: install these with its own package manager" \

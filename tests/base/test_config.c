@@ -233,7 +233,7 @@ static void test_environment(void **unused) {
     FAILS(load(&c, STAGE_PPO, "run:\n  dir: a/${RHETOR_TEST_NONE}\n"), ERR_CONFIG,
           "recipe.yaml:2:8",
           "RHETOR_TEST_NONE is not set; set it, or write ${RHETOR_TEST_NONE:-default}");
-    FAILS(load(&c, STAGE_PPO, "run.dir: \"${RHETOR\"\n"), ERR_CONFIG, "recipe.yaml:1:11",
+    FAILS(load(&c, STAGE_PPO, "run.dir: \"${RHETOR\"\n"), ERR_CONFIG, "recipe.yaml:1:10",
           "without \"}\"");
 }
 
@@ -307,8 +307,8 @@ static void test_bad(void **unused) {
 
 /* Everything that is written is read back to the same text, for every stage and odd values. */
 static void test_yaml_reads_back(void **unused) {
-    static const char *odd[] = {
-        "run.dir=a: b # \"c\" 'd' \\ \t \n é 😀 ${x} $${ \x7f \x01 \xc2\x85 \xe2\x80\xa8"};
+    static const char *odd[] = {"run.dir=a: b # \"c\" 'd' \\ \t \n é 😀 ${x} $${ \x7f \x01 \xc2\x85 "
+                                "\xe2\x80\xa8 \xef\xbb\xbf \xef\xbf\xbf \xe2\x80\xa7"};
     char settings[4][64];
     const char *all[5] = {odd[0]};
     static const double numbers[] = {0.1, 1.0 / 3, 3e-4, 6.02214076e-23};
@@ -322,7 +322,8 @@ static void test_yaml_reads_back(void **unused) {
         Config c, again;
         setenv("x", "must not be used", 1);
         /* On the command line $${ stands for ${; what is stored must survive the way back. */
-        all[0] = "run.dir=a: b # \"c\" 'd' \\ \t \n é 😀 $${x} $ \x7f \x01 \xc2\x85 \xe2\x80\xa8";
+        all[0] = "run.dir=a: b # \"c\" 'd' \\ \t \n é 😀 $${x} $ \x7f \x01 \xc2\x85 \xe2\x80\xa8 "
+                 "\xef\xbb\xbf \xef\xbf\xbf \xe2\x80\xa7";
         OK(config_load(&c, stage, NULL, all, 5));
         assert_non_null(strstr(c.run_dir, " ${x} "));
         char *yaml = config_yaml(&c);

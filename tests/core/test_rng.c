@@ -11,21 +11,6 @@
 #include "core/kernel.h"
 #include "core/rng.h"
 
-/* Philox4x32-10 from the paper (Salmon et al. 2011, section 3.3), apart from Random123's code. */
-static void philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
-    uint32_t c[4], k[2] = {key[0], key[1]};
-    memcpy(c, counter, sizeof c);
-    for (int round = 0; round < 10; round++) {
-        uint64_t a = (uint64_t)0xD2511F53 * c[0], b = (uint64_t)0xCD9E8D57 * c[2];
-        uint32_t next[4] = {(uint32_t)(b >> 32) ^ c[1] ^ k[0], (uint32_t)b,
-                            (uint32_t)(a >> 32) ^ c[3] ^ k[1], (uint32_t)a};
-        memcpy(c, next, sizeof c);
-        k[0] += 0x9E3779B9;
-        k[1] += 0xBB67AE85;
-    }
-    memcpy(out, c, sizeof c);
-}
-
 /* Random123's tests/kat_vectors, "philox4x32 10": counter, key, answer. */
 static const uint32_t known[3][10] = {
     {0, 0, 0, 0, 0, 0, 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
@@ -38,14 +23,14 @@ static const uint32_t known[3][10] = {
 static void known_answers(void **state) {
     for (int i = 0; i < 3; i++) {
         uint32_t out[4];
-        philox(known[i], known[i] + 4, out);
+        rng_philox(known[i], known[i] + 4, out);
         assert_memory_equal(out, known[i] + 6, sizeof out);
     }
     /* rng_bits: the stream's key from (purpose, step) under the seed, then the counter. */
     const RngKey key = {.seed = 0x123456789abcdef0, .purpose = RNG_TEST, .step = 77};
     uint32_t seed[2] = {0x9abcdef0, 0x12345678}, stream[4], want[4], have[4];
-    philox((uint32_t[]){RNG_TEST, 77, 0, 0}, seed, stream);
-    philox((uint32_t[]){0x55667788, 0x11223344, 5, 6}, stream, want);
+    rng_philox((uint32_t[]){RNG_TEST, 77, 0, 0}, seed, stream);
+    rng_philox((uint32_t[]){0x55667788, 0x11223344, 5, 6}, stream, want);
     rng_bits(&key, 0x1122334455667788, 5, 6, have);
     assert_memory_equal(have, want, sizeof have);
 }

@@ -3,7 +3,7 @@
  * is kept to say what is in them; a later Rhetor writes its own format: give those other names. In a tree of the version wanted, after make:
  *   gcc -std=gnu11 -D_GNU_SOURCE -I. -fopenmp tests/golden/checkpoint/checkpoint_golden.c \
  *       build/release/lib{checkpoints,dist,base}.a $(pkg-config --cflags --libs \
- *       libfyaml jansson oniguruma libzstd libxxhash zlib hdf5-serial ompi-c) -lm */
+ *       yaml-0.1 jansson oniguruma libzstd libxxhash zlib hdf5-serial ompi-c) -lm */
 #include <stdio.h>
 
 #include "base/error.h"
