@@ -41,15 +41,21 @@ int file_glob(const char *const *names, int n, char ***out, int *nout);
 const char *file_basename(const char *path);        /* points into path */
 char *file_join(const char *dir, const char *name); /* malloc'd */
 
-/* One owner a run directory: dir/lock names host, job, pid and is touched by a thread. Taking it
- * fails (ERR_CONFIG, names the owner) while the owner lives: same host: the pid exists and started
- * when the lock says; another host: the heartbeat is younger than 5 minutes. */
+/* One owner a run directory: dir/lock names host, job, process and is touched by a thread. Taking it
+ * fails (ERR_CONFIG, names the owner) while the owner lives. On the same host, boot and pid namespace:
+ * the pid exists and started when the lock says; it is given a few seconds to end. Elsewhere: the
+ * heartbeat is younger than 5 minutes. */
 typedef struct FileLock FileLock;
 int lock_take(FileLock **out, const char *dir);
 void lock_drop(FileLock **l);
+/* Before anything is written that another owner would miss: is the folder still there (ERR_IO) and
+ * ours (ERR_CONFIG)? NULL: nobody's lock, fine. lock_lost: what the thread saw, at no cost. */
+int lock_check(const FileLock *l);
+bool lock_lost(const FileLock *l);
 /* Does a run live in the folder? As lock_take would judge it, but nothing is written; who (may be
  * NULL): "process 12 on host n1 (job slurm 7.0)". */
 bool lock_held(const char *dir, char who[256]);
-extern int lock_beat_ms; /* between two touches; tests shorten it */
+/* Between two touches; for an owner on this machine to end. Tests shorten them. */
+extern int lock_beat_ms, lock_wait_ms;
 
 #endif

@@ -20,6 +20,10 @@
 
 enum { IN_BYTES = 256 << 10, FIRST_BUFFER = 64 << 10, LONGEST_LINE = 64 << 20 };
 
+/* Text becomes 3 to 30 times as long; a file made to fill memory and disks a thousand times and more.
+ * Short ones do no harm. */
+enum { MOST_FOLD = 200, HARMLESS = 64 << 20 };
+
 typedef enum Format { PLAIN, GZIP, ZSTD } Format;
 
 struct Lines {
@@ -37,6 +41,7 @@ struct Lines {
     char *text;
     size_t pos, end, room;
     int64_t number, consumed;
+    int64_t decoded; /* bytes of text out of `consumed` compressed ones */
 };
 
 static int refill(Lines *l) {
@@ -103,6 +108,12 @@ static int decode(Lines *l, char *dst, size_t room, size_t *got) {
             l->in_pos += *got;
         } else
             TRY((l->format == GZIP ? decode_gzip : decode_zstd)(l, dst, room, got));
+        if (l->format != PLAIN) l->decoded += (int64_t)*got;
+        if (l->decoded > HARMLESS && l->decoded / MOST_FOLD > l->consumed)
+            return error_set(ERR_DATA,
+                             "%s: %lld compressed bytes became more than %lld of text, which text "
+                             "does not do; if it is meant, decompress the file and give that",
+                             l->path, (long long)l->consumed, (long long)l->decoded);
         if (*got == 0 && empty) {
             if (l->inside)
                 return damaged(l, l->format == GZIP ? "gzip" : "zstd",

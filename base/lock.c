@@ -1,7 +1,8 @@
 /* lock.c: one owner a run directory.
  *
- * dir/lock holds host, job, pid and the process's start time, and its modification time is the
- * heartbeat. It appears complete in one step: written under another name, then link()ed, which
+ * dir/lock holds host, job, pid, the process's start time and where that pid means something: the
+ * boot of the machine and the pid namespace, since containers on one machine, or on two, may have the
+ * same host name and pids. The file's modification time is the heartbeat. It appears complete in one step: written under another name, then link()ed, which
  * fails when the lock exists (as O_EXCL does, also over NFS). When two processes find the same lock
  * stale, the slower must not remove the faster's new one: see remove_stale.
  *
@@ -11,14 +12,17 @@
 #include "base/file.h"
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/queue.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,13 +30,16 @@
 #include <time.h>
 #include <unistd.h>
 
-int lock_beat_ms = 10000;
+int lock_beat_ms = 10000, lock_wait_ms = 10000;
 
-enum { STALE_S = 300, TRIES = 20, FIELD = 256 };
+enum { STALE_S = 300, TRIES = 20, FIELD = 256, LOOK_MS = 50 };
 
 struct FileLock {
-    char *path;
+    char *dir, *path;
     char *text; /* what the file holds while it is ours */
+    dev_t device;
+    ino_t inode;      /* of dir, when the lock was taken */
+    atomic_bool lost; /* as the beater saw it last */
     pthread_t beater;
     sem_t end; /* of the beater */
 };
@@ -41,6 +48,7 @@ typedef struct Owner {
     char host[FIELD], job[FIELD];
     long pid;
     unsigned long long started; /* clock ticks since the host booted */
+    char place[FIELD];          /* boot and pid namespace; "": older than this line */
 } Owner;
 
 /* Start time of a process, 0 if it is gone (or a zombie, which does nothing any more). */
@@ -76,12 +84,30 @@ static void myself(Owner *o) {
     job_name(o->job);
     o->pid = (long)getpid();
     o->started = started_at(o->pid);
+    char *boot = NULL, space[128] = "";
+    size_t len;
+    if (file_read("/proc/sys/kernel/random/boot_id", &boot, &len) >= 0)
+        boot[strcspn(boot, "\n")] = '\0';
+    if (readlink("/proc/self/ns/pid", space, sizeof space - 1) < 0) space[0] = '\0';
+    snprintf(o->place, FIELD, "boot %.64s, %s", boot ? boot : "unknown", space);
+    free(boot);
 }
 
 static bool parse(const char *text, Owner *o) {
     memset(o, 0, sizeof *o);
-    return sscanf(text, "host: %255[^\n]\njob: %255[^\n]\npid: %ld\nstarted: %llu", o->host, o->job,
-                  &o->pid, &o->started) == 4;
+    return sscanf(text,
+                  "host: %255[^\n]\njob: %255[^\n]\npid: %ld\nstarted: %llu\nplace: %255[^\n]",
+                  o->host, o->job, &o->pid, &o->started, o->place) >= 4;
+}
+
+/* Does the owner's pid mean something here? */
+static bool is_near(const Owner *o, const Owner *me) {
+    return strcmp(o->host, me->host) == 0 && (!o->place[0] || strcmp(o->place, me->place) == 0);
+}
+
+static bool is_gone(const Owner *o) {
+    const unsigned long long s = started_at(o->pid);
+    return s == 0 || s != o->started;
 }
 
 /* The same job in a later life: its earlier one is over wherever it was. */
@@ -93,10 +119,9 @@ static bool requeued(const char *was, const char *is) {
 
 /* Is the owner gone? Says why in `why`. */
 static bool is_stale(const Owner *o, bool readable, const Owner *me, double age, char why[FIELD]) {
-    if (readable && strcmp(o->host, me->host) == 0) {
-        unsigned long long s = started_at(o->pid);
+    if (readable && is_near(o, me)) {
         snprintf(why, FIELD, "that process is gone");
-        return s == 0 || s != o->started;
+        return is_gone(o);
     }
     if (readable && requeued(o->job, me->job)) {
         snprintf(why, FIELD, "that job was requeued");
@@ -138,6 +163,17 @@ static int remove_stale(const char *path, int fd) {
     return file_remove(path);
 }
 
+/* A process that was killed or asked to stop takes a while to end, and so do the ranks of an mpirun
+ * that was killed: who gives the same command at once need not give it again. Is it gone? */
+static bool wait_for_end(const char *path, const Owner *o) {
+    if (o->pid == (long)getpid()) return false;
+    if (lock_wait_ms >= 1000)
+        log_info("%s: process %ld has this folder; waiting up to %d s for it to end", path, o->pid,
+                 lock_wait_ms / 1000);
+    for (int ms = 0; ms < lock_wait_ms && !is_gone(o); ms += LOOK_MS) usleep(LOOK_MS * 1000);
+    return is_gone(o);
+}
+
 /* 0: the lock open as fd was stale and is gone, try again; negative: refused. */
 static int judge(const char *path, int fd, const char *mine, const Owner *me) {
     char text[4 * FIELD], why[FIELD];
@@ -150,7 +186,11 @@ static int judge(const char *path, int fd, const char *mine, const Owner *me) {
     Owner o;
     bool readable = parse(text, &o);
     double age = mtime(&own) - mtime(&other);
-    if (!is_stale(&o, readable, me, age, why)) return refuse(path, &o, readable, age);
+    if (!is_stale(&o, readable, me, age, why)) {
+        if (!readable || !is_near(&o, me) || !wait_for_end(path, &o))
+            return refuse(path, &o, readable, age);
+        snprintf(why, FIELD, "it has ended");
+    }
     log_warn("%s: taking over the run directory from process %ld on host %s: %s", path, o.pid,
              readable ? o.host : "unknown", why);
     return remove_stale(path, fd);
@@ -194,6 +234,26 @@ static bool is_ours(const FileLock *l) {
     return ours;
 }
 
+int lock_check(const FileLock *l) {
+    struct stat st;
+    if (!l) return 0;
+    if (stat(l->dir, &st) != 0 || st.st_dev != l->device || st.st_ino != l->inode)
+        return error_set(ERR_IO,
+                         "%s: the folder of this run was deleted, moved or replaced while it ran, "
+                         "so nothing more is saved; if it was moved, put it back, and the same "
+                         "command goes on from its last checkpoint",
+                         l->dir);
+    if (is_ours(l)) return 0;
+    return error_set(
+        ERR_CONFIG,
+        "%s: the lock of this run was removed or taken by another run, so nothing more "
+        "is saved: two runs in one folder destroy each other's checkpoints; stop one "
+        "of them, or choose another run.dir",
+        l->path);
+}
+
+bool lock_lost(const FileLock *l) { return l && atomic_load(&l->lost); }
+
 /* Waits for the next beat; false: there shall be none. */
 static bool wait_for_beat(FileLock *l) {
     struct timespec at;
@@ -209,10 +269,9 @@ static bool wait_for_beat(FileLock *l) {
 static void *beat(void *lock) {
     FileLock *l = lock;
     while (wait_for_beat(l)) {
-        if (!is_ours(l)) {
-            log_warn("%s: the lock of this run was removed or taken by another run; two runs in "
-                     "one folder destroy each other's checkpoints",
-                     l->path);
+        if (lock_check(l) < 0) {
+            log_warn("%s", error_message());
+            atomic_store(&l->lost, true);
             return NULL;
         }
         utimensat(AT_FDCWD, l->path, NULL, 0); /* a beat that fails is made up for by the next */
@@ -233,14 +292,21 @@ static int start_beating(FileLock *l) {
                   : 0;
 }
 
+static void free_lock(FileLock *l) {
+    free(l->dir);
+    free(l->path);
+    free(l->text);
+    free(l);
+}
+
 int lock_take(FileLock **out, const char *dir) {
     *out = NULL;
     Owner me;
     myself(&me);
     char *path = file_join(dir, "lock");
-    char *mine = xasprintf("%s.%s.%ld", path, me.host, me.pid);
-    char *text = xasprintf("host: %s\njob: %s\npid: %ld\nstarted: %llu\n", me.host, me.job, me.pid,
-                           me.started);
+    char *text = xasprintf("host: %s\njob: %s\npid: %ld\nstarted: %llu\nplace: %s\n", me.host,
+                           me.job, me.pid, me.started, me.place);
+    char *mine = xasprintf("%s.%s.%ld.%016" PRIx64, path, me.host, me.pid, hash_text(text));
     int rc = file_write_durable(mine, text, strlen(text));
     for (int i = 0; rc == 0 && i < TRIES; i++) rc = try_once(path, mine, &me);
     if (rc == 0)
@@ -250,20 +316,20 @@ int lock_take(FileLock **out, const char *dir) {
                        path);
     unlink(mine);
     free(mine);
+    struct stat st;
+    if (rc > 0 && stat(dir, &st) != 0) rc = file_error(dir, "stat");
     if (rc < 0) {
         free(path);
         free(text);
         return rc;
     }
     FileLock *l = xcalloc(1, sizeof *l);
-    l->path = path;
-    l->text = text;
+    *l = (FileLock){
+        .dir = xstrdup(dir), .path = path, .text = text, .device = st.st_dev, .inode = st.st_ino};
     rc = start_beating(l);
     if (rc < 0) {
         unlink(path);
-        free(path);
-        free(text);
-        free(l);
+        free_lock(l);
         return rc;
     }
     *out = l;
@@ -276,8 +342,6 @@ void lock_drop(FileLock **l) {
     pthread_join((*l)->beater, NULL);
     sem_destroy(&(*l)->end);
     if (is_ours(*l)) unlink((*l)->path);
-    free((*l)->path);
-    free((*l)->text);
-    free(*l);
+    free_lock(*l);
     *l = NULL;
 }

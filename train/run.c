@@ -168,8 +168,16 @@ static void forget_best(RunPriv *p) {
     p->new_best = false;
 }
 
+/* A run that has lost its folder saves nothing more there, nor how it ended. */
+static int check_lock(Run *run) {
+    int rc = comm_agree(run->comm, lock_check(run->priv->lock));
+    if (rc < 0) run->priv->ours = false;
+    return rc;
+}
+
 int run_save(Run *run) {
     RunPriv *p = run->priv;
+    TRY(check_lock(run));
     if (p->saved_step == run->step) return 0;
     double began = run_seconds();
     watchdog_enter(PHASE_SAVE);
@@ -522,7 +530,8 @@ int run_step_end(Run *run, int64_t tokens) {
     log_step(run, tokens);
 
     const char *why = "";
-    int stop = signals_poll(run->comm, run->cfg.run_dir, run->cfg.run_deadline, &why);
+    const double deadline = lock_lost(p->lock) ? 1e-9 : run->cfg.run_deadline; /* save, refused */
+    int stop = signals_poll(run->comm, run->cfg.run_dir, deadline, &why);
     bool due = save_is_late(run) || run->step == run->steps || is_keep_step(run) || p->new_best ||
                (run->cfg.save_every > 0 && run->step % run->cfg.save_every == 0);
     const int64_t check = run->cfg.dist_check_every;

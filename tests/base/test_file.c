@@ -194,6 +194,111 @@ static void write_lock(const char *host, const char *job, long pid, unsigned lon
     free(path);
 }
 
+static bool says(const char *path, const char *text) {
+    char *all = NULL;
+    size_t n;
+    OK(file_read(path, &all, &n));
+    const bool yes = strstr(all, text) != NULL;
+    free(all);
+    return yes;
+}
+
+/* This machine's boot and our pid namespace, as the lock has them. */
+static char *place(void) {
+    char *boot, space[128] = "";
+    size_t len;
+    OK(file_read("/proc/sys/kernel/random/boot_id", &boot, &len));
+    assert_true(readlink("/proc/self/ns/pid", space, sizeof space - 1) > 0);
+    char *line = xasprintf("boot %.36s, %s", boot, space);
+    free(boot);
+    return line;
+}
+
+static unsigned long long start_of(long pid) {
+    char path[64], *text;
+    size_t len;
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    OK(file_read(path, &text, &len));
+    char *p = strrchr(text, ')');
+    for (int i = 0; i < 20; i++) p = strchr(p + 1, ' '); /* the 22nd field */
+    const unsigned long long start = strtoull(p, NULL, 10);
+    free(text);
+    return start;
+}
+
+/* A process of the same number on a host of the same name, in another container or on another
+ * machine: dead or alive here says nothing about it. */
+static void test_lock_of_another_container(void **unused) {
+    char host[200] = "", *here = place(), *path = scratch("lock");
+    gethostname(host, sizeof host - 1);
+    unsetenv("SLURM_JOB_ID");
+    const char *const elsewhere[] = {"boot 11111111-2222-3333-4444-555555555555, pid:[1]",
+                                     "boot unknown, "};
+    for (int i = 0; i < 3; i++) {
+        FileLock *l = NULL;
+        const char *where = i == 2 ? here : elsewhere[i];
+        char *with = xasprintf("none\npid: 99999999\nstarted: 5\nplace: %s\nx: ", where);
+        write_lock(host, with, 1, 1, 60); /* that process does not exist here */
+        if (i < 2) FAILS(lock_take(&l, scratch_folder), ERR_CONFIG, "process 99999999", "60 s");
+        if (i == 2) OK(lock_take(&l, scratch_folder));
+        lock_drop(&l);
+        write_lock(host, with, 1, 1, 301);
+        OK(lock_take(&l, scratch_folder));
+        assert_true(says(path, here));
+        lock_drop(&l);
+        free(with);
+    }
+    free(path);
+    free(here);
+}
+
+/* The owner is ending: who comes at once waits for it. */
+static void test_lock_waits(void **unused) {
+    const pid_t child = fork();
+    if (child == 0) {
+        usleep(300000);
+        _exit(0);
+    }
+    char host[256] = "";
+    gethostname(host, sizeof host - 1);
+    write_lock(host, "none", (long)child, start_of(child), 1);
+    FileLock *l = NULL;
+    FAILS(lock_take(&l, scratch_folder), ERR_CONFIG, "belongs to process", "stop that run");
+    lock_wait_ms = 60000;
+    OK(lock_take(&l, scratch_folder));
+    lock_wait_ms = 0;
+    lock_drop(&l);
+    waitpid(child, NULL, 0);
+}
+
+/* The lock is taken away, the folder moved, another put in its place. */
+static void test_lock_lost(void **unused) {
+    char *dir = scratch("mine"), *moved = scratch("moved"), *path = file_join(dir, "lock");
+    FileLock *l = NULL;
+    lock_beat_ms = 5;
+    OK(lock_check(NULL));
+    OK(file_make_dirs(dir));
+    OK(lock_take(&l, dir));
+    OK(lock_check(l));
+    assert_false(lock_lost(l));
+    assert_int_equal(rename(dir, moved), 0);
+    FAILS(lock_check(l), ERR_IO, dir, "deleted, moved or replaced");
+    OK(file_make_dirs(dir));
+    FAILS(lock_check(l), ERR_IO, dir, "deleted, moved or replaced");
+    for (int i = 0; i < 12000 && !lock_lost(l); i++) usleep(5000);
+    assert_true(lock_lost(l));
+    rmdir(dir);
+    assert_int_equal(rename(moved, dir), 0);
+    OK(lock_check(l));
+    OK(file_remove(path));
+    FAILS(lock_check(l), ERR_CONFIG, path, "removed or taken by another run");
+    lock_drop(&l);
+    lock_beat_ms = 10000;
+    free(path);
+    free(moved);
+    free(dir);
+}
+
 static void test_lock_lives(void **unused) {
     FileLock *l = NULL, *second = NULL;
     OK(lock_take(&l, scratch_folder));
@@ -209,15 +314,6 @@ static void test_lock_lives(void **unused) {
     char *path = scratch("lock");
     assert_false(file_exists(path));
     free(path);
-}
-
-static bool says(const char *path, const char *text) {
-    char *all = NULL;
-    size_t n;
-    OK(file_read(path, &all, &n));
-    const bool yes = strstr(all, text) != NULL;
-    free(all);
-    return yes;
 }
 
 /* The owner does nothing, and the lock stays young; it does not touch another run's. */
@@ -368,12 +464,20 @@ static void test_glob(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_write_read), cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_full_disk),  cmocka_unit_test(test_folders),
-        cmocka_unit_test(test_hashes),     cmocka_unit_test(test_names),
-        cmocka_unit_test(test_glob),       cmocka_unit_test(test_lock_lives),
-        cmocka_unit_test(test_lock_beats), cmocka_unit_test(test_lock_of_the_dead),
-        cmocka_unit_test(test_lock_race)};
+    lock_wait_ms = 0;
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_write_read),
+                                       cmocka_unit_test(test_errors),
+                                       cmocka_unit_test(test_full_disk),
+                                       cmocka_unit_test(test_folders),
+                                       cmocka_unit_test(test_hashes),
+                                       cmocka_unit_test(test_names),
+                                       cmocka_unit_test(test_glob),
+                                       cmocka_unit_test(test_lock_lives),
+                                       cmocka_unit_test(test_lock_of_another_container),
+                                       cmocka_unit_test(test_lock_waits),
+                                       cmocka_unit_test(test_lock_lost),
+                                       cmocka_unit_test(test_lock_beats),
+                                       cmocka_unit_test(test_lock_of_the_dead),
+                                       cmocka_unit_test(test_lock_race)};
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

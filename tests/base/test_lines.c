@@ -299,6 +299,39 @@ static void test_standard_input(void **unused) {
     waitpid(child, NULL, 0);
 }
 
+/* A small file made to become gigabytes, of blanks, of one line and of short lines: refused, whoever
+ * reads, long before it has filled anything. Plain text and what text compresses to are fine. */
+static void test_bombs(void **unused) {
+    enum { MIB = 1 << 20, PIECES = 100 };
+    char *text = xmalloc(MIB), *one = xmalloc(MIB), *all = xmalloc((size_t)PIECES * MIB);
+    for (int kind = 0; kind < 3; kind++)
+        for (int p = 1; p < 3; p++) {
+            for (int i = 0; i < MIB; i++)
+                text[i] = kind == 0 ? ' ' : kind == 2 && i % 8 == 7 ? '\n' : 'a';
+            const size_t n = packs[p](text, MIB, one, MIB); /* each piece a member or frame */
+            for (size_t i = 0; i < PIECES; i++) memcpy(all + i * n, one, n);
+            scratch_write(path, all, PIECES * n);
+            Lines *l;
+            const char *s;
+            char *rest;
+            size_t len;
+            int byte, rc = 1;
+            FAILS(lines_slurp(path, &rest, &len), ERR_DATA, path, "compressed bytes became more");
+            OK(lines_open(&l, path));
+            if (kind == 0) FAILS(lines_peek(l, &byte), ERR_DATA, path, "compressed bytes became");
+            while (kind > 0 && (rc = lines_next(l, &s, &len)) == 1) {
+            }
+            if (kind > 0) FAILS(rc, ERR_DATA, path, "decompress the file and give that");
+            FAILS(lines_next(l, &s, &len), ERR_IO, path, "cannot be read beyond");
+            lines_close(&l);
+            scratch_write(path, all, 60 * n); /* 60 MiB do no harm */
+            OK(lines_slurp(path, &rest, &len));
+            assert_int_equal(len, 60 * MIB);
+            free(rest);
+        }
+    free(text), free(one), free(all);
+}
+
 static int make(void **unused) {
     if (scratch_make(unused)) return -1;
     path = scratch("text");
@@ -318,6 +351,7 @@ int main(void) {
                                        cmocka_unit_test(test_long_lines),
                                        cmocka_unit_test(test_errors_and_bytes),
                                        cmocka_unit_test(test_peek_and_rest),
-                                       cmocka_unit_test(test_standard_input)};
+                                       cmocka_unit_test(test_standard_input),
+                                       cmocka_unit_test(test_bombs)};
     return cmocka_run_group_tests(tests, make, clean);
 }
