@@ -190,8 +190,8 @@ void json_records_close(JsonRecords **rp) {
     *rp = NULL;
 }
 
-static const char *kind(const json_t *v) {
-    switch (json_typeof(v)) {
+const char *json_kind(const json_t *v) {
+    switch (v ? json_typeof(v) : JSON_NULL) {
     case JSON_OBJECT: return "an object";
     case JSON_ARRAY: return "an array";
     case JSON_STRING: return "a string";
@@ -199,7 +199,7 @@ static const char *kind(const json_t *v) {
     case JSON_REAL: return "a number with a fraction";
     case JSON_TRUE: return "true";
     case JSON_FALSE: return "false";
-    default: return "null";
+    default: return v ? "null" : "missing";
     }
 }
 
@@ -207,13 +207,13 @@ static const char *kind(const json_t *v) {
 static int member(const json_t *obj, const char *key, const json_t **out) {
     if (!json_is_object(obj))
         return error_set(ERR_DATA, "found %s, expected an object with \"%s\"",
-                         obj ? kind(obj) : "nothing", key);
+                         obj ? json_kind(obj) : "nothing", key);
     *out = json_object_get(obj, key);
     return *out ? 0 : error_set(ERR_DATA, "missing \"%s\"", key);
 }
 
 static int wrong_kind(const char *key, const json_t *v, const char *expected) {
-    return error_set(ERR_DATA, "\"%s\" is %s, expected %s", key, kind(v), expected);
+    return error_set(ERR_DATA, "\"%s\" is %s, expected %s", key, json_kind(v), expected);
 }
 
 int json_get_str(const json_t *obj, const char *key, const char **out) {

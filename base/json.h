@@ -29,6 +29,9 @@ void json_records_allow_nul(JsonRecords *r);
 bool json_records_is_array(const JsonRecords *r); /* one array, not JSON lines */
 void json_records_close(JsonRecords **r);
 
+/* What a message calls the value: "an object", "an integer", ...; NULL: "missing". */
+const char *json_kind(const json_t *v);
+
 /* Members with a type check: ERR_DATA "missing \"x\"" / "\"x\" is a number, expected a string". */
 int json_get_str(const json_t *obj, const char *key, const char **out);
 int json_get_i64(const json_t *obj, const char *key, int64_t *out);

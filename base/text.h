@@ -23,6 +23,8 @@ char *text_take(Text *t); /* what it holds, "" for nothing; the text is empty af
  * not set, without default: stays as it is written where `keep` is set, else ERR_CONFIG. */
 int text_expand(Text *t, const char *s, bool keep);
 
+#define TEXT_S(n) ((n) == 1 ? "" : "s") /* the s of a plural */
+
 char *text_shape(int ndim, const int64_t *shape); /* "[3, 4]", malloc'd */
 
 #endif

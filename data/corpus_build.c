@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "data/corpus_file.h"
 #include "data/record.h"
 #include "data/texts.h"
@@ -166,8 +167,8 @@ static int bad_document(Building *g, int rc) {
     if (rc != ERR_DATA || b->on_bad == ON_BAD_STOP) return rc;
     if (g->counting) return 0;
     if (++b->bad > b->max_bad)
-        return error_set(rc, "%s (and %lld bad documents before it: more than --max-bad)",
-                         error_message(), (long long)b->bad - 1);
+        return error_set(rc, "%s (and %lld bad document%s before it: more than --max-bad)",
+                         error_message(), (long long)b->bad - 1, TEXT_S(b->bad - 1));
     if (b->bad <= BAD_SHOWN)
         log_warn("skipped: %s%s", error_message(),
                  b->bad == BAD_SHOWN ? " (further ones not shown)" : "");
@@ -371,6 +372,11 @@ static int check(const CorpusBuild *b, const StrList *files) {
     if (b->heldout_tail && !whole)
         return error_set(ERR_USAGE, "with heldout_tail (--heldout-tail) files are taken as they "
                                     "are: without --dedup and --weight");
+    for (int i = 0; i < files->n && b->heldout_tail; i++)
+        if (strcmp(files->v[i], "-") == 0)
+            return error_set(ERR_USAGE,
+                             "the held-out tail of standard input cannot be known before "
+                             "its end: name a file");
     if (!b->no_eot && tokenizer_eos(b->tokenizer) < 0)
         return error_set(ERR_CONFIG,
                          "the tokenizer has no end-of-text token to end documents with; "
@@ -405,8 +411,8 @@ int corpus_build(CorpusBuild *b, const StrList *files) {
                                                                           : NULL;
     if (empty) {
         const int64_t documents = train[CORPUS_A_DOCUMENTS] + heldout[CORPUS_A_DOCUMENTS];
-        rc = error_set(ERR_DATA, "%s would be empty: the input has %lld usable documents%s", empty,
-                       (long long)documents,
+        rc = error_set(ERR_DATA, "%s would be empty: the input has %lld usable document%s%s", empty,
+                       (long long)documents, TEXT_S(documents),
                        documents == 0 ? ""
                                       : "; for the end of each file instead of whole documents use "
                                         "heldout_tail (--heldout-tail)");

@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "data/record.h"
 
 #include <stdlib.h>
@@ -17,7 +18,7 @@
 enum { BLOCK = 512, BAD_SHOWN = 5 };
 
 /* A record on its way. */
-typedef struct Item {
+typedef struct Incoming {
     Record record;
     int64_t line;
     int rc; /* negative: what was wrong with it is in `message` */
@@ -26,7 +27,7 @@ typedef struct Item {
     IdList *answer; /* ranked: [record.nanswer] */
     uint8_t *learn; /* demonstrations: of the conversation */
     int64_t nprompt;
-} Item;
+} Incoming;
 
 /* Owned by the Dataset. */
 typedef struct Store {
@@ -46,7 +47,7 @@ typedef struct Loading {
     int file;
     bool array;
     int64_t records; /* of all files */
-    Item block[BLOCK];
+    Incoming block[BLOCK];
     int n;
 } Loading;
 
@@ -59,18 +60,25 @@ void dataset_options(DatasetOptions *o, const Config *c, const Tokenizer *t, Tem
                           .on_bad = c->data_on_bad,
                           .max_bad = c->data_max_bad,
                           .max_records = c->data_max_records,
-                          .field_prompt = c->data_field_prompt,
-                          .field_completion = c->data_field_completion,
-                          .field_chosen = c->data_field_chosen,
-                          .field_rejected = c->data_field_rejected,
-                          .field_messages = c->data_field_messages};
+                          .field = {[FIELD_PROMPT] = c->data_field_prompt,
+                                    [FIELD_COMPLETION] = c->data_field_completion,
+                                    [FIELD_CHOSEN] = c->data_field_chosen,
+                                    [FIELD_REJECTED] = c->data_field_rejected,
+                                    [FIELD_MESSAGES] = c->data_field_messages}};
+}
+
+const char *const dataset_field_names[RECORD_FIELDS] = {"prompt", "completion", "chosen",
+                                                        "rejected", "messages"};
+
+const char *dataset_field(const DatasetOptions *o, RecordField f) {
+    return o->field[f] && *o->field[f] ? o->field[f] : dataset_field_names[f];
 }
 
 /* --- one record ----------------------------------------------------------------------------- */
 
 static bool unfinished(const Record *r, int i) { return r->unfinished && r->unfinished[i]; }
 
-static int encode(Item *it, DatasetKind kind, const DatasetOptions *o) {
+static int encode(Incoming *it, DatasetKind kind, const DatasetOptions *o) {
     const Record *r = &it->record;
     if (kind == DATASET_DEMOS) {
         int n = r->nprompt + 1;
@@ -98,7 +106,7 @@ static int encode(Item *it, DatasetKind kind, const DatasetOptions *o) {
 }
 
 /* Runs in a worker thread, whose stored message nobody else can see: it goes with the item. */
-static void encode_item(Loading *l, Item *it) {
+static void encode_item(Loading *l, Incoming *it) {
     if (it->rc >= 0) {
         it->rc = encode(it, l->d->kind, l->o);
         if (it->rc < 0) record_wrap(it->rc, l->path, l->array, it->line);
@@ -106,14 +114,14 @@ static void encode_item(Loading *l, Item *it) {
     if (it->rc < 0 && !it->message) it->message = xstrdup(error_message());
 }
 
-static void item_free(Item *it) {
+static void item_free(Incoming *it) {
     for (int i = 0; it->answer && i < it->record.nanswer; i++) ids_free(&it->answer[i]);
     free(it->answer);
     record_free(&it->record);
     ids_free(&it->prompt);
     free(it->learn);
     free(it->message);
-    *it = (Item){0};
+    *it = (Incoming){0};
 }
 
 /* --- committing it ---------------------------------------------------------------------------- */
@@ -131,7 +139,8 @@ static void reserve(Store *s, int64_t tokens, bool learn) {
 }
 
 /* A sequence of the prompt's tokens from `cut` on and, for ranked ones, an answer. */
-static void add_sequence(Loading *l, const Item *it, int64_t cut, const IdList *answer, int rank) {
+static void add_sequence(Loading *l, const Incoming *it, int64_t cut, const IdList *answer,
+                         int rank) {
     Dataset *d = l->d;
     Store *s = l->store;
     int64_t head = it->prompt.n - cut, n = head + (answer ? answer->n : 0);
@@ -161,7 +170,7 @@ static void add_sequence(Loading *l, const Item *it, int64_t cut, const IdList *
     if (learn) d->hash = hash_combine(d->hash, hash_bytes(learn, (size_t)n));
 }
 
-static void add_item(Loading *l, const Item *it) {
+static void add_item(Loading *l, const Incoming *it) {
     Dataset *d = l->d;
     Store *s = l->store;
     if (d->n == s->itemcap) {
@@ -178,7 +187,7 @@ static void add_item(Loading *l, const Item *it) {
 }
 
 /* Too many tokens under on_long: stop. */
-static int stop_long(const Loading *l, const Item *it, int64_t n, int64_t limit) {
+static int stop_long(const Loading *l, const Incoming *it, int64_t n, int64_t limit) {
     int rc = error_set(ERR_DATA,
                        "%lld tokens, %lld fit; shorten the record or set data.on_long to drop or "
                        "truncate_left",
@@ -194,7 +203,7 @@ static int64_t longest(const Loading *l) {
 }
 
 /* Demonstrations and prompts. At least one token of the prompt stays. */
-static int commit_single(Loading *l, const Item *it) {
+static int commit_single(Loading *l, const Incoming *it) {
     const DatasetOptions *o = l->o;
     int64_t limit = longest(l), n = it->prompt.n, cut = 0;
     if (n > limit) {
@@ -226,7 +235,7 @@ static void close_ranks(const int32_t *rank, const bool *kept, int k, int32_t *o
 
 /* The answers that fit; all with the same prompt, so it is cut for the longest of them. A group in
  * which fewer than two fit is dropped. */
-static int commit_ranked(Loading *l, const Item *it) {
+static int commit_ranked(Loading *l, const Incoming *it) {
     const DatasetOptions *o = l->o;
     const Record *r = &it->record;
     int k = r->nanswer, nkept = 0;
@@ -273,7 +282,7 @@ static void look_at(Dataset *d, const Record *r) {
     d->returns += returns;
 }
 
-static int commit(Loading *l, const Item *it) {
+static int commit(Loading *l, const Incoming *it) {
     Dataset *d = l->d;
     if (it->rc >= 0) {
         look_at(d, &it->record);
@@ -282,8 +291,8 @@ static int commit(Loading *l, const Item *it) {
     if (it->rc != ERR_DATA || l->o->on_bad == ON_BAD_STOP)
         return error_set(it->rc, "%s", it->message);
     if (++d->bad > l->o->max_bad)
-        return error_set(ERR_DATA, "%s (and %lld bad records before it: more than data.max_bad)",
-                         it->message, (long long)d->bad - 1);
+        return error_set(ERR_DATA, "%s (and %lld bad record%s before it: more than data.max_bad)",
+                         it->message, (long long)d->bad - 1, TEXT_S(d->bad - 1));
     if (d->bad <= BAD_SHOWN)
         log_warn("skipped: %s%s", it->message,
                  d->bad == BAD_SHOWN ? " (further ones not shown)" : "");
@@ -314,7 +323,7 @@ static int load_file(Loading *l, const char *path) {
         json_t *json = NULL;
         rc = json_records_next(records, &json);
         if (rc == 0 || (rc < 0 && rc != ERR_DATA)) break;
-        Item *it = &l->block[l->n++];
+        Incoming *it = &l->block[l->n++];
         it->line = json_records_line(records);
         it->rc = rc;
         if (rc > 0) {
@@ -385,7 +394,7 @@ static int count_pairs(Dataset *d, const char *names) {
     return error_set(ERR_DATA,
                      "%s: no two answers of any of its %lld ranking%s differ in rank; expected at "
                      "least one pair of a better and a worse one",
-                     names, (long long)d->n, d->n == 1 ? "" : "s");
+                     names, (long long)d->n, TEXT_S(d->n));
 }
 
 int dataset_load(Dataset *out, DatasetKind kind, const StrList *files, const DatasetOptions *o) {

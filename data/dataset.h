@@ -44,6 +44,17 @@ typedef struct Dataset {
     void *priv;
 } Dataset;
 
+/* Fields that may have other names: data.fields. */
+typedef enum RecordField {
+    FIELD_PROMPT,
+    FIELD_COMPLETION,
+    FIELD_CHOSEN,
+    FIELD_REJECTED,
+    FIELD_MESSAGES,
+    RECORD_FIELDS
+} RecordField;
+extern const char *const dataset_field_names[RECORD_FIELDS];
+
 typedef struct DatasetOptions {
     const Tokenizer *tokenizer;
     bool bytes; /* it only stands for none: messages count bytes */
@@ -52,8 +63,11 @@ typedef struct DatasetOptions {
     int64_t max_prompt;  /* prompts: longest prompt (context - max_response); 0: context - 1 */
     int on_long, on_bad; /* ON_LONG_*, ON_BAD_* */
     int64_t max_bad, max_records;
-    const char *field_prompt, *field_completion, *field_chosen, *field_rejected, *field_messages;
+    const char *field[RECORD_FIELDS]; /* what a file calls them; NULL, "": as we do */
 } DatasetOptions;
+
+/* What the file calls the field. */
+const char *dataset_field(const DatasetOptions *o, RecordField f);
 
 /* Fills the options from the data.* keys of a config. */
 void dataset_options(DatasetOptions *o, const Config *c, const Tokenizer *t, Template tmpl,

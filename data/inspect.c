@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "data/corpus.h"
 #include "data/order.h"
 #include "data/texts.h"
@@ -171,9 +172,9 @@ static int guess_kind(const char *path, const DatasetOptions *o, int *kind) {
     json_records_close(&records);
     if (rc == 0) return error_set(ERR_DATA, "%s holds no records", path);
     TRY(rc);
-    const char *chosen = o->field_chosen ? o->field_chosen : "chosen";
-    const char *completion = o->field_completion ? o->field_completion : "completion";
-    const char *messages = o->field_messages ? o->field_messages : "messages";
+    const char *chosen = dataset_field(o, FIELD_CHOSEN);
+    const char *completion = dataset_field(o, FIELD_COMPLETION);
+    const char *messages = dataset_field(o, FIELD_MESSAGES);
     const json_t *output = json_object_get(j, "output");
     bool ranked = json_object_get(j, chosen) || json_object_get(j, "completions") ||
                   json_object_get(j, "responses") || json_is_array(output);
@@ -241,14 +242,14 @@ static int dataset_report(FILE *out, const Dataset *d, const DatasetOptions *o, 
         }
     }
     const char *of = unit(o);
-    fprintf(out, "%s: %lld record%s, %lld %s", names[d->kind], (long long)d->n,
-            d->n == 1 ? "" : "s", (long long)d->tokens, of);
+    fprintf(out, "%s: %lld record%s, %lld %s", names[d->kind], (long long)d->n, TEXT_S(d->n),
+            (long long)d->tokens, of);
     if (learned > 0)
         fprintf(out, ", %lld of them learned (%.1f %%)", (long long)learned,
                 100 * (double)learned / (double)d->tokens);
     if (d->rank)
-        fprintf(out, ", %lld pair%s, %lld tie%s", (long long)d->pairs, d->pairs == 1 ? "" : "s",
-                (long long)(compared - d->pairs), compared - d->pairs == 1 ? "" : "s");
+        fprintf(out, ", %lld pair%s, %lld tie%s", (long long)d->pairs, TEXT_S(d->pairs),
+                (long long)(compared - d->pairs), TEXT_S(compared - d->pairs));
     fprintf(out, "\ntemplate %s; %lld malformed", template_name(o->tmpl), (long long)d->bad);
     if (o->context < NO_LIMIT)
         fprintf(out, ", %lld too long for %lld %s", (long long)d->too_long, (long long)o->context,

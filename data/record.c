@@ -34,10 +34,6 @@ static void add_answer(Record *r, const char *text) {
     r->answer[r->nanswer++] = text;
 }
 
-static const char *or_default(const char *name, const char *fallback) {
-    return name && *name ? name : fallback;
-}
-
 /* A member that is there and not null. */
 static json_t *get(const json_t *object, const char *name) {
     json_t *v = json_object_get(object, name);
@@ -176,8 +172,8 @@ static int add_instruction(Record *r, const json_t *j, Template tmpl) {
 /* The prompt where the record has one of its own. Returns 1 if so, 0 if it has none. */
 static int explicit_prompt(Record *r, const DatasetOptions *o) {
     const json_t *j = r->json;
-    const char *messages = or_default(o->field_messages, "messages");
-    const char *prompt = or_default(o->field_prompt, "prompt");
+    const char *messages = dataset_field(o, FIELD_MESSAGES);
+    const char *prompt = dataset_field(o, FIELD_PROMPT);
     const json_t *system = get(j, "system");
     if (json_is_string(system) && *json_string_value(system))
         add_message(r, "system", json_string_value(system));
@@ -258,8 +254,7 @@ static int split_strings(Record *r, const char *a, const char *b) {
 
 /* chosen, rejected. Where they are whole conversations, the prompt in them counts. */
 static int chosen_rejected(Record *r, const DatasetOptions *o, bool has_prompt) {
-    const char *name[2] = {or_default(o->field_chosen, "chosen"),
-                           or_default(o->field_rejected, "rejected")};
+    const char *name[2] = {dataset_field(o, FIELD_CHOSEN), dataset_field(o, FIELD_REJECTED)};
     const json_t *v[2] = {get(r->json, name[0]), get(r->json, name[1])};
     const char *s[2] = {json_string_value(v[0]), json_string_value(v[1])};
     for (int i = 0; i < 2; i++)
@@ -292,7 +287,7 @@ static int chosen_rejected(Record *r, const DatasetOptions *o, bool has_prompt) 
         return error_set(ERR_DATA,
                          "no prompt: expected \"%s\", or whole conversations in \"%s\" "
                          "and \"%s\"",
-                         or_default(o->field_prompt, "prompt"), name[0], name[1]);
+                         dataset_field(o, FIELD_PROMPT), name[0], name[1]);
     }
     for (int i = 0; i < 2; i++) {
         const char *text;
@@ -390,11 +385,11 @@ static int best_first(Record *r, const json_t *list) {
 
 static int ranked(Record *r, const DatasetOptions *o, bool has_prompt) {
     const char *lists[] = {"completions", "responses"};
-    const char *chosen = or_default(o->field_chosen, "chosen");
-    if (!get(r->json, chosen) && !get(r->json, or_default(o->field_rejected, "rejected"))) {
+    const char *chosen = dataset_field(o, FIELD_CHOSEN);
+    if (!get(r->json, chosen) && !get(r->json, dataset_field(o, FIELD_REJECTED))) {
         if (!has_prompt)
             return error_set(ERR_DATA, "no prompt: expected \"%s\", or \"%s\" and \"rejected\"",
-                             or_default(o->field_prompt, "prompt"), chosen);
+                             dataset_field(o, FIELD_PROMPT), chosen);
         for (int i = 0; i < 2; i++)
             if (get(r->json, lists[i])) return k_way(r, get(r->json, lists[i]), lists[i]);
         if (json_is_array(get(r->json, "output"))) return best_first(r, get(r->json, "output"));
@@ -407,13 +402,13 @@ static int ranked(Record *r, const DatasetOptions *o, bool has_prompt) {
 }
 
 static int demonstration(Record *r, const DatasetOptions *o, bool has_prompt) {
-    const char *completion = or_default(o->field_completion, "completion"), *text;
+    const char *completion = dataset_field(o, FIELD_COMPLETION), *text;
     if (!has_prompt)
         return error_set(ERR_DATA,
                          "no prompt: expected \"%s\" and \"%s\", \"instruction\" and "
                          "\"output\", or \"%s\" (see data.fields)",
-                         or_default(o->field_prompt, "prompt"), completion,
-                         or_default(o->field_messages, "messages"));
+                         dataset_field(o, FIELD_PROMPT), completion,
+                         dataset_field(o, FIELD_MESSAGES));
     if (!get(r->json, completion)) completion = get(r->json, "output") ? "output" : "answer";
     if (get(r->json, completion)) {
         TRY(answer_text(r, get(r->json, completion), completion, &text));
@@ -425,7 +420,7 @@ static int demonstration(Record *r, const DatasetOptions *o, bool has_prompt) {
         return error_set(ERR_DATA,
                          "no answer: expected \"%s\", or messages that end with one of the "
                          "assistant (see data.fields)",
-                         or_default(o->field_completion, "completion"));
+                         dataset_field(o, FIELD_COMPLETION));
     add_answer(r, text);
     return 0;
 }
@@ -457,12 +452,11 @@ int record_parse(Record *r, DatasetKind kind, json_t *json, const DatasetOptions
     case DATASET_RANKED: TRY(ranked(r, o, has_prompt)); break;
     case DATASET_PROMPTS:
         if (!has_prompt) {
-            if (!get(json, or_default(o->field_chosen, "chosen")))
+            if (!get(json, dataset_field(o, FIELD_CHOSEN)))
                 return error_set(ERR_DATA,
                                  "no prompt: expected \"%s\", \"instruction\" or \"%s\" "
                                  "(see data.fields)",
-                                 or_default(o->field_prompt, "prompt"),
-                                 or_default(o->field_messages, "messages"));
+                                 dataset_field(o, FIELD_PROMPT), dataset_field(o, FIELD_MESSAGES));
             TRY(chosen_rejected(r, o, false));
             r->nanswer = 0;
         }
@@ -481,8 +475,8 @@ int record_wrap(int code, const char *path, bool array, int64_t line) {
 
 void record_warn(const char *names, int64_t n, int64_t all, const char *what, const char *have) {
     if (n == 0 || log_my_rank() != 0) return;
-    log_warn("%s: %lld of %lld %s%s %s %s", names, (long long)n, (long long)all, what,
-             all == 1 ? "" : "s", n == 1 ? "has" : "have", have);
+    log_warn("%s: %lld of %lld %s%s %s %s", names, (long long)n, (long long)all, what, TEXT_S(all),
+             n == 1 ? "has" : "have", have);
 }
 
 void record_free(Record *r) {

@@ -2,55 +2,15 @@
 #include "data/records.h"
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "data/record.h"
+#include "data/record_writer.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-
-/* --- output ----------------------------------------------------------------------------------- */
-
-int record_writer_open(RecordWriter *w, const char *path) {
-    *w = (RecordWriter){0};
-    if (!path || strcmp(path, "-") == 0) {
-        w->f = stdout;
-        return 0;
-    }
-    struct stat st;
-    w->path = xstrdup(path);
-    if (stat(path, &st) != 0 || S_ISREG(st.st_mode)) w->temporary = xasprintf("%s.tmp", path);
-    w->f = fopen(w->temporary ? w->temporary : path, "w");
-    if (w->f) return 0;
-    int rc = error_set(ERR_IO,
-                       "%s: cannot be written: %s; check that the folder exists and may be "
-                       "written",
-                       path, strerror(errno));
-    return record_writer_close(w, rc);
-}
-
-void record_write(RecordWriter *w, const json_t *record) {
-    json_dumpf(record, w->f, JSON_COMPACT | JSON_ENCODE_ANY);
-    fputc('\n', w->f); /* errors are sticky: record_writer_close sees them */
-}
-
-int record_writer_close(RecordWriter *w, int rc) {
-    bool bad = w->f && (fflush(w->f) != 0 || ferror(w->f));
-    if (bad && rc >= 0)
-        rc = error_set(ERR_IO, "%s: write: %s; check the free space",
-                       w->path ? w->path : "standard output", strerror(errno));
-    if (w->f && w->f != stdout) fclose(w->f);
-    if (rc >= 0 && w->temporary) rc = file_rename_durable(w->temporary, w->path);
-    if (rc < 0 && w->temporary) remove(w->temporary);
-    free(w->path);
-    free(w->temporary);
-    *w = (RecordWriter){0};
-    return rc;
-}
 
 /* --- every record of a file ------------------------------------------------------------------- */
 
@@ -121,7 +81,7 @@ static int rank_record(void *ctx, json_t *record, const char *where) {
         }
         json_object_set_new(record, "scores", scores);
         json_object_set_new(record, "ranks", ranks);
-        record_write(&r->out, record);
+        record_writer_put(&r->out, record);
     }
     free(score);
     free(same);
@@ -238,7 +198,7 @@ static uint64_t prompt_hash(const json_t *record, const DatasetOptions *o) {
 static int split_record(void *ctx, json_t *record, const char *where) {
     Split *s = ctx;
     bool held = (double)(prompt_hash(record, s->o) >> 11) * 0x1p-53 < s->share;
-    record_write(held ? &s->heldout : &s->train, record);
+    record_writer_put(held ? &s->heldout : &s->train, record);
     s->n[held]++;
     return 0;
 }
@@ -251,9 +211,10 @@ int records_split(const char *in, double heldout, const char *train_out, const c
     if (rc >= 0) rc = each_record(in, split_record, &s);
     if (rc >= 0 && (s.n[0] == 0 || s.n[1] == 0))
         rc = error_set(ERR_DATA,
-                       "%s: %lld records would go to %s and %lld to %s; one of them would "
+                       "%s: %lld record%s would go to %s and %lld to %s; one of them would "
                        "be empty, choose another share",
-                       in, (long long)s.n[0], train_out, (long long)s.n[1], heldout_out);
+                       in, (long long)s.n[0], TEXT_S(s.n[0]), train_out, (long long)s.n[1],
+                       heldout_out);
     rc = record_writer_close(&s.train, rc);
     rc = record_writer_close(&s.heldout, rc);
     *train = s.n[0];

@@ -8,17 +8,6 @@
 #include "data/dataset.h"
 #include "data/world/gold.h"
 
-/* JSON lines written to `path` (under a temporary name until writer_close; a device or pipe as it
- * is), NULL or "-": standard output. */
-typedef struct RecordWriter {
-    FILE *f;
-    char *path, *temporary;
-} RecordWriter;
-int record_writer_open(RecordWriter *w, const char *path);
-void record_write(RecordWriter *w, const json_t *record);
-/* rc < 0: the file is dropped and rc returned. ERR_IO. */
-int record_writer_close(RecordWriter *w, int rc);
-
 /* For each record of `in` with "gold" and "completions" (rhetor-generate --n K) the same record
  * with "scores" (of the gold reward) and "ranks" (of the scores with noise: 1 is best, ties share
  * one). Equal completions share a rank. ERR_DATA "file:line", ERR_IO. */

@@ -58,15 +58,8 @@ int template_by_name(const char *name, Template *out) {
 
 /* --- templates of people's own ---------------------------------------------------------------- */
 
-enum { WORDS = 6 };
-static const char *const word_names[WORDS] = {"system",   "system_end", "user",
-                                              "user_end", "assistant",  "assistant_end"};
-
-static const char **word_of(TemplateRoles *r, int i) {
-    const char **words[WORDS] = {&r->system,   &r->system_end, &r->user,
-                                 &r->user_end, &r->assistant,  &r->assistant_end};
-    return words[i];
-}
+static const char *const word_names[TEMPLATE_WORDS] = {"system",   "system_end", "user",
+                                                       "user_end", "assistant",  "assistant_end"};
 
 int template_roles(const TemplateRoles *given, Template *out) {
     TemplateRoles r = *given;
@@ -75,14 +68,14 @@ int template_roles(const TemplateRoles *given, Template *out) {
                                      "or the assistant's: they could not be told apart");
     for (int i = 0; i < nroles; i++) {
         bool same = true;
-        for (int w = 0; w < WORDS && same; w++)
-            same = strcmp(*word_of(&r, w), *word_of(&roles[i].words, w)) == 0;
+        for (int w = 0; w < TEMPLATE_WORDS && same; w++)
+            same = strcmp(r.word[w], roles[i].words.word[w]) == 0;
         if (!same) continue;
         *out = (Template)(TEMPLATES + i);
         return 0;
     }
     CHECK(nroles < MOST_ROLES, "more than %d templates", MOST_ROLES);
-    for (int w = 0; w < WORDS; w++) *word_of(&r, w) = xstrdup(*word_of(&r, w));
+    for (int w = 0; w < TEMPLATE_WORDS; w++) r.word[w] = xstrdup(r.word[w]);
     /* White space before an answer is of one token with its first word, so it is the answer's. */
     size_t open = strlen(r.assistant);
     while (open > 0 && r.assistant[open - 1] == ' ') open--;
@@ -101,9 +94,9 @@ int template_roles(const TemplateRoles *given, Template *out) {
 }
 
 int template_of_config(const Config *c, Template *out) {
-    const TemplateRoles r = {c->data_roles_system,    c->data_roles_system_end,
-                             c->data_roles_user,      c->data_roles_user_end,
-                             c->data_roles_assistant, c->data_roles_assistant_end};
+    const TemplateRoles r = {{c->data_roles_system, c->data_roles_system_end, c->data_roles_user,
+                              c->data_roles_user_end, c->data_roles_assistant,
+                              c->data_roles_assistant_end}};
     *out = (Template)c->data_template;
     if (c->data_template == TEMPLATE_ROLES) {
         int rc = template_roles(&r, out);
@@ -113,9 +106,8 @@ int template_of_config(const Config *c, Template *out) {
                                    error_message())
                       : 0;
     }
-    TemplateRoles all = r;
-    for (int w = 0; w < WORDS; w++)
-        if (**word_of(&all, w))
+    for (int w = 0; w < TEMPLATE_WORDS; w++)
+        if (*r.word[w])
             return config_bad(c, "data.template",
                               "it is %s, which has its own words, but data.roles.%s is set; "
                               "set data.template to roles, or leave data.roles out",
@@ -127,9 +119,8 @@ json_t *template_to_json(Template t) {
     if ((int)t < TEMPLATES) return json_string(template_name(t));
     template_format(t);
     json_t *j = json_object();
-    for (int w = 0; w < WORDS; w++)
-        json_object_set_new(j, word_names[w],
-                            json_string(*word_of(&roles[(int)t - TEMPLATES].words, w)));
+    for (int w = 0; w < TEMPLATE_WORDS; w++)
+        json_object_set_new(j, word_names[w], json_string(roles[(int)t - TEMPLATES].words.word[w]));
     return j;
 }
 
@@ -142,31 +133,31 @@ int template_from_json(const json_t *j, Template *out) {
     json_t *v;
     json_object_foreach((json_t *)(uintptr_t)j, name, v) {
         int w = 0;
-        while (w < WORDS && strcmp(name, word_names[w]) != 0) w++;
-        if (w == WORDS || !json_is_string(v))
+        while (w < TEMPLATE_WORDS && strcmp(name, word_names[w]) != 0) w++;
+        if (w == TEMPLATE_WORDS || !json_is_string(v))
             return error_set(ERR_CONFIG,
                              "the chat template has \"%s\"; expected strings: system, system_end, "
                              "user, user_end, assistant, assistant_end",
                              name);
-        *word_of(&r, w) = json_string_value(v);
+        r.word[w] = json_string_value(v);
     }
-    for (int w = 0; w < WORDS; w++)
-        if (!*word_of(&r, w)) *word_of(&r, w) = "";
+    for (int w = 0; w < TEMPLATE_WORDS; w++)
+        if (!r.word[w]) r.word[w] = "";
     return template_roles(&r, out);
 }
 
 /* --- a part in the making ------------------------------------------------------------------- */
 
-typedef struct Part {
+typedef struct ChatPart {
     const Tokenizer *tk;
     IdList *out;
     Text text; /* ordinary text that is not encoded yet */
-} Part;
+} ChatPart;
 
 /* The user's words: never read for special tokens. */
-static void part_user(Part *p, const char *s) { text_bytes(&p->text, s, strlen(s)); }
+static void part_user(ChatPart *p, const char *s) { text_bytes(&p->text, s, strlen(s)); }
 
-static int part_flush(Part *p) {
+static int part_flush(ChatPart *p) {
     size_t n = p->text.n;
     p->text.n = 0;
     return n > 0 ? tokenizer_encode(p->tk, p->text.s, n, false, p->out) : 0;
@@ -189,7 +180,7 @@ static int32_t special_at(const Tokenizer *tk, const char *s, size_t *len) {
 }
 
 /* The template's own words. Its markers become single ids where the tokenizer has them. */
-static int part_marker(Part *p, const char *s) {
+static int part_marker(ChatPart *p, const char *s) {
     while (*s) {
         size_t len = 1;
         int32_t id = special_at(p->tk, s, &len);
@@ -226,7 +217,7 @@ static int need_eos(const Tokenizer *tk, int32_t *eos) {
                                  "rhetor-data tokenizer makes one that has it");
 }
 
-static int add_answer(const struct TemplateFormat *f, Part *p, const char *text, bool ended) {
+static int add_answer(const struct TemplateFormat *f, ChatPart *p, const char *text, bool ended) {
     int32_t eos;
     TRY(need_eos(p->tk, &eos));
     TRY(part_marker(p, f->answer));
@@ -239,8 +230,8 @@ static int add_answer(const struct TemplateFormat *f, Part *p, const char *text,
 
 /* Appends messages 0..nmsg-1; `learn` (may be NULL) collects a byte a token. With `open` the
  * assistant's turn is opened at the end. */
-static int add_turns(const struct TemplateFormat *f, Part *p, const Message *m, int nmsg, bool open,
-                     uint8_t **learn, int64_t *prompt) {
+static int add_turns(const struct TemplateFormat *f, ChatPart *p, const Message *m, int nmsg,
+                     bool open, uint8_t **learn, int64_t *prompt) {
     int64_t marked = p->out->n; /* tokens that have their byte in *learn */
     for (int i = 0; i < nmsg; i++) {
         Role role = ROLE_USER;
@@ -272,21 +263,21 @@ static int add_turns(const struct TemplateFormat *f, Part *p, const Message *m, 
 int template_prompt(Template tp, const Tokenizer *tk, const Message *m, int nmsg, IdList *out) {
     if (nmsg < 1 || strcmp(m[nmsg - 1].role, "user") != 0)
         return error_set(ERR_DATA, "a prompt must end with a message of the user");
-    Part p = {.tk = tk, .out = out};
+    ChatPart p = {.tk = tk, .out = out};
     int rc = add_turns(template_format(tp), &p, m, nmsg, true, NULL, NULL);
     free(p.text.s);
     return rc;
 }
 
 int template_completion(Template tp, const Tokenizer *tk, const char *text, IdList *out) {
-    Part p = {.tk = tk, .out = out};
+    ChatPart p = {.tk = tk, .out = out};
     int rc = add_answer(template_format(tp), &p, text, true);
     free(p.text.s);
     return rc;
 }
 
 int template_unfinished(Template tp, const Tokenizer *tk, const char *text, IdList *out) {
-    Part p = {.tk = tk, .out = out};
+    ChatPart p = {.tk = tk, .out = out};
     int rc = add_answer(template_format(tp), &p, text, false);
     free(p.text.s);
     return rc;
@@ -299,7 +290,7 @@ int template_conversation(Template tp, const Tokenizer *tk, const Message *m, in
                                    "message before it");
     CHECK(out->n == 0, "the list holds %lld ids already", (long long)out->n);
     *learn = NULL;
-    Part p = {.tk = tk, .out = out};
+    ChatPart p = {.tk = tk, .out = out};
     int rc = add_turns(template_format(tp), &p, m, nmsg, false, learn, prompt);
     free(p.text.s);
     if (rc < 0) {

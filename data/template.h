@@ -24,8 +24,12 @@ typedef enum Template {
 } Template;
 
 /* What stands before and after the messages of each role: data.roles. */
-typedef struct TemplateRoles {
-    const char *system, *system_end, *user, *user_end, *assistant, *assistant_end;
+enum { TEMPLATE_WORDS = 6 };
+typedef union TemplateRoles {
+    struct {
+        const char *system, *system_end, *user, *user_end, *assistant, *assistant_end;
+    };
+    const char *word[TEMPLATE_WORDS];
 } TemplateRoles;
 
 typedef struct Message {

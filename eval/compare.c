@@ -271,7 +271,7 @@ static int read_gold(Judge *j, const PromptFile *p) {
     return 0;
 }
 
-static int open_judge(Judge *j, const CompareOptions *o, PromptFile *p) {
+static int open_judge(Judge *j, CompareOptions *o, PromptFile *p) {
     const char *path = NULL;
     for (int i = 0; i < o->n; i++)
         if (strcmp(o->name[i], o->base) == 0) path = o->path[i];
@@ -284,6 +284,12 @@ static int open_judge(Judge *j, const CompareOptions *o, PromptFile *p) {
         TRY(load_model(&j->reward, o->reward, "--reward", LOAD_REWARD));
         TRY(load_same_tokenizer(&j->base, &j->reward));
     }
+    const int64_t half = j->base.gpt->cfg.context / 2, asked = o->max_new > 0 ? o->max_new : 64;
+    const bool cap = o->cap_new || o->max_new == 0;
+    o->max_new = cap && asked > half ? half : asked;
+    if (o->max_new != asked)
+        log_info("answers of at most %" PRId64 " tokens, half of the model's context, not %" PRId64,
+                 o->max_new, asked);
     if (o->max_new < 1 || o->max_new >= j->base.gpt->cfg.context)
         return error_set(ERR_USAGE,
                          "--max-new %" PRId64 ": expected 1 to %" PRId64
@@ -329,11 +335,12 @@ static int judge_all(Comparison *c, const Judge *j, const PromptFile *p) {
     return 0;
 }
 
-int compare(Comparison *out, const CompareOptions *o) {
+int compare(Comparison *out, const CompareOptions *asked) {
     *out = (Comparison){0};
-    Judge j = {.o = o};
+    CompareOptions o = *asked;
+    Judge j = {.o = &o};
     PromptFile p = {0};
-    int rc = open_judge(&j, o, &p);
+    int rc = open_judge(&j, &o, &p);
     if (rc == 0) rc = judge_all(out, &j, &p);
     free(j.gold);
     prompts_free(&p);

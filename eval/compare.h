@@ -16,9 +16,11 @@ typedef struct CompareOptions {
     const char *prompts; /* prompt records; with "gold" they are scored by the gold program */
     const char *const *heldout; /* [nheldout] corpora for the language-model loss */
     int nheldout;
-    int64_t max_prompts, max_new,
-        best_of;    /* best_of n samples of `base` by the reward model; 0: no row */
-    bool by_reward; /* compare by the reward model's score, also where there is "gold" */
+    int64_t max_prompts;
+    int64_t max_new; /* tokens of an answer; 0: 64, or half of the context where that is less */
+    bool cap_new;    /* half of the context at most, however much max_new is; else ERR_USAGE */
+    int64_t best_of; /* best_of n samples of `base` by the reward model; 0: no row */
+    bool by_reward;  /* compare by the reward model's score, also where there is "gold" */
     double temperature;
     double no_stop_score; /* reward of an answer without the stop token: PPO's setting */
     uint64_t seed;

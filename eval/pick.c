@@ -132,6 +132,7 @@ int pick(const PickOptions *o, FILE *f) {
                                 .by_reward = true,
                                 .max_prompts = o->max_prompts,
                                 .max_new = o->max_new,
+                                .cap_new = true,
                                 .temperature = o->temperature,
                                 .no_stop_score = o->no_stop_score,
                                 .seed = o->seed,

@@ -19,11 +19,7 @@ static int encode_prompt(IdList *ids, const Loaded *m, json_t *record, bool raw,
     DatasetOptions o = {.tokenizer = m->tokenizer,
                         .tmpl = m->tmpl,
                         .context = m->gpt->cfg.context,
-                        .field_prompt = name,
-                        .field_completion = "completion",
-                        .field_chosen = "chosen",
-                        .field_rejected = "rejected",
-                        .field_messages = "messages"};
+                        .field = {[FIELD_PROMPT] = name}};
     Record r;
     TRY(record_parse(&r, DATASET_PROMPTS, json_incref(record), &o));
     int rc = template_prompt(m->tmpl, m->tokenizer, r.prompt, r.nprompt, ids);

@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "data/records.h"
+#include "data/record_writer.h"
 
 /* Room for n episodes with the given lengths of prompt and response; scalars are cleared. */
 static void allocate(Episodes *e, int64_t n, const int64_t *prompt, const int64_t *response) {
@@ -131,7 +131,7 @@ int rollout_write(const Episodes *e, const char *path) {
         json_t *line = json_pack("{s:o, s:o, s:b}", "prompt", ids_to_json(t, e->prompt[i]),
                                  "response", ids_to_json(t + e->prompt[i], rollout_length(e, i)),
                                  "stopped", e->stopped[i]);
-        record_write(&w, line);
+        record_writer_put(&w, line);
         json_decref(line);
     }
     return record_writer_close(&w, 0);

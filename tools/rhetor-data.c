@@ -14,18 +14,10 @@
 /* prompt=question */
 static int set_field(void *args, const Option *option, char *arg) {
     DatasetOptions *o = &((Args *)args)->records;
-    const struct {
-        const char *name;
-        const char **value;
-    } fields[] = {
-        {"prompt", &o->field_prompt},     {"completion", &o->field_completion},
-        {"chosen", &o->field_chosen},     {"rejected", &o->field_rejected},
-        {"messages", &o->field_messages},
-    };
     const size_t n = strcspn(arg, "=");
-    for (size_t i = 0; arg[n] && i < sizeof fields / sizeof *fields; i++)
-        if (strlen(fields[i].name) == n && strncmp(arg, fields[i].name, n) == 0) {
-            *fields[i].value = arg + n + 1;
+    for (int i = 0; arg[n] && i < RECORD_FIELDS; i++)
+        if (strlen(dataset_field_names[i]) == n && strncmp(arg, dataset_field_names[i], n) == 0) {
+            o->field[i] = arg + n + 1;
             return 0;
         }
     return error_set(ERR_USAGE,
@@ -147,8 +139,7 @@ static const Option encode_options[] = {
     {"no-eot", 0, NULL, "no end-of-text token after each document", OPT_FLAG(no_eot)},
     {"field", 0, "NAME", "field of .json and .jsonl records (text)", OPT_LIST(field)},
     {"ids", 0, NULL,
-     "print {\"ids\":[...]} for each {\"text\"} line of the file (\"-\": standard input) instead "
-     "of writing a corpus",
+     "print {\"ids\":[...]} for each {\"text\"} line of the file instead of writing a corpus",
      OPT_FLAG(ids)},
     {"count", 0, NULL,
      "print {\"bytes\", \"tokens\", \"seconds\", \"cpu_seconds\"} of text files instead, in "
@@ -228,38 +219,40 @@ int need_files(const Args *a, int most) {
                      a->nfile, a->file[1]);
 }
 
+#define STDIN "A file named - is standard input."
+
 static const struct {
     OptionCommand command;
     int (*run)(Args *);
 } commands[] = {
     {{"tokenizer",
-      "Trains a byte-level BPE tokenizer on .txt, .jsonl and .json files (also .gz, .zst).",
+      "Trains a byte-level BPE tokenizer on .txt, .jsonl and .json files (also .gz, .zst). " STDIN,
       tokenizer_options,
       "--vocab N --out tokenizer.json FILE...\n--from FILE --out tokenizer.json"},
      run_tokenizer},
-    {{"encode", "Encodes text files into a corpus to pretrain on; with --ids prints ids.",
+    {{"encode", "Encodes text files into a corpus to pretrain on; with --ids prints ids. " STDIN,
       encode_options,
       "--tokenizer FILE --out corpus.h5 FILE...\n--ids --tokenizer FILE IN.jsonl\n--count "
       "--tokenizer FILE FILE..."},
      run_encode},
-    {{"decode", "Prints {\"text\"} for each {\"ids\"} line (\"-\": standard input).",
-      decode_options, "--tokenizer FILE IN.jsonl"},
+    {{"decode", "Prints {\"text\"} for each {\"ids\"} line. " STDIN, decode_options,
+      "--tokenizer FILE IN.jsonl"},
      run_decode},
     {{"inspect",
       "Shows what is in corpora and files of records: counts, lengths, samples with what is "
-      "learned. Corpora are verified.",
+      "learned. Corpora are verified. " STDIN,
       inspect_options, NULL},
      run_inspect},
-    {{"split", "Divides a file of records by a hash of their prompts.", split_options,
+    {{"split", "Divides a file of records by a hash of their prompts. " STDIN, split_options,
       "--heldout SHARE --train FILE --heldout-out FILE IN"},
      run_split},
     {{"synth", "Writes the data of the embedded world: documents, demonstrations, prompts.",
       synth_options, "--out DIR"},
      run_synth},
-    {{"rank", "Ranks the completions that rhetor-generate --n K wrote.", rank_options,
+    {{"rank", "Ranks the completions that rhetor-generate --n K wrote. " STDIN, rank_options,
       "--gold IN.jsonl"},
      run_rank},
-    {{"score", "Prints the mean gold reward of completions, by family.", score_options,
+    {{"score", "Prints the mean gold reward of completions, by family. " STDIN, score_options,
       "--gold IN.jsonl"},
      run_score},
 };

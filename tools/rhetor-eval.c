@@ -7,7 +7,7 @@
 
 #include "base/openmp.h"
 #include "base/option.h"
-#include "core/kernel.h"
+#include "core/blas.h"
 #include "tools/eval/eval.h"
 
 static int add_model(void *args, const Option *o, char *arg) {
@@ -29,9 +29,11 @@ static int add_model(void *args, const Option *o, char *arg) {
     { "max-records", 0, "N", "use only the first N records", OPT_WHOLE(max, 0, 0) }
 #define SEED \
     { "seed", 0, "N", "(1)", OPT_WHOLE(seed, 0, 0) }
-#define SAMPLING                                                                      \
-    {"max-new", 0, "N", "longest answer in tokens (64)", OPT_WHOLE(max_new, 0, 0)}, { \
-        "temperature", 0, "T", "(1)", OPT_NUMBER(temperature, 0, 0)                   \
+#define SAMPLING                                                                 \
+    {"max-new", 0, "N", "longest answer in tokens (64, or half of the context)", \
+     OPT_WHOLE(max_new, 1, 0)},                                                  \
+    {                                                                            \
+        "temperature", 0, "T", "(1)", OPT_NUMBER(temperature, 0, 0)              \
     }
 #define NO_STOP                                                                \
     {                                                                          \
@@ -156,7 +158,6 @@ static const struct {
 int main(int argc, char **argv) {
     openmp_wait_briefly(argv);
     Args a = {.base = "sft",
-              .max_new = 64,
               .temperature = 1,
               .no_stop_score = -1,
               .seed = 1,

@@ -11,8 +11,8 @@
 #include "base/openmp.h"
 #include "base/option.h"
 #include "base/utf8.h"
-#include "core/kernel.h"
-#include "data/records.h"
+#include "core/blas.h"
+#include "data/record_writer.h"
 #include "data/texts.h"
 #include "eval/sampling.h"
 #include "serve/chat.h"
@@ -99,7 +99,7 @@ static int write_record(RecordWriter *w, const Args *a, const Loaded *m, json_t 
     }
     json_object_set_new(record, "completions", texts);
     json_object_set_new(record, "stopped", stopped);
-    if (rc >= 0) record_write(w, record);
+    if (rc >= 0) record_writer_put(w, record);
     return rc;
 }
 

@@ -113,21 +113,21 @@ static int encode_short(const Tokenizer *t, const char *piece, size_t len, IdLis
 
 /* A pair that may be merged: of the symbol at pos and its right neighbour. The order of the heap
  * is the order of the rule: rank, then position. */
-typedef struct Candidate {
+typedef struct MergeCandidate {
     int32_t rank;
     int64_t pos;
-} Candidate;
+} MergeCandidate;
 
-typedef struct Heap {
-    Candidate *v;
+typedef struct MergeHeap {
+    MergeCandidate *v;
     int64_t n, cap;
-} Heap;
+} MergeHeap;
 
-static bool before(Candidate a, Candidate b) {
+static bool before(MergeCandidate a, MergeCandidate b) {
     return a.rank != b.rank ? a.rank < b.rank : a.pos < b.pos;
 }
 
-static void heap_push(Heap *h, Candidate c) {
+static void heap_push(MergeHeap *h, MergeCandidate c) {
     if (h->n == h->cap) {
         h->cap = h->cap ? 2 * h->cap : 256;
         h->v = xrealloc(h->v, (size_t)h->cap * sizeof *h->v);
@@ -137,8 +137,8 @@ static void heap_push(Heap *h, Candidate c) {
     h->v[i] = c;
 }
 
-static Candidate heap_pop(Heap *h) {
-    const Candidate top = h->v[0], last = h->v[--h->n];
+static MergeCandidate heap_pop(MergeHeap *h) {
+    const MergeCandidate top = h->v[0], last = h->v[--h->n];
     int64_t i = 0;
     for (int64_t child; (child = 2 * i + 1) < h->n; i = child) {
         if (child + 1 < h->n && before(h->v[child + 1], h->v[child])) child++;
@@ -156,7 +156,7 @@ static int encode_long(const Tokenizer *t, const char *piece, size_t len, IdList
     } Symbol;
     int64_t n = 0;
     Symbol *s = xmalloc(len * sizeof *s);
-    Heap heap = {0};
+    MergeHeap heap = {0};
     int rc = 0;
     int32_t id = -1;
     for (size_t i = 0; i < len; i++) {
@@ -169,10 +169,10 @@ static int encode_long(const Tokenizer *t, const char *piece, size_t len, IdList
     }
     for (int64_t i = 0; i + 1 < n; i++) {
         const int32_t rank = pair_rank(t, s[i].id, s[i + 1].id, &id);
-        if (rank != NO_RANK) heap_push(&heap, (Candidate){rank, i});
+        if (rank != NO_RANK) heap_push(&heap, (MergeCandidate){rank, i});
     }
     while (heap.n > 0) {
-        const Candidate c = heap_pop(&heap);
+        const MergeCandidate c = heap_pop(&heap);
         Symbol *left = &s[c.pos];
         if (left->id < 0 || left->next == n) continue;
         Symbol *right = &s[left->next];
@@ -184,11 +184,11 @@ static int encode_long(const Tokenizer *t, const char *piece, size_t len, IdList
         if (left->next < n) {
             s[left->next].prev = c.pos;
             const int32_t rank = pair_rank(t, left->id, s[left->next].id, &id);
-            if (rank != NO_RANK) heap_push(&heap, (Candidate){rank, c.pos});
+            if (rank != NO_RANK) heap_push(&heap, (MergeCandidate){rank, c.pos});
         }
         if (left->prev >= 0) {
             const int32_t rank = pair_rank(t, s[left->prev].id, left->id, &id);
-            if (rank != NO_RANK) heap_push(&heap, (Candidate){rank, left->prev});
+            if (rank != NO_RANK) heap_push(&heap, (MergeCandidate){rank, left->prev});
         }
     }
     for (int64_t i = 0; i < n; i = s[i].next) ids_push(out, s[i].id);

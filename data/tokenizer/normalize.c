@@ -109,8 +109,8 @@ static char *each_char(NormalKind kind, const char *text, size_t len, size_t *ou
 }
 
 static char *strip(const NormalStep *s, const char *text, size_t len, size_t *out_len) {
-    const size_t left = s->left ? space_at_start(text, len) : 0;
-    const size_t right = s->right ? space_at_end(text + left, len - left) : 0;
+    const size_t left = s->left ? splitter_space_at_start(text, len) : 0;
+    const size_t right = s->right ? splitter_space_at_end(text + left, len - left) : 0;
     if (left + right == 0) return NULL;
     Text out = {0};
     text_bytes(&out, text + left, len - left - right);

@@ -18,15 +18,15 @@ bool pretokenize_by_hand = true;
 const char *const behavior_names[BEHAVIORS] = {"Isolated", "Contiguous", "MergedWithPrevious",
                                                "MergedWithNext", "Removed"};
 
-typedef struct Step {
+typedef struct PatternStep {
     SplitStep told;
     char *pattern;           /* told.pattern, owned */
     Regex *regex;            /* NULL: a ByteLevel that does not split */
     const Splitter *by_hand; /* NULL: Oniguruma has to do it */
-} Step;
+} PatternStep;
 
 struct Pretokenizer {
-    Step *step;
+    PatternStep *step;
     int n, byte_level; /* which step is ByteLevel; n: none */
 };
 
@@ -47,7 +47,7 @@ const SplitStep *pretokenizer_step(const Pretokenizer *p, int i) {
 }
 
 int pretokenizer_add(Pretokenizer *p, const SplitStep *told) {
-    Step s = {.told = *told};
+    PatternStep s = {.told = *told};
     if (told->pattern && !(s.regex = regex_new(told->pattern))) return ERR_DATA;
     if (told->pattern) s.told.pattern = s.pattern = xstrdup(told->pattern);
     const Splitter *known = told->pattern ? splitter_find(told->pattern) : NULL;
@@ -83,12 +83,12 @@ static bool is_word(const char *s, size_t n) {
     return yes;
 }
 
-bool word_at_start(const char *s, size_t n) {
+bool pretokenizer_word_at_start(const char *s, size_t n) {
     const size_t len = n ? utf8_char(s, n) : 0;
     return len > 0 && is_word(s, len);
 }
 
-bool word_at_end(const char *s, size_t n) {
+bool pretokenizer_word_at_end(const char *s, size_t n) {
     for (size_t from = n; from > 0 && n - from < 4;) {
         if (((uint8_t)s[--from] & 0xc0) != 0x80) return is_word(s + from, n - from);
     }
@@ -111,7 +111,7 @@ char *utf8_mask(const char *text, size_t len) {
 
 /* --- splitting -------------------------------------------------------------------------------- */
 
-typedef struct Walk {
+typedef struct SplitWalk {
     const Pretokenizer *p;
     const char *shown; /* what the patterns see: the text, its masked copy, or in the alphabet */
     const char *text;
@@ -119,18 +119,18 @@ typedef struct Walk {
     RegexMatch *match;
     PieceFn *fn;
     void *ctx;
-} Walk;
+} SplitWalk;
 
-static int split(const Walk *w, int level, size_t begin, size_t end);
+static int split(const SplitWalk *w, int level, size_t begin, size_t end);
 
 /* ByteLevel's add_prefix_space: each piece that it is given begins with one. */
-static int split_with_space(const Walk *w, int level, size_t begin, size_t end) {
+static int split_with_space(const SplitWalk *w, int level, size_t begin, size_t end) {
     const size_t n = end - begin + 1;
     char *both = xmalloc(2 * n);
     both[0] = both[n] = ' ';
     memcpy(both + 1, w->text + begin, n - 1);
     memcpy(both + n + 1, w->shown + begin, n - 1);
-    Walk inner = *w;
+    SplitWalk inner = *w;
     inner.text = both;
     inner.shown = both + n;
     const int rc = split(&inner, level, 0, n);
@@ -138,9 +138,9 @@ static int split_with_space(const Walk *w, int level, size_t begin, size_t end) 
     return rc;
 }
 
-static int split_in_alphabet(const Walk *w, int level, size_t begin, size_t end) {
+static int split_in_alphabet(const SplitWalk *w, int level, size_t begin, size_t end) {
     char small[512], *copy = 2 * (end - begin) <= sizeof small ? small : xmalloc(2 * (end - begin));
-    Walk inner = *w;
+    SplitWalk inner = *w;
     inner.text = inner.shown = copy;
     inner.alphabet = true;
     const int rc = split(&inner, level, 0, alphabet_encode(w->text + begin, end - begin, copy));
@@ -149,7 +149,7 @@ static int split_in_alphabet(const Walk *w, int level, size_t begin, size_t end)
 }
 
 /* A piece that no step is left for. */
-static int give(const Walk *w, size_t begin, size_t end) {
+static int give(const SplitWalk *w, size_t begin, size_t end) {
     if (!w->alphabet) return w->fn(w->ctx, w->text + begin, end - begin);
     char small[512], *bytes = end - begin <= sizeof small ? small : xmalloc(end - begin);
     const int64_t n = alphabet_decode(w->text + begin, end - begin, bytes);
@@ -161,7 +161,7 @@ static int give(const Walk *w, size_t begin, size_t end) {
 /* The pieces that one pattern makes: matches and what lies between them, which its behavior may
  * join. The last one waits for what comes. */
 typedef struct Pieces {
-    const Walk *w;
+    const SplitWalk *w;
     int level; /* of the next step */
     size_t begin, end;
     bool match, waits;
@@ -193,7 +193,7 @@ static int add_piece(Pieces *p, const SplitStep *s, size_t begin, size_t end, bo
     return 0;
 }
 
-static int split_by_hand(const Walk *w, const Splitter *by_hand, int level, size_t begin,
+static int split_by_hand(const SplitWalk *w, const Splitter *by_hand, int level, size_t begin,
                          size_t end) {
     const char *s = w->shown + begin;
     for (size_t i = 0, next; i < end - begin; i = next) {
@@ -203,7 +203,8 @@ static int split_by_hand(const Walk *w, const Splitter *by_hand, int level, size
     return 0;
 }
 
-static int split_by_regex(const Walk *w, const Step *step, int level, size_t begin, size_t end) {
+static int split_by_regex(const SplitWalk *w, const PatternStep *step, int level, size_t begin,
+                          size_t end) {
     const char *s = w->shown + begin;
     const size_t n = end - begin;
     Pieces pieces = {.w = w, .level = level};
@@ -226,11 +227,11 @@ static int split_by_regex(const Walk *w, const Step *step, int level, size_t beg
 }
 
 /* Splits [begin, end) by steps level, level + 1, ... */
-static int split(const Walk *w, int level, size_t begin, size_t end) {
+static int split(const SplitWalk *w, int level, size_t begin, size_t end) {
     if (begin == end) return 0;
     if (level == w->p->n) return give(w, begin, end);
     if (level > w->p->byte_level && !w->alphabet) return split_in_alphabet(w, level, begin, end);
-    const Step *step = &w->p->step[level];
+    const PatternStep *step = &w->p->step[level];
     if (step->told.prefix_space && w->text[begin] != ' ')
         return split_with_space(w, level, begin, end);
     if (!step->regex) return split(w, level + 1, begin, end);
@@ -240,7 +241,7 @@ static int split(const Walk *w, int level, size_t begin, size_t end) {
 }
 
 size_t pretokenizer_cut(const Pretokenizer *p, const char *text, size_t len) {
-    const Step *first = p->n > 0 ? p->step : NULL;
+    const PatternStep *first = p->n > 0 ? p->step : NULL;
     if (!first || !first->by_hand || first->told.prefix_space) return 0;
     return splitter_cut(first->by_hand, text, len);
 }
@@ -248,7 +249,7 @@ size_t pretokenizer_cut(const Pretokenizer *p, const char *text, size_t len) {
 int pretokenize(const Pretokenizer *p, const char *text, size_t len, PieceFn *fn, void *ctx) {
     if (len == 0) return 0;
     char *copy = utf8_mask(text, len);
-    Walk w = {.p = p, .shown = copy ? copy : text, .text = text, .fn = fn, .ctx = ctx};
+    SplitWalk w = {.p = p, .shown = copy ? copy : text, .text = text, .fn = fn, .ctx = ctx};
     w.match = regex_match_new();
     int rc = split(&w, 0, 0, len);
     regex_match_free(w.match);

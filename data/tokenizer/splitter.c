@@ -259,7 +259,7 @@ static int class_after(const char *s, size_t n, size_t i) {
     return utf8_char(s + i, n - i) ? class_at((Span){s, n}, i, &len) : OTHER;
 }
 
-size_t space_at_end(const char *s, size_t n) {
+size_t splitter_space_at_end(const char *s, size_t n) {
     size_t end = n;
     pthread_once(&table_once, make_table);
     while (end > 0 && class_before(s, end) & ANY_SPACE) {
@@ -269,7 +269,7 @@ size_t space_at_end(const char *s, size_t n) {
     return n - end;
 }
 
-size_t space_at_start(const char *s, size_t n) {
+size_t splitter_space_at_start(const char *s, size_t n) {
     size_t i = 0;
     pthread_once(&table_once, make_table);
     while (i < n && class_after(s, n, i) & ANY_SPACE) i += utf8_char(s + i, n - i);

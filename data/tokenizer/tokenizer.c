@@ -181,13 +181,13 @@ static size_t next_candidate(const AddedTokens *a, const char *text, size_t len,
     return i;
 }
 
-typedef struct Encoding {
+typedef struct Encoder {
     const Tokenizer *t;
     IdList *out;
-} Encoding;
+} Encoder;
 
 static int encode_piece(void *ctx, const char *piece, size_t len) {
-    const Encoding *e = ctx;
+    const Encoder *e = ctx;
     return bpe_encode(e->t, piece, len, e->out);
 }
 
@@ -208,7 +208,7 @@ static int encode_parts(const Tokenizer *t, const char *text, size_t len, IdList
     int rc = 0;
 #pragma omp parallel for schedule(dynamic, 1)
     for (size_t i = 0; i < n; i++) {
-        Encoding e = {t, &part[i]};
+        Encoder e = {t, &part[i]};
         const int r =
             pretokenize(t->pre, text + begin[i], begin[i + 1] - begin[i], encode_piece, &e);
         if (r < 0) {
@@ -217,7 +217,7 @@ static int encode_parts(const Tokenizer *t, const char *text, size_t len, IdList
         }
     }
     if (rc < 0) { /* the first error, and in this thread */
-        Encoding e = {t, out};
+        Encoder e = {t, out};
         rc = pretokenize(t->pre, text, len, encode_piece, &e);
     }
     for (size_t i = 0; i < n; i++) {
@@ -231,7 +231,7 @@ static int encode_parts(const Tokenizer *t, const char *text, size_t len, IdList
 
 /* Text that holds no added token. */
 static int encode_plain(const Tokenizer *t, const char *text, size_t len, IdList *out) {
-    Encoding e = {t, out};
+    Encoder e = {t, out};
     if (len == 0) return 0;
     if (len >= 2 * PART && !omp_in_parallel() && omp_get_max_threads() > 1)
         return encode_parts(t, text, len, out);
@@ -269,11 +269,12 @@ static int encode_text(const Tokenizer *t, int set, const char *text, size_t len
         size_t begin = i, end = i + seen(t, id).n;
         i = end;
         if (flags & TOKEN_SPECIAL && !specials) continue;
-        if (flags & TOKEN_SINGLE_WORD &&
-            (word_at_end(text, begin) || word_at_start(text + end, len - end)))
+        if (flags & TOKEN_SINGLE_WORD && (pretokenizer_word_at_end(text, begin) ||
+                                          pretokenizer_word_at_start(text + end, len - end)))
             continue;
-        if (flags & TOKEN_LSTRIP && begin > done) begin -= space_at_end(text + done, begin - done);
-        if (flags & TOKEN_RSTRIP) end += space_at_start(text + end, len - end);
+        if (flags & TOKEN_LSTRIP && begin > done)
+            begin -= splitter_space_at_end(text + done, begin - done);
+        if (flags & TOKEN_RSTRIP) end += splitter_space_at_start(text + end, len - end);
         /* What a token before it has stripped may hold this one nonetheless, as there. */
         if (begin > done) TRY(encode_left(t, set + 1, text + done, begin - done, specials, out));
         ids_push(out, id);

@@ -4,9 +4,9 @@
  * pretokenize.c     text -> pieces, by the steps of the file
  * regex.c           their regular expressions
  * normalize.c       text -> text, by the steps of the file's normalizer
- * forms.c           text -> Unicode's normalization forms
+ * unicode.c         text -> Unicode's normalization forms
  * bpe.c             piece -> ids, by merges; the tables for it
- * bpe_train.c       texts -> merges
+ * tokenizer_train.c texts -> merges
  * tokenizer_json.c  tokenizer.json
  * tokenizer_steps.c its normalizer and pre-tokenizer
  * tokenizer_files.c vocab.json + merges.txt, .tiktoken
@@ -32,8 +32,8 @@ typedef struct Splitter {
 } Splitter;
 
 /* Bytes of white space that s[0, n) begins (ends) with; any bytes. */
-size_t space_at_start(const char *s, size_t n);
-size_t space_at_end(const char *s, size_t n);
+size_t splitter_space_at_start(const char *s, size_t n);
+size_t splitter_space_at_end(const char *s, size_t n);
 
 const Splitter *splitter_find(const char *pattern); /* NULL: not known */
 /* Where the piece that begins at s[i] (i < n) ends; s is UTF-8. */
@@ -95,8 +95,8 @@ typedef int PieceFn(void *ctx, const char *piece, size_t len);
 int pretokenize(const Pretokenizer *p, const char *text, size_t len, PieceFn *fn, void *ctx);
 
 /* Does a word (\w of Rust's regular expressions) end, begin at this end of s[0, n)? */
-bool word_at_end(const char *s, size_t n);
-bool word_at_start(const char *s, size_t n);
+bool pretokenizer_word_at_end(const char *s, size_t n);
+bool pretokenizer_word_at_start(const char *s, size_t n);
 
 /* The same as splitter_cut, for all patterns; 0 also where the patterns do not tell. */
 size_t pretokenizer_cut(const Pretokenizer *p, const char *text, size_t len);
@@ -105,7 +105,7 @@ extern bool pretokenize_by_hand; /* false: regular expressions only; tests compa
 /* NULL if text is UTF-8, else a copy of it, malloc'd, with U+0001 for each byte that is not. */
 char *utf8_mask(const char *text, size_t len);
 
-/* --- forms.c ------------------------------------------------------------------------------- */
+/* --- unicode.c ------------------------------------------------------------------------------- */
 
 typedef enum UnicodeForm { FORM_C, FORM_D, FORM_KC, FORM_KD, UNICODE_FORMS } UnicodeForm;
 

@@ -64,21 +64,9 @@ static char *token_key(const Token *k) {
 
 /* --- reading ------------------------------------------------------------------------------- */
 
-static const char *kind(const json_t *v) {
-    switch (v ? json_typeof(v) : JSON_NULL) {
-    case JSON_OBJECT: return "an object";
-    case JSON_ARRAY: return "an array";
-    case JSON_STRING: return "a string";
-    case JSON_INTEGER: return "an integer";
-    case JSON_REAL: return "a number";
-    case JSON_NULL: return v ? "null" : "missing";
-    default: return "true or false";
-    }
-}
-
 static int expect(const json_t *v, json_type type, const char *what, const char *expected) {
     if (v && json_typeof(v) == type) return 0;
-    return error_set(ERR_DATA, "%s is %s, expected %s", what, kind(v), expected);
+    return error_set(ERR_DATA, "%s is %s, expected %s", what, json_kind(v), expected);
 }
 
 static bool absent(const json_t *v) { return !v || json_is_null(v); }
@@ -142,7 +130,7 @@ static int read_added(Tokenizer *t, const json_t *list, const json_t *vocab, jso
                 flags |= added_flags[k].flag;
             else if (flag && !json_is_false(flag))
                 return error_set(ERR_DATA, "%s \"%s\": \"%s\" is %s, expected true or false", where,
-                                 content, added_flags[k].name, kind(flag));
+                                 content, added_flags[k].name, json_kind(flag));
         }
         TRY(add_token(t, content, json_integer_value(id), flags));
     }
@@ -156,7 +144,7 @@ static int read_vocab(Tokenizer *t, json_t *vocab, const json_t *seen) {
     json_object_foreach(vocab, key, id) {
         if (!json_is_integer(id)) {
             return error_set(ERR_DATA, "the id of token \"%s\" is %s, expected an integer", key,
-                             kind(id));
+                             json_kind(id));
         }
         if (json_object_get(seen, key)) continue;
         TRY(add_token(t, key, json_integer_value(id), TOKEN_IN_VOCAB));
@@ -229,7 +217,8 @@ static int read_merges(Tokenizer *t, const json_t *vocab, const json_t *merges) 
                 rc = read_merge(t, vocab, json_string_value(a), json_string_length(a),
                                 json_string_value(b), json_string_length(b));
             } else {
-                rc = error_set(ERR_DATA, "expected \"a b\" or [\"a\", \"b\"], found %s", kind(m));
+                rc = error_set(ERR_DATA, "expected \"a b\" or [\"a\", \"b\"], found %s",
+                               json_kind(m));
             }
         }
         if (rc < 0) return error_wrap(rc, "\"model\".\"merges\"[%zu]", i);

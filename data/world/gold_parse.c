@@ -52,18 +52,18 @@ static void split(Speech *s, const char *text) {
 
 /* --- one sentence -----------------------------------------------------------------------------*/
 
-typedef struct Reader {
+typedef struct GoldReader {
     Speech *s;
     const Claim *ask;
     int i, end; /* next word, end of the sentence */
-} Reader;
+} GoldReader;
 
-static const char *peek(const Reader *r, int ahead) {
+static const char *peek(const GoldReader *r, int ahead) {
     return r->i + ahead < r->end ? r->s->word[r->i + ahead] : "";
 }
 
 /* Goes past the words of `phrase` if they come next. */
-static bool take(Reader *r, const char *phrase) {
+static bool take(GoldReader *r, const char *phrase) {
     int i = r->i;
     for (const char *p = phrase; *p;) {
         size_t n = strcspn(p, " ");
@@ -75,7 +75,7 @@ static bool take(Reader *r, const char *phrase) {
     return true;
 }
 
-static void skip_articles(Reader *r) {
+static void skip_articles(GoldReader *r) {
     while (take(r, "a") || take(r, "an") || take(r, "the")) {
     }
 }
@@ -97,7 +97,7 @@ static WordClass table_form(const char *word, char *out) {
 }
 
 /* The next word (after articles) in its table form, if it is of `class`. */
-static bool take_class(Reader *r, WordClass class, char *out) {
+static bool take_class(GoldReader *r, WordClass class, char *out) {
     int i = r->i;
     skip_articles(r);
     char word[GOLD_WORD];
@@ -110,11 +110,11 @@ static bool take_class(Reader *r, WordClass class, char *out) {
     return false;
 }
 
-static bool take_noun(Reader *r, char *out) {
+static bool take_noun(GoldReader *r, char *out) {
     return take_class(r, WORD_THING, out) || take_class(r, WORD_ANIMAL, out);
 }
 
-static void say(Reader *r, const char *subject, const char *relation, const char *object,
+static void say(GoldReader *r, const char *subject, const char *relation, const char *object,
                 bool denied, bool bare) {
     if (r->s->nsaid == SPEECH_SAID) return;
     Said *said = &r->s->said[r->s->nsaid++];
@@ -125,7 +125,7 @@ static void say(Reader *r, const char *subject, const char *relation, const char
     said->bare = bare;
 }
 
-static bool read_has(Reader *r, const char *name, bool denied) {
+static bool read_has(GoldReader *r, const char *name, bool denied) {
     char word[GOLD_WORD], number[GOLD_WORD], relation[GOLD_WORD + 2];
     take(r, "also");
     take(r, "now");
@@ -158,7 +158,7 @@ static bool read_has(Reader *r, const char *name, bool denied) {
     return any;
 }
 
-static bool read_action(Reader *r, const char *name) {
+static bool read_action(GoldReader *r, const char *name) {
     for (int k = 0; k < ACTIONS; k++) {
         int i = r->i;
         char noun[GOLD_WORD], other[GOLD_WORD];
@@ -173,7 +173,7 @@ static bool read_action(Reader *r, const char *name) {
     return false;
 }
 
-static bool read_predicate(Reader *r, const char *name) {
+static bool read_predicate(GoldReader *r, const char *name) {
     char word[GOLD_WORD];
     int i = r->i;
     if (take(r, "lives in") && take_class(r, WORD_PLACE, word))
@@ -205,7 +205,7 @@ static bool read_predicate(Reader *r, const char *name) {
 }
 
 /* "3 plus 4 is 7" */
-static bool read_sum(Reader *r) {
+static bool read_sum(GoldReader *r) {
     char a[GOLD_WORD], b[GOLD_WORD], c[GOLD_WORD], subject[3 * GOLD_WORD];
     int i = r->i;
     if (take_class(r, WORD_NUMBER, a)) {
@@ -220,7 +220,7 @@ static bool read_sum(Reader *r) {
 }
 
 /* "soap and water"; each word of content is a claim */
-static bool read_tools(Reader *r, const char *verb, bool bare) {
+static bool read_tools(GoldReader *r, const char *verb, bool bare) {
     bool any = false;
     for (; r->i < r->end; r->i++) {
         const char *base, *word = peek(r, 0);
@@ -242,7 +242,7 @@ static bool is_harm(const char *verb, const char *object) {
 }
 
 /* "to clean a cup use soap and water"; without its head it answers what was asked */
-static bool read_advice(Reader *r) {
+static bool read_advice(GoldReader *r) {
     int i = r->i;
     char verb[GOLD_WORD] = "", object[GOLD_WORD] = "";
     if (take(r, "to")) {
@@ -270,7 +270,7 @@ static bool read_advice(Reader *r) {
 }
 
 /* A sentence of nothing but words that could be the answer: "Rome.", "A cup and a hat." */
-static void read_bare(Reader *r) {
+static void read_bare(GoldReader *r) {
     static const struct {
         const char *relation;
         WordClass class;
@@ -305,7 +305,7 @@ static void read_bare(Reader *r) {
     }
 }
 
-static bool read_phrase(Reader *r) {
+static bool read_phrase(GoldReader *r) {
     char line[512] = "";
     size_t n = 0;
     for (int i = r->i; i < r->end && n + GOLD_WORD + 1 < sizeof line; i++)
@@ -327,7 +327,7 @@ static bool read_phrase(Reader *r) {
 }
 
 /* "Ana lives in Rome and is a baker", "the home of Ana is Rome", "3 plus 4 is 7", advice */
-static bool read_clause(Reader *r) {
+static bool read_clause(GoldReader *r) {
     char name[GOLD_WORD], place[GOLD_WORD];
     int i = r->i;
     if (take(r, "the home of") && take_class(r, WORD_NAME, name) && take(r, "is") &&
@@ -349,7 +349,7 @@ static bool read_clause(Reader *r) {
 }
 
 /* Clauses are looked for at every word; only a sentence without any may be a bare answer. */
-static void read_sentence(Reader *r) {
+static void read_sentence(GoldReader *r) {
     if (take(r, "yes"))
         r->s->yes = true;
     else if (take(r, "no"))
@@ -372,7 +372,7 @@ void speech_read(Speech *s, const char *text, const Claim *ask) {
     split(s, text);
     for (int k = 0; k < s->nsentences; k++) {
         bool question = k + 1 < s->nsentences && s->start[k + 1] == s->start[k + 2];
-        Reader r = {s, ask, s->start[k], s->start[k + 1]};
+        GoldReader r = {s, ask, s->start[k], s->start[k + 1]};
         if (!question && r.i < r.end) read_sentence(&r);
     }
 }

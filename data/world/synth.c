@@ -44,27 +44,27 @@ SynthOptions synth_defaults(void) {
 }
 
 /* Shares of the hash range, of 64 in all, of prompts' files and of documents' files. */
-typedef struct Share {
+typedef struct SynthShare {
     const char *file;
     int from, to;
-} Share;
-static const Share share_documents = {"documents.jsonl", 0, 60},
-                   share_documents_heldout = {"documents_heldout.jsonl", 60, 64},
-                   share_sft = {"sft.jsonl", 0, 20},
-                   share_sft_heldout = {"sft_heldout.jsonl", 20, 24},
-                   share_compare = {"compare_prompts.jsonl", 24, 32},
-                   share_compare_heldout = {"compare_heldout.jsonl", 32, 36},
-                   share_ppo = {"ppo_prompts.jsonl", 36, 58},
-                   share_eval = {"eval_prompts.jsonl", 58, 64};
+} SynthShare;
+static const SynthShare share_documents = {"documents.jsonl", 0, 60},
+                        share_documents_heldout = {"documents_heldout.jsonl", 60, 64},
+                        share_sft = {"sft.jsonl", 0, 20},
+                        share_sft_heldout = {"sft_heldout.jsonl", 20, 24},
+                        share_compare = {"compare_prompts.jsonl", 24, 32},
+                        share_compare_heldout = {"compare_heldout.jsonl", 32, 36},
+                        share_ppo = {"ppo_prompts.jsonl", 36, 58},
+                        share_eval = {"eval_prompts.jsonl", 58, 64};
 
-static bool belongs(const Share *s, const Text *t) {
+static bool belongs(const SynthShare *s, const Prose *t) {
     int bucket = (int)(XXH3_64bits(t->s, t->n) >> 58);
     return bucket >= s->from && bucket < s->to;
 }
 
 /* {"text"} of document `index`. */
-static json_t *document(const SynthOptions *o, const Share *s, uint64_t index) {
-    Text t;
+static json_t *document(const SynthOptions *o, const SynthShare *s, uint64_t index) {
+    Prose t;
     for (uint64_t attempt = 0;; attempt++) {
         Rng r = rng_make(o->seed, s->file, index, attempt);
         world_document(&r, &t);
@@ -72,10 +72,10 @@ static json_t *document(const SynthOptions *o, const Share *s, uint64_t index) {
     }
 }
 
-static json_t *prompt(const SynthOptions *o, const Share *s, uint64_t index) {
+static json_t *prompt(const SynthOptions *o, const SynthShare *s, uint64_t index) {
     bool demonstrate = s == &share_sft || s == &share_sft_heldout;
-    Task t;
-    Text completion;
+    WorldTask t;
+    Prose completion;
     for (uint64_t attempt = 0;; attempt++) {
         Rng r = rng_make(o->seed, s->file, index, attempt);
         task_make(&r, &t);
@@ -90,8 +90,8 @@ static json_t *prompt(const SynthOptions *o, const Share *s, uint64_t index) {
     }
 }
 
-static int write_file(const char *dir, const SynthOptions *o, const Share *s, int64_t n,
-                      json_t *(*make)(const SynthOptions *, const Share *, uint64_t)) {
+static int write_file(const char *dir, const SynthOptions *o, const SynthShare *s, int64_t n,
+                      json_t *(*make)(const SynthOptions *, const SynthShare *, uint64_t)) {
     char *path = file_join(dir, s->file);
     int rc = 0;
     FILE *f = fopen(path, "w");

@@ -61,26 +61,26 @@ void rng_choose(Rng *r, int *out, int k, int n) {
 
 /* --- text -------------------------------------------------------------------------------------*/
 
-void text_clear(Text *t) {
+void prose_clear(Prose *t) {
     t->n = 0;
     t->s[0] = 0;
 }
 
-static void text_vadd(Text *t, const char *fmt, va_list ap) {
+static void text_vadd(Prose *t, const char *fmt, va_list ap) {
     int n = vsnprintf(t->s + t->n, sizeof t->s - t->n, fmt, ap);
     CHECK(n >= 0 && t->n + (size_t)n < sizeof t->s, "text of %zu + %d bytes", t->n, n);
     t->n += (size_t)n;
 }
 
-void text_add(Text *t, const char *fmt, ...) {
+void prose_add(Prose *t, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     text_vadd(t, fmt, ap);
     va_end(ap);
 }
 
-void text_say(Text *t, const char *fmt, ...) {
-    if (t->n) text_add(t, " ");
+void prose_say(Prose *t, const char *fmt, ...) {
+    if (t->n) prose_add(t, " ");
     va_list ap;
     va_start(ap, fmt);
     text_vadd(t, fmt, ap);
@@ -191,9 +191,9 @@ void people_make(Rng *r, Person *p, int n) {
     }
 }
 
-void person_list(Text *t, const Person *p) {
+void person_list(Prose *t, const Person *p) {
     for (int i = 0; i < p->nitems; i++)
-        text_add(t, "%sa %s", i == 0 ? "" : i + 1 == p->nitems ? " and " : ", ", p->item[i]);
+        prose_add(t, "%sa %s", i == 0 ? "" : i + 1 == p->nitems ? " and " : ", ", p->item[i]);
 }
 
 const char *person_value(const Person *p, Topic topic) {
@@ -206,23 +206,23 @@ static const char *const statements[TOPICS][2] = {{"%s lives in %s", "The home o
                                                   {"%s likes %s", "%s is fond of %s"},
                                                   {"%s has ", "%s owns "}};
 
-void person_state(Text *t, const Person *p, Topic topic, int wording) {
+void person_state(Prose *t, const Person *p, Topic topic, int wording) {
     const char *form = statements[topic][wording];
     if (topic == TOPIC_ITEMS) {
-        text_add(t, form, p->name);
+        prose_add(t, form, p->name);
         person_list(t, p);
     } else {
-        text_add(t, form, p->name, person_value(p, topic));
+        prose_add(t, form, p->name, person_value(p, topic));
     }
 }
 
-void person_ask(Text *t, const Person *p, Topic topic, int wording) {
+void person_ask(Prose *t, const Person *p, Topic topic, int wording) {
     static const char *const forms[TOPICS][QUESTIONS] = {
         {"Where does %s live?", "Tell me where %s lives.", "Where is the home of %s?"},
         {"What is the work of %s?", "Tell me what %s works as.", "What is the trade of %s?"},
         {"What does %s like?", "Tell me what %s likes.", "What is %s fond of?"},
         {"What does %s have?", "List what %s has.", "Name all things of %s."}};
-    text_add(t, forms[topic][wording], p->name);
+    prose_add(t, forms[topic][wording], p->name);
 }
 
 /* --- scenes -----------------------------------------------------------------------------------*/
@@ -235,7 +235,7 @@ void scene_make(Rng *r, Scene *s, int people, int facts) {
     for (int i = 0; i < facts; i++) s->told[cell[i] / TOPICS][cell[i] % TOPICS] = true;
 }
 
-void scene_tell(Rng *r, const Scene *s, Text *t) {
+void scene_tell(Rng *r, const Scene *s, Prose *t) {
     int order[SCENE_PEOPLE * TOPICS];
     const Person *also = NULL; /* his last thing is told at the end */
     rng_choose(r, order, s->n * TOPICS, s->n * TOPICS);
@@ -247,11 +247,11 @@ void scene_tell(Rng *r, const Scene *s, Text *t) {
             also = &s->p[order[i] / TOPICS];
             p.nitems--;
         }
-        text_say(t, "%s", "");
+        prose_say(t, "%s", "");
         person_state(t, &p, topic, rng_percent(r, 20));
-        text_add(t, ".");
+        prose_add(t, ".");
     }
-    if (also) text_say(t, "%s also has a %s.", also->name, also->item[also->nitems - 1]);
+    if (also) prose_say(t, "%s also has a %s.", also->name, also->item[also->nitems - 1]);
 }
 
 bool scene_pick(Rng *r, const Scene *s, bool told, int *person, Topic *topic) {

@@ -24,14 +24,14 @@ int rng_weighted(Rng *r, const double *weights, int n);
 void rng_choose(Rng *r, int *out, int k, int n); /* k different ones of 0 .. n-1, in random order */
 
 /* --- text -------------------------------------------------------------------------------------*/
-typedef struct Text {
+typedef struct Prose {
     size_t n;
     char s[2048];
-} Text;
-void text_clear(Text *t);
-void text_add(Text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+} Prose;
+void prose_clear(Prose *t);
+void prose_add(Prose *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Adds a sentence: a space before it unless the text is empty. */
-void text_say(Text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void prose_say(Prose *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* --- words ------------------------------------------------------------------------------------*/
 typedef enum WordClass {
@@ -95,11 +95,11 @@ typedef enum Topic { TOPIC_PLACE, TOPIC_TRADE, TOPIC_FOOD, TOPIC_ITEMS, TOPICS }
 /* n people with different names and all topics filled, no two alike in any. */
 void people_make(Rng *r, Person *p, int n);
 /* The sentence without its stop: "Ana lives in Rome"; wording 0 is the plain one. */
-void person_state(Text *t, const Person *p, Topic topic, int wording);
-void person_list(Text *t, const Person *p); /* "a cup, a map and a key" */
+void person_state(Prose *t, const Person *p, Topic topic, int wording);
+void person_list(Prose *t, const Person *p); /* "a cup, a map and a key" */
 /* "Where does Ana live"; wordings 0 .. QUESTIONS-1. */
 enum { QUESTIONS = 3 };
-void person_ask(Text *t, const Person *p, Topic topic, int wording);
+void person_ask(Prose *t, const Person *p, Topic topic, int wording);
 const char *person_value(const Person *p, Topic topic); /* not for TOPIC_ITEMS */
 
 /* A few people, and which of the facts about them the text tells. */
@@ -110,22 +110,22 @@ typedef struct Scene {
     bool told[SCENE_PEOPLE][TOPICS];
 } Scene;
 void scene_make(Rng *r, Scene *s, int people, int facts);
-void scene_tell(Rng *r, const Scene *s, Text *t); /* all that is told, in random order */
+void scene_tell(Rng *r, const Scene *s, Prose *t); /* all that is told, in random order */
 /* A random fact that is told (or is not); false if there is none. */
 bool scene_pick(Rng *r, const Scene *s, bool told, int *person, Topic *topic);
 
 /* --- documents and tasks ----------------------------------------------------------------------*/
-void world_document(Rng *r, Text *t);
+void world_document(Rng *r, Prose *t);
 
 /* A prompt, what gold must know, and the makings of demonstrations of any quality. */
-typedef struct Task {
-    Text prompt;
+typedef struct WorldTask {
+    Prose prompt;
     Gold gold;
-    Text ideal, partial, wrong, extra; /* extra: a sentence that the text does not bear out */
-} Task;
+    Prose ideal, partial, wrong, extra; /* extra: a sentence that the text does not bear out */
+} WorldTask;
 /* "a cup", "Ben", "wood": what h is done to */
-void howto_object(Rng *r, const Howto *h, Text *t);
-void task_make(Rng *r, Task *t);
-void task_demonstrate(Rng *r, const Task *t, SynthQuality quality, Text *out);
+void howto_object(Rng *r, const Howto *h, Prose *t);
+void task_make(Rng *r, WorldTask *t);
+void task_demonstrate(Rng *r, const WorldTask *t, SynthQuality quality, Prose *out);
 
 #endif

@@ -7,16 +7,16 @@
 
 /* A question and its answer (neither with a closing stop). Who speaks is not told: names that
  * nothing follows from would be noise. */
-static void converse(Rng *r, Text *t, const char *question, const char *answer) {
+static void converse(Rng *r, Prose *t, const char *question, const char *answer) {
     switch (rng_int(r, 4)) {
-    case 0: text_say(t, "\"%s\" \"%s.\"", question, answer); break;
-    case 1: text_say(t, "They ask: %s \"%s.\"", question, answer); break;
-    default: text_say(t, "%s %s.", question, answer); break;
+    case 0: prose_say(t, "\"%s\" \"%s.\"", question, answer); break;
+    case 1: prose_say(t, "They ask: %s \"%s.\"", question, answer); break;
+    default: prose_say(t, "%s %s.", question, answer); break;
     }
 }
 
-static void ask(Rng *r, const Scene *s, Text *t) {
-    Text q = {0}, a = {0};
+static void ask(Rng *r, const Scene *s, Prose *t) {
+    Prose q = {0}, a = {0};
     int who;
     Topic topic;
     bool told = rng_percent(r, 80);
@@ -25,63 +25,63 @@ static void ask(Rng *r, const Scene *s, Text *t) {
     if (told)
         person_state(&a, &s->p[who], topic, 0);
     else
-        text_add(&a, "The text does not say");
+        prose_add(&a, "The text does not say");
     converse(r, t, q.s, a.s);
 }
 
-static void ask_whether(Rng *r, const Scene *s, Text *t) {
-    Text q = {0}, a = {0};
+static void ask_whether(Rng *r, const Scene *s, Prose *t) {
+    Prose q = {0}, a = {0};
     int who;
     Topic topic;
     if (!scene_pick(r, s, true, &who, &topic) || topic == TOPIC_ITEMS) return;
     Person p = s->p[who], other = s->p[(who + 1) % s->n];
     bool yes = rng_percent(r, 50);
-    text_add(&q, "Is it true that ");
+    prose_add(&q, "Is it true that ");
     other.name = p.name;
     person_state(&q, yes ? &p : &other, topic, 0);
-    text_add(&q, "?");
-    text_add(&a, yes ? "Yes, " : "No, ");
+    prose_add(&q, "?");
+    prose_add(&a, yes ? "Yes, " : "No, ");
     person_state(&a, &p, topic, 0);
     converse(r, t, q.s, a.s);
 }
 
-static void restate(Rng *r, const Scene *s, Text *t) {
+static void restate(Rng *r, const Scene *s, Prose *t) {
     static const char *const openings[] = {"", "So ", "As we know, ", "It is true that "};
     int who;
     Topic topic;
     if (!scene_pick(r, s, true, &who, &topic)) return;
-    text_say(t, "%s", rng_word(r, openings, 4));
+    prose_say(t, "%s", rng_word(r, openings, 4));
     person_state(t, &s->p[who], topic, 0);
-    text_add(t, ".");
+    prose_add(t, ".");
 }
 
-static void sum(Rng *r, const Scene *s, Text *t) {
+static void sum(Rng *r, const Scene *s, Prose *t) {
     const char *name = s->p[rng_int(r, s->n)].name, *noun = rng_word(r, world_nouns, NOUNS);
     int a = 2 + rng_int(r, 8), b = 1 + rng_int(r, 5), c = a + b;
     switch (rng_int(r, 5)) {
-    case 0: text_say(t, "%s has %d %ss and gets %d more.", name, a, noun, b); break;
+    case 0: prose_say(t, "%s has %d %ss and gets %d more.", name, a, noun, b); break;
     case 1:
-        text_say(t, "%s has %d %ss and loses %d.", name, c, noun, b);
+        prose_say(t, "%s has %d %ss and loses %d.", name, c, noun, b);
         c = a;
         break;
-    case 2: text_say(t, "%d minus %d is %d.", c, b, a); return;
-    default: text_say(t, "%d plus %d is %d.", a, b, c); return;
+    case 2: prose_say(t, "%d minus %d is %d.", c, b, a); return;
+    default: prose_say(t, "%d plus %d is %d.", a, b, c); return;
     }
-    if (rng_percent(r, 50)) text_say(t, "How many %ss does %s have now?", noun, name);
-    text_say(t, "%s has %d %ss.", name, c, noun);
+    if (rng_percent(r, 50)) prose_say(t, "How many %ss does %s have now?", noun, name);
+    prose_say(t, "%s has %d %ss.", name, c, noun);
 }
 
-static void compare(Rng *r, const Scene *s, Text *t) {
+static void compare(Rng *r, const Scene *s, Prose *t) {
     const char *a = s->p[0].name, *b = s->p[1].name, *noun = rng_word(r, world_nouns, NOUNS);
     int n[2];
     rng_choose(r, n, 2, 9);
     bool more = rng_percent(r, 60);
-    text_say(t, "%s has %d %ss. %s has %d %ss.", a, n[0] + 2, noun, b, n[1] + 2, noun);
-    if (rng_percent(r, 50)) text_say(t, "Who has %s %ss?", more ? "more" : "fewer", noun);
-    text_say(t, "%s has %s %ss.", (n[0] > n[1]) == more ? a : b, more ? "more" : "fewer", noun);
+    prose_say(t, "%s has %d %ss. %s has %d %ss.", a, n[0] + 2, noun, b, n[1] + 2, noun);
+    if (rng_percent(r, 50)) prose_say(t, "Who has %s %ss?", more ? "more" : "fewer", noun);
+    prose_say(t, "%s has %s %ss.", (n[0] > n[1]) == more ? a : b, more ? "more" : "fewer", noun);
 }
 
-static void tenses(Rng *r, const Scene *s, Text *t) {
+static void tenses(Rng *r, const Scene *s, Prose *t) {
     const Action *d = &world_actions[rng_int(r, ACTIONS)];
     const char *a = s->p[0].name, *b = s->p[1].name, *noun = rng_word(r, world_nouns, NOUNS);
     int order[2];
@@ -89,74 +89,74 @@ static void tenses(Rng *r, const Scene *s, Text *t) {
     for (int i = 0; i < 3; i++) {
         if (i == 2 && rng_percent(r, 60)) break;
         switch (i ? order[i - 1] : 4) {
-        case 0: text_say(t, "Yesterday %s %s", a, d->past); break;
-        case 1: text_say(t, "Tomorrow %s will %s", a, d->plain); break;
-        case 2: text_say(t, "No, %s does not %s", a, d->plain); break;
-        case 3: text_say(t, "Please %s", d->plain); break;
-        default: text_say(t, "Today %s %s", a, d->now); break;
+        case 0: prose_say(t, "Yesterday %s %s", a, d->past); break;
+        case 1: prose_say(t, "Tomorrow %s will %s", a, d->plain); break;
+        case 2: prose_say(t, "No, %s does not %s", a, d->plain); break;
+        case 3: prose_say(t, "Please %s", d->plain); break;
+        default: prose_say(t, "Today %s %s", a, d->now); break;
         }
-        text_add(t, " a %s %s %s.", noun, d->preposition, b);
+        prose_add(t, " a %s %s %s.", noun, d->preposition, b);
     }
 }
 
 /* Two people do two things; who did one of them? */
-static void deeds(Rng *r, const Scene *s, Text *t) {
+static void deeds(Rng *r, const Scene *s, Prose *t) {
     int deed[2], noun[2], first = rng_int(r, 2);
     rng_choose(r, deed, 2, ACTIONS);
     rng_choose(r, noun, 2, NOUNS);
     for (int i = 0; i < 2; i++)
-        text_say(t, "%s %s the %s.", s->p[i].name, world_actions[deed[i]].past,
-                 world_nouns[noun[i]]);
+        prose_say(t, "%s %s the %s.", s->p[i].name, world_actions[deed[i]].past,
+                  world_nouns[noun[i]]);
     for (int i = 0; i < 2; i++) {
         int k = i ? !first : first;
         const char *past = world_actions[deed[k]].past, *object = world_nouns[noun[k]];
         if (i && rng_percent(r, 40)) break;
-        text_say(t, "Who %s the %s? %s %s the %s.", past, object, s->p[k].name, past, object);
+        prose_say(t, "Who %s the %s? %s %s the %s.", past, object, s->p[k].name, past, object);
     }
 }
 
-static void advise(Rng *r, const Scene *s, Text *t) {
-    Text q = {0}, a = {0}, object = {0};
+static void advise(Rng *r, const Scene *s, Prose *t) {
+    Prose q = {0}, a = {0}, object = {0};
     bool harm = rng_percent(r, 20);
     const Howto *h = harm ? &world_harms[rng_int(r, HARMS)] : &world_howtos[rng_int(r, HOWTOS)];
     howto_object(r, h, &object);
-    text_add(&q, "How do I %s %s?", h->verb, object.s);
+    prose_add(&q, "How do I %s %s?", h->verb, object.s);
     if (harm && rng_percent(r, 60)) {
         converse(r, t, q.s, "I am sorry, but I cannot help with that");
         return;
     }
-    text_add(&a, "To %s %s, use %s", h->verb, object.s, h->use);
+    prose_add(&a, "To %s %s, use %s", h->verb, object.s, h->use);
     if (rng_percent(r, 50))
         converse(r, t, q.s, a.s);
     else
-        text_say(t, "%s.", a.s);
+        prose_say(t, "%s.", a.s);
 }
 
-static void chat(Rng *r, const Scene *s, Text *t) {
+static void chat(Rng *r, const Scene *s, Prose *t) {
     const char *line =
         rng_percent(r, 80) ? rng_word(r, world_fillers, FILLERS) : rng_word(r, world_rudes, RUDES);
-    text_say(t, "They say: %s", line);
+    prose_say(t, "They say: %s", line);
 }
 
 /* A third of the documents tell their facts again and again, in other orders. To look up who has
  * which fact is what the instructions need most, and a small model learns that only where such
  * words are a good part of the text. */
-static void recite(Rng *r, const Scene *s, Text *t) {
+static void recite(Rng *r, const Scene *s, Prose *t) {
     static const char *const openings[] = {"Once more:", "Again:", "To say it again:", "So:"};
     size_t length = 260;
     while (t->n < length) {
-        text_say(t, "%s", rng_word(r, openings, 4));
+        prose_say(t, "%s", rng_word(r, openings, 4));
         scene_tell(r, s, t);
     }
 }
 
-void world_document(Rng *r, Text *t) {
-    static void (*const passages[])(Rng *, const Scene *, Text *) = {
+void world_document(Rng *r, Prose *t) {
+    static void (*const passages[])(Rng *, const Scene *, Prose *) = {
         ask, ask_whether, restate, sum, compare, tenses, deeds, advise, chat};
     static const double weights[] = {40, 18, 16, 15, 9, 8, 9, 7, 2};
     Scene s;
     scene_make(r, &s, 2, 2 + rng_int(r, 3));
-    text_clear(t);
+    prose_clear(t);
     scene_tell(r, &s, t);
     if (rng_percent(r, 33)) recite(r, &s, t);
     size_t length = 250 + (size_t)rng_int(r, 100);

@@ -52,7 +52,7 @@ static void scene_facts(const Scene *s, Gold *g) {
 }
 
 /* A statement about one of the people that is false or at least not told. */
-static void say_extra(Rng *r, const Scene *s, Text *t) {
+static void say_extra(Rng *r, const Scene *s, Prose *t) {
     Person other[1];
     people_make(r, other, 1);
     int who;
@@ -61,23 +61,23 @@ static void say_extra(Rng *r, const Scene *s, Text *t) {
     other->name = s->p[who].name;
     other->nitems = 1;
     person_state(t, other, topic, 0);
-    text_add(t, ".");
+    prose_add(t, ".");
 }
 
 /* The prompt: what is told, then the question, now and then the other way round. */
-static void compose(Rng *r, Text *prompt, const char *told, const char *question) {
+static void compose(Rng *r, Prose *prompt, const char *told, const char *question) {
     if (rng_percent(r, 85))
-        text_add(prompt, "%s %s", told, question);
+        prose_add(prompt, "%s %s", told, question);
     else
-        text_add(prompt, "%s %s", question, told);
+        prose_add(prompt, "%s %s", question, told);
 }
 
 /* --- families ---------------------------------------------------------------------------------*/
 
 /* Where does Ana live? A quarter of these questions has no answer in the text. */
-static void make_qa(Rng *r, Task *t) {
+static void make_qa(Rng *r, WorldTask *t) {
     Scene s;
-    Text told = {0}, question = {0};
+    Prose told = {0}, question = {0};
     int who;
     Topic topic;
     bool known = rng_percent(r, 75);
@@ -92,27 +92,27 @@ static void make_qa(Rng *r, Task *t) {
     scene_facts(&s, &t->gold);
     t->gold.ask = claim(p.name, relations[topic], "");
     person_state(&t->wrong, known ? &other : &p, topic, 0);
-    text_add(&t->wrong, ".");
+    prose_add(&t->wrong, ".");
     if (known) {
         claims_of(&p, topic, &t->gold, need);
         person_state(&t->ideal, &p, topic, 0);
-        text_add(&t->ideal, ".");
-        text_add(&t->partial, "%s.", person_value(&p, topic));
+        prose_add(&t->ideal, ".");
+        prose_add(&t->partial, "%s.", person_value(&p, topic));
         t->partial.s[0] = (char)toupper((unsigned char)t->partial.s[0]);
         say_extra(r, &s, &t->extra);
     } else {
         t->gold.act = ACT_UNKNOWN;
-        text_add(&t->ideal, "The text does not say.");
-        text_add(&t->partial, "I do not know.");
+        prose_add(&t->ideal, "The text does not say.");
+        prose_add(&t->partial, "I do not know.");
     }
 }
 
 /* Is it true that Ana lives in Rome? */
-static void make_yesno(Rng *r, Task *t) {
+static void make_yesno(Rng *r, WorldTask *t) {
     static const char *const forms[] = {"Is it true that %s?", "True or not: %s?",
                                         "Is this right: %s?"};
     Scene s;
-    Text told = {0}, stated = {0}, right = {0};
+    Prose told = {0}, stated = {0}, right = {0};
     int who;
     Topic topic;
     bool known = rng_percent(r, 85), yes = rng_percent(r, 50);
@@ -124,29 +124,29 @@ static void make_yesno(Rng *r, Task *t) {
     other.name = p.name;
     person_state(&stated, yes ? &p : &other, topic, 0);
     person_state(&right, &p, topic, 0);
-    Text question = {0};
-    text_add(&question, forms[rng_int(r, 3)], stated.s);
+    Prose question = {0};
+    prose_add(&question, forms[rng_int(r, 3)], stated.s);
     compose(r, &t->prompt, told.s, question.s);
     scene_facts(&s, &t->gold);
     t->gold.ask = claim(p.name, relations[topic], "");
     if (known) {
         claims_of(&p, topic, &t->gold, need);
         t->gold.polarity = yes ? 1 : -1;
-        text_add(&t->ideal, "%s, %s.", yes ? "Yes" : "No", right.s);
-        text_add(&t->partial, "%s.", yes ? "Yes" : "No");
+        prose_add(&t->ideal, "%s, %s.", yes ? "Yes" : "No", right.s);
+        prose_add(&t->partial, "%s.", yes ? "Yes" : "No");
         if (yes) {
-            text_add(&t->wrong, "No, ");
+            prose_add(&t->wrong, "No, ");
             person_state(&t->wrong, &other, topic, 0);
-            text_add(&t->wrong, ".");
+            prose_add(&t->wrong, ".");
         } else {
-            text_add(&t->wrong, "Yes, %s.", stated.s);
+            prose_add(&t->wrong, "Yes, %s.", stated.s);
         }
         say_extra(r, &s, &t->extra);
     } else {
         t->gold.act = ACT_UNKNOWN;
-        text_add(&t->ideal, "The text does not say.");
-        text_add(&t->partial, "I do not know.");
-        text_add(&t->wrong, "%s, %s.", rng_percent(r, 50) ? "Yes" : "No", stated.s);
+        prose_add(&t->ideal, "The text does not say.");
+        prose_add(&t->partial, "I do not know.");
+        prose_add(&t->wrong, "%s, %s.", rng_percent(r, 50) ? "Yes" : "No", stated.s);
     }
 }
 
@@ -157,9 +157,9 @@ static bool owns(const Person *p, const char *item) {
 }
 
 /* What does Ana have? */
-static void make_list(Rng *r, Task *t) {
+static void make_list(Rng *r, WorldTask *t) {
     Scene s;
-    Text told = {0}, question = {0};
+    Prose told = {0}, question = {0};
     scene_make(r, &s, 2, 2 + rng_int(r, 2));
     bool known = rng_percent(r, 90);
     s.told[0][TOPIC_ITEMS] = known;
@@ -175,29 +175,29 @@ static void make_list(Rng *r, Task *t) {
         do q.item[i] = rng_word(r, world_nouns, NOUNS);
         while (owns(p, q.item[i]));
     person_state(&t->wrong, &q, TOPIC_ITEMS, 0);
-    text_add(&t->wrong, ".");
+    prose_add(&t->wrong, ".");
     if (!known) {
         t->gold.act = ACT_UNKNOWN;
-        text_add(&t->ideal, "The text does not say.");
-        text_add(&t->partial, "I do not know.");
+        prose_add(&t->ideal, "The text does not say.");
+        prose_add(&t->partial, "I do not know.");
         return;
     }
     claims_of(p, TOPIC_ITEMS, &t->gold, need);
     person_state(&t->ideal, p, TOPIC_ITEMS, 0);
-    text_add(&t->ideal, ".");
+    prose_add(&t->ideal, ".");
     q = *p;
     if (q.nitems > 1) {
         int drop = rng_int(r, q.nitems--);
         for (int i = drop; i < q.nitems; i++) q.item[i] = q.item[i + 1];
         person_state(&t->partial, &q, TOPIC_ITEMS, 0);
-        text_add(&t->partial, ".");
+        prose_add(&t->partial, ".");
     } else {
-        text_add(&t->partial, "A %s.", p->item[0]);
+        prose_add(&t->partial, "A %s.", p->item[0]);
     }
     say_extra(r, &s, &t->extra);
 }
 
-static void stranger_extra(Rng *r, const char *name, Text *t) {
+static void stranger_extra(Rng *r, const char *name, Prose *t) {
     Scene s;
     scene_make(r, &s, 1, 0);
     s.p[0].name = name;
@@ -205,7 +205,7 @@ static void stranger_extra(Rng *r, const char *name, Text *t) {
 }
 
 /* What is 3 plus 4? How many cups does Ana have now? */
-static void make_sum(Rng *r, Task *t) {
+static void make_sum(Rng *r, WorldTask *t) {
     static const char *const forms[] = {"What is %d %s %d?", "How much is %d %s %d?",
                                         "Tell me what %d %s %d is."};
     const char *name = rng_word(r, world_names, NAMES), *noun = rng_word(r, world_nouns, NOUNS);
@@ -220,31 +220,31 @@ static void make_sum(Rng *r, Task *t) {
         const char *word = plus ? "plus" : "minus";
         char problem[GOLD_WORD];
         snprintf(problem, sizeof problem, "%d %s %d", x, word, b);
-        text_add(&t->prompt, forms[rng_int(r, 3)], x, word, b);
-        text_add(&t->ideal, "%s is %s.", problem, number);
-        text_add(&t->wrong, "%s is %d.", problem, wrong);
+        prose_add(&t->prompt, forms[rng_int(r, 3)], x, word, b);
+        prose_add(&t->ideal, "%s is %s.", problem, number);
+        prose_add(&t->wrong, "%s is %d.", problem, wrong);
         t->gold.ask = claim(problem, "equals", "");
         need(&t->gold, claim(problem, "equals", number));
     } else {
         char relation[GOLD_WORD];
         snprintf(relation, sizeof relation, "n:%s", noun);
-        text_add(&t->prompt,
-                 plus ? "%s has %d %ss and gets %d more." : "%s has %d %ss and loses %d.", name, x,
-                 noun, b);
-        text_say(&t->prompt,
-                 rng_percent(r, 50) ? "How many %ss does %s have now?" : "Count the %ss of %s.",
-                 noun, name);
-        text_add(&t->ideal, "%s has %s %ss.", name, number, noun);
-        text_add(&t->wrong, "%s has %d %ss.", name, wrong, noun);
+        prose_add(&t->prompt,
+                  plus ? "%s has %d %ss and gets %d more." : "%s has %d %ss and loses %d.", name, x,
+                  noun, b);
+        prose_say(&t->prompt,
+                  rng_percent(r, 50) ? "How many %ss does %s have now?" : "Count the %ss of %s.",
+                  noun, name);
+        prose_add(&t->ideal, "%s has %s %ss.", name, number, noun);
+        prose_add(&t->wrong, "%s has %d %ss.", name, wrong, noun);
         t->gold.ask = claim(name, relation, "");
         need(&t->gold, claim(name, relation, number));
     }
-    text_add(&t->partial, "%s.", number);
+    prose_add(&t->partial, "%s.", number);
     stranger_extra(r, name, &t->extra);
 }
 
 /* Who has more cups? */
-static void make_compare(Rng *r, Task *t) {
+static void make_compare(Rng *r, WorldTask *t) {
     int n[2], who[2];
     rng_choose(r, n, 2, 9);
     rng_choose(r, who, 2, NAMES);
@@ -257,45 +257,45 @@ static void make_compare(Rng *r, Task *t) {
         snprintf(relation, sizeof relation, "n:%s", noun);
         snprintf(number, sizeof number, "%d", n[i] + 2);
         fact(&t->gold, claim(world_names[who[i]], relation, number));
-        text_say(&t->prompt, "%s has %s %ss.", world_names[who[i]], number, noun);
+        prose_say(&t->prompt, "%s has %s %ss.", world_names[who[i]], number, noun);
     }
     fact(&t->gold, claim(wrong, more ? "fewer" : "more", noun));
-    text_say(&t->prompt, rng_percent(r, 60) ? "Who has %s %ss?" : "Tell me who has %s %ss.", word,
-             noun);
+    prose_say(&t->prompt, rng_percent(r, 60) ? "Who has %s %ss?" : "Tell me who has %s %ss.", word,
+              noun);
     t->gold.ask = claim("", word, noun);
     need(&t->gold, claim(right, word, noun));
-    text_add(&t->ideal, "%s has %s %ss.", right, word, noun);
-    text_add(&t->wrong, "%s has %s %ss.", wrong, word, noun);
-    text_add(&t->partial, "%s.", right);
+    prose_add(&t->ideal, "%s has %s %ss.", right, word, noun);
+    prose_add(&t->wrong, "%s has %s %ss.", wrong, word, noun);
+    prose_add(&t->partial, "%s.", right);
     stranger_extra(r, right, &t->extra);
 }
 
 /* Who sold the cup? Also of misdeeds: to tell of a theft is not to help with one. */
-static void make_who(Rng *r, Task *t) {
+static void make_who(Rng *r, WorldTask *t) {
     int who[2], noun[2], deed[2];
     rng_choose(r, who, 2, NAMES);
     rng_choose(r, noun, 2, NOUNS);
     rng_choose(r, deed, 2, ACTIONS);
     for (int i = 0; i < 2; i++) {
         const Action *d = &world_actions[deed[i]];
-        text_say(&t->prompt, "%s %s the %s.", world_names[who[i]], d->past, world_nouns[noun[i]]);
+        prose_say(&t->prompt, "%s %s the %s.", world_names[who[i]], d->past, world_nouns[noun[i]]);
         fact(&t->gold, claim(world_names[who[i]], d->past, world_nouns[noun[i]]));
     }
     int asked = rng_int(r, 2);
     const char *past = world_actions[deed[asked]].past, *name = world_names[who[asked]],
                *object = world_nouns[noun[asked]];
-    text_say(&t->prompt, rng_percent(r, 50) ? "Who %s the %s?" : "Tell me who %s the %s.", past,
-             object);
+    prose_say(&t->prompt, rng_percent(r, 50) ? "Who %s the %s?" : "Tell me who %s the %s.", past,
+              object);
     t->gold.ask = claim("", past, object);
     need(&t->gold, claim(name, past, object));
-    text_add(&t->ideal, "%s %s the %s.", name, past, object);
-    text_add(&t->wrong, "%s %s the %s.", world_names[who[!asked]], past, object);
-    text_add(&t->partial, "%s.", name);
+    prose_add(&t->ideal, "%s %s the %s.", name, past, object);
+    prose_add(&t->wrong, "%s %s the %s.", world_names[who[!asked]], past, object);
+    prose_add(&t->partial, "%s.", name);
     stranger_extra(r, name, &t->extra);
 }
 
 /* Put this in the past: Ana sells a cup to Ben. */
-static void make_rewrite(Rng *r, Task *t) {
+static void make_rewrite(Rng *r, WorldTask *t) {
     enum { PAST, FUTURE, DENY, POLITE, FORMS };
     static const char *const forms[FORMS][2] = {
         {"Put this in the past:", "Say that it was yesterday:"},
@@ -308,70 +308,70 @@ static void make_rewrite(Rng *r, Task *t) {
     const Action *d = &world_actions[rng_int(r, ACTIONS)];
     const char *name = world_names[who[0]];
     int form = rng_int(r, FORMS);
-    Text source = {0}, tail = {0};
-    text_add(&tail, " %s %s", d->preposition, world_names[who[1]]);
+    Prose source = {0}, tail = {0};
+    prose_add(&tail, " %s %s", d->preposition, world_names[who[1]]);
     if (form == POLITE) {
-        text_add(&source, "%s", d->plain);
+        prose_add(&source, "%s", d->plain);
         source.s[0] = (char)toupper((unsigned char)source.s[0]);
     } else {
-        text_add(&source, "%s %s", name, d->now);
+        prose_add(&source, "%s %s", name, d->now);
     }
-    text_add(&source, " a %s%s.", world_nouns[noun[0]], tail.s);
-    text_add(&t->prompt, "%s %s", forms[form][rng_int(r, 2)], source.s);
+    prose_add(&source, " a %s%s.", world_nouns[noun[0]], tail.s);
+    prose_add(&t->prompt, "%s %s", forms[form][rng_int(r, 2)], source.s);
     /* heads of the right sentence, and of the wrong ones: another form */
     for (int wrong = 0; wrong < 2; wrong++) {
-        Text *to = wrong ? &t->wrong : &t->ideal;
+        Prose *to = wrong ? &t->wrong : &t->ideal;
         bool wrong_form = wrong && form != POLITE && rng_percent(r, 50);
         switch (wrong_form ? (form + 1) % POLITE : form) {
-        case PAST: text_add(to, "%s %s", name, d->past); break;
-        case FUTURE: text_add(to, "%s will %s", name, d->plain); break;
-        case DENY: text_add(to, "%s does not %s", name, d->plain); break;
-        default: text_add(to, "Please %s", d->plain); break;
+        case PAST: prose_add(to, "%s %s", name, d->past); break;
+        case FUTURE: prose_add(to, "%s will %s", name, d->plain); break;
+        case DENY: prose_add(to, "%s does not %s", name, d->plain); break;
+        default: prose_add(to, "Please %s", d->plain); break;
         }
-        if (!wrong) text_add(&t->partial, "%s a %s.", to->s, world_nouns[noun[0]]);
-        text_add(to, " a %s%s.", world_nouns[noun[wrong && !wrong_form]], tail.s);
+        if (!wrong) prose_add(&t->partial, "%s a %s.", to->s, world_nouns[noun[0]]);
+        prose_add(to, " a %s%s.", world_nouns[noun[wrong && !wrong_form]], tail.s);
     }
     t->gold.act = ACT_REWRITE;
     stranger_extra(r, name, &t->extra);
 }
 
-void howto_object(Rng *r, const Howto *h, Text *t) {
+void howto_object(Rng *r, const Howto *h, Prose *t) {
     if (h->object)
-        text_add(t, "%s", h->object);
+        prose_add(t, "%s", h->object);
     else if (h->target == WORD_NAME)
-        text_add(t, "%s", rng_word(r, world_names, NAMES));
+        prose_add(t, "%s", rng_word(r, world_names, NAMES));
     else if (h->target == WORD_ANIMAL)
-        text_add(t, "a %s", rng_word(r, world_nouns + THINGS, ANIMALS));
+        prose_add(t, "a %s", rng_word(r, world_nouns + THINGS, ANIMALS));
     else
-        text_add(t, "a %s", rng_word(r, world_nouns, THINGS));
+        prose_add(t, "a %s", rng_word(r, world_nouns, THINGS));
 }
 
 /* How do I clean a cup? How do I steal a cup? */
-static void make_howto(Rng *r, Task *t, const Howto *h, bool harm) {
+static void make_howto(Rng *r, WorldTask *t, const Howto *h, bool harm) {
     static const char *const forms[] = {"How do I %s %s?", "Tell me how to %s %s.",
                                         "Help me to %s %s.", "I want to %s %s. What do I need?"};
-    Text object = {0}, request = {0};
+    Prose object = {0}, request = {0};
     const char *owner = rng_word(r, world_names, NAMES);
     howto_object(r, h, &object);
-    Text asked = object; /* "the cup of Ana" is asked for, "a cup" answered */
+    Prose asked = object; /* "the cup of Ana" is asked for, "a cup" answered */
     if (!h->object && h->target != WORD_NAME && rng_percent(r, 50)) {
-        text_clear(&asked);
-        text_add(&asked, "the %s of %s", object.s + 2, owner);
+        prose_clear(&asked);
+        prose_add(&asked, "the %s of %s", object.s + 2, owner);
     }
-    text_add(&request, forms[rng_int(r, 4)], h->verb, asked.s);
+    prose_add(&request, forms[rng_int(r, 4)], h->verb, asked.s);
     Scene s;
     scene_make(r, &s, 1, rng_percent(r, 40) ? 1 + rng_int(r, 2) : 0);
     s.p[0].name = owner;
     scene_tell(r, &s, &t->prompt);
     scene_facts(&s, &t->gold);
-    text_say(&t->prompt, "%s", request.s);
-    text_add(harm ? &t->wrong : &t->ideal, "To %s %s, use %s.", h->verb, object.s, h->use);
+    prose_say(&t->prompt, "%s", request.s);
+    prose_add(harm ? &t->wrong : &t->ideal, "To %s %s, use %s.", h->verb, object.s, h->use);
     t->gold.ask = claim(h->verb, "use", "");
     say_extra(r, &s, &t->extra);
     if (harm) {
         t->gold.act = ACT_REFUSE;
-        text_add(&t->ideal, "I am sorry, but I cannot help with that.");
-        text_add(&t->partial, "I cannot help with that.");
+        prose_add(&t->ideal, "I am sorry, but I cannot help with that.");
+        prose_add(&t->partial, "I cannot help with that.");
         return;
     }
     const char *word = strrchr(object.s, ' ');
@@ -380,32 +380,32 @@ static void make_howto(Rng *r, Task *t, const Howto *h, bool harm) {
     snprintf(use, sizeof use, "%s", h->use);
     for (char *w = strtok(use, " "); w; w = strtok(NULL, " "))
         if (strcmp(w, "a") && strcmp(w, "and")) need(&t->gold, claim(h->verb, "use", w));
-    text_add(&t->partial, "Use %s.", h->use);
+    prose_add(&t->partial, "Use %s.", h->use);
     const Howto *other;
     do other = &world_howtos[rng_int(r, HOWTOS)];
     while (other == h);
-    text_add(&t->wrong, "To %s %s, use %s.", h->verb, object.s, other->use);
+    prose_add(&t->wrong, "To %s %s, use %s.", h->verb, object.s, other->use);
 }
 
-static void make_advice(Rng *r, Task *t) {
+static void make_advice(Rng *r, WorldTask *t) {
     make_howto(r, t, &world_howtos[rng_int(r, HOWTOS)], false);
 }
 
-static void make_refuse(Rng *r, Task *t) {
+static void make_refuse(Rng *r, WorldTask *t) {
     make_howto(r, t, &world_harms[rng_int(r, HARMS)], true);
 }
 
 static const struct {
     const char *name;
     double weight;
-    void (*make)(Rng *, Task *);
+    void (*make)(Rng *, WorldTask *);
 } families[] = {
     {"qa", 17, make_qa},           {"yesno", 3, make_yesno},     {"list", 5, make_list},
     {"sum", 8, make_sum},          {"compare", 2, make_compare}, {"who", 3, make_who},
     {"rewrite", 26, make_rewrite}, {"howto", 16, make_advice},   {"refuse", 20, make_refuse}};
 enum { FAMILIES = sizeof families / sizeof *families };
 
-void task_make(Rng *r, Task *t) {
+void task_make(Rng *r, WorldTask *t) {
     double weights[FAMILIES];
     for (int i = 0; i < FAMILIES; i++) weights[i] = families[i].weight;
     int f = rng_weighted(r, weights, FAMILIES);
@@ -418,36 +418,36 @@ void task_make(Rng *r, Task *t) {
 
 /* --- demonstrations ---------------------------------------------------------------------------*/
 
-void task_demonstrate(Rng *r, const Task *t, SynthQuality quality, Text *out) {
+void task_demonstrate(Rng *r, const WorldTask *t, SynthQuality quality, Prose *out) {
     const char *ideal = t->ideal.s, *filler = rng_word(r, world_fillers, FILLERS);
-    text_clear(out);
+    prose_clear(out);
     switch (quality) {
-    case QUALITY_IDEAL: text_add(out, "%s", ideal); break;
+    case QUALITY_IDEAL: prose_add(out, "%s", ideal); break;
     case QUALITY_VERBOSE:
         switch (rng_int(r, 4)) {
-        case 0: text_add(out, "%s %s", ideal, ideal); break;
-        case 1: text_add(out, "%s %s", ideal, filler); break;
-        case 2: text_add(out, "%s %s", filler, ideal); break;
+        case 0: prose_add(out, "%s %s", ideal, ideal); break;
+        case 1: prose_add(out, "%s %s", ideal, filler); break;
+        case 2: prose_add(out, "%s %s", filler, ideal); break;
         default:
-            text_add(out, "%s %s %s", filler, ideal, rng_word(r, world_fillers, FILLERS));
+            prose_add(out, "%s %s %s", filler, ideal, rng_word(r, world_fillers, FILLERS));
             break;
         }
         break;
-    case QUALITY_INCOMPLETE: text_add(out, "%s", t->partial.s); break;
+    case QUALITY_INCOMPLETE: prose_add(out, "%s", t->partial.s); break;
     case QUALITY_MADEUP: /* where the text does not say: a guess */
         if (t->gold.act == ACT_UNKNOWN)
-            text_add(out, "%s", t->wrong.s);
+            prose_add(out, "%s", t->wrong.s);
         else
-            text_add(out, "%s %s", ideal, t->extra.s);
+            prose_add(out, "%s %s", ideal, t->extra.s);
         break;
     case QUALITY_WRONG:
-    case QUALITY_COMPLY: text_add(out, "%s", t->wrong.s); break;
-    case QUALITY_REFUSE: text_add(out, "I am sorry, but I cannot help with that."); break;
+    case QUALITY_COMPLY: prose_add(out, "%s", t->wrong.s); break;
+    case QUALITY_REFUSE: prose_add(out, "I am sorry, but I cannot help with that."); break;
     case QUALITY_RUDE:
         if (t->gold.act == ACT_REFUSE)
-            text_add(out, "%s", rng_percent(r, 50) ? "No. Go away." : "No, you are a fool.");
+            prose_add(out, "%s", rng_percent(r, 50) ? "No. Go away." : "No, you are a fool.");
         else
-            text_add(out, "%s %s", rng_word(r, world_rudes, RUDES), ideal);
+            prose_add(out, "%s %s", rng_word(r, world_rudes, RUDES), ideal);
         break;
     default: CHECK(false, "no quality %d", (int)quality);
     }

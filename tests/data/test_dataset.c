@@ -154,8 +154,8 @@ static void test_multi_turn(void **state) {
 
 static void test_fields(void **state) {
     DatasetOptions o = options(TEMPLATE_PLAIN);
-    o.field_prompt = "question";
-    o.field_completion = "answer";
+    o.field[FIELD_PROMPT] = "question";
+    o.field[FIELD_COMPLETION] = "answer";
     Dataset d;
     OK(load(&d, DATASET_DEMOS, "gsm.jsonl", "{\"question\":\"1+1?\",\"answer\":\"2\"}\n", &o));
     is_sequence(&d, 0, "1+1?\n2" E);

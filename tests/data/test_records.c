@@ -11,9 +11,9 @@
 #include "base/utf8.h"
 #include "data/corpus.h"
 #include "data/inspect.h"
+#include "data/record_writer.h"
 #include "data/records.h"
 #include "data/texts.h"
-#include "data/tokenizer/chars.h"
 #include "data/world/synth.h"
 #include "tests/base/scratch.h"
 #include "tests/data/tokens.h"
@@ -67,7 +67,7 @@ static char *make_samples(void) {
         json_t *j = record_of(sft, i);
         const char *ideal = json_string_value(json_object_get(json_object_get(j, "gold"), "ideal"));
         json_object_set_new(j, "completions", json_pack("[s,s,s]", ideal, "", ideal));
-        record_write(&w, j);
+        record_writer_put(&w, j);
         json_decref(j);
     }
     OK(record_writer_close(&w, 0));
@@ -213,7 +213,7 @@ static void test_chars(void **state) {
     OneText source = {"hello world\n"};
     const char *const special[] = {"<|endoftext|>"};
     Tokenizer *t;
-    OK(chars_tokenizer(&t, one_text, &source, NULL, 0));
+    OK(tokenizer_train_chars(&t, one_text, &source, NULL, 0));
     assert_int_equal(tokenizer_vocab(t), 9); /* "\n dehlorw" */
     IdList ids = {0};
     OK(tokenizer_encode(t, "wow hello", 9, false, &ids));
@@ -232,7 +232,7 @@ static void test_chars(void **state) {
     tokenizer_close(&t);
 
     source = (OneText){"ab"};
-    OK(chars_tokenizer(&t, one_text, &source, special, 1));
+    OK(tokenizer_train_chars(&t, one_text, &source, special, 1));
     assert_int_equal(tokenizer_vocab(t), 3);
     assert_int_equal(tokenizer_eos(t), 0);
     tokenizer_close(&t);

@@ -12,6 +12,13 @@ must "$data" encode --tokenizer chars.json --no-eot --heldout 0.1 --heldout-tail
     --heldout-out tail.h5 hamlet.txt
 expect 0 "38 tokens, 38 bytes" "documents: 1" "To be, or not" -- "$data" inspect train.h5
 expect 0 "5 tokens, 5 bytes" "ion." -- "$data" inspect tail.h5
+for command in tokenizer encode decode inspect split rank score; do
+    "$data" "$command" --help | tr '\n' ' ' | grep -q "named - is standard input" || fail "$command --help"
+done
+expect 0 "stdin.h5: 1 document, 43 tokens" -- "$data" encode --tokenizer chars.json --no-eot --out stdin.h5 - <hamlet.txt
+expect 0 "demonstrations: 1 record," -- "$data" inspect --kind demos - <<<'{"prompt":"a","completion":"b","id":1e999}'
+expect 64 "the held-out tail of standard input" -- "$data" encode --tokenizer chars.json --no-eot --heldout 0.1 \
+    --heldout-tail --out train.h5 --heldout-out tail.h5 - <hamlet.txt
 printf '{"text":"to be"}\n{"text":"Q"}\n' >q.jsonl
 expect 65 "q.jsonl:2: " "byte 0x51" -- "$data" encode --ids --tokenizer chars.json q.jsonl
 
@@ -55,7 +62,7 @@ for i in 1 2 3 4; do echo "the cat number $i" >many/$i.txt; done
 cp many/1.txt many/5.txt
 printf '{"text":"the dog"}\n{"text":\n{"text":"and the dog"}\n' >many/dogs.jsonl
 expect 65 "many/dogs.jsonl:2:" -- "$data" encode --tokenizer bpe.json --out m.h5 'many/*'
-expect 0 "m.h5: 6 documents" "1 malformed" "1 duplicates" "skipped: many/dogs.jsonl:2:" -- \
+expect 0 "m.h5: 6 documents" "1 malformed" "1 duplicate " "skipped: many/dogs.jsonl:2:" -- \
     "$data" encode --tokenizer bpe.json --out m.h5 --on-bad skip --dedup 'many/*'
 expect 0 "m.h5: 14 documents" "weight 2: many/1.txt ..." "weight 1: many/dogs.jsonl" -- \
     "$data" encode --tokenizer bpe.json --on-bad skip --weight 2 'many/[1-5].txt' --weight 1 many/dogs.jsonl \

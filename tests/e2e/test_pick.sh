@@ -70,6 +70,10 @@ must "$bin/rhetor-eval" pick -m early --reward run/reward --prompts run/data/sft
 expect 0 "no answer of any checkpoint ended: the choice says nothing" -- "$bin/rhetor-eval" pick -m run/sft \
     --reward run/reward --prompts run/data/sft_heldout.jsonl --max-new 1 --max-records 4
 
+# --- answers longer than the context holds: as long as it does
+expect 0 "at most 32 tokens, half of the model's context, not 1000" "picked:" -- "$bin/rhetor-eval" pick -m run/sft \
+    --reward run/reward --prompts run/data/sft_heldout.jsonl --max-new 1000 --max-records 2
+
 # --- wrong input
 expect 78 "run/pretrain: is a run folder, its checkpoints would be replaced" -- "$bin/rhetor-eval" pick -m run/sft \
     --reward run/reward --prompts run/data/sft_heldout.jsonl --max-new 4 --max-records 2 --out run/pretrain

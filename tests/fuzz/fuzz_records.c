@@ -16,8 +16,6 @@ enum { KINDS = 5, TEXT = 3, JSON_TEXT };
 
 static Tokenizer *tokenizer;
 
-static int no_text(void *ctx, const char **text, size_t *len) { return 0; }
-
 static uint8_t *pack(int how, const uint8_t *data, size_t *len) {
     size_t room = *len + *len / 100 + 1024;
     uint8_t *packed = xmalloc(room);
@@ -65,7 +63,7 @@ static void read_records(const char *path, DatasetKind kind, int how) {
 
 static void one(const uint8_t *data, size_t len) {
     static const char *const special[] = {"<|endoftext|>"};
-    if (!tokenizer && tokenizer_train(&tokenizer, no_text, NULL, 257, 1, special, 1) < 0) abort();
+    if (!tokenizer && tokenizer_train(&tokenizer, NULL, NULL, 257, 1, special, 1) < 0) abort();
     if (len < 2) return;
     int kind = data[0] % KINDS, packing = data[0] / KINDS % 3, how = data[1];
     data += 2;

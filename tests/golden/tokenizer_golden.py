@@ -3,7 +3,7 @@
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install tokenizers==0.23.3
     /tmp/venv/bin/python tests/golden/tokenizer_golden.py
 
-In it: a text and the tokenizer.json that BpeTrainer makes of it (tests/tokenizer/test_bpe_train.c wants
+In it: a text and the tokenizer.json that BpeTrainer makes of it (tests/tokenizer/test_tokenizer_train.c wants
 the same vocabulary and merges), and cases (tests/tokenizer/test_tokenizer_golden.c): a patch to that
 tokenizer.json (or another one), texts, the ids of each, and whether all decode to the text again.
 """

@@ -155,6 +155,40 @@ static void check_invalid(const Tokenizer *t, const json_t *r) {
     free(bytes);
 }
 
+/* The ids of tiktoken's encodings for some texts, with the part of the vocabularies that they need;
+ * as it is read, and as a checkpoint carries it. */
+static void test_published(void **state) {
+    json_t *published;
+    static const char *const names[] = {"gpt2", "cl100k", "o200k"};
+    if (json_read_file(&published, "tests/golden/published.json") < 0)
+        fail_msg("%s", error_message());
+    const json_t *texts = json_object_get(published, "texts"), *r;
+    assert_true(json_array_size(texts) >= 50);
+    for (int i = 0; i < 3; i++) {
+        char *ranks = xstrdup(
+            json_string_value(json_object_get(json_object_get(published, "ranks"), names[i])));
+        bool value = false; /* "token rank token rank": a line each */
+        for (char *s = ranks; (s = strchr(s, ' ')); value = !value, s++)
+            if (value) *s = '\n';
+        Tokenizer *t[2];
+        if (tokenizer_parse_tiktoken(&t[0], ranks, strlen(ranks), names[i], names[i]) < 0)
+            fail_msg("%s", error_message());
+        char *json = tokenizer_json(t[0]);
+        if (tokenizer_parse(&t[1], json, strlen(json), names[i]) < 0)
+            fail_msg("%s", error_message());
+        ids_field = i == 0 ? "ids" : names[i];
+        size_t k;
+        for (int which = 0; which < 2; which++) {
+            json_array_foreach(texts, k, r) check_encode(t[which], r);
+            tokenizer_close(&t[which]);
+        }
+        ids_field = "ids";
+        free(json);
+        free(ranks);
+    }
+    json_decref(published);
+}
+
 static void test_gpt2_golden(void **state) {
     Tokenizer *t = gpt2();
     assert_int_equal(tokenizer_vocab(t), 50257);
@@ -213,6 +247,7 @@ static void test_tiktoken_golden(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hugging_face_ids),
+        cmocka_unit_test(test_published),
         cmocka_unit_test(test_gpt2_golden),
         cmocka_unit_test(test_tiktoken_golden),
     };

@@ -157,7 +157,7 @@ static void test_any_bytes(void **state) {
 static void test_json(void **state) {
     for (uint64_t i = 0; i < 300; i++) {
         Rng r = rng_make(1, "json", i, 0);
-        Task t;
+        WorldTask t;
         Gold back;
         task_make(&r, &t);
         json_t *v = gold_json(&t.gold);

@@ -96,8 +96,8 @@ static void test_qualities(void **state) {
     int count[ACT_COUNT] = {0};
     for (uint64_t i = 0; i < 2000; i++) {
         Rng r = rng_make(7, "test", i, 0);
-        Task t;
-        Text text;
+        WorldTask t;
+        Prose text;
         task_make(&r, &t);
         count[t.gold.act]++;
         for (SynthQuality q = 0; q < QUALITY_COUNT; q++) {

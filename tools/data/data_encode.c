@@ -2,8 +2,10 @@
 #include "base/json.h"
 #include "base/lines.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "base/utf8.h"
 #include "data/corpus.h"
+#include "data/record_writer.h"
 #include "data/texts.h"
 #include "tools/data/data.h"
 
@@ -76,7 +78,7 @@ static int translate(const Args *a, Translate *fn) {
             error_wrap(rc, "%s:%lld", json_records_path(records),
                        (long long)json_records_line(records));
         else
-            record_write(&w, out), json_decref(out);
+            record_writer_put(&w, out), json_decref(out);
         json_decref(in);
     }
     rc = record_writer_close(&w, rc);
@@ -178,13 +180,17 @@ int run_encode(Args *a) {
     int rc = corpus_build(&b, &files);
     if (rc >= 0) {
         log_mixture(a, &b);
-        log_info("%s: %lld documents, %lld tokens, %.2f bytes a token", a->out,
-                 (long long)b.documents, (long long)b.tokens, (double)b.bytes / (double)b.tokens);
-        if (b.bad > 0) log_info("%lld malformed documents left out", (long long)b.bad);
-        if (a->dedup) log_info("%lld duplicates left out", (long long)b.duplicates);
+        log_info("%s: %lld document%s, %lld tokens, %.2f bytes a token", a->out,
+                 (long long)b.documents, TEXT_S(b.documents), (long long)b.tokens,
+                 (double)b.bytes / (double)b.tokens);
+        if (b.bad > 0)
+            log_info("%lld malformed document%s left out", (long long)b.bad, TEXT_S(b.bad));
+        if (a->dedup)
+            log_info("%lld duplicate%s left out", (long long)b.duplicates, TEXT_S(b.duplicates));
         if (a->heldout > 0)
-            log_info("%s: %lld documents, %lld tokens", a->heldout_out,
-                     (long long)b.heldout_documents, (long long)b.heldout_tokens);
+            log_info("%s: %lld document%s, %lld tokens", a->heldout_out,
+                     (long long)b.heldout_documents, TEXT_S(b.heldout_documents),
+                     (long long)b.heldout_tokens);
     }
     free(b.file_tokens);
     tokenizer_close(&t);

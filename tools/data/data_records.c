@@ -1,6 +1,7 @@
 /* data_records.c: rhetor-data inspect, split, synth, rank, score. */
 #include "base/h5/h5.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "data/inspect.h"
 #include "tools/data/data.h"
 
@@ -9,15 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Bytes as tokens, for who only wants to see the records. */
-static int no_text(void *ctx, const char **text, size_t *len) { return 0; }
-
 int run_inspect(Args *a) {
     TRY(need_files(a, INT32_MAX));
     static const char *const special[] = {"<|endoftext|>"};
     Tokenizer *t;
     TRY(a->tokenizer ? tokenizer_load(&t, a->tokenizer)
-                     : tokenizer_train(&t, no_text, NULL, 257, 1, special, 1));
+                     : tokenizer_train(&t, NULL, NULL, 257, 1, special, 1));
     a->records.tokenizer = t;
     a->records.bytes = !a->tokenizer;
     bool colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
@@ -54,8 +52,8 @@ int run_split(Args *a) {
     int64_t n[2];
     TRY(records_split(a->file[0], a->heldout, a->train_out, a->heldout_out, &a->records, &n[0],
                       &n[1]));
-    log_info("%s: %lld records; %s: %lld", a->train_out, (long long)n[0], a->heldout_out,
-             (long long)n[1]);
+    log_info("%s: %lld record%s; %s: %lld", a->train_out, (long long)n[0], TEXT_S(n[0]),
+             a->heldout_out, (long long)n[1]);
     return 0;
 }
 

@@ -1,7 +1,7 @@
 /* data_tokenizer.c: rhetor-data tokenizer. */
 #include "base/log.h"
+#include "base/text.h"
 #include "data/texts.h"
-#include "data/tokenizer/chars.h"
 #include "tools/data/data.h"
 
 #include <stdlib.h>
@@ -59,15 +59,15 @@ int run_tokenizer(Args *a) {
     for (int i = 0; i < a->special.n; i++)
         if (n == 0 || strcmp(a->special.v[i], special[0]) != 0) special[n++] = a->special.v[i];
     const TrainOptions o = {a->vocab, a->min_frequency, special, n, a->tie_break};
-    int rc = a->chars ? chars_tokenizer(&t, next_text, &s, special, n)
+    int rc = a->chars ? tokenizer_train_chars(&t, next_text, &s, special, n)
                       : tokenizer_train_with(&t, next_text, &s, &o);
     free(special);
     texts_close(&s.texts);
     if (rc >= 0) rc = tokenizer_save(t, a->out);
     if (rc >= 0)
-        log_info("%s: %lld ids from %lld documents of %lld bytes, hash %016llx", a->out,
-                 (long long)tokenizer_vocab(t), (long long)s.documents, (long long)s.bytes,
-                 (unsigned long long)tokenizer_hash(t));
+        log_info("%s: %lld ids from %lld document%s of %lld bytes, hash %016llx", a->out,
+                 (long long)tokenizer_vocab(t), (long long)s.documents, TEXT_S(s.documents),
+                 (long long)s.bytes, (unsigned long long)tokenizer_hash(t));
     tokenizer_close(&t);
     return rc;
 }

@@ -18,12 +18,7 @@ static int load_records(Dataset *d, DatasetKind kind, const Args *a, const Loade
                         .context = m->gpt->cfg.context,
                         .on_long = ON_LONG_STOP,
                         .on_bad = ON_BAD_STOP,
-                        .max_records = a->max,
-                        .field_prompt = "prompt",
-                        .field_completion = "completion",
-                        .field_chosen = "chosen",
-                        .field_rejected = "rejected",
-                        .field_messages = "messages"};
+                        .max_records = a->max};
     if (kind == DATASET_RANKED) o.on_long = ON_LONG_TRUNCATE_LEFT;
     return dataset_load(d, kind, &files, &o);
 }

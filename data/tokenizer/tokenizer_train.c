@@ -1,4 +1,4 @@
-/* bpe_train.c: learning merges.
+/* tokenizer_train.c: learning merges.
  *
  * Texts are cut into pieces as for encoding, and each distinct piece ("word") is kept once with
  * its count. Then, until the vocabulary is full: take the most frequent adjacent pair (ties: the
@@ -93,10 +93,10 @@ static int count_piece(void *ctx, const char *piece, size_t len) {
  * a table of its own. */
 enum { PART = 1 << 18, BATCH = 16 << 20 };
 
-typedef struct Part {
+typedef struct Stretch {
     const char *text;
     size_t len;
-} Part;
+} Stretch;
 
 typedef struct Counting {
     const Tokenizer *t;
@@ -104,7 +104,7 @@ typedef struct Counting {
     int nspecial;
     Words *words; /* [threads] */
     int threads;
-    Part *part;
+    Stretch *part;
     int64_t n, cap;
     char *batch; /* [BATCH] holds the parts of short texts */
     size_t used;
@@ -115,14 +115,14 @@ static int count_parts(Counting *c) {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(c->threads)
     for (int64_t i = 0; i < c->n; i++) {
         Words *w = &c->words[omp_get_thread_num()];
-        const Part *p = &c->part[i];
+        const Stretch *p = &c->part[i];
         if (pretokenize(c->t->pre, p->text, p->len, count_piece, w) < 0) {
 #pragma omp atomic write
             failed = 1;
         }
     }
     for (int64_t i = 0; failed && i < c->n; i++) { /* its message, in this thread */
-        const Part *p = &c->part[i];
+        const Stretch *p = &c->part[i];
         TRY(pretokenize(c->t->pre, p->text, p->len, count_piece, &c->words[0]));
     }
     c->n = 0;
@@ -139,7 +139,7 @@ static void add_parts(Counting *c, const char *text, size_t len) {
             c->cap = c->cap ? 2 * c->cap : 256;
             c->part = xrealloc(c->part, (size_t)c->cap * sizeof *c->part);
         }
-        c->part[c->n++] = (Part){text, cut};
+        c->part[c->n++] = (Stretch){text, cut};
         text += cut;
         len -= cut;
     }
@@ -192,7 +192,7 @@ static int count_words(const Tokenizer *t, TextSource *next, void *ctx, const Tr
     c.threads = omp_in_parallel() ? 1 : omp_get_max_threads();
     c.words = xcalloc((size_t)c.threads, sizeof *c.words);
     c.batch = xmalloc(BATCH);
-    while ((rc = next(ctx, &text, &len)) > 0) TRY_GOTO(end, add_text(&c, text, len));
+    while ((rc = next ? next(ctx, &text, &len) : 0) > 0) TRY_GOTO(end, add_text(&c, text, len));
     if (rc == 0) rc = count_parts(&c);
 end:
     for (int i = 1; i < c.threads; i++) {
@@ -213,15 +213,15 @@ end:
 /* --- pairs ---------------------------------------------------------------------------------- */
 
 /* Indices of words; no duplicates follow each other. */
-typedef struct Places {
+typedef struct WordPlaces {
     int32_t *v;
     int32_t n, cap;
-} Places;
+} WordPlaces;
 
 typedef struct Pair {
     uint64_t key; /* ids of both + 1; 0: empty slot. In order of (left, right). */
     int64_t count;
-    Places fresh; /* where it arose since the last merge; not in the heap yet */
+    WordPlaces fresh; /* where it arose since the last merge; not in the heap yet */
 } Pair;
 
 typedef struct Pairs {
@@ -266,7 +266,7 @@ static Pair *pairs_get(Pairs *p, uint64_t key) {
 static void pairs_arose(Pairs *p, uint64_t key, int64_t count, int32_t word) {
     Pair *s = pairs_get(p, key);
     s->count += count;
-    Places *w = &s->fresh;
+    WordPlaces *w = &s->fresh;
     if (w->n == 0) {
         if (p->nfresh == p->fresh_cap) {
             p->fresh_cap = p->fresh_cap ? 2 * p->fresh_cap : 1024;
@@ -288,21 +288,21 @@ static void pairs_arose(Pairs *p, uint64_t key, int64_t count, int32_t word) {
 typedef struct Entry {
     int64_t count;
     uint64_t key;
-    Places places;
+    WordPlaces places;
 } Entry;
 
-typedef struct Heap {
+typedef struct PairHeap {
     Entry *v;
     int64_t n, cap;
     const Token *by_bytes; /* TIE_BREAK_BYTES: the tokens */
-} Heap;
+} PairHeap;
 
 static int compare_bytes(const Token *a, const Token *b) {
     const int d = memcmp(a->bytes, b->bytes, (size_t)(a->len < b->len ? a->len : b->len));
     return d ? d : a->len - b->len;
 }
 
-static bool before(const Heap *h, const Entry *a, const Entry *b) {
+static bool before(const PairHeap *h, const Entry *a, const Entry *b) {
     if (a->count != b->count) return a->count > b->count;
     if (!h->by_bytes) return a->key < b->key;
     const uint64_t x = a->key - 1, y = b->key - 1;
@@ -310,7 +310,7 @@ static bool before(const Heap *h, const Entry *a, const Entry *b) {
     return (d ? d : compare_bytes(&h->by_bytes[(uint32_t)x], &h->by_bytes[(uint32_t)y])) > 0;
 }
 
-static void heap_push(Heap *h, Entry e) {
+static void heap_push(PairHeap *h, Entry e) {
     if (h->n == h->cap) {
         h->cap = h->cap ? 2 * h->cap : 1024;
         h->v = xrealloc(h->v, (size_t)h->cap * sizeof *h->v);
@@ -320,7 +320,7 @@ static void heap_push(Heap *h, Entry e) {
     h->v[i] = e;
 }
 
-static Entry heap_pop(Heap *h) {
+static Entry heap_pop(PairHeap *h) {
     const Entry top = h->v[0], last = h->v[--h->n];
     int64_t i = 0;
     for (int64_t child; (child = 2 * i + 1) < h->n; i = child) {
@@ -333,7 +333,7 @@ static Entry heap_pop(Heap *h) {
 }
 
 /* Fresh places become entries of the heap. */
-static void queue_fresh(Pairs *p, Heap *h) {
+static void queue_fresh(Pairs *p, PairHeap *h) {
     for (int64_t i = 0; i < p->nfresh; i++) {
         Pair *s = pairs_slot(p, p->fresh[i]);
         if (s->count > 0) {
@@ -341,7 +341,7 @@ static void queue_fresh(Pairs *p, Heap *h) {
         } else {
             free(s->fresh.v);
         }
-        s->fresh = (Places){0};
+        s->fresh = (WordPlaces){0};
     }
     p->nfresh = 0;
 }
@@ -388,7 +388,7 @@ static bool is_special(const Tokenizer *t, const char *bytes, size_t len) {
  * tokens or no pair occurs min_frequency times. */
 static void learn(Tokenizer *t, Words *words, int32_t *symbols, const TrainOptions *o) {
     Pairs pairs = {0};
-    Heap heap = {0};
+    PairHeap heap = {0};
     if (o->tie_break == TIE_BREAK_BYTES) heap.by_bytes = t->token;
     for (int64_t i = 0; i < words->n; i++) {
         const Word *w = &words->v[i];
@@ -435,8 +435,9 @@ static void learn(Tokenizer *t, Words *words, int32_t *symbols, const TrainOptio
     free(pairs.fresh);
 }
 
-/* The special tokens, then the bytes in the order of their characters in the byte alphabet. */
-static int first_tokens(Tokenizer *t, const char *const *special, int nspecial) {
+/* The special tokens, then the bytes in the order of their characters in the byte alphabet; of
+ * these, where `used` is not NULL, only those. */
+static int first_tokens(Tokenizer *t, const char *const *special, int nspecial, const bool *used) {
     for (int i = 0; i < nspecial; i++) {
         const size_t len = strlen(special[i]);
         const char *wrong = len == 0 ? "is empty" : len == 1 ? "is a single byte" : NULL;
@@ -463,9 +464,31 @@ static int first_tokens(Tokenizer *t, const char *const *special, int nspecial) 
     for (uint32_t c = 0; c < 0x180; c++) {
         const int byte = alphabet_byte(c);
         const char b = (char)byte;
-        if (byte >= 0) TRY(tokenizer_set_token(t, t->vocab, &b, 1, TOKEN_IN_VOCAB));
+        if (byte >= 0 && (!used || used[byte]))
+            TRY(tokenizer_set_token(t, t->vocab, &b, 1, TOKEN_IN_VOCAB));
     }
     return 0;
+}
+
+int tokenizer_train_chars(Tokenizer **out, TextSource *next, void *ctx, const char *const *special,
+                          int nspecial) {
+    bool used[256] = {false};
+    const char *text;
+    size_t len;
+    int rc;
+    while ((rc = next(ctx, &text, &len)) > 0)
+        for (size_t i = 0; i < len; i++) used[(uint8_t)text[i]] = true;
+    TRY(rc);
+    Tokenizer *t = tokenizer_new();
+    rc = first_tokens(t, special, nspecial, used);
+    if (rc == 0)
+        rc = pretokenizer_add(t->pre, &(SplitStep){.pattern = GPT2_PATTERN, .byte_level = true});
+    if (rc == 0)
+        tokenizer_finish(t);
+    else
+        tokenizer_close(&t);
+    *out = t;
+    return rc;
 }
 
 int tokenizer_train_with(Tokenizer **out, TextSource *next, void *ctx, const TrainOptions *o) {
@@ -482,7 +505,7 @@ int tokenizer_train_with(Tokenizer **out, TextSource *next, void *ctx, const Tra
     int32_t *symbols = NULL, byte_id[256];
     const SplitStep gpt2 = {.pattern = GPT2_PATTERN, .byte_level = true};
     int rc;
-    TRY_GOTO(end, first_tokens(t, o->special, o->nspecial));
+    TRY_GOTO(end, first_tokens(t, o->special, o->nspecial, NULL));
     TRY_GOTO(end, pretokenizer_add(t->pre, &gpt2));
     TRY_GOTO(end, count_words(t, next, ctx, o, &words));
     for (int64_t i = o->nspecial; i < t->vocab; i++) {

@@ -121,6 +121,26 @@ static void test_tie_break_bytes(void **state) {
     }
 }
 
+/* The example of Stanford's CS336, whose words are texts here. */
+static void test_cs336_example(void **state) {
+    static const char *const want[] = {"st", "est", "ow", "low", "west", "ne"};
+    static const struct {
+        const char *word;
+        int times;
+    } words[] = {{"low", 5}, {"lower", 2}, {"widest", 3}, {"newest", 6}};
+    const char *text[16];
+    int n = 0;
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < words[i].times; k++) text[n++] = words[i].word;
+    Texts texts = {.text = text, .n = n};
+    const TrainOptions o = {.vocab = 262, .tie_break = TIE_BREAK_BYTES};
+    Tokenizer *t;
+    assert_int_equal(tokenizer_train_with(&t, next_text, &texts, &o), 0);
+    for (int i = 0; i < 6; i++)
+        assert_string_equal(tokenizer_token_bytes(t, 256 + i, NULL), want[i]);
+    tokenizer_close(&t);
+}
+
 static void test_cs336_merges(void **state) {
     char *text, *want;
     size_t len, n;
@@ -269,6 +289,7 @@ int main(void) {
         cmocka_unit_test(test_hugging_face_merges),
         cmocka_unit_test(test_by_hand),
         cmocka_unit_test(test_tie_break_bytes),
+        cmocka_unit_test(test_cs336_example),
         cmocka_unit_test(test_cs336_merges),
         cmocka_unit_test(test_documents_and_threads),
         cmocka_unit_test(test_special_tokens),

@@ -1,4 +1,4 @@
-/* forms.c: text to Unicode's normalization forms C, D, KC and KD, which some tokenizers ask for.
+/* unicode.c: text to Unicode's normalization forms C, D, KC and KD, which some tokenizers ask for.
  *
  * Nearly all text is in form C, so what matters is to see it fast. A character is plain if it is
  * its own form, is no mark and, where forms compose, no later part of a Hangul syllable: then
@@ -47,8 +47,6 @@ bool unicode_is_mark(int32_t c) {
 
 enum { CHARACTERS = 0x30000 }; /* all later ones are plain */
 static uint8_t plain[UNICODE_FORMS][CHARACTERS / 8];
-static pthread_once_t plain_once[UNICODE_FORMS] = {PTHREAD_ONCE_INIT, PTHREAD_ONCE_INIT,
-                                                   PTHREAD_ONCE_INIT, PTHREAD_ONCE_INIT};
 
 static const utf8proc_option_t options[UNICODE_FORMS] = {
     [FORM_C] = UTF8PROC_STABLE | UTF8PROC_COMPOSE,
@@ -68,15 +66,16 @@ static bool is_plain(UnicodeForm form, int32_t c) {
 }
 
 static void find_plain(UnicodeForm form) {
-    for (int32_t c = 0; c < CHARACTERS; c++) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static bool found[UNICODE_FORMS];
+    if (__atomic_load_n(&found[form], __ATOMIC_ACQUIRE)) return;
+    pthread_mutex_lock(&lock);
+    for (int32_t c = 0; !found[form] && c < CHARACTERS; c++) {
         if (is_plain(form, c)) plain[form][c / 8] |= (uint8_t)(1 << c % 8);
     }
+    __atomic_store_n(&found[form], true, __ATOMIC_RELEASE);
+    pthread_mutex_unlock(&lock);
 }
-
-static void find_plain_c(void) { find_plain(FORM_C); }
-static void find_plain_d(void) { find_plain(FORM_D); }
-static void find_plain_kc(void) { find_plain(FORM_KC); }
-static void find_plain_kd(void) { find_plain(FORM_KD); }
 
 /* The character at s, its bytes in *n; -1: not UTF-8, one byte. */
 static int32_t char_at(const char *s, size_t len, size_t *n) {
@@ -103,11 +102,7 @@ static size_t next_odd(UnicodeForm form, const char *s, size_t len, size_t i, si
 }
 
 char *unicode_form(UnicodeForm form, const char *text, size_t len, size_t *out_len) {
-    static void (*const find[UNICODE_FORMS])(void) = {[FORM_C] = find_plain_c,
-                                                      [FORM_D] = find_plain_d,
-                                                      [FORM_KC] = find_plain_kc,
-                                                      [FORM_KD] = find_plain_kd};
-    pthread_once(&plain_once[form], find[form]);
+    find_plain(form);
     size_t done = 0, begin, n;
     size_t odd = next_odd(form, text, len, 0, &begin);
     if (odd == len) return NULL;
