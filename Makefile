@@ -12,7 +12,7 @@
 #   make fuzz       the readers of files against damaged ones, in build/asan  [FUZZ_SECONDS=60 each, T=name]
 #   make plugin     build/plugin/libh5zstd.so, with which h5py and others read our files
 #   make install    PREFIX=/usr/local
-# Objects go to build/<variant>/, so the variants never mix.
+# A line a file; V=1 shows the commands. Objects go to build/<variant>/, so the variants never mix.
 
 ifeq ($(origin CC),default)
 CC      := gcc
@@ -67,6 +67,15 @@ OPT      += -DRHETOR_DOUBLE
 endif
 CPPFLAGS := -I. -D_GNU_SOURCE -DRHETOR_VERSION='"$(VERSION)"' $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 CFLAGS   := -std=gnu11 -g $(OPT) -fopenmp $(WARN)
+# Two variants in which a warning is an error; make lint builds their objects. In a program linked
+# by clang its OpenMP runtime comes first and also answers the calls that OpenBLAS makes to gcc's.
+ifeq ($(VARIANT),clang)
+CC     := clang
+CFLAGS += -Wno-pass-failed # a loop not vectorised is no error
+endif
+ifneq ($(filter lint clang,$(VARIANT)),)
+CFLAGS += -Werror
+endif
 MPI_CFLAGS = $(shell pkg-config --cflags ompi-c 2>/dev/null)
 BLAS_DIR := $(firstword $(wildcard /usr/lib/*/openblas-openmp))
 LDLIBS   := $(shell pkg-config --libs $(PKGS) ompi-c 2>/dev/null) -L$(BLAS_DIR) -Wl,-rpath,$(BLAS_DIR) -lopenblas -ldl -lm
@@ -77,20 +86,28 @@ STAGES   := $(shell awk -F'"' '/^STAGE/ {print $$2}' base/stages.h)
 STAGES   := $(basename $(foreach s,$(STAGES),$(wildcard train/$(s).c rlhf/$(s).c)))
 TOOLS    := $(patsubst %.c,%,$(wildcard tools/*.c))
 MAINS    := $(STAGES) $(TOOLS)
-PROGRAMS := $(patsubst %,$(BIN)/rhetor-%,$(notdir $(STAGES))) $(patsubst tools/%,$(BIN)/%,$(TOOLS))
 sources   = $(filter-out $(STAGES:=.c),$(wildcard $(call folder,$(1))/*.c))
 archive   = $(B)/lib$(1).a
 archives  = $(foreach r,$(1),$(call archive,$(r)))
 TESTS    := $(patsubst %.c,$(B)/%,$(foreach r,$(ROOMS) e2e faults,$(wildcard tests/$(r)/test_*.c)))
 FUZZERS  := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all
-all: $(PROGRAMS)
+# say WORD,FILE: the line that stands for a command; none with V=1 or -s
+say = $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),,@echo "$(1) $(2)";)
 
-# Every object also depends on the Makefile: flags changed, so everything is rebuilt.
-$(B)/%.o: %.c Makefile
+# Other flags, other objects: they depend on a file that changes when the flags do.
+FLAGS := $(CC) $(CPPFLAGS) $(CFLAGS) $(STRICT)
+ifneq ($(file <$(B)/flags),$(FLAGS))
+made  := $(if $(wildcard $(B)/flags),,yes)
+$(shell mkdir -p $(B))
+$(file >$(B)/flags,$(FLAGS))
+$(if $(made),$(shell touch -d @0 $(B)/flags))
+endif
+
+$(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(if $(filter $(strict_rooms),$(*D)),$(STRICT)) $(if $(filter dist,$(*D)),$(MPI_CFLAGS)) -MMD -MP -c $< -o $@
+	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(CFLAGS) $(if $(filter $(strict_rooms),$(*D)),$(STRICT)) \
+	    $(if $(filter dist,$(*D)),$(MPI_CFLAGS)) -MMD -MP -c $< -o $@
 
 define room_rule
 $(call archive,$(1)): $(patsubst %.c,$(B)/%.o,$(call sources,$(1)))
@@ -98,25 +115,34 @@ $(call archive,$(1)): $(patsubst %.c,$(B)/%.o,$(call sources,$(1)))
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_rule,$(r))))
 
+# link LIBRARIES: a program of the objects and archives that it depends on
+link = $(call say,LD,$@)mkdir -p $(@D) && $(CC) $(CFLAGS) -o $@ $^ $(LDLIBS) $(1)
+
 # A program that is too long for one file has its further parts in the folder of its name: those of
 # tools/rhetor-data.c in tools/data/.
+program = $(BIN)/$(if $(filter tools/%,$(1)),$(notdir $(1)),rhetor-$(notdir $(1)))
+parts   = $(1).c $(wildcard $(patsubst tools/rhetor-%,tools/%,$(1))/*.c)
+PROGRAMS := $(foreach m,$(MAINS),$(call program,$(m)))
 define program_rule
-$(BIN)/$(if $(filter tools/%,$(1)),$(notdir $(1)),rhetor-$(notdir $(1))): $(patsubst %.c,$(B)/%.o,$(1).c $(wildcard $(patsubst tools/rhetor-%,tools/%,$(1))/*.c)) $(call archives,$(USES_tools))
-	@mkdir -p $$(@D)
-	$$(CC) $$(CFLAGS) -o $$@ $$^ $$(LDLIBS)
+$(call program,$(1)): $(patsubst %.c,$(B)/%.o,$(call parts,$(1))) $(call archives,$(USES_tools))
+	$$(link)
 endef
 $(foreach m,$(MAINS),$(eval $(call program_rule,$(m))))
 
 # A unit test of a room links with that room and those it may use, no others.
 define test_rule
 $(B)/tests/$(1)/test_%: $(B)/tests/$(1)/test_%.o $(call archives,$(USES_$(1)))
-	$$(CC) $$(CFLAGS) -o $$@ $$^ $$(LDLIBS) -lcmocka
+	$$(call link,-lcmocka)
 endef
 $(foreach r,$(ROOMS) e2e faults,$(eval $(call test_rule,$(r))))
 
 $(FUZZERS): %: %.o $(call archives,$(USES_fuzz))
-	$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
+	$(link)
 .SECONDARY:
+
+.PHONY: all
+.DEFAULT_GOAL := all
+all: $(PROGRAMS)
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
@@ -183,15 +209,6 @@ fuzz: deps
 	+@MAKE="$(MAKE)" CC="$(CC)" VARIANT=asan FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$(FUZZ_SEED) \
 	    tests/run.sh "fuzz/fuzz_$(T)"
 
-# Two variants in which a warning is an error; make lint builds their objects. In a program linked
-# by clang its OpenMP runtime comes first and also answers the calls that OpenBLAS makes to gcc's.
-ifeq ($(VARIANT),clang)
-CC     := clang
-CFLAGS += -Wno-pass-failed # a loop not vectorised is no error
-endif
-ifneq ($(filter lint clang,$(VARIANT)),)
-CFLAGS += -Werror
-endif
 # docs/CONFIG.md comes from the table of settings, the tables of docs/SCALING.md from rhetor-plan;
 # tests/e2e/test_docs.sh and test_plan.sh compare.
 docs: $(BIN)/rhetor $(BIN)/rhetor-plan
