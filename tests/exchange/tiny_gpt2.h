@@ -1,5 +1,6 @@
-/* tiny_gpt2.h (tests): the golden GPT-2 of ../shared/data/golden/model, made with Hugging Face's
- * names and its Conv1D weights [in,out], which are the transposes of ours. */
+/* tiny_gpt2.h (tests): a GPT-2 made with transformers: its weights and a batch in
+ * tests/golden/tiny_gpt2.safetensors; its gradients and the parameters after each step in
+ * ../shared/data/golden/model, where that is. */
 #ifndef TESTS_TINY_GPT2_H
 #define TESTS_TINY_GPT2_H
 
@@ -10,43 +11,31 @@
 #include "model/gpt.h"
 #include "tests/exchange/golden.h"
 
-#define TINY_GPT2 "../shared/data/golden/model/tiny_gpt2_"
+#define TINY_GPT2 "tests/golden/tiny_gpt2.safetensors"
+#ifdef RHETOR_DOUBLE
+#define TINY_GPT2_MORE "../shared/data/golden/model/tiny_gpt2_golden_f64.safetensors"
+static const double TINY_TOLERANCE = 1e-9;
+#else
+#define TINY_GPT2_MORE "../shared/data/golden/model/tiny_gpt2_golden_f32.safetensors"
+static const double TINY_TOLERANCE = 1e-5;
+#endif
 
-static inline bool tiny_gpt2_there(void) {
-    if (file_exists(TINY_GPT2 "init.safetensors")) return true;
-    print_message("%sinit.safetensors is not there: skipped\n", TINY_GPT2);
-    return false;
+/* The large file; NULL: it is not there. */
+static inline SafeTensors *tiny_gpt2_more(void) {
+    if (file_exists(TINY_GPT2_MORE)) return golden_file(TINY_GPT2_MORE);
+    print_message("%s is not there: the losses only\n", TINY_GPT2_MORE);
+    return NULL;
 }
 
-/* Hugging Face's name of a parameter of ours: "h.0.attn.qkv.bias" -> "h.0.attn.c_attn.bias". */
-static inline void tiny_gpt2_name(const char *ours, const char *prefix, char out[128]) {
-    static const char *const pair[][2] = {
-        {"norm_f", "ln_f"},
-        {"norm1", "ln_1"},
-        {"norm2", "ln_2"},
-        {"attn.qkv", "attn.c_attn"},
-        {"attn.proj", "attn.c_proj"},
-        {"mlp.fc", "mlp.c_fc"},
-        {"mlp.proj", "mlp.c_proj"},
-    };
-    for (size_t i = 0; i < sizeof pair / sizeof pair[0]; i++) {
-        const char *at = strstr(ours, pair[i][0]);
-        if (!at) continue;
-        snprintf(out, 128, "%s%.*s%s%s", prefix, (int)(at - ours), ours, pair[i][1],
-                 at + strlen(pair[i][0]));
-        return;
-    }
-    snprintf(out, 128, "%s%s", prefix, ours); /* wte, wpe */
-}
-
-/* The file's numbers for parameter p in our layout; malloc'd. */
-static inline double *tiny_gpt2_get(const SafeTensors *st, const Param *p, const char *prefix) {
+/* The file's numbers for a parameter in our layout; malloc'd. Their Conv1D weights [in,out] are the
+ * transposes of ours. */
+static inline double *tiny_gpt2_get(const SafeTensors *st, const ArchParam *p, const char *prefix) {
     char name[128];
     int64_t n, rows, cols;
-    tiny_gpt2_name(p->name, prefix, name);
+    snprintf(name, sizeof name, "%s%s", prefix, p->hf + strlen("transformer."));
     double *x = golden_get(st, name, &n, &rows, &cols);
-    CHECK(n == tensor_size(&p->tensor), "%s has %lld numbers", name, (long long)n);
-    if (p->tensor.ndim < 2 || p->name[0] != 'h') return x;
+    CHECK(n == p->n, "%s has %lld numbers", name, (long long)n);
+    if (!p->transposed) return x;
     double *y = malloc(sizeof *y * (size_t)n);
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < cols; j++) y[j * rows + i] = x[i * cols + j];
@@ -65,11 +54,10 @@ static inline Gpt *tiny_gpt2_open(void) {
     Gpt *g;
     CHECK(gpt_open(&g, &cfg, true) == 0, "%s", error_message());
     SafeTensors *st;
-    st = golden_file(TINY_GPT2 "init.safetensors");
-    for (int i = 0; i < g->params.n; i++) {
-        Param *p = &g->params.v[i];
-        double *x = tiny_gpt2_get(st, p, "");
-        for (int64_t j = 0; j < tensor_size(&p->tensor); j++) p->tensor.data[j] = (real)x[j];
+    st = golden_file(TINY_GPT2);
+    for (ArchParam p = {0}; arch_next(&cfg, &p);) {
+        double *x = tiny_gpt2_get(st, &p, "");
+        for (int64_t j = 0; j < p.n; j++) g->params.v[p.index].tensor.data[j] = (real)x[j];
         free(x);
     }
     st_close(&st);
@@ -86,7 +74,8 @@ typedef struct TinyBatch {
     int64_t start[TINY_SEQS + 1];
 } TinyBatch;
 
-static inline void tiny_gpt2_batch(TinyBatch *t, const SafeTensors *st) {
+static inline void tiny_gpt2_batch(TinyBatch *t) {
+    SafeTensors *st = golden_file(TINY_GPT2);
     int64_t n;
     double *tokens = golden_get(st, "input_ids", &n, NULL, NULL);
     double *targets = golden_get(st, "targets", &n, NULL, NULL);
@@ -107,6 +96,7 @@ static inline void tiny_gpt2_batch(TinyBatch *t, const SafeTensors *st) {
                    .start = t->start};
     free(tokens);
     free(targets);
+    st_close(&st);
 }
 
 /* The mean loss and its gradients. Weights 1/active would be rounded to float, so the sum's are

@@ -250,19 +250,70 @@ static void test_stops(void **state) {
     }
 }
 
-/* Real ones of others, where they are. */
-static void test_real(void **state) {
-    static const char *const dirs[] = {"../shared/data/weights/gpt_by_hand",
-                                       "../shared/data/weights/lmbuddy_tiny_gpt2"};
+/* The weights of g in the folder, named as GPT2Model has them. */
+static void write_others(const Gpt *g) {
+    StTensor t[64];
+    StWriter *w;
+    int n = 0;
+    OK(file_make_dirs(folder));
+    for (ArchParam p = {0}; arch_next(&g->cfg, &p);)
+        t[n++] = (StTensor){.name = xstrdup(p.hf + strlen("transformer.")),
+                            .ndim = p.ndim,
+                            .shape = {p.shape[p.transposed], p.shape[!p.transposed]}};
+    char *path = file_join(folder, "model.safetensors");
+    OK(st_create(&w, path, t, n));
+    for (ArchParam p = {0}; arch_next(&g->cfg, &p);)
+        for (int64_t i = 0; i < p.n; i++) {
+            const int64_t at = p.transposed ? i % p.shape[0] * p.shape[1] + i / p.shape[0] : i;
+            const float x = (float)g->params.v[p.index].tensor.data[at];
+            OK(st_write(w, &x, 1));
+        }
+    OK(st_commit(&w));
+    while (n > 0) free(t[--n].name);
+    free(path);
+}
+
+/* Configurations that others wrote: for weights like theirs, and for their own where they are. */
+static void test_others(void **state) {
+    static const struct {
+        const char *dir, *config;
+        GptConfig cfg;
+    } other[] = {
+        {"../shared/data/weights/gpt_by_hand",
+         "{\"model_type\": \"gpt2\", \"architectures\": [\"GPT2LMHeadModel\"], \"vocab_size\": 32, "
+         "\"n_positions\": 8, \"n_ctx\": 8, \"n_embd\": 16, \"n_layer\": 2, \"n_head\": 2, "
+         "\"activation_function\": \"gelu\", \"layer_norm_epsilon\": 1e-05, "
+         "\"tie_word_embeddings\": true, \"bias\": false}",
+         {32, 8, 2, 2, 16, false, false, true, false, 1e-5}},
+        {"../shared/data/weights/lmbuddy_tiny_gpt2",
+         "{\"activation_function\": \"gelu_new\", \"architectures\": [\"GPT2Model\"], "
+         "\"attn_pdrop\": 0.1, \"bos_token_id\": 20, \"embd_pdrop\": 0.1, \"eos_token_id\": 20, "
+         "\"layer_norm_epsilon\": 1e-05, \"model_type\": \"gpt2\", \"n_embd\": 2, \"n_head\": 1, "
+         "\"n_inner\": null, \"n_layer\": 1, \"n_positions\": 1024, "
+         "\"scale_attn_by_inverse_layer_idx\": false, \"scale_attn_weights\": true, "
+         "\"summary_type\": \"cls_index\", \"use_cache\": true, \"vocab_size\": 21}",
+         {21, 1024, 1, 1, 2, true, false, false, false, 1e-5}},
+    };
     for (int i = 0; i < 2; i++) {
-        Loaded l;
-        if (!file_is_dir(dirs[i])) skip();
-        OK(hf_import(dirs[i], out, NULL, NULL));
-        OK(load_model(&l, out, "from.model", LOAD_EITHER));
-        assert_int_equal(l.gpt->cfg.bias, i == 1);
-        assert_int_equal(l.gpt->cfg.gelu_erf, i == 0);
-        load_free(&l);
-        forget_out();
+        Gpt *g = random_gpt(other[i].cfg, 1);
+        for (int theirs = 0; theirs < 1 + file_is_dir(other[i].dir); theirs++) {
+            Loaded l;
+            if (!theirs) {
+                write_others(g);
+                write_text("config.json", other[i].config);
+            }
+            OK(hf_import(theirs ? other[i].dir : folder, out, NULL, NULL));
+            OK(load_model(&l, out, "from.model", LOAD_EITHER));
+            assert_null(arch_differ(&l.cfg, &other[i].cfg));
+            if (!theirs)
+                assert_memory_equal(l.gpt->params.data, g->params.data,
+                                    sizeof(real) * (size_t)g->params.size);
+            assert_int_equal(l.eos, i == 1 ? 20 : -1);
+            load_free(&l);
+            forget_out();
+        }
+        empty(folder);
+        gpt_close(&g);
     }
 }
 
@@ -603,7 +654,7 @@ static void test_bad_index(void **state) {
 int main(void) {
     core_init();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),       cmocka_unit_test(test_real),
+        cmocka_unit_test(test_golden),       cmocka_unit_test(test_others),
         cmocka_unit_test(test_aliases),      cmocka_unit_test(test_only_lm_head),
         cmocka_unit_test(test_stops),        cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_reward_model), cmocka_unit_test(test_bad_config),
