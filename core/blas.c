@@ -1,16 +1,12 @@
-/* blas.c: OpenBLAS, against which core/gemm.h is tested and measured, and what every process and
- * thread needs before it computes. */
+/* blas.c: the only file that knows CBLAS. What OpenBLAS has beside it is used where it is there. */
 #include "core/blas.h"
 
 #include <cblas.h>
-#include <omp.h>
 #include <stdio.h>
-#ifdef __x86_64__
-#include <immintrin.h>
-#endif
 
-#include "base/error.h"
-#include "core/kernel.h"
+#pragma weak openblas_get_config
+#pragma weak openblas_get_corename
+#pragma weak openblas_set_num_threads
 
 #ifdef RHETOR_DOUBLE
 #define GEMM cblas_dgemm
@@ -27,25 +23,15 @@ void blas_gemm(bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K, real
          (blasint)ldc);
 }
 
-const char *blas_kernel(void) {
-    static char text[160];
+const char *blas_name(void) {
+    static char text[96];
     char version[32] = "";
+    if (!openblas_get_config || !openblas_get_corename) return "CBLAS";
     sscanf(openblas_get_config(), "OpenBLAS %31s", version);
-    snprintf(text, sizeof text, "OpenBLAS %s %s, %s, %d threads; core %s", version,
-             openblas_get_corename(), openblas_get_parallel() == 2 ? "OpenMP" : "not OpenMP",
-             omp_get_max_threads(), kernel_name(kernel_level));
+    snprintf(text, sizeof text, "OpenBLAS %s %s", version, openblas_get_corename());
     return text;
 }
 
-/* Denormals cost a hundred times a normal number and mean nothing here. */
-static void flush_denormals(void) {
-#ifdef __x86_64__
-    _mm_setcsr(_mm_getcsr() | 0x8040); /* flush results to zero, take inputs as zero */
-#endif
-}
-
-void core_init(void) {
-    kernel_level = kernel_wanted();
-#pragma omp parallel
-    flush_denormals();
+void blas_threads(int n) {
+    if (openblas_set_num_threads) openblas_set_num_threads(n);
 }

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "core/blas.h"
 #include "core/kernel.h"
 #include "core/tile.h"
 
@@ -83,6 +84,10 @@ static void strip_rows(int64_t M, int64_t K, const real *a, int64_t ai, int64_t 
 
 void gemm_strip(int64_t M, int64_t K, const real *a, int64_t lda, const real *strip, int64_t cols,
                 real *c, int64_t ldc) {
+    if (kernel_level == KERNEL_BLAS) {
+        blas_gemm(false, false, M, cols, K, 1, a, lda, strip, STRIP, 0, c, ldc);
+        return;
+    }
     int64_t block = even(K, BLOCK_K, 1);
     for (int64_t k = 0; k < K; k += block)
         strip_rows(M, K - k < block ? K - k : block, a + k, lda, 1, strip + k * STRIP, cols, k > 0,
@@ -131,12 +136,41 @@ static void tile_shape(int64_t M, int64_t N, int threads, int64_t *rows, int64_t
         *rows = even(M, *rows / 2, ROWS_UNIT);
 }
 
+/* The same on the level `blas`: each tile is a product of one thread's, so that threads change no
+ * bit, and prepare and finish are as before. */
+static void gemm_blas(const Gemm *g, bool parallel) {
+    const int64_t rows = even(g->M, GEMM_ROWS, ROWS_UNIT), ncol = parts(g->N, TILE_COLS);
+#pragma omp parallel if (parallel)
+    {
+        if (g->prepare) {
+#pragma omp for schedule(dynamic)
+            for (int64_t i = 0; i < g->M; i += rows)
+                g->prepare(g->ctx, i, g->M - i < rows ? g->M - i : rows);
+        }
+#pragma omp for schedule(dynamic)
+        for (int64_t t = 0; t < parts(g->M, rows) * ncol; t++) {
+            int64_t i = t / ncol * rows, j = t % ncol * TILE_COLS;
+            int64_t m = g->M - i < rows ? g->M - i : rows,
+                    n = g->N - j < TILE_COLS ? g->N - j : TILE_COLS;
+            blas_gemm(g->trans_a, g->trans_b, m, n, g->K, 1, g->a + i * (g->trans_a ? 1 : g->lda),
+                      g->lda, g->b + j * (g->trans_b ? g->ldb : 1), g->ldb, g->add,
+                      g->c + i * g->ldc + j, g->ldc);
+            if (g->a_sum && j == 0) add_rows(g->K, m, g->a + i, g->lda, g->a_sum + i);
+            if (g->finish) g->finish(g->ctx, i, j, m, n);
+        }
+    }
+}
+
 void gemm(Arena *arena, const Gemm *g) {
     CHECK(!g->a_sum || g->trans_a, "sums of a matrix that is not transposed");
     if (g->M == 0 || g->N == 0) return;
+    bool parallel = g->M * g->N * g->K > 16 * PARALLEL_MIN && !omp_in_parallel();
+    if (kernel_level == KERNEL_BLAS) {
+        if (!arena->dry) gemm_blas(g, parallel);
+        return;
+    }
     int64_t block_k = g->K ? even(g->K, BLOCK_K, 1) : 1, panel_cols = even(g->N, PANEL, TILE_COLS);
     ArenaMark mark = arena_mark(arena);
-    bool parallel = g->M * g->N * g->K > 16 * PARALLEL_MIN && !omp_in_parallel();
     int threads = parallel ? omp_get_max_threads() : 1;
     int64_t rows, tile_cols;
     tile_shape(g->M, panel_cols < g->N ? panel_cols : g->N, threads, &rows, &tile_cols);

@@ -1,12 +1,18 @@
-/* kernel.c: which version of the kernels this processor runs. */
+/* kernel.c: which version of the kernels this processor runs, and what every process and thread
+ * needs before it computes. */
 #include "core/kernel.h"
 
 #include <errno.h>
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 
 #include "base/error.h"
+#include "core/blas.h"
 
 KernelLevel kernel_level = KERNEL_PLAIN;
 
@@ -23,19 +29,42 @@ KernelLevel kernel_supported(void) {
 }
 
 const char *kernel_name(KernelLevel level) {
-    static const char *const names[KERNEL_LEVELS] = {"plain", "AVX2", "AVX-512"};
+    static const char *const names[KERNEL_LEVELS] = {"BLAS", "plain", "AVX2", "AVX-512"};
     return level < KERNEL_LEVELS ? names[level] : "unknown";
 }
 
+const char *kernel_text(void) {
+    static char text[160];
+    const bool blas = kernel_level == KERNEL_BLAS;
+    snprintf(text, sizeof text, "%s%s%s kernels, OpenMP, %d thread%s", blas ? blas_name() : "",
+             blas ? ", " : "", kernel_name(blas ? KERNEL_PLAIN : kernel_level),
+             omp_get_max_threads(), omp_get_max_threads() == 1 ? "" : "s");
+    return text;
+}
+
 KernelLevel kernel_wanted(void) {
-    static const char *const names[KERNEL_LEVELS] = {"plain", "avx2", "avx512"};
+    static const char *const names[KERNEL_LEVELS] = {"blas", "plain", "avx2", "avx512"};
     const char *want = getenv("RHETOR_KERNEL");
-    if (!want || !*want) return kernel_supported();
-    for (int level = KERNEL_PLAIN; level <= (int)kernel_supported(); level++)
+    const KernelLevel best = kernel_supported();
+    if (!want || !*want) return best == KERNEL_PLAIN ? KERNEL_BLAS : best;
+    for (int level = KERNEL_BLAS; level <= (int)best; level++)
         if (strcmp(want, names[level]) == 0) return (KernelLevel)level;
-    error_set(ERR_USAGE, "RHETOR_KERNEL is %s; this processor can do plain%s%s", want,
-              kernel_supported() >= KERNEL_AVX2 ? ", avx2" : "",
-              kernel_supported() >= KERNEL_AVX512 ? ", avx512" : "");
+    error_set(ERR_USAGE, "RHETOR_KERNEL is %s; this processor can do plain%s%s, blas", want,
+              best >= KERNEL_AVX2 ? ", avx2" : "", best >= KERNEL_AVX512 ? ", avx512" : "");
     fprintf(stderr, "%s: %s\n", program_invocation_short_name, error_message());
     error_end(error_exit_code(ERR_USAGE));
+}
+
+/* Denormals cost a hundred times a normal number and mean nothing here. */
+static void flush_denormals(void) {
+#ifdef __x86_64__
+    _mm_setcsr(_mm_getcsr() | 0x8040); /* flush results to zero, take inputs as zero */
+#endif
+}
+
+void core_init(void) {
+    kernel_level = kernel_wanted();
+    blas_threads(1);
+#pragma omp parallel
+    flush_denormals();
 }

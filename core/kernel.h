@@ -1,6 +1,8 @@
 /* kernel.h: the inner loops are compiled three times, for AVX-512, for AVX2 and plainly, and the
  * version is chosen at run time by core_init, so what ships needs no -march and a cluster may mix
- * machines. Internal to core/.
+ * machines. A fourth level, `blas`, leaves matrix products to a BLAS (core/blas.h) and runs the
+ * plain version of all else; it is the default where there are no kernels of our own. Its products'
+ * bits do depend on what is multiplied together, so a result depends on micro-batches and ranks.
  *
  *     KERNEL(scale_row, (int64_t n, real a, real *x), (n, a, x)) {
  *         for (int64_t i = 0; i < n; i++) x[i] *= a;
@@ -14,13 +16,24 @@
 
 #include "core/real.h"
 
-typedef enum KernelLevel { KERNEL_PLAIN, KERNEL_AVX2, KERNEL_AVX512, KERNEL_LEVELS } KernelLevel;
+typedef enum KernelLevel {
+    KERNEL_BLAS,
+    KERNEL_PLAIN,
+    KERNEL_AVX2,
+    KERNEL_AVX512,
+    KERNEL_LEVELS
+} KernelLevel;
+
+/* Call once at the start of a program: chooses the kernels for this processor and makes every
+ * OpenMP thread flush denormals to zero. Without it all results are right, but slow to come. */
+void core_init(void);
 
 extern KernelLevel kernel_level;    /* KERNEL_PLAIN until core_init */
-KernelLevel kernel_supported(void); /* the best this processor has */
+KernelLevel kernel_supported(void); /* the best of our own on this processor */
 const char *kernel_name(KernelLevel level);
-/* What RHETOR_KERNEL (plain, avx2, avx512) asks for, or the best. Ends the job with one line (exit
- * 64) when this processor has no such kernels. */
+const char *kernel_text(void); /* what multiplies here: "AVX-512 kernels, OpenMP, 2 threads" */
+/* What RHETOR_KERNEL (blas, plain, avx2, avx512) asks for, or the best. Ends the job with one line
+ * (exit 64) when this processor has no such kernels. */
 KernelLevel kernel_wanted(void);
 
 #define KERNEL_INLINE static inline __attribute__((always_inline))

@@ -17,7 +17,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "core/batch.h"
-#include "core/blas.h"
+#include "core/kernel.h"
 #include "core/rng.h"
 #include "model/decode.h"
 #include "optim/optim.h"
@@ -205,7 +205,7 @@ int machine_measure(PlanMachine *m, const PlanStages *s, double seconds) {
     omp_set_num_threads(all);
     free(m->origin);
     m->origin =
-        xasprintf("measured here with the model of stage %s (%s)", s->v[0].name, blas_kernel());
+        xasprintf("measured here with the model of stage %s (%s)", s->v[0].name, kernel_text());
     return 0;
 }
 

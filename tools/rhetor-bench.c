@@ -356,7 +356,8 @@ static int bench(const Args *a) {
     int rc = 0;
     kernel_level = kernel_supported(); /* for the name; core_init would start threads */
     if (!a->turns)
-        printf("%s\nOPENBLAS_CORETYPE %s\n\n", blas_kernel(), type ? type : "is not set");
+        printf("%s; sgemm: %s\nOPENBLAS_CORETYPE %s\n\n", kernel_text(), blas_name(),
+               type ? type : "is not set");
     for (int i = 0; i < bench_cases; i++) {
         if (!chosen(a, i)) continue;
         TRY_GOTO(done, run_case(&r[i], &bench_case[i], a->seconds, a->turns));
@@ -370,7 +371,7 @@ static int bench(const Args *a) {
         json_array_append_new(all, case_json(&bench_case[i], &r[i]));
     }
     if (a->json) {
-        json_t *j = json_pack("{s:s, s:s?, s:o, s:O}", "kernel", blas_kernel(), "openblas_coretype",
+        json_t *j = json_pack("{s:s, s:s?, s:o, s:O}", "kernel", kernel_text(), "openblas_coretype",
                               type, "limits", limits_json(&r[0]), "cases", all);
         rc = json_write_file(j, a->json);
         json_decref(j);

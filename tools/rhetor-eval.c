@@ -7,7 +7,7 @@
 
 #include "base/openmp.h"
 #include "base/option.h"
-#include "core/blas.h"
+#include "core/kernel.h"
 #include "tools/eval/eval.h"
 
 static int add_model(void *args, const Option *o, char *arg) {

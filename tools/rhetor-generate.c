@@ -11,7 +11,7 @@
 #include "base/openmp.h"
 #include "base/option.h"
 #include "base/utf8.h"
-#include "core/blas.h"
+#include "core/kernel.h"
 #include "data/record_writer.h"
 #include "data/texts.h"
 #include "eval/sampling.h"

@@ -20,7 +20,7 @@
 #include "base/openmp.h"
 #include "base/option.h"
 #include "base/process.h"
-#include "core/blas.h"
+#include "core/kernel.h"
 #include "dist/comm.h"
 #include "pipeline/request.h"
 #include "plan/forecast.h"

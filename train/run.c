@@ -18,7 +18,7 @@
 #include "base/log.h"
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/exchange/loaded.h"
-#include "core/blas.h"
+#include "core/kernel.h"
 #include "dist/signals.h"
 #include "dist/watchdog.h"
 #include "train/health.h"
@@ -155,7 +155,7 @@ static void meta_refresh(Run *run) {
     }
     json_object_set_new(p->meta, "counters", counters);
     json_object_set_new(p->meta, "program", json_string("rhetor " RHETOR_VERSION));
-    json_object_set_new(p->meta, "kernel", json_string(blas_kernel()));
+    json_object_set_new(p->meta, "kernel", json_string(kernel_text()));
     json_object_set_new(p->meta, "steps", json_integer(run->steps));
     const bool chosen = p->new_best || is_keep_step(run);
     json_object_set_new(p->meta, "unfinished", json_boolean(run->step < run->steps && !chosen));

@@ -21,7 +21,7 @@
 #include "base/log.h"
 #include "base/openmp.h"
 #include "base/option.h"
-#include "core/blas.h"
+#include "core/kernel.h"
 #include "dist/signals.h"
 #include "dist/watchdog.h"
 #include "train/run_impl.h"
@@ -220,7 +220,10 @@ static int run_stage(Run *run, StageFn *fn) {
             log_info("rhetor-%s %s: %s%s, %d rank%s, %s", config_stage_name(run->cfg.stage),
                      RHETOR_VERSION, run->cfg.run_dir,
                      p->default_dir ? " (run.dir is not set)" : "", comm_size(run->comm),
-                     comm_size(run->comm) == 1 ? "" : "s", blas_kernel());
+                     comm_size(run->comm) == 1 ? "" : "s", kernel_text());
+            if (kernel_level == KERNEL_BLAS && run->cfg.dist_reproducible)
+                log_info("products are made by a BLAS: unlike those of Rhetor's own kernels, their "
+                         "last bits depend on the layout (ranks, train.micro_tokens)");
             run_write_status(run, "running", 0, "");
         }
     }

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "core/blas.h"
+#include "core/kernel.h"
 #include "core/ops.h"
 
 /* The high-water mark after two passes of case i; 0: there is none. */
@@ -70,9 +70,17 @@ static void a_touch_ends_it(void **state) {
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 }
 
+static void every_op_on_blas(void **state) {
+    const KernelLevel before = kernel_level;
+    kernel_level = KERNEL_BLAS;
+    every_op(state);
+    kernel_level = before;
+}
+
 int main(void) {
     core_init();
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_op),
+                                       cmocka_unit_test(every_op_on_blas),
                                        cmocka_unit_test(a_touch_ends_it)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,6 @@
 
 #include <cmocka.h>
 
-#include "core/blas.h"
 #include "core/kernel.h"
 #include "core/ops.h"
 
@@ -90,7 +89,7 @@ static void check_level(const Check *c) {
 }
 
 static void check(void **state) {
-    for (KernelLevel level = KERNEL_PLAIN; level <= kernel_supported(); level++) {
+    for (KernelLevel level = KERNEL_BLAS; level <= kernel_supported(); level++) {
         kernel_level = level;
         check_level(*state);
     }

@@ -23,6 +23,14 @@ sed 's/"text":"\(.*\) sat on/"prompt":"\1 sat","completion":"on/' cats.jsonl >de
 must rhetor-sft from.model=runs/pretrain data.train=demos.jsonl train.steps=2 train.batch=4
 [ -e runs/sft/checkpoints/step_00000002.h5 ] || fail "no checkpoint in runs/sft"
 
+# --- what multiplies is what the log and the checkpoint say -------------------------------------------
+two=(data.train=x.h5 "${small[@]}" train.steps=2)
+RHETOR_KERNEL=blas expect 0 'OpenBLAS' 'depend on the layout' -- rhetor-pretrain "${two[@]}" run.dir=blas
+expect 0 'kernel OpenBLAS' -- rhetor-ckpt show blas
+RHETOR_KERNEL=plain must rhetor-pretrain "${two[@]}" run.dir=plain
+expect 0 'kernel plain kernels' -- rhetor-ckpt show plain
+grep -rq OpenBLAS plain && fail "a run with our own kernels speaks of OpenBLAS"
+
 # --- going on with other settings --------------------------------------------------------------------
 again() { rhetor-pretrain data.train=x.h5 "${small[@]}" save.every=3 "$@"; }
 expect 0 'this run ended with step 6: nothing is left to do' -- again train.steps=6 run.threads=1

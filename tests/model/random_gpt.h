@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "core/kernel.h"
 #include "model/gpt.h"
 
 static inline Gpt *random_gpt(GptConfig cfg, uint64_t seed) {
@@ -26,6 +27,13 @@ static inline Gpt *random_gpt(GptConfig cfg, uint64_t seed) {
 static inline int64_t random_below(uint64_t i, int64_t bound) {
     RngKey key = {.seed = 5, .purpose = RNG_TEST};
     return rng_below(&key, i, 0, 0, bound);
+}
+
+/* For tests of what is bit-identical whatever else is multiplied with it. */
+static inline void needs_own_kernels(void) {
+    if (kernel_level != KERNEL_BLAS) return;
+    print_message("skipped: products of OpenBLAS depend on their shape, bit by bit\n");
+    skip();
 }
 
 #endif

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "core/blas.h"
+#include "core/kernel.h"
 #include "model/decode.h"
 #include "model/sample.h"
 #include "tests/model/random_gpt.h"
@@ -204,6 +205,7 @@ static void test_masked_sure(void **state) {
 /* --- against itself --------------------------------------------------------------------------- */
 
 static void test_batch_does_not_matter(void **state) {
+    needs_own_kernels();
     World *w = *state;
     int threads = omp_get_max_threads();
     int32_t stop[] = {3, 11};
@@ -234,6 +236,7 @@ static void test_batch_does_not_matter(void **state) {
 }
 
 static void test_order_does_not_matter(void **state) {
+    needs_own_kernels();
     World *w = *state;
     DecodeOptions o = {.temperature = 1, .top_p = 1, .max_new = 20, .seed = 7, .slots = 8};
     DecodeResult forward = run(w, &o), backward;
@@ -301,6 +304,7 @@ static void test_noise(void **state) {
 
 /* More prompt tokens than one pass carries: some sequences enter later. */
 static void test_many_long_prompts(void **state) {
+    needs_own_kernels();
     enum { WIDTH = 32, LEN = 250, COUNT = 100 };
     Gpt *g = random_gpt(
         (GptConfig){.vocab = V, .context = 256, .layers = 1, .heads = 1, .width = WIDTH}, 2);

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "core/blas.h"
+#include "core/kernel.h"
 #include "tests/model/random_gpt.h"
 
 /* Sequences of `len`, and one of half of it. */

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "core/blas.h"
+#include "core/kernel.h"
 #include "tests/model/random_gpt.h"
 
 #ifdef RHETOR_DOUBLE
@@ -392,6 +392,7 @@ static void check_rows(GptConfig cfg, bool recompute, const int64_t *at, int64_t
 }
 
 static void test_rows(void **state) {
+    needs_own_kernels();
     static const int64_t some[] = {1, 2, 4, 17, 18, 20, 24},
                          all[N] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12,
                                    13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24};

@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "core/blas.h"
+#include "core/kernel.h"
 #include "optim/optim.h"
 
 #include <math.h>

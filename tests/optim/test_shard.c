@@ -11,7 +11,7 @@
 
 #include "base/config.h"
 #include "base/error.h"
-#include "core/blas.h"
+#include "core/kernel.h"
 #include "optim/optim.h"
 
 #include <math.h>

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "core/blas.h"
+#include "core/kernel.h"
 #include "rlhf/iteration.h"
 #include "tests/base/scratch.h"
 #include "tests/data/tokens.h"

@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#include "core/blas.h"
+#include "core/kernel.h"
 #include "tests/model/random_gpt.h"
 #include "train/run_impl.h"
 

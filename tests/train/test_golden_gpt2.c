@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "core/blas.h"
+#include "core/kernel.h"
 #include "optim/optim.h"
 #include "tests/exchange/tiny_gpt2.h"
 

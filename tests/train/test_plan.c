@@ -11,7 +11,7 @@
 #include "base/config.h"
 #include "base/error.h"
 #include "core/batch.h"
-#include "core/blas.h"
+#include "core/kernel.h"
 #include "dist/exchange.h"
 #include "optim/optim.h"
 #include "train/plan.h"
@@ -388,6 +388,7 @@ static void test_scaling(void **state) {
 
 int main(void) {
     core_init();
+    kernel_level = kernel_supported(); /* OpenBLAS has memory of its own */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parameters),    cmocka_unit_test(test_flat_size),
         cmocka_unit_test(test_flops),         cmocka_unit_test(test_state),

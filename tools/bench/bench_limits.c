@@ -91,6 +91,7 @@ static void alloc_touched(real **p, int count, int64_t n) {
 }
 
 void limits_open(bool sgemm, int memory_arrays) {
+    blas_threads(omp_get_max_threads());
     if (sgemm) alloc_touched(mat, 3, SGEMM_N * SGEMM_N);
     alloc_touched(stream, memory_arrays, stream_n);
 }
