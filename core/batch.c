@@ -69,6 +69,12 @@ void batch_add(Batch *b, const int32_t *tokens, int64_t n, const uint8_t *learn,
     add(b, tokens, n, false, learn, weight, id);
 }
 
+void batch_add_response(Batch *b, const int32_t *tokens, int64_t n, int64_t prompt, float weight,
+                        uint64_t id) {
+    add(b, tokens, n, false, NULL, weight, id);
+    for (int64_t i = 0; i + 1 < prompt; i++) OWN(float, b->weight)[b->n - n + i] = 0;
+}
+
 void batch_add_window(Batch *b, const int32_t *tokens, int64_t n, float weight, uint64_t id) {
     add(b, tokens, n, true, NULL, weight, id);
 }
@@ -87,4 +93,12 @@ void batch_check(const Batch *b, int64_t vocab, int64_t context) {
         CHECK(b->tokens[i] >= 0 && b->tokens[i] < vocab,
               "token %lld of the batch is %d, expected 0 to %lld", (long long)i, b->tokens[i],
               (long long)vocab - 1);
+}
+
+int batch_fill(Batch *b, const BatchItems *items, int64_t *i, int64_t end, int64_t max) {
+    for (; *i < end; ++*i) {
+        if (b->n > 0 && b->n + items->tokens(items->ctx, *i) > max) break;
+        TRY(items->add(items->ctx, *i, b));
+    }
+    return 0;
 }

@@ -270,6 +270,19 @@ Tensor *gpt_forward(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, const 
     return trunk_forward(g, t, x, &(TrunkOps){p, linear, attend}, rows, drop);
 }
 
+GptRows gpt_weighted_rows(Tape *t, const Batch *b) {
+    int64_t *at = tape_alloc(t, (size_t)b->n * sizeof *at), m = 0;
+    for (int64_t i = 0; i < b->n; i++)
+        if (b->weight[i] != 0) at[m++] = i;
+    return (GptRows){m, at};
+}
+
+GptRows gpt_last_rows(Tape *t, const Batch *b) {
+    int64_t *at = tape_alloc(t, (size_t)b->nseq * sizeof *at);
+    for (int64_t s = 0; s < b->nseq; s++) at[s] = b->start[s + 1] - 1;
+    return (GptRows){b->nseq, at};
+}
+
 static const int32_t *targets_of(Tape *t, const Batch *b, const GptRows *rows) {
     if (!rows) return b->targets;
     int32_t *targets = tape_alloc(t, (size_t)rows->m * sizeof *targets);
@@ -278,18 +291,16 @@ static const int32_t *targets_of(Tape *t, const Batch *b, const GptRows *rows) {
 }
 
 double gpt_loss(Gpt *g, Tape *t, const Batch *b, const GptDropout *drop, real *logp_out) {
-    int64_t *at = tape_alloc(t, (size_t)b->n * sizeof *at), m = 0;
-    float *weight = tape_alloc(t, (size_t)b->n * sizeof *weight);
-    for (int64_t i = 0; i < b->n; i++)
-        if (b->weight[i] != 0) weight[m] = b->weight[i], at[m++] = i;
-    const GptRows rows = {m, at};
-    real *logp = tape_alloc(t, (size_t)m * sizeof *logp);
+    const GptRows rows = gpt_weighted_rows(t, b);
+    float *weight = tape_alloc(t, (size_t)rows.m * sizeof *weight);
+    for (int64_t j = 0; j < rows.m; j++) weight[j] = b->weight[rows.at[j]];
+    real *logp = tape_alloc(t, (size_t)rows.m * sizeof *logp);
     const int32_t *targets = targets_of(t, b, &rows);
     Tensor *h = gpt_forward(g, t, b, &rows, drop);
     double loss = op_cross_entropy(t, h, g->out_w, targets, weight, logp);
     if (!logp_out) return loss;
     memset(logp_out, 0, (size_t)b->n * sizeof *logp_out);
-    for (int64_t j = 0; j < m; j++) logp_out[at[j]] = logp[j];
+    for (int64_t j = 0; j < rows.m; j++) logp_out[rows.at[j]] = logp[j];
     return loss;
 }
 

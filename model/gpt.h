@@ -78,6 +78,9 @@ typedef struct GptRows {
     int64_t m;
     const int64_t *at; /* [m] */
 } GptRows;
+/* The positions that have a weight; the last position of each sequence. In the tape's memory. */
+GptRows gpt_weighted_rows(Tape *t, const Batch *b);
+GptRows gpt_last_rows(Tape *t, const Batch *b);
 
 /* Hidden states after the last layer norm, [m,C] (rows NULL: all, [n,C]). Tokens out of range or
  * sequences longer than the context end the job (CHECK): data/ has checked before. */

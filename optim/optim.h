@@ -79,10 +79,11 @@ void grads_part_done(Grads *g, int part);
 /* The backward pass that comes next is the last of this rank's in the step: gradients are exchanged
  * as they become complete. Without it they are in grads_finish. */
 void grads_last_pass(Grads *g);
-/* Waits for the sums, of all models that the step has trained: a rank that has made fewer passes
- * takes part in the others'. Before any other collective call of the step: until then ranks may be
- * waiting for each other in their passes. Again in the same step: nothing happens. Collective. */
-void grads_finish(Grads *const *g, int n);
+/* Waits for the sums: a rank that has made fewer passes takes part in the others'. Before any other
+ * collective call of the step, and with SHARD_GRADIENTS before another model's passes: until then
+ * ranks may be waiting for each other in theirs. Again in the same step: nothing happens.
+ * Collective. */
+void grads_finish(Grads *g);
 /* As grad_norm, of the sums: the same bits whatever the sharding. Collective. */
 double grads_norm(Grads *g);
 /* This rank's share of the part's parameters has been updated: hands it to the others. */

@@ -247,24 +247,14 @@ static bool all_over(Grads *g) {
     return true;
 }
 
-void grads_finish(Grads *const *g, int n) {
-    const double began = clock_seconds();
-    double waited = 0;
-    for (int i = 0; i < n; i++) {
-        waited -= exchange_waited(g[i]->x);
-        CHECK(g[i]->kind != SHARD_GRADIENTS || g[i]->next == g[i]->ps->nparts - 1,
-              "a backward pass has ended before part %d", g[i]->next);
-        for (; g[i]->kind != SHARD_GRADIENTS && g[i]->next >= 0; g[i]->next--)
-            sum_flat(g[i], g[i]->next);
-    }
-    for (bool over = false; !over;) {
-        over = true;
-        for (int i = 0; i < n; i++) over = all_over(g[i]) && over;
-        if (!over) exchange_idle(g[0]->c);
-    }
-    for (int i = 0; i < n; i++) exchange_finish(g[i]->x);
-    for (int i = 0; i < n; i++) waited += exchange_waited(g[i]->x);
-    g[0]->waited += clock_seconds() - began - waited;
+void grads_finish(Grads *g) {
+    const double began = clock_seconds(), waited = exchange_waited(g->x);
+    CHECK(g->kind != SHARD_GRADIENTS || g->next == g->ps->nparts - 1,
+          "a backward pass has ended before part %d", g->next);
+    for (; g->kind != SHARD_GRADIENTS && g->next >= 0; g->next--) sum_flat(g, g->next);
+    while (!all_over(g)) exchange_idle(g->c);
+    exchange_finish(g->x);
+    g->waited += clock_seconds() - began - (exchange_waited(g->x) - waited);
 }
 
 double grads_norm(Grads *g) {

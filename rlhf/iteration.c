@@ -15,104 +15,103 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/error.h"
 #include "data/order.h"
 #include "dist/watchdog.h"
-#include "rlhf/score.h"
 
-/* --- packing episodes ------------------------------------------------------------------------- */
+/* --- minibatches ------------------------------------------------------------------------------ */
 
-/* A micro-batch of episodes. Arrays live in an arena until its reset. */
-typedef struct Micro {
-    Batch batch;
-    int64_t n, tokens;   /* episodes, response tokens */
-    const int64_t *pick; /* [n] the episodes */
-    int64_t *row;        /* [tokens] active positions in the batch */
-    int64_t *at;         /* [tokens] their places in the arrays of Episodes */
-    int64_t *last;       /* [n] last positions */
-} Micro;
-
-/* Packs as many of pick[0..n) as fit; returns how many. */
-static int64_t pack_micro(Ppo *p, const Episodes *e, const int64_t *pick, int64_t n, Arena *a,
-                          Micro *m) {
-    batch_clear(&p->pack);
-    *m = (Micro){.pick = pick};
-    for (; m->n < n; m->n++) {
-        const int64_t i = pick[m->n], len = e->start[i + 1] - e->start[i];
-        if (m->n > 0 && p->pack.n + len > p->o.micro_tokens) break;
-        batch_add(&p->pack, e->tokens + e->start[i], len, NULL, 1.0f, (uint64_t)i);
-        m->tokens += rollout_length(e, i);
-    }
-    m->batch = p->pack;
-    m->row = arena_alloc(a, (size_t)m->tokens * sizeof *m->row);
-    m->at = arena_alloc(a, (size_t)m->tokens * sizeof *m->at);
-    m->last = arena_alloc(a, (size_t)m->n * sizeof *m->last);
-    int64_t k = 0;
-    for (int64_t s = 0; s < m->n; s++) {
-        const int64_t i = pick[s];
-        for (int64_t t = 0; t < rollout_length(e, i); t++, k++) {
-            m->row[k] = m->batch.start[s] + e->prompt[i] + t - 1;
-            m->at[k] = e->first[i] + t;
-        }
-        m->last[s] = m->batch.start[s + 1] - 1;
-    }
-    return m->n;
+static int64_t item_tokens(void *minibatch, int64_t j) {
+    const Minibatch *m = minibatch;
+    return m->e->start[m->pick[j] + 1] - m->e->start[m->pick[j]];
 }
 
-/* The episodes of minibatch `m` of inner epoch `k` in their order; returns how many. */
-static int64_t minibatch(const Ppo *p, int64_t iteration, int64_t k, int64_t m, int64_t *out) {
-    int64_t begin, end;
-    comm_share(p->o.batch, (int)m, (int)p->o.minibatches, &begin, &end);
-    for (int64_t i = begin; i < end; i++)
-        out[i - begin] = order_item(p->o.seed, iteration * p->o.epochs + k, i, p->o.batch);
-    return end - begin;
+static int add_item(void *minibatch, int64_t j, Batch *b) {
+    const Minibatch *m = minibatch;
+    const int64_t i = m->pick[j];
+    batch_add_response(b, m->e->tokens + m->e->start[i], item_tokens(minibatch, j), m->e->prompt[i],
+                       1.0f, (uint64_t)i);
+    return 0;
+}
+
+/* Places of the response tokens of the episodes pick[begin..end) in the arrays of Episodes, in the
+ * order of the positions in a batch that have a weight. In the tape's memory. */
+static int64_t *places(Tape *t, const Minibatch *m, int64_t begin, int64_t end) {
+    int64_t n = 0;
+    for (int64_t j = begin; j < end; j++) n += rollout_length(m->e, m->pick[j]);
+    int64_t *at = tape_alloc(t, (size_t)n * sizeof *at), *next = at;
+    for (int64_t j = begin; j < end; j++)
+        for (int64_t k = m->e->first[m->pick[j]]; k < m->e->first[m->pick[j] + 1]; k++) *next++ = k;
+    return at;
+}
+
+/* The episodes of minibatch `k` of inner epoch `epoch`, in their order. */
+static void choose(const Ppo *p, int64_t iteration, int64_t epoch, int64_t k, Minibatch *m) {
+    int64_t begin, end, tokens = 0;
+    comm_share(p->o.batch, (int)k, (int)p->o.minibatches, &begin, &end);
+    m->n = end - begin;
+    for (int64_t i = begin; i < end; i++) {
+        m->pick[i - begin] = order_item(p->o.seed, iteration * p->o.epochs + epoch, i, p->o.batch);
+        tokens += rollout_length(m->e, m->pick[i - begin]);
+    }
+    m->weight = 1.0 / (double)tokens;
 }
 
 /* --- scoring ---------------------------------------------------------------------------------- */
 
-static void score_micro(Ppo *p, Episodes *e, const Micro *m, Tape *t, real *logp, real *entropy) {
-    const Batch *b = &m->batch;
-    const GptRows active = {m->tokens, m->row}, last = {m->n, m->last};
-    gpt_score(p->policy.gpt, t, b, &active, p->o.temperature, logp, entropy);
-    for (int64_t k = 0; k < m->tokens; k++) {
-        e->logp[m->at[k]] = logp[k];
-        e->entropy[m->at[k]] = entropy[k];
+/* The response tokens' log-probabilities under g. Always with the entropy, though of the reference
+ * nobody wants it: the same code, so that equal models agree exactly. */
+static void score_tokens(Gpt *g, Tape *t, const Minibatch *m, const Batch *b, int64_t begin,
+                         int64_t end, float *logp, float *entropy) {
+    const GptRows rows = gpt_weighted_rows(t, b);
+    const int64_t *at = places(t, m, begin, end);
+    real *lp = tape_alloc(t, (size_t)rows.m * sizeof *lp);
+    real *en = tape_alloc(t, (size_t)rows.m * sizeof *en);
+    gpt_token_loss(g, t, b, &rows, m->ppo->o.temperature, NULL, NULL, lp, en);
+    for (int64_t k = 0; k < rows.m; k++) {
+        logp[at[k]] = lp[k];
+        if (entropy) entropy[at[k]] = en[k];
     }
-    /* With the entropy, though nobody wants it: the same code, so that equal models agree exactly.
-     */
-    gpt_score(p->reference, t, b, &active, p->o.temperature, logp, entropy);
-    for (int64_t k = 0; k < m->tokens; k++) e->ref_logp[m->at[k]] = logp[k];
-    Tensor *v = gpt_values(p->critic.gpt, t, b, &active);
-    for (int64_t k = 0; k < m->tokens; k++) e->value[m->at[k]] = v->data[k];
-    tape_reset(t);
-    Tensor *r = gpt_values(p->reward, t, b, &last);
-    for (int64_t s = 0; s < m->n; s++)
-        e->score[m->pick[s]] = e->stopped[m->pick[s]] ? r->data[s] : (float)p->o.no_stop_score;
     tape_reset(t);
 }
 
-void ppo_score(Ppo *p, Episodes *e, int64_t iteration) {
+static void score_batch(const Minibatch *m, Episodes *e, Tape *t, const Batch *b, int64_t begin,
+                        int64_t end) {
+    const Ppo *p = m->ppo;
+    score_tokens(p->policy.gpt, t, m, b, begin, end, e->logp, e->entropy);
+    score_tokens(p->reference, t, m, b, begin, end, e->ref_logp, NULL);
+    const GptRows rows = gpt_weighted_rows(t, b);
+    const int64_t *at = places(t, m, begin, end);
+    const Tensor *v = gpt_values(p->critic.gpt, t, b, &rows);
+    for (int64_t k = 0; k < rows.m; k++) e->value[at[k]] = v->data[k];
+    tape_reset(t);
+    const GptRows last = gpt_last_rows(t, b);
+    const Tensor *r = gpt_values(p->reward, t, b, &last);
+    for (int64_t j = begin; j < end; j++) {
+        const int64_t i = m->pick[j];
+        e->score[i] = e->stopped[i] ? r->data[j - begin] : (float)p->o.no_stop_score;
+    }
+    tape_reset(t);
+}
+
+void iteration_score(Ppo *p, Episodes *e, int64_t iteration) {
     watchdog_enter(PHASE_SCORE);
-    Arena arena = {0}, lists = {0};
+    Arena arena = {0};
     Tape *tape = tape_open(&arena, false);
-    int64_t *pick = xmalloc((size_t)p->o.batch * sizeof *pick), cap = 0;
-    real *logp = NULL, *entropy = NULL;
-    for (int64_t m = 0; m < p->o.minibatches; m++) {
-        int64_t n = minibatch(p, iteration, 0, m, pick), begin, end;
-        comm_share(n, comm_rank(p->comm), comm_size(p->comm), &begin, &end);
-        while (begin < end) {
-            Micro micro;
+    Batch b = {0};
+    Minibatch m = {.ppo = p, .e = e, .pick = xmalloc((size_t)p->o.batch * sizeof *m.pick)};
+    const BatchItems items = {&m, item_tokens, add_item};
+    for (int64_t k = 0; k < p->o.minibatches; k++) {
+        int64_t i, end;
+        choose(p, iteration, 0, k, &m);
+        comm_share(m.n, comm_rank(p->comm), comm_size(p->comm), &i, &end);
+        while (i < end) {
+            const int64_t begin = i;
             watchdog_beat();
-            begin += pack_micro(p, e, pick + begin, end - begin, &lists, &micro);
-            if (micro.tokens > cap) {
-                cap = micro.tokens;
-                logp = xrealloc(logp, (size_t)cap * sizeof *logp);
-                entropy = xrealloc(entropy, (size_t)cap * sizeof *entropy);
-            }
-            score_micro(p, e, &micro, tape, logp, entropy);
-            arena_reset(&lists);
+            batch_clear(&b);
+            batch_fill(&b, &items, &i, end, p->o.micro_tokens);
+            score_batch(&m, e, tape, &b, begin, i);
         }
     }
     /* each number was made on one rank, the others have 0 */
@@ -121,12 +120,10 @@ void ppo_score(Ppo *p, Episodes *e, int64_t iteration) {
     comm_sum_f32(p->comm, e->entropy, e->first[e->n]);
     comm_sum_f32(p->comm, e->value, e->first[e->n]);
     comm_sum_f32(p->comm, e->score, e->n);
-    free(logp);
-    free(entropy);
-    free(pick);
+    free(m.pick);
+    batch_free(&b);
     tape_close(&tape);
     arena_free(&arena);
-    arena_free(&lists);
 }
 
 /* --- advantages ------------------------------------------------------------------------------- */
@@ -163,7 +160,7 @@ static void rollout_stats(const Ppo *p, const Episodes *e, PpoStats *s) {
     s->beta = p->kl.beta;
 }
 
-void ppo_advantages(Ppo *p, Episodes *e, PpoStats *s) {
+void iteration_advantages(Ppo *p, Episodes *e, PpoStats *s) {
     for (int64_t i = 0; i < e->n; i++) {
         const int64_t f = e->first[i], n = rollout_length(e, i);
         ppo_rewards(e->logp + f, e->ref_logp + f, n, p->kl.beta, (double)e->score[i],
@@ -177,168 +174,151 @@ void ppo_advantages(Ppo *p, Episodes *e, PpoStats *s) {
 
 /* --- updates ---------------------------------------------------------------------------------- */
 
-/* What the policy's loss needs to know of response token k of a micro-batch. */
+/* What the losses add up over a minibatch: means a response token; the pretraining loss has its
+ * coefficient. */
+enum { POLICY_LOSS, APPROXKL, CLIPPED, RATIO, RATIO_GAP, PTX_LOSS, POLICY_SUMS };
+enum { VALUE_LOSS, VALUE_CLIPPED, VALUE_SUMS };
+
+/* What the policy's loss needs to know of the response tokens of a micro-batch. */
 typedef struct PolicyCtx {
-    const Episodes *e;
-    const int64_t *at; /* Micro's */
-    double weight, clip;
-    double *sums;
+    const Minibatch *m;
+    const int64_t *at;
+    double *sum;
 } PolicyCtx;
 
-static double policy_loss(void *ctx, int64_t k, double logp, double entropy, double *dlogp) {
+static double token_loss(void *ctx, int64_t k, double logp, double entropy, double *dlogp) {
     const PolicyCtx *c = ctx;
+    const Episodes *e = c->m->e;
     const int64_t at = c->at[k];
-    const double old = (double)c->e->logp[at];
+    const double old = (double)e->logp[at], weight = c->m->weight;
     const double new_logp = (double)(float)logp; /* as the old one was kept */
     bool clipped;
-    double loss =
-        ppo_policy_loss(new_logp, old, (double)c->e->advantage[at], c->clip, dlogp, &clipped);
-    *dlogp *= c->weight;
-    c->sums[SUM_POLICY] += loss * c->weight;
-    c->sums[SUM_APPROXKL] += 0.5 * (new_logp - old) * (new_logp - old) * c->weight;
-    c->sums[SUM_CLIP] += clipped * c->weight;
-    c->sums[SUM_RATIO] += exp(new_logp - old) * c->weight;
-    c->sums[SUM_GAP] += fabs(new_logp - old) * c->weight;
-    return loss * c->weight;
+    double loss = ppo_policy_loss(new_logp, old, (double)e->advantage[at], c->m->ppo->o.clip, dlogp,
+                                  &clipped);
+    *dlogp *= weight;
+    c->sum[POLICY_LOSS] += loss * weight;
+    c->sum[APPROXKL] += 0.5 * (new_logp - old) * (new_logp - old) * weight;
+    c->sum[CLIPPED] += clipped * weight;
+    c->sum[RATIO] += exp(new_logp - old) * weight;
+    c->sum[RATIO_GAP] += fabs(new_logp - old) * weight;
+    return loss * weight;
 }
 
-static void policy_micro(Ppo *p, const Episodes *e, const Micro *m, double weight, double *sums) {
-    PolicyCtx ctx = {e, m->at, weight, p->o.clip, sums};
-    gpt_token_loss(p->policy.gpt, p->policy.tape, &m->batch, &(GptRows){m->tokens, m->row},
-                   p->o.temperature, policy_loss, &ctx, NULL, NULL);
-    trainer_backward(&p->policy);
+static void policy_loss(const Step *s, void *minibatch, const Batch *b, int64_t begin, int64_t end,
+                        double *sum) {
+    const Minibatch *m = minibatch;
+    Tape *t = s->trainer->tape;
+    PolicyCtx ctx = {m, places(t, m, begin, end), sum};
+    const GptRows rows = gpt_weighted_rows(t, b);
+    gpt_token_loss(s->trainer->gpt, t, b, &rows, m->ppo->o.temperature, token_loss, &ctx, NULL,
+                   NULL);
 }
 
-static void critic_micro(Ppo *p, const Episodes *e, const Micro *m, double weight, double *sums) {
-    Tape *t = p->critic.tape;
-    Tensor *v = gpt_values(p->critic.gpt, t, &m->batch, &(GptRows){m->tokens, m->row});
-    for (int64_t k = 0; k < m->tokens; k++) {
+static void ptx_loss(const Step *s, void *windows, const Batch *b, int64_t begin, int64_t end,
+                     double *sum) {
+    step_lm(s, windows, b, begin, end, sum + PTX_LOSS);
+}
+
+static void value_loss(const Step *s, void *minibatch, const Batch *b, int64_t begin, int64_t end,
+                       double *sum) {
+    const Minibatch *m = minibatch;
+    Tape *t = s->trainer->tape;
+    const int64_t *at = places(t, m, begin, end);
+    const GptRows rows = gpt_weighted_rows(t, b);
+    Tensor *v = gpt_values(s->trainer->gpt, t, b, &rows);
+    for (int64_t k = 0; k < rows.m && !tape_dry(t); k++) {
         double dv;
         bool clipped;
-        sums[SUM_VALUE] +=
-            weight * ppo_value_loss((double)v->data[k], (double)e->value[m->at[k]],
-                                    (double)e->ret[m->at[k]], p->o.clip_value, &dv, &clipped);
-        sums[SUM_VALUE_CLIP] += weight * clipped;
-        v->grad[k] = (real)(weight * dv);
+        sum[VALUE_LOSS] +=
+            m->weight * ppo_value_loss((double)v->data[k], (double)m->e->value[at[k]],
+                                       (double)m->e->ret[at[k]], m->ppo->o.clip_value, &dv,
+                                       &clipped);
+        sum[VALUE_CLIPPED] += m->weight * clipped;
+        v->grad[k] = (real)(m->weight * dv);
     }
-    trainer_backward(&p->critic);
 }
 
-void ppo_gradients(Ppo *p, const Episodes *e, const int64_t *pick, int64_t n, int64_t tokens,
-                   bool last, double sums[SUM_COUNT]) {
-    Arena lists = {0};
-    const double weight = 1.0 / (double)tokens;
-    for (int64_t i = 0; i < n;) {
-        Micro m;
-        watchdog_enter(PHASE_FORWARD);
-        i += pack_micro(p, e, pick + i, n - i, &lists, &m);
-        if (last && i == n) {
-            if (!p->ptx) trainer_last_pass(&p->policy);
-            trainer_last_pass(&p->critic);
-        }
-        policy_micro(p, e, &m, weight, sums);
-        critic_micro(p, e, &m, weight, sums);
-        arena_reset(&lists);
-    }
-    arena_free(&lists);
+void iteration_steps(Minibatch *m, Step *policy, Step *critic) {
+    Ppo *p = m->ppo;
+    const StepItems items = {{m, item_tokens, add_item}, m->n, policy_loss};
+    *policy = *critic = (Step){.micro_tokens = p->o.micro_tokens, .no_loss = true};
+    policy->trainer = &p->policy;
+    policy->items[0] = items;
+    policy->items[1] = windows_items(&p->ptx, ptx_loss);
+    policy->nsum = POLICY_SUMS;
+    critic->trainer = &p->critic;
+    critic->items[0] = items;
+    critic->items[0].loss = value_loss;
+    critic->nsum = VALUE_SUMS;
 }
 
-enum { SUMS = SUM_COUNT + 1 }; /* and the pretraining loss, with its coefficient */
-
-/* The step's pretraining windows: ptx_ratio an episode; which ones follows from the episodes
- * trained on before. Returns how many. */
-static int64_t ptx_windows(const Ppo *p, int64_t before, int64_t episodes, int64_t *first) {
-    *first = (int64_t)floor((double)before * p->o.ptx_ratio);
-    return (int64_t)floor((double)(before + episodes) * p->o.ptx_ratio) - *first;
-}
-
-/* coef * mean over the tokens of the step's pretraining windows of -log pi(x), virtual rank k's
- * share of it into the policy's gradient and *loss. */
-static int ptx_gradients(Ppo *p, int k, bool last, int64_t before, int64_t episodes, double *loss) {
-    const int64_t T = p->policy.gpt->cfg.context;
-    int64_t first;
-    const int64_t n = ptx_windows(p, before, episodes, &first);
-    const int64_t tokens = corpus_window_tokens(p->ptx, p->o.seed, first, n, T);
+/* The minibatch's pretraining windows, ptx_ratio an episode; which ones follows from the episodes
+ * trained on before. They are read while the episodes are trained on. */
+static int choose_windows(Ppo *p, int64_t before, int64_t episodes) {
+    Windows *w = &p->ptx;
+    if (!w->corpus) return 0;
+    const int64_t tokens = windows_mix(w, p->o.ptx_ratio, before, episodes);
     if (tokens < 0) return (int)tokens;
-    const float weight = (float)(p->o.ptx_coef / (double)(tokens > 0 ? tokens : 1));
-    int64_t begin, end, len;
-    virtual_share(&p->policy.ranks, n, k, &begin, &end);
-    batch_clear(&p->pack);
-    for (int64_t w = begin; w < end; w++) {
-        uint64_t id;
-        TRY(corpus_window(p->ptx, p->o.seed, first + w, T, p->window, &len, &id));
-        batch_add_window(&p->pack, p->window, len, weight, id);
-        if (w + 1 < end && p->pack.n + T <= p->o.micro_tokens) continue;
-        if (last && w + 1 == end) trainer_last_pass(&p->policy);
-        trainer_lm(&p->policy, &p->pack, 0, 0, 0, loss);
-        batch_clear(&p->pack);
-    }
+    w->weight = (float)(p->o.ptx_coef / (double)(tokens > 0 ? tokens : 1));
+    windows_ahead(w, &p->policy.ranks, w->first, w->n);
     return 0;
 }
 
-/* One optimizer step on minibatch `pick`; `before`: episodes of all earlier steps. */
-static int update_minibatch(Ppo *p, Episodes *e, const int64_t *pick, int64_t n, int64_t before,
-                            double policy_lr, double critic_lr, const char *what, PpoStats *s) {
-    int64_t begin, end, tokens = 0;
-    for (int64_t i = 0; i < n; i++) tokens += rollout_length(e, pick[i]);
-    VirtualRanks *ranks = &p->policy.ranks;
-    double *sums = virtual_parts(ranks, SUMS);
-    if (p->ptx) { /* read while the episodes are being trained on */
-        int64_t first;
-        virtual_share_all(ranks, ptx_windows(p, before, n, &first), &begin, &end);
-        corpus_ahead(p->ptx, p->o.seed, first + begin, end - begin, p->policy.gpt->cfg.context);
+/* One optimizer step; `before`: episodes of all earlier ones. */
+static int update(Minibatch *m, int64_t before, const char *what, const double lr[2],
+                  double *policy_sum, double *value_sum, PpoStats *s) {
+    Ppo *p = m->ppo;
+    Step policy, critic;
+    TRY(choose_windows(p, before, m->n));
+    iteration_steps(m, &policy, &critic);
+    Step *both[] = {&policy, &critic};
+    for (int i = 0; i < 2; i++) {
+        both[i]->lr = lr[i];
+        snprintf(both[i]->what, sizeof both[i]->what, "%s", what);
     }
-    for (int k = ranks->begin; k < ranks->end; k++) {
-        const bool last = k + 1 == ranks->end;
-        virtual_share(ranks, n, k, &begin, &end);
-        ppo_gradients(p, e, pick + begin, end - begin, tokens, last, sums + k * SUMS);
-        if (p->ptx) TRY(ptx_gradients(p, k, last, before, n, &sums[k * SUMS + SUM_COUNT]));
-        trainer_rank_end(&p->policy);
-        trainer_rank_end(&p->critic);
-    }
-    trainer_finish((Trainer *[]){&p->policy, &p->critic}, 2);
-    TRY(trainer_update(&p->policy, policy_lr, what, &s->policy_norm));
-    TRY(trainer_update(&p->critic, critic_lr, what, &s->critic_norm));
+    policy.sum = policy_sum;
+    critic.sum = value_sum;
+    TRY(step_run(both, 2));
+    s->policy_norm = policy.norm;
+    s->critic_norm = critic.norm;
     if (p->ema.decay > 0) ema_update(&p->ema, &p->policy.gpt->params);
     return 0;
 }
 
-int ppo_update(Ppo *p, Episodes *e, int64_t iteration, double policy_lr, double critic_lr,
-               PpoStats *s) {
-    int64_t *pick = xmalloc((size_t)p->o.batch * sizeof *pick);
-    const double steps = (double)(p->o.epochs * p->o.minibatches);
+int iteration_update(Ppo *p, Episodes *e, int64_t iteration, double policy_lr, double critic_lr,
+                     PpoStats *s) {
+    Minibatch m = {.ppo = p, .e = e, .pick = xmalloc((size_t)p->o.batch * sizeof *m.pick)};
+    const double steps = (double)(p->o.epochs * p->o.minibatches), lr[2] = {policy_lr, critic_lr};
     int64_t before = iteration * p->o.epochs * p->o.batch;
     double ratio2 = 0;
     int rc = 0;
-    for (int64_t k = 0; k < p->o.epochs && rc == 0; k++) {
-        for (int64_t m = 0; m < p->o.minibatches && rc == 0; m++) {
-            double sums[SUMS];
-            char what[96];
-            snprintf(what, sizeof what,
-                     "iteration %" PRId64 ", inner epoch %" PRId64 ", minibatch %" PRId64,
-                     iteration, k, m);
-            int64_t n = minibatch(p, iteration, k, m, pick);
-            rc = update_minibatch(p, e, pick, n, before, policy_lr, critic_lr, what, s);
-            before += n;
-            if (rc < 0) break; /* perhaps on this rank only: no collective calls any more */
-            virtual_sum(&p->policy.ranks, p->comm, sums);
-            if (k == 0 && m == 0) {
-                s->first_approxkl = sums[SUM_APPROXKL];
-                s->first_clipfrac = sums[SUM_CLIP];
-                s->first_ratio_gap = sums[SUM_GAP];
-            }
-            s->policy_loss += sums[SUM_POLICY] / steps;
-            s->value_loss += sums[SUM_VALUE] / steps;
-            s->approxkl += sums[SUM_APPROXKL] / steps;
-            s->clipfrac += sums[SUM_CLIP] / steps;
-            s->value_clipfrac += sums[SUM_VALUE_CLIP] / steps;
-            s->ratio += sums[SUM_RATIO] / steps;
-            ratio2 += sums[SUM_RATIO] * sums[SUM_RATIO] / steps;
-            if (p->ptx) s->ptx_loss += sums[SUM_COUNT] / p->o.ptx_coef / steps;
+    for (int64_t j = 0; j < p->o.epochs * p->o.minibatches && rc == 0; j++) {
+        const int64_t epoch = j / p->o.minibatches, k = j % p->o.minibatches;
+        double sum[POLICY_SUMS], value[VALUE_SUMS];
+        char what[96];
+        snprintf(what, sizeof what,
+                 "iteration %" PRId64 ", inner epoch %" PRId64 ", minibatch %" PRId64, iteration,
+                 epoch, k);
+        choose(p, iteration, epoch, k, &m);
+        rc = update(&m, before, what, lr, sum, value, s);
+        before += m.n;
+        if (rc < 0) break;
+        if (j == 0) {
+            s->first_approxkl = sum[APPROXKL];
+            s->first_clipfrac = sum[CLIPPED];
+            s->first_ratio_gap = sum[RATIO_GAP];
         }
+        s->policy_loss += sum[POLICY_LOSS] / steps;
+        s->value_loss += value[VALUE_LOSS] / steps;
+        s->approxkl += sum[APPROXKL] / steps;
+        s->clipfrac += sum[CLIPPED] / steps;
+        s->value_clipfrac += value[VALUE_CLIPPED] / steps;
+        s->ratio += sum[RATIO] / steps;
+        ratio2 += sum[RATIO] * sum[RATIO] / steps;
+        if (p->ptx.corpus) s->ptx_loss += sum[PTX_LOSS] / p->o.ptx_coef / steps;
     }
     s->ratio_var = fmax(ratio2 - s->ratio * s->ratio, 0);
     if (rc == 0) kl_control_update(&p->kl, s->kl, e->n);
-    free(pick);
+    free(m.pick);
     return rc;
 }

@@ -3,10 +3,9 @@
 #ifndef RLHF_ITERATION_H
 #define RLHF_ITERATION_H
 
-#include "data/corpus.h"
 #include "rlhf/ppo_math.h"
 #include "rlhf/rollout.h"
-#include "train/trainer.h"
+#include "train/windows.h"
 
 /* Bound on PpoStats.decode_gap: sampler and training forward are the same function. */
 #define PPO_DECODE_GAP 1e-4
@@ -27,10 +26,8 @@ typedef struct Ppo {
     Gpt *reference, *reward; /* frozen */
     Ema ema;                 /* of the policy; decay 0: none */
     KlControl kl;
-    Corpus *ptx; /* NULL: no pretraining term */
+    Windows ptx; /* without a corpus: no pretraining term */
     Comm *comm;
-    Batch pack; /* scratch */
-    int32_t *window;
 } Ppo;
 
 /* Means over the iteration; the names of DESIGN.md's metrics are in ppo.c. */
@@ -50,30 +47,24 @@ typedef struct PpoStats {
 /* Old and reference log-probabilities, values and scores of all episodes, from the training forward
  * on the minibatches of the first inner epoch. The ranks share them without regard to who trains on
  * what: a token's forward pass is the same bits in any micro-batch. Collective. */
-void ppo_score(Ppo *p, Episodes *e, int64_t iteration);
+void iteration_score(Ppo *p, Episodes *e, int64_t iteration);
 /* Rewards with the KL penalty, GAE, whitening over the global batch. Not collective (all ranks hold
  * all episodes). */
-void ppo_advantages(Ppo *p, Episodes *e, PpoStats *s);
+void iteration_advantages(Ppo *p, Episodes *e, PpoStats *s);
 /* Inner epochs over minibatches: policy, critic, pretraining term, EMA; then the KL controller.
  * Collective; ERR_INTERNAL after too many gradients that are not finite. */
-int ppo_update(Ppo *p, Episodes *e, int64_t iteration, double policy_lr, double critic_lr,
-               PpoStats *s);
+int iteration_update(Ppo *p, Episodes *e, int64_t iteration, double policy_lr, double critic_lr,
+                     PpoStats *s);
 
-/* Gradients of the losses of episodes pick[0..n) with weight 1/tokens each token, added to both
- * models; sums[] gets what ppo_update reports. `last`: they are this
- * rank's last of the step (but for a pretraining term's). For ppo_update and the self-test. Not
- * collective. */
-enum {
-    SUM_POLICY,
-    SUM_VALUE,
-    SUM_APPROXKL,
-    SUM_CLIP,
-    SUM_VALUE_CLIP,
-    SUM_RATIO,
-    SUM_GAP,
-    SUM_COUNT
-};
-void ppo_gradients(Ppo *p, const Episodes *e, const int64_t *pick, int64_t n, int64_t tokens,
-                   bool last, double sums[SUM_COUNT]);
+/* What one optimizer step learns from. */
+typedef struct Minibatch {
+    Ppo *ppo;
+    const Episodes *e;
+    int64_t *pick, n; /* [n] its episodes */
+    double weight;    /* of a token: 1 / response tokens of the minibatch */
+} Minibatch;
+/* The steps of policy and critic on a minibatch. Not collective. For iteration_update and the
+ * self-test. */
+void iteration_steps(Minibatch *m, Step *policy, Step *critic);
 
 #endif

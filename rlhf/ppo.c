@@ -3,9 +3,9 @@
  *
  * for each iteration:                                              rlhf/iteration.c
  *     episodes <- policy's responses to a batch of prompts         rollout_sample
- *     old and reference log-probabilities, values, scores          ppo_score
- *     rewards with the KL penalty, GAE, whitening                  ppo_advantages
- *     inner epochs over minibatches: policy (+ ptx), critic, EMA   ppo_update
+ *     old and reference log-probabilities, values, scores          iteration_score
+ *     rewards with the KL penalty, GAE, whitening                  iteration_advantages
+ *     inner epochs over minibatches: policy (+ ptx), critic, EMA   iteration_update
  *
  * Four networks: the policy and the frozen reference begin as the SFT model, the critic and the
  * frozen reward model as the reward model. A step of the run is an iteration; checkpoints fall
@@ -99,8 +99,9 @@ static int open_data(Stage *s, Run *run) {
     if (c->ptx_coef > 0) {
         if (c->data_mix.n == 0)
             return config_bad(c, "ptx.coef", "the pretraining term needs a corpus in data.mix");
-        TRY(corpus_open(&s->ppo.ptx, &c->data_mix, tokenizer_hash(s->policy.tokenizer)));
-        run_data(run, "mix", corpus_hash(s->ppo.ptx));
+        TRY(windows_open(&s->ppo.ptx, &c->data_mix, tokenizer_hash(s->policy.tokenizer),
+                         (uint64_t)c->run_seed, context));
+        run_data(run, "mix", corpus_hash(s->ppo.ptx.corpus));
     }
     return 0;
 }
@@ -110,8 +111,8 @@ static int check_memory(Stage *s, Run *run) {
     w.model = s->policy.cfg;
     w.length = w.response;
     if (s->prompts.n > 0) w.length += (double)s->prompts.tokens / (double)s->prompts.n;
-    if (s->ppo.ptx)
-        TRY(corpus_window_mean(s->ppo.ptx, (uint64_t)run->cfg.run_seed, w.model.context,
+    if (s->ppo.ptx.corpus)
+        TRY(corpus_window_mean(s->ppo.ptx.corpus, (uint64_t)run->cfg.run_seed, w.model.context,
                                &w.window));
     return memory_check(run, &w);
 }
@@ -153,7 +154,6 @@ static int open_all(Stage *s, Run *run) {
     p->reward = s->reward.gpt;
     p->comm = run->comm;
     if (run->dry) TRY(comm_open_alone(&p->comm)); /* it plays all episodes */
-    p->window = xmalloc((size_t)(s->policy.gpt->cfg.context + 1) * sizeof *p->window);
     s->item = xmalloc((size_t)p->o.batch * sizeof *s->item);
     s->decode = (DecodeOptions){.temperature = p->o.temperature,
                                 .top_p = 1,
@@ -329,9 +329,9 @@ static int dry_run(Stage *s, Run *run) {
     Episodes e = {0};
     PpoStats stats = {0};
     TRY(rollout(s, run, &e));
-    ppo_score(p, &e, 0);
-    ppo_advantages(p, &e, &stats);
-    TRY(ppo_update(p, &e, 0, 0, 0, &stats)); /* learning rate 0 */
+    iteration_score(p, &e, 0);
+    iteration_advantages(p, &e, &stats);
+    TRY(iteration_update(p, &e, 0, 0, 0, &stats)); /* learning rate 0 */
     const ParamSet *a = &s->policy.gpt->params, *b = &s->critic->params;
     const double tokens = (double)e.start[e.n];
     PlanWork work = plan_work(&run->cfg);
@@ -371,11 +371,12 @@ static int train(Stage *s, Run *run) {
         Episodes e = {0};
         PpoStats stats = {0};
         TRY(rollout(s, run, &e));
-        ppo_score(p, &e, run->step);
-        ppo_advantages(p, &e, &stats);
-        const double waited = p->ptx ? corpus_waited(p->ptx) : 0;
-        int rc = ppo_update(p, &e, run->step, lr, schedule_lr(&critic_schedule, run->step), &stats);
-        if (p->ptx) run_timing(run, "data/wait_s", corpus_waited(p->ptx) - waited);
+        iteration_score(p, &e, run->step);
+        iteration_advantages(p, &e, &stats);
+        const double waited = windows_waited(&p->ptx);
+        int rc = iteration_update(p, &e, run->step, lr, schedule_lr(&critic_schedule, run->step),
+                                  &stats);
+        if (p->ptx.corpus) run_timing(run, "data/wait_s", windows_waited(&p->ptx) - waited);
         if (rc < 0) {
             rollout_free(&e);
             return rc;
@@ -394,7 +395,7 @@ static int train(Stage *s, Run *run) {
 }
 
 static int ppo(Run *run) {
-    if (run->selftest) return ppo_selftest(run);
+    if (run->selftest) return selftest_run(run);
     if (run->cfg.data_train.n == 0 && !run->cfg.ppo_replay[0])
         return config_bad(&run->cfg, "data.train", "no prompts are given");
     Stage s = {0};
@@ -403,9 +404,7 @@ static int ppo(Run *run) {
     trainer_close(&s.ppo.policy);
     trainer_close(&s.ppo.critic);
     ema_free(&s.ppo.ema);
-    batch_free(&s.ppo.pack);
-    corpus_close(&s.ppo.ptx);
-    free(s.ppo.window);
+    windows_close(&s.ppo.ptx);
     if (run->dry) comm_close(&s.ppo.comm);
     free(s.item);
     dataset_free(&s.prompts);

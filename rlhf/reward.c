@@ -18,18 +18,7 @@
 #include "rlhf/ranking.h"
 #include "rlhf/score.h"
 #include "train/memory.h"
-#include "train/trainer.h"
-
-typedef struct Reward {
-    Loaded model;
-    Dataset ranked, heldout, reference;
-    Trainer trainer;
-    Batch pack;
-    int64_t *last; /* [sequences of a micro-batch] their last tokens */
-    int64_t *item; /* [prompts of a micro-batch] */
-    int64_t nitem, cap;
-    double mean, std; /* of the rewards, after training */
-} Reward;
+#include "train/step.h"
 
 /* What is reported of a step, in doubles only. */
 typedef struct Report {
@@ -37,80 +26,78 @@ typedef struct Report {
     RankStats stats;
 } Report;
 
-/* The b-th prompt of the step. */
-static int64_t prompt(const Reward *w, const Config *c, int64_t step, int64_t b) {
-    return order_stream((uint64_t)c->run_seed, step * c->train_batch + b, w->ranked.n);
+typedef struct Reward {
+    Loaded model;
+    Dataset ranked, heldout, reference;
+    Trainer trainer;
+    double mean, std; /* of the rewards, after training */
+    uint64_t seed;
+    /* of a step: its first prompt's place in the stream, the weight of each that has pairs */
+    int64_t first;
+    double weight;
+    Report report;
+} Reward;
+
+/* The b-th prompt of the step, an item of the set. */
+static int64_t prompt(const Reward *w, int64_t b) {
+    return order_stream(w->seed, w->first + b, w->ranked.n);
 }
 
-/* One forward over all completions of the collected prompts, the ranking loss of each prompt, one
- * backward. */
-static void micro_batch(Reward *w, double weight, Report *report) {
-    watchdog_enter(PHASE_FORWARD);
-    const Dataset *d = &w->ranked;
-    Batch b = w->pack;
-    Tensor *r = gpt_values(w->model.gpt, w->trainer.tape, &b, &(GptRows){b.nseq, w->last});
-    double *dr = tape_alloc(w->trainer.tape, (size_t)b.nseq * sizeof *dr);
-    for (int64_t i = 0, at = 0; i < w->nitem; i++) {
-        const int64_t first = d->first[w->item[i]], K = d->first[w->item[i] + 1] - first;
-        report->loss += weight * ranking_loss(r->data + at, d->rank + first, K, dr, NULL);
-        rank_stats_add(&report->stats, r->data + at, d->rank + first, K);
-        for (int64_t k = 0; k < K; k++) r->grad[at + k] = (real)(weight * dr[k]);
-        at += K;
-    }
-    trainer_backward(&w->trainer);
-    batch_clear(&w->pack);
-    w->nitem = 0;
-}
-
-static void collect(Reward *w, int64_t item) {
-    const Dataset *d = &w->ranked;
-    const int64_t need = w->pack.nseq + d->first[item + 1] - d->first[item] + w->nitem + 1;
-    if (need > w->cap) {
-        w->cap = 2 * need;
-        w->last = xrealloc(w->last, (size_t)w->cap * sizeof *w->last);
-        w->item = xrealloc(w->item, (size_t)w->cap * sizeof *w->item);
-    }
-    for (int64_t s = d->first[item]; s < d->first[item + 1]; s++) {
-        batch_add(&w->pack, d->seq[s].tokens, d->seq[s].n, NULL, 0, 0);
-        w->last[w->pack.nseq - 1] = w->pack.n - 1;
-    }
-    w->item[w->nitem++] = item;
-}
-
-static int64_t item_tokens(const Dataset *d, int64_t item) {
+static int64_t item_tokens(void *reward, int64_t b) {
+    const Dataset *d = &((const Reward *)reward)->ranked;
+    const int64_t i = prompt(reward, b);
     int64_t n = 0;
-    for (int64_t s = d->first[item]; s < d->first[item + 1]; s++) n += d->seq[s].n;
+    for (int64_t s = d->first[i]; s < d->first[i + 1]; s++) n += d->seq[s].n;
     return n;
 }
 
-/* Forward and backward of this rank's prompts. What its virtual ranks have to report waits for
- * virtual_sum; the losses are their parts of the mean. */
-static void gradients(Reward *w, Run *run, int64_t *tokens) {
-    const Config *c = &run->cfg;
+static int add_item(void *reward, int64_t b, Batch *batch) {
+    const Dataset *d = &((const Reward *)reward)->ranked;
+    const int64_t i = prompt(reward, b);
+    for (int64_t s = d->first[i]; s < d->first[i + 1]; s++)
+        batch_add(batch, d->seq[s].tokens, d->seq[s].n, NULL, 0, 0);
+    return 0;
+}
+
+static int64_t pairs(const Dataset *d, int64_t i) {
+    return ranking_pairs(d->rank + d->first[i], d->first[i + 1] - d->first[i]);
+}
+
+/* One forward pass over all completions of the prompts, the ranking loss of each prompt. */
+static void loss(const Step *s, void *reward, const Batch *b, int64_t begin, int64_t end,
+                 double *sum) {
+    const Reward *w = reward;
     const Dataset *d = &w->ranked;
-    const int64_t step = c->train_overfit > 0 ? run->step % c->train_overfit : run->step;
-    int64_t begin, end, with_pairs = 0;
-    *tokens = 0;
-    for (int64_t b = 0; b < c->train_batch; b++) { /* every rank knows the whole step */
-        int64_t i = prompt(w, c, step, b), first = d->first[i];
-        with_pairs += ranking_pairs(d->rank + first, d->first[i + 1] - first) > 0;
-        *tokens += item_tokens(d, i);
+    Report *report = (Report *)sum;
+    Tape *t = s->trainer->tape;
+    const GptRows last = gpt_last_rows(t, b);
+    Tensor *r = gpt_values(s->trainer->gpt, t, b, &last);
+    if (tape_dry(t)) return;
+    double *dr = tape_alloc(t, (size_t)b->nseq * sizeof *dr);
+    for (int64_t k = begin, at = 0; k < end; k++) {
+        const int64_t i = prompt(w, k), first = d->first[i], K = d->first[i + 1] - first;
+        report->loss += w->weight * ranking_loss(r->data + at, d->rank + first, K, dr, NULL);
+        rank_stats_add(&report->stats, r->data + at, d->rank + first, K);
+        for (int64_t j = 0; j < K; j++) r->grad[at + j] = (real)(w->weight * dr[j]);
+        at += K;
     }
-    const double weight = with_pairs > 0 ? 1.0 / (double)with_pairs : 0;
-    VirtualRanks *ranks = &w->trainer.ranks;
-    Report *report = (Report *)virtual_parts(ranks, sizeof *report / sizeof(double));
-    for (int k = ranks->begin; k < ranks->end; k++) {
-        virtual_share(ranks, c->train_batch, k, &begin, &end);
-        for (int64_t b = begin; b < end; b++) {
-            int64_t i = prompt(w, c, step, b);
-            if (w->pack.n > 0 && w->pack.n + item_tokens(d, i) > c->train_micro_tokens)
-                micro_batch(w, weight, &report[k]);
-            collect(w, i);
-        }
-        if (k + 1 == ranks->end && w->pack.n > 0) trainer_last_pass(&w->trainer);
-        if (w->pack.n > 0) micro_batch(w, weight, &report[k]);
-        trainer_rank_end(&w->trainer);
+}
+
+/* The prompts of the run's next step. All ranks count the whole step first. */
+static Step next_step(Reward *w, const Run *run, const Schedule *lr) {
+    const Config *c = &run->cfg;
+    Step s = step_begin(&w->trainer, run, lr, "prompts");
+    int64_t with_pairs = 0;
+    w->first = (c->train_overfit > 0 ? run->step % c->train_overfit : run->step) * c->train_batch;
+    for (int64_t b = 0; b < c->train_batch; b++) {
+        with_pairs += pairs(&w->ranked, prompt(w, b)) > 0;
+        s.tokens += item_tokens(w, b);
     }
+    w->weight = with_pairs > 0 ? 1.0 / (double)with_pairs : 0;
+    s.items[0] = (StepItems){{w, item_tokens, add_item}, c->train_batch, loss};
+    s.sum = (double *)&w->report;
+    s.nsum = sizeof w->report / sizeof *s.sum;
+    return s;
 }
 
 /* Rewards of `d` (its first `records` items), shared among the ranks. */
@@ -171,12 +158,13 @@ static void best_as_reference(Reward *w) {
 }
 
 static int dry_run(Reward *w, Run *run) {
-    int64_t tokens;
-    gradients(w, run, &tokens);
+    Step step = next_step(w, run, NULL);
+    TRY(step_passes(&step));
     const ParamSet *ps = &w->model.gpt->params;
+    const double tokens = (double)step.tokens;
     const double length = (double)w->ranked.tokens / (double)w->ranked.first[w->ranked.n];
-    run_plan(run, "reward model", ps->count, (double)tokens,
-             gpt_train_flops(&w->model.gpt->cfg, (double)tokens, (double)tokens / length, length),
+    run_plan(run, "reward model", ps->count, tokens,
+             gpt_train_flops(&w->model.gpt->cfg, tokens, tokens / length, length),
              trainer_bytes(&w->trainer), w->trainer.arena.high);
     const Dataset *d = &w->ranked;
     for (int64_t s = d->first[0]; s < d->first[1]; s++) {
@@ -193,7 +181,7 @@ static int dry_run(Reward *w, Run *run) {
 /* A set without a pair teaches and measures nothing. */
 static int check_pairs(const Dataset *d, const char *key, const StrList *files) {
     for (int64_t i = 0; i < d->n; i++)
-        if (ranking_pairs(d->rank + d->first[i], d->first[i + 1] - d->first[i]) > 0) return 0;
+        if (pairs(d, i) > 0) return 0;
     return error_set(
         ERR_DATA,
         "%s: %s: no two answers of any of its %" PRId64
@@ -213,6 +201,7 @@ static int check_memory(Reward *w, Run *run) {
 
 static int open_all(Reward *w, Run *run) {
     const Config *c = &run->cfg;
+    w->seed = (uint64_t)c->run_seed;
     TRY(load_open(&w->model, c->from_model, "from.model", LOAD_TRUNK, run->comm));
     DatasetOptions o;
     dataset_options(&o, c, w->model.tokenizer, w->model.tmpl, w->model.cfg.context);
@@ -228,7 +217,7 @@ static int open_all(Reward *w, Run *run) {
         best_as_reference(w);
     TRY(check_memory(w, run));
     TRY(load_weights(&w->model, true));
-    gpt_init_head(w->model.gpt, (uint64_t)c->run_seed);
+    gpt_init_head(w->model.gpt, w->seed);
     run_describe(run, &w->model.cfg, w->model.tokenizer, w->model.tmpl, "params");
     run_parent(run, "model", w->model.id);
     run_data(run, "train", w->ranked.hash);
@@ -238,6 +227,17 @@ static int open_all(Reward *w, Run *run) {
             : (int64_t)ceil(c->train_epochs * (double)w->ranked.n / (double)c->train_batch - 1e-9);
     if (run->steps < 1) run->steps = 1;
     return 0;
+}
+
+static void report(Run *run, const Step *step, const Report *r) {
+    step_report(step, run);
+    run_metric(run, "accuracy", rank_accuracy(&r->stats));
+    run_metric(run, "margin", rank_margin(&r->stats));
+    run_metric(run, "reward_mean", rank_mean(&r->stats));
+    run_metric(run, "reward_std", rank_std(&r->stats));
+    char accuracy[16] = "-"; /* a batch of nothing but ties has none */
+    if (r->stats.pairs > 0) snprintf(accuracy, sizeof accuracy, "%.3f", rank_accuracy(&r->stats));
+    run_headline(run, "loss %.4f  accuracy %s  lr %.2e", r->loss, accuracy, step->lr);
 }
 
 static int train(Reward *w, Run *run) {
@@ -255,33 +255,14 @@ static int train(Reward *w, Run *run) {
 
     const Schedule schedule = trainer_schedule(run);
     while (run_goes_on(run)) {
-        double norm, lr = schedule_lr(&schedule, run->step);
-        Report r;
-        int64_t tokens;
-        gradients(w, run, &tokens);
-        trainer_finish(&(Trainer *){&w->trainer}, 1);
-        virtual_sum(&w->trainer.ranks, run->comm, (double *)&r);
-        w->trainer.loss = r.loss;
-        char what[64];
-        snprintf(what, sizeof what, "step %" PRId64 " (prompts %" PRId64 "..)", run->step,
-                 run->step * c->train_batch);
-        TRY(trainer_update(&w->trainer, lr, what, &norm));
-
-        run_metric(run, "loss", r.loss);
-        run_metric(run, "accuracy", rank_accuracy(&r.stats));
-        run_metric(run, "margin", rank_margin(&r.stats));
-        run_metric(run, "reward_mean", rank_mean(&r.stats));
-        run_metric(run, "reward_std", rank_std(&r.stats));
-        run_metric(run, "lr", lr);
-        run_metric(run, "grad_norm", norm);
-        char accuracy[16] = "-"; /* a batch of nothing but ties has none */
-        if (r.stats.pairs > 0) snprintf(accuracy, sizeof accuracy, "%.3f", rank_accuracy(&r.stats));
-        run_headline(run, "loss %.4f  accuracy %s  lr %.2e", r.loss, accuracy, lr);
+        Step step = next_step(w, run, &schedule);
+        TRY(step_run(&(Step *){&step}, 1));
+        report(run, &step, &w->report);
         if (run_eval_due(run)) evaluate(w, run);
         /* the bias does not change the loss, so a checkpoint that may be the best gets it too */
         if (run->step + 1 == run->steps || (c->save_keep_best && run_eval_due(run)))
             normalise(w, run);
-        TRY(run_step_end(run, tokens));
+        TRY(run_step_end(run, step.tokens));
     }
     return 0;
 }
@@ -293,9 +274,6 @@ static int reward(Run *run) {
     int rc = open_all(&w, run);
     if (rc == 0) rc = train(&w, run);
     trainer_close(&w.trainer);
-    batch_free(&w.pack);
-    free(w.last);
-    free(w.item);
     dataset_free(&w.ranked);
     dataset_free(&w.heldout);
     dataset_free(&w.reference);

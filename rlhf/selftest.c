@@ -93,7 +93,6 @@ static void lab_close(Lab *l) {
     trainer_close(&l->ppo.policy);
     trainer_close(&l->ppo.critic);
     ema_free(&l->ppo.ema);
-    batch_free(&l->ppo.pack);
     gpt_close(&l->policy);
     gpt_close(&l->reference);
     gpt_close(&l->reward);
@@ -111,7 +110,7 @@ static int sample(Lab *l, Episodes *e, int64_t iteration) {
                              .step = (uint32_t)iteration};
     TRY(rollout_sample(e, l->policy, &l->prompts, l->item, EPISODES,
                        (uint64_t)(iteration * EPISODES), &o, l->ppo.comm));
-    ppo_score(&l->ppo, e, iteration);
+    iteration_score(&l->ppo, e, iteration);
     return 0;
 }
 
@@ -119,8 +118,8 @@ static int iteration(Lab *l, int64_t i, PpoStats *s) {
     Episodes e = {0};
     *s = (PpoStats){0};
     TRY(sample(l, &e, i));
-    ppo_advantages(&l->ppo, &e, s);
-    int rc = ppo_update(&l->ppo, &e, i, 1e-2, 1e-2, s);
+    iteration_advantages(&l->ppo, &e, s);
+    int rc = iteration_update(&l->ppo, &e, i, 1e-2, 1e-2, s);
     rollout_free(&e);
     return rc;
 }
@@ -221,7 +220,7 @@ static int check_whitening(Lab *l) {
     Episodes e = {0};
     PpoStats s = {0};
     TRY(sample(l, &e, 1));
-    ppo_advantages(&l->ppo, &e, &s);
+    iteration_advantages(&l->ppo, &e, &s);
     double mean = 0, var = 0;
     const int64_t n = e.first[e.n];
     for (int64_t t = 0; t < n; t++) mean += (double)e.advantage[t] / (double)n;
@@ -232,52 +231,53 @@ static int check_whitening(Lab *l) {
     return 0;
 }
 
-/* 8: the gradient of a batch in `parts` shares, with micro-batches of micro_tokens */
-static void split_gradient(Lab *l, const Episodes *e, int parts, int64_t micro_tokens,
-                           double *policy, double *critic) {
-    const ParamSet *a = &l->policy->params, *b = &l->critic->params;
-    double sums[SUM_COUNT] = {0};
+/* 8: the gradients of a batch on so many virtual ranks, with micro-batches of micro_tokens */
+static int split_gradient(Lab *l, const Episodes *e, int ranks, int64_t micro_tokens, real *policy,
+                          real *critic) {
     int64_t all[EPISODES];
     for (int64_t i = 0; i < EPISODES; i++) all[i] = i;
-    l->ppo.o.micro_tokens = micro_tokens;
-    for (int64_t i = 0; i < a->size; i++) policy[i] = 0;
-    for (int64_t i = 0; i < b->size; i++) critic[i] = 0;
-    for (int k = 0; k < parts; k++) {
-        int64_t begin, end;
-        comm_share(EPISODES, k, parts, &begin, &end);
-        ppo_gradients(&l->ppo, e, all + begin, end - begin, e->first[e->n], false, sums);
-        gpt_sum_tied(l->policy);
-        for (int64_t i = 0; i < a->size; i++) policy[i] += (double)a->grad[i];
-        for (int64_t i = 0; i < b->size; i++) critic[i] += (double)b->grad[i];
-        paramset_zero_grad(&l->policy->params);
-        paramset_zero_grad(&l->critic->params);
+    Minibatch m = {&l->ppo, e, all, EPISODES, 1.0 / (double)e->first[e->n]};
+    Step step[2];
+    real *out[2] = {policy, critic};
+    iteration_steps(&m, &step[0], &step[1]);
+    for (int i = 0; i < 2; i++) {
+        Trainer *t = step[i].trainer;
+        ParamSet *ps = &t->gpt->params;
+        const VirtualRanks before = t->ranks;
+        virtual_open(&t->ranks, ranks, l->ppo.comm);
+        step[i].micro_tokens = micro_tokens;
+        TRY(step_passes(&step[i]));
+        memcpy(out[i], ps->grad, (size_t)ps->size * sizeof(real));
+        paramset_zero_grad(ps);
+        virtual_close(&t->ranks);
+        t->ranks = before;
     }
+    return 0;
 }
 
-static double relative_gap(const double *a, const double *b, int64_t n) {
+static double relative_gap(const real *a, const real *b, int64_t n) {
     double diff = 0, norm = 0;
     for (int64_t i = 0; i < n; i++) {
-        diff += (a[i] - b[i]) * (a[i] - b[i]);
-        norm += a[i] * a[i];
+        diff += pow((double)a[i] - (double)b[i], 2);
+        norm += (double)a[i] * (double)a[i];
     }
     return sqrt(diff / norm);
 }
 
 static int check_splits(Lab *l) {
     const int64_t na = l->policy->params.size, nb = l->critic->params.size;
-    double *a = xcalloc((size_t)(2 * (na + nb)), sizeof *a), *b = a + na, *c = b + nb, *d = c + na,
-           worst = 0;
+    real *a = xcalloc((size_t)(2 * (na + nb)), sizeof *a), *b = a + na, *c = b + nb, *d = c + na;
+    double worst = 0;
     Episodes e = {0};
     PpoStats s = {0};
     TRY(sample(l, &e, 2));
-    ppo_advantages(&l->ppo, &e, &s);
-    split_gradient(l, &e, 1, 1 << 20, a, b);
-    static const int parts[] = {1, 2, 4, 8};
+    iteration_advantages(&l->ppo, &e, &s);
+    TRY(split_gradient(l, &e, 1, 1 << 20, a, b));
+    static const int ranks[] = {1, 2, 4, 8};
     for (int k = 0; k < 4; k++) {
-        split_gradient(l, &e, parts[k], 48, c, d);
+        TRY(split_gradient(l, &e, ranks[k], 48, c, d));
         worst = fmax(worst, fmax(relative_gap(a, c, na), relative_gap(b, d, nb)));
     }
-    l->ppo.o.micro_tokens = 64;
     verdict("8. gradients of any split into ranks and micro-batches", worst, 1e-5);
     rollout_free(&e);
     free(a);
@@ -314,12 +314,14 @@ static double slope(double (*f)(double), double x) {
 
 static double model_slope_gap(Lab *l) {
     ParamSet *ps = &l->policy->params;
+    const Step step = {.trainer = &l->ppo.policy};
     Batch pack = {0};
     for (int64_t i = 0; i < PROMPTS; i++)
         batch_add(&pack, l->seq[i].tokens, l->seq[i].n, NULL, 0.02f, 0);
     real *g = xmalloc((size_t)ps->size * sizeof *g);
     double norm2 = 0, f[2] = {0};
-    trainer_lm(&l->ppo.policy, &pack, 0, 0, 0, f);
+    step_lm(&step, NULL, &pack, 0, 0, f);
+    trainer_backward(step.trainer);
     gpt_sum_tied(l->policy);
     for (int64_t i = 0; i < ps->size; i++) {
         g[i] = ps->grad[i];
@@ -329,7 +331,8 @@ static double model_slope_gap(Lab *l) {
     for (int side = 0; side < 2; side++) {
         for (int64_t i = 0; i < ps->size; i++) ps->data[i] += (real)((side ? -2 : 1) * h) * g[i];
         f[side] = 0;
-        trainer_lm(&l->ppo.policy, &pack, 0, 0, 0, &f[side]);
+        step_lm(&step, NULL, &pack, 0, 0, &f[side]);
+        trainer_backward(step.trainer);
     }
     for (int64_t i = 0; i < ps->size; i++) ps->data[i] += (real)h * g[i];
     gpt_sum_tied(l->policy);
@@ -414,7 +417,7 @@ static int run_checks(Lab *l) {
     return check_resume(l);
 }
 
-int ppo_selftest(Run *run) {
+int selftest_run(Run *run) {
     const char *tmp = getenv("TMPDIR");
     char dir[PATH_MAX];
     snprintf(dir, sizeof dir, "%s/rhetor-selftest-XXXXXX", tmp && *tmp ? tmp : "/tmp");

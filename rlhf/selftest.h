@@ -5,6 +5,6 @@
 #include "train/run.h"
 
 /* Prints a line a check; ERR_INTERNAL when one fails. Needs no files but a temporary folder. */
-int ppo_selftest(Run *run);
+int selftest_run(Run *run);
 
 #endif

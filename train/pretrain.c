@@ -12,60 +12,32 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "checkpoints/exchange/loaded.h"
-#include "data/corpus.h"
-#include "dist/watchdog.h"
 #include "train/evaluate.h"
 #include "train/memory.h"
-#include "train/trainer.h"
+#include "train/windows.h"
 
 typedef struct Pretrain {
-    Corpus *corpus, *heldout;
+    Windows text;
+    Corpus *heldout;
     Tokenizer *tokenizer;
     Gpt *gpt;
     Trainer trainer;
-    Batch pack;
-    int32_t *window;
-    int64_t T, nwindows; /* context; windows an epoch */
+    int64_t nwindows; /* an epoch */
+    double loss;
 } Pretrain;
 
-/* Forward and backward of what is packed. */
-static void pass(Pretrain *p, Run *run, bool last, double *loss) {
-    const Config *c = &run->cfg;
-    if (p->pack.n == 0) return;
-    if (last) trainer_last_pass(&p->trainer);
-    trainer_lm(&p->trainer, &p->pack, c->model_dropout, (uint64_t)c->run_seed, run->step, loss);
-    batch_clear(&p->pack);
-}
-
-/* Forward and backward of this rank's windows of the step; the losses of its virtual ranks are
- * their shares of the mean over the step's tokens. */
-static int gradients(Pretrain *p, Run *run, int64_t *tokens) {
-    const Config *c = &run->cfg;
-    const int64_t B = c->train_batch, T = p->T;
-    const uint64_t seed = (uint64_t)c->run_seed;
-    const int64_t again = c->train_overfit > 0 ? c->train_overfit : INT64_MAX;
-    const int64_t step = run->step % again, next = (run->step + 1) % again;
-    VirtualRanks *ranks = &p->trainer.ranks;
-    double *loss = virtual_parts(ranks, 1);
-    int64_t begin, end, n;
-    *tokens = corpus_window_tokens(p->corpus, seed, step * B, B, T);
-    if (*tokens < 0) return (int)*tokens;
-    const float weight = 1.0f / (float)*tokens;
-    virtual_share_all(ranks, B, &begin, &end);
-    corpus_ahead(p->corpus, seed, next * B + begin, end - begin, T);
-    for (int k = ranks->begin; k < ranks->end; k++) {
-        virtual_share(ranks, B, k, &begin, &end);
-        for (int64_t b = begin; b < end; b++) {
-            uint64_t id;
-            watchdog_enter(PHASE_DATA);
-            TRY(corpus_window(p->corpus, seed, step * B + b, T, p->window, &n, &id));
-            batch_add_window(&p->pack, p->window, n, weight, id);
-            const bool last = b + 1 == end;
-            if (last || p->pack.n + T > c->train_micro_tokens)
-                pass(p, run, last && k + 1 == ranks->end, &loss[k]);
-        }
-        trainer_rank_end(&p->trainer);
-    }
+/* The windows of the run's next step; those of the step after it are read meanwhile. */
+static int next_step(Pretrain *p, Run *run, const Schedule *lr, Step *s) {
+    const int64_t B = run->cfg.train_batch;
+    const int64_t cycle = run->cfg.train_overfit > 0 ? run->cfg.train_overfit : INT64_MAX;
+    *s = step_begin(&p->trainer, run, lr, "windows");
+    s->tokens = windows_take(&p->text, run->step % cycle * B, B);
+    if (s->tokens < 0) return (int)s->tokens;
+    p->text.weight = 1.0f / (float)s->tokens;
+    windows_ahead(&p->text, &p->trainer.ranks, (run->step + 1) % cycle * B, B);
+    s->items[0] = windows_items(&p->text, step_lm);
+    s->sum = &p->loss;
+    s->nsum = 1;
     return 0;
 }
 
@@ -84,15 +56,18 @@ static int evaluate(Pretrain *p, Run *run) {
 }
 
 static int dry_run(Pretrain *p, Run *run) {
-    int64_t tokens, n;
+    Windows *w = &p->text;
+    int64_t n;
     char *text;
-    TRY(gradients(p, run, &tokens));
-    run_plan(run, "pretraining", p->gpt->params.count, (double)tokens,
-             gpt_train_flops(&p->gpt->cfg, (double)tokens, (double)tokens,
-                             (double)tokens / (double)run->cfg.train_batch),
+    Step s;
+    TRY(next_step(p, run, NULL, &s));
+    TRY(step_passes(&s));
+    const double tokens = (double)s.tokens;
+    run_plan(run, "pretraining", p->gpt->params.count, tokens,
+             gpt_train_flops(&p->gpt->cfg, tokens, tokens, tokens / (double)w->n),
              trainer_bytes(&p->trainer), p->trainer.arena.high);
-    TRY(corpus_window(p->corpus, (uint64_t)run->cfg.run_seed, 0, p->T, p->window, &n, NULL));
-    TRY(tokenizer_decode(p->tokenizer, p->window, n + 1, false, &text, NULL));
+    TRY(corpus_window(w->corpus, w->seed, 0, w->context, w->buffer, &n, NULL));
+    TRY(tokenizer_decode(p->tokenizer, w->buffer, n + 1, false, &text, NULL));
     printf("  a window:\n%s\n", text);
     free(text);
     return 0;
@@ -102,7 +77,7 @@ static int check_memory(Pretrain *p, Run *run, const GptConfig *g) {
     const Config *c = &run->cfg;
     PlanWork w = plan_work(c);
     w.model = *g;
-    TRY(corpus_window_mean(p->corpus, (uint64_t)c->run_seed, g->context, &w.length));
+    TRY(corpus_window_mean(p->text.corpus, (uint64_t)c->run_seed, g->context, &w.length));
     if (p->heldout)
         w.eval_tokens = c->eval_records > 0 ? (double)c->eval_records * w.length
                                             : (double)corpus_tokens(p->heldout);
@@ -111,9 +86,9 @@ static int check_memory(Pretrain *p, Run *run, const GptConfig *g) {
 
 static int open_all(Pretrain *p, Run *run) {
     const Config *c = &run->cfg;
-    TRY(corpus_open(&p->corpus, &c->data_train, 0));
+    TRY(windows_open(&p->text, &c->data_train, 0, (uint64_t)c->run_seed, c->model_context));
     size_t len;
-    const char *text = corpus_tokenizer(p->corpus, &len);
+    const char *text = corpus_tokenizer(p->text.corpus, &len);
     TRY(tokenizer_parse(&p->tokenizer, text, len, "the tokenizer in data.train"));
     if (c->from_tokenizer[0]) { /* the corpus carries one; a given one must be the same */
         Tokenizer *given;
@@ -138,9 +113,7 @@ static int open_all(Pretrain *p, Run *run) {
     TRY(check_memory(p, run, &g));
     TRY(gpt_open(&p->gpt, &g, true));
     gpt_init(p->gpt, (uint64_t)c->run_seed);
-    p->T = g.context;
-    p->window = xmalloc((size_t)(p->T + 1) * sizeof *p->window);
-    p->nwindows = corpus_windows(p->corpus, p->T);
+    p->nwindows = corpus_windows(p->text.corpus, g.context);
     if (p->nwindows < 0) return (int)p->nwindows;
     run->steps =
         c->train_steps > 0
@@ -154,36 +127,26 @@ static int train(Pretrain *p, Run *run) {
     const Config *c = &run->cfg;
     trainer_open(&p->trainer, p->gpt, run, "");
     run_describe(run, &p->gpt->cfg, p->tokenizer, TEMPLATE_PLAIN, "params");
-    run_data(run, "train", corpus_hash(p->corpus));
+    run_data(run, "train", corpus_hash(p->text.corpus));
     if (run->dry) return dry_run(p, run);
     TRY(run_resume(run));
     if (run->main_rank)
         log_info("%" PRId64 " parameters, %" PRId64 " tokens (%" PRId64 " windows of %" PRId64
                  "), %" PRId64 " steps of %" PRId64 " windows: %.2f epochs",
-                 p->gpt->params.count, corpus_tokens(p->corpus), p->nwindows, p->T, run->steps,
-                 c->train_batch, (double)run->steps * (double)c->train_batch / (double)p->nwindows);
+                 p->gpt->params.count, corpus_tokens(p->text.corpus), p->nwindows, p->text.context,
+                 run->steps, c->train_batch,
+                 (double)run->steps * (double)c->train_batch / (double)p->nwindows);
 
     const Schedule schedule = trainer_schedule(run);
     while (run_goes_on(run)) {
-        double loss, norm, lr = schedule_lr(&schedule, run->step);
-        const double waited = corpus_waited(p->corpus);
-        int64_t tokens;
-        TRY(gradients(p, run, &tokens));
-        trainer_finish(&(Trainer *){&p->trainer}, 1);
-        virtual_sum(&p->trainer.ranks, run->comm, &loss);
-        p->trainer.loss = loss;
-        char what[64];
-        snprintf(what, sizeof what, "step %" PRId64 " (windows %" PRId64 "..)", run->step,
-                 run->step * c->train_batch);
-        TRY(trainer_update(&p->trainer, lr, what, &norm));
-
-        run_metric(run, "loss", loss);
-        run_metric(run, "lr", lr);
-        run_metric(run, "grad_norm", norm);
-        run_timing(run, "data/wait_s", corpus_waited(p->corpus) - waited);
-        run_headline(run, "loss %.4f  lr %.2e  |g| %.3f", loss, lr, norm);
+        const double waited = windows_waited(&p->text);
+        Step s;
+        TRY(next_step(p, run, &schedule, &s));
+        TRY(step_run(&(Step *){&s}, 1));
+        step_report(&s, run);
+        run_timing(run, "data/wait_s", windows_waited(&p->text) - waited);
         if (run_eval_due(run)) TRY(evaluate(p, run));
-        TRY(run_step_end(run, tokens));
+        TRY(run_step_end(run, s.tokens));
     }
     return 0;
 }
@@ -196,11 +159,9 @@ static int pretrain(Run *run) {
     int rc = open_all(&p, run);
     if (rc == 0) rc = train(&p, run);
     trainer_close(&p.trainer);
-    batch_free(&p.pack);
-    free(p.window);
     gpt_close(&p.gpt);
     tokenizer_close(&p.tokenizer);
-    corpus_close(&p.corpus);
+    windows_close(&p.text);
     corpus_close(&p.heldout);
     return rc;
 }

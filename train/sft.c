@@ -13,28 +13,29 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "checkpoints/exchange/loaded.h"
-#include "data/corpus.h"
 #include "data/order.h"
 #include "train/evaluate.h"
 #include "train/memory.h"
-#include "train/trainer.h"
+#include "train/windows.h"
 
 typedef struct Sft {
     Loaded model;
     Dataset demos, heldout;
-    Corpus *mix;
+    Windows mix;
     double mix_windows, mix_length; /* pretraining windows a step, their tokens, on average */
-    int32_t *window;
     Trainer trainer;
-    Batch pack;
+    bool all;           /* data.loss_on: all tokens are learned */
     int64_t *epoch_end; /* steps at which an epoch ends */
     int nepoch;
+    uint64_t seed;
+    /* of a step: its first example's place in the stream, the tokens that are learned */
+    int64_t first, learns;
+    float weight;
+    double loss;
 } Sft;
 
 /* Which tokens of an example are learned; NULL: all. */
-static const uint8_t *learned(const Sequence *q, const Config *c) {
-    return c->data_loss_on == LOSS_ON_ALL ? NULL : q->learn;
-}
+static const uint8_t *learned(const Sft *s, const Sequence *q) { return s->all ? NULL : q->learn; }
 
 static int64_t learned_tokens(const Sequence *q, const uint8_t *learn) {
     if (!learn) return q->n - 1;
@@ -43,80 +44,44 @@ static int64_t learned_tokens(const Sequence *q, const uint8_t *learn) {
     return n;
 }
 
-/* The b-th example of the step and its place in the stream. */
-static const Sequence *example(const Sft *s, const Config *c, int64_t step, int64_t b, int64_t *j) {
-    *j = step * c->train_batch + b;
-    return &s->demos.seq[s->demos.first[order_stream((uint64_t)c->run_seed, *j, s->demos.n)]];
+/* The b-th example of the step. */
+static const Sequence *example(const Sft *s, int64_t b) {
+    return &s->demos.seq[s->demos.first[order_stream(s->seed, s->first + b, s->demos.n)]];
 }
 
-static void backward_if(Sft *s, Run *run, bool now, double *loss) {
-    if (!now || s->pack.n == 0) return;
-    trainer_lm(&s->trainer, &s->pack, run->cfg.model_dropout, (uint64_t)run->cfg.run_seed,
-               run->step, loss);
-    batch_clear(&s->pack);
-}
+static int64_t item_tokens(void *sft, int64_t b) { return example(sft, b)->n; }
 
-/* Virtual rank k's share of the step: examples, then pretraining windows; forward and backward of
- * what exceeds a micro-batch. */
-static int rank_gradients(Sft *s, Run *run, int k, int64_t step, int64_t first_window,
-                          int64_t windows, float weight, double *loss) {
-    const Config *c = &run->cfg;
-    const int64_t T = s->model.gpt->cfg.context, max = c->train_micro_tokens;
-    const VirtualRanks *ranks = &s->trainer.ranks;
-    int64_t begin, end, j;
-    virtual_share(ranks, c->train_batch, k, &begin, &end);
-    for (int64_t b = begin; b < end; b++) {
-        const Sequence *q = example(s, c, step, b, &j);
-        backward_if(s, run, s->pack.n + q->n > max, loss);
-        batch_add(&s->pack, q->tokens, q->n, learned(q, c), weight, (uint64_t)j);
-    }
-    virtual_share(ranks, windows, k, &begin, &end);
-    for (int64_t w = begin; w < end; w++) {
-        int64_t n;
-        uint64_t id;
-        TRY(corpus_window(s->mix, (uint64_t)c->run_seed, first_window + w, T, s->window, &n, &id));
-        backward_if(s, run, s->pack.n + n > max, loss);
-        batch_add_window(&s->pack, s->window, n, weight, id | (uint64_t)1 << 43);
-    }
+static int add_item(void *sft, int64_t b, Batch *batch) {
+    const Sft *s = sft;
+    const Sequence *q = example(s, b);
+    batch_add(batch, q->tokens, q->n, learned(s, q), s->weight, (uint64_t)(s->first + b));
     return 0;
 }
 
-/* Forward and backward of this rank's share of the step; the losses of its virtual ranks are their
- * parts of the mean, *tokens the tokens of the global batch, *learns those of them that are
- * learned.
- */
-static int gradients(Sft *s, Run *run, int64_t *tokens, int64_t *learns) {
+/* The examples of the run's next step, and the windows, which are read meanwhile. All ranks count
+ * the whole step first, so that a pass's loss has its weight. */
+static int next_step(Sft *s, Run *run, const Schedule *lr, Step *step) {
     const Config *c = &run->cfg;
-    const int64_t T = s->model.gpt->cfg.context;
-    VirtualRanks *ranks = &s->trainer.ranks;
-    const int64_t step = c->train_overfit > 0 ? run->step % c->train_overfit : run->step;
-    int64_t wbegin, wend, j;
-    const int64_t first_window = (int64_t)floor((double)step * s->mix_windows);
-    const int64_t windows = (int64_t)floor((double)(step + 1) * s->mix_windows) - first_window;
-    virtual_share_all(ranks, windows, &wbegin, &wend);
-    if (s->mix) /* they come last */
-        corpus_ahead(s->mix, (uint64_t)c->run_seed, first_window + wbegin, wend - wbegin, T);
-
-    /* the count first, so that the loss makes its gradient in the same pass */
-    *learns = 0;
-    if (s->mix)
-        *learns = corpus_window_tokens(s->mix, (uint64_t)c->run_seed, first_window, windows, T);
-    if (*learns < 0) return (int)*learns;
-    *tokens = *learns;
-    for (int64_t b = 0; b < c->train_batch; b++) { /* every rank knows the whole step */
-        const Sequence *q = example(s, c, step, b, &j);
-        *learns += learned_tokens(q, learned(q, c));
-        *tokens += q->n;
+    const int64_t n = c->train_overfit > 0 ? run->step % c->train_overfit : run->step;
+    *step = step_begin(&s->trainer, run, lr, "examples");
+    s->first = n * c->train_batch;
+    s->learns = 0;
+    if (s->mix.corpus) {
+        s->learns = windows_mix(&s->mix, s->mix_windows, n, 1);
+        if (s->learns < 0) return (int)s->learns;
+        windows_ahead(&s->mix, &s->trainer.ranks, s->mix.first, s->mix.n);
     }
-    const float weight = 1.0f / (float)(*learns > 0 ? *learns : 1);
-
-    double *loss = virtual_parts(ranks, 1);
-    for (int k = ranks->begin; k < ranks->end; k++) {
-        TRY(rank_gradients(s, run, k, step, first_window, windows, weight, &loss[k]));
-        if (k + 1 == ranks->end && s->pack.n > 0) trainer_last_pass(&s->trainer);
-        backward_if(s, run, true, &loss[k]);
-        trainer_rank_end(&s->trainer);
+    step->tokens = s->learns;
+    for (int64_t b = 0; b < c->train_batch; b++) {
+        const Sequence *q = example(s, b);
+        s->learns += learned_tokens(q, learned(s, q));
+        step->tokens += q->n;
     }
+    s->weight = s->mix.weight = 1.0f / (float)(s->learns > 0 ? s->learns : 1);
+    step->items[0] = (StepItems){{s, item_tokens, add_item}, c->train_batch, step_lm};
+    step->items[1] = windows_items(&s->mix, step_lm);
+    step->sum = &s->loss;
+    step->nsum = 1;
     return 0;
 }
 
@@ -134,10 +99,9 @@ static int evaluate(Sft *s, Run *run) {
 }
 
 /* Shows an example with the learned tokens marked. */
-static int print_example(const Sft *s, const Config *c) {
-    int64_t j;
-    const Sequence *q = example(s, c, 0, 0, &j);
-    const uint8_t *learn = learned(q, c);
+static int print_example(const Sft *s) {
+    const Sequence *q = example(s, 0);
+    const uint8_t *learn = learned(s, q);
     const bool colour = isatty(STDOUT_FILENO);
     printf("  an example (%s is learned):\n",
            colour ? "\033[32mgreen\033[0m" : "what stands in [ ]");
@@ -159,14 +123,16 @@ static int print_example(const Sft *s, const Config *c) {
 }
 
 static int dry_run(Sft *s, Run *run) {
-    int64_t tokens, learns;
-    TRY(gradients(s, run, &tokens, &learns));
+    Step step;
+    TRY(next_step(s, run, NULL, &step));
+    TRY(step_passes(&step));
+    const double tokens = (double)step.tokens;
     const ParamSet *ps = &s->model.gpt->params;
-    run_plan(run, "supervised fine-tuning", ps->count, (double)tokens,
-             gpt_train_flops(&s->model.gpt->cfg, (double)tokens, (double)learns,
+    run_plan(run, "supervised fine-tuning", ps->count, tokens,
+             gpt_train_flops(&s->model.gpt->cfg, tokens, (double)s->learns,
                              (double)s->demos.tokens / (double)s->demos.n),
              trainer_bytes(&s->trainer), s->trainer.arena.high);
-    return print_example(s, &run->cfg);
+    return print_example(s);
 }
 
 static void plan_steps(Sft *s, Run *run) {
@@ -201,6 +167,8 @@ static int check_memory(Sft *s, Run *run) {
 
 static int open_all(Sft *s, Run *run) {
     const Config *c = &run->cfg;
+    s->seed = (uint64_t)c->run_seed;
+    s->all = c->data_loss_on == LOSS_ON_ALL;
     TRY(load_open(&s->model, c->from_model, "from.model", LOAD_LANGUAGE, run->comm));
     DatasetOptions o;
     Template tmpl;
@@ -213,13 +181,13 @@ static int open_all(Sft *s, Run *run) {
             return config_bad(c, "data.mix_ratio",
                               "pretraining text is to be mixed in, but data.mix "
                               "names no corpus");
-        TRY(corpus_open(&s->mix, &c->data_mix, tokenizer_hash(s->model.tokenizer)));
-        run_data(run, "mix", corpus_hash(s->mix));
-        const int64_t T = s->model.cfg.context;
-        TRY(corpus_window_mean(s->mix, (uint64_t)c->run_seed, T, &s->mix_length));
+        TRY(windows_open(&s->mix, &c->data_mix, tokenizer_hash(s->model.tokenizer), s->seed,
+                         s->model.cfg.context));
+        s->mix.stream = (uint64_t)1 << 43;
+        run_data(run, "mix", corpus_hash(s->mix.corpus));
+        TRY(corpus_window_mean(s->mix.corpus, s->seed, s->mix.context, &s->mix_length));
         const double r = c->data_mix_ratio, example = (double)s->demos.tokens / (double)s->demos.n;
         s->mix_windows = r / (1 - r) * (double)c->train_batch * example / s->mix_length;
-        s->window = xmalloc((size_t)(T + 1) * sizeof *s->window);
     }
     TRY(check_memory(s, run));
     TRY(load_weights(&s->model, true));
@@ -243,25 +211,14 @@ static int train(Sft *s, Run *run) {
 
     const Schedule schedule = trainer_schedule(run);
     while (run_goes_on(run)) {
-        double loss, norm, lr = schedule_lr(&schedule, run->step);
-        const double waited = s->mix ? corpus_waited(s->mix) : 0;
-        int64_t tokens, learns;
-        TRY(gradients(s, run, &tokens, &learns));
-        trainer_finish(&(Trainer *){&s->trainer}, 1);
-        virtual_sum(&s->trainer.ranks, run->comm, &loss);
-        s->trainer.loss = loss;
-        char what[64];
-        snprintf(what, sizeof what, "step %" PRId64 " (examples %" PRId64 "..)", run->step,
-                 run->step * c->train_batch);
-        TRY(trainer_update(&s->trainer, lr, what, &norm));
-
-        run_metric(run, "loss", loss);
-        run_metric(run, "lr", lr);
-        run_metric(run, "grad_norm", norm);
-        if (s->mix) run_timing(run, "data/wait_s", corpus_waited(s->mix) - waited);
-        run_headline(run, "loss %.4f  lr %.2e  |g| %.3f", loss, lr, norm);
+        const double waited = windows_waited(&s->mix);
+        Step step;
+        TRY(next_step(s, run, &schedule, &step));
+        TRY(step_run(&(Step *){&step}, 1));
+        step_report(&step, run);
+        if (s->mix.corpus) run_timing(run, "data/wait_s", windows_waited(&s->mix) - waited);
         if (run_eval_due(run)) TRY(evaluate(s, run));
-        TRY(run_step_end(run, tokens));
+        TRY(run_step_end(run, step.tokens));
     }
     return 0;
 }
@@ -273,10 +230,8 @@ static int sft(Run *run) {
     int rc = open_all(&s, run);
     if (rc == 0) rc = train(&s, run);
     trainer_close(&s.trainer);
-    batch_free(&s.pack);
-    free(s.window);
     free(s.epoch_end);
-    corpus_close(&s.mix);
+    windows_close(&s.mix);
     dataset_free(&s.demos);
     dataset_free(&s.heldout);
     load_free(&s.model);

@@ -75,6 +75,7 @@ void trainer_close(Trainer *t) {
     if (t->gpt) t->gpt->part_done = NULL;
     tape_close(&t->tape);
     arena_free(&t->arena);
+    batch_free(&t->batch);
     adamw_free(&t->adam);
     grads_close(&t->grads);
     virtual_close(&t->ranks);
@@ -188,17 +189,12 @@ void trainer_backward(Trainer *t) {
     tape_reset(t->tape);
 }
 
-void trainer_finish(Trainer *const *t, int n) {
-    Grads *g[8];
-    CHECK(n <= 8, "%d models", n);
-    for (int i = 0; i < n; i++) {
-        CHECK(t[i]->ended == 0, "an update after %d of %d virtual ranks", t[i]->ended,
-              t[i]->ranks.end - t[i]->ranks.begin);
-        fault_gradient(t[i]);
-        g[i] = t[i]->grads;
-    }
+void trainer_finish(Trainer *t) {
+    CHECK(t->ended == 0, "an update after %d of %d virtual ranks", t->ended,
+          t->ranks.end - t->ranks.begin);
+    fault_gradient(t);
     watchdog_enter(PHASE_EXCHANGE);
-    grads_finish(g, n);
+    grads_finish(t->grads);
 }
 
 static void update(Trainer *t, double lr, double scale) {
@@ -212,7 +208,7 @@ static void update(Trainer *t, double lr, double scale) {
 
 int trainer_update(Trainer *t, double lr, const char *what, double *norm) {
     ParamSet *ps = &t->gpt->params;
-    trainer_finish(&t, 1);
+    trainer_finish(t);
     fault_sums(t);
     watchdog_enter(PHASE_UPDATE);
     *norm = grads_norm(t->grads);
@@ -243,15 +239,4 @@ int trainer_update(Trainer *t, double lr, const char *what, double *norm) {
                          "optim.lr or optim.clip may help; the last checkpoint is good",
                          t->skips, what);
     return 0;
-}
-
-void trainer_lm(Trainer *t, const Batch *p, double dropout, uint64_t seed, int64_t step,
-                double *loss) {
-    watchdog_enter(PHASE_FORWARD);
-    Batch b = *p;
-    GptDropout drop = {.p = dropout, .seed = seed, .step = (uint32_t)step, .row = p->row};
-    real *logp = tape_alloc(t->tape, (size_t)b.n * sizeof *logp);
-    gpt_loss(t->gpt, t->tape, &b, dropout > 0 ? &drop : NULL, logp);
-    for (int64_t i = 0; i < b.n; i++) *loss -= (double)b.weight[i] * (double)logp[i];
-    trainer_backward(t);
 }

@@ -20,6 +20,7 @@ typedef struct Trainer {
     AdamW adam;
     Arena arena; /* activations */
     Tape *tape;
+    Batch batch;        /* the micro-batch of the pass */
     VirtualRanks ranks; /* dist.virtual_ranks */
     real *node[32];     /* [depth of the tree]; see trainer_rank_end */
     int ended;          /* virtual ranks, in this step */
@@ -62,19 +63,14 @@ void trainer_rank_end(Trainer *t);
  * collective. */
 size_t trainer_bytes(const Trainer *t);
 
-/* After the step's passes of all these models, before any other collective call: sums the gradients
- * over the ranks (grads_finish). Collective. */
-void trainer_finish(Trainer *const *t, int n);
+/* After the step's passes of the model, before any other collective call: sums the gradients over
+ * the ranks (grads_finish). Collective. */
+void trainer_finish(Trainer *t);
 
 /* Sum of the ranks' gradients (trainer_finish), finiteness, clipping, AdamW, gradients cleared. A
  * loss or gradient that is not finite leaves the weights alone and is counted: ERR_INTERNAL (70)
  * after max_skips in a row, with `what` (the batch) in the message. With optim.skip_zscore one far
  * above the recent ones leaves them alone, too. *norm: before clipping. Collective. */
 int trainer_update(Trainer *t, double lr, const char *what, double *norm);
-
-/* Language-model loss of the packed sequences, gradients added; the weighted sum is added to *loss,
- * token by token. */
-void trainer_lm(Trainer *t, const Batch *p, double dropout, uint64_t seed, int64_t step,
-                double *loss);
 
 #endif

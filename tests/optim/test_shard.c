@@ -133,7 +133,7 @@ static void steps(int kind, bool throughout) {
             backward(g, &ps, step, pass);
         }
         expected_sums(&want, kind, step);
-        grads_finish(&g, 1);
+        grads_finish(g);
         const double norm = grads_norm(g), scale = clip_scale(grad_norm(&want), 1);
         assert_true(norm == grad_norm(&want));
         adamw_begin(&a);
@@ -180,7 +180,7 @@ static void test_not_finite(void **state) {
                         tensor_grad(&ps.v[p].tensor)[70000] = (real)NAN;
                 grads_part_done(g, k);
             }
-            grads_finish(&g, 1);
+            grads_finish(g);
             const double norm = grads_norm(g);
             assert_true(step == 0 ? isnan(norm) : norm == 3 * comm_size(comm));
             grads_end(g);

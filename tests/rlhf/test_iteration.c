@@ -110,7 +110,7 @@ static void read_episodes(Episodes *e, const json_t *it) {
     free(path);
 }
 
-static void open_corpus(Corpus **c, const json_t *it) {
+static void open_windows(Windows *w, const json_t *it) {
     char *text = scratch("ptx.jsonl"), *path = scratch("ptx.h5");
     Tokenizer *bytes = tokens_bytes();
     FILE *f = fopen(text, "w");
@@ -122,7 +122,8 @@ static void open_corpus(Corpus **c, const json_t *it) {
     fclose(f);
     CorpusBuild b = {.tokenizer = bytes, .path = path, .no_eot = true};
     OK(corpus_build(&b, &(StrList){&text, 1}));
-    OK(corpus_open(c, &(StrList){&path, 1}, tokenizer_hash(bytes)));
+    OK(windows_open(w, &(StrList){&path, 1}, tokenizer_hash(bytes), (uint64_t)num(it, "seed"),
+                    (int64_t)num(it, "context")));
     tokenizer_close(&bytes);
     free(text);
     free(path);
@@ -157,8 +158,7 @@ static void lab_open(Lab *l) {
     make_trainer(&p->policy, l->policy, o);
     make_trainer(&p->critic, l->critic, o);
     ema_init(&p->ema, &l->policy->params, num(o, "ema"));
-    open_corpus(&p->ptx, it);
-    p->window = xmalloc((size_t)(l->policy->cfg.context + 1) * sizeof *p->window);
+    open_windows(&p->ptx, it);
     read_episodes(&l->e, it);
 }
 
@@ -167,9 +167,7 @@ static void lab_close(Lab *l) {
     trainer_close(&p->policy);
     trainer_close(&p->critic);
     ema_free(&p->ema);
-    batch_free(&p->pack);
-    corpus_close(&p->ptx);
-    free(p->window);
+    windows_close(&p->ptx);
     rollout_free(&l->e);
     gpt_close(&l->policy);
     gpt_close(&l->reference);
@@ -217,15 +215,15 @@ static void test_golden_iteration(void **state) {
     Lab l;
     PpoStats s = {0};
     lab_open(&l);
-    ppo_score(&l.ppo, &l.e, iteration);
-    ppo_advantages(&l.ppo, &l.e, &s);
+    iteration_score(&l.ppo, &l.e, iteration);
+    iteration_advantages(&l.ppo, &l.e, &s);
     compare_episodes(&l.e, it);
     close_to(s.kl, num(it, "kl"), TOLERANCE, "KL", 0);
     close_to(s.kl3, num(it, "kl3"), TOLERANCE, "KL, k3", 0);
     close_to(s.stopped, 5.0 / 7, 1e-12, "stopped", 0);
     close_to(s.non_score_reward, -num(o, "beta") * num(it, "kl"), TOLERANCE, "penalty", 0);
 
-    OK(ppo_update(&l.ppo, &l.e, iteration, num(o, "policy_lr"), num(o, "critic_lr"), &s));
+    OK(iteration_update(&l.ppo, &l.e, iteration, num(o, "policy_lr"), num(o, "critic_lr"), &s));
     assert_true(s.first_ratio_gap == 0 && s.first_approxkl == 0 && s.first_clipfrac == 0);
     close_to(s.policy_loss, mean_update(it, "policy_loss"), TOLERANCE, "policy loss", 0);
     close_to(s.value_loss, mean_update(it, "value_loss"), TOLERANCE, "value loss", 0);
@@ -273,9 +271,9 @@ static void test_every_episode_once(void **state) {
         float *of_scoring[] = {l.e.logp, l.e.ref_logp, l.e.entropy, l.e.value};
         for (int a = 0; a < 4; a++) memset(of_scoring[a], 0, 24 * sizeof(float));
         memset(l.e.score, 0, 8 * sizeof(float));
-        ppo_score(p, &l.e, iteration);
+        iteration_score(p, &l.e, iteration);
         for (int t = 0; t < 24; t++) l.e.advantage[t] = (float)pow(16, t / 3);
-        OK(ppo_update(p, &l.e, iteration, 0, 0, &s));
+        OK(iteration_update(p, &l.e, iteration, 0, 0, &s));
         assert_true(fabs(s.policy_loss - want) < 1e-3); /* a digit is worth 1/8 */
         assert_true(s.approxkl == 0);
     }
@@ -287,15 +285,15 @@ static void test_not_finite(void **state) {
     Lab l;
     PpoStats s = {0};
     lab_open(&l);
-    ppo_score(&l.ppo, &l.e, 0);
-    ppo_advantages(&l.ppo, &l.e, &s);
+    iteration_score(&l.ppo, &l.e, 0);
+    iteration_advantages(&l.ppo, &l.e, &s);
     l.e.advantage[3] = (float)NAN;
     const size_t bytes = (size_t)l.policy->params.size * sizeof(real);
     real *before = xmalloc(bytes);
     memcpy(before, l.policy->params.data, bytes);
     l.ppo.o.minibatches = 1; /* it is in the first */
     l.ppo.policy.max_skips = 1;
-    FAILS(ppo_update(&l.ppo, &l.e, 0, 1e-3, 1e-3, &s), ERR_INTERNAL,
+    FAILS(iteration_update(&l.ppo, &l.e, 0, 1e-3, 1e-3, &s), ERR_INTERNAL,
           "iteration 0, inner epoch 1, minibatch 0", "not finite");
     assert_memory_equal(before, l.policy->params.data, bytes);
     assert_memory_equal(before, l.ppo.ema.w, bytes);
@@ -397,8 +395,8 @@ static void test_sampled_episodes(void **state) {
     }
     assert_true(comm_equal_u64(comm, hash));
     PpoStats s = {0};
-    ppo_score(p, &l.e, 0);
-    ppo_advantages(p, &l.e, &s);
+    iteration_score(p, &l.e, 0);
+    iteration_advantages(p, &l.e, &s);
     assert_true(s.decode_gap > 0 && s.decode_gap < 1e-4);
     lab_close(&l);
 }

@@ -75,10 +75,8 @@ static void open_sft(Sft *s, Run *run, const char *const *more) {
 
 static void close_sft(Sft *s, Run *run) {
     trainer_close(&s->trainer);
-    batch_free(&s->pack);
-    free(s->window);
     free(s->epoch_end);
-    corpus_close(&s->mix);
+    windows_close(&s->mix);
     dataset_free(&s->demos);
     load_free(&s->model);
     lab_end(run);
@@ -98,12 +96,14 @@ static void test_share_of_pretraining(void **state) {
         double mixed = 0, all = 0;
         for (run.step = 0; run.step < STEPS; run.step++) {
             const double windows = floor((double)(run.step + 1) * s.mix_windows);
-            int64_t tokens, learns, j, examples = 0;
-            OK(gradients(&s, &run, &tokens, &learns));
-            for (int64_t b = 0; b < 5; b++) examples += example(&s, &run.cfg, run.step, b, &j)->n;
-            mixed += (double)(tokens - examples);
-            all += (double)tokens;
-            assert_true(mixed == (double)corpus_window_tokens(s.mix, 1, 0, (int64_t)windows, T));
+            int64_t examples = 0;
+            Step step;
+            OK(next_step(&s, &run, NULL, &step));
+            for (int64_t b = 0; b < 5; b++) examples += example(&s, b)->n;
+            mixed += (double)(step.tokens - examples);
+            all += (double)step.tokens;
+            assert_true(mixed ==
+                        (double)corpus_window_tokens(s.mix.corpus, 1, 0, (int64_t)windows, T));
         }
         if (!(fabs(mixed / all - share[k]) < 0.01)) fail_msg("%g of %g", mixed / all, share[k]);
         close_sft(&s, &run);
@@ -121,13 +121,14 @@ static void test_loss(void **state) {
                                   on_all ? "data.loss_on=all" : "data.loss_on=response", NULL});
         run.step = 2;
         double loss, nll = 0, count = 0;
-        int64_t tokens, all, j;
-        OK(gradients(&s, &run, &tokens, &all));
-        trainer_finish(&(Trainer *){&s.trainer}, 1);
+        Step step;
+        OK(next_step(&s, &run, NULL, &step));
+        OK(step_passes(&step));
+        trainer_finish(&s.trainer);
         virtual_sum(&s.trainer.ranks, comm, &loss);
         Gpt *g = s.model.gpt;
         for (int64_t b = 0; b < 4; b++) {
-            const Sequence *q = example(&s, &run.cfg, run.step, b, &j);
+            const Sequence *q = example(&s, b);
             int64_t learns = 0;
             for (int64_t i = 1; i < q->n; i++) learns += on_all || i >= q->prompt;
             nll += lab_nll(g, q->tokens, q->tokens + 1, on_all ? NULL : q->learn + 1, q->n - 1);
@@ -138,11 +139,11 @@ static void test_loss(void **state) {
         for (int64_t w = first; w < end; w++) {
             int32_t window[T + 1];
             int64_t n;
-            OK(corpus_window(s.mix, 1, w, T, window, &n, NULL));
+            OK(corpus_window(s.mix.corpus, 1, w, T, window, &n, NULL));
             nll += lab_nll(g, window, window + 1, NULL, n);
             count += (double)n;
         }
-        assert_true((double)all == count);
+        assert_true((double)s.learns == count);
         assert_true(fabs(loss - nll / count) < 1e-5 * loss);
         close_sft(&s, &run);
     }

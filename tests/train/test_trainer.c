@@ -10,7 +10,7 @@
 #include "tests/base/scratch.h"
 #include "tests/data/tokens.h"
 #include "tests/train/lab.h"
-#include "train/trainer.h"
+#include "train/step.h"
 
 typedef struct Bench {
     Run run;
@@ -177,7 +177,10 @@ static void test_language_model(void **state) {
                 const int s = way == 2 ? 2 - k : k;
                 batch_add(&pack, token[s], n[s], NULL, 0.1f, (uint64_t)s + 40);
                 if (way == 1 || k == 2) {
-                    trainer_lm(&b.t, &pack, drop ? 0.4 : 0, 6, 2, &loss[way]);
+                    const Step step = {
+                        .trainer = &b.t, .dropout = drop ? 0.4 : 0, .seed = 6, .number = 2};
+                    step_lm(&step, NULL, &pack, 0, 0, &loss[way]);
+                    trainer_backward(&b.t);
                     batch_clear(&pack);
                 }
             }

@@ -161,10 +161,10 @@ static double ppo_run(Work *w, int part) {
     switch (part) {
     case ROLLOUT: rc = run_rollout(l, w->c); break;
     case SCORING:
-        ppo_score(&l->ppo, &l->e, l->iteration);
-        ppo_advantages(&l->ppo, &l->e, &stats);
+        iteration_score(&l->ppo, &l->e, l->iteration);
+        iteration_advantages(&l->ppo, &l->e, &stats);
         break;
-    case UPDATE: rc = ppo_update(&l->ppo, &l->e, l->iteration, 1e-5, 1e-5, &stats); break;
+    case UPDATE: rc = iteration_update(&l->ppo, &l->e, l->iteration, 1e-5, 1e-5, &stats); break;
     }
     CHECK(rc == 0, "%s: %s", w->c->name, error_message());
     return clock_seconds() - t;
