@@ -8,7 +8,6 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "core/batch.h"
 #include "data/world/gold.h"
 #include "rlhf/score.h"
 #include "train/evaluate.h"
@@ -58,37 +57,6 @@ static int answer_all(Answers *a, const Loaded *m, const PromptFile *p, int64_t 
     }
     decode_free(&r);
     return rc < 0 ? rc : 0;
-}
-
-/* Sum over response tokens of log-probabilities under g, for each answer. */
-static void response_logp(Gpt *g, const Answers *a, double temperature, int64_t micro_tokens,
-                          double *sum) {
-    Arena arena = {0};
-    Tape *tape = tape_open(&arena, false);
-    Batch pack = {0};
-    for (int64_t i = 0, first = 0; i < a->n; i++) {
-        batch_add(&pack, a->seq[i].tokens, a->seq[i].n, NULL, 1.0f, 0);
-        if (i + 1 < a->n && pack.n + a->seq[i + 1].n <= micro_tokens) continue;
-        Batch b = pack;
-        real *logp = xmalloc((size_t)b.n * sizeof *logp);
-        int64_t *at = xmalloc((size_t)b.n * sizeof *at), m = 0, k = 0;
-        for (int64_t j = first; j <= i; j++)
-            for (int64_t t = a->seq[j].prompt; t < a->seq[j].n; t++)
-                at[m++] = b.start[j - first] + t - 1;
-        gpt_score(g, tape, &b, &(GptRows){m, at}, temperature, logp, NULL);
-        for (int64_t j = first; j <= i; j++) {
-            sum[j] = 0;
-            for (int64_t t = a->seq[j].prompt; t < a->seq[j].n; t++) sum[j] += (double)logp[k++];
-        }
-        free(at);
-        free(logp);
-        tape_reset(tape);
-        batch_clear(&pack);
-        first = i + 1;
-    }
-    tape_close(&tape);
-    arena_free(&arena);
-    batch_free(&pack);
 }
 
 /* Mean and its standard error. */
@@ -155,8 +123,8 @@ static int judge_model(const Judge *j, CompareRow *row, const char *name, const 
         judge_answers(j, row, name, &a);
         double *mine = xmalloc((size_t)a.n * sizeof *mine),
                *base = xmalloc((size_t)a.n * sizeof *base);
-        response_logp(m.gpt, &a, j->o->temperature, j->o->micro_tokens, mine);
-        response_logp(j->base.gpt, &a, j->o->temperature, j->o->micro_tokens, base);
+        evaluate_logp(m.gpt, a.seq, a.n, j->o->temperature, j->o->micro_tokens, mine);
+        evaluate_logp(j->base.gpt, a.seq, a.n, j->o->temperature, j->o->micro_tokens, base);
         row->kl = 0;
         for (int64_t i = 0; i < a.n; i++) row->kl += (mine[i] - base[i]) / (double)a.n;
         free(mine);

@@ -106,6 +106,18 @@ static int open_data(Stage *s, Run *run) {
     return 0;
 }
 
+/* Settings that do something else than one may think. */
+static void watch_settings(const Run *run) {
+    const Config *c = &run->cfg;
+    if (!run->main_rank) return;
+    if (c->data_mix.n > 0 && c->ptx_coef == 0)
+        log_warn("data.mix is not read: ptx.coef is 0 and is the weight of the pretraining term");
+    if (c->ppo_episodes % c->ppo_batch != 0)
+        log_warn("ppo.episodes=%" PRId64 " is no multiple of ppo.batch=%" PRId64 ": %" PRId64
+                 " iterations make %" PRId64 " episodes",
+                 c->ppo_episodes, c->ppo_batch, run->steps, run->steps * c->ppo_batch);
+}
+
 static int check_memory(Stage *s, Run *run) {
     PlanWork w = plan_work(&run->cfg);
     w.model = s->policy.cfg;
@@ -164,6 +176,7 @@ static int open_all(Stage *s, Run *run) {
                                 .scratch = &p->policy.arena, /* idle then */
                                 .on_token = alive};
     run->steps = (c->ppo_episodes + c->ppo_batch - 1) / c->ppo_batch;
+    watch_settings(run);
 
     trainer_open(&p->policy, s->policy.gpt, run, "");
     trainer_open(&p->critic, s->critic, run, "critic/");

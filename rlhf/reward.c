@@ -6,7 +6,6 @@
  * pairs. At the end the head's bias is set so that the mean reward of the reference completions is
  * 0. */
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -59,10 +58,6 @@ static int add_item(void *reward, int64_t b, Batch *batch) {
     return 0;
 }
 
-static int64_t pairs(const Dataset *d, int64_t i) {
-    return ranking_pairs(d->rank + d->first[i], d->first[i + 1] - d->first[i]);
-}
-
 /* One forward pass over all completions of the prompts, the ranking loss of each prompt. */
 static void loss(const Step *s, void *reward, const Batch *b, int64_t begin, int64_t end,
                  double *sum) {
@@ -90,7 +85,8 @@ static Step next_step(Reward *w, const Run *run, const Schedule *lr) {
     int64_t with_pairs = 0;
     w->first = (c->train_overfit > 0 ? run->step % c->train_overfit : run->step) * c->train_batch;
     for (int64_t b = 0; b < c->train_batch; b++) {
-        with_pairs += pairs(&w->ranked, prompt(w, b)) > 0;
+        const int64_t i = prompt(w, b), first = w->ranked.first[i];
+        with_pairs += ranking_pairs(w->ranked.rank + first, w->ranked.first[i + 1] - first) > 0;
         s.tokens += item_tokens(w, b);
     }
     w->weight = with_pairs > 0 ? 1.0 / (double)with_pairs : 0;
@@ -100,23 +96,18 @@ static Step next_step(Reward *w, const Run *run, const Schedule *lr) {
     return s;
 }
 
-/* Rewards of `d` (its first `records` items), shared among the ranks. */
-static void evaluate_set(Reward *w, Run *run, const Dataset *d, int64_t records, RankStats *stats) {
-    const int64_t n = records > 0 && records < d->n ? records : d->n;
+static void evaluate(Reward *w, Run *run) {
+    const Dataset *d = &w->heldout;
+    const int64_t records = run->cfg.eval_records,
+                  n = records > 0 && records < d->n ? records : d->n;
+    if (n == 0) return;
+    watchdog_enter(PHASE_EVAL);
+    RankStats s = {0};
     float *r = xmalloc((size_t)(d->first[n] + 1) * sizeof *r);
     score_shared(w->model.gpt, d->seq, d->first[n], run->cfg.train_micro_tokens, run->comm, r);
-    *stats = (RankStats){0};
     for (int64_t i = 0; i < n; i++)
-        rank_stats_add(stats, r + d->first[i], d->rank + d->first[i],
-                       d->first[i + 1] - d->first[i]);
+        rank_stats_add(&s, r + d->first[i], d->rank + d->first[i], d->first[i + 1] - d->first[i]);
     free(r);
-}
-
-static void evaluate(Reward *w, Run *run) {
-    if (w->heldout.n == 0) return;
-    watchdog_enter(PHASE_EVAL);
-    RankStats s;
-    evaluate_set(w, run, &w->heldout, run->cfg.eval_records, &s);
     run_metric(run, "eval/loss", rank_loss(&s));
     run_metric(run, "eval/accuracy", rank_accuracy(&s));
     run_metric(run, "eval/margin", rank_margin(&s));
@@ -144,17 +135,13 @@ static void normalise(Reward *w, Run *run) {
 /* Without data.reference: the best ranked completion of every prompt of the training set. */
 static void best_as_reference(Reward *w) {
     const Dataset *d = &w->ranked;
-    w->reference = (Dataset){.kind = DATASET_DEMOS, .n = d->n};
-    w->reference.first = xmalloc((size_t)(d->n + 1) * sizeof *w->reference.first);
-    w->reference.seq = xmalloc((size_t)d->n * sizeof *w->reference.seq);
+    w->reference = (Dataset){.n = d->n, .seq = xmalloc((size_t)d->n * sizeof *d->seq)};
     for (int64_t i = 0; i < d->n; i++) {
         int64_t best = d->first[i];
         for (int64_t s = best; s < d->first[i + 1]; s++)
             if (d->rank[s] < d->rank[best]) best = s;
-        w->reference.first[i] = i;
         w->reference.seq[i] = d->seq[best];
     }
-    w->reference.first[d->n] = d->n;
 }
 
 static int dry_run(Reward *w, Run *run) {
@@ -168,25 +155,15 @@ static int dry_run(Reward *w, Run *run) {
              trainer_bytes(&w->trainer), w->trainer.arena.high);
     const Dataset *d = &w->ranked;
     for (int64_t s = d->first[0]; s < d->first[1]; s++) {
+        const Sequence *q = &d->seq[s];
+        const int64_t from = s == d->first[0] ? 0 : q->prompt; /* the prompt once */
         char *text;
-        TRY(tokenizer_decode(
-            w->model.tokenizer, d->seq[s].tokens + (s == d->first[0] ? 0 : d->seq[s].prompt),
-            d->seq[s].n - (s == d->first[0] ? 0 : d->seq[s].prompt), false, &text, NULL));
+        TRY(tokenizer_decode(w->model.tokenizer, q->tokens + from, q->n - from, false, &text,
+                             NULL));
         printf("  rank %d: %s\n", d->rank[s], text);
         free(text);
     }
     return 0;
-}
-
-/* A set without a pair teaches and measures nothing. */
-static int check_pairs(const Dataset *d, const char *key, const StrList *files) {
-    for (int64_t i = 0; i < d->n; i++)
-        if (pairs(d, i) > 0) return 0;
-    return error_set(
-        ERR_DATA,
-        "%s: %s: no two answers of any of its %" PRId64
-        " rankings differ in rank; expected at least one pair of a better and a worse one",
-        key, files->v[0], d->n);
 }
 
 static int check_memory(Reward *w, Run *run) {
@@ -206,11 +183,7 @@ static int open_all(Reward *w, Run *run) {
     DatasetOptions o;
     dataset_options(&o, c, w->model.tokenizer, w->model.tmpl, w->model.cfg.context);
     TRY(dataset_load(&w->ranked, DATASET_RANKED, &c->data_train, &o));
-    TRY(check_pairs(&w->ranked, "data.train", &c->data_train));
-    if (c->data_heldout.n > 0) {
-        TRY(dataset_load(&w->heldout, DATASET_RANKED, &c->data_heldout, &o));
-        TRY(check_pairs(&w->heldout, "data.heldout", &c->data_heldout));
-    }
+    if (c->data_heldout.n > 0) TRY(dataset_load(&w->heldout, DATASET_RANKED, &c->data_heldout, &o));
     if (c->data_reference.n > 0)
         TRY(dataset_load(&w->reference, DATASET_DEMOS, &c->data_reference, &o));
     else
@@ -221,11 +194,7 @@ static int open_all(Reward *w, Run *run) {
     run_describe(run, &w->model.cfg, w->model.tokenizer, w->model.tmpl, "params");
     run_parent(run, "model", w->model.id);
     run_data(run, "train", w->ranked.hash);
-    run->steps =
-        c->train_steps > 0
-            ? c->train_steps
-            : (int64_t)ceil(c->train_epochs * (double)w->ranked.n / (double)c->train_batch - 1e-9);
-    if (run->steps < 1) run->steps = 1;
+    step_count(run, w->ranked.n);
     return 0;
 }
 

@@ -5,29 +5,25 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "core/batch.h"
 #include "core/tape.h"
 #include "dist/watchdog.h"
+#include "train/evaluate.h"
 
 void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, float *r) {
+    const BatchItems items = evaluate_items(q);
     Arena arena = {0};
     Tape *tape = tape_open(&arena, false);
-    Batch pack = {0};
-    int64_t *last = xmalloc((size_t)(n > 0 ? n : 1) * sizeof *last);
-    for (int64_t i = 0, first = 0; i < n; i++) {
-        batch_add(&pack, q[i].tokens, q[i].n, NULL, 0, 0);
-        last[i - first] = pack.n - 1;
-        if (i + 1 < n && pack.n + q[i + 1].n <= micro_tokens) continue;
+    Batch b = {0};
+    for (int64_t i = 0; i < n;) {
+        batch_clear(&b);
+        batch_fill(&b, &items, &i, n, micro_tokens);
         watchdog_beat();
-        Batch b = pack;
-        Tensor *v = gpt_values(rm, tape, &b, &(GptRows){i + 1 - first, last});
-        for (int64_t j = first; j <= i; j++) r[j] = v->data[j - first];
+        const GptRows last = gpt_last_rows(tape, &b);
+        const Tensor *v = gpt_values(rm, tape, &b, &last);
+        for (int64_t j = 0; j < b.nseq; j++) r[i - b.nseq + j] = v->data[j];
         tape_reset(tape);
-        batch_clear(&pack);
-        first = i + 1;
     }
-    free(last);
-    batch_free(&pack);
+    batch_free(&b);
     tape_close(&tape);
     arena_free(&arena);
 }

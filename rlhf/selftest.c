@@ -285,31 +285,31 @@ static int check_splits(Lab *l) {
 }
 
 /* 9: central differences with one step of Richardson's extrapolation */
-static double ranking_of(double x) {
+enum { RANKING, POLICY, POLICY_WORSE, VALUE };
+
+static double loss_at(int which, double x, double *slope) {
     static const int32_t rank[4] = {2, 1, 3, 2};
     const float r[4] = {(float)x, 0.5f, -0.25f, 0.75f};
-    return ranking_loss(r, rank, 4, NULL, NULL);
-}
-static double policy_of(double x) {
-    double d;
-    bool c;
-    return ppo_policy_loss(x, -1.0, 0.7, 0.2, &d, &c);
-}
-static double policy_neg_of(double x) {
-    double d;
-    bool c;
-    return ppo_policy_loss(x, -1.0, -0.7, 0.2, &d, &c);
-}
-static double value_of(double x) {
-    double d;
-    bool c;
-    return ppo_value_loss(x, 0.1, 1.0, 0.2, &d, &c);
+    double dr[4], loss;
+    bool clipped;
+    switch (which) {
+    case RANKING: loss = ranking_loss(r, rank, 4, dr, NULL); break;
+    case VALUE: loss = ppo_value_loss(x, 0.1, 1.0, 0.2, dr, &clipped); break;
+    default: loss = ppo_policy_loss(x, -1, which == POLICY ? 0.7 : -0.7, 0.2, dr, &clipped);
+    }
+    *slope = dr[0];
+    return loss;
 }
 
-static double slope(double (*f)(double), double x) {
-    const double h = 1.0 / 64, d1 = (f(x + h) - f(x - h)) / (2 * h),
-                 d2 = (f(x + h / 2) - f(x - h / 2)) / h;
-    return (4 * d2 - d1) / 3;
+static double slope_gap(int which, double x) {
+    const double h = 1.0 / 64;
+    double slope, unused, d[2];
+    for (int k = 0; k < 2; k++)
+        d[k] =
+            (loss_at(which, x + h / (1 + k), &unused) - loss_at(which, x - h / (1 + k), &unused)) /
+            (2 * h / (1 + k));
+    loss_at(which, x, &slope);
+    return fabs((4 * d[1] - d[0]) / 3 - slope);
 }
 
 static double model_slope_gap(Lab *l) {
@@ -343,24 +343,13 @@ static double model_slope_gap(Lab *l) {
 }
 
 static void check_slopes(Lab *l) {
-    static const int32_t rank[4] = {2, 1, 3, 2};
-    const float r[4] = {0.125f, 0.5f, -0.25f, 0.75f};
-    double dr[4], d, worst;
-    bool clipped;
-    ranking_loss(r, rank, 4, dr, NULL);
-    worst = fabs(slope(ranking_of, 0.125) - dr[0]);
-    static const double logp[] = {-1.05, -0.9, -0.5, -1.6};
-    for (int i = 0; i < 4; i++) {
-        ppo_policy_loss(logp[i], -1.0, 0.7, 0.2, &d, &clipped);
-        worst = fmax(worst, fabs(slope(policy_of, logp[i]) - d));
-        ppo_policy_loss(logp[i], -1.0, -0.7, 0.2, &d, &clipped);
-        worst = fmax(worst, fabs(slope(policy_neg_of, logp[i]) - d));
-    }
-    static const double value[] = {0.05, 0.2, 0.6, -0.5, 1.5};
-    for (int i = 0; i < 5; i++) {
-        ppo_value_loss(value[i], 0.1, 1.0, 0.2, &d, &clipped);
-        worst = fmax(worst, fabs(slope(value_of, value[i]) - d));
-    }
+    static const double at[][5] = {[RANKING] = {0.125, 0, 1, -1, 0.5},
+                                   [POLICY] = {-1.05, -0.9, -0.5, -1.6, -1},
+                                   [POLICY_WORSE] = {-1.05, -0.9, -0.5, -1.6, -1},
+                                   [VALUE] = {0.05, 0.2, 0.6, -0.5, 1.5}};
+    double worst = 0;
+    for (int which = RANKING; which <= VALUE; which++)
+        for (int i = 0; i < 5; i++) worst = fmax(worst, slope_gap(which, at[which][i]));
     verdict("9. finite differences: ranking, policy and value losses", worst, 1e-5);
     verdict("   language-model loss along its gradient (float)", model_slope_gap(l), 1e-2);
 }

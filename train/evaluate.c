@@ -9,63 +9,52 @@
 #include "core/tape.h"
 #include "dist/watchdog.h"
 
-/* Each window's or record's sums by themselves, added up by all ranks in the same order, so that
- * the mean does not depend on who did which. */
-typedef struct Sums {
-    int64_t n, next; /* items; the next one that will be known */
-    double *nll;     /* [n], and the tokens [n] behind; 0 where another rank does it */
-    Arena arena;
-    Tape *tape;
-    Batch pack;
-    real *logp;
-    int64_t *at; /* positions that have a weight */
-    int64_t cap;
-} Sums;
-
-/* Adds the packed sequences' negative log-probabilities and empties the pack. */
-static void flush(Sums *s, Gpt *gpt) {
-    if (s->pack.n == 0) return;
-    watchdog_beat();
-    Batch b = s->pack;
-    if (b.n > s->cap) {
-        s->cap = b.n;
-        s->logp = xrealloc(s->logp, (size_t)b.n * sizeof *s->logp);
-        s->at = xrealloc(s->at, (size_t)b.n * sizeof *s->at);
+/* The losses of items begin .. end-1, one sequence each: nll[i] = -sum weight log p, weight[i] the
+ * sum of the weights. Each by itself, so that a mean does not depend on who did which. */
+static int losses(Gpt *gpt, const BatchItems *items, int64_t begin, int64_t end, double temperature,
+                  int64_t micro_tokens, double *nll, double *weight) {
+    Arena arena = {0};
+    Tape *tape = tape_open(&arena, false);
+    Batch b = {0};
+    int rc = 0;
+    for (int64_t i = begin, first = begin; i < end; first = i) {
+        batch_clear(&b);
+        rc = batch_fill(&b, items, &i, end, micro_tokens);
+        if (rc < 0) break;
+        watchdog_beat();
+        const GptRows rows = gpt_weighted_rows(tape, &b);
+        real *logp = tape_alloc(tape, (size_t)rows.m * sizeof *logp);
+        gpt_token_loss(gpt, tape, &b, &rows, temperature, NULL, NULL, logp, NULL);
+        for (int64_t q = 0, j = 0; q < b.nseq; q++)
+            for (; j < rows.m && rows.at[j] < b.start[q + 1]; j++) {
+                nll[first + q] -= (double)b.weight[rows.at[j]] * (double)logp[j];
+                weight[first + q] += (double)b.weight[rows.at[j]];
+            }
+        tape_reset(tape);
     }
-    GptRows rows = {0, s->at};
-    for (int64_t i = 0; i < b.n; i++)
-        if (b.weight[i] != 0) s->at[rows.m++] = i;
-    gpt_score(gpt, s->tape, &b, &rows, 1.0, s->logp, NULL);
-    for (int64_t q = 0, j = 0; q < b.nseq; q++, s->next++)
-        for (; j < rows.m && s->at[j] < b.start[q + 1]; j++) {
-            s->nll[s->next] -= (double)b.weight[s->at[j]] * (double)s->logp[j];
-            s->nll[s->n + s->next] += (double)b.weight[s->at[j]];
-        }
-    batch_clear(&s->pack);
+    tape_close(&tape);
+    arena_free(&arena);
+    batch_free(&b);
+    return rc;
 }
 
-/* first: of this rank's items, which are given in order. */
-static void sums_open(Sums *s, int64_t n, int64_t first) {
-    *s = (Sums){.n = n, .next = first};
-    s->nll = xcalloc(2 * (size_t)n + 1, sizeof *s->nll);
+/* The mean of n items' losses, shared among the ranks (comm NULL: all are this one's). */
+static int mean_loss(Gpt *gpt, const BatchItems *items, int64_t n, int64_t micro_tokens, Comm *comm,
+                     EvalLoss *out) {
+    double *sum = xcalloc(2 * (size_t)n + 1, sizeof *sum), nll = 0, tokens = 0;
+    int64_t begin = 0, end = n;
     watchdog_enter(PHASE_EVAL);
-    s->tape = tape_open(&s->arena, false);
-}
-
-static void sums_close(Sums *s, Comm *comm, EvalLoss *out) {
-    double nll = 0, tokens = 0;
-    if (comm) comm_sum_f64(comm, s->nll, 2 * s->n);
-    for (int64_t i = 0; i < s->n; i++) {
-        nll += s->nll[i];
-        tokens += s->nll[s->n + i];
+    if (comm) comm_share(n, comm_rank(comm), comm_size(comm), &begin, &end);
+    int rc = losses(gpt, items, begin, end, 1, micro_tokens, sum, sum + n);
+    if (comm) rc = comm_agree(comm, rc);
+    if (comm && rc == 0) comm_sum_f64(comm, sum, 2 * n); /* the others have 0 */
+    for (int64_t i = 0; i < n; i++) {
+        nll += sum[i];
+        tokens += sum[n + i];
     }
     *out = (EvalLoss){.nll = nll / tokens, .tokens = (int64_t)tokens};
-    free(s->nll);
-    tape_close(&s->tape);
-    arena_free(&s->arena);
-    batch_free(&s->pack);
-    free(s->logp);
-    free(s->at);
+    free(sum);
+    return rc;
 }
 
 /* Documents laid end to end: a corpus, or in memory (corpus NULL). */
@@ -77,11 +66,14 @@ typedef struct Documents {
 } Documents;
 
 /* The windows of all documents, side by side: their first tokens and numbers of inputs. */
-typedef struct Windows {
+typedef struct Grid {
+    const Documents *d;
     int64_t n, cap, *at, *len;
-} Windows;
+    int64_t taken;   /* windows of these, spread evenly */
+    int32_t *buffer; /* [T + 1] */
+} Grid;
 
-static int list_windows(Windows *w, const Documents *d, int64_t T) {
+static int list_windows(Grid *w, const Documents *d, int64_t T) {
     for (int64_t i = 0; i < d->n; i++) {
         int64_t begin, end;
         if (d->corpus)
@@ -101,37 +93,34 @@ static int list_windows(Windows *w, const Documents *d, int64_t T) {
     return w->n > 0 ? 0 : error_set(ERR_DATA, "no document has two tokens to predict one from");
 }
 
-/* Windows begin..end-1 of s->n that are taken from all. */
-static int window_sums(Sums *s, Gpt *gpt, const Documents *d, const Windows *w, int64_t begin,
-                       int64_t end, int64_t micro_tokens) {
-    int32_t *buffer = xmalloc((size_t)(gpt->cfg.context + 1) * sizeof *buffer);
-    int rc = 0;
-    for (int64_t i = begin; i < end && rc == 0; i++) {
-        const int64_t k = i * w->n / s->n;
-        if (d->corpus) rc = corpus_read(d->corpus, w->at[k], w->len[k] + 1, buffer);
-        if (rc < 0) break;
-        if (s->pack.n + w->len[k] > micro_tokens) flush(s, gpt);
-        batch_add_window(&s->pack, d->corpus ? buffer : d->ids + w->at[k], w->len[k], 1.0f, 0);
-    }
-    flush(s, gpt);
-    free(buffer);
-    return rc;
+static int64_t window_tokens(void *grid, int64_t i) {
+    const Grid *w = grid;
+    return w->len[i * w->n / w->taken];
+}
+
+static int add_window(void *grid, int64_t i, Batch *b) {
+    const Grid *w = grid;
+    const int64_t k = i * w->n / w->taken;
+    const int32_t *ids = w->d->corpus ? w->buffer : w->d->ids + w->at[k];
+    if (w->d->corpus) TRY(corpus_read(w->d->corpus, w->at[k], w->len[k] + 1, w->buffer));
+    batch_add_window(b, ids, w->len[k], 1.0f, 0);
+    return 0;
 }
 
 static int evaluate(Gpt *gpt, const Documents *d, int64_t windows, int64_t micro_tokens, Comm *comm,
                     EvalLoss *out) {
-    Windows w = {0};
-    Sums s;
-    int rc = list_windows(&w, d, gpt->cfg.context);
-    const int64_t n = windows > 0 && windows < w.n ? windows : w.n;
-    int64_t begin = 0, end = n;
-    if (comm) comm_share(n, comm_rank(comm), comm_size(comm), &begin, &end);
-    sums_open(&s, n, begin);
-    if (rc == 0) rc = window_sums(&s, gpt, d, &w, begin, end, micro_tokens);
+    const int64_t T = gpt->cfg.context;
+    Grid w = {.d = d, .buffer = xmalloc((size_t)(T + 1) * sizeof *w.buffer)};
+    *out = (EvalLoss){0};
+    int rc = list_windows(&w, d, T);
+    w.taken = windows > 0 && windows < w.n ? windows : w.n;
+    if (comm) rc = comm_agree(comm, rc);
+    if (rc == 0)
+        rc = mean_loss(gpt, &(BatchItems){&w, window_tokens, add_window}, w.taken, micro_tokens,
+                       comm, out);
     free(w.at);
     free(w.len);
-    if (comm) rc = comm_agree(comm, rc);
-    sums_close(&s, comm, out);
+    free(w.buffer);
     return rc;
 }
 
@@ -155,19 +144,35 @@ int evaluate_documents(Gpt *gpt, const int32_t *ids, const int64_t *start, int64
     return rc;
 }
 
+static int64_t sequence_tokens(void *sequences, int64_t i) {
+    return ((const Sequence *)sequences)[i].n;
+}
+
+static int add_sequence(void *sequences, int64_t i, Batch *b) {
+    const Sequence *q = (const Sequence *)sequences + i;
+    if (q->learn)
+        batch_add(b, q->tokens, q->n, q->learn, 1.0f, 0);
+    else
+        batch_add_response(b, q->tokens, q->n, q->prompt, 1.0f, 0);
+    return 0;
+}
+
+BatchItems evaluate_items(const Sequence *q) {
+    return (BatchItems){(void *)(uintptr_t)q, sequence_tokens, add_sequence};
+}
+
 int evaluate_demos(Gpt *gpt, const Dataset *d, int64_t records, int64_t micro_tokens, Comm *comm,
                    EvalLoss *out) {
-    const int64_t n = records > 0 && records < d->n ? records : d->n;
-    int64_t begin, end;
-    comm_share(n, comm_rank(comm), comm_size(comm), &begin, &end);
-    Sums s;
-    sums_open(&s, n, begin);
-    for (int64_t i = begin; i < end; i++) {
-        const Sequence *q = &d->seq[d->first[i]];
-        if (s.pack.n + q->n > micro_tokens) flush(&s, gpt);
-        batch_add(&s.pack, q->tokens, q->n, q->learn, 1.0f, 0);
-    }
-    flush(&s, gpt);
-    sums_close(&s, comm, out);
-    return 0;
+    const BatchItems items = evaluate_items(d->seq);
+    return mean_loss(gpt, &items, records > 0 && records < d->n ? records : d->n, micro_tokens,
+                     comm, out);
+}
+
+void evaluate_logp(Gpt *gpt, const Sequence *q, int64_t n, double temperature, int64_t micro_tokens,
+                   double *logp) {
+    const BatchItems items = evaluate_items(q);
+    double *nll = xcalloc(2 * (size_t)n + 1, sizeof *nll);
+    losses(gpt, &items, 0, n, temperature, micro_tokens, nll, nll + n);
+    for (int64_t i = 0; i < n; i++) logp[i] = -nll[i];
+    free(nll);
 }

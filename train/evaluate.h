@@ -2,6 +2,7 @@
 #ifndef TRAIN_EVALUATE_H
 #define TRAIN_EVALUATE_H
 
+#include "core/batch.h"
 #include "data/corpus.h"
 #include "data/dataset.h"
 #include "train/run.h"
@@ -23,5 +24,11 @@ int evaluate_documents(Gpt *gpt, const int32_t *ids, const int64_t *start, int64
 /* The learned tokens of demonstrations; `records` > 0: only the first so many. */
 int evaluate_demos(Gpt *gpt, const Dataset *d, int64_t records, int64_t micro_tokens, Comm *comm,
                    EvalLoss *out);
+
+/* Sequences as items: learned tokens (without such marks, the response's) have weight 1. */
+BatchItems evaluate_items(const Sequence *q);
+/* logp[i]: sum over the learned tokens of q[i] of their log-probabilities. Not collective. */
+void evaluate_logp(Gpt *gpt, const Sequence *q, int64_t n, double temperature, int64_t micro_tokens,
+                   double *logp);
 
 #endif

@@ -138,9 +138,7 @@ static int dry_run(Sft *s, Run *run) {
 static void plan_steps(Sft *s, Run *run) {
     const Config *c = &run->cfg;
     const double per_epoch = (double)s->demos.n / (double)c->train_batch;
-    run->steps =
-        c->train_steps > 0 ? c->train_steps : (int64_t)ceil(c->train_epochs * per_epoch - 1e-9);
-    if (run->steps < 1) run->steps = 1;
+    step_count(run, s->demos.n);
     if (!c->save_every_epoch) return;
     const int epochs =
         (int)(((double)run->steps + 0.5) / per_epoch); /* several may end in one step */
@@ -191,6 +189,8 @@ static int open_all(Sft *s, Run *run) {
     }
     TRY(check_memory(s, run));
     TRY(load_weights(&s->model, true));
+    if (c->data_mix.n > 0 && !s->mix.corpus && run->main_rank)
+        log_warn("data.mix is not read: data.mix_ratio is 0 and says how much of it is mixed in");
     run_describe(run, &s->model.cfg, s->model.tokenizer, tmpl, "params");
     run_parent(run, "model", s->model.id);
     run_data(run, "train", s->demos.hash);

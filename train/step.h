@@ -40,6 +40,8 @@ struct Step {
     double norm;  /* out: of the gradient, before clipping */
 };
 
+/* run->steps, from train.steps or train.epochs over n items. Not collective. */
+void step_count(Run *run, int64_t n);
 /* The step that the run does next, without its items. `unit`: what they are ("windows"). */
 Step step_begin(Trainer *t, const Run *run, const Schedule *lr, const char *unit);
 

@@ -54,6 +54,27 @@ __attribute__((unused)) static int scratch_make(void **unused) {
     return mkdtemp(scratch_folder) ? 0 : -1;
 }
 
+/* What is written to standard error between the two; the caller frees. */
+__attribute__((unused)) static int scratch_catch(void) {
+    char *path = scratch("stderr");
+    fflush(stderr);
+    const int keep = dup(STDERR_FILENO);
+    assert_non_null(freopen(path, "w", stderr));
+    free(path);
+    return keep;
+}
+
+__attribute__((unused)) static char *scratch_caught(int keep) {
+    char *path = scratch("stderr"), *text;
+    size_t len;
+    fflush(stderr);
+    dup2(keep, STDERR_FILENO);
+    close(keep);
+    OK(file_read(path, &text, &len));
+    free(path);
+    return text;
+}
+
 static int scratch_remove_one(const char *path, const struct stat *st, int type, struct FTW *at) {
     return remove(path);
 }

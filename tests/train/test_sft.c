@@ -175,6 +175,20 @@ static void test_epochs(void **state) {
     }
 }
 
+/* Text to mix in without a share of it. */
+static void test_mix_is_not_read(void **state) {
+    for (int ratio = 0; ratio < 2; ratio++) {
+        Sft s;
+        Run run;
+        const int keep = scratch_catch();
+        open_sft(&s, &run, (const char *const[]){ratio ? "data.mix_ratio=0.1" : NULL, NULL});
+        char *text = scratch_caught(keep);
+        assert_int_equal(strstr(text, "data.mix is not read") != NULL, !ratio && run.main_rank);
+        free(text);
+        close_sft(&s, &run);
+    }
+}
+
 int main(int argc, char **argv) {
     OK(comm_open(&comm, &argc, &argv));
     core_init();
@@ -182,6 +196,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_share_of_pretraining),
         cmocka_unit_test(test_loss),
         cmocka_unit_test(test_epochs),
+        cmocka_unit_test(test_mix_is_not_read),
     };
     int failed = cmocka_run_group_tests(tests, make, clear);
     comm_close(&comm);
