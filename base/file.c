@@ -258,6 +258,11 @@ static int by_name(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+static void push_name(char ***list, int *n, char *name) {
+    *list = xrealloc(*list, (size_t)(*n + 1) * sizeof **list);
+    (*list)[(*n)++] = name;
+}
+
 int file_list(const char *dir, char ***names, int *n) {
     DIR *d = opendir(dir);
     if (!d) return file_error(dir, "list folder");
@@ -271,8 +276,7 @@ int file_list(const char *dir, char ***names, int *n) {
             break;
         }
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        v = xrealloc(v, sizeof *v * (size_t)(count + 1));
-        v[count++] = xstrdup(e->d_name);
+        push_name(&v, &count, xstrdup(e->d_name));
     }
     closedir(d);
     if (rc < 0) {
@@ -283,11 +287,6 @@ int file_list(const char *dir, char ***names, int *n) {
     *names = v;
     *n = count;
     return 0;
-}
-
-static void push_name(char ***list, int *n, char *name) {
-    *list = xrealloc(*list, (size_t)(*n + 1) * sizeof **list);
-    (*list)[(*n)++] = name;
 }
 
 int file_glob(const char *const *names, int n, char ***out, int *nout) {

@@ -17,13 +17,10 @@
 #include "base/text.h"
 
 char *process_folder(void) {
-    char path[4096];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
-    if (n <= 0) return xstrdup(".");
-    path[n] = '\0';
-    char *slash = strrchr(path, '/');
-    if (slash) *slash = '\0';
-    return xstrdup(path);
+    char *path = realpath("/proc/self/exe", NULL);
+    if (!path) return xstrdup(".");
+    *strrchr(path, '/') = '\0';
+    return path;
 }
 
 static volatile sig_atomic_t caught[4];

@@ -5,6 +5,11 @@
 "$bin/rhetor" --settings >config.md
 cmp -s config.md "$root/docs/CONFIG.md" || fail "docs/CONFIG.md is not what the table of settings gives: make docs"
 
+# make says a line a file, and shows its commands when it is asked to
+object=(make -C "$root" -n -W base/text.c build/release/base/text.o)
+[ "$("${object[@]}" | grep -c '^echo "CC base/text.c";')" = 1 ] || fail "make: $("${object[@]}")"
+! "${object[@]}" V=1 | grep -q '^echo' || fail "make V=1: $("${object[@]}" V=1)"
+
 # files that the README links to, and programs that it calls
 for link in $(grep -o '](\([^)]*\))' "$root/README.md" | tr -d '()]' | grep -v '^http'); do
     [ -e "$root/$link" ] || fail "README.md links to $link, which is not there"
