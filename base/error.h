@@ -75,6 +75,13 @@ void *xcalloc(size_t n, size_t size);
 void *xrealloc(void *p, size_t bytes);
 void *xaligned(size_t align, size_t bytes); /* a power of two; at least one whole `align` */
 char *xstrdup(const char *s);
+/* Room for one more than the n entries of an array that has room for cap. */
+#define XGROW(array, n, cap)                                          \
+    do {                                                              \
+        if ((n) < (cap)) break;                                       \
+        (cap) = 2 * (cap) + 64;                                       \
+        (array) = xrealloc((array), (size_t)(cap) * sizeof *(array)); \
+    } while (0)
 char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

@@ -128,10 +128,7 @@ static bool before(MergeCandidate a, MergeCandidate b) {
 }
 
 static void heap_push(MergeHeap *h, MergeCandidate c) {
-    if (h->n == h->cap) {
-        h->cap = h->cap ? 2 * h->cap : 256;
-        h->v = xrealloc(h->v, (size_t)h->cap * sizeof *h->v);
-    }
+    XGROW(h->v, h->n, h->cap);
     int64_t i = h->n++;
     for (; i > 0 && before(c, h->v[(i - 1) / 2]); i = (i - 1) / 2) h->v[i] = h->v[(i - 1) / 2];
     h->v[i] = c;

@@ -60,10 +60,7 @@ static void words_add(Words *w, const char *piece, size_t len, int64_t count) {
             return;
         }
     }
-    if (w->n == w->cap) {
-        w->cap = w->cap ? 2 * w->cap : 1024;
-        w->v = xrealloc(w->v, (size_t)w->cap * sizeof *w->v);
-    }
+    XGROW(w->v, w->n, w->cap);
     if (w->nbytes + len > w->bytes_cap) {
         w->bytes_cap = 2 * (w->nbytes + len);
         w->bytes = xrealloc(w->bytes, w->bytes_cap);
@@ -135,10 +132,7 @@ static void add_parts(Counting *c, const char *text, size_t len) {
     while (len > 0) {
         size_t cut = len > PART ? pretokenizer_cut(c->t->pre, text, PART) : 0;
         if (cut == 0) cut = len;
-        if (c->n == c->cap) {
-            c->cap = c->cap ? 2 * c->cap : 256;
-            c->part = xrealloc(c->part, (size_t)c->cap * sizeof *c->part);
-        }
+        XGROW(c->part, c->n, c->cap);
         c->part[c->n++] = (Stretch){text, cut};
         text += cut;
         len -= cut;
@@ -268,10 +262,7 @@ static void pairs_arose(Pairs *p, uint64_t key, int64_t count, int32_t word) {
     s->count += count;
     WordPlaces *w = &s->fresh;
     if (w->n == 0) {
-        if (p->nfresh == p->fresh_cap) {
-            p->fresh_cap = p->fresh_cap ? 2 * p->fresh_cap : 1024;
-            p->fresh = xrealloc(p->fresh, (size_t)p->fresh_cap * sizeof *p->fresh);
-        }
+        XGROW(p->fresh, p->nfresh, p->fresh_cap);
         p->fresh[p->nfresh++] = key;
     } else if (w->v[w->n - 1] == word) {
         return;
@@ -311,10 +302,7 @@ static bool before(const PairHeap *h, const Entry *a, const Entry *b) {
 }
 
 static void heap_push(PairHeap *h, Entry e) {
-    if (h->n == h->cap) {
-        h->cap = h->cap ? 2 * h->cap : 1024;
-        h->v = xrealloc(h->v, (size_t)h->cap * sizeof *h->v);
-    }
+    XGROW(h->v, h->n, h->cap);
     int64_t i = h->n++;
     for (; i > 0 && before(h, &e, &h->v[(i - 1) / 2]); i = (i - 1) / 2) h->v[i] = h->v[(i - 1) / 2];
     h->v[i] = e;

@@ -17,7 +17,6 @@ expect 78 "ppo.max_response is 64: leaves no room for a prompt in the context of
 expect 78 "ppo.minibatches is 65" "64 episodes" -- "${ppo[@]}" ppo.minibatches=65
 expect 78 "ppo.kl_horizon is 12: a batch of 64 may lower beta by 107 %; expected more than a fifth of ppo.batch" -- \
     "${ppo[@]}" ppo.kl=adaptive ppo.kl_horizon=12
-expect 78 "run.dir is not set" -- "$bin/rhetor-sft" "$tiny/sft.yaml" run.dir=
 expect 78 "from.model is not set" -- "${sft[@]}" from.model=
 expect 78 "data.mix_ratio is 0.1: pretraining text is to be mixed in, but data.mix names no corpus" -- \
     "${sft[@]}" data.mix=

@@ -132,7 +132,7 @@ static int gold_scores(Samples *s, int64_t max) {
     int rc = 0;
     TRY(json_records_open(&f, s->path));
     while ((max == 0 || s->n < max) && (rc = json_records_next(f, &rec)) > 0) {
-        double score;
+        double score = 0;
         rc = gold_of(rec, s->path, json_records_line(f), &score);
         if (rc >= 0) add_sample(s, rec, score);
         json_decref(rec);
