@@ -159,8 +159,7 @@ int inspect_corpus(FILE *out, const char *path, int samples, bool colour) {
 
 /* --- records ---------------------------------------------------------------------------------- */
 
-/* What the first record is, or the first that is one. */
-static int guess_kind(const char *path, const DatasetOptions *o, int *kind) {
+int inspect_kind(const char *path, const DatasetOptions *o, int *kind) {
     JsonRecords *records;
     json_t *j = NULL;
     TRY(json_records_open(&records, path));
@@ -266,7 +265,7 @@ static int dataset_report(FILE *out, const Dataset *d, const DatasetOptions *o, 
 int inspect_records(FILE *out, const char *path, int kind, const DatasetOptions *o, int samples,
                     bool colour) {
     if (kind < 0 && !texts_is_json(path)) kind = INSPECT_TEXTS;
-    if (kind < 0) TRY(guess_kind(path, o, &kind));
+    if (kind < 0) TRY(inspect_kind(path, o, &kind));
     if (kind == INSPECT_TEXTS) {
         Texts *t;
         TextOptions to = {0};

@@ -17,4 +17,7 @@ enum { INSPECT_TEXTS = DATASET_PROMPTS + 1 };
 int inspect_records(FILE *out, const char *path, int kind, const DatasetOptions *o, int samples,
                     bool colour);
 
+/* What the records of a file are, by the first that is one: a DatasetKind or INSPECT_TEXTS. */
+int inspect_kind(const char *path, const DatasetOptions *o, int *kind);
+
 #endif

@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/nearest.h"
+#include "base/process.h"
 #include "base/text.h"
 #include "base/yaml.h"
 
@@ -69,6 +70,13 @@ static int take_setting(void *ctx, const YamlValue *v) {
     int number, end = 0;
     char place[512];
     snprintf(place, sizeof place, "%s:%d", reader->path, v->line);
+    char **text = strcmp(v->key, "make") == 0  ? &r->make
+                  : strcmp(v->key, "end") == 0 ? &r->end
+                                               : NULL;
+    if (text && !v->list && !v->null && !*text) {
+        *text = xstrdup(v->items[0]);
+        return 0;
+    }
     if (sscanf(v->key, "steps.%d.%n", &number, &end) != 1 || end == 0) {
         if (strcmp(v->key, "steps") == 0)
             return error_set(ERR_CONFIG,
@@ -77,8 +85,8 @@ static int take_setting(void *ctx, const YamlValue *v) {
                              place, v->list ? "a list of words" : "no list");
         char *word = xasprintf("%.*s", (int)strcspn(v->key, "."), v->key);
         bool near = nearest_distance(word, "steps") < 3;
-        int rc = error_set(ERR_CONFIG, "%s: unknown key %s, expected steps%s", place, word,
-                           near ? "; did you mean steps?" : "");
+        int rc = error_set(ERR_CONFIG, "%s: unknown key %s, expected steps, make, end%s", place,
+                           word, near ? "; did you mean steps?" : "");
         free(word);
         return rc;
     }
@@ -123,7 +131,10 @@ static int read_steps(Recipe *r) {
                              r->folder);
     if (rc >= 0) rc = yaml_settings(text, len, path, take_setting, &reader);
     for (int i = 0; rc >= 0 && i < r->n; i++) rc = check_step(r, i);
-    if (rc >= 0 && r->n == 0) rc = error_set(ERR_CONFIG, "%s: lists no steps", path);
+    if (rc >= 0 && !r->n == !r->make)
+        rc = error_set(ERR_CONFIG,
+                       r->n ? "%s: has steps and make, expected one of both" : "%s: lists no steps",
+                       path);
     free(text);
     free(path);
     return rc;
@@ -281,11 +292,60 @@ static int resolve(const Recipe *r, int i) {
     return 0;
 }
 
+static char *made_folder(void) { return xasprintf("%s/recipe", getenv("RUN")); }
+
+static bool is_made(const char *folder) {
+    char *path = file_join(folder, "pipeline.yaml");
+    const bool made = file_exists(path);
+    free(path);
+    return made;
+}
+
+int recipe_make(const char *folder, bool dry) {
+    Recipe r = {.folder = xstrdup(folder)};
+    char *made = made_folder();
+    int status = 0, rc = read_steps(&r);
+    if (rc >= 0 && r.make && is_made(made))
+        printf("the sizes are those of %s; remove it to have them chosen again\n", made);
+    else if (rc >= 0 && r.make) {
+        if (!getenv("DATA") && strstr(r.make, "${DATA}"))
+            rc = error_set(ERR_CONFIG, "%s: which data? --data DIR", folder);
+        char *command = xasprintf("%s%s", r.make, dry ? " --dry-run" : "");
+        char *argv[] = {(char[]){"/bin/sh"}, (char[]){"-e"}, (char[]){"-c"}, command, NULL};
+        fflush(stdout);
+        if (rc >= 0) rc = process_run(argv, NULL, false, &status);
+        if (rc >= 0 && status != 0) { /* it has said why */
+            rc = ERR_CONFIG;
+#define X(name, code, exit, word) rc = status == exit ? code : rc;
+            ERROR_LIST(X)
+#undef X
+            error_set(rc, "%s: no recipe was made (%d): %s", folder, status, r.make);
+        }
+        free(command);
+    }
+    const int has = !r.make ? 0 : is_made(made) ? 1 : 2;
+    free(made);
+    recipe_free(&r);
+    return rc < 0 ? rc : has;
+}
+
 int recipe_load(Recipe *out, const char *folder, const char *const *overrides, int n) {
     const char *run = getenv("RUN");
     CHECK(run, "RUN is not set");
     *out = (Recipe){.folder = xstrdup(folder), .marks = file_join(run, ".pipeline")};
     int rc = read_steps(out);
+    if (rc >= 0 && out->make) {
+        free(out->folder);
+        free(out->make);
+        out->make = NULL;
+        out->folder = made_folder();
+        rc = is_made(out->folder)
+                 ? read_steps(out)
+                 : error_set(ERR_CONFIG,
+                             "%s: its recipe is made from the data when it is run, and not yet in "
+                             "%s; rhetor-pipeline %s --data DIR",
+                             folder, out->folder, folder);
+    }
     if (rc >= 0) rc = give_overrides(out, overrides, n);
     for (int i = 0; rc >= 0 && i < out->n; i++) rc = resolve(out, i);
     if (rc < 0) recipe_free(out);
@@ -305,6 +365,8 @@ void recipe_free(Recipe *r) {
     free(r->step);
     free(r->folder);
     free(r->marks);
+    free(r->make);
+    free(r->end);
     *r = (Recipe){0};
 }
 

@@ -10,6 +10,13 @@
  *       stage: ppo
  *       config: ppo-ptx.yaml
  *
+ * A recipe that depends on the data (configs/own) has a command instead of steps, which writes an
+ * ordinary one into ${RUN}/recipe before the first step of a run:
+ *
+ *   make: rhetor-size --data "${DATA}" --out "${RUN}/recipe" --minutes ${MINUTES:-30}
+ *
+ * A recipe may have a line to end with: `end: "talk to it: rhetor-generate -m ${RUN}/sft --chat"`.
+ *
  * Commands and stage files use the environment variables RUN (folder of the run), SEED, RECIPE
  * (this folder), BIN (the programs); a command has them in quotes, as a folder's name may hold spaces.
  * Commands and stage files are programs: whoever wrote them is trusted. Nothing here is collective. */
@@ -34,11 +41,16 @@ typedef struct Step {
 
 typedef struct Recipe {
     char *folder, *marks; /* marks: ${RUN}/.pipeline */
+    char *make, *end;     /* NULL: none */
     Step *step;
     int n;
 } Recipe;
 
-/* Reads pipeline.yaml and the files of all stages (so that what is wrong in the last one is said
+/* Runs the recipe's `make` if it has one that has not run yet in this RUN (dry: with --dry-run, which
+ * writes nothing). Returns 0: it has none, 1: it has run, 2: it was dry. ERR_CONFIG and what the
+ * command leaves with. */
+int recipe_make(const char *folder, bool dry);
+/* Reads pipeline.yaml (of a recipe with `make`: the one that it wrote) and the files of all stages (so that what is wrong in the last one is said
  * before the first one runs). Overrides: "section.key=value" goes to the stages that know the key,
  * "STEP:section.key=value" to one step; borrowed. RUN and the other variables must be set.
  * ERR_CONFIG with file:line, or the override and what was probably meant. */

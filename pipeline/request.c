@@ -169,3 +169,24 @@ bool request_recall(Request *r) {
     r->recalled = j;
     return any || r->nset > 0;
 }
+
+int request_check_made(Request *r) {
+    static const char *const names[] = {"--data", "--minutes"};
+    Request was = {.recipe = r->recipe};
+    if (!request_recall(&was)) return 0;
+    const char **const now[] = {&r->data, &r->minutes}, *const then[] = {was.data, was.minutes};
+    int rc = 0;
+    for (int i = 0; i < 2 && rc == 0; i++) {
+        if (!*now[i])
+            *now[i] = then[i];
+        else if (!then[i] || strcmp(*now[i], then[i]) != 0)
+            rc = error_set(ERR_CONFIG,
+                           "%s was started with %s %s, not %s; go on without it, choose another "
+                           "--run, or remove that folder",
+                           getenv("RUN"), names[i], then[i] ? then[i] : "(its default)", *now[i]);
+    }
+    free(was.set);
+    json_decref(r->recalled);
+    r->recalled = was.recalled;
+    return rc;
+}

@@ -34,5 +34,8 @@ int request_remember(const Request *r);
 /* Fills in what the command line leaves open, as the run of RUN was started; true: something came.
  * Nothing where it was started from another recipe. */
 bool request_recall(Request *r);
+/* For a recipe that is made from the data: ERR_CONFIG where the run of RUN was started for other data
+ * or another time. Fills in the two where the command line leaves them open. */
+int request_check_made(Request *r);
 
 #endif

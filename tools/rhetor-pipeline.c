@@ -288,6 +288,11 @@ static int run_all(Pipeline *p, int *status) {
         printf("%s: %d step%s done, %d of them now, in %.1f s: %s\n", r->folder,
                p->last - p->first + 1, p->last == p->first ? "" : "s", made,
                clock_seconds() - began, getenv("RUN"));
+    if (*status == 0 && p->last == r->n - 1 && r->end) {
+        char *text = recipe_expand(r->end);
+        printf("%s\n", text);
+        free(text);
+    }
     return 0;
 }
 
@@ -377,6 +382,9 @@ static int pipeline(Args *a, int *status) {
     Request *r = &a->request;
     int rc = request_environment(r, !a->status && !a->dry);
     if (rc >= 0 && a->status && request_recall(r)) rc = request_environment(r, false);
+    if (rc >= 0 && !a->status) rc = recipe_make(getenv("RECIPE"), a->dry);
+    if (rc == 2) return 0; /* it has told what it would do */
+    if (rc > 0) rc = request_check_made(r);
     if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), r->set, r->nset);
     if (rc >= 0) rc = choose_steps(&p);
     if (rc >= 0 && !a->status) rc = recipe_check_commands(&p.recipe);

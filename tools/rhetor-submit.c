@@ -316,6 +316,9 @@ static int one_seed(const Order *o, int64_t seed) {
     Request request = o->request;
     request.seed = number;
     int rc = request_environment(&request, false);
+    if (rc >= 0) rc = recipe_make(getenv("RECIPE"), o->dry);
+    if (rc == 2) return 0; /* it has told what it would do */
+    if (rc > 0) rc = request_check_made(&request);
     if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), o->request.set, o->request.nset);
     if (rc >= 0) rc = recipe_check_commands(&p.recipe);
     if (rc >= 0) rc = plan_make(&p);

@@ -27,6 +27,7 @@ static const struct {
     {"ckpt", "checkpoints: show, verify, diff, import, export"},
     {"submit", "a recipe as cluster jobs"},
     {"plan", "memory, FLOPs and time of a run on N nodes"},
+    {"size", "a recipe for one's own data (configs/own runs it)"},
     {"bench", "the machine's limits and our share of them"},
 };
 enum { KNOWN = sizeof known / sizeof *known };
