@@ -1,6 +1,8 @@
 /* request.c: what a program that runs a recipe is asked for. See request.h. */
 #include "pipeline/request.h"
 
+#include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,57 +10,29 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/option.h"
 #include "base/process.h"
 
 /* --- command line ----------------------------------------------------------------------------- */
-enum { OPT_RUN = 2000, OPT_SEED, OPT_DATA, OPT_MINUTES };
-
-static const struct argp_option options[] = {
-    {"run", OPT_RUN, "DIR", 0, "folder of the run (runs/RECIPE; other seeds: runs/RECIPE-seedN)",
-     0},
-    {"seed", OPT_SEED, "N", 0, "seed of all steps (1)", 0},
-    {"data", OPT_DATA, "DIR", 0, "folder of data, for recipes that ask for ${DATA}", 0},
-    {"minutes", OPT_MINUTES, "N", 0, "time to take, for recipes that are sized (configs/own: 30)",
-     0},
-    {0}};
-
-static error_t parse(int key, char *arg, struct argp_state *state) {
-    Request *r = state->input;
-    switch (key) {
-    case OPT_RUN: r->run = arg; break;
-    case OPT_SEED:
-        option_whole_to(state, "seed", arg, 0, UINT32_MAX);
-        r->seed = arg;
-        break;
-    case OPT_DATA: r->data = arg; break;
-    case OPT_MINUTES:
-        option_number(state, "minutes", arg, 0.1, 1e6);
-        r->minutes = arg;
-        break;
-    case ARGP_KEY_ARG:
-        if (strchr(arg, '='))
-            option_add(&r->set, &r->nset, arg);
-        else if (!r->recipe)
-            r->recipe = arg;
-        else
-            argp_error(state, "two recipes, %s and %s; settings are written key=value", r->recipe,
-                       arg);
-        break;
-    case ARGP_KEY_END:
-        if (!r->recipe) argp_error(state, "which recipe? e.g. %s configs/demo", state->name);
-        break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
+int request_argument(void *args, const Option *o, char *arg) {
+    Request *r = (Request *)(void *)((char *)args + o->at);
+    if (strchr(arg, '='))
+        option_add(&r->set.v, &r->set.n, arg);
+    else if (r->recipe)
+        return error_set(ERR_USAGE, "two recipes, %s and %s; settings are written key=value",
+                         r->recipe, arg);
+    else
+        r->recipe = arg;
     return 0;
 }
 
-const struct argp request_argp = {options, parse, NULL, NULL, NULL, NULL, NULL};
+int request_check(const Request *r) {
+    return r->recipe ? 0 : error_set(ERR_USAGE, "which recipe? e.g. configs/demo");
+}
 
 void request_free(Request *r) {
-    free(r->set);
+    free(r->set.v);
     json_decref(r->recalled);
-    *r = (Request){0};
+    *r = REQUEST_NONE;
 }
 
 /* --- the environment of the steps ------------------------------------------------------------- */
@@ -91,7 +65,8 @@ char *request_folder(const char *recipe) {
 }
 
 int request_environment(const Request *r, bool make) {
-    const char *seed = r->seed ? r->seed : "1", *path = getenv("PATH");
+    const char *path = getenv("PATH");
+    char *seed = xasprintf("%" PRId64, r->seed == SEED_OPEN ? 1 : r->seed);
     char *folder = request_folder(r->recipe), *bin = process_folder();
     char *run = r->run                   ? xstrdup(r->run)
                 : strcmp(seed, "1") == 0 ? xasprintf("runs/%s", file_basename(folder))
@@ -107,16 +82,14 @@ int request_environment(const Request *r, bool make) {
     setenv("BIN", bin, 1);
     if (!there) setenv("PATH", search, 1);
     if (r->data) setenv("DATA", r->data, 1);
-    if (r->minutes) setenv("MINUTES", r->minutes, 1);
+    char *minutes = xasprintf("%g", r->minutes);
+    if (r->minutes > 0) setenv("MINUTES", minutes, 1);
     if (geteuid() == 0) { /* mpirun refuses to work for root otherwise */
         setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);
         setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
     }
-    free(folder);
-    free(run);
-    free(name);
-    free(bin);
-    free(search);
+    char *const all[] = {seed, folder, run, name, bin, search, minutes};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     return rc;
 }
 
@@ -126,14 +99,14 @@ int request_environment(const Request *r, bool make) {
 static char *record_path(void) { return xasprintf("%s/.pipeline/.request.json", getenv("RUN")); }
 
 int request_remember(const Request *r) {
-    char *path = record_path();
+    char *path = record_path(), *folder = file_join(getenv("RUN"), ".pipeline");
     json_t *set = json_array();
     bool good = true;
-    for (int i = 0; i < r->nset; i++)
-        good = good && json_array_append_new(set, json_string(r->set[i])) == 0;
-    json_t *j = json_pack("{s:s, s:s, s:s*, s:s*, s:o}", "recipe", getenv("RECIPE"), "seed",
-                          getenv("SEED"), "data", r->data, "minutes", r->minutes, "settings", set);
-    char *folder = file_join(getenv("RUN"), ".pipeline");
+    for (int i = 0; i < r->set.n; i++)
+        good = good && json_array_append_new(set, json_string(r->set.v[i])) == 0;
+    json_t *j = json_pack("{s:s, s:I, s:s*, s:f, s:o}", "recipe", getenv("RECIPE"), "seed",
+                          (json_int_t)strtoll(getenv("SEED"), NULL, 10), "data", r->data, "minutes",
+                          r->minutes, "settings", set);
     int rc = j && good ? file_make_dirs(folder)
                        : error_set(ERR_CONFIG, "command line: a setting is not UTF-8");
     if (rc >= 0) rc = json_write_file(j, path);
@@ -147,45 +120,44 @@ bool request_recall(Request *r) {
     char *path = record_path();
     json_t *j = NULL;
     const char *recipe = "";
-    bool any = false;
     if (file_exists(path) && json_read_file(&j, path) >= 0) json_get_str(j, "recipe", &recipe);
     free(path);
     if (!j || strcmp(file_basename(recipe), file_basename(getenv("RECIPE"))) != 0) {
         json_decref(j);
         return false;
     }
-    const char **const open[] = {&r->seed, &r->data, &r->minutes};
-    static const char *const names[] = {"seed", "data", "minutes"};
-    for (int i = 0; i < 3; i++) {
-        if (*open[i]) continue;
-        *open[i] = json_string_value(json_object_get(j, names[i]));
-        any = any || *open[i];
-    }
+    if (r->seed == SEED_OPEN) json_get_i64(j, "seed", &r->seed);
+    if (!r->data) r->data = json_string_value(json_object_get(j, "data"));
+    if (r->minutes <= 0) json_get_f64(j, "minutes", &r->minutes);
     const json_t *set = json_object_get(j, "settings");
-    for (size_t i = 0, n = r->nset ? 0 : json_array_size(set); i < n; i++) {
+    for (size_t i = 0, n = r->set.n ? 0 : json_array_size(set); i < n; i++) {
         const char *one = json_string_value(json_array_get(set, i));
-        if (one) option_add(&r->set, &r->nset, one);
+        if (one) option_add(&r->set.v, &r->set.n, one);
     }
     r->recalled = j;
-    return any || r->nset > 0;
+    return true;
 }
 
 int request_check_made(Request *r) {
-    static const char *const names[] = {"--data", "--minutes"};
-    Request was = {.recipe = r->recipe};
+    Request was = REQUEST_NONE;
     if (!request_recall(&was)) return 0;
-    const char **const now[] = {&r->data, &r->minutes}, *const then[] = {was.data, was.minutes};
     int rc = 0;
-    for (int i = 0; i < 2 && rc == 0; i++) {
-        if (!*now[i])
-            *now[i] = then[i];
-        else if (!then[i] || strcmp(*now[i], then[i]) != 0)
-            rc = error_set(ERR_CONFIG,
-                           "%s was started with %s %s, not %s; go on without it, choose another "
-                           "--run, or remove that folder",
-                           getenv("RUN"), names[i], then[i] ? then[i] : "(its default)", *now[i]);
-    }
-    free(was.set);
+    if (r->data && (!was.data || strcmp(r->data, was.data) != 0))
+        rc = error_set(ERR_CONFIG,
+                       "%s was started with --data %s, not %s; choose another --run, or remove "
+                       "that folder",
+                       getenv("RUN"), was.data ? was.data : "(none)", r->data);
+    if (r->minutes > 0 && fabs(r->minutes - was.minutes) > 1e-9)
+        rc = error_set(ERR_CONFIG,
+                       was.minutes > 0
+                           ? "%s was started with --minutes %g, not %g; go on without it, "
+                             "choose another --run, or remove that folder"
+                           : "%s was started without --minutes (%g), not with %g; go on "
+                             "so, choose another --run, or remove that folder",
+                       getenv("RUN"), was.minutes, r->minutes);
+    r->data = was.data;
+    r->minutes = was.minutes;
+    free(was.set.v);
     json_decref(r->recalled);
     r->recalled = was.recalled;
     return rc;

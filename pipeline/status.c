@@ -138,7 +138,7 @@ void print_status(const Pipeline *p) {
     if (!p->args->json) {
         printf("%s in %s", r->folder, getenv("RUN"));
         if (strcmp(getenv("SEED"), "1") != 0) printf(", seed %s", getenv("SEED"));
-        for (int i = 0; i < q->nset; i++) printf("%s%s", i ? " " : ", with ", q->set[i]);
+        for (int i = 0; i < q->set.n; i++) printf("%s%s", i ? " " : ", with ", q->set.v[i]);
         printf("\n%-14s %-9s %11s  %-18s %9s %8s%s\n", "step", "state", "progress", "last",
                "seconds", "eta", jobs.n ? "        job restarts" : "");
     }
@@ -154,7 +154,7 @@ void print_status(const Pipeline *p) {
     }
     if (p->args->json) {
         json_t *set = json_array();
-        for (int i = 0; i < q->nset; i++) json_array_append_new(set, json_string(q->set[i]));
+        for (int i = 0; i < q->set.n; i++) json_array_append_new(set, json_string(q->set.v[i]));
         json_t *all =
             json_pack("{s:s, s:s, s:s, s:o, s:O}", "recipe", r->folder, "run", getenv("RUN"),
                       "seed", getenv("SEED"), "settings", set, "steps", steps);

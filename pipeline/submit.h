@@ -9,10 +9,9 @@
 
 /* What is asked for on the command line. */
 typedef struct Order {
-    Request request;      /* its seed: of the one chain, where there is no --array */
-    const char *file;     /* --cluster; NULL: the recipe's cluster.yaml, if there is one */
-    const char **cluster; /* "cluster.key=value", and "STEP:cluster.key=value" */
-    int ncluster;
+    Request request;    /* its seed: of the one chain, where there is no --array */
+    const char *file;   /* --cluster; NULL: the recipe's cluster.yaml, if there is one */
+    OptionList cluster; /* "cluster.key=value", and "STEP:cluster.key=value" */
     bool dry;
 } Order;
 
@@ -28,7 +27,6 @@ typedef struct Task {
 
 typedef struct Plan {
     const Order *order;
-    const char *seed;
     Recipe recipe;
     const Queue *queue;
     Task *task;

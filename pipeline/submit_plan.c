@@ -73,10 +73,10 @@ static int settings_of(const Plan *p, const Config *all, const char *file, int f
     for (int i = first; rc >= 0 && i <= last; i++)
         rc = take(&p->recipe, i, steps, all->cluster_steps.n, true, &l);
     int before = l.n;
-    if (rc >= 0) rc = take(&p->recipe, -1, o->cluster, o->ncluster, false, &l);
+    if (rc >= 0) rc = take(&p->recipe, -1, o->cluster.v, o->cluster.n, false, &l);
     int between = l.n;
     for (int i = first; rc >= 0 && i <= last; i++)
-        rc = take(&p->recipe, i, o->cluster, o->ncluster, false, &l);
+        rc = take(&p->recipe, i, o->cluster.v, o->cluster.n, false, &l);
     *own = before > 0 || l.n > between;
     if (rc >= 0) rc = load(out, file, &l);
     if (rc < 0 && before > 0) error_wrap(rc, "cluster.steps or command line");
@@ -227,7 +227,7 @@ int plan_make(Plan *p) {
     const char *file = o->file ? o->file : file_exists(own) ? own : NULL;
     Config all;
     List l = {0};
-    int rc = take(&p->recipe, -1, o->cluster, o->ncluster, false, &l);
+    int rc = take(&p->recipe, -1, o->cluster.v, o->cluster.n, false, &l);
     if (rc >= 0) rc = load(&all, file, &l);
     free_list(&l);
     if (rc >= 0) {

@@ -185,7 +185,7 @@ static void put_command(Text *x, const Plan *p, const Task *t) {
     put_word(x, p->recipe.folder);
     text_put(x, " --run ");
     put_word(x, getenv("RUN"));
-    text_put(x, " --seed %s", p->seed);
+    text_put(x, " --seed %s", getenv("SEED"));
     if (o->request.data) text_put(x, " --data ");
     if (o->request.data) put_word(x, o->request.data);
     text_put(x, " \\\n    --job %s", first->name);
@@ -196,9 +196,9 @@ static void put_command(Text *x, const Plan *p, const Task *t) {
     if (t->stage) text_put(x, " --launch \"$launch\"");
     if (t->stage && !p->queue->warns && t->seconds)
         text_put(x, " %s:run.deadline=%" PRId64, first->name, t->seconds - t->c.cluster_lead);
-    for (int i = 0; i < o->request.nset; i++) {
+    for (int i = 0; i < o->request.set.n; i++) {
         text_put(x, i ? " " : " \\\n    ");
-        put_word(x, o->request.set[i]);
+        put_word(x, o->request.set.v[i]);
     }
     text_put(x, "\n");
     free(program);
@@ -206,7 +206,7 @@ static void put_command(Text *x, const Plan *p, const Task *t) {
 
 static void put_comment(Text *x, const Plan *p, const Task *t) {
     const Recipe *r = &p->recipe;
-    text_put(x, "# %s, seed %s: step%s", r->folder, p->seed, t->first == t->last ? "" : "s");
+    text_put(x, "# %s, seed %s: step%s", r->folder, getenv("SEED"), t->first == t->last ? "" : "s");
     for (int i = t->first; i <= t->last; i++)
         text_put(x, "%s %s", i > t->first ? "," : "", r->step[i].name);
     text_put(x, ". Written by rhetor-submit, each time anew.\n# %s\n",

@@ -2,7 +2,6 @@
  * goes on, what was changed and all after it is made anew (pipeline/recipe.h says how that is told).
  * The run folder of a stage that is made anew is kept beside the new one, as NAME.old-1.
  * base/process.h says how a running step is asked to save and leave. */
-#include <argp.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -23,52 +22,25 @@
 #include "pipeline/pipeline.h"
 #include "pipeline/progress.h"
 
-enum {
-    OPT_FROM = 1000,
-    OPT_UNTIL,
-    OPT_ONLY,
-    OPT_STATUS,
-    OPT_DRY,
-    OPT_RANKS,
-    OPT_LAUNCH,
-    OPT_JOB,
-    OPT_JSON,
-    OPT_FORCE
-};
-static const struct argp_option options[] = {
-    {"from", OPT_FROM, "STEP", 0, "begin with this step", 0},
-    {"until", OPT_UNTIL, "STEP", 0, "end after this step", 0},
-    {"only", OPT_ONLY, "STEP", 0, "only this step", 0},
-    {"force", OPT_FORCE, 0, 0, "make the steps anew even where they are done", 0},
-    {"ranks", OPT_RANKS, "N", 0, "run the stages on N ranks, by mpirun", 0},
-    {"launch", OPT_LAUNCH, "WORDS", 0, "run the stages by this: \"srun --mpi=pmix\"", 0},
-    {"job", OPT_JOB, "NAME", 0, "we are a job of rhetor-submit: what was saved is put back", 0},
-    {"status", OPT_STATUS, 0, 0, "print how far every step is", 0},
-    {"json", OPT_JSON, 0, 0, "with --status: as JSON", 0},
-    {"dry-run", OPT_DRY, 0, 0, "print what would be done", 0},
+static const Option options[] = {
+    {"from", 0, "STEP", "begin with this step", OPT_TEXT(from)},
+    {"until", 0, "STEP", "end after this step", OPT_TEXT(until)},
+    {"only", 0, "STEP", "only this step", OPT_TEXT(only)},
+    {"force", 0, NULL, "make the steps anew even where they are done", OPT_FLAG(force)},
+    {"ranks", 0, "N", "run the stages on N ranks, by mpirun", OPT_WHOLE(ranks, 1, 1 << 20)},
+    {"launch", 0, "WORDS", "run the stages by this: \"srun --mpi=pmix\"", OPT_TEXT(launch)},
+    {"job", 0, "NAME", "we are a job of rhetor-submit: what was saved is put back", OPT_TEXT(job)},
+    {"status", 0, NULL, "print how far every step is", OPT_FLAG(status)},
+    {"json", 0, NULL, "with --status: as JSON", OPT_FLAG(json)},
+    {"dry-run", 0, NULL, "print what would be done", OPT_FLAG(dry)},
+    REQUEST_OPTIONS(request),
+    REQUEST_ARGUMENTS(request, "RECIPE [key=value...] [STEP:key=value...]", request_argument),
     {0}};
 
-static error_t parse(int key, char *arg, struct argp_state *state) {
-    Args *a = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &a->request; break;
-    case OPT_FROM: a->from = arg; break;
-    case OPT_UNTIL: a->until = arg; break;
-    case OPT_ONLY: a->only = arg; break;
-    case OPT_FORCE: a->force = true; break;
-    case OPT_RANKS: a->ranks = option_whole_to(state, "ranks", arg, 1, 1 << 20); break;
-    case OPT_LAUNCH: a->launch = arg; break;
-    case OPT_JOB: a->job = arg; break;
-    case OPT_STATUS: a->status = true; break;
-    case OPT_JSON: a->json = a->status = true; break;
-    case OPT_DRY: a->dry = true; break;
-    case ARGP_KEY_END:
-        if (a->only && (a->from || a->until)) argp_error(state, "--only stands alone");
-        if (a->launch && a->ranks) argp_error(state, "--ranks or --launch, not both");
-        break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
+static int check_options(const Args *a) {
+    if (a->only && (a->from || a->until)) return error_set(ERR_USAGE, "--only stands alone");
+    if (a->launch && a->ranks) return error_set(ERR_USAGE, "--ranks or --launch, not both");
+    return request_check(&a->request);
 }
 
 /* --- a step ----------------------------------------------------------------------------------- */
@@ -385,7 +357,7 @@ static int pipeline(Args *a, int *status) {
     if (rc >= 0 && !a->status) rc = recipe_make(getenv("RECIPE"), a->dry);
     if (rc == 2) return 0; /* it has told what it would do */
     if (rc > 0) rc = request_check_made(r);
-    if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), r->set, r->nset);
+    if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), r->set.v, r->set.n);
     if (rc >= 0) rc = choose_steps(&p);
     if (rc >= 0 && !a->status) rc = recipe_check_commands(&p.recipe);
     if (rc >= 0 && a->status)
@@ -399,26 +371,19 @@ static int pipeline(Args *a, int *status) {
 }
 
 int main(int argc, char **argv) {
-    file_check_output();
-    static const struct argp_child children[] = {{&request_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {
-        options,
-        parse,
-        "RECIPE [key=value...] [STEP:key=value...]",
-        "Runs all steps of a recipe, resuming where it stopped.\v"
-        "rhetor-pipeline configs/demo --seed 2\n"
-        "rhetor-pipeline configs/demo ppo.beta=0.1 --from ppo --ranks 4\n"
-        "rhetor-submit has a cluster do the same.\n",
-        children,
-        NULL,
-        NULL};
-    Args a = {0};
-    argp_program_version = "rhetor-pipeline " RHETOR_VERSION;
-    argp_err_exit_status = error_exit_code(ERR_USAGE);
-    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    Args a = {.request = REQUEST_NONE};
+    int status = 0;
+    option_parse(options, NULL,
+                 "Runs all steps of a recipe, resuming where it stopped.\v"
+                 "rhetor-pipeline configs/demo --seed 2\n"
+                 "rhetor-pipeline configs/demo ppo.beta=0.1 --from ppo --ranks 4\n"
+                 "rhetor-pipeline configs/own --data DIR --minutes 60\n"
+                 "rhetor-submit has a cluster do the same.\n",
+                 argc, argv, &a);
     process_signals();
-    int status = 0, rc = pipeline(&a, &status);
-    if (rc < 0) fprintf(stderr, "rhetor-pipeline: %s\n", error_message());
+    a.status = a.status || a.json;
+    int rc = check_options(&a);
+    if (rc >= 0) rc = pipeline(&a, &status);
     request_free(&a.request);
-    return rc < 0 ? error_exit_code(rc) : status;
+    return option_end(rc < 0 ? rc : status);
 }

@@ -4,7 +4,6 @@
  *     rhetor-plan configs/demo                       this machine, measured in a few seconds
  *     rhetor-plan configs/demo --nodes 1,2,4,8 --ranks-per-node 2 --threads 16 --cores 32
  */
-#include <argp.h>
 #include <inttypes.h>
 #include <math.h>
 #include <omp.h>
@@ -26,13 +25,17 @@
 #include "plan/forecast.h"
 
 enum { LAYOUTS_MAX = 64 };
+#define MANY 1000000000000LL
+
+typedef struct Counts {
+    int64_t v[LAYOUTS_MAX];
+    int n;
+} Counts;
 
 typedef struct Args {
     const char *path, *run, *data, *save_rates;
-    const char **set, **rates;
-    int nset, nrates;
-    int64_t node[LAYOUTS_MAX], rank[LAYOUTS_MAX];
-    int nnode, nrank;
+    OptionList set, rates;
+    Counts nodes, ranks;
     int64_t per_node, threads, cores;
     double memory, latency, bandwidth, node_latency, node_bandwidth, overlap, seconds;
     PlanShard shard;
@@ -41,153 +44,99 @@ typedef struct Args {
     bool json, checks;
 } Args;
 
-enum {
-    OPT_NODES = 1000,
-    OPT_RANKS,
-    OPT_PER_NODE,
-    OPT_THREADS,
-    OPT_CORES,
-    OPT_MEMORY,
-    OPT_LATENCY,
-    OPT_BANDWIDTH,
-    OPT_NODE_LATENCY,
-    OPT_NODE_BANDWIDTH,
-    OPT_OVERLAP,
-    OPT_RATES,
-    OPT_SAVE_RATES,
-    OPT_SHARD,
-    OPT_STAGE,
-    OPT_VOCAB,
-    OPT_RECORDS,
-    OPT_LENGTH,
-    OPT_ANSWERS,
-    OPT_RESPONSE,
-    OPT_JSON,
-    OPT_CHECK,
-    OPT_STEPS,
-    OPT_SECONDS,
-    OPT_RUN,
-    OPT_DATA
-};
-static const struct argp_option options[] = {
-    {0, 0, 0, 0, "Where it runs:", 1},
-    {"nodes", OPT_NODES, "N,...", 0, "numbers of nodes to tell about (1)", 0},
-    {"ranks", OPT_RANKS, "N,...", 0, "numbers of ranks instead; nodes as many as they fill", 0},
-    {"ranks-per-node", OPT_PER_NODE, "R", 0, "(1)", 0},
-    {"threads", OPT_THREADS, "T", 0, "threads of a rank (the node's cores over its ranks)", 0},
-    {"shard", OPT_SHARD, "HOW", 0,
-     "none, optimizer or gradients, for the times (each stage's dist.shard)", 0},
-    {"cores", OPT_CORES, "N", 0, "cores of a node (this machine's)", 0},
-    {"memory", OPT_MEMORY, "GIB", 0, "memory of a node (this machine's)", 0},
-    {0, 0, 0, 0, "How fast:", 2},
-    {"rates", OPT_RATES, "FILE.json", 0,
+/* "1,2,4" */
+static int set_counts(void *args, const Option *o, char *arg) {
+    Counts *c = (Counts *)(void *)((char *)args + o->at);
+    c->n = 0;
+    for (char *save, *word = strtok_r(arg, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
+        char *end;
+        const long long n = strtoll(word, &end, 10);
+        if (*end || n < 1 || n > MANY)
+            return error_set(ERR_USAGE, "--%s is \"%s\"; expected a whole number from 1 to %lld",
+                             o->name, word, MANY);
+        if (c->n == LAYOUTS_MAX)
+            return error_set(ERR_USAGE, "--%s: more than %d numbers", o->name, LAYOUTS_MAX);
+        c->v[c->n++] = n;
+    }
+    return c->n ? 0
+                : error_set(ERR_USAGE, "--%s: an empty list; expected numbers such as 1,2,4",
+                            o->name);
+}
+#define COUNTS(field) .kind = OPTION_CALL, .at = offsetof(Args, field), .set = set_counts
+
+static int set_stage(void *args, const Option *o, char *arg) {
+    Args *a = args;
+    if ((a->given.stage = config_stage_named(arg))) return 0;
+    char *all = config_stages(NULL);
+    int rc = error_set(ERR_USAGE, "--stage %s: expected one of %s", arg, all);
+    free(all);
+    return rc;
+}
+
+static int take_argument(void *args, const Option *o, char *arg) {
+    Args *a = args;
+    if (strchr(arg, '='))
+        option_add(&a->set.v, &a->set.n, arg);
+    else if (a->path)
+        return error_set(ERR_USAGE,
+                         "two recipes or configs, %s and %s; settings are written key=value",
+                         a->path, arg);
+    else
+        a->path = arg;
+    return 0;
+}
+
+static const Option options[] = {
+    {.help = "Where it runs:"},
+    {"nodes", 0, "N,...", "numbers of nodes to tell about (1)", COUNTS(nodes)},
+    {"ranks", 0, "N,...", "numbers of ranks instead; nodes as many as they fill", COUNTS(ranks)},
+    {"ranks-per-node", 0, "R", "(1)", OPT_WHOLE(per_node, 1, MANY)},
+    {"threads", 0, "T", "threads of a rank (the node's cores over its ranks)",
+     OPT_WHOLE(threads, 1, MANY)},
+    {"shard", 0, "HOW", "none, optimizer or gradients, for the times (each stage's dist.shard)",
+     OPT_WORD(shard, "none|optimizer|gradients")},
+    {"cores", 0, "N", "cores of a node (this machine's)", OPT_WHOLE(cores, 1, MANY)},
+    {"memory", 0, "GIB", "memory of a node (this machine's)", OPT_NUMBER(memory, 1e-3, 1e9)},
+    {.help = "How fast:"},
+    {"rates", 0, "FILE.json",
      "rates from --save-rates, rhetor-bench --all --json or rhetor-bench comm --json; may be given "
      "again (measured here)",
-     0},
-    {"save-rates", OPT_SAVE_RATES, "FILE.json", 0, "keep what was measured", 0},
-    {"seconds", OPT_SECONDS, "X", 0, "time to measure for (4)", 0},
-    {"latency", OPT_LATENCY, "US", 0, "of a message between nodes, microseconds (2)", 0},
-    {"bandwidth", OPT_BANDWIDTH, "GBS", 0, "of a node, each way, GB/s (12.5: 100 Gbit/s)", 0},
-    {"node-latency", OPT_NODE_LATENCY, "US", 0, "between ranks of a node (1)", 0},
-    {"node-bandwidth", OPT_NODE_BANDWIDTH, "GBS", 0, "between ranks of a node, all together (10)",
-     0},
-    {"overlap", OPT_OVERLAP, "X", 0,
-     "share of the last backward pass that hides the exchange, 0 to 1 (0)", 0},
-    {0, 0, 0, 0, "What is not there yet:", 3},
-    {"stage", OPT_STAGE, "STAGE", 0, "of a config whose file name does not say it", 0},
-    {"vocab", OPT_VOCAB, "N", 0, "size of the vocabulary", 0},
-    {"records", OPT_RECORDS, "N", 0, "records (pretraining: windows) of an epoch", 0},
-    {"length", OPT_LENGTH, "X", 0, "mean tokens of a sequence", 0},
-    {"answers", OPT_ANSWERS, "X", 0, "ranked answers a prompt", 0},
-    {"response", OPT_RESPONSE, "X", 0, "mean tokens of a sampled response", 0},
-    {"run", OPT_RUN, "DIR", 0, "folder of the recipe's run (runs/RECIPE)", 0},
-    {"data", OPT_DATA, "DIR", 0, "folder of data, for recipes that ask for ${DATA}", 0},
-    {0, 0, 0, 0, "What to do:", 4},
-    {"json", OPT_JSON, 0, 0, "print JSON", 0},
-    {"check", OPT_CHECK, 0, 0,
-     "run a few steps of each stage here and compare: 15 % in time, 5 % in memory", 0},
-    {"steps", OPT_STEPS, "N", 0, "steps that --check runs (8)", 0},
+     OPT_LIST(rates)},
+    {"save-rates", 0, "FILE.json", "keep what was measured", OPT_TEXT(save_rates)},
+    {"seconds", 0, "X", "time to measure for (4)", OPT_NUMBER(seconds, 0, 3600)},
+    {"latency", 0, "US", "of a message between nodes, microseconds (2)",
+     OPT_NUMBER(latency, 1e-6, 1e6)},
+    {"bandwidth", 0, "GBS", "of a node, each way, GB/s (12.5: 100 Gbit/s)",
+     OPT_NUMBER(bandwidth, 1e-6, 1e6)},
+    {"node-latency", 0, "US", "between ranks of a node (1)", OPT_NUMBER(node_latency, 1e-6, 1e6)},
+    {"node-bandwidth", 0, "GBS", "between ranks of a node, all together (10)",
+     OPT_NUMBER(node_bandwidth, 1e-6, 1e6)},
+    {"overlap", 0, "X", "share of the last backward pass that hides the exchange, 0 to 1 (0)",
+     OPT_NUMBER(overlap, 0, 1)},
+    {.help = "What is not there yet:"},
+    {"stage", 0, "STAGE", "of a config whose file name does not say it", OPT_CALL(set_stage)},
+    {"vocab", 0, "N", "size of the vocabulary", OPT_WHOLE(given.vocab, 1, MANY)},
+    {"records", 0, "N", "records (pretraining: windows) of an epoch",
+     OPT_WHOLE(given.records, 1, MANY)},
+    {"length", 0, "X", "mean tokens of a sequence", OPT_NUMBER(given.length, 1, 1e9)},
+    {"answers", 0, "X", "ranked answers a prompt", OPT_NUMBER(given.answers, 2, 1e6)},
+    {"response", 0, "X", "mean tokens of a sampled response", OPT_NUMBER(given.response, 1, 1e9)},
+    {"run", 0, "DIR", "folder of the recipe's run (runs/RECIPE)", OPT_TEXT(run)},
+    {"data", 0, "DIR", "folder of data, for recipes that ask for ${DATA}", OPT_TEXT(data)},
+    {.help = "What to do:"},
+    {"json", 0, NULL, "print JSON", OPT_FLAG(json)},
+    {"check", 0, NULL,
+     "run a few steps of each stage here and compare: 15 % in time, 5 % in memory",
+     OPT_FLAG(checks)},
+    {"steps", 0, "N", "steps that --check runs (8)", OPT_WHOLE(check.steps, 3, 1000)},
+    {NULL, 0, "RECIPE|CONFIG.yaml [key=value...]", NULL, OPT_CALL(take_argument)},
     {0}};
 
-/* --- command line ----------------------------------------------------------------------------- */
-
-static int64_t whole(const char *name, const char *arg, struct argp_state *state) {
-    return option_whole_to(state, name, arg, 1, 1000000000000);
-}
-
-/* "1,2,4"; returns how many. */
-static int list(const char *name, char *arg, int64_t *out, struct argp_state *state) {
-    int n = 0;
-    for (char *save, *word = strtok_r(arg, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
-        if (n == LAYOUTS_MAX) argp_error(state, "more than %d numbers", LAYOUTS_MAX);
-        out[n++] = whole(name, word, state);
-    }
-    if (n == 0) argp_error(state, "an empty list; expected numbers such as 1,2,4");
-    return n;
-}
-
-static PlanShard shard_of(const char *arg, struct argp_state *state) {
-    for (int s = 0; s < PLAN_SHARDS; s++)
-        if (strcmp(plan_shard_name((PlanShard)s), arg) == 0) return (PlanShard)s;
-    argp_error(state, "--shard %s: expected none, optimizer or gradients", arg);
-    return PLAN_SHARD_NONE;
-}
-
-static int stage_of(const char *arg, struct argp_state *state) {
-    const int stage = config_stage_named(arg);
-    if (stage) return stage;
-    argp_error(state, "--stage %s: expected one of %s", arg, config_stages(NULL));
-    return STAGE_NONE;
-}
-
-static error_t parse(int key, char *arg, struct argp_state *state) {
-    Args *a = state->input;
-    switch (key) {
-    case OPT_NODES: a->nnode = list("nodes", arg, a->node, state); break;
-    case OPT_RANKS: a->nrank = list("ranks", arg, a->rank, state); break;
-    case OPT_PER_NODE: a->per_node = whole("ranks-per-node", arg, state); break;
-    case OPT_THREADS: a->threads = whole("threads", arg, state); break;
-    case OPT_CORES: a->cores = whole("cores", arg, state); break;
-    case OPT_MEMORY: a->memory = option_number(state, "memory", arg, 1e-3, 1e9); break;
-    case OPT_LATENCY: a->latency = option_number(state, "latency", arg, 1e-6, 1e6); break;
-    case OPT_BANDWIDTH: a->bandwidth = option_number(state, "bandwidth", arg, 1e-6, 1e6); break;
-    case OPT_NODE_LATENCY:
-        a->node_latency = option_number(state, "node-latency", arg, 1e-6, 1e6);
-        break;
-    case OPT_NODE_BANDWIDTH:
-        a->node_bandwidth = option_number(state, "node-bandwidth", arg, 1e-6, 1e6);
-        break;
-    case OPT_OVERLAP: a->overlap = option_number(state, "overlap", arg, 0, 1); break;
-    case OPT_RATES: option_add(&a->rates, &a->nrates, arg); break;
-    case OPT_SAVE_RATES: a->save_rates = arg; break;
-    case OPT_SECONDS: a->seconds = option_number(state, "seconds", arg, 0, 3600); break;
-    case OPT_SHARD: a->shard = shard_of(arg, state); break;
-    case OPT_STAGE: a->given.stage = stage_of(arg, state); break;
-    case OPT_VOCAB: a->given.vocab = whole("vocab", arg, state); break;
-    case OPT_RECORDS: a->given.records = whole("records", arg, state); break;
-    case OPT_LENGTH: a->given.length = option_number(state, "length", arg, 1, 1e9); break;
-    case OPT_ANSWERS: a->given.answers = option_number(state, "answers", arg, 2, 1e6); break;
-    case OPT_RESPONSE: a->given.response = option_number(state, "response", arg, 1, 1e9); break;
-    case OPT_JSON: a->json = true; break;
-    case OPT_CHECK: a->checks = true; break;
-    case OPT_STEPS: a->check.steps = option_whole_to(state, "steps", arg, 3, 1000); break;
-    case OPT_RUN: a->run = arg; break;
-    case OPT_DATA: a->data = arg; break;
-    case ARGP_KEY_ARG:
-        if (strchr(arg, '='))
-            option_add(&a->set, &a->nset, arg);
-        else if (!a->path)
-            a->path = arg;
-        else
-            argp_error(state, "two recipes or configs, %s and %s; settings are written key=value",
-                       a->path, arg);
-        break;
-    case ARGP_KEY_END:
-        if (!a->path) argp_error(state, "which recipe or config? e.g. rhetor-plan configs/demo");
-        if (a->nnode && a->nrank) argp_error(state, "--nodes and --ranks: expected one of the two");
-        break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
+static int check_options(const Args *a) {
+    if (!a->path)
+        return error_set(ERR_USAGE, "which recipe or config? e.g. rhetor-plan configs/demo");
+    if (a->nodes.n && a->ranks.n)
+        return error_set(ERR_USAGE, "--nodes and --ranks: expected one of the two");
     return 0;
 }
 
@@ -219,7 +168,7 @@ static int open_machine(PlanMachine *m, const Args *a, const PlanStages *s) {
                        .node_latency = 1e-6,
                        .node_bandwidth = 10e9,
                        .overlap = a->overlap};
-    for (int i = 0; i < a->nrates; i++) TRY(machine_read(m, a->rates[i]));
+    for (int i = 0; i < a->rates.n; i++) TRY(machine_read(m, a->rates.v[i]));
     const double given[4] = {a->latency * 1e-6, a->bandwidth * 1e9, a->node_latency * 1e-6,
                              a->node_bandwidth * 1e9};
     double *const to[4] = {&m->net.latency, &m->net.bandwidth, &m->net.node_latency,
@@ -250,11 +199,11 @@ static int make_layouts(const Args *a, const PlanMachine *m, PlanLayout *out, in
                          "--threads, --cores)",
                          per_node, threads, m->cores);
     static const int64_t one = 1;
-    const int64_t *v = a->nrank ? a->rank : a->nnode ? a->node : &one;
-    *n = a->nrank ? a->nrank : a->nnode ? a->nnode : 1;
+    const int64_t *v = a->ranks.n ? a->ranks.v : a->nodes.n ? a->nodes.v : &one;
+    *n = a->ranks.n ? a->ranks.n : a->nodes.n ? a->nodes.n : 1;
     *nodes = 1;
     for (int i = 0; i < *n; i++) {
-        const int64_t ranks = a->nrank ? v[i] : v[i] * per_node;
+        const int64_t ranks = a->ranks.n ? v[i] : v[i] * per_node;
         out[i] = (PlanLayout){
             .ranks = ranks, .per_node = per_node, .threads = threads, .shard = a->shard};
         const int64_t filled = (ranks + per_node - 1) / per_node;
@@ -272,7 +221,7 @@ static int plan(Args *a) {
     int64_t nodes = 1;
     a->path = found;
     set_environment(a);
-    int rc = stages_load(&s, a->path, a->set, a->nset, &a->given);
+    int rc = stages_load(&s, a->path, a->set.v, a->set.n, &a->given);
     if (rc >= 0) rc = open_machine(&m, a, &s);
     if (rc >= 0) rc = make_layouts(a, &m, layout, &n, &nodes);
     if (rc >= 0 && a->json) {
@@ -293,25 +242,18 @@ static int plan(Args *a) {
 }
 
 int main(int argc, char **argv) {
-    file_check_output();
     openmp_wait_briefly(argv);
-    static const struct argp argp = {options,
-                                     parse,
-                                     "RECIPE|CONFIG.yaml [key=value...]",
-                                     "Parameters, FLOPs, memory, messages and time of a stage or a "
-                                     "whole recipe, and the layout to choose.",
-                                     0,
-                                     0,
-                                     0};
     Args a = {
         .shard = PLAN_SHARDS, .seconds = 4, .check = {.time = 0.15, .memory = 0.05, .steps = 8}};
-    argp_program_version = "rhetor-plan " RHETOR_VERSION;
-    argp_err_exit_status = error_exit_code(ERR_USAGE);
-    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    option_parse(
+        options, NULL,
+        "Parameters, FLOPs, memory, messages and time of a stage or a whole recipe, and the "
+        "layout to choose.",
+        argc, argv, &a);
     core_init();
-    int rc = plan(&a);
-    if (rc < 0) fprintf(stderr, "rhetor-plan: %s\n", error_message());
-    free(a.set);
-    free(a.rates);
-    return error_exit_code(rc);
+    int rc = check_options(&a);
+    if (rc >= 0) rc = plan(&a);
+    free(a.set.v);
+    free(a.rates.v);
+    return option_end(rc);
 }

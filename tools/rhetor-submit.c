@@ -1,7 +1,6 @@
 /* rhetor-submit: the steps of a recipe as jobs of a cluster's queue, each after the final success
  * of the one before. What is done already is left out, as rhetor-pipeline does it; the jobs are
  * calls of that program. docs/CLUSTER.md tells what happens at time limits and preemptions. */
-#include <argp.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,112 +8,96 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/option.h"
 #include "pipeline/submit.h"
-
-enum {
-    OPT_ARRAY = 1000,
-    OPT_CLUSTER,
-    OPT_DRY,
-    OPT_SETTINGS,
-    OPT_KEY /* and the following: settings of cluster.* */
-};
-
-/* Options that are settings; what they become is ours to free. */
-static const char *const keys[] = {"scheduler",      "launcher", "nodes",
-                                   "ranks_per_node", "threads",  "time",
-                                   "partition",      "account",  "lead"};
-enum { KEYS = sizeof keys / sizeof *keys };
-
-static const struct argp_option options[] = {
-    {"scheduler", OPT_KEY, "slurm|pbs|lsf", 0, "the queue (the one whose program is in PATH)", 0},
-    {"launcher", OPT_KEY + 1, "srun|mpirun", 0, "what starts the ranks", 0},
-    {"nodes", OPT_KEY + 2, "N", 0, "nodes of a stage (1)", 0},
-    {"ranks-per-node", OPT_KEY + 3, "N", 0, "ranks on each (1)", 0},
-    {"threads", OPT_KEY + 4, "N", 0, "cores and threads of a rank (1)", 0},
-    {"time", OPT_KEY + 5, "LIMIT", 0,
-     "minutes, H:MM:SS or D-H:MM:SS; a job that needs more goes on "
-     "in its next life",
-     0},
-    {"partition", OPT_KEY + 6, "NAME", 0, "partition or queue", 0},
-    {"account", OPT_KEY + 7, "NAME", 0, "account or project", 0},
-    {"lead", OPT_KEY + 8, "S", 0, "seconds before its end at which a stage saves and leaves (240)",
-     0},
-    {"cluster", OPT_CLUSTER, "FILE", 0, "cluster.* settings (RECIPE/cluster.yaml)", 0},
-    {"array", OPT_ARRAY, "SEEDS", 0, "a chain a seed: 1-3 or 1,4,7", 0},
-    {"dry-run", OPT_DRY, 0, 0, "print the scripts; write and submit nothing", 0},
-    {"settings", OPT_SETTINGS, 0, 0, "print all cluster.* settings", 0},
-    {0}};
-
-typedef struct Seeds {
-    int64_t *v;
-    int n;
-} Seeds;
 
 typedef struct Args {
     Order order;
-    Seeds array; /* --array */
+    OptionList cluster; /* "cluster.key=value", malloc'd */
+    OptionList array;   /* seeds, malloc'd */
 } Args;
 
-/* "1-3,7" */
-static void read_seeds(Seeds *s, const char *text, struct argp_state *state) {
-    for (const char *at = text; *at;) {
-        long long a, b;
-        int end = 0;
-        if (sscanf(at, "%lld%n", &a, &end) != 1 || a < 0) break;
-        b = a;
-        at += end;
-        if (*at == '-' && sscanf(at, "-%lld%n", &b, &end) == 1) at += end;
-        if (b < a || b > UINT32_MAX || b - a >= 1000 || (*at && *at != ',')) break;
-        for (; a <= b; a++) {
-            for (int i = 0; i < s->n; i++)
-                if (s->v[i] == a)
-                    argp_error(state,
-                               "%s: seed %lld is there twice; both chains would write to the "
-                               "same run folder",
-                               text, a);
-            s->v = xrealloc(s->v, (size_t)(s->n + 1) * sizeof *s->v);
-            s->v[s->n++] = a;
-        }
-        if (!*at) return;
-        at++;
-    }
-    argp_error(state, "%s: expected seeds such as 1-3 or 1,4,7", text);
+/* An option that is a setting: --ranks-per-node 2 is cluster.ranks_per_node=2. */
+static int set_cluster(void *args, const Option *o, char *arg) {
+    Args *a = args;
+    char *setting = xasprintf("cluster.%s=%s", o->name, arg);
+    for (char *c = setting; *c != '='; c++)
+        if (*c == '-') *c = '_';
+    option_add(&a->cluster.v, &a->cluster.n, setting);
+    return 0;
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state) {
-    Args *a = state->input;
-    Order *o = &a->order;
-    if (key >= OPT_KEY && key < OPT_KEY + KEYS) {
-        option_add(&o->cluster, &o->ncluster, xasprintf("cluster.%s=%s", keys[key - OPT_KEY], arg));
-        return 0;
+/* "1-3,7" */
+static int set_array(void *args, const Option *o, char *arg) {
+    Args *a = args;
+    for (const char *at = arg; *at;) {
+        long long first, last;
+        int end = 0;
+        if (sscanf(at, "%lld%n", &first, &end) != 1 || first < 0) break;
+        last = first;
+        at += end;
+        if (*at == '-' && sscanf(at, "-%lld%n", &last, &end) == 1) at += end;
+        if (last < first || last > UINT32_MAX || last - first >= 1000 || (*at && *at != ',')) break;
+        for (; first <= last; first++) {
+            char *seed = xasprintf("%lld", first);
+            for (int i = 0; i < a->array.n; i++)
+                if (strcmp(a->array.v[i], seed) == 0)
+                    return error_set(ERR_USAGE,
+                                     "%s: seed %s is there twice; both chains would write to the "
+                                     "same run folder",
+                                     arg, seed);
+            option_add(&a->array.v, &a->array.n, seed);
+        }
+        if (!*at) return 0;
+        at++;
     }
-    switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &o->request; break;
-    case OPT_ARRAY: read_seeds(&a->array, arg, state); break;
-    case OPT_CLUSTER: o->file = arg; break;
-    case OPT_DRY: o->dry = true; break;
-    case OPT_SETTINGS: {
-        char *help = config_help(STAGE_SUBMIT);
-        fputs(help, stdout);
-        free(help);
-        exit(0);
-    }
-    case ARGP_KEY_ARG: {
-        const char *equals = strchr(arg, '='), *cluster = strstr(arg, "cluster.");
-        if (!equals || !cluster || cluster > equals || (cluster != arg && cluster[-1] != ':'))
-            return ARGP_ERR_UNKNOWN; /* a recipe's */
-        option_add(&o->cluster, &o->ncluster, xstrdup(arg));
-        break;
-    }
-    case ARGP_KEY_END:
-        if (a->array.n && o->request.seed) argp_error(state, "--seed or --array, not both");
-        if (a->array.n && o->request.run)
-            argp_error(state, "--array makes a run folder a seed; --run is for one seed");
-        break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
+    return error_set(ERR_USAGE, "%s: expected seeds such as 1-3 or 1,4,7", arg);
+}
+
+static int print_settings(void *args, const Option *o, char *arg) {
+    char *help = config_help(STAGE_SUBMIT);
+    fputs(help, stdout);
+    exit(0);
+}
+
+/* cluster.* is ours, the rest a recipe's. */
+static int take_argument(void *args, const Option *o, char *arg) {
+    Args *a = args;
+    const char *equals = strchr(arg, '='), *cluster = strstr(arg, "cluster.");
+    if (!equals || !cluster || cluster > equals || (cluster != arg && cluster[-1] != ':'))
+        return request_argument(args, o, arg);
+    option_add(&a->cluster.v, &a->cluster.n, xstrdup(arg));
     return 0;
+}
+
+static const Option options[] = {
+    {"scheduler", 0, "QUEUE", "slurm, pbs or lsf (the one whose program is in PATH)",
+     OPT_CALL(set_cluster)},
+    {"launcher", 0, "srun|mpirun", "what starts the ranks", OPT_CALL(set_cluster)},
+    {"nodes", 0, "N", "nodes of a stage (1)", OPT_CALL(set_cluster)},
+    {"ranks-per-node", 0, "N", "ranks on each (1)", OPT_CALL(set_cluster)},
+    {"threads", 0, "N", "cores and threads of a rank (1)", OPT_CALL(set_cluster)},
+    {"time", 0, "LIMIT",
+     "minutes, H:MM:SS or D-H:MM:SS; a job that needs more goes on in its next life",
+     OPT_CALL(set_cluster)},
+    {"partition", 0, "NAME", "partition or queue", OPT_CALL(set_cluster)},
+    {"account", 0, "NAME", "account or project", OPT_CALL(set_cluster)},
+    {"lead", 0, "S", "seconds before its end at which a stage saves and leaves (240)",
+     OPT_CALL(set_cluster)},
+    {"cluster", 0, "FILE", "cluster.* settings (RECIPE/cluster.yaml)", OPT_TEXT(order.file)},
+    {"array", 0, "SEEDS", "a chain a seed: 1-3 or 1,4,7", OPT_CALL(set_array)},
+    {"dry-run", 0, NULL, "print the scripts; write and submit nothing", OPT_FLAG(order.dry)},
+    {"settings", 0, NULL, "print all cluster.* settings", OPT_CALL(print_settings)},
+    REQUEST_OPTIONS(order.request),
+    REQUEST_ARGUMENTS(order.request, "RECIPE [cluster.key=value...] [key=value...]", take_argument),
+    {0}};
+
+static int check_options(const Args *a) {
+    const Request *r = &a->order.request;
+    if (a->array.n && r->seed != SEED_OPEN)
+        return error_set(ERR_USAGE, "--seed or --array, not both");
+    if (a->array.n && r->run)
+        return error_set(ERR_USAGE, "--array makes a run folder a seed; --run is for one seed");
+    return request_check(r);
 }
 
 /* --- what is there already -------------------------------------------------------------------- */
@@ -274,7 +257,7 @@ static void print_dry(const Plan *p, int first) {
     }
 }
 
-static int submit_chain(const Plan *p) {
+static int submit_chain(const Plan *p, const Request *request) {
     const char *run = getenv("RUN");
     const int first = first_task(p);
     if (first == p->n) {
@@ -291,7 +274,7 @@ static int submit_chain(const Plan *p) {
     int rc = file_make_dirs(folder);
     if (rc >= 0) rc = lock_take(&lock, folder); /* two of us at once */
     if (rc >= 0) rc = check_free(p);
-    if (rc >= 0) rc = request_remember(&p->order->request);
+    if (rc >= 0) rc = request_remember(request);
     if (rc >= 0) {
         printf("%s, by %s%s:\n", run, p->queue->name, first ? ", from where it stopped" : "");
         fflush(stdout);
@@ -309,49 +292,42 @@ static int submit_chain(const Plan *p) {
     return rc;
 }
 
-static int one_seed(const Order *o, int64_t seed) {
-    char number[24];
-    snprintf(number, sizeof number, "%" PRId64, seed);
-    Plan p = {.order = o, .seed = number};
+static int submit_seed(const Order *o, int64_t seed) {
+    Plan p = {.order = o};
     Request request = o->request;
-    request.seed = number;
+    if (seed != SEED_OPEN) request.seed = seed;
     int rc = request_environment(&request, false);
     if (rc >= 0) rc = recipe_make(getenv("RECIPE"), o->dry);
     if (rc == 2) return 0; /* it has told what it would do */
     if (rc > 0) rc = request_check_made(&request);
-    if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), o->request.set, o->request.nset);
+    if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), request.set.v, request.set.n);
     if (rc >= 0) rc = recipe_check_commands(&p.recipe);
     if (rc >= 0) rc = plan_make(&p);
-    if (rc >= 0) rc = submit_chain(&p);
+    if (rc >= 0) rc = submit_chain(&p, &request);
     plan_free(&p);
     return rc;
 }
 
+static void free_list(OptionList *l) {
+    for (int i = 0; i < l->n; i++) free((char *)(uintptr_t)l->v[i]);
+    free(l->v);
+}
+
 int main(int argc, char **argv) {
-    file_check_output();
-    static const struct argp_child children[] = {{&request_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {options,
-                                     parse,
-                                     "RECIPE [cluster.key=value...] [key=value...]",
-                                     "Submits the steps of a recipe as jobs, each after the "
-                                     "success of the one before.\v"
-                                     "rhetor-submit configs/demo --nodes 2 --threads 8 --time 60\n"
-                                     "rhetor-submit configs/demo pretrain:cluster.nodes=8 "
-                                     "--array 1-3\n",
-                                     children,
-                                     NULL,
-                                     NULL};
-    Args a = {0};
-    argp_program_version = "rhetor-submit " RHETOR_VERSION;
-    argp_err_exit_status = error_exit_code(ERR_USAGE);
-    argp_parse(&argp, argc, argv, 0, NULL, &a);
-    const char *seed = a.order.request.seed;
-    int rc = a.array.n ? 0 : one_seed(&a.order, seed ? strtoll(seed, NULL, 10) : 1);
-    for (int i = 0; rc >= 0 && i < a.array.n; i++) rc = one_seed(&a.order, a.array.v[i]);
-    if (rc < 0) fprintf(stderr, "rhetor-submit: %s\n", error_message());
-    free(a.array.v);
+    Args a = {.order.request = REQUEST_NONE};
+    option_parse(options, NULL,
+                 "Submits the steps of a recipe as jobs, each after the success of the one "
+                 "before.\v"
+                 "rhetor-submit configs/demo --nodes 2 --threads 8 --time 60\n"
+                 "rhetor-submit configs/demo pretrain:cluster.nodes=8 --array 1-3\n",
+                 argc, argv, &a);
+    a.order.cluster = a.cluster;
+    int rc = check_options(&a);
+    if (rc >= 0 && a.array.n == 0) rc = submit_seed(&a.order, SEED_OPEN);
+    for (int i = 0; rc >= 0 && i < a.array.n; i++)
+        rc = submit_seed(&a.order, strtoll(a.array.v[i], NULL, 10));
+    free_list(&a.array);
+    free_list(&a.cluster);
     request_free(&a.order.request);
-    for (int i = 0; i < a.order.ncluster; i++) free((char *)(uintptr_t)a.order.cluster[i]);
-    free(a.order.cluster);
-    return rc < 0 ? error_exit_code(rc) : 0;
+    return option_end(rc);
 }
