@@ -216,6 +216,19 @@ wait_for 150 "the last job to leave" empty
 
 grep -hE 'saved at step|going on:|resuming at|goes back|put back' runs/tiny/jobs/*.out | cut -c 1-150
 
+# --- a folder whose name means something to Slurm and to the shell
+mkdir -p odd
+cat >odd/pipeline.yaml <<'YAML'
+steps:
+  - name: only
+    run: echo "job $SLURM_JOB_ID" >"${RUN}/result"
+YAML
+odd="runs/it's a %j, 100%"
+"$bin/rhetor-submit" --cluster cluster.yaml odd --run "$odd" >submit.out 2>&1 || { cat submit.out && fail "rhetor-submit into $odd"; }
+wait_for 150 "the job in $odd" test -s "$odd/result"
+wait_for 150 "its job to leave" empty
+grep -q "step done, 1 of them now" "$odd/jobs/only.out" || fail "no output in $odd/jobs: $(find runs -name '*.out')"
+
 # --- bit by bit
 for stage in pretrain sft reward ppo; do
     "$bin/rhetor-ckpt" diff "reference/$stage" "runs/tiny/$stage" >diff.out 2>&1 || fail "$stage differs: $(cat diff.out)"
