@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -341,6 +342,7 @@ static int dry_run(Stage *s, Run *run) {
     Ppo *p = &s->ppo;
     Episodes e = {0};
     PpoStats stats = {0};
+    const double began = clock_seconds();
     TRY(rollout(s, run, &e));
     iteration_score(p, &e, 0);
     iteration_advantages(p, &e, &stats);
@@ -352,7 +354,8 @@ static int dry_run(Stage *s, Run *run) {
     work.length = tokens / (double)e.n;
     work.response = (double)e.first[e.n] / (double)e.n;
     work.window = (double)s->policy.cfg.context;
-    run_plan(run, "PPO", a->count + b->count, tokens, plan_flops(&work, NULL),
+    run_plan(run, "PPO", clock_seconds() - began, a->count + b->count, tokens,
+             plan_flops(&work, NULL),
              trainer_bytes(&p->policy) + trainer_bytes(&p->critic) +
                  (size_t)(2 * a->size + b->size) * sizeof(real),
              p->policy.arena.high + p->critic.arena.high);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "checkpoints/exchange/loaded.h"
@@ -146,11 +147,12 @@ static void best_as_reference(Reward *w) {
 
 static int dry_run(Reward *w, Run *run) {
     Step step = next_step(w, run, NULL);
+    const double began = clock_seconds();
     TRY(step_passes(&step));
     const ParamSet *ps = &w->model.gpt->params;
     const double tokens = (double)step.tokens;
     const double length = (double)w->ranked.tokens / (double)w->ranked.first[w->ranked.n];
-    run_plan(run, "reward model", ps->count, tokens,
+    run_plan(run, "reward model", clock_seconds() - began, ps->count, tokens,
              gpt_train_flops(&w->model.gpt->cfg, tokens, tokens / length, length),
              trainer_bytes(&w->trainer), w->trainer.arena.high);
     const Dataset *d = &w->ranked;

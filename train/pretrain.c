@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "checkpoints/exchange/loaded.h"
@@ -61,9 +62,10 @@ static int dry_run(Pretrain *p, Run *run) {
     char *text;
     Step s;
     TRY(next_step(p, run, NULL, &s));
+    const double began = clock_seconds();
     TRY(step_passes(&s));
     const double tokens = (double)s.tokens;
-    run_plan(run, "pretraining", p->gpt->params.count, tokens,
+    run_plan(run, "pretraining", clock_seconds() - began, p->gpt->params.count, tokens,
              gpt_train_flops(&p->gpt->cfg, tokens, tokens, tokens / (double)w->n),
              trainer_bytes(&p->trainer), p->trainer.arena.high);
     TRY(corpus_window(w->corpus, w->seed, 0, w->context, w->buffer, &n, NULL));

@@ -332,8 +332,18 @@ int run_main(int argc, char **argv, int stage, StageFn *fn) {
     return status;
 }
 
-void run_plan(const Run *run, const char *what, int64_t parameters, double tokens_per_step,
-              double flops_per_step, size_t state_bytes, size_t arena_bytes) {
+/* "12 s", "3.4 min", "2.1 h" */
+static const char *rough_time(double s, char out[24]) {
+    if (s < 120)
+        snprintf(out, 24, "%.2g s", s);
+    else
+        snprintf(out, 24, "%.2g %s", s < 7200 ? s / 60 : s / 3600, s < 7200 ? "min" : "h");
+    return out;
+}
+
+void run_plan(const Run *run, const char *what, double step_seconds, int64_t parameters,
+              double tokens_per_step, double flops_per_step, size_t state_bytes,
+              size_t arena_bytes) {
     /* The step was done, so what the process needs beside the two has been seen: programs and
      * libraries, buffers, the data at hand. What takes several ranks to exist has not. */
     const double mib = 1024.0 * 1024.0, each_mpi = 10;
@@ -345,18 +355,20 @@ void run_plan(const Run *run, const char *what, int64_t parameters, double token
     double save = (double)ckpt_save_memory(run->priv->array, run->priv->narray, ranks,
                                            run->cfg.save_compression == COMPRESS_ZSTD) /
                   mib;
+    char all[24], one[24];
     printf("%s\n"
            "  parameters        %" PRId64 "\n"
            "  steps             %" PRId64 "\n"
            "  tokens a step     %.0f\n"
            "  FLOPs             %.3g a step, %.3g in all\n"
+           "  time              about %s on one rank here: a step took %s, the first and slowest\n"
            "  ranks             %d\n"
            "  memory a rank     %.1f MiB: weights, gradients, moments %.1f, activations %.1f, "
            "program and buffers %.1f, a save %.1f\n"
            "  memory available  %.1f MiB here%s%s\n",
            what, parameters, run->steps, tokens_per_step, flops_per_step,
-           flops_per_step * (double)run->steps, ranks, known + other + save,
-           (double)state_bytes / mib, (double)arena_bytes / mib, other, save,
-           run->priv->available / mib, run->priv->available_of[0] ? ": " : "",
-           run->priv->available_of);
+           flops_per_step * (double)run->steps, rough_time(step_seconds * (double)run->steps, all),
+           rough_time(step_seconds, one), ranks, known + other + save, (double)state_bytes / mib,
+           (double)arena_bytes / mib, other, save, run->priv->available / mib,
+           run->priv->available_of[0] ? ": " : "", run->priv->available_of);
 }

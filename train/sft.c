@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "checkpoints/exchange/loaded.h"
@@ -125,10 +126,11 @@ static int print_example(const Sft *s) {
 static int dry_run(Sft *s, Run *run) {
     Step step;
     TRY(next_step(s, run, NULL, &step));
+    const double began = clock_seconds();
     TRY(step_passes(&step));
     const double tokens = (double)step.tokens;
     const ParamSet *ps = &s->model.gpt->params;
-    run_plan(run, "supervised fine-tuning", ps->count, tokens,
+    run_plan(run, "supervised fine-tuning", clock_seconds() - began, ps->count, tokens,
              gpt_train_flops(&s->model.gpt->cfg, tokens, (double)s->learns,
                              (double)s->demos.tokens / (double)s->demos.n),
              trainer_bytes(&s->trainer), s->trainer.arena.high);

@@ -22,6 +22,11 @@ losses=$(curve run/pretrain loss)
 awk 'NR == 1 { first = $1 } { last = $1 } END { exit !(first > 6 && last < first - 1) }' <<<"$losses" ||
     fail "pretraining does not learn: $losses"
 
+# --- a dry run does a step and tells from it how long all of them take
+for stage in pretrain sft reward ppo; do
+    expect 0 "time              about " " on one rank here: a step took " -- env RUN=run "$bin/rhetor-$stage" "$tiny/$stage.yaml" run.dir=dry --dry-run
+done
+
 # --- what is done is done
 before=$(cat run/*/checkpoints/*.json | cksum)
 expect 0 "10 steps done, 0 of them now" "sft: done already, 20 steps" -- "$pipeline" "$tiny" --run run
