@@ -514,7 +514,6 @@ static int create_file(Save *s, const char *path, const CkptContent *content) {
         const CkptArray *a = &l->v[i];
         TRY(fault_point("ckpt_save.array"));
         TRY(h5_data_create(&s->data[i], s->h5, a->name, a->type, a->ndim, a->shape, codec_of(s)));
-        TRY(set_hash(s->h5, a->name, 0)); /* its place */
     }
     return 0;
 }
@@ -527,10 +526,9 @@ static int close_file(Save *s, int rc) {
     const uint64_t *at = hash;
     for (int i = 0; i < l->n; at += l->cut[i++].chunks) {
         const int closed = h5_data_close(&s->data[i]);
+        const uint64_t all = hash_bytes(at, (size_t)l->cut[i].chunks * sizeof *at);
         if (rc >= 0) rc = closed;
-        if (rc >= 0)
-            rc = set_hash(s->h5, l->v[i].name,
-                          hash_bytes(at, (size_t)l->cut[i].chunks * sizeof *at));
+        if (rc >= 0) rc = set_hash(s->h5, l->v[i].name, all);
     }
     free(hash);
     const int closed = h5_close(&s->h5);

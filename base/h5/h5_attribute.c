@@ -10,22 +10,9 @@ enum { LONGEST_ATTRIBUTE = 60000 };
 static int write_attribute(H5 *h, const char *object, const char *name, hid_t type,
                            const void *value) {
     CHECK(h->writing, "%s is open for reading", h->path);
-    hid_t space = H5Screate(H5S_SCALAR), attribute = -1;
-    hid_t on = H5Oopen(h->file, object, H5P_DEFAULT);
-    bool ok = on >= 0 && space >= 0;
-    if (ok && H5Aexists(on, name) > 0) { /* a value of the same type takes the old one's place */
-        attribute = H5Aopen(on, name, H5P_DEFAULT);
-        hid_t old = H5Aget_type(attribute);
-        ok = attribute >= 0 && old >= 0;
-        if (ok && H5Tequal(old, type) <= 0) {
-            ok = H5Aclose(attribute) >= 0 && H5Adelete(on, name) >= 0;
-            attribute = -1;
-        }
-        if (old >= 0) H5Tclose(old);
-    }
-    if (ok && attribute < 0)
-        attribute = H5Acreate2(on, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    ok = ok && attribute >= 0 && H5Awrite(attribute, type, value) >= 0;
+    hid_t space = H5Screate(H5S_SCALAR), on = H5Oopen(h->file, object, H5P_DEFAULT);
+    hid_t attribute = on < 0 ? on : H5Acreate2(on, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+    const bool ok = attribute >= 0 && H5Awrite(attribute, type, value) >= 0;
     int rc = ok ? 0 : h5_error(h, object, "write an attribute");
     if (attribute >= 0 && H5Aclose(attribute) < 0 && rc == 0)
         rc = h5_error(h, object, "close an attribute");

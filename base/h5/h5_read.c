@@ -1,5 +1,6 @@
-/* h5_read.c: datasets out of a file. Chunks are fetched in order and unpacked in threads; arrays
- * that we did not cut (another program's) go through HDF5. */
+/* h5_read.c: datasets out of a file. Chunks are fetched in order and unpacked
+ * in threads; arrays that we did not cut (another program's) go through HDF5.
+ */
 #include "base/error.h"
 #include "base/h5/chunk.h"
 #include "base/h5/h5_impl.h"
@@ -9,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Zeros compress best: 128 KiB of them into a few bytes. Nothing that we read in one piece is larger
- * than LARGEST. */
+/* Zeros compress best: 128 KiB of them into a few bytes. Nothing that we read
+ * in one piece is larger than LARGEST. */
 enum { BEST_COMPRESSION = 1 << 16, LARGEST = 256 << 20 };
 
 /* The sizes are the file's word: more than it can hold is not believed. */
@@ -137,7 +138,8 @@ static int unpack(const H5 *h, const Data *d, int64_t k, Chunker *c, size_t pack
                      h->path, d->name, (long long)k, why);
 }
 
-/* A piece of one chunk. The chunk stays unpacked: the next piece is often near. */
+/* A piece of one chunk. The chunk stays unpacked: the next piece is often near.
+ */
 static int read_piece(H5 *h, const Data *d, int64_t k, int64_t offset, int64_t n, char *out) {
     if (!h->chunker) {
         h->chunker = chunker_new(h5_chunk_bytes(d), d->size, d->codec);
@@ -155,27 +157,30 @@ static int read_piece(H5 *h, const Data *d, int64_t k, int64_t offset, int64_t n
     return 0;
 }
 
-/* Elements [offset, offset+n) of the flattened array, whose chunks are ours. */
-static int read_chunks(H5 *h, const Data *d, int64_t offset, int64_t n, char *out) {
-    int64_t first = h5_cut_of(&d->cut, offset), last = h5_cut_of(&d->cut, offset + n - 1);
-    if (first == last) return read_piece(h, d, first, offset, n, out);
+/* Chunks [first, last], unpacked in threads: their elements of [offset,
+ * offset+n) of the flattened array to `out`; or, where that is NULL, to each
+ * chunk its hash. */
+static int read_chunks(H5 *h, const Data *d, int64_t first, int64_t last, int64_t offset, int64_t n,
+                       char *out, uint64_t *hashes) {
     H5Failure f = {0};
-#pragma omp parallel
+#pragma omp parallel if (last > first)
     {
         Chunker *c = chunker_new(h5_chunk_bytes(d), d->size, d->codec);
+        char *values = out ? NULL : xmalloc(h5_chunk_bytes(d));
 #pragma omp for ordered schedule(dynamic, 1)
         for (int64_t k = first; k <= last; k++) {
             size_t packed = 0;
 #pragma omp ordered
             if (!h5_failed(&f)) h5_fail(&f, fetch(h, d, k, c, &packed));
             if (h5_failed(&f)) continue;
-            int64_t start = h5_cut_start(&d->cut, k), end = start + h5_cut_count(&d->cut, k);
-            int64_t from = start < offset ? offset : start;
-            int64_t to = end > offset + n ? offset + n : end;
-            h5_fail(&f,
-                    unpack(h, d, k, c, packed, (size_t)(from - start) * d->size,
-                           (size_t)(to - from) * d->size, out + (size_t)(from - offset) * d->size));
+            const int64_t start = h5_cut_start(&d->cut, k), end = start + h5_cut_count(&d->cut, k);
+            const int64_t from = start < offset ? offset : start;
+            const size_t bytes = (size_t)((end < offset + n ? end : offset + n) - from) * d->size;
+            char *to = out ? out + (size_t)(from - offset) * d->size : values;
+            h5_fail(&f, unpack(h, d, k, c, packed, (size_t)(from - start) * d->size, bytes, to));
+            if (hashes) hashes[k - first] = hash_bytes(to, bytes);
         }
+        free(values);
         chunker_free(&c);
     }
     return h5_handed_up(&f);
@@ -191,24 +196,7 @@ int h5_chunk_hashes(H5 *h, const char *name, int64_t first, int64_t n, uint64_t 
                          "%s: %s: is not cut into chunks as expected; the file is of another "
                          "version or from another program",
                          h->path, name);
-    H5Failure f = {0};
-#pragma omp parallel if (n > 1)
-    {
-        Chunker *c = chunker_new(h5_chunk_bytes(d), d->size, d->codec);
-        char *values = xmalloc(h5_chunk_bytes(d));
-#pragma omp for ordered schedule(dynamic, 1)
-        for (int64_t k = first; k < first + n; k++) {
-            size_t packed = 0;
-#pragma omp ordered
-            if (!h5_failed(&f)) h5_fail(&f, fetch(h, d, k, c, &packed));
-            if (h5_failed(&f)) continue;
-            h5_fail(&f, unpack(h, d, k, c, packed, 0, h5_chunk_bytes(d), values));
-            hashes[k - first] = hash_bytes(values, (size_t)h5_cut_count(&d->cut, k) * d->size);
-        }
-        free(values);
-        chunker_free(&c);
-    }
-    return h5_handed_up(&f);
+    return read_chunks(h, d, first, first + n - 1, 0, d->total, NULL, hashes);
 }
 
 int h5_hash(H5 *h, const char *name, uint64_t *hash) {
@@ -225,7 +213,11 @@ int h5_hash(H5 *h, const char *name, uint64_t *hash) {
 
 static int read_data(H5 *h, const Data *d, int64_t offset, int64_t n, void *out) {
     if (n == 0) return 0;
-    if (d->ours) return read_chunks(h, d, offset, n, out);
+    if (d->ours) {
+        const int64_t first = h5_cut_of(&d->cut, offset), last = h5_cut_of(&d->cut, offset + n - 1);
+        return first == last ? read_piece(h, d, first, offset, n, out)
+                             : read_chunks(h, d, first, last, offset, n, out, NULL);
+    }
     if (n < d->total && (d->ndim > 1 || d->text)) { /* a part of what we did not cut, rare */
         char *all = xmalloc((size_t)d->total * d->size);
         int rc = read_data(h, d, 0, d->total, all);
@@ -279,7 +271,8 @@ int h5_read_range(H5 *h, const char *name, H5Type type, int64_t offset, int64_t 
     TRY(check_type(h, d, type));
     if (offset < 0 || n < 0 || offset > d->total || n > d->total - offset)
         return error_set(ERR_DATA,
-                         "%s: %s: elements %lld to %lld asked for, but it holds %lld; the file is "
+                         "%s: %s: elements %lld to %lld asked for, but it holds "
+                         "%lld; the file is "
                          "incomplete or of another version",
                          h->path, name, (long long)offset, (long long)(offset + n),
                          (long long)d->total);

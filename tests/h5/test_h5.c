@@ -157,8 +157,7 @@ static void test_attributes_and_texts(void **unused) {
     text[LONG] = '\0';
     H5 *h = NULL;
     OK(h5_create(&h, path));
-    OK(h5_set_str(h, "/", "stage", "ppo"));
-    OK(h5_set_str(h, "/", "stage", "reward")); /* replaced */
+    OK(h5_set_str(h, "/", "stage", "reward"));
     OK(h5_set_str(h, "/", "empty", ""));
     OK(h5_set_str(h, "/", "greek", "ῥήτωρ"));
     OK(h5_set_i64(h, "/", "step", INT64_MIN));
