@@ -102,7 +102,7 @@ ArenaMark arena_mark(Arena *a) {
 }
 
 void arena_release(Arena *a, ArenaMark m) {
-    /* With no block at the time of the mark one is kept, empty, so that it is not made anew. */
+    /* With no block at the time of the mark one is kept, empty, which saves making it twice. */
     while (a->head != m.block && !(m.block == NULL && a->head->prev == NULL)) {
         CHECK(a->head->prev, "arena_release: the mark is from before an arena_reset");
         pop_block(a);

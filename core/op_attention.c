@@ -8,7 +8,7 @@
  *
  * as FlashAttention does it (Dao et al. 2022; FlashAttention-2, Dao 2023): BLOCK queries meet BLOCK
  * keys at a time, the forward pass keeps a running maximum, sum and output for each query and
- * rescales them when the maximum grows, and the backward pass makes P again from L. On the diagonal
+ * rescales them when the maximum grows, and the backward pass recomputes P from L. On the diagonal
  * a block is computed in strips of TILE_WIDTH, so that little is made above it.
  *
  * One (sequence, head) is one unit of work of one thread. It writes its own rows and columns only,

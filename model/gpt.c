@@ -247,24 +247,24 @@ Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x0, const TrunkOps *o, const GptR
 }
 
 /* The batch of a training forward, in the tape's memory: the backward pass reads it. */
-typedef struct Packed {
+typedef struct Pass {
     Batch b;
     int heads;
-} Packed;
+} Pass;
 
 static Tensor *linear(void *ctx, Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {
     return op_linear(t, x, w, b, act);
 }
 
 static Tensor *attend(void *ctx, Tape *t, int64_t layer, Tensor *qkv) {
-    const Packed *p = ctx;
+    const Pass *p = ctx;
     return op_attention(t, qkv, &p->b, p->heads);
 }
 
 Tensor *gpt_forward(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, const GptDropout *drop) {
     batch_check(b, g->cfg.vocab, g->cfg.context);
-    Packed *p = tape_alloc(t, sizeof *p);
-    *p = (Packed){*b, (int)g->cfg.heads};
+    Pass *p = tape_alloc(t, sizeof *p);
+    *p = (Pass){*b, (int)g->cfg.heads};
     part_begins(g, t, 0);
     Tensor *x = op_embed(t, g->embed.grad ? &g->embed : g->wte, g->wpe, &p->b);
     return trunk_forward(g, t, x, &(TrunkOps){p, linear, attend}, rows, drop);

@@ -32,7 +32,7 @@ typedef struct Gpt {
     GptBlock *block; /* [layers] */
     int32_t *masked; /* [nmasked] tokens that are never sampled, ascending */
     int64_t nmasked;
-    bool recompute;  /* activation checkpointing, a segment a layer: a third of the activations, a
+    bool recompute; /* activation checkpointing, a segment a layer: a third of the activations, a
                        forward pass more, the same bits */
     /* Called in the backward pass when the gradients of a part of the parameters are complete;
      * NULL: nobody wants to know. */

@@ -36,10 +36,10 @@ void packed_linear(const Packed *p, Arena *arena, int64_t n, const real *x, cons
     /* Rows whole pages apart share the few lines of one set of the cache: more of them than it has
      * would throw each other out. */
     if (K % PAGE == 0 && n > WAYS) {
-        real *apart = arena_alloc(arena, (size_t)(n * (K + LINE)) * sizeof(real));
+        real *spread = arena_alloc(arena, (size_t)(n * (K + LINE)) * sizeof(real));
         for (int64_t i = 0; i < n; i++)
-            memcpy(apart + i * (K + LINE), x + i * K, (size_t)K * sizeof(real));
-        x = apart;
+            memcpy(spread + i * (K + LINE), x + i * K, (size_t)K * sizeof(real));
+        x = spread;
         ldx = K + LINE;
     }
     int64_t units = (n + ROWS - 1) / ROWS * ((p->M + GEMM_STRIP - 1) / GEMM_STRIP);
