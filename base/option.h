@@ -84,8 +84,8 @@ int option_command(const OptionCommand *first, int n, size_t stride, int argc, c
 /* Prints the error, if it is one; the exit status: 0 or more as it is. */
 int option_end(int rc);
 
-/* For tables of the older kind. A whole number from `lowest` to `highest`. `name` without its
- * dashes. */
+/* For the stages, which print a --help of their own (train/run_main.c). A whole number from `lowest`
+ * to `highest`. `name` without its dashes. */
 int64_t option_whole_to(struct argp_state *state, const char *name, const char *arg, int64_t lowest,
                         int64_t highest);
 double option_number(struct argp_state *state, const char *name, const char *arg, double lowest,
