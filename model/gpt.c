@@ -95,7 +95,7 @@ void gpt_never_sample(Gpt *g, const int32_t *tokens, int64_t n) {
 
 void gpt_init(Gpt *g, uint64_t seed) {
     RngKey key = {.seed = seed, .purpose = RNG_INIT};
-    /* Each block adds twice to the residual stream; this keeps its variance independent of depth. */
+    /* Each block adds twice to the residual stream: its variance does not depend on depth. */
     double residual_std = init_std / sqrt(2 * (double)g->cfg.layers);
     for (ArchParam p = {0}; arch_next(&g->cfg, &p);) {
         real *x = g->params.v[p.index].tensor.data;
