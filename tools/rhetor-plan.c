@@ -213,7 +213,8 @@ static int make_layouts(const Args *a, const PlanMachine *m, PlanLayout *out, in
 }
 
 static int plan(Args *a) {
-    char *found = file_exists(a->path) ? xstrdup(a->path) : request_folder(a->path);
+    const bool file = file_exists(a->path) && !file_is_dir(a->path);
+    char *found = file ? xstrdup(a->path) : request_folder(a->path);
     PlanStages s;
     PlanMachine m = {0};
     PlanLayout layout[LAYOUTS_MAX];

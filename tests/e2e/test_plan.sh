@@ -50,6 +50,8 @@ plan_json $machine "$tiny/sft.yaml" data.train=own.jsonl train.batch=10 train.st
 plan_json $machine "$tiny/sft.yaml" model.width=128 # what it does not know is its parent's
 [ "$(value parameters)" = 470528 ] || fail "sft of a wider model: $(value parameters)"
 expect 78 "no step of" -- "$plan" $machine "$root/configs/tiny/pipeline.yaml"
+mkdir tiny # a folder that is no recipe
+expect 0 "layout for" -- "$plan" $machine tiny
 
 # dist.shard of the settings is what the times are for, unless --shard says otherwise.
 plan_json $machine --ranks 2 "$tiny" sft:dist.shard=optimizer ppo:dist.reproducible=false ppo:dist.shard=gradients
