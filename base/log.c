@@ -114,18 +114,25 @@ void log_warn(const char *fmt, ...) {
     free(text);
 }
 
-/* A live line that wraps could not be wiped: cut it to the terminal's width, at a character. */
+/* A live line that wraps could not be wiped: whole fields, which two spaces part, go from its end
+ * until it fits; of a single one the end, at a character. */
 static void cut_to_terminal(char *text) {
     struct winsize w;
-    size_t columns = 80;
+    size_t columns = 80, at = 0;
     if (ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 1) columns = w.ws_col;
-    if (strlen(text) < columns) return;
-    size_t n = columns - 1;
-    while (n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80) n--;
-    text[n] = '\0';
+    for (size_t shown = 1; text[at] && shown < columns; at++)
+        shown += ((unsigned char)text[at + 1] & 0xC0) != 0x80;
+    if (!text[at]) return;
+    text[at] = '\0';
+    char *field = NULL;
+    for (char *s = text; (s = strstr(s, "  ")); s++) field = s;
+    if (field) *field = '\0';
 }
 
-bool log_is_terminal(void) { return my_rank == 0 && isatty(STDERR_FILENO); }
+bool log_is_terminal(void) {
+    const char *term = getenv("TERM");
+    return my_rank == 0 && isatty(STDERR_FILENO) && term && *term && strcmp(term, "dumb") != 0;
+}
 
 void log_progress(bool plain, bool last, const char *fmt, ...) {
     if (my_rank != 0) return;

@@ -13,11 +13,12 @@ void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* One live line on a terminal, which the next call overwrites (drawn ten times a second at most)
- * and other lines push down; `last` ends it, so that it stays. Where `plain` is set the text is
- * also a plain line: in the file, and on stderr when that is no terminal. */
+ * and other lines push down; `last` ends it, so that it stays. Two spaces part its fields, of which
+ * the last ones are left out where they do not fit. Where `plain` is set the text is also a plain
+ * line: in the file, and on stderr when that is no terminal. */
 void log_progress(bool plain, bool last, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-bool log_is_terminal(void); /* is there a live line? */
+bool log_is_terminal(void); /* is there a live line? Not where TERM is dumb */
 extern double log_redraw_s; /* 0.1; tests set it */
 
 #endif

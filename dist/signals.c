@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -33,32 +34,54 @@ typedef enum Reason {
 static const char *const reason_text[] = {"",        "file SAVE", "run.deadline", "file STOP",
                                           "SIGUSR1", "SIGHUP",    "SIGINT",       "SIGTERM"};
 
-static volatile sig_atomic_t got_usr1, got_hup, got_int, got_term;
+static const int signal_of[] = {
+    [REASON_USR1] = SIGUSR1, [REASON_HUP] = SIGHUP, [REASON_INT] = SIGINT, [REASON_TERM] = SIGTERM};
+
+static volatile sig_atomic_t got[REASON_TERM + 1];
 static double start = -1;
 
+/* What the second interrupt takes with it. Two texts in turn: the handler may come at any time. */
+static char lost_text[2][128] = {"nothing was saved yet"};
+static const char *volatile lost = lost_text[0];
+
+void signals_saved(int64_t step) {
+    char *text = lost_text[lost == lost_text[0]];
+    snprintf(text, sizeof lost_text[0], "what came after step %" PRId64 " is lost", step);
+    lost = text;
+}
+
+/* Within a handler, and on a terminal behind its "^C". */
+static void say(const char *a, const char *b) {
+    if (log_my_rank() != 0) return;
+    const char *const part[] = {"\n", a, b, "\n"};
+    for (int i = 0; i < 4; i++)
+        if (write(STDERR_FILENO, part[i], strlen(part[i])) < 0) return;
+}
+
 static void on_signal(int sig) {
-    if (sig == SIGUSR1) got_usr1 = 1;
-    if (sig == SIGHUP) got_hup = 1;
-    if (sig == SIGTERM) got_term = 1;
-    if (sig == SIGINT) {
-        if (got_int) { /* the second one: no more patience */
-            signal(SIGINT, SIG_DFL);
-            raise(SIGINT); /* delivered when the handler returns */
-        }
-        got_int = 1;
-    }
+    const bool again = sig == SIGINT && got[REASON_INT];
+    for (int r = REASON_USR1; r <= REASON_TERM; r++)
+        if (signal_of[r] == sig) got[r] = 1;
+    if (again) { /* no more patience */
+        say("interrupted again: leaving at once; ", lost);
+        signal(SIGINT, SIG_DFL);
+        raise(SIGINT); /* delivered when the handler returns */
+    } else if (sig == SIGINT)
+        say("interrupted: this step is finished and saved, then the run leaves; once more: it "
+            "leaves at "
+            "once, and ",
+            lost);
 }
 
 void signals_install(void) {
     if (start < 0) start = clock_seconds();
-    struct sigaction a = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    struct sigaction a = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, old;
     sigemptyset(&a.sa_mask);
-    sigaction(SIGUSR1, &a, NULL);
-    sigaction(SIGTERM, &a, NULL);
-    sigaction(SIGINT, &a, NULL);
-    struct sigaction hup;
-    if (sigaction(SIGHUP, NULL, &hup) == 0 && hup.sa_handler != SIG_IGN) /* nohup ignores it */
-        sigaction(SIGHUP, &a, NULL);
+    for (int r = REASON_USR1; r <= REASON_TERM; r++) {
+        const bool ignored = sigaction(signal_of[r], NULL, &old) == 0 && old.sa_handler == SIG_IGN;
+        if (r == REASON_HUP && ignored) continue; /* nohup */
+        sigaction(signal_of[r], &a, NULL);
+    }
     /* A reader of the log that goes away (`2>&1 | head`) does not end the run. */
     signal(SIGPIPE, SIG_IGN);
     /* Writing past ulimit -f then fails with EFBIG instead of killing the run. */
@@ -70,10 +93,8 @@ static Reason look(double deadline, const bool file_there[2]) {
     if (file_there[0]) r = REASON_SAVE_FILE;
     if (deadline > 0 && clock_seconds() - start >= deadline) r = REASON_DEADLINE;
     if (file_there[1]) r = REASON_STOP_FILE;
-    if (got_usr1) r = REASON_USR1;
-    if (got_hup) r = REASON_HUP;
-    if (got_int) r = REASON_INT;
-    if (got_term) r = REASON_TERM;
+    for (int k = REASON_USR1; k <= REASON_TERM; k++)
+        if (got[k]) r = (Reason)k;
     return r;
 }
 

@@ -6,9 +6,11 @@
 
 enum { STOP_NONE, STOP_SAVE_GO_ON, STOP_SAVE_AND_LEAVE };
 
-/* Catches SIGTERM, SIGUSR1, SIGHUP (unless nohup has it ignored) and SIGINT (the second SIGINT ends
- * at once); ignores SIGPIPE. Not collective. */
+/* Catches SIGTERM, SIGUSR1, SIGHUP (unless nohup has it ignored) and SIGINT, which is answered on
+ * stderr (the second SIGINT ends at once); ignores SIGPIPE. Not collective. */
 void signals_install(void);
+/* What a second SIGINT would lose is what came after this step. Not collective. */
+void signals_saved(int64_t step);
 
 /* What to do at this step boundary: a signal on any rank, a file STOP or SAVE in run_dir (looked at
  * by rank 0, removed when honoured), or `deadline` seconds since start (0: none). The answer is the

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/config.h"
 #include "base/error.h"
 #include "base/json.h"
@@ -55,37 +56,37 @@ static void fill(Batch *p, const GptConfig *g, int64_t sequences, int64_t length
 
 static double train_seconds(Lab *l, const Batch *p) {
     const Batch b = *p;
-    const double t = run_seconds();
+    const double t = clock_seconds();
     gpt_loss(l->gpt, l->tape, &b, NULL, NULL);
     tape_backward(l->tape);
     tape_reset(l->tape);
-    return run_seconds() - t;
+    return clock_seconds() - t;
 }
 
 static double update_seconds(Lab *l) {
     ParamSet *ps = &l->gpt->params;
-    const double t = run_seconds();
+    const double t = clock_seconds();
     adamw_update(&l->adam, ps, 1e-6, clip_scale(grad_norm(ps), 1));
     paramset_zero_grad(ps);
-    return run_seconds() - t;
+    return clock_seconds() - t;
 }
 
 static double forward_seconds(Lab *l) {
     const Batch b = l->large;
-    const double t = run_seconds();
+    const double t = clock_seconds();
     gpt_score(l->gpt, l->inference, &b, NULL, 1, l->out, l->out);
-    return run_seconds() - t;
+    return clock_seconds() - t;
 }
 
 static double decode_seconds(Lab *l, int64_t n) {
     const DecodeOptions o = {
         .temperature = 1, .top_p = 1, .max_new = l->made, .seed = 1, .scratch = &l->scratch};
     DecodeResult r;
-    const double t = run_seconds();
+    const double t = clock_seconds();
     int rc = decode(&r, l->gpt, l->tokens, l->start, n, NULL, &o);
     CHECK(rc >= 0, "%s", error_message());
     decode_free(&r);
-    return run_seconds() - t;
+    return clock_seconds() - t;
 }
 
 /* FLOPs of sampling, as in PlanWork. */
@@ -166,13 +167,13 @@ static int measure(PlanRates *r, const PlanStages *s, double seconds) {
     Lab l = {0};
     int rc = open_lab(&l, s, seconds);
     double best[6] = {HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL};
-    const double began = run_seconds();
+    const double began = clock_seconds();
     for (int i = 0; rc >= 0 && i <= ROUNDS_MAX; i++) {
         const double t[6] = {train_seconds(&l, &l.large), train_seconds(&l, &l.small),
                              update_seconds(&l),          forward_seconds(&l),
                              decode_seconds(&l, l.many),  decode_seconds(&l, l.few)};
         for (int k = 0; k < 6 && i > 0; k++) best[k] = fmin(best[k], t[k]); /* 0 is the warm one */
-        if (i >= ROUNDS_MIN && run_seconds() - began > seconds) break;
+        if (i >= ROUNDS_MIN && clock_seconds() - began > seconds) break;
     }
     if (rc >= 0) {
         const GptConfig *g = &l.gpt->cfg;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/openmp.h"
@@ -106,10 +107,10 @@ static int write_record(RecordWriter *w, const Args *a, const Loaded *m, json_t 
 static int sample_records(RecordWriter *w, const Args *a, const Loaded *m, const PromptFile *p) {
     DecodeOptions o = decode_options(a, m);
     DecodeResult r = {0};
-    double began = run_seconds();
+    double began = clock_seconds();
     int rc = sample_prompts(&r, m, p, a->n, &o);
     if (rc >= 0) {
-        double s = run_seconds() - began;
+        double s = clock_seconds() - began;
         log_info("%" PRId64 " completions, %" PRId64 " tokens, %.1f s, %.0f tokens/s (%" PRId64
                  " prompts too long)",
                  r.n, r.tokens, s, (double)r.tokens / s, p->skipped);

@@ -1,11 +1,18 @@
 /* events.c: TensorBoard's event files.
  *
  * A file is a row of TFRecords: length (u64), masked CRC32C of the length, data, masked CRC32C of
- * the data. The data is a protocol buffer `Event`, of which we write four fields by hand: 1
- * wall_time (double)   2 step (int64)   3 file_version (string, first record only) 5 summary:
- * repeated 1 value: 1 tag (string), 2 simple_value (float) or 8 tensor: 1 dtype = 7 (string), 2
- * shape (empty: a scalar), 8 string_val, with 9 metadata { 1 plugin_data { 1 plugin_name = "text" }
- * } (tensorflow/core/util/event.proto, framework/summary.proto, lib/io/record_writer.h.) */
+ * the data. The data is a protocol buffer `Event`, of which we write five fields by hand:
+ *
+ *   1 wall_time (double)
+ *   2 step (int64)
+ *   3 file_version (string): the first record's
+ *   5 summary: repeated 1 value: 1 tag (string), with 2 simple_value (float), or
+ *     8 tensor: 1 dtype = 7 (string), 2 shape (empty: a scalar), 8 string_val, and
+ *     9 metadata { 1 plugin_data { 1 plugin_name = "text" } }
+ *   7 session_log: 1 status = 1 (START). A reader then forgets what earlier files say of this step
+ *     and later ones, so a resumed run begins another file and rewrites none.
+ *
+ * (tensorflow/core/util/event.proto, framework/summary.proto, lib/io/record_writer.h.) */
 #include "train/events.h"
 
 #include "base/error.h"
@@ -68,122 +75,56 @@ static uint32_t masked_crc(const void *data, size_t n) {
     return (c >> 15 | c << 17) + 0xA282EAD8u;
 }
 
-enum { HEADER = 12, FOOTER = 4 };
-
 /* Integers are little-endian in the file as in the memory of the machines we run on. */
-static void put_record(Text *b, const Text *data) {
-    uint64_t n = data->n;
-    uint32_t crc_n = masked_crc(&n, sizeof n), crc_data = masked_crc(data->s, data->n);
-    text_bytes(b, &n, sizeof n);
-    text_bytes(b, &crc_n, sizeof crc_n);
-    text_bytes(b, data->s, data->n);
-    text_bytes(b, &crc_data, sizeof crc_data);
-}
-
-/* Size of the record at the beginning of p; 0 where there is no whole one. */
-static size_t record_size(const unsigned char *p, size_t left) {
-    uint64_t n;
-    uint32_t crc;
-    if (left < HEADER + FOOTER) return 0;
-    memcpy(&n, p, sizeof n);
-    memcpy(&crc, p + sizeof n, sizeof crc);
-    if (crc != masked_crc(p, sizeof n) || n > left - HEADER - FOOTER) return 0;
-    memcpy(&crc, p + HEADER + n, sizeof crc);
-    return crc == masked_crc(p + HEADER, n) ? HEADER + n + FOOTER : 0;
-}
-
-/* Our records have wall_time and step in front. */
-static int64_t record_step(const unsigned char *record, size_t size) {
-    enum { AT = HEADER + 9 };
-    uint64_t step = 0;
-    if (size <= AT + FOOTER || record[AT] != (2 << 3 | VARINT)) return 0;
-    for (size_t i = AT + 1, shift = 0; i < size - FOOTER && shift < 64; i++, shift += 7) {
-        step |= (uint64_t)(record[i] & 0x7F) << shift;
-        if (record[i] < 0x80) break;
-    }
-    return (int64_t)step;
-}
-
-/* `event` is scratch. */
-static void put_event(Text *b, Text *event, int64_t step, int field, const void *data, size_t n) {
+static int write_event(Events *e, int64_t step, int field, const void *data, size_t n) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
-    double now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-    event->n = 0;
+    const double now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    Text *event = &e->value, *b = &e->record;
+    event->n = b->n = 0;
     put_key(event, 1, FIXED64);
     text_bytes(event, &now, sizeof now);
     put_key(event, 2, VARINT);
     put_varint(event, (uint64_t)step);
     put_bytes(event, field, data, n);
-    put_record(b, event);
+    const uint64_t size = event->n;
+    text_bytes(b, &size, sizeof size);
+    text_bytes(b, &(uint32_t){masked_crc(&size, sizeof size)}, 4);
+    text_bytes(b, event->s, event->n);
+    text_bytes(b, &(uint32_t){masked_crc(event->s, event->n)}, 4);
+    const bool good = fwrite(b->s, 1, b->n, e->f) == b->n && fflush(e->f) == 0;
+    return good ? 0 : file_error(e->path, "write");
 }
 
 /* --- the file --------------------------------------------------------------------------------- */
 
-/* Names begin with the time, so the newest is the last one; it begins with all that its forerunner
- * held, which is therefore not needed any more. */
-static char *next_name(const char *newest) {
-    long long now = (long long)time(NULL), then = newest ? atoll(newest + strlen(PREFIX)) : 0;
-    char host[256] = "host";
-    gethostname(host, sizeof host - 1);
-    return xasprintf(PREFIX "%010lld.%s", now > then ? now : then + 1, host);
-}
-
-static void keep_steps(Text *b, const char *data, size_t len, int64_t step) {
-    const unsigned char *p = (const unsigned char *)data;
-    for (size_t at = 0, size; (size = record_size(p + at, len - at)) > 0; at += size) {
-        if (record_step(p + at, size) > step) break;
-        text_bytes(b, p + at, size);
+/* The seconds in the name of the newest event file; 0: there is none. Readers take files in the
+ * order of their names. */
+static int newest_of(const char *dir, long long *newest) {
+    char **names;
+    int n;
+    *newest = 0;
+    TRY(file_list(dir, &names, &n));
+    for (int i = 0; i < n; i++) {
+        long long at;
+        if (sscanf(names[i], PREFIX "%lld.", &at) == 1 && at > *newest) *newest = at;
     }
-}
-
-static int open_in(Events *e, const char *dir, char **names, int n, int64_t step) {
-    const char *newest = n > 0 ? names[n - 1] : NULL;
-    char *name = next_name(newest), *data = NULL;
-    Text b = {0};
-    size_t len;
-    int rc = 0;
-    e->path = file_join(dir, name);
-    free(name);
-    if (newest) {
-        char *path = file_join(dir, newest);
-        rc = file_read(path, &data, &len);
-        free(path);
-        if (rc == 0) keep_steps(&b, data, len, step);
-        free(data);
-    }
-    if (b.n == 0) put_event(&b, &e->value, 0, 3, "brain.Event:2", strlen("brain.Event:2"));
-    if (rc == 0) rc = file_write_durable(e->path, b.s, b.n);
-    free(b.s);
-    for (int i = 0; i < n && rc == 0; i++) {
-        char *path = file_join(dir, names[i]);
-        rc = file_remove(path);
-        free(path);
-    }
-    if (rc == 0 && !(e->f = fopen(e->path, "ab"))) rc = file_error(e->path, "open");
-    return rc;
+    file_free_list(&names, n);
+    return 0;
 }
 
 int events_open(Events **out, const char *dir, int64_t step) {
-    char **names;
-    int n, ours = 0;
+    long long newest, now = (long long)time(NULL);
+    char host[256] = "host";
     *out = NULL;
-    TRY(file_list(dir, &names, &n));
-    for (int i = 0; i < n; i++) { /* ours to the front, in their order */
-        char *name = names[i];
-        if (strncmp(name, PREFIX, strlen(PREFIX)) != 0) continue;
-        if (strstr(name, ".tmp.")) { /* of a process that was killed in file_write_durable */
-            char *path = file_join(dir, name);
-            file_remove(path);
-            free(path);
-            continue;
-        }
-        names[i] = names[ours];
-        names[ours++] = name;
-    }
+    TRY(newest_of(dir, &newest));
+    gethostname(host, sizeof host - 1);
     Events *e = xcalloc(1, sizeof *e);
-    int rc = open_in(e, dir, names, ours, step);
-    file_free_list(&names, n);
+    e->path = xasprintf("%s/" PREFIX "%010lld.%s", dir, now > newest ? now : newest + 1, host);
+    e->f = fopen(e->path, "wb");
+    int rc = e->f ? write_event(e, 0, 3, "brain.Event:2", strlen("brain.Event:2"))
+                  : file_error(e->path, "open");
+    if (rc == 0 && newest > 0) rc = write_event(e, step > 0 ? step + 1 : 0, 7, "\x08\x01", 2);
     if (rc < 0) events_close(&e);
     *out = e;
     return rc;
@@ -237,10 +178,7 @@ void events_text(Events *e, const char *tag, const char *text, size_t len) {
 
 int events_flush(Events *e, int64_t step) {
     if (e->summary.n == 0) return 0;
-    Text *b = &e->record;
-    b->n = 0;
-    put_event(b, &e->value, step, 5, e->summary.s, e->summary.n);
+    const int rc = write_event(e, step, 5, e->summary.s, e->summary.n);
     e->summary.n = 0;
-    bool good = fwrite(b->s, 1, b->n, e->f) == b->n && fflush(e->f) == 0;
-    return good ? 0 : file_error(e->path, "write");
+    return rc;
 }

@@ -11,8 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -26,12 +26,6 @@
 
 _Static_assert(sizeof(real) == sizeof(float), "checkpoints hold float");
 
-double run_seconds(void) {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
-}
-
 const char *run_path(const Run *run, const char *name) {
     free(run->priv->path);
     run->priv->path = file_join(run->cfg.run_dir, name);
@@ -40,51 +34,45 @@ const char *run_path(const Run *run, const char *name) {
 
 /* --- what a checkpoint holds ------------------------------------------------------------------ */
 
-/* data: flat[at] and what follows. */
-static void keep_array(RunPriv *p, const char *group, const Param *param, real *flat, int64_t at) {
+static CkptArray *keep(RunPriv *p, char *name, int type, void *data, int ndim,
+                       const int64_t *shape) {
     p->array = xrealloc(p->array, (size_t)(p->narray + 1) * sizeof *p->array);
     CkptArray *a = &p->array[p->narray++];
-    *a = (CkptArray){.name = xasprintf("%s/%s", group, param->name),
-                     .type = H5_F32,
-                     .ndim = param->tensor.ndim,
-                     .data = flat + at};
-    memcpy(a->shape, param->tensor.shape, sizeof param->tensor.shape);
+    *a = (CkptArray){.name = name, .type = type, .ndim = ndim, .data = data};
+    memcpy(a->shape, shape, (size_t)ndim * sizeof *shape);
+    return a;
+}
+
+/* s: of the parameters only what this rank keeps, `flat` the buffer of its shard. NULL: all. */
+static void keep_params(RunPriv *p, const char *group, const ParamSet *ps, const Shard *s,
+                        real *flat) {
+    for (int i = 0; i < ps->n; i++) {
+        const Param *param = &ps->v[i];
+        int64_t begin, end;
+        const int64_t at = s ? shard_of_param(s, ps, i, &begin, &end) : param->offset;
+        CkptArray *a = keep(p, xasprintf("%s/%s", group, param->name), H5_F32, flat + at,
+                            param->tensor.ndim, param->tensor.shape);
+        if (s) ckpt_set_part(a, begin, end);
+    }
 }
 
 void run_keep_params(Run *run, const char *group, const ParamSet *ps, real *data) {
-    for (int i = 0; i < ps->n; i++) keep_array(run->priv, group, &ps->v[i], data, ps->v[i].offset);
-}
-
-/* Of the moments that this rank keeps, `flat` the buffer of its shard. */
-static void keep_shard(RunPriv *p, const char *group, const ParamSet *ps, const Shard *s,
-                       real *flat) {
-    for (int i = 0; i < ps->n; i++) {
-        int64_t begin, end;
-        const int64_t at = shard_of_param(s, ps, i, &begin, &end);
-        keep_array(p, group, &ps->v[i], flat, at);
-        ckpt_set_part(&p->array[p->narray - 1], begin, end);
-    }
+    keep_params(run->priv, group, ps, NULL, data);
 }
 
 void run_keep_adamw(Run *run, const char *group, const ParamSet *ps, AdamW *a) {
     char name[PARAM_NAME_MAX];
     for (int k = 0; k < 2; k++) {
         snprintf(name, sizeof name, "%s/%c", group, "mv"[k]);
-        real *flat = k ? a->v : a->m;
-        if (a->shard && !a->shard->whole)
-            keep_shard(run->priv, name, ps, a->shard, flat);
-        else
-            run_keep_params(run, name, ps, flat);
+        const Shard *shard = a->shard && !a->shard->whole ? a->shard : NULL;
+        keep_params(run->priv, name, ps, shard, k ? a->v : a->m);
     }
     snprintf(name, sizeof name, "%s/step", group);
     run_keep_i64(run, name, &a->step);
 }
 
 void run_keep_doubles(Run *run, const char *name, double *v, int64_t n) {
-    RunPriv *p = run->priv;
-    p->array = xrealloc(p->array, (size_t)(p->narray + 1) * sizeof *p->array);
-    p->array[p->narray++] =
-        (CkptArray){.name = xstrdup(name), .type = H5_F64, .ndim = 1, .shape = {n}, .data = v};
+    keep(run->priv, xstrdup(name), H5_F64, v, 1, &n);
 }
 
 static void keep_counter(RunPriv *p, const char *name, int64_t *i, double *f) {
@@ -175,11 +163,16 @@ static int check_lock(Run *run) {
     return rc;
 }
 
+static void set_saved(Run *run) {
+    run->priv->saved_step = run->step;
+    signals_saved(run->step);
+}
+
 int run_save(Run *run) {
     RunPriv *p = run->priv;
     TRY(check_lock(run));
     if (p->saved_step == run->step) return 0;
-    double began = run_seconds();
+    double began = clock_seconds();
     watchdog_enter(PHASE_SAVE);
     if (run->cfg.dist_check_every > 0) TRY(health_compare(run));
     meta_refresh(run);
@@ -204,10 +197,10 @@ int run_save(Run *run) {
         return 0;
     }
     p->save_failures = 0;
-    p->saved_step = run->step;
-    p->last_save = run_seconds();
+    set_saved(run);
+    p->last_save = clock_seconds();
     if (run->main_rank)
-        log_info("saved step %" PRId64 " in %.2f s", run->step, run_seconds() - began);
+        log_info("saved step %" PRId64 " in %.2f s", run->step, clock_seconds() - began);
 
     /* What is saved is saved: a disk that is full now does not end the run. */
     if (p->new_best) rc = ckpt_mark_best(p->ckpt_dir, run->step, p->best, run->comm);
@@ -287,7 +280,7 @@ static int restore(Run *run, Ckpt *k) {
             *c->f = json_number_value(v);
     }
     run->step = ckpt_step(k);
-    p->saved_step = run->step;
+    set_saved(run);
     return 0;
 }
 
@@ -371,7 +364,7 @@ int run_resume(Run *run) {
     if (rc == 0 && run->main_rank) run_write_status(run, "running", 0, "");
 out:
     ckpt_close(&k);
-    p->began = p->last_log = p->last_save = p->step_began = run_seconds();
+    p->began = p->last_log = p->last_save = p->step_began = clock_seconds();
     p->first_step = run->step;
     watchdog_enter(PHASE_STEP);
     return rc;
@@ -381,19 +374,15 @@ out:
 
 bool run_goes_on(const Run *run) { return run->step < run->steps; }
 
-static void add_metric(RunPriv *p, const char *name, double value, bool timing) {
+static void add_metric(Run *run, const char *name, double value, bool timing) {
+    RunPriv *p = run->priv;
     CHECK(p->nmetric < RUN_MAX_METRICS, "more than %d metrics", RUN_MAX_METRICS);
-    p->metric[p->nmetric].name = name;
-    p->metric[p->nmetric].timing = timing;
-    p->metric[p->nmetric++].value = value;
+    p->metric[p->nmetric++] = (Metric){name, value, timing};
+    if (strcmp(name, config_stage[run->cfg.stage].headline) == 0) p->result = value;
 }
 
-void run_metric(Run *run, const char *name, double value) {
-    add_metric(run->priv, name, value, false);
-}
-void run_timing(Run *run, const char *name, double value) {
-    add_metric(run->priv, name, value, true);
-}
+void run_metric(Run *run, const char *name, double value) { add_metric(run, name, value, false); }
+void run_timing(Run *run, const char *name, double value) { add_metric(run, name, value, true); }
 
 void run_headline(Run *run, const char *fmt, ...) {
     va_list ap;
@@ -407,15 +396,12 @@ void run_text(Run *run, const char *fmt, ...) {
     char *text = NULL;
     va_list ap;
     va_start(ap, fmt);
-    if (vasprintf(&text, fmt, ap) < 0) text = NULL;
+    const int n = vasprintf(&text, fmt, ap);
     va_end(ap);
-    if (!text) return;
-    size_t len = strlen(text);
-    if (file_append(run_path(run, "samples.txt"), text, len) < 0) log_warn("%s", error_message());
-    RunPriv *p = run->priv;
-    p->texts = xrealloc(p->texts, p->texts_len + len + 1);
-    memcpy(p->texts + p->texts_len, text, len + 1);
-    p->texts_len += len;
+    CHECK(n >= 0, "format \"%s\"", fmt);
+    if (file_append(run_path(run, "samples.txt"), text, (size_t)n) < 0)
+        log_warn("%s", error_message());
+    text_bytes(&run->priv->texts, text, (size_t)n);
     free(text);
 }
 
@@ -436,13 +422,10 @@ static void metrics_write(Run *run) {
     FILE *f = p->metrics_file;
     if (f) {
         fprintf(f, "{\"step\": %" PRId64, run->step);
-        for (int i = 0; i < p->nmetric; i++) {
-            if (p->metric[i].timing) continue;
-            if (isfinite(p->metric[i].value))
-                fprintf(f, ", \"%s\": %.10g", p->metric[i].name, p->metric[i].value);
-            else
-                fprintf(f, ", \"%s\": null", p->metric[i].name);
-        }
+        for (const Metric *m = p->metric; m < p->metric + p->nmetric; m++)
+            if (!m->timing)
+                fprintf(f, isfinite(m->value) ? ", \"%s\": %.10g" : ", \"%s\": null", m->name,
+                        m->value);
         if (fprintf(f, "}\n") < 0 || fflush(f) != 0) {
             log_warn("%s: %m; metrics are no longer written", run_path(run, "metrics.jsonl"));
             fclose(f);
@@ -450,45 +433,40 @@ static void metrics_write(Run *run) {
         }
     }
     if (p->events) {
-        for (int i = 0; i < p->nmetric; i++)
-            events_scalar(p->events, p->metric[i].name, p->metric[i].value);
-        if (p->texts_len > 0) events_text(p->events, "samples", p->texts, p->texts_len);
+        for (const Metric *m = p->metric; m < p->metric + p->nmetric; m++)
+            events_scalar(p->events, m->name, m->value);
+        if (p->texts.n > 0) events_text(p->events, "samples", p->texts.s, p->texts.n);
         if (events_flush(p->events, run->step) < 0) {
             log_warn("%s; TensorBoard's events are no longer written", error_message());
             events_close(&p->events);
         }
     }
     p->nmetric = 0;
-    p->texts_len = 0;
+    p->texts.n = 0;
 }
 
-static const char *clock_text(double s, char out[32]) {
-    int64_t t = (int64_t)(s + 0.5);
-    if (t >= 3600)
-        snprintf(out, 32, "%" PRId64 ":%02d:%02d", t / 3600, (int)(t / 60 % 60), (int)(t % 60));
-    else
-        snprintf(out, 32, "%d:%02d", (int)(t / 60), (int)(t % 60));
-    return out;
-}
-
-/* The progress line; every run.log_every steps a line in the log. */
+/* The progress line: every run.log_every steps, and where the last one is old, a line in the log. The
+ * time left stands in front, since on a terminal the end is cut. */
 static void log_step(Run *run, int64_t tokens) {
     RunPriv *p = run->priv;
     p->tokens_since += tokens;
     p->steps_since++;
-    bool last = run->step == run->steps;
-    bool due = last || run->step % run->cfg.run_log_every == 0 || run->step == p->first_step + 1;
     if (!run->main_rank) return;
-    double now = run_seconds(), dt = now - p->last_log;
-    double eta =
-        (now - p->began) / (double)(run->step - p->first_step) * (double)(run->steps - run->step);
-    char clock[32];
-    log_progress(due, last, "step %" PRId64 "/%" PRId64 "  %s  %.0f tok/s  %.0f ms/step  eta %s",
-                 run->step, run->steps, p->headline, (double)p->tokens_since / dt,
-                 1e3 * dt / (double)p->steps_since, clock_text(eta, clock));
+    const double now = clock_seconds(), dt = now - p->last_log;
+    const bool last = run->step == run->steps, first = run->step == p->first_step + 1;
+    const bool due = last || first || run->step % run->cfg.run_log_every == 0 || dt >= LOG_SECONDS;
+    const int64_t left = run->steps - run->step;
+    const int64_t eta =
+        (int64_t)((now - p->began) / (double)(run->step - p->first_step) * (double)left + 0.5);
+    char hours[24] = "";
+    if (eta >= 3600) snprintf(hours, sizeof hours, "%" PRId64 ":", eta / 3600);
+    log_progress(
+        due, last, "step %" PRId64 "/%" PRId64 "  eta %s%0*d:%02d  %s  %.0f tok/s  %.0f ms/step",
+        run->step, run->steps, hours, *hours ? 2 : 1, (int)(eta / 60 % 60), (int)(eta % 60),
+        p->headline, (double)p->tokens_since / dt, 1e3 * dt / (double)p->steps_since);
+    if (now - p->last_status >= LOG_SECONDS) run_write_status(run, "running", 0, "");
     if (!due) return;
-    p->tokens_since = 0;
-    p->steps_since = 0;
+    p->tokens_since = p->steps_since = 0;
     p->last_log = now;
 }
 
@@ -496,7 +474,7 @@ static void log_step(Run *run, int64_t tokens) {
 static bool save_is_late(Run *run) {
     const double limit = run->cfg.save_every_seconds;
     if (limit <= 0) return false;
-    bool late = run_seconds() - run->priv->last_save >= limit;
+    bool late = clock_seconds() - run->priv->last_save >= limit;
     comm_bcast(run->comm, &late, sizeof late, 0);
     return late;
 }
@@ -515,7 +493,7 @@ static int not_saved(const Run *run, const char *why) {
 int run_step_end(Run *run, int64_t tokens) {
     RunPriv *p = run->priv;
     run->step++;
-    double now = run_seconds();
+    double now = clock_seconds();
     run_timing(run, "perf/step_s", now - p->step_began);
     run_timing(run, "perf/tokens_per_s", (double)tokens / (now - p->step_began));
     if (comm_size(run->comm) > 1) {
@@ -547,7 +525,7 @@ int run_step_end(Run *run, int64_t tokens) {
                          "%s: saved at step %" PRId64 " of %" PRId64
                          "; the same command goes on from there",
                          why, p->saved_step, run->steps);
-    p->step_began = run_seconds();
+    p->step_began = clock_seconds();
     watchdog_enter(PHASE_STEP);
     return 0;
 }

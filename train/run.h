@@ -103,6 +103,5 @@ const char *run_path(const Run *run, const char *name);
 void run_plan(const Run *run, const char *what, double step_seconds, int64_t parameters,
               double tokens_per_step, double flops_per_step, size_t state_bytes,
               size_t arena_bytes);
-double run_seconds(void); /* monotonic clock. Not collective. */
 
 #endif

@@ -4,9 +4,9 @@
  * write nothing. Whoever ends a job leaves status.json (code, reason) in the run directory, since
  * launchers do not hand exit codes on faithfully. */
 #include <argp.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <malloc.h>
 #include <math.h>
 #include <omp.h>
@@ -16,11 +16,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/config_table.h"
 #include "base/error.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "base/openmp.h"
 #include "base/option.h"
+#include "base/utf8.h"
 #include "core/kernel.h"
 #include "dist/signals.h"
 #include "dist/watchdog.h"
@@ -36,8 +38,28 @@ typedef struct Args {
 
 enum { OPT_PRINT = 1000, OPT_DRY, OPT_RANKS, OPT_OVERFIT, OPT_SELFTEST };
 
+static const struct argp_option options[] = {
+    {"print-config", OPT_PRINT, 0, 0, "print the resolved configuration", 0},
+    {"dry-run", OPT_DRY, 0, 0, "print parameters, memory and a decoded batch; write nothing", 0},
+    {"ranks", OPT_RANKS, "N", 0, "with --dry-run: the plan of a run on N ranks", 0},
+    {"overfit", OPT_OVERFIT, "N", 0, "train on the first N batches again and again", 0},
+    {"selftest", OPT_SELFTEST, 0, 0, "run the algorithm's ten checks on this machine", 0},
+    {"help", 'h', 0, 0, "print this", 0},
+    {"usage", 0, 0, OPTION_ALIAS, 0, 0}, /* argp's error messages name it */
+    {"version", 'V', 0, 0, "print the version", 0},
+    {0}};
+
+/* Is the option one of this stage's? */
+static bool has_option(int stage, int key) {
+    if (key == OPT_SELFTEST) return stage == STAGE_PPO;
+    return key != OPT_OVERFIT || config_knows(stage, config_key("train.overfit"));
+}
+
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
     Args *a = state->input;
+    if (!has_option(a->stage, key))
+        argp_error(state, "--%s is no option of rhetor-%s",
+                   key == OPT_SELFTEST ? "selftest" : "overfit", config_stage_name(a->stage));
     switch (key) {
     case 'h': a->help = true; break;
     case 'V': a->version = true; break;
@@ -47,10 +69,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     case OPT_OVERFIT:
         option_add(&a->override, &a->noverride, xasprintf("train.overfit=%s", arg));
         break;
-    case OPT_SELFTEST:
-        if (a->stage != STAGE_PPO) argp_error(state, "--selftest is an option of rhetor-ppo");
-        a->selftest = true;
-        break;
+    case OPT_SELFTEST: a->selftest = true; break;
     case ARGP_KEY_ARG:
         if (strchr(arg, '='))
             option_add(&a->override, &a->noverride, arg);
@@ -72,33 +91,18 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     return 0;
 }
 
-static const struct argp_option options[] = {
-    {"help", 'h', 0, 0, "print this help with all settings", 0},
-    {"usage", 0, 0, OPTION_ALIAS, 0, 0}, /* argp's error messages name it */
-    {"version", 'V', 0, 0, "print the version", 0},
-    {"print-config", OPT_PRINT, 0, 0, "print the resolved configuration", 0},
-    {"dry-run", OPT_DRY, 0, 0, "print parameters, memory and a decoded batch; write nothing", 0},
-    {"ranks", OPT_RANKS, "N", 0, "with --dry-run: the plan for N ranks; else the launcher's", 0},
-    {"overfit", OPT_OVERFIT, "N", 0, "train on the first N batches again and again", 0},
-    {"selftest", OPT_SELFTEST, 0, 0, "PPO: run the algorithm's ten checks on this machine", 0},
-    {0}};
-
 static void print_help(int stage) {
+    const char *name = config_stage_name(stage);
     char *keys = config_help(stage);
     printf("Usage: rhetor-%s [CONFIG.yaml] [section.key=value...] [options]\n\n"
-           "Options:\n"
-           "  --print-config   print the resolved configuration\n"
-           "  --dry-run        print parameters, memory and a decoded batch; write nothing\n"
-           "  --ranks N        with --dry-run: the plan of a run on N ranks\n",
-           config_stage_name(stage));
-    if (stage == STAGE_PPO)
-        printf("  --selftest       run the algorithm's ten checks on this machine\n");
-    else
-        printf("  --overfit N      train on the first N batches again and again\n");
-    printf("  --help, --version\n\n"
-           "Several ranks:     mpirun -n N --bind-to none rhetor-%s ...\n"
+           "Trains %s.\n\nOptions:\n",
+           name, config_stage[stage].what);
+    for (const struct argp_option *o = options; o->name; o++)
+        if (o->doc && has_option(stage, o->key))
+            printf("  --%-12s %s %s\n", o->name, o->arg ? o->arg : " ", o->doc);
+    printf("\nSeveral ranks:     mpirun -n N --bind-to none rhetor-%s ...\n"
            "A run that was stopped goes on with the same command.\n\nSettings:\n%s",
-           config_stage_name(stage), keys);
+           name, keys);
     free(keys);
 }
 
@@ -106,15 +110,47 @@ static void print_help(int stage) {
 
 static Run *current; /* for the hook that ends a job from anywhere below */
 
+/* Takes no memory: the watchdog's last act, too. */
+static bool write_status(const Run *run, const char *state, int code, const char *reason) {
+    char path[PATH_MAX], temporary[PATH_MAX], why[1024], text[2048];
+    const RunPriv *p = run->priv;
+    size_t n = 0;
+    for (size_t len; *reason && n + 4 < sizeof why; reason += len ? len : 1) {
+        const bool special = *reason == '"' || *reason == '\\';
+        len = utf8_char(reason, strlen(reason));
+        if (special) why[n++] = '\\';
+        if (len == 0 || (unsigned char)*reason < ' ')
+            why[n++] = *reason == '\n' ? ' ' : '?';
+        else
+            memcpy(why + n, reason, len), n += len;
+    }
+    why[n] = '\0';
+    n = (size_t)snprintf(
+        text, sizeof text,
+        "{\"stage\": \"%s\", \"state\": \"%s\", \"code\": %d, \"reason\": "
+        "\"%s\", \"step\": %" PRId64 ", \"steps\": %" PRId64 ", \"saved\": %" PRId64,
+        config_stage_name(run->cfg.stage), state, code, why, run->step, run->steps, p->saved_step);
+    if (isfinite(p->result))
+        n += (size_t)snprintf(text + n, sizeof text - n, ", \"%s\": %.10g",
+                              config_stage[run->cfg.stage].headline, p->result);
+    n += (size_t)snprintf(text + n, sizeof text - n, "}\n");
+    snprintf(path, sizeof path, "%.4000s/status.json", run->cfg.run_dir);
+    snprintf(temporary, sizeof temporary, "%.4000s/status.json.tmp.%ld", run->cfg.run_dir,
+             (long)getpid());
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    bool good = fd >= 0 && write(fd, text, n) == (ssize_t)n && fsync(fd) == 0;
+    if (fd >= 0) good = close(fd) == 0 && good;
+    good = good && rename(temporary, path) == 0;
+    if (fd >= 0 && !good) unlink(temporary);
+    return good;
+}
+
 void run_write_status(Run *run, const char *state, int code, const char *reason) {
-    if (!run->priv || !run->priv->ours || !file_is_dir(run->cfg.run_dir)) return;
-    json_t *s =
-        json_pack("{s:s, s:s, s:i, s:s, s:I, s:I, s:I}", "stage", config_stage_name(run->cfg.stage),
-                  "state", state, "code", code, "reason", reason, "step", (json_int_t)run->step,
-                  "steps", (json_int_t)run->steps, "saved", (json_int_t)run->priv->saved_step);
-    if (!s || json_write_file(s, run_path(run, "status.json")) < 0)
-        log_warn("%s: not written", run_path(run, "status.json"));
-    json_decref(s);
+    RunPriv *p = run->priv;
+    if (!p || !p->ours || !file_is_dir(run->cfg.run_dir)) return;
+    if (!write_status(run, state, code, reason))
+        log_warn("%s: not written: %m", run_path(run, "status.json"));
+    p->last_status = clock_seconds();
 }
 
 static void (*next_end_hook)(int status);
@@ -127,24 +163,8 @@ static void end_with_status(int status) {
     exit(status);
 }
 
-/* The watchdog's last act: status.json without memory to be had. */
 static void hung(const char *reason) {
-    const Run *run = current;
-    if (!run || !run->priv->ours) return;
-    char path[4096], temporary[4096], text[1024];
-    snprintf(path, sizeof path, "%.4000s/status.json", run->cfg.run_dir);
-    snprintf(temporary, sizeof temporary, "%.4000s/status.json.tmp.%ld", run->cfg.run_dir,
-             (long)getpid());
-    int n = snprintf(text, sizeof text,
-                     "{\"stage\": \"%s\", \"state\": \"failed\", \"code\": 70, \"reason\": \"%s\", "
-                     "\"step\": %" PRId64 ", \"steps\": %" PRId64 ", \"saved\": %" PRId64 "}\n",
-                     config_stage_name(run->cfg.stage), reason, run->step, run->steps,
-                     run->priv->saved_step);
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) return;
-    bool written = write(fd, text, (size_t)n) == n;
-    close(fd);
-    if (!written || rename(temporary, path) != 0) unlink(temporary);
+    if (current && current->priv->ours) write_status(current, "failed", 70, reason);
 }
 
 /* Prints the failure once. Ranks that fail together carry the same message: the others give rank 0
@@ -217,32 +237,48 @@ static int run_stage(Run *run, StageFn *fn) {
         TRY(open_run_dir(run));
         comm_check_binding(run->comm, omp_get_max_threads());
         if (run->main_rank) {
+            const int ranks = comm_size(run->comm);
             log_info("rhetor-%s %s: %s%s, %d rank%s, %s", config_stage_name(run->cfg.stage),
                      RHETOR_VERSION, run->cfg.run_dir,
-                     p->default_dir ? " (run.dir is not set)" : "", comm_size(run->comm),
-                     comm_size(run->comm) == 1 ? "" : "s", kernel_text());
+                     p->default_dir ? " (run.dir is not set)" : "", ranks, ranks == 1 ? "" : "s",
+                     kernel_text());
             if (kernel_level == KERNEL_BLAS && run->cfg.dist_reproducible)
                 log_info("products are made by a BLAS: unlike those of Rhetor's own kernels, their "
                          "last bits depend on the layout (ranks, train.micro_tokens)");
             run_write_status(run, "running", 0, "");
         }
     }
-    p->began = p->last_log = run_seconds();
+    p->began = p->last_log = clock_seconds();
     TRY(fn(run));
     double peak = peak_mib();
     comm_max_f64(run->comm, &peak, 1);
     if (!run->dry && !run->selftest && run->main_rank) {
+        char result[64] = "";
+        if (isfinite(p->result))
+            snprintf(result, sizeof result, ", %s %.4f", config_stage[run->cfg.stage].headline,
+                     p->result);
         run_write_status(run, "done", 0, "");
-        log_info("done: %s, %.1f s, at most %.0f MiB a rank", run->cfg.run_dir,
-                 run_seconds() - p->began, peak);
+        log_info("done: %s%s, %.1f s, at most %.0f MiB a rank", run->cfg.run_dir, result,
+                 clock_seconds() - p->began, peak);
     }
     return 0;
+}
+
+RunPriv *run_priv_new(const Config *c) {
+    RunPriv *p = xcalloc(1, sizeof *p);
+    p->config_text = config_yaml(c);
+    p->meta = json_object();
+    p->ckpt_dir = file_join(c->run_dir, "checkpoints");
+    p->best = p->saved_best = (double)INFINITY;
+    p->result = (double)NAN;
+    p->saved_step = -1;
+    return p;
 }
 
 void run_priv_free(RunPriv *p) {
     if (p->metrics_file) fclose(p->metrics_file);
     events_close(&p->events);
-    free(p->texts);
+    free(p->texts.s);
     for (int i = 0; i < p->narray; i++) free((char *)(uintptr_t)p->array[i].name);
     for (int i = 0; i < p->ncounter; i++) free(p->counter[i].name);
     free(p->array);
@@ -299,8 +335,8 @@ int run_main(int argc, char **argv, int stage, StageFn *fn) {
         free((char *)(uintptr_t)run.cfg.run_dir);
         run.cfg.run_dir = xasprintf("runs/%s", config_stage_name(stage));
     }
-    char *text = config_yaml(&run.cfg);
     if (a.print_config || (a.dry && !speaks)) {
+        char *text = config_yaml(&run.cfg);
         if (speaks) fputs(text, stdout);
         free(text);
         config_free(&run.cfg);
@@ -310,13 +346,8 @@ int run_main(int argc, char **argv, int stage, StageFn *fn) {
     rc = a.dry ? comm_open_planned(&run.comm, a.ranks) : comm_open(&run.comm, &argc, &argv);
     if (rc < 0) return fail(&run, stage, rc);
     run.main_rank = a.dry || comm_rank(run.comm) == 0;
-    run.priv = xcalloc(1, sizeof *run.priv);
-    run.priv->config_text = text;
+    run.priv = run_priv_new(&run.cfg);
     run.priv->default_dir = default_dir;
-    run.priv->meta = json_object();
-    run.priv->best = run.priv->saved_best = (double)INFINITY;
-    run.priv->saved_step = -1;
-    run.priv->ckpt_dir = file_join(run.cfg.run_dir, "checkpoints");
     next_end_hook = error_end_hook;
     error_end_hook = end_with_status;
     current = &run;

@@ -181,8 +181,8 @@ static void test_log(void **unused) {
     FAILS(log_file("/nonexistent/log.txt"), ERR_IO, "/nonexistent/log.txt", "No such file");
 }
 
-/* On a terminal the live line is drawn over itself, wiped for other lines, cut to the width. */
-static void test_live_line(void **unused) {
+/* What a terminal of the kind TERM and 20 columns gets. */
+static void on_terminal(const char *term, char *text, size_t room) {
     int master, slave, status;
     struct winsize size = {.ws_row = 10, .ws_col = 20};
     assert_int_equal(openpty(&master, &slave, NULL, NULL, &size), 0);
@@ -190,25 +190,38 @@ static void test_live_line(void **unused) {
     pid_t child = fork();
     if (child == 0) {
         dup2(slave, STDERR_FILENO);
+        setenv("TERM", term, 1);
         log_redraw_s = 3600;
         log_progress(false, false, "step 0");
         log_progress(false, false, "step 1"); /* too soon after the other */
         log_info("hello");
         log_redraw_s = 0;
-        log_progress(false, false, "step 2 and much more than 20 columns");
-        log_progress(false, true, "step 3");
+        log_progress(true, false, "step 2 and much more than 20 columns");
+        log_progress(false, false, "step 2  eta 1:00  loss 2.5");
+        log_progress(false, false, "é 2  23456789 12345");
+        log_progress(false, false, "é 2  23456789 123456");
+        log_progress(true, true, "step 3");
         _exit(0);
     }
     waitpid(child, &status, 0);
     assert_int_equal(status, 0);
     close(slave);
-    char text[1000] = "";
     size_t n = 0;
     ssize_t got;
-    while ((got = read(master, text + n, sizeof text - 1 - n)) > 0) n += (size_t)got;
+    while ((got = read(master, text + n, room - 1 - n)) > 0) n += (size_t)got;
     text[n] = '\0';
     close(master);
-    assert_string_equal(text, "step 0\r\033[Khello\r\nstep 2 and much mor\r\033[Kstep 3\r\n");
+}
+
+/* On a terminal the live line is drawn over itself, wiped for other lines, cut to the width at the
+ * end of a field; a dumb one gets the plain lines. */
+static void test_live_line(void **unused) {
+    char text[1000];
+    on_terminal("xterm", text, sizeof text);
+    assert_string_equal(text, "step 0\r\033[Khello\r\nstep 2 and much mor\r\033[Kstep 2  eta 1:00"
+                              "\r\033[Ké 2  23456789 12345\r\033[Ké 2\r\033[Kstep 3\r\n");
+    on_terminal("dumb", text, sizeof text);
+    assert_string_equal(text, "hello\r\nstep 2 and much more than 20 columns\r\nstep 3\r\n");
 }
 
 static int divide(int a, int b, int *out) {

@@ -21,9 +21,8 @@ wait $! 2>/dev/null
 must run run.dir=killed
 cmp -s straight/metrics.jsonl killed/metrics.jsonl || fail "the metrics of the two runs differ"
 must run run.dir=none run.tensorboard=false
-for dir in straight killed; do
-    [ "$(ls $dir | grep -c tfevents)" = 1 ] || fail "$dir: expected one event file: $(ls $dir)"
-done
+[ "$(ls straight | grep -c tfevents)" = 1 ] || fail "straight: expected one event file: $(ls straight)"
+[ "$(ls killed | grep -c tfevents)" = 2 ] || fail "killed: expected an event file of each part: $(ls killed)"
 ! ls none | grep tfevents || fail "run.tensorboard=false wrote events"
 
 [ "$python" ] || {

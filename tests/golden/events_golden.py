@@ -1,8 +1,9 @@
-"""Writes events.tfevents with TensorBoard's own record writer and protocol buffers: the golden file
-of tests/train/test_events.c. Remake: pip install tensorboard; python3 tests/golden/events_golden.py"""
+"""Writes events.tfevents and events_resumed.tfevents, the golden files of tests/train/test_events.c,
+with TensorBoard's own record writer and protocol buffers. Remake: pip install tensorboard;
+python3 tests/golden/events_golden.py"""
 import os
 
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
@@ -30,12 +31,17 @@ events = [
           summary=Summary(value=[scalar("loss", -1e30),
                                  text("samples", "    a\n    \n    b\u00e9" + "x" * 200)])),
 ]
-path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "events.tfevents")
-with open(path, "wb") as f:
-    writer = RecordWriter(f)
-    for e in events:
-        data = e.SerializeToString()
-        if e.step == 0:  # proto3 leaves a zero out; we write it
-            data = data[:9] + b"\x10\x00" + data[9:]
-            assert Event.FromString(data) == e
-        writer.write(data)
+resumed = [
+    events[0],
+    Event(wall_time=SECONDS, step=2, session_log=SessionLog(status=SessionLog.START)),
+    Event(wall_time=SECONDS, step=2, summary=Summary(value=[scalar("loss", 1.5)])),
+]
+for name, content in ("events.tfevents", events), ("events_resumed.tfevents", resumed):
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), name), "wb") as f:
+        writer = RecordWriter(f)
+        for e in content:
+            data = e.SerializeToString()
+            if e.step == 0:  # proto3 leaves a zero out; we write it
+                data = data[:9] + b"\x10\x00" + data[9:]
+                assert Event.FromString(data) == e
+            writer.write(data)

@@ -21,13 +21,8 @@ __attribute__((unused)) static void lab_run(Run *run, int stage, const char *dir
     while (settings && *settings) set[n++] = *settings++;
     *run = (Run){.comm = comm, .main_rank = comm_rank(comm) == 0, .steps = 100};
     OK(config_load(&run->cfg, stage, NULL, set, n));
-    RunPriv *p = run->priv = xcalloc(1, sizeof *run->priv);
-    p->config_text = config_yaml(&run->cfg);
-    p->meta = json_object();
-    p->best = (double)INFINITY;
-    p->saved_step = -1;
-    p->ckpt_dir = file_join(run->cfg.run_dir, "checkpoints");
-    if (dir) OK(file_make_dirs(p->ckpt_dir));
+    run->priv = run_priv_new(&run->cfg);
+    if (dir) OK(file_make_dirs(run->priv->ckpt_dir));
     free(dir_setting);
 }
 

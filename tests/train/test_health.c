@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "tests/base/scratch.h"
 #include "tests/data/tokens.h"
 #include "tests/train/lab.h"
@@ -105,7 +106,7 @@ static void test_when(void **state) {
         Bench b;
         bench_open(&b, (const char *const[]){cases[k].every, cases[k].save, NULL});
         flip(b.g->params.data, comm_size(comm) - 1);
-        b.run.priv->last_save = b.run.priv->step_began = run_seconds();
+        b.run.priv->last_save = b.run.priv->step_began = clock_seconds();
         for (int step = 1; step <= 5; step++) {
             int rc = run_step_end(&b.run, 1);
             if (comm_size(comm) > 1 && step == cases[k].found) {

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "base/log.h"
 #include "tests/base/scratch.h"
 #include "tests/data/tokens.h"
 #include "tests/train/lab.h"
@@ -58,12 +59,14 @@ static void do_steps(Stage *s, int64_t until) {
     }
 }
 
-static char *metrics(Stage *s) {
+static char *content(const Stage *s, const char *name) {
     char *text;
     size_t len;
-    OK(file_read(run_path(&s->run, "metrics.jsonl"), &text, &len));
+    OK(file_read(run_path(&s->run, name), &text, &len));
     return text;
 }
+
+static char *metrics(Stage *s) { return content(s, "metrics.jsonl"); }
 
 static char *metrics_of_steps(int64_t n) {
     char *text = xstrdup("");
@@ -159,6 +162,63 @@ static void test_saved_by_time(void **state) {
     s.run.priv->last_save -= 1e6;
     do_steps(&s, 5);
     assert_false(saved(dir, 5));
+    stage_close(&s);
+    free(dir);
+}
+
+/* However rare the steps between two lines: neither the log nor status.json is older than 30 s. */
+static void test_followed_by_time(void **state) {
+    char *dir = scratch("follow");
+    Stage s;
+    stage_open(&s, STAGE_SFT, dir, (const char *const[]){"run.log_every=1000", NULL});
+    OK(log_file(run_path(&s.run, "log.txt")));
+    OK(run_resume(&s.run));
+    do_steps(&s, 3);
+    char *log = content(&s, "log.txt"), *status = content(&s, "status.json");
+    assert_non_null(strstr(log, "step 1/9"));
+    assert_null(strstr(log, "step 3/9"));
+    assert_non_null(strstr(status, "\"step\": 0"));
+    free(log), free(status);
+    s.run.priv->last_log -= 30;
+    s.run.priv->last_status -= 30;
+    do_steps(&s, 5);
+    log = content(&s, "log.txt"), status = content(&s, "status.json");
+    assert_non_null(strstr(log, "step 4/9"));
+    assert_null(strstr(log, "step 5/9"));
+    assert_non_null(strstr(status, "\"state\": \"running\""));
+    assert_non_null(strstr(status, "\"step\": 4"));
+    free(log), free(status);
+    log_close();
+    stage_close(&s);
+    free(dir);
+}
+
+/* status.json is JSON whatever the reason, and says the stage's headline metric. */
+static void test_status(void **state) {
+    char *dir = scratch("status");
+    Stage s;
+    stage_open(&s, STAGE_SFT, dir, NULL);
+    OK(run_resume(&s.run));
+    char *status = content(&s, "status.json");
+    assert_null(strstr(status, "eval/loss"));
+    free(status);
+    run_metric(&s.run, "eval/loss", 2.5);
+    run_write_status(&s.run, "failed", 74, "a \"b\" c:\\d\n\xff\x01 \xC3\xA9");
+    status = content(&s, "status.json");
+    json_t *j = json_loads(status, 0, NULL);
+    assert_non_null(j);
+    assert_string_equal(json_string_value(json_object_get(j, "reason")),
+                        "a \"b\" c:\\d ?? \xC3\xA9");
+    assert_int_equal(json_integer_value(json_object_get(j, "code")), 74);
+    assert_true(json_number_value(json_object_get(j, "eval/loss")) == 2.5);
+    json_decref(j);
+    free(status);
+    char *longest = xasprintf("%02000d", 7);
+    run_write_status(&s.run, "failed", 70, longest);
+    status = content(&s, "status.json");
+    assert_non_null(j = json_loads(status, 0, NULL));
+    json_decref(j);
+    free(status), free(longest);
     stage_close(&s);
     free(dir);
 }
@@ -344,7 +404,8 @@ int main(void) {
         cmocka_unit_test(test_refused),        cmocka_unit_test(test_best),
         cmocka_unit_test(test_kept_steps),     cmocka_unit_test(test_failed_saves),
         cmocka_unit_test(test_spikes_kept),    cmocka_unit_test(test_saved_by_time),
-        cmocka_unit_test(test_stop_not_saved),
+        cmocka_unit_test(test_stop_not_saved), cmocka_unit_test(test_followed_by_time),
+        cmocka_unit_test(test_status),
     };
     return cmocka_run_group_tests(tests, scratch_make, clear);
 }
