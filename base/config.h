@@ -21,14 +21,6 @@ enum {
     STAGE_SUBMIT,
     STAGES = STAGE_SUBMIT /* `for (s = STAGE_NONE + 1; s < STAGES; s++)` */
 };
-/* The names that they had, until nobody uses them. */
-enum {
-    IN_PRETRAIN = STAGE_PRETRAIN,
-    IN_SFT = STAGE_SFT,
-    IN_REWARD = STAGE_REWARD,
-    IN_PPO = STAGE_PPO,
-    IN_SUBMIT = STAGE_SUBMIT
-};
 typedef struct StageInfo {
     const char *name, *what, *headline, *settings; /* see base/stages.h */
 } StageInfo;

@@ -266,13 +266,15 @@ static int plan_ppo(PlanStage *s, Known *k, const Config *c, const PlanGiven *g)
 static int plan_stage(PlanStage *s, Known *k, const PlanGiven *g) {
     Config c;
     TRY(config_load(&c, s->kind, s->config, s->set, s->nset));
-    int (*const plan[])(PlanStage *, Known *, const Config *,
-                        const PlanGiven *) = {[STAGE_PRETRAIN] = plan_pretrain,
-                                              [STAGE_SFT] = plan_sft,
-                                              [STAGE_REWARD] = plan_reward,
-                                              [STAGE_PPO] = plan_ppo};
+    int (*const plan[STAGES])(PlanStage *, Known *, const Config *,
+                              const PlanGiven *) = {[STAGE_PRETRAIN] = plan_pretrain,
+                                                    [STAGE_SFT] = plan_sft,
+                                                    [STAGE_REWARD] = plan_reward,
+                                                    [STAGE_PPO] = plan_ppo};
     s->work = plan_work(&c);
-    int rc = plan[s->kind](s, k, &c, g);
+    int rc = plan[s->kind] ? plan[s->kind](s, k, &c, g)
+                           : error_set(ERR_CONFIG, "%s: rhetor-plan knows no plan of %s", s->config,
+                                       config_stage_name(s->kind));
     s->work.model = k->cfg;
     if (rc >= 0 && s->work.steps == 0)
         assume(s, "the number of steps is not known: %s is not there yet (--records)",

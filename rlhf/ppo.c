@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "checkpoints/exchange/loaded.h"
 #include "data/order.h"
 #include "dist/watchdog.h"
@@ -375,9 +376,10 @@ static int train(Stage *s, Run *run) {
     TRY(run_resume(run));
     if (!p->kl.adaptive) p->kl.beta = c->ppo_beta; /* settings come from the config */
     if (run->main_rank)
-        log_info("%" PRId64 " prompts (%" PRId64 " too long, %" PRId64 " bad), %" PRId64
-                 " iterations of %" PRId64 " episodes",
-                 s->prompts.n, s->prompts.too_long, s->prompts.bad, run->steps, c->ppo_batch);
+        log_info("%" PRId64 " prompt%s (%" PRId64 " too long, %" PRId64 " bad), %" PRId64
+                 " iteration%s of %" PRId64 " episode%s",
+                 s->prompts.n, TEXT_S(s->prompts.n), s->prompts.too_long, s->prompts.bad,
+                 run->steps, TEXT_S(run->steps), c->ppo_batch, TEXT_S(c->ppo_batch));
 
     const Schedule schedule = trainer_schedule(run);
     Schedule critic_schedule = schedule;

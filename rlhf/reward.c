@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "checkpoints/exchange/loaded.h"
 #include "data/order.h"
 #include "dist/watchdog.h"
@@ -219,10 +220,11 @@ static int train(Reward *w, Run *run) {
     if (run->dry) return dry_run(w, run);
     TRY(run_resume(run));
     if (run->main_rank)
-        log_info("%" PRId64 " prompts with %" PRId64 " completions (%" PRId64 " too long, %" PRId64
-                 " bad), %" PRId64 " steps of %" PRId64 " prompts",
-                 w->ranked.n, w->ranked.first[w->ranked.n], w->ranked.too_long, w->ranked.bad,
-                 run->steps, c->train_batch);
+        log_info("%" PRId64 " prompt%s with %" PRId64 " completions (%" PRId64 " too long, %" PRId64
+                 " bad), %" PRId64 " step%s of %" PRId64 " prompt%s",
+                 w->ranked.n, TEXT_S(w->ranked.n), w->ranked.first[w->ranked.n], w->ranked.too_long,
+                 w->ranked.bad, run->steps, TEXT_S(run->steps), c->train_batch,
+                 TEXT_S(c->train_batch));
 
     const Schedule schedule = trainer_schedule(run);
     while (run_goes_on(run)) {

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "checkpoints/exchange/loaded.h"
 #include "train/evaluate.h"
 #include "train/memory.h"
@@ -133,10 +134,11 @@ static int train(Pretrain *p, Run *run) {
     if (run->dry) return dry_run(p, run);
     TRY(run_resume(run));
     if (run->main_rank)
-        log_info("%" PRId64 " parameters, %" PRId64 " tokens (%" PRId64 " windows of %" PRId64
-                 "), %" PRId64 " steps of %" PRId64 " windows: %.2f epochs",
-                 p->gpt->params.count, corpus_tokens(p->text.corpus), p->nwindows, p->text.context,
-                 run->steps, c->train_batch,
+        log_info("%" PRId64 " parameters, %" PRId64 " tokens (%" PRId64 " window%s of %" PRId64
+                 "), %" PRId64 " step%s of %" PRId64 " window%s: %.2f epochs",
+                 p->gpt->params.count, corpus_tokens(p->text.corpus), p->nwindows,
+                 TEXT_S(p->nwindows), p->text.context, run->steps, TEXT_S(run->steps),
+                 c->train_batch, TEXT_S(c->train_batch),
                  (double)run->steps * (double)c->train_batch / (double)p->nwindows);
 
     const Schedule schedule = trainer_schedule(run);

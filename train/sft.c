@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "checkpoints/exchange/loaded.h"
 #include "data/order.h"
 #include "train/evaluate.h"
@@ -206,10 +207,10 @@ static int train(Sft *s, Run *run) {
     if (run->dry) return dry_run(s, run);
     TRY(run_resume(run));
     if (run->main_rank)
-        log_info("%" PRId64 " demonstrations (%" PRId64 " tokens, %" PRId64 " too long, %" PRId64
-                 " bad), %" PRId64 " steps of %" PRId64,
-                 s->demos.n, s->demos.tokens, s->demos.too_long, s->demos.bad, run->steps,
-                 c->train_batch);
+        log_info("%" PRId64 " demonstration%s (%" PRId64 " tokens, %" PRId64 " too long, %" PRId64
+                 " bad), %" PRId64 " step%s of %" PRId64,
+                 s->demos.n, TEXT_S(s->demos.n), s->demos.tokens, s->demos.too_long, s->demos.bad,
+                 run->steps, TEXT_S(run->steps), c->train_batch);
 
     const Schedule schedule = trainer_schedule(run);
     while (run_goes_on(run)) {

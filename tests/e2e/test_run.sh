@@ -31,6 +31,9 @@ RHETOR_KERNEL=plain must rhetor-pretrain "${two[@]}" run.dir=plain
 expect 0 'kernel plain kernels' -- rhetor-ckpt show plain
 grep -rq OpenBLAS plain && fail "a run with our own kernels speaks of OpenBLAS"
 
+expect 0 ', 1 step of 1 window: ' -- rhetor-pretrain data.train=x.h5 "${small[@]}" train.batch=1 \
+    train.steps=1 run.dir=one
+
 # --- going on with other settings --------------------------------------------------------------------
 again() { rhetor-pretrain data.train=x.h5 "${small[@]}" save.every=3 "$@"; }
 expect 0 'this run ended with step 6: nothing is left to do' -- again train.steps=6 run.threads=1

@@ -169,7 +169,7 @@ static void test_false_description(void **state) {
     for (int i = 0; i < 3; i++) {
         Run run;
         Loaded l;
-        lab_run(&run, IN_PPO, dir, NULL);
+        lab_run(&run, STAGE_PPO, dir, NULL);
         run.step = 2 + i;
         run_keep_params(&run, "params", &lm->params, lm->params.data);
         run_describe(&run, &claims[i], bytes, TEMPLATE_HH, "params");
