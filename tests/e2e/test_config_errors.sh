@@ -56,7 +56,7 @@ expect 65 'bad.jsonl:2:' ': malformed JSON' -- rhetor-data encode --tokenizer t.
 [ ! -e x.h5 ] || fail "x.h5 was written after an error"
 must rhetor-data encode --tokenizer t.json --out x.h5 good.jsonl
 printf 'not a corpus' >text.h5
-expect 65 'text.h5: ' -- rhetor-pretrain c.yaml data.train=text.h5 from.tokenizer=t.json
+expect 65 'text.h5 is no corpus; if it is text, make one of it: rhetor-data encode' -- rhetor-pretrain c.yaml data.train=text.h5 from.tokenizer=t.json
 must rhetor-data tokenizer --vocab 257 --out other.json good.jsonl
 expect 78 'other.json is not the tokenizer that x.h5 was encoded with' -- \
     rhetor-pretrain c.yaml data.train=x.h5 from.tokenizer=other.json
