@@ -238,8 +238,9 @@ static void value_loss(const Step *s, void *minibatch, const Batch *b, int64_t b
     }
 }
 
-void iteration_steps(Minibatch *m, Step *policy, Step *critic) {
+void iteration_steps(Minibatch *m, Step step[2]) {
     Ppo *p = m->ppo;
+    Step *policy = &step[0], *critic = &step[1];
     const StepItems items = {{m, item_tokens, add_item}, m->n, policy_loss};
     *policy = *critic = (Step){.micro_tokens = p->o.micro_tokens, .no_loss = true};
     policy->trainer = &p->policy;
@@ -264,50 +265,39 @@ static int choose_windows(Ppo *p, int64_t before, int64_t episodes) {
     return 0;
 }
 
-/* One optimizer step; `before`: episodes of all earlier ones. */
-static int update(Minibatch *m, int64_t before, const char *what, const double lr[2],
-                  double *policy_sum, double *value_sum, PpoStats *s) {
-    Ppo *p = m->ppo;
-    Step policy, critic;
-    TRY(choose_windows(p, before, m->n));
-    iteration_steps(m, &policy, &critic);
-    Step *both[] = {&policy, &critic};
-    for (int i = 0; i < 2; i++) {
-        both[i]->lr = lr[i];
-        snprintf(both[i]->what, sizeof both[i]->what, "%s", what);
-    }
-    policy.sum = policy_sum;
-    critic.sum = value_sum;
-    TRY(step_run(both, 2));
-    s->policy_norm = policy.norm;
-    s->critic_norm = critic.norm;
-    if (p->ema.decay > 0) ema_update(&p->ema, &p->policy.gpt->params);
-    return 0;
-}
-
 int iteration_update(Ppo *p, Episodes *e, int64_t iteration, double policy_lr, double critic_lr,
                      PpoStats *s) {
     Minibatch m = {.ppo = p, .e = e, .pick = xmalloc((size_t)p->o.batch * sizeof *m.pick)};
-    const double steps = (double)(p->o.epochs * p->o.minibatches), lr[2] = {policy_lr, critic_lr};
-    int64_t before = iteration * p->o.epochs * p->o.batch;
+    const double steps = (double)(p->o.epochs * p->o.minibatches);
+    int64_t before = iteration * p->o.epochs * p->o.batch; /* episodes of all earlier steps */
     double ratio2 = 0;
     int rc = 0;
-    for (int64_t j = 0; j < p->o.epochs * p->o.minibatches && rc == 0; j++) {
+    for (int64_t j = 0; j < p->o.epochs * p->o.minibatches; j++) {
         const int64_t epoch = j / p->o.minibatches, k = j % p->o.minibatches;
         double sum[POLICY_SUMS], value[VALUE_SUMS];
-        char what[96];
-        snprintf(what, sizeof what,
-                 "iteration %" PRId64 ", inner epoch %" PRId64 ", minibatch %" PRId64, iteration,
-                 epoch, k);
+        Step step[2];
         choose(p, iteration, epoch, k, &m);
-        rc = update(&m, before, what, lr, sum, value, s);
-        before += m.n;
+        rc = choose_windows(p, before, m.n);
         if (rc < 0) break;
+        iteration_steps(&m, step);
+        for (int i = 0; i < 2; i++) {
+            step[i].lr = i ? critic_lr : policy_lr;
+            step[i].sum = i ? value : sum;
+            snprintf(step[i].what, sizeof step[i].what,
+                     "iteration %" PRId64 ", inner epoch %" PRId64 ", minibatch %" PRId64,
+                     iteration, epoch, k);
+        }
+        rc = step_run(step, 2);
+        if (rc < 0) break;
+        before += m.n;
+        if (p->ema.decay > 0) ema_update(&p->ema, &p->policy.gpt->params);
         if (j == 0) {
             s->first_approxkl = sum[APPROXKL];
             s->first_clipfrac = sum[CLIPPED];
             s->first_ratio_gap = sum[RATIO_GAP];
         }
+        s->policy_norm = step[0].norm;
+        s->critic_norm = step[1].norm;
         s->policy_loss += sum[POLICY_LOSS] / steps;
         s->value_loss += value[VALUE_LOSS] / steps;
         s->approxkl += sum[APPROXKL] / steps;

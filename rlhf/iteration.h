@@ -63,8 +63,8 @@ typedef struct Minibatch {
     int64_t *pick, n; /* [n] its episodes */
     double weight;    /* of a token: 1 / response tokens of the minibatch */
 } Minibatch;
-/* The steps of policy and critic on a minibatch. Not collective. For iteration_update and the
+/* Its steps: the policy's and the critic's. Not collective. For iteration_update and the
  * self-test. */
-void iteration_steps(Minibatch *m, Step *policy, Step *critic);
+void iteration_steps(Minibatch *m, Step step[2]);
 
 #endif

@@ -194,8 +194,8 @@ static int open_all(Stage *s, Run *run) {
 
 /* A response ends at the stop token, at the end-of-text token or at the limit; only the first has
  * stopped as it should. */
-static int sample(Stage *s, Run *run, const Dataset *prompts, const int64_t *item, int64_t n,
-                  uint64_t first, const DecodeOptions *o, Episodes *e) {
+static int sample(Stage *s, const Dataset *prompts, const int64_t *item, int64_t n, uint64_t first,
+                  const DecodeOptions *o, Episodes *e) {
     watchdog_enter(PHASE_ROLLOUT);
     TRY(rollout_sample(e, s->policy.gpt, prompts, item, n, first, o, s->ppo.comm));
     for (int64_t i = 0; i < n; i++) e->stopped[i] = e->tokens[e->start[i + 1] - 1] == s->stop[0];
@@ -217,7 +217,7 @@ static int rollout(Stage *s, Run *run, Episodes *e) {
     for (int64_t i = 0; i < c->ppo_batch; i++)
         s->item[i] = order_stream((uint64_t)c->run_seed, first + i, s->prompts.n);
     s->decode.step = (uint32_t)run->step;
-    TRY(sample(s, run, &s->prompts, s->item, c->ppo_batch, (uint64_t)first, &s->decode, e));
+    TRY(sample(s, &s->prompts, s->item, c->ppo_batch, (uint64_t)first, &s->decode, e));
     if (!c->ppo_save_rollouts || run->dry) return 0;
     int rc = 0;
     if (run->main_rank) {
@@ -256,7 +256,7 @@ static int evaluate(Stage *s, Run *run) {
     o.step = UINT32_MAX; /* the same random numbers in every evaluation */
     if (p->ema.decay > 0) ema_swap(&p->ema, &s->policy.gpt->params);
     Episodes e = {0};
-    int rc = sample(s, run, &s->heldout, item, n, 0, &o, &e);
+    int rc = sample(s, &s->heldout, item, n, 0, &o, &e);
     if (p->ema.decay > 0) ema_swap(&p->ema, &s->policy.gpt->params);
     free(item);
     TRY(rc);
@@ -305,7 +305,7 @@ static void watch_stops(Stage *s, const Run *run, double stopped) {
              run->cfg.ppo_max_response);
 }
 
-static void report(Run *run, const PpoStats *s, double lr) {
+static void report(Stage *stage, Run *run, const Episodes *e, const PpoStats *s, double lr) {
     run_metric(run, "objective/kl", s->kl);
     run_metric(run, "objective/kl_k3", s->kl3);
     run_metric(run, "objective/entropy", s->neg_logp);
@@ -335,19 +335,30 @@ static void report(Run *run, const PpoStats *s, double lr) {
     run_metric(run, "episode", (double)((run->step + 1) * run->cfg.ppo_batch));
     run_headline(run, "score %.3f  kl %.2f  length %.1f  entropy %.2f  loss %.3f/%.3f", s->score,
                  s->kl, s->length, s->entropy, s->policy_loss, s->value_loss);
+    watch_decode_gap(stage, run, s->decode_gap);
+    watch_stops(stage, run, s->stopped);
+    if (run->step % run->cfg.run_log_every == 0) print_sample(stage, run, e, 0);
 }
 
 /* --- the stage -------------------------------------------------------------------------------- */
+
+static int iterate(Stage *s, Run *run, double lr, double critic_lr, Episodes *e, PpoStats *stats) {
+    Ppo *p = &s->ppo;
+    TRY(rollout(s, run, e));
+    iteration_score(p, e, run->step);
+    iteration_advantages(p, e, stats);
+    const double waited = windows_waited(&p->ptx);
+    TRY(iteration_update(p, e, run->step, lr, critic_lr, stats));
+    if (p->ptx.corpus) run_timing(run, "data/wait_s", windows_waited(&p->ptx) - waited);
+    return 0;
+}
 
 static int dry_run(Stage *s, Run *run) {
     Ppo *p = &s->ppo;
     Episodes e = {0};
     PpoStats stats = {0};
     const double began = clock_seconds();
-    TRY(rollout(s, run, &e));
-    iteration_score(p, &e, 0);
-    iteration_advantages(p, &e, &stats);
-    TRY(iteration_update(p, &e, 0, 0, 0, &stats)); /* learning rate 0 */
+    TRY(iterate(s, run, 0, 0, &e, &stats)); /* learning rate 0 */
     const ParamSet *a = &s->policy.gpt->params, *b = &s->critic->params;
     const double tokens = (double)e.start[e.n];
     PlanWork work = plan_work(&run->cfg);
@@ -388,24 +399,11 @@ static int train(Stage *s, Run *run) {
         const double lr = schedule_lr(&schedule, run->step);
         Episodes e = {0};
         PpoStats stats = {0};
-        TRY(rollout(s, run, &e));
-        iteration_score(p, &e, run->step);
-        iteration_advantages(p, &e, &stats);
-        const double waited = windows_waited(&p->ptx);
-        int rc = iteration_update(p, &e, run->step, lr, schedule_lr(&critic_schedule, run->step),
-                                  &stats);
-        if (p->ptx.corpus) run_timing(run, "data/wait_s", windows_waited(&p->ptx) - waited);
-        if (rc < 0) {
-            rollout_free(&e);
-            return rc;
-        }
-
-        report(run, &stats, lr);
-        watch_decode_gap(s, run, stats.decode_gap);
-        watch_stops(s, run, stats.stopped);
-        if (run->step % c->run_log_every == 0) print_sample(s, run, &e, 0);
-        const int64_t tokens = e.start[e.n];
+        const int rc = iterate(s, run, lr, schedule_lr(&critic_schedule, run->step), &e, &stats);
+        const int64_t tokens = rc == 0 ? e.start[e.n] : 0;
+        if (rc == 0) report(s, run, &e, &stats, lr);
         rollout_free(&e);
+        TRY(rc);
         if (run_eval_due(run)) TRY(evaluate(s, run));
         TRY(run_step_end(run, tokens));
     }

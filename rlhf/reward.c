@@ -229,7 +229,7 @@ static int train(Reward *w, Run *run) {
     const Schedule schedule = trainer_schedule(run);
     while (run_goes_on(run)) {
         Step step = next_step(w, run, &schedule);
-        TRY(step_run(&(Step *){&step}, 1));
+        TRY(step_run(&step, 1));
         report(run, &step, &w->report);
         if (run_eval_due(run)) evaluate(w, run);
         /* the bias does not change the loss, so a checkpoint that may be the best gets it too */

@@ -239,7 +239,7 @@ static int split_gradient(Lab *l, const Episodes *e, int ranks, int64_t micro_to
     Minibatch m = {&l->ppo, e, all, EPISODES, 1.0 / (double)e->first[e->n]};
     Step step[2];
     real *out[2] = {policy, critic};
-    iteration_steps(&m, &step[0], &step[1]);
+    iteration_steps(&m, step);
     for (int i = 0; i < 2; i++) {
         Trainer *t = step[i].trainer;
         ParamSet *ps = &t->gpt->params;

@@ -146,7 +146,7 @@ static int train(Pretrain *p, Run *run) {
         const double waited = windows_waited(&p->text);
         Step s;
         TRY(next_step(p, run, &schedule, &s));
-        TRY(step_run(&(Step *){&s}, 1));
+        TRY(step_run(&s, 1));
         step_report(&s, run);
         run_timing(run, "data/wait_s", windows_waited(&p->text) - waited);
         if (run_eval_due(run)) TRY(evaluate(p, run));

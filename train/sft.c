@@ -217,7 +217,7 @@ static int train(Sft *s, Run *run) {
         const double waited = windows_waited(&s->mix);
         Step step;
         TRY(next_step(s, run, &schedule, &step));
-        TRY(step_run(&(Step *){&step}, 1));
+        TRY(step_run(&step, 1));
         step_report(&step, run);
         if (s->mix.corpus) run_timing(run, "data/wait_s", windows_waited(&s->mix) - waited);
         if (run_eval_due(run)) TRY(evaluate(s, run));

@@ -71,17 +71,17 @@ int step_passes(Step *s) {
     return 0;
 }
 
-int step_run(Step *const *s, int n) {
+int step_run(Step *s, int n) {
     for (int i = 0; i < n; i++) {
-        TRY(step_passes(s[i])); /* perhaps on this rank only: no collective calls after that */
-        if (s[i]->trainer->shard == SHARD_GRADIENTS) trainer_finish(s[i]->trainer);
+        TRY(step_passes(&s[i])); /* perhaps on this rank only: no collective calls after that */
+        if (s[i].trainer->shard == SHARD_GRADIENTS) trainer_finish(s[i].trainer);
     }
-    for (int i = 0; i < n; i++) trainer_finish(s[i]->trainer);
+    for (int i = 0; i < n; i++) trainer_finish(s[i].trainer);
     for (int i = 0; i < n; i++) {
-        Trainer *t = s[i]->trainer;
-        virtual_sum(&t->ranks, t->comm, s[i]->sum);
-        if (!s[i]->no_loss) t->loss = s[i]->sum[0];
-        TRY(trainer_update(t, s[i]->lr, s[i]->what, &s[i]->norm));
+        Trainer *t = s[i].trainer;
+        virtual_sum(&t->ranks, t->comm, s[i].sum);
+        if (!s[i].no_loss) t->loss = s[i].sum[0];
+        TRY(trainer_update(t, s[i].lr, s[i].what, &s[i].norm));
     }
     return 0;
 }

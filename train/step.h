@@ -47,7 +47,7 @@ Step step_begin(Trainer *t, const Run *run, const Schedule *lr, const char *unit
 
 /* The step of one model, or of n that learn together: passes, sums, update. An error of reading may
  * come on this rank only; ERR_INTERNAL as trainer_update. Collective. */
-int step_run(Step *const *s, int n);
+int step_run(Step *s, int n);
 /* Its first half alone: the passes of this rank, for a dry run. Not collective. */
 int step_passes(Step *s);
 /* Metrics loss, lr, grad_norm and the headline of a stage that has one loss. Not collective. */
