@@ -59,9 +59,9 @@ typedef struct CkptContent {
  * the old one or the new one. Collective. */
 int ckpt_save(const char *dir, const CkptContent *content, Comm *c);
 
-/* Bytes of memory that a save of these arrays from so many ranks takes beside them, about: on rank
- * 0 and with the threads of this process. Parts do not matter. Not collective. */
-size_t ckpt_save_memory(const CkptArray *v, int n, int ranks, bool compress);
+/* Bytes of memory that a save of so many bytes of arrays takes beside them, about: on rank 0, with
+ * so many threads. Not collective. */
+size_t ckpt_save_memory(double bytes, int64_t ranks, bool compress, int64_t threads);
 
 /* Writes one checkpoint under a name of its own, NAME.h5, with NAME.json, in the same way; neither
  * may be there (ERR_USAGE). Not collective. */

@@ -218,29 +218,17 @@ int layout_make(Layout **out, const CkptArray *v, int n, Comm *c) {
     return rc;
 }
 
-size_t ckpt_save_memory(const CkptArray *v, int n, int ranks, bool compress) {
+size_t ckpt_save_memory(double bytes, int64_t ranks, bool compress, int64_t threads) {
     enum {
         THREAD = 3 << 20,
         HDF5 = 4 << 20
     }; /* measured: chunkers with zstd's contexts; the file */
-    Layout l = {.size = 1, .v = v, .n = n};
-    l.cut = xcalloc((size_t)n, sizeof *l.cut);
-    list_chunks(&l);
-    size_t most = 0;
-    for (int64_t w = 0; w < l.nwindows; w++) {
-        size_t bytes = 0;
-        for (int64_t i = l.window[w]; i < l.window[w + 1]; i++)
-            bytes += chunk_bound(whole_bytes(&l, &l.chunk[l.order[i]]));
-        if (bytes > most) most = bytes;
-    }
+    /* One window is written while the next is packed; a chunk may reach beyond its window. */
+    double window = (double)(STRETCHES + 1) * WINDOW_STEP;
+    if (bytes < window) window = bytes;
     /* One rank packs into slots as long as a chunk may become; several send what came out. */
-    if (ranks > 1 && compress) most = most / 20 * 17;
-    const size_t table = (size_t)l.nchunks * (sizeof *l.chunk + sizeof *l.order);
-    free(l.cut);
-    free(l.chunk);
-    free(l.order);
-    free(l.window);
-    return 2 * most + table + HDF5 + (compress ? (size_t)omp_get_max_threads() * THREAD : 0);
+    if (ranks > 1 && compress) window *= 0.85;
+    return (size_t)(2 * window) + HDF5 + (compress ? (size_t)threads * THREAD : 0);
 }
 
 void layout_free(Layout **lp) {

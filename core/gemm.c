@@ -180,9 +180,12 @@ void gemm(Arena *arena, const Gemm *g) {
     const bool alias = !g->trans_a && g->lda % ALIAS == 0;
     const int64_t copied = alias ? GEMM_ROWS * COPY_LD : 0; /* for a thread */
     real *copy = alias ? arena_numbers(arena, (size_t)(threads * copied) * sizeof *copy) : NULL;
-    const int64_t N = arena->dry ? 0 : g->N; /* a dry pass needs the memory only */
+    if (arena->dry) { /* the memory is all that a dry pass needs; no threads either */
+        arena_release(arena, mark);
+        return;
+    }
 #pragma omp parallel num_threads(threads)
-    for (int64_t j0 = 0; j0 < N; j0 += panel_cols) {
+    for (int64_t j0 = 0; j0 < g->N; j0 += panel_cols) {
         int64_t cols = g->N - j0 < panel_cols ? g->N - j0 : panel_cols,
                 ncol = parts(cols, tile_cols);
         for (int64_t k0 = 0; k0 == 0 || k0 < g->K; k0 += block_k) { /* K = 0: C is cleared */

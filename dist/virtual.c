@@ -31,11 +31,17 @@ void virtual_open(VirtualRanks *v, int want, const Comm *c) {
     CHECK((want & (want - 1)) == 0, "%d virtual ranks, expected a power of two", want);
     v->n = want;
     range(want, rank, ranks, &v->begin, &v->end);
-    for (int r = 0; r < ranks; r++) {
+    v->most = virtual_most(want, ranks);
+}
+
+int virtual_most(int want, int64_t ranks) {
+    int most = 1;
+    for (int r = 0; r < ranks && ranks <= want; r++) {
         int begin, end;
-        range(want, r, ranks, &begin, &end);
-        if (end - begin > v->most) v->most = end - begin;
+        range(want, r, (int)ranks, &begin, &end);
+        if (end - begin > most) most = end - begin;
     }
+    return most;
 }
 
 void virtual_close(VirtualRanks *v) {

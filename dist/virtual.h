@@ -23,6 +23,8 @@ typedef struct VirtualRanks {
  * right in the tree. Not collective. */
 void virtual_open(VirtualRanks *v, int want, const Comm *c);
 void virtual_close(VirtualRanks *v);
+/* Those of the rank that has most. */
+int virtual_most(int want, int64_t ranks);
 
 /* comm_share for virtual rank k. */
 void virtual_share(const VirtualRanks *v, int64_t n, int k, int64_t *begin, int64_t *end);

@@ -127,14 +127,14 @@ static Tensor *linear(void *ctx, Tape *t, Tensor *x, Tensor *w, Tensor *b, Activ
           (long long)k->linear);
     const int64_t n = x->shape[0];
     Tensor *y = tape_tensor(t, 2, (int64_t[]){n, p->M});
-    packed_linear(p, &k->arena, n, x->data, b, act, y->data);
+    if (!tape_dry(t)) packed_linear(p, &k->arena, n, x->data, b, act, y->data);
     return y;
 }
 
 static Tensor *attend(void *ctx, Tape *t, int64_t layer, Tensor *qkv) {
     Worker *k = ctx;
     Tensor *y = tape_tensor(t, 2, (int64_t[]){k->n, qkv->shape[1] / 3});
-    kv_attend(&k->kv, layer, k->n, k->slot, k->pos, qkv->data, y->data);
+    if (!tape_dry(t)) kv_attend(&k->kv, layer, k->n, k->slot, k->pos, qkv->data, y->data);
     return y;
 }
 
@@ -142,7 +142,7 @@ static Tensor *embed_rows(Worker *k) {
     const Gpt *g = k->w->g;
     int64_t C = g->cfg.width;
     Tensor *x = tape_tensor(k->tape, 2, (int64_t[]){k->n, C});
-    for (int64_t i = 0; i < k->n; i++) {
+    for (int64_t i = 0; i < k->n && !tape_dry(k->tape); i++) {
         const real *a = g->wte->data + k->token[i] * C, *b = g->wpe->data + k->pos[i] * C;
         for (int64_t j = 0; j < C; j++) x->data[i * C + j] = a[j] + b[j];
     }
@@ -167,6 +167,25 @@ static void take_token(Worker *k, int64_t s, int32_t token, float logp) {
     if (end || r->stopped) k->seq[s].prompt = -1;
 }
 
+static bool filters(const DecodeOptions *o, int64_t V) {
+    return o->temperature > 0 && ((o->top_k > 0 && o->top_k < V) || o->top_p < 1);
+}
+
+/* Logits of the rows [m,V]; *heap: room for as many ids if tokens are filtered, else NULL. */
+static real *forward(Worker *k, const GptRows *rows, int32_t **heap) {
+    const Work *w = k->w;
+    const int64_t V = w->g->cfg.vocab;
+    k->linear = 0;
+    Tensor *h =
+        trunk_forward(w->g, k->tape, embed_rows(k), &(TrunkOps){k, linear, attend}, rows, NULL);
+    real *logits = tape_numbers(k->tape, sizeof *logits * (size_t)(rows->m * V));
+    *heap = filters(w->o, V) ? tape_numbers(k->tape, sizeof **heap * (size_t)(rows->m * V)) : NULL;
+    if (!tape_dry(k->tape))
+        packed_linear(&w->linear[w->g->cfg.layers * LINEARS], &k->arena, rows->m, h->data, NULL,
+                      ACT_NONE, logits);
+    return logits;
+}
+
 static void one_pass(Worker *k) {
     const Work *w = k->w;
     const DecodeOptions *o = w->o;
@@ -176,16 +195,10 @@ static void one_pass(Worker *k) {
     int64_t *slot = tape_alloc(k->tape, sizeof *slot * (size_t)k->slots);
     for (int64_t i = 0; i < k->n; i++)
         if (k->seq[k->slot[i]].row == i) slot[m] = k->slot[i], last[m++] = i;
-    k->linear = 0;
-    Tensor *h = trunk_forward(g, k->tape, embed_rows(k), &(TrunkOps){k, linear, attend},
-                              &(GptRows){m, last}, NULL);
-    bool filter = o->temperature > 0 && ((o->top_k > 0 && o->top_k < V) || o->top_p < 1);
-    real *logits = tape_alloc(k->tape, sizeof *logits * (size_t)(m * V));
-    int32_t *heap = filter ? tape_alloc(k->tape, sizeof *heap * (size_t)(m * V)) : NULL;
+    int32_t *heap;
+    real *logits = forward(k, &(GptRows){m, last}, &heap);
     int32_t *token = tape_alloc(k->tape, sizeof *token * (size_t)m);
     float *logp = tape_alloc(k->tape, sizeof *logp * (size_t)m);
-    packed_linear(&w->linear[g->cfg.layers * LINEARS], &k->arena, m, h->data, NULL, ACT_NONE,
-                  logits);
 
     RngKey key = {.seed = o->seed, .purpose = RNG_SAMPLE, .step = o->step};
 #pragma omp parallel for schedule(static) if (m * V > PARALLEL_MIN)
@@ -201,10 +214,15 @@ static void one_pass(Worker *k) {
 
 /* --- workers ---------------------------------------------------------------------------------- */
 
+/* A pass has room for a block's tensors of so many rows. */
+static int64_t rows_of(const Work *w, int64_t slots) {
+    return at_least(slots, PASS_ELEMENTS / (12 * w->g->cfg.width));
+}
+
 static void worker_run(Work *w, int64_t slots) {
     const GptConfig *cfg = &w->g->cfg;
     Worker k = {.w = w, .slots = slots};
-    k.rows_max = at_least(slots, PASS_ELEMENTS / (12 * cfg->width)); /* a block's tensors */
+    k.rows_max = rows_of(w, slots);
     int64_t rows = at_least(k.rows_max, w->longest_prompt);
     k.seq = xmalloc(sizeof *k.seq * (size_t)slots);
     k.token = xmalloc(3 * sizeof *k.token * (size_t)rows);
@@ -221,16 +239,21 @@ static void worker_run(Work *w, int64_t slots) {
     free(k.seq);
 }
 
+int64_t decode_slots(const GptConfig *cfg, int64_t n, int64_t longest, int64_t threads) {
+    const int64_t fit = CACHE_BYTES_MAX / kv_bytes_per_slot(cfg, longest);
+    return at_most(n, at_least(1, at_most(threads * SLOTS_PER_THREAD, fit)));
+}
+
+static int64_t workers_of(const Work *w, int64_t slots, int64_t threads) {
+    if (w->g->params.size > LARGE_MODEL && slots < threads * SLOTS_LARGE_MODEL_MIN) return 1;
+    return at_least(1, at_most(threads, slots / SLOTS_PER_WORKER_MIN));
+}
+
 static void run_workers(Work *w) {
     int64_t threads = omp_in_parallel() ? 1 : omp_get_max_threads();
-    int64_t slots = w->o->slots;
-    if (slots == 0) {
-        int64_t fit = CACHE_BYTES_MAX / kv_bytes_per_slot(&w->g->cfg, w->longest);
-        slots = at_least(1, at_most(threads * SLOTS_PER_THREAD, fit));
-    }
-    slots = at_most(slots, w->n);
-    int64_t workers = at_least(1, at_most(threads, slots / SLOTS_PER_WORKER_MIN));
-    if (w->g->params.size > LARGE_MODEL && slots < threads * SLOTS_LARGE_MODEL_MIN) workers = 1;
+    int64_t slots = w->o->slots ? at_most(w->o->slots, w->n)
+                                : decode_slots(&w->g->cfg, w->n, w->longest, threads);
+    int64_t workers = workers_of(w, slots, threads);
     if (workers == 1) { /* outside a parallel region, so that the ops have all threads */
         worker_run(w, slots);
         return;
@@ -241,7 +264,11 @@ static void run_workers(Work *w) {
 }
 
 static void pack_weight(Work *w, Packed *p, const Tensor *weight) {
-    packed_make(p, weight, arena_alloc(w->arena, sizeof(real) * (size_t)packed_size(weight)));
+    real *strips = arena_numbers(w->arena, sizeof(real) * (size_t)packed_size(weight));
+    if (w->arena->dry)
+        *p = (Packed){weight, weight->shape[0], weight->shape[1], strips};
+    else
+        packed_make(p, weight, strips);
 }
 
 static void pack_weights(Work *w) {
@@ -257,6 +284,30 @@ static void pack_weights(Work *w) {
         pack_weight(w, &p[FC2], b->fc2_w);
     }
     pack_weight(w, &w->linear[L * LINEARS], g->out_w);
+}
+
+void decode_bytes(DecodeBytes *out, Gpt *g, int64_t n, int64_t prompt, int64_t longest,
+                  int64_t threads) {
+    const DecodeOptions o = {.top_p = 1};
+    Arena packed = {.dry = true};
+    Work w = {.g = g, .o = &o, .n = n, .longest = longest, .arena = &packed};
+    const int64_t slots = decode_slots(&g->cfg, n, longest, threads);
+    const int64_t workers = workers_of(&w, slots, threads);
+    Worker k = {.w = &w, .slots = (slots + workers - 1) / workers, .arena = {.dry = true}};
+    pack_weights(&w);
+    k.n = at_least(k.slots, at_most(rows_of(&w, k.slots), (n + workers - 1) / workers * prompt));
+    k.tape = tape_open(&k.arena, false);
+    int64_t *last = xmalloc((size_t)k.slots * sizeof *last);
+    for (int64_t s = 0; s < k.slots; s++) last[s] = s;
+    int32_t *heap;
+    forward(&k, &(GptRows){k.slots, last}, &heap);
+    *out = (DecodeBytes){.weights = packed.high,
+                         .passes = (size_t)workers * k.arena.high +
+                                   (size_t)(slots * kv_bytes_per_slot(&g->cfg, longest))};
+    free(last);
+    tape_close(&k.tape);
+    arena_free(&k.arena);
+    arena_free(&packed);
 }
 
 /* --- the call --------------------------------------------------------------------------------- */

@@ -51,4 +51,14 @@ int decode(DecodeResult *out, Gpt *g, const int32_t *tokens, const int64_t *star
            const uint64_t *id, const DecodeOptions *o);
 void decode_free(DecodeResult *r);
 
+/* Sequences that are decoded at once with slots = 0: of n, `longest` tokens with their prompts. */
+int64_t decode_slots(const GptConfig *cfg, int64_t n, int64_t longest, int64_t threads);
+/* What decode takes for n prompts of so many tokens, counted on dry arenas; g may be a dry model. */
+typedef struct DecodeBytes {
+    size_t weights; /* the second copy, in DecodeOptions.scratch */
+    size_t passes;  /* caches and activations */
+} DecodeBytes;
+void decode_bytes(DecodeBytes *out, Gpt *g, int64_t n, int64_t prompt, int64_t longest,
+                  int64_t threads);
+
 #endif

@@ -92,9 +92,12 @@ void grads_updated(Grads *g, int part);
 void grads_end(Grads *g);
 double grads_waited(const Grads *g); /* seconds so far. Not collective. */
 
-/* Bytes that a rank (the first: none has more) of `ranks` needs for weights, gradients, moments and
- * their exchange. */
-size_t optim_bytes(const ParamSet *ps, int shard, int ranks);
+/* Bytes that a rank (the first: none has more) of `ranks` needs for a model that it trains, whose
+ * parameters may be dry. */
+typedef struct OptimBytes {
+    size_t weights, gradients, moments, exchange;
+} OptimBytes;
+OptimBytes optim_bytes(const ParamSet *ps, int shard, int ranks);
 
 /* Learning rate for `step` (from 0) of `steps`: linear warm-up from warmup_from*peak over `warmup`
  * steps (step s has the share warmup_from + (1-warmup_from) (s+1)/warmup: never lr 0), then from

@@ -83,20 +83,22 @@ static int64_t sums_size(const ParamSet *ps, const Shard *s) {
     return n;
 }
 
-size_t optim_bytes(const ParamSet *ps, int shard, int ranks) {
+OptimBytes optim_bytes(const ParamSet *ps, int shard, int ranks) {
     if (ranks == 1) shard = SHARD_NONE;
     Shard s;
     shard_open(&s, ps, 0, shard == SHARD_NONE ? 1 : ranks);
-    int64_t n = ps->size + 2 * s.size, size[BUFFERS];
+    int64_t gradients = ps->size, size[BUFFERS];
     if (shard == SHARD_GRADIENTS) {
         buffer_sizes(ps, size);
-        for (int b = 0; b < BUFFERS; b++) n += size[b];
-        n += sums_size(ps, &s);
-    } else {
-        n += ps->size;
+        gradients = sums_size(ps, &s);
+        for (int b = 0; b < BUFFERS; b++) gradients += size[b];
     }
+    const OptimBytes b = {.weights = (size_t)ps->size * sizeof(real),
+                          .gradients = (size_t)gradients * sizeof(real),
+                          .moments = 2 * (size_t)s.size * sizeof(real),
+                          .exchange = exchange_bytes(ranks, sizeof(real))};
     shard_close(&s);
-    return (size_t)n * sizeof(real) + exchange_bytes(ranks, sizeof(real));
+    return b;
 }
 
 typedef struct Buffer {

@@ -58,13 +58,13 @@ int choose_layout(const PlanStage *s, const PlanMachine *m, int64_t nodes, PlanL
                                               (PlanLayout){.ranks = ranks * nodes,
                                                            .per_node = ranks,
                                                            .threads = m->cores / ranks,
-                                                           .shard = (PlanShard)shard,
+                                                           .shard = shard,
                                                            .micro_tokens = micro});
                 tried++;
                 if (least.node_bytes <= 0 || c.node_bytes < least.node_bytes) least = c;
                 if (c.node_bytes <= usable * m->memory) {
                     Candidate *of =
-                        shard == PLAN_SHARD_GRADIENTS && s->work.virtual_ranks > 0 ? &loose : &best;
+                        shard == SHARD_GRADIENTS && s->work.virtual_ranks > 0 ? &loose : &best;
                     if (better(&c, of)) *of = c;
                 } else if (fastest.seconds <= 0 || c.seconds < fastest.seconds)
                     fastest = c;

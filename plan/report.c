@@ -29,7 +29,7 @@ static Row row_of(const PlanStage *s, const PlanMachine *m, PlanLayout l) {
     Row r = {.l = l};
     for (int k = 0; k < PLAN_SHARDS; k++) {
         PlanLayout sharded = l;
-        sharded.shard = (PlanShard)k;
+        sharded.shard = k;
         plan_memory(w, &sharded, &r.memory[k]);
     }
     const PlanLayout one = {.ranks = 1, .per_node = 1, .threads = l.threads};
@@ -102,8 +102,8 @@ static void print_memory(const PlanStage *s, const Row *r) {
         const PlanMemory *m = &r->memory[k];
         if (k > 0 && r->l.ranks == 1) break;
         printf("  %-10s %9.1f %9.1f %9.1f %9.1f %11.1f %9.1f %9.1f %9.1f %9.1f\n",
-               plan_shard_name((PlanShard)k), m->weights / mib, m->gradients / mib,
-               m->moments / mib, m->frozen / mib, m->activations / mib,
+               plan_shard_name(k), m->weights / mib, m->gradients / mib, m->moments / mib,
+               m->frozen / mib, m->activations / mib,
                fmax(fmax(m->decoding, m->evaluation), m->save) / mib, m->exchange / mib,
                m->program / mib, m->total / mib);
     }
@@ -230,7 +230,7 @@ static json_t *memory_json(const PlanMemory *m) {
 static json_t *row_json(const PlanStage *s, const Row *r) {
     json_t *memory = json_object();
     for (int k = 0; k < PLAN_SHARDS; k++)
-        json_object_set_new(memory, plan_shard_name((PlanShard)k), memory_json(&r->memory[k]));
+        json_object_set_new(memory, plan_shard_name(k), memory_json(&r->memory[k]));
     const PlanTime *t = &r->t;
     return json_pack(
         "{s:I, s:I, s:I, s:s, s:f, s:{s:f, s:f, s:f, s:f, s:f, s:f, s:f}, s:f, s:f, s:f, s:f, s:o}",

@@ -175,6 +175,7 @@ static int check_memory(Reward *w, Run *run) {
     work.model = w->model.cfg;
     work.sequences = (double)d->first[d->n] / (double)d->n;
     work.length = (double)d->tokens / (double)d->first[d->n];
+    work.response = 1; /* the last token's */
     for (int64_t i = 0; i < w->reference.n; i++) work.eval_tokens += (double)w->reference.seq[i].n;
     return memory_check(run, &work);
 }

@@ -38,7 +38,7 @@ typedef struct Args {
     Counts nodes, ranks;
     int64_t per_node, threads, cores;
     double memory, latency, bandwidth, node_latency, node_bandwidth, overlap, seconds;
-    PlanShard shard;
+    int shard;
     PlanGiven given;
     CheckOptions check;
     bool json, checks;

@@ -1,22 +1,23 @@
-/* plan.c: formulas for memory, messages and time. See plan.h.
+/* plan.c: memory, messages and time. See plan.h.
  *
- * Memory of activations, in vectors of one token and C elements, as core's ops keep them: 10 a
- * layer and 7 beside them in the forward pass; 6 more at the height of the backward pass. With
- * recompute 2 a layer and 10, then 16 for the layer at hand. tests/train/test_plan.c compares with
- * the arena of a real step.
+ * Memory of activations is that of the stage's loss on a dry tape (core/tape.h): the largest
+ * micro-batch goes forward and backward through a model that takes no memory, and the arena counts.
+ * What else a rank holds is asked of whoever allocates it.
  *
  * Time. A rank does its share of the items, rounded up, in micro-batches; each costs its FLOPs at
  * the measured rate and, for the gradients of the weights, time in proportion to the model. Then
  * the ordered sum, the norm and AdamW. Nothing waits for anything else. */
 #include "train/plan.h"
 
+#include <limits.h>
 #include <math.h>
+#include <omp.h>
+#include <stdlib.h>
 
-#include "base/config.h"
 #include "base/error.h"
-#include "core/gemm.h"
-#include "core/param.h"
-#include "dist/exchange.h"
+#include "checkpoints/checkpoint.h"
+#include "model/decode.h"
+#include "train/step.h"
 
 enum { UPDATE_ARRAYS = 9 }; /* norm: g; AdamW: w g m v to w m v; clearing: g */
 static const double mib = 1024.0 * 1024.0;
@@ -24,14 +25,9 @@ static const double mib = 1024.0 * 1024.0;
 /* The program with its libraries, MiB, measured: peak of short runs less what is known. */
 static const double program_alone = 22, program_mpi = 31, program_thread = 0.5;
 
-/* As ckpt_save_memory counts: two windows of 32 stretches of a MiB and a little, of which several
- * ranks send rank 0 what is left when they are packed; the file; packing in a thread. */
-static const double save_window = 33.0 * (1 << 20), save_packed = 0.85, save_file = 4.0 * (1 << 20),
-                    save_thread = 3.0 * (1 << 20);
-
-const char *plan_shard_name(PlanShard s) {
+const char *plan_shard_name(int shard) {
     static const char *const names[PLAN_SHARDS] = {"none", "optimizer", "gradients"};
-    return names[s];
+    return names[shard];
 }
 
 PlanWork plan_work(const Config *c) {
@@ -40,7 +36,7 @@ PlanWork plan_work(const Config *c) {
                   .items = (double)(ppo ? c->ppo_batch : c->train_batch),
                   .sequences = 1,
                   .micro_tokens = c->train_micro_tokens,
-                  .shard = (PlanShard)c->dist_shard,
+                  .shard = c->dist_shard,
                   .virtual_ranks = c->dist_reproducible ? (int64_t)1 << c->dist_virtual_ranks : 0,
                   .recompute = c->train_recompute,
                   .dropout = c->model_dropout > 0,
@@ -131,22 +127,12 @@ static double share(double n, int64_t ranks) {
     return n >= 1 ? ceil(n / (double)ranks - 1e-9) : n / (double)ranks;
 }
 
-int64_t plan_leaves(int64_t virtual_ranks, int64_t ranks) {
-    if (ranks == 1) return virtual_ranks > 0 ? virtual_ranks : 1;
-    if (virtual_ranks < ranks) return 1;
-    int64_t left = 1; /* as dist/virtual.c divides them */
-    while (2 * left < ranks) left *= 2;
-    const int64_t a = plan_leaves(virtual_ranks / 2, left),
-                  b = plan_leaves(virtual_ranks / 2, ranks - left);
-    return a > b ? a : b;
-}
-
 /* With sharded gradients each rank is one (there is no whole gradient to put aside). */
 static int64_t virtual_ranks(const PlanWork *w, const PlanLayout *l) {
-    return l->shard == PLAN_SHARD_GRADIENTS && l->ranks > 1 ? 0 : w->virtual_ranks;
+    return l->shard == SHARD_GRADIENTS && l->ranks > 1 ? 0 : w->virtual_ranks;
 }
 static int64_t leaves_of(const PlanWork *w, const PlanLayout *l) {
-    return l->leaves > 0 ? l->leaves : plan_leaves(virtual_ranks(w, l), l->ranks);
+    return l->leaves > 0 ? l->leaves : virtual_most((int)virtual_ranks(w, l), l->ranks);
 }
 /* The share of n items of a virtual rank (the first has most), and of all those of a rank. */
 static double leaf_share(const PlanWork *w, const PlanLayout *l, double n) {
@@ -190,148 +176,132 @@ static double window_micros(const PlanWork *w, const PlanLayout *l) {
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
-static int64_t padded(int64_t n) { return (n + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN; }
-static int64_t embedding_size(const GptConfig *c) {
-    return padded(c->vocab * c->width) + padded(c->context * c->width);
-}
-static int64_t layer_size(const GptConfig *c) {
-    const int64_t C = c->width;
-    const int64_t bias = padded(3 * C) + 4 * padded(C) + padded(4 * C);
-    return 2 * padded(C) + padded(3 * C * C) + padded(C * C) + 2 * padded(4 * C * C) +
-           (c->bias ? bias : 0);
+typedef struct Model {
+    Gpt *gpt; /* dry */
+    OptimBytes state;
+} Model;
+
+static Model open_model(const GptConfig *cfg, const PlanWork *w, const PlanLayout *l) {
+    const int ranks = (int)fmin((double)l->ranks, INT_MAX);
+    Model m;
+    int rc = gpt_open_dry(&m.gpt, cfg);
+    CHECK(rc >= 0, "%s", error_message());
+    m.gpt->recompute = w->recompute;
+    if (virtual_ranks(w, l) > 0) gpt_split_tied(m.gpt);
+    m.state = optim_bytes(&m.gpt->params, l->shard, ranks);
+    m.state.gradients += trainer_tree_bytes(m.gpt, (int)leaves_of(w, l));
+    return m;
 }
 
-int64_t plan_flat_size(const GptConfig *c) {
-    const int64_t C = c->width;
-    return embedding_size(c) + c->layers * layer_size(c) + (1 + c->bias) * padded(C) +
-           c->untied * padded(c->vocab * C) + c->scalar_head * (padded(C) + padded(1));
-}
-
-static PlanState state_of(const GptConfig *c, int64_t ranks, PlanShard s, int64_t v,
-                          int64_t leaves) {
-    const double full = (double)plan_flat_size(c) * (double)sizeof(real);
-    const double R = s == PLAN_SHARD_NONE ? 1 : (double)ranks;
-    PlanState p = {full, full, 2 * full / R};
-    if (s != PLAN_SHARD_GRADIENTS || ranks == 1) {
-        for (; leaves > 1; leaves /= 2) p.gradients += full;
-        if (v > 0 && !c->untied && !c->scalar_head)
-            p.gradients += (double)(c->vocab * c->width) * (double)sizeof(real);
-        return p;
+/* n tokens in sequences of `length`, of which the loss reads `active`, the last ones of each. */
+static void fill(Batch *b, const GptConfig *cfg, double n, double length, double active) {
+    const int64_t tokens = (int64_t)fmax(n + 0.5, 1), read = (int64_t)fmax(active + 0.5, 1),
+                  fewest = (tokens + cfg->context - 1) / cfg->context,
+                  about = (int64_t)(n / length + 0.5), S = about > fewest ? about : fewest;
+    int32_t *zeros = xcalloc((size_t)(tokens / S) + 2, sizeof *zeros);
+    for (int64_t s = 0; s < S; s++) {
+        const int64_t len = tokens * (s + 1) / S - tokens * s / S;
+        const int64_t tail = read * (s + 1) / S - read * s / S;
+        if (active >= n || len < 2)
+            batch_add_window(b, zeros, len, 1, (uint64_t)s);
+        else
+            batch_add_response(b, zeros, len, tail < len ? len - tail : 1, 1, (uint64_t)s);
     }
-    const double whole = (double)(embedding_size(c) + 2 * layer_size(c)) * (double)sizeof(real);
-    p.gradients = fmin(full / R + whole, full);
-    return p;
+    free(zeros);
 }
 
-PlanState plan_state(const GptConfig *c, int64_t ranks, PlanShard s, int64_t v) {
-    return state_of(c, ranks, s, v, plan_leaves(v, ranks));
+/* High-water mark of the arena of n tokens; record: with the backward pass. */
+static double pass_bytes(Gpt *g, const PlanWork *w, double n, double length, double active,
+                         bool record) {
+    Arena arena = {.dry = true};
+    Trainer t = {.gpt = g, .tape = tape_open(&arena, record)};
+    const Step step = {.trainer = &t, .dropout = record && w->dropout ? 0.1 : 0};
+    double sum = 0;
+    fill(&t.batch, &g->cfg, n, length, active);
+    if (g->cfg.scalar_head) {
+        const GptRows rows = gpt_weighted_rows(t.tape, &t.batch);
+        gpt_values(g, t.tape, &t.batch, &rows);
+    } else {
+        step_lm(&step, NULL, &t.batch, 0, 0, &sum);
+    }
+    if (record) tape_backward(t.tape);
+    const double high = (double)arena.high;
+    tape_close(&t.tape);
+    batch_free(&t.batch);
+    arena_free(&arena);
+    return high;
 }
 
-/* The arrays of one block of the language model's loss (core/op_loss.c), the packed panel of its
- * products (core/gemm.c). */
-static double loss_bytes(const GptConfig *c, double n, double active) {
-    const double V = (double)c->vocab, C = (double)c->width;
-    const double rows = fmin(fmin(fmax(floor((1 << 20) / V), 2 * GEMM_ROWS), 2048), active);
-    const double panel = fmin(V, 2048) * fmin(C, 512);
-    return (rows * (V + 8) + panel) * (double)sizeof(real) + 20 * n;
+/* Of response and prompt, all ranks' longest. */
+static int64_t longest_of(const PlanWork *w) {
+    const double most = w->length - w->response + (double)w->longest;
+    return (int64_t)fmin(most + 0.5, (double)w->model.context);
 }
-
-double plan_activation_bytes(const GptConfig *c, double n, double active, bool recompute,
-                             bool dropout) {
-    const double L = (double)c->layers, C = (double)c->width, masks = dropout ? 0.25 : 0;
-    const double sums = (double)c->heads + 4; /* of softmax and norms, a layer and token */
-    double kept = recompute ? (2 * L + 10) * C + sums : (10 * L + 7) * C + L * sums;
-    if (active < n) kept += C; /* the rows of attention's output that go on, in the room of all */
-    kept += masks * (2 * L + 1) * C;
-    double backward = 6 * C;
-    if (recompute) backward = (L > 1 ? 16 : 10) * C + L * (sums + 2 * masks * C);
-    const double panel = fmin(4 * C, 2048) * fmin(n, 512); /* of the gradient of a weight */
-    const double loss = c->scalar_head ? 0 : loss_bytes(c, n, active);
-    return n * kept * (double)sizeof(real) +
-           fmax((n * backward + panel) * (double)sizeof(real), loss);
-}
-
-double plan_scoring_bytes(const GptConfig *c, double n, double active) {
-    return 11 * n * (double)c->width * (double)sizeof(real) +
-           (c->scalar_head ? 0 : loss_bytes(c, n, active));
-}
-
-/* Sequences that are decoded at once, and the bytes a sequence's keys and values take, as in
- * model/decode.c. */
-static double slot_bytes(const PlanWork *w) {
-    const double positions =
-        32 *
-        ceil(fmin(w->length - w->response + (double)w->longest, (double)w->model.context) / 32);
-    const double head = (double)(w->model.width / w->model.heads);
-    return (double)(w->model.layers * w->model.heads) * positions * (head + 16 * ceil(head / 16)) *
-           (double)sizeof(real);
+static int64_t episodes_of(const PlanWork *w, const PlanLayout *l) {
+    return (int64_t)ceil(share(w->items, l->ranks));
 }
 static double slots(const PlanWork *w, const PlanLayout *l) {
-    const double fit = fmax(floor((1 << 30) / slot_bytes(w)), 1);
-    return fmin(fmin(16 * (double)l->threads, fit), share(w->items, l->ranks));
-}
-static double packed_bytes(const GptConfig *c) {
-    const double C = (double)c->width;
-    return (12 * (double)c->layers * C * C + (double)c->vocab * C) * (double)sizeof(real);
+    return (double)decode_slots(&w->model, episodes_of(w, l), longest_of(w), l->threads);
 }
 
 /* Policy and critic are held through the iteration with their largest micro-batch; sampling and
  * scoring come beside them, one after the other. */
-static void ppo_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
-    const GptConfig critic = with_head(w->model);
-    const double policy_size = (double)plan_flat_size(&w->model),
-                 critic_size = (double)plan_flat_size(&critic), byte = (double)sizeof(real);
-    const double micro = (double)micro_of(w, l);
+static void ppo_memory(const PlanWork *w, const PlanLayout *l, const Model *policy,
+                       const Model *critic, PlanMemory *m) {
+    const double micro = (double)micro_of(w, l), read = w->response / w->length;
     const double n = micro_batch(micro, leaf_share(w, l, step_items(w)), w->length);
-    const double active = n * w->response / w->length;
-    m->frozen = (policy_size * (1 + w->ema) + critic_size) * byte;
-    double policy = plan_activation_bytes(&w->model, n, active, w->recompute, false);
-    if (w->windows > 0) {
-        const double k = micro_batch(micro, leaf_share(w, l, w->windows), w->window);
-        policy = fmax(policy, plan_activation_bytes(&w->model, k, k, w->recompute, false));
-    }
-    const double critics = plan_activation_bytes(&critic, n, active, w->recompute, false);
-    m->activations = fmax(policy, packed_bytes(&w->model)) + critics;
-    const double rows = fmax(slots(w, l), fmin((8 << 20) / (12 * (double)w->model.width),
-                                               share(w->items, l->ranks) * w->length));
-    const double passes = 11 * rows * (double)w->model.width * byte +
-                          slots(w, l) * (double)(w->model.vocab + w->model.width) * byte;
+    const double k = micro_batch(micro, leaf_share(w, l, w->windows), w->window);
     /* Scoring is shared among the ranks, not the virtual ones, so its micro-batches are fuller. */
     const double scored = micro_batch(micro, share(step_items(w), l->ranks), w->length);
-    m->decoding = fmax(slots(w, l) * slot_bytes(w) + passes,
-                       plan_scoring_bytes(&w->model, scored, scored * w->response / w->length));
+    DecodeBytes d;
+    decode_bytes(&d, policy->gpt, episodes_of(w, l), (int64_t)(w->length - w->response + 0.5),
+                 longest_of(w), l->threads);
+    double most = pass_bytes(policy->gpt, w, n, w->length, n * read, true);
+    if (w->windows > 0) most = fmax(most, pass_bytes(policy->gpt, w, k, w->window, k, true));
+    m->frozen = (double)policy->state.weights * (1 + w->ema) + (double)critic->state.weights;
+    m->activations =
+        fmax(most, (double)d.weights) + pass_bytes(critic->gpt, w, n, w->length, n * read, true);
+    m->decoding = fmax((double)d.passes,
+                       fmax(pass_bytes(policy->gpt, w, scored, w->length, scored * read, false),
+                            pass_bytes(critic->gpt, w, scored, w->length, scored * read, false)));
+}
+
+/* Windows of pretraining text fill the last micro-batch up. */
+static void lm_memory(const PlanWork *w, const PlanLayout *l, const Model *model, PlanMemory *m) {
+    const double micro = (double)micro_of(w, l);
+    double n = micro_batch(micro, leaf_share(w, l, step_items(w)), item_tokens(w));
+    const double more = fmin(leaf_share(w, l, w->windows), ceil(w->windows));
+    n = fmin(n + more * w->window, fmax(n, micro));
+    m->activations = pass_bytes(model->gpt, w, n, w->length, active_of(w, n), true);
+    n = fmin(w->eval_tokens / (double)l->ranks, micro_batch(micro, micro, w->length));
+    if (n > 0) m->evaluation = pass_bytes(model->gpt, w, n, w->length, active_of(w, n), false);
 }
 
 void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
+    const bool ppo = w->stage == STAGE_PPO;
+    const GptConfig cfg[2] = {trained(w), with_head(w->model)};
+    const int threads = omp_get_max_threads();
+    Model model[2] = {0};
+    double saved = 0;
+    omp_set_num_threads((int)fmin((double)l->threads, 1 << 14)); /* some scratch is a thread's */
     *m = (PlanMemory){0};
-    const GptConfig cfg = trained(w), critic = with_head(w->model);
-    const int64_t v = virtual_ranks(w, l);
-    const int64_t leaves = leaves_of(w, l);
-    const PlanState state = state_of(&cfg, l->ranks, l->shard, v, leaves),
-                    second = state_of(&critic, l->ranks, l->shard, v, leaves);
-    const double two = w->stage == STAGE_PPO;
-    m->weights = state.weights + two * second.weights;
-    m->gradients = state.gradients + two * second.gradients;
-    m->moments = state.moments + two * second.moments;
-    if (w->stage == STAGE_PPO) {
-        ppo_memory(w, l, m);
-    } else {
-        const double micro = (double)micro_of(w, l);
-        double n = micro_batch(micro, leaf_share(w, l, step_items(w)), item_tokens(w));
-        /* Windows of pretraining text fill the last micro-batch up. */
-        const double more = fmin(leaf_share(w, l, w->windows), ceil(w->windows));
-        n = fmin(n + more * w->window, fmax(n, micro));
-        const double active = active_of(w, n);
-        m->activations = plan_activation_bytes(&cfg, n, active, w->recompute, w->dropout);
-        n = fmin(w->eval_tokens / (double)l->ranks, micro_batch(micro, micro, w->length));
-        if (n > 0) m->evaluation = plan_scoring_bytes(&cfg, n, active_of(w, n));
+    for (int i = 0; i <= ppo; i++) {
+        model[i] = open_model(&cfg[i], w, l);
+        m->weights += (double)model[i].state.weights;
+        m->gradients += (double)model[i].state.gradients;
+        m->moments += (double)model[i].state.moments;
+        m->exchange += (double)model[i].state.exchange;
+        saved += 3 * (double)model[i].state.weights; /* with the moments */
     }
-    m->exchange = (1 + two) * (double)exchange_bytes((int)l->ranks, sizeof(real));
+    if (ppo)
+        ppo_memory(w, l, &model[0], &model[1], m);
+    else
+        lm_memory(w, l, &model[0], m);
+    for (int i = 0; i <= ppo; i++) gpt_close(&model[i].gpt);
+    omp_set_num_threads(threads);
     m->program =
         ((l->ranks > 1 ? program_mpi : program_alone) + program_thread * (double)l->threads) * mib;
-    const double saved = m->weights + 2 * (state.weights + two * second.weights);
-    m->save = 2 * fmin(saved, save_window) * (w->packed && l->ranks > 1 ? save_packed : 1) +
-              save_file + w->packed * (double)l->threads * save_thread;
+    m->save = (double)ckpt_save_memory(saved, l->ranks, w->packed, l->threads);
     m->total = m->weights + m->gradients + m->moments + m->frozen + m->activations +
                fmax(fmax(m->decoding, m->evaluation), m->save) + m->exchange + m->program;
 }
@@ -348,8 +318,7 @@ static double trained_bytes(const PlanWork *w) {
 
 /* How often a half of the ordered sum is done for an update. */
 static double halves(const PlanWork *w, const PlanLayout *l) {
-    return 1 + (l->shard == PLAN_SHARD_GRADIENTS ? fmax(item_micros(w, l) + window_micros(w, l), 1)
-                                                 : 1);
+    return 1 + (l->shard == SHARD_GRADIENTS ? fmax(item_micros(w, l) + window_micros(w, l), 1) : 1);
 }
 
 double plan_exchange_bytes(const PlanWork *w, const PlanLayout *l) {
@@ -379,6 +348,14 @@ static PlanRates scaled(const PlanRates *r, int64_t threads) {
     const double k = (double)threads / (double)r->threads;
     return (PlanRates){threads,       r->train * k,       r->micro * k, r->forward * k,
                        r->update * k, r->decode_read * k, r->decode * k};
+}
+
+/* Weights that a pass of decoding reads. */
+static double packed_bytes(const GptConfig *c) {
+    double n = c->untied ? 0 : (double)(c->vocab * c->width);
+    for (ArchParam p = {0}; arch_next(c, &p);)
+        if (p.multiplies) n += (double)p.n;
+    return n * (double)sizeof(real);
 }
 
 /* Weights are packed once; then a pass for every token of the longest response, or of as many
@@ -412,7 +389,7 @@ void plan_time(const PlanWork *w, const PlanLayout *l, const PlanRates *measured
         t->exchange = plan_sum_seconds(4 * 4 * w->items * w->response, l, n);
     }
     const double compute = flops * again / r.train + micros * model / r.micro;
-    const double slice = l->shard == PLAN_SHARD_NONE ? 1 : 1 / (double)l->ranks;
+    const double slice = l->shard == SHARD_NONE ? 1 : 1 / (double)l->ranks;
     const double exchange = halves(w, l) * half_seconds(byte, l, n);
     /* The gradient is final in the last micro-batch; two thirds of its time is the way back. */
     const double last = micros > 0 ? compute / micros * each * 2 / 3 : 0;

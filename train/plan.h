@@ -10,13 +10,7 @@
 #include "base/config.h"
 #include "model/gpt.h"
 
-/* What each rank holds of the flat buffers (Rajbhandari et al. 2020: ZeRO stages 1 and 2). */
-typedef enum PlanShard {
-    PLAN_SHARD_NONE,      /* everything */
-    PLAN_SHARD_OPTIMIZER, /* its slice of the moments */
-    PLAN_SHARD_GRADIENTS, /* its slice of the moments and of the summed gradient */
-    PLAN_SHARDS
-} PlanShard;
+enum { PLAN_SHARDS = SHARD_GRADIENTS + 1 }; /* kinds of dist.shard */
 
 /* A step of a stage, all ranks together. Lengths are means. An item is what ranks share out: a
  * window, an example, a prompt with its ranked answers, an episode. */
@@ -28,7 +22,7 @@ typedef struct PlanWork {
     double windows, window; /* windows of pretraining text mixed in a step (PPO: an optimizer step)
                                and their tokens */
     int64_t micro_tokens;
-    PlanShard shard;       /* dist.shard; what is planned for is the layout's */
+    int shard;             /* dist.shard; what is planned for is the layout's */
     int64_t virtual_ranks; /* dist.virtual_ranks; 0: not dist.reproducible */
     bool recompute, dropout;
     bool packed;        /* save.compression */
@@ -43,7 +37,7 @@ typedef struct PlanWork {
 /* Ranks, their threads, and what is set for them. */
 typedef struct PlanLayout {
     int64_t ranks, per_node, threads; /* ranks of the job, of a full node; threads of a rank */
-    PlanShard shard;
+    int shard;
     int64_t micro_tokens; /* 0: the work's */
     /* Of the rank that is meant, the first of its virtual ranks (of all, where each rank is one)
      * and how many it has; leaves 0: the rank that has most. */
@@ -88,7 +82,7 @@ typedef struct PlanTime {
 
 enum { PLAN_ROUND_BYTES = 64 << 20 /* of dist/comm.c */ };
 
-const char *plan_shard_name(PlanShard s); /* "none", "optimizer", "gradients" */
+const char *plan_shard_name(int shard); /* "none", "optimizer", "gradients" */
 
 /* What the settings of a stage say; the model, steps, lengths and what else depends on the data are
  * the caller's to fill in. */
@@ -100,24 +94,8 @@ int64_t plan_parameters(const PlanWork *w);
  * (train.recompute does not show). PPO: of its three parts, NULL if not wanted. */
 double plan_flops(const PlanWork *w, double part[3]);
 
-/* Bytes of the weights, gradients and moments of a trained model, as sharded over the ranks. With
- * PLAN_SHARD_GRADIENTS a rank keeps its slice of the sums, and whole gradients of the embeddings
- * and of two layers. Virtual ranks: log2 of those of a rank more gradients, and the tied
- * embedding's own; not with PLAN_SHARD_GRADIENTS. */
-typedef struct PlanState {
-    double weights, gradients, moments;
-} PlanState;
-PlanState plan_state(const GptConfig *cfg, int64_t ranks, PlanShard s, int64_t virtual_ranks);
-/* The virtual ranks of the rank that has most (dist/virtual.h); 1 where each rank is one. */
-int64_t plan_leaves(int64_t virtual_ranks, int64_t ranks);
-/* Elements of a model's flat buffer. */
-int64_t plan_flat_size(const GptConfig *cfg);
-/* High-water mark of the arena of a micro-batch of n tokens: forward and backward, with the loss of
- * a language model or a scalar head; `active`: rows that the loss takes. */
-double plan_activation_bytes(const GptConfig *cfg, double n, double active, bool recompute,
-                             bool dropout);
-/* The same for a forward pass that records nothing. */
-double plan_scoring_bytes(const GptConfig *cfg, double n, double active);
+/* What one rank takes: the stage's loss on its largest micro-batch, counted on a dry tape, and what
+ * those who allocate the rest say. */
 void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m);
 
 /* Bytes that a rank sends in a step (it receives as many): the ordered sum sends (R-1)/R of the

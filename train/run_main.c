@@ -383,8 +383,13 @@ void run_plan(const Run *run, const char *what, double step_seconds, int64_t par
     double known = (double)(state_bytes + arena_bytes) / mib;
     double seen = peak_mib() + exchange;
     double other = (seen > known ? seen - known : 0) + mpi;
-    double save = (double)ckpt_save_memory(run->priv->array, run->priv->narray, ranks,
-                                           run->cfg.save_compression == COMPRESS_ZSTD) /
+    double saved = 0;
+    for (int i = 0; i < run->priv->narray; i++) {
+        const CkptArray *a = &run->priv->array[i];
+        saved += (double)ckpt_elements(a) * (double)h5_type_size(a->type);
+    }
+    double save = (double)ckpt_save_memory(saved, ranks, run->cfg.save_compression == COMPRESS_ZSTD,
+                                           omp_get_max_threads()) /
                   mib;
     char all[24], one[24];
     printf("%s\n"

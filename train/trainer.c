@@ -137,12 +137,17 @@ void trainer_rank_end(Trainer *t) {
     if (leaves > 1) lead_to(ps, node(t, waiting(t->ended)));
 }
 
-size_t trainer_bytes(const Trainer *t) {
+size_t trainer_tree_bytes(const Gpt *g, int leaves) {
     int64_t n = 0;
-    for (int leaves = t->ranks.end - t->ranks.begin; leaves > 1; leaves /= 2)
-        n += t->gpt->params.size;
-    if (t->gpt->embed.grad) n += tensor_size(&t->gpt->embed);
-    return optim_bytes(&t->gpt->params, t->shard, comm_size(t->comm)) + (size_t)n * sizeof(real);
+    for (; leaves > 1; leaves /= 2) n += g->params.size;
+    if (g->embed.grad) n += tensor_size(&g->embed);
+    return (size_t)n * sizeof(real);
+}
+
+size_t trainer_bytes(const Trainer *t) {
+    const OptimBytes b = optim_bytes(&t->gpt->params, t->shard, comm_size(t->comm));
+    return b.weights + b.gradients + b.moments + b.exchange +
+           trainer_tree_bytes(t->gpt, t->ranks.end - t->ranks.begin);
 }
 
 /* --- the update ------------------------------------------------------------------------------- */

@@ -62,6 +62,8 @@ void trainer_rank_end(Trainer *t);
 /* Of this rank: weights, moments, gradients with the further ones above, and their exchange. Not
  * collective. */
 size_t trainer_bytes(const Trainer *t);
+/* The further gradients of a rank that stands for `leaves` virtual ones. */
+size_t trainer_tree_bytes(const Gpt *g, int leaves);
 
 /* After the step's passes of the model, before any other collective call: sums the gradients over
  * the ranks (grads_finish). Collective. */
