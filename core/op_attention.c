@@ -257,7 +257,7 @@ static void all_units(Tape *t, const Attention *a, const GradOut *to) {
     Arena *arena = tape_arena(t);
     ArenaMark mark = arena_mark(arena);
     real *scratch = arena_numbers(arena, (size_t)(each * threads) * sizeof(real));
-    if (tape_dry(t)) units = threads = 0;
+    if (tape_dry(t)) units = 0, threads = 1;
 #pragma omp parallel for schedule(dynamic) if (threads > 1) num_threads(threads)
     for (int64_t u = 0; u < units; u++) {
         int64_t s = u / a->H, h = u % a->H, start = a->b->start[s],
