@@ -2,6 +2,7 @@
 #include "core/blas.h"
 
 #include <cblas.h>
+#include <omp.h>
 #include <stdio.h>
 
 #pragma weak openblas_get_config
@@ -14,13 +15,21 @@
 #define GEMM cblas_sgemm
 #endif
 
+static int threads = 1; /* of a product that is asked for outside of a parallel region */
+
+void blas_threads(int n) { threads = n; }
+
 void blas_gemm(bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K, real alpha,
                const real *a, int64_t lda, const real *b, int64_t ldb, real beta, real *c,
                int64_t ldc) {
     if (M == 0 || N == 0) return;
+    /* OpenBLAS built with OpenMP takes the number from it, and setting it there sets OpenMP's. */
+    const int before = omp_in_parallel() ? threads : omp_get_max_threads();
+    if (before != threads && openblas_set_num_threads) openblas_set_num_threads(threads);
     GEMM(CblasRowMajor, trans_a ? CblasTrans : CblasNoTrans, trans_b ? CblasTrans : CblasNoTrans,
          (blasint)M, (blasint)N, (blasint)K, alpha, a, (blasint)lda, b, (blasint)ldb, beta, c,
          (blasint)ldc);
+    if (before != threads) omp_set_num_threads(before);
 }
 
 const char *blas_name(void) {
@@ -30,8 +39,4 @@ const char *blas_name(void) {
     sscanf(openblas_get_config(), "OpenBLAS %31s", version);
     snprintf(text, sizeof text, "OpenBLAS %s %s", version, openblas_get_corename());
     return text;
-}
-
-void blas_threads(int n) {
-    if (openblas_set_num_threads) openblas_set_num_threads(n);
 }

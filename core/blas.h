@@ -14,6 +14,7 @@ void blas_gemm(bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K, real
                int64_t ldc);
 
 const char *blas_name(void); /* "OpenBLAS 0.3.21 SkylakeX" */
-void blas_threads(int n);    /* of one product; core_init makes it 1: the core has its own */
+/* Threads of one product that is asked for outside of a parallel region (1). OpenMP keeps its own. */
+void blas_threads(int n);
 
 #endif

@@ -64,7 +64,6 @@ static void flush_denormals(void) {
 
 void core_init(void) {
     kernel_level = kernel_wanted();
-    blas_threads(1);
 #pragma omp parallel
     flush_denormals();
 }

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/blas.h"
 #include "core/gemm.h"
 #include "core/kernel.h"
 #include "core/rng.h"
@@ -200,10 +201,27 @@ static void each_part_once(void **state) {
     arena_free(&arena);
 }
 
+/* OpenBLAS built with OpenMP sets OpenMP's number of threads when its own is set: a product of one
+ * thread, or the start of the core, must not leave the whole program with one. */
+static void threads_stay(void **state) {
+    const real a[4] = {1, 2, 3, 4};
+    real c[4];
+    omp_set_num_threads(2);
+    core_init();
+    assert_int_equal(omp_get_max_threads(), 2);
+    for (int n = 1; n <= 2; n++) {
+        blas_threads(n);
+        blas_gemm(false, false, 2, 2, 2, 1, a, 2, a, 2, 0, c, 2);
+        assert_int_equal(omp_get_max_threads(), 2);
+        assert_true(c[0] == 7 && c[3] == 22);
+    }
+    blas_threads(1);
+}
+
 int main(void) {
     core_init();
-    const struct CMUnitTest tests[] = {cmocka_unit_test(any_shape), cmocka_unit_test(any_rows),
-                                       cmocka_unit_test(any_cut_of_k),
-                                       cmocka_unit_test(each_part_once)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_shape), cmocka_unit_test(any_rows), cmocka_unit_test(any_cut_of_k),
+        cmocka_unit_test(each_part_once), cmocka_unit_test(threads_stay)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

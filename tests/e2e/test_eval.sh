@@ -85,7 +85,7 @@ done
 sed 's/{/{"by":"b",/' b.jsonl >other.jsonl # other fields may differ
 expect 0 '"win_rate": 0.5,' -- "$bin/rhetor-eval" win --gold a.jsonl other.jsonl
 echo '{"prompt":"Who?","completions":["Ben.","Ana."],"ranks":[1,1]}' >ties.jsonl
-expect 0 '"accuracy": null' -- "$bin/rhetor-eval" rank -m "$RUN/reward" ties.jsonl
+expect 65 "ties.jsonl: no two answers of any of its 1 ranking differ" -- "$bin/rhetor-eval" rank -m "$RUN/reward" ties.jsonl
 cp text.txt 'a "b".txt'
 expect 0 '{"file": "a \"b\".txt", "tokens": ' -- "$bin/rhetor-eval" loss -m "$RUN/sft" 'a "b".txt'
 expect 0 '"accuracy"' "calibration" -- "$bin/rhetor-eval" rank -m "$RUN/reward" "$RUN/ranked.jsonl"
