@@ -54,7 +54,7 @@ typedef struct Places {
     char *set[NKEYS];
 } Places;
 
-/* --- stages ---------------------------------------------------------------------------------- */
+/* --- stages ----------------------------------------------------------------------------------- */
 
 const StageInfo config_stage[] = {{"", "", "", ""},
 #define STAGE(NAME, name, what, headline, settings) {name, what, headline, settings},
@@ -114,7 +114,7 @@ char *config_choice(const char *choices, int i) {
     return xasprintf("%.*s", (int)strcspn(choices, "|"), choices);
 }
 
-/* --- "did you mean" -------------------------------------------------------------------------- */
+/* --- "did you mean" --------------------------------------------------------------------------- */
 /* The key of the stage that was probably meant: nearly the same name, or the right name without or
  * with a wrong section. NULL if none. */
 static const ConfigKey *nearest_key(int stage, const char *name) {
@@ -165,7 +165,7 @@ static int unknown_key(int stage, const char *place, const char *name) {
                      place, name, me);
 }
 
-/* --- values ---------------------------------------------------------------------------------- */
+/* --- values ----------------------------------------------------------------------------------- */
 /* "~/x" with the home folder in its place; takes `path`. */
 static char *at_home(char *path) {
     const char *home = getenv("HOME");
@@ -302,7 +302,7 @@ static int set_value(Config *c, const ConfigKey *k, const char *place, const Yam
     return rc;
 }
 
-/* --- where settings come from ---------------------------------------------------------------- */
+/* --- where settings come from ----------------------------------------------------------------- */
 
 typedef struct Source {
     Config *c;

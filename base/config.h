@@ -51,9 +51,9 @@ typedef struct Config {
 
 /* Reads `path` (NULL: defaults only), then the overrides "section.key=value" in order. In values
  * ${NAME} and ${NAME:-default} are replaced from the environment (unset without default: error), in
- * paths ~/ by the home folder.
- * ERR_CONFIG: path:line:column (or the override), what was found, the range or the choices or the
- * nearest known key, and for a key of another stage which stage has it. */
+ * paths ~/ by the home folder. ERR_CONFIG: path:line:column (or the override), what was found, the
+ * range or the choices or the nearest known key, and for a key of another stage which stage has
+ * it. */
 int config_load(Config *c, int stage, const char *path, const char *const *overrides, int n);
 void config_free(Config *c);
 

@@ -1,9 +1,10 @@
 /* config_keys.h: the table of all settings. No include guard: included with different macros.
  * KEY(field, "name", Kind, default, lowest, highest, "words", effect, "meaning")
  * ENUM(field, "name", "default", WORD(CONSTANT, "word") ..., effect, "meaning")
- * Which stages know a setting: base/stages.h. Defaults of texts, lists and words are strings; "": not
- * set. A Path, or one of Paths, may begin with ~/. Effect: RESULT where other weights come out of
- * another value, so that resuming names it and a pipeline makes the stage again; else SAME. */
+ *
+ * Which stages know a setting: base/stages.h. Defaults of texts, lists and words are strings; "":
+ * not set. A Path, or one of Paths, may begin with ~/. Effect: RESULT where another value gives
+ * other weights, so that resuming names it and a pipeline makes the stage again; else SAME. */
 #ifndef KEY
 #define KEY(...)
 #endif
@@ -63,8 +64,8 @@ KEY(train_steps, "train.steps", I64, 0, 0, 1e12, "", RESULT, "optimizer steps; 0
 KEY(train_epochs, "train.epochs", F64, 1, 0.001, 1e6, "", RESULT, "passes over the data where train.steps is 0")
 KEY(train_batch, "train.batch", I64, 32, 1, 1e9, "", RESULT, "global batch of a step. Pretraining: windows of model.context tokens; SFT: examples; reward: prompts")
 KEY(train_micro_tokens, "train.micro_tokens", I64, 8192, 1, 1e9, "", SAME, "packed tokens of one forward and backward pass on a rank: memory against speed, no change of the result")
-KEY(train_recompute, "train.recompute", Bool, false, 0, 1, "", SAME, "keep only the layers' inputs and compute each layer again in the backward pass: about a third of the activations, a forward pass more, the same bits")
-KEY(train_overfit, "train.overfit", I64, 0, 0, 1e9, "", RESULT, "train on the first so many batches again and again (--overfit N); 0: off")
+KEY(train_recompute, "train.recompute", Bool, false, 0, 1, "", SAME, "activation checkpointing: keep only the layers' inputs and recompute each layer in the backward pass: about a third of the activations, a forward pass more, the same bits")
+KEY(train_overfit, "train.overfit", I64, 0, 0, 1e9, "", RESULT, "train on the first so many batches only (--overfit N); 0: off")
 KEY(eval_every, "eval.every", I64, 0, 0, 1e12, "", RESULT, "steps between evaluations on held-out data; 0: at the end only")
 KEY(eval_records, "eval.records", I64, 0, 0, 1e12, "", RESULT, "held-out records (pretraining: windows) an evaluation uses; 0: all")
 KEY(save_every, "save.every", I64, 0, 0, 1e12, "", SAME, "steps between checkpoints; 0: only by save.every_seconds and at the end")

@@ -47,8 +47,8 @@ char *config_range(const ConfigKey *k) {
 }
 
 /* In double quotes with JSON's escapes, which YAML shares; ${ is doubled so that it is read back as
- * it is. Some characters are allowed in JSON, but not in YAML or as ends of lines there: DEL, U+80 to
- * U+9F, U+2028, U+2029, U+FEFF, U+FFFE, U+FFFF. */
+ * it is. Some characters are allowed in JSON, but not in YAML or as ends of lines there: DEL, U+80
+ * to U+9F, U+2028, U+2029, U+FEFF, U+FFFE, U+FFFF. */
 static void put_quoted(Text *t, const char *s) {
     json_t *v = json_string(s);
     CHECK(v, "a setting that is no UTF-8");

@@ -99,7 +99,7 @@ void error_check_failed(const char *file, int line, const char *cond, const char
     error_end(70);
 }
 
-/* --- memory -------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------- */
 static _Noreturn void out_of_memory(size_t n, size_t size) {
     char text[256];
     snprintf(text, sizeof text,

@@ -158,7 +158,7 @@ int file_append(const char *path, const void *data, size_t len) {
 
 /* Some file systems know only at close() that the disk is full. */
 static void check_output(int status, void *unused) {
-    if (status != 0) return; /* another error has been told */
+    if (status != 0) return; /* another error has been reported */
     errno = 0;
     const bool flushed = fflush(stdout) == 0 && !ferror(stdout);
     if (flushed && (close(STDOUT_FILENO) == 0 || errno == EBADF)) return;
@@ -202,7 +202,7 @@ int file_make_dirs(const char *path) {
         char was = p[i];
         p[i] = '\0';
         const int reason = mkdir(p, 0777) != 0 ? errno : 0;
-        if (!file_is_dir(p)) { /* which sets errno anew */
+        if (!file_is_dir(p)) { /* which sets errno */
             errno = reason && reason != EEXIST ? reason : ENOTDIR;
             rc = file_error(p, "make folder");
         }

@@ -41,10 +41,10 @@ int file_glob(const char *const *names, int n, char ***out, int *nout);
 const char *file_basename(const char *path);        /* points into path */
 char *file_join(const char *dir, const char *name); /* malloc'd */
 
-/* One owner a run directory: dir/lock names host, job, process and is touched by a thread. Taking it
- * fails (ERR_CONFIG, names the owner) while the owner lives. On the same host, boot and pid namespace:
- * the pid exists and started when the lock says; it is given a few seconds to end. Elsewhere: the
- * heartbeat is younger than 5 minutes. */
+/* One owner a run directory: dir/lock names host, job, process and is touched by a thread. Taking
+ * it fails (ERR_CONFIG, names the owner) while the owner lives. On the same host, boot and pid
+ * namespace: the pid exists and started when the lock says; it is given a few seconds to end.
+ * Elsewhere: the heartbeat is younger than 5 minutes. */
 typedef struct FileLock FileLock;
 int lock_take(FileLock **out, const char *dir);
 void lock_drop(FileLock **l);

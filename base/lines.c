@@ -20,8 +20,8 @@
 
 enum { IN_BYTES = 256 << 10, FIRST_BUFFER = 64 << 10, LONGEST_LINE = 64 << 20 };
 
-/* Text becomes 3 to 30 times as long; a file made to fill memory and disks a thousand times and more.
- * Short ones do no harm. */
+/* Text becomes 3 to 30 times as long; a file made to fill memory and disks a thousand times and
+ * more. Short ones do no harm. */
 enum { MOST_FOLD = 200, HARMLESS = 64 << 20 };
 
 typedef enum Format { PLAIN, GZIP, ZSTD } Format;

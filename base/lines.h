@@ -7,15 +7,15 @@
 
 typedef struct Lines Lines;
 
-/* Opens path ("-": standard input). The compression is told by the first bytes, not the name.
+/* Opens path ("-": standard input). The compression is recognised by the first bytes, not the name.
  * ERR_IO: missing or unreadable: the message has the path and errno's text. */
 int lines_open(Lines **out, const char *path);
 void lines_close(Lines **l);
 
 /* The next line without its newline (and without \r before it), NUL-terminated, valid until the
- * next call. Returns 1, 0 at the end, or an error: ERR_DATA for damaged compression, for a small file
- * that becomes gigabytes, and for lines longer than 64 MiB, after which alone one may go on; after
- * the others every further call is ERR_IO. */
+ * next call. Returns 1, 0 at the end, or an error: ERR_DATA for damaged compression, for a small
+ * file that becomes gigabytes, and for lines longer than 64 MiB, after which alone one may go on;
+ * after the others every further call is ERR_IO. */
 int lines_next(Lines *l, const char **line, size_t *len);
 int64_t lines_number(const Lines *l);   /* of the last line handed out, from 1 */
 int64_t lines_consumed(const Lines *l); /* bytes of the file read so far, compressed ones */

@@ -1,10 +1,11 @@
 /* lock.c: one owner a run directory.
  *
  * dir/lock holds host, job, pid, the process's start time and where that pid means something: the
- * boot of the machine and the pid namespace, since containers on one machine, or on two, may have the
- * same host name and pids. The file's modification time is the heartbeat. It appears complete in one step: written under another name, then link()ed, which
- * fails when the lock exists (as O_EXCL does, also over NFS). When two processes find the same lock
- * stale, the slower must not remove the faster's new one: see remove_stale.
+ * boot of the machine and the pid namespace, since containers on one machine, or on two, may have
+ * the same host name and pids. The file's modification time is the heartbeat. It appears complete
+ * in one step: written under another name, then link()ed, which fails when the lock exists (as
+ * O_EXCL does, also over NFS). When two processes find the same lock stale, the slower must not
+ * remove the faster's new one: see remove_stale.
  *
  * A thread beats, so that a step, an evaluation or a save may take as long as it likes.
  *

@@ -2,7 +2,7 @@
  *
  * Every line leaves in one write(2): lines of several ranks do not mix, and a kill -9 loses none.
  * On a terminal log_progress() keeps one live line at the bottom; a normal line first wipes it, and
- * the next progress call draws it anew. In the file each line begins with the date and time. */
+ * the next progress call draws it again. In the file each line begins with the date and time. */
 #include "base/log.h"
 #include "base/clock.h"
 

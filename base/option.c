@@ -111,7 +111,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     } else if (key == ARGP_KEY_END) {
         if (p->given > most || (o && p->given < (int)o->low))
             argp_error(state, "expected %s, got %d argument%s", o ? o->value : "options only",
-                       p->given, p->given == 1 ? "" : "s");
+                       p->given, TEXT_S(p->given));
     } else if (key != ARGP_KEY_ARG) {
         for (o = p->options; o->name || o->value || o->help; o++)
             if (o->name && key == (o->letter ? o->letter : KEYS + (int)(o - p->options))) {

@@ -1,4 +1,5 @@
-/* option.h: a program's command line is a table, from which its parsing, --help and messages follow.
+/* option.h: a program's command line is a table, from which its parsing, --help and messages
+ * follow.
  *
  *     typedef struct Args { const char *out; int64_t n; OptionList file; } Args;
  *     static const Option options[] = {
@@ -77,15 +78,15 @@ typedef struct OptionCommand {
     const char *usage; /* NULL: what the options say */
 } OptionCommand;
 
-/* Which of n commands argv[1] names, its options read; rows are `stride` bytes apart. */
+/* Which of n commands argv[1] names, its options read; rows are `stride` bytes long. */
 int option_command(const OptionCommand *first, int n, size_t stride, int argc, char **argv,
                    void *args);
 
 /* Prints the error, if it is one; the exit status: 0 or more as it is. */
 int option_end(int rc);
 
-/* For the stages, which print a --help of their own (train/run_main.c). A whole number from `lowest`
- * to `highest`. `name` without its dashes. */
+/* For the stages, which print a --help of their own (train/run_main.c). A whole number from
+ * `lowest` to `highest`. `name` without its dashes. */
 int64_t option_whole_to(struct argp_state *state, const char *name, const char *arg, int64_t lowest,
                         int64_t highest);
 double option_number(struct argp_state *state, const char *name, const char *arg, double lowest,

@@ -72,7 +72,7 @@ const Queue queues[] = {
         .hosts = " --hostfile $PBS_NODEFILE",
         .goes_back = "run.deadline is cluster.lead before the end: the stage saves and leaves with 75, and\n"
                      "# rhetor-pipeline has PBS put this job back (qrerun; where that is not for users, this script is\n"
-                     "# submitted again and the next job told to wait for it)."},
+                     "# submitted again and the next job made to wait for it)."},
     {   .name = "lsf", .title = "LSF",
         .id_variable = "LSB_JOBID",
         .submit = {"bsub"}, .reads_script = true,

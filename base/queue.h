@@ -12,11 +12,11 @@
 typedef struct Queue {
     const char *name, *title; /* "slurm", "Slurm" */
 
-    /* --- the job that this process belongs to */
+    /* the job that this process belongs to */
     const char *id_variable;   /* holds its id */
     const char *life_variable; /* counts how often it was put back; NULL: nobody does */
 
-    /* --- calls */
+    /* calls */
     const char *submit[4];          /* and the script */
     bool reads_script;              /* from its standard input */
     const char *after[3];           /* "%s": the id of the job whose success is waited for */
@@ -32,7 +32,7 @@ typedef struct Queue {
                                          and this, `after` and the id change who waits for it */
     const char *sizes[4], *partition; /* prints "NODES CORES" lines, of a partition */
 
-    /* --- the script; {names} are those of pipeline/submit_script.c, and a line with one that has no
+    /* the script; {names} are those of pipeline/submit_script.c, and a line with one that has no
      * value is left out */
     const char *directive; /* "#SBATCH" */
     const char *header;    /* lines, each a directive */

@@ -84,11 +84,12 @@ int ckpt_take(const char *file, const char *dir);
 /* An open checkpoint, read-only. */
 typedef struct Ckpt Ckpt;
 
-/* Opens what `path` means: a checkpoint file; a run or checkpoints directory: the best, if best.json
- * names one, else the newest good one. The bytes are verified against the manifest before HDF5 sees
- * them; a file without a manifest is refused: ERR_DATA with the remedy. Damaged ones of a directory
- * are named in a warning and the next older is taken; none left: ERR_DATA. With a communicator
- * Collective: rank 0 finds and verifies it, all open the same one; NULL: for this process alone. */
+/* Opens what `path` means: a checkpoint file; a run or checkpoints directory: the best, if
+ * best.json names one, else the newest good one. The bytes are verified against the manifest before
+ * HDF5 sees them; a file without a manifest is refused: ERR_DATA with the remedy. Damaged ones of a
+ * directory are named in a warning and the next older is taken; none left: ERR_DATA. With a
+ * communicator Collective: rank 0 finds and verifies it, all open the same one; NULL: for this
+ * process alone. */
 int ckpt_open(Ckpt **out, const char *path, Comm *c);
 /* For resuming: newest good checkpoint in dir; *out = NULL and 0 when there is none at all. If
  * there are checkpoints but all are damaged: ERR_DATA. Removes stale temporaries: the caller owns

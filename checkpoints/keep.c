@@ -1,5 +1,5 @@
-/* keep.c: which checkpoints of a directory stay: rotation, the best, those marked as kept; and taking
- * one elsewhere. Files without a manifest were never committed. */
+/* keep.c: which checkpoints of a directory stay: rotation, the best, those marked as kept; and
+ * taking one elsewhere. Files without a manifest were never committed. */
 #include "checkpoints/checkpoint.h"
 
 #include "base/error.h"

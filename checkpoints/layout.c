@@ -9,8 +9,8 @@
  * the number of ranks: equal content gives equal bytes. But in the order of the arrays one rank
  * would work after the other. So the arrays, laid end to end, are cut into STRETCHES equal parts,
  * and a window takes one CHUNK_BYTES of each: however many ranks share the arrays, all have work in
- * every window. A window is also all that is in flight: rank 0 writes one while the next is packed.
- */
+ * every window. A window is also all that is in flight: rank 0 writes one while the next is
+ * packed. */
 #include "checkpoints/layout.h"
 
 #include "base/error.h"

@@ -126,7 +126,7 @@ int manifest_verify(Manifest *m, const char *file) {
     return 0;
 }
 
-/* --- names ----------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 /* Takes `word` off the front of *text. */
 static bool skip(const char **text, const char *word) {

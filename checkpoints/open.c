@@ -1,5 +1,5 @@
-/* open.c: the one way to read a checkpoint: find it, verify its bytes before HDF5 sees them, open it,
- * read from it; by one process alone or by all ranks together.
+/* open.c: the one way to read a checkpoint: find it, verify its bytes before HDF5 sees them, open
+ * it, read from it; by one process alone or by all ranks together.
  *
  * A directory means its best checkpoint, or the newest good one, found by walking the manifests
  * from the newest; what is refused is named, with the reason. Together, rank 0 finds and verifies,

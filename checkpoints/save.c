@@ -67,8 +67,8 @@ static int link_to(const char *from, const char *to) {
                      from, file_basename(to), strerror(errno));
 }
 
-/* A pair left aside by a kill stays as long as the current one is not good: it may be the only one.
- */
+/* A pair left aside by a kill stays as long as the current one is not good: it may be the only
+ * one. */
 static int set_aside(const char *dir, const char *file, const char *aside) {
     Manifest m;
     if (manifest_verify(&m, file) < 0) return 0;

@@ -22,8 +22,8 @@ typedef struct Batch {
 void batch_clear(Batch *b);
 void batch_free(Batch *b);
 /* Adds a sequence. Position i gets target tokens[i+1] and weight `weight` when learn[i+1] (learn
- * NULL: always); the last position gets weight 0. `id` identifies the sequence for random numbers.
- */
+ * NULL: always); the last position gets weight 0. `id` identifies the sequence for random
+ * numbers. */
 void batch_add(Batch *b, const int32_t *tokens, int64_t n, const uint8_t *learn, float weight,
                uint64_t id);
 /* The same of a prompt and its response: only the tokens from `prompt` on are learned. */

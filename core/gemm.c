@@ -4,7 +4,7 @@
  * threads take tiles of C, about GEMM_ROWS rows by TILE_COLS columns, as they come free, and go
  * through each strip of the panel with tile_gemm: a strip stays in the first cache while the tile's
  * rows of A pass by it. A is read where it lies, since broadcasts need no order; only where its
- * rows are a multiple of 4 KiB apart, and so would all share few lines of the cache, a tile's rows
+ * rows are a multiple of 4 KiB long, and so would all share few lines of the cache, a tile's rows
  * are copied.
  *
  * prepare() of a part of A runs while the panel of B is packed. finish() of a tile runs on few

@@ -1,11 +1,11 @@
 /* gemm.h: matrix products of the core's own, in which the work before and after a product happens
  * while its operands are in the cache. Row-major.
  *
- * On our own kernels each element of C is one chain of multiply-adds in order of k, which begins at 0 or, when it is
- * added to, at C. So an element's bits do not depend on M, N, the tiles, the threads, or which
- * other rows are in the product: a token's forward pass is the same alone and packed anywhere. Nor
- * do they depend on how k is cut into several products: a weight's gradient is the same for any
- * micro-batches of the same tokens in the same order. */
+ * On our own kernels each element of C is one chain of multiply-adds in order of k, which begins at
+ * 0 or, when it is added to, at C. So an element's bits do not depend on M, N, the tiles, the
+ * threads, or which other rows are in the product: a token's forward pass is the same alone and
+ * packed anywhere. Nor do they depend on how k is cut into several products: a weight's gradient is
+ * the same for any micro-batches of the same tokens in the same order. */
 #ifndef CORE_GEMM_H
 #define CORE_GEMM_H
 

@@ -12,6 +12,7 @@
 #endif
 
 #include "base/error.h"
+#include "base/text.h"
 #include "core/blas.h"
 
 KernelLevel kernel_level = KERNEL_PLAIN;
@@ -38,7 +39,7 @@ const char *kernel_text(void) {
     const bool blas = kernel_level == KERNEL_BLAS;
     snprintf(text, sizeof text, "%s%s%s kernels, OpenMP, %d thread%s", blas ? blas_name() : "",
              blas ? ", " : "", kernel_name(blas ? KERNEL_PLAIN : kernel_level),
-             omp_get_max_threads(), omp_get_max_threads() == 1 ? "" : "s");
+             omp_get_max_threads(), TEXT_S(omp_get_max_threads()));
     return text;
 }
 

@@ -30,7 +30,7 @@
 #include "core/tile.h"
 #include "core/vecmath.h"
 
-enum { BLOCK = 64, AHEAD = 12 /* rows that are fetched ahead: too far apart for the processor */ };
+enum { BLOCK = 64, AHEAD = 12 /* rows fetched ahead: the processor does not at this stride */ };
 
 typedef struct Attention {
     Tensor *qkv, *y;
@@ -48,7 +48,7 @@ KERNEL_INLINE void fetch(int64_t d, const real *row) {
     for (int64_t j = 0; j < d; j += 64 / (int64_t)sizeof(real)) __builtin_prefetch(row + j);
 }
 
-/* out [T,D] = scale * in [T,d] (rows `ld` apart), padded with zeros. */
+/* out [T,D] = scale * in [T,d] (row stride `ld`), padded with zeros. */
 KERNEL(copy_in,
        (int64_t T, int64_t d, int64_t D, real scale, const real *restrict in, int64_t ld,
         real *restrict out),
@@ -60,7 +60,7 @@ KERNEL(copy_in,
     }
 }
 
-/* out [T,d] (rows `ld` apart) = scale * in [T,D], or += when `add`. */
+/* out [T,d] (row stride `ld`) = scale * in [T,D], or += when `add`. */
 KERNEL(copy_out,
        (int64_t T, int64_t d, int64_t D, real scale, const real *restrict in, bool add,
         real *restrict out, int64_t ld),
@@ -72,7 +72,7 @@ KERNEL(copy_out,
             for (int64_t j = 0; j < d; j++) out[j] = scale * in[j];
 }
 
-/* out [d,BLOCK] = transposed in [rows,d] (rows `ld` apart), padded with zeros. */
+/* out [d,BLOCK] = transposed in [rows,d] (row stride `ld`), padded with zeros. */
 static void transpose_in(int64_t rows, int64_t d, const real *in, int64_t ld, real *out) {
     if (rows < BLOCK) memset(out, 0, (size_t)(d * BLOCK) * sizeof *out);
     tile_transpose(rows, d, in, ld, out, BLOCK);

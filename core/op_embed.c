@@ -4,8 +4,7 @@
  *   backward  dwte[token_i] += dx_i,  dwpe[position_i] += dx_i   (saved: the indices)
  *
  * Many tokens add to one row, so the backward pass shares out columns, not tokens: each thread
- * walks over all tokens in order for its own columns.
- */
+ * walks over all tokens in order for its own columns. */
 #include "base/error.h"
 #include "core/gradcheck.h"
 #include "core/kernel.h"

@@ -16,7 +16,7 @@
 #include "core/ops.h"
 #include "core/vecmath.h"
 
-/* z [rows,cols], rows ld apart, becomes z + b. */
+/* z [rows,cols], row stride ld, becomes z + b. */
 KERNEL(add_bias, (int64_t rows, int64_t cols, int64_t ld, const real *restrict b, real *restrict z),
        (rows, cols, ld, b, z)) {
     for (int64_t i = 0; i < rows; i++, z += ld)

@@ -25,7 +25,7 @@ typedef enum Activation { ACT_NONE, ACT_GELU_TANH, ACT_GELU_ERF } Activation;
 /* y = act(x W^T + b).  x [n,K], w [M,K], b [M] or NULL -> [n,M] */
 Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act);
 
-/* The end of it, for products made elsewhere: z [rows,cols], rows ld apart, becomes z + b (b NULL:
+/* The end of it, for products made elsewhere: z [rows,cols], row stride ld, becomes z + b (b NULL:
  * 0), and y = act(z); y may be z. One thread. */
 void linear_finish(Activation act, int64_t rows, int64_t cols, int64_t ld, const real *b, real *z,
                    real *y);

@@ -48,8 +48,7 @@ void paramset_alloc(ParamSet *ps, bool with_grad);
 /* The same without memory: data and grad are addresses that nobody may touch, for dry passes. */
 void paramset_alloc_dry(ParamSet *ps);
 int64_t paramset_part_end(const ParamSet *ps, int part); /* element of the flat buffers */
-/* Frees the flat gradient and leaves the tensors without: somebody lends them memory part by part.
- */
+/* Frees the flat gradient and leaves the tensors without: they are lent memory part by part. */
 void paramset_drop_grad(ParamSet *ps);
 /* Gives the tensors of a part the gradient memory [end - offset of the part], unset; the padding
  * between them is cleared. NULL: takes it away. */

@@ -1,6 +1,6 @@
-/* rng.h: counter-based random numbers (Philox4x32-10, Salmon et al. 2011).
- * A number is a pure function of (seed, purpose, step, sample, position, index), so it does not
- * depend on threads, ranks, batch layout or what was drawn before. */
+/* rng.h: counter-based random numbers (Philox4x32-10, Salmon et al. 2011). A number is a pure
+ * function of (seed, purpose, step, sample, position, index), so it does not depend on threads,
+ * ranks, batch layout or what was drawn before. */
 #ifndef CORE_RNG_H
 #define CORE_RNG_H
 

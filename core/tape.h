@@ -43,7 +43,7 @@ void tape_push(Tape *tape, BackwardFn *backward, void *ctx, const Tensor *y);
  * given back when the forward pass needs it no more. */
 void tape_keep(Tape *tape, Tensor *x);
 const real *tape_data(Tape *tape, Tensor *x);
-/* x's data may be given back even so: rebuild makes it again. */
+/* x's data may be given back even so: rebuild recomputes it. */
 void tape_set_rebuild(Tape *tape, Tensor *x, BackwardFn *rebuild, void *ctx);
 
 /* Clearing a gradient only to add to it costs passes over memory, so that of an op's output begins

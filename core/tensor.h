@@ -1,4 +1,4 @@
-/* tensor.h: a shape over memory that somebody else owns. Row-major, contiguous. */
+/* tensor.h: a shape over memory that others own. Row-major, contiguous. */
 #ifndef CORE_TENSOR_H
 #define CORE_TENSOR_H
 

@@ -69,8 +69,8 @@ KERNEL_INLINE float vm_logf(float x) {
 }
 
 /* erf: x + x P(x^2) below 1, 1 - exp(Q(|x|)) above, with Q approximating log erfc up to 4, where
- * erf is 1 in float. P and Q are minimax polynomials (Remez; relative errors of 1.2e-9 and 1.1e-9).
- */
+ * erf is 1 in float. P and Q are minimax polynomials (Remez; relative errors of 1.2e-9 and
+ * 1.1e-9). */
 KERNEL_INLINE float vm_erff(float x) {
     float a = fabsf(x), s = x * x;
     float t = a > 4.0f ? 4.0f : a;

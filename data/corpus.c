@@ -362,7 +362,7 @@ static int64_t windows_of(int64_t len, int64_t T) {
     return n >= 8 ? n - 1 : n;
 }
 
-/* Where each document begins and which windows are its own; made anew when T changes. */
+/* Where each document begins and which windows are its own; remade when T changes. */
 static int index_documents(Corpus *c, int64_t T) {
     int64_t n = c->documents, at = 0;
     c->begin = xrealloc(c->begin, (size_t)(n + 1) * sizeof *c->begin);

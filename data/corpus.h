@@ -10,7 +10,7 @@
 /* Writes `path` (temporary, fsync, rename) from text files: .txt (one document a file, or split at
  * the separator `split` when it is not NULL), .jsonl / .json records {"text"} (field `field`), each
  * plain, .gz or .zst. Every document ends with the end-of-text token. The documents whose hash says
- * so go to heldout_path (share heldout, 0: none), once at most. What was interrupted begins anew;
+ * so go to heldout_path (share heldout, 0: none), once at most. What was interrupted starts over;
  * where heldout_path is named, `path` exists only beside the held-out part that belongs to it.
  * Errors ERR_DATA "file:line", ERR_IO; another process writes `path`: ERR_CONFIG. */
 typedef struct CorpusBuild {
@@ -48,21 +48,21 @@ int64_t corpus_documents(const Corpus *c);
 int corpus_document(Corpus *c, int64_t i, int64_t *begin, int64_t *end);
 /* Tokenizer text carried by the first file; borrowed. */
 const char *corpus_tokenizer(const Corpus *c, size_t *len);
-/* tokens[offset..offset+n) of the stream into out. A damaged chunk is ERR_DATA naming file, chunk.
- */
+/* tokens[offset..offset+n) of the stream into out. A damaged chunk is ERR_DATA naming file,
+ * chunk. */
 int corpus_read(Corpus *c, int64_t offset, int64_t n, int32_t *out);
 
 /* Training windows: n inputs and their n targets, which are n+1 tokens of one document: n = T, or a
  * whole shorter document, so no window looks across the end of a document and a short one is read
- * from its beginning. In every epoch the grid of windows over a long document is shifted anew, and
+ * from its beginning. In every epoch the grid of windows over a long document is shifted, and
  * the windows are visited in the order of data/order.h. The j-th window of the stream of epochs is
  * a function of (seed, j) alone; *id (may be NULL) identifies it. out has room for T+1 tokens. A
  * corpus without any window is ERR_DATA. */
 int64_t corpus_windows(Corpus *c, int64_t T); /* of an epoch; negative: error */
 int corpus_window(Corpus *c, uint64_t seed, int64_t j, int64_t T, int32_t *out, int64_t *n,
                   uint64_t *id);
-/* Inputs of the windows first .. first+count-1 in all: what a step's loss is divided by. < 0: error
- */
+/* Inputs of the windows first .. first+count-1 in all: what a step's loss is divided by. < 0:
+ * error */
 int64_t corpus_window_tokens(Corpus *c, uint64_t seed, int64_t first, int64_t count, int64_t T);
 /* Mean of the inputs of the first windows (of a thousand). */
 int corpus_window_mean(Corpus *c, uint64_t seed, int64_t T, double *mean);

@@ -175,7 +175,7 @@ static int bad_document(Building *g, int rc) {
     return 0;
 }
 
-/* --- which documents, how often -------------------------------------------------------------- */
+/* --- which documents, how often --------------------------------------------------------------- */
 
 /* Notes the document; was it there before? */
 static bool known(Building *g, const Hash128 h) {
@@ -215,7 +215,7 @@ static bool choose(Building *g, Document *d, uint64_t hash, const Hash128 hash12
     return d->copies > 0;
 }
 
-/* --- progress -------------------------------------------------------------------------------- */
+/* --- progress --------------------------------------------------------------------------------- */
 
 /* A bar on a terminal, from the first second on; elsewhere a line every ten seconds. */
 static void progress(Building *g) {

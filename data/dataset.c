@@ -74,7 +74,7 @@ const char *dataset_field(const DatasetOptions *o, RecordField f) {
     return o->field[f] && *o->field[f] ? o->field[f] : dataset_field_names[f];
 }
 
-/* --- one record ----------------------------------------------------------------------------- */
+/* --- one record ------------------------------------------------------------------------------- */
 
 static bool unfinished(const Record *r, int i) { return r->unfinished && r->unfinished[i]; }
 

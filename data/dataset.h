@@ -1,16 +1,15 @@
-/* dataset.h: records of people's files -> token sequences: demonstrations (SFT), ranked completions
+/* dataset.h: records of the user's files -> token sequences: demonstrations (SFT), ranked completions
  * (reward model), prompts (PPO, sampling).
  *
  * Records (JSON lines or a JSON array; .gz, .zst): {"messages":[{"role","content"}]};
  * {"prompt","completion"}; Alpaca {"instruction","input","output"}; {"question","answer"};
  * {"prompt","chosen","rejected"} (strings or message lists; also with the prompt only implicit in
  * chosen and rejected, as the common prefix, hh-rlhf's "\n\nHuman: ... \n\nAssistant: ..."
- * dialogues included); K-way
- * {"prompt","completions":[...],"ranks":[...]} (1 is best; ties allowed) or "scores" (higher is
- * better); {"prompt"}; other names through data.fields. "prompt" may be a string or a
- * list of messages; "stopped": false beside an answer says that it was cut off. docs/FORMATS.md
- * lists all shapes with their variants (ShareGPT's "conversations", "responses" with a score in
- * each, message parts). */
+ * dialogues included); K-way {"prompt","completions":[...],"ranks":[...]} (1 is best; ties allowed)
+ * or "scores" (higher is better); {"prompt"}; other names through data.fields. "prompt" may be a
+ * string or a list of messages; "stopped": false beside an answer says that it was cut off.
+ * docs/FORMATS.md lists all shapes with their variants (ShareGPT's "conversations", "responses"
+ * with a score in each, message parts). */
 #ifndef DATA_DATASET_H
 #define DATA_DATASET_H
 

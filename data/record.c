@@ -2,7 +2,7 @@
  *
  * A record is read in two steps: where is the prompt (messages, a string, Alpaca's instruction, or
  * nowhere: then it is what the answers have in common), and where are the answers. A string prompt
- * in hh-rlhf's notation ("\n\nHuman: ...\n\nAssistant: ...") is taken apart into its messages, so
+ * in hh-rlhf's notation ("\n\nHuman: ...\n\nAssistant: ...") is split into its messages, so
  * that the same conversation gives the same tokens however it was written down. */
 #include "data/record.h"
 
@@ -40,7 +40,7 @@ static json_t *get(const json_t *object, const char *name) {
     return json_is_null(v) ? NULL : v;
 }
 
-/* --- messages ------------------------------------------------------------------------------- */
+/* --- messages --------------------------------------------------------------------------------- */
 
 /* Text of a message: a string, or parts {"type":"text","text" or "value": ...}. */
 static int message_text(Record *r, const json_t *v, const char **out) {
@@ -108,7 +108,7 @@ static const char *pop_answer(Record *r) {
     return r->prompt[--r->nprompt].content;
 }
 
-/* --- hh-rlhf's notation ---------------------------------------------------------------------- */
+/* --- hh-rlhf's notation ----------------------------------------------------------------------- */
 
 static bool is_dialogue(const char *s) { return strncmp(s, HUMAN, strlen(HUMAN)) == 0; }
 
@@ -130,7 +130,7 @@ static void add_dialogue(Record *r, const char *s) {
     }
 }
 
-/* --- the prompt ------------------------------------------------------------------------------ */
+/* --- the prompt ------------------------------------------------------------------------------- */
 
 static int add_string_prompt(Record *r, const char *s) {
     if (!is_dialogue(s)) {
@@ -196,7 +196,7 @@ static int explicit_prompt(Record *r, const DatasetOptions *o) {
     return 1;
 }
 
-/* --- answers --------------------------------------------------------------------------------- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 /* One answer: a string, a message of the assistant, or a list that ends with one. */
 static int answer_text(Record *r, const json_t *v, const char *name, const char **out) {

@@ -1,4 +1,4 @@
-/* record.h: one record of people's files, whatever its shape, as a conversation and its answers.
+/* record.h: one record of the user's files, whatever its shape, as a conversation and its answers.
  * data/dataset.h lists the shapes. Private to data/ and tools/rhetor-data.c. */
 #ifndef DATA_RECORD_H
 #define DATA_RECORD_H

@@ -5,8 +5,8 @@
 #include <jansson.h>
 #include <stdio.h>
 
-/* JSON lines written to `path` (under a temporary name until record_writer_close; a device or pipe as it
- * is), NULL or "-": standard output. */
+/* JSON lines written to `path` (under a temporary name until record_writer_close; a device or pipe
+ * as it is), NULL or "-": standard output. */
 typedef struct RecordWriter {
     FILE *f;
     char *path, *temporary;

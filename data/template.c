@@ -3,8 +3,9 @@
  * A conversation is cut into parts: prompt parts (all that stands before an answer, the opening of
  * the assistant's turn included) and answers. Each part is encoded on its own and the ids are
  * joined, so the boundary lies at the same place in training and in sampling, and
- *     template_conversation(m) = template_prompt(m without its last turn) +
- * template_completion(last). Within a part, the text between two of the template's own special
+ *     template_conversation(m) = template_prompt(m without its last turn)
+ *                              + template_completion(last)
+ * Within a part, the text between two of the template's own special
  * tokens is encoded in one go: "Human: hello" becomes "Human", ":", " hello", as the pretrained
  * model knows it. Every answer ends with EOS, also within a conversation, for that is what a model
  * emits before the user goes on. */
@@ -30,7 +31,7 @@ static const struct TemplateFormat formats[] = {
                          "### Response:\n", "", ""},
 };
 enum { TEMPLATES = sizeof formats / sizeof *formats, MOST_ROLES = 64 };
-_Static_assert((int)TEMPLATES == (int)TEMPLATE_ROLES, "people's own come behind the known ones");
+_Static_assert((int)TEMPLATES == (int)TEMPLATE_ROLES, "the user's own come behind the known ones");
 
 /* Made by template_roles; they live until the program ends. */
 static struct {
@@ -56,7 +57,7 @@ int template_by_name(const char *name, Template *out) {
                      name);
 }
 
-/* --- templates of people's own ---------------------------------------------------------------- */
+/* --- the user's own templates ---------------------------------------------------------------- */
 
 static const char *const word_names[TEMPLATE_WORDS] = {"system",   "system_end", "user",
                                                        "user_end", "assistant",  "assistant_end"};
@@ -65,7 +66,7 @@ int template_roles(const TemplateRoles *given, Template *out) {
     TemplateRoles r = *given;
     if (!*r.user && !*r.assistant)
         return error_set(ERR_CONFIG, "a template of roles needs words before the user's messages "
-                                     "or the assistant's: they could not be told apart");
+                                     "or the assistant's: they could not be distinguished");
     for (int i = 0; i < nroles; i++) {
         bool same = true;
         for (int w = 0; w < TEMPLATE_WORDS && same; w++)
@@ -146,7 +147,7 @@ int template_from_json(const json_t *j, Template *out) {
     return template_roles(&r, out);
 }
 
-/* --- a part in the making ------------------------------------------------------------------- */
+/* --- a part in the making --------------------------------------------------------------------- */
 
 typedef struct ChatPart {
     const Tokenizer *tk;
@@ -195,7 +196,7 @@ static int part_marker(ChatPart *p, const char *s) {
     return 0;
 }
 
-/* --- turns ---------------------------------------------------------------------------------- */
+/* --- turns ------------------------------------------------------------------------------------ */
 
 typedef enum Role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT } Role;
 

@@ -14,7 +14,7 @@
  * "\n\nAssistant:" " " completion EOS. ALPACA: "### Instruction:\n" prompt "\n\n### Response:\n"
  * completion EOS. CHATML: "<|im_start|>user\n" prompt "<|im_end|>\n<|im_start|>assistant\n"
  * completion "<|im_end|>" EOS. (Order: the choices of data.template.) From TEMPLATE_ROLES on:
- * templates of people's own words, made by template_roles; equal words, equal numbers. */
+ * templates of the user's own words, made by template_roles; equal words, equal numbers. */
 typedef enum Template {
     TEMPLATE_PLAIN,
     TEMPLATE_CHATML,

@@ -1,10 +1,10 @@
-/* texts.c: documents out of people's files.
+/* texts.c: documents out of the user's files.
  *
  * Plain text is read in blocks into a window from which documents are cut at the separators, so a
  * file of any size takes the memory of its longest document or, if documents may come in parts, of
- * a part. Invalid UTF-8 is an error here, with
- * its line and column: a tokenizer would encode any bytes, and a file in the wrong encoding would
- * be found out by the odd samples of a trained model. */
+ * a part. Invalid UTF-8 is an error here, with its line and column: a tokenizer would encode any
+ * bytes, and a file in the wrong encoding would be found out by the odd samples of a trained
+ * model. */
 #include "data/texts.h"
 
 #include "base/error.h"
@@ -85,7 +85,7 @@ int64_t texts_consumed(const Texts *t) {
     return t->records ? json_records_consumed(t->records) : lines_consumed(t->lines);
 }
 
-/* --- JSON ----------------------------------------------------------------------------------- */
+/* --- JSON ------------------------------------------------------------------------------------- */
 
 static int next_field(Texts *t, const char **text, size_t *len) {
     static const char *const only_text[] = {"text"};

@@ -1,4 +1,4 @@
-/* texts.h: documents out of people's files, for corpora and for training tokenizers. */
+/* texts.h: documents out of the user's files, for corpora and for training tokenizers. */
 #ifndef DATA_TEXTS_H
 #define DATA_TEXTS_H
 

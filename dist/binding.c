@@ -1,7 +1,8 @@
 /* binding.c: do the ranks have the cores that their threads need? mpirun binds each rank of a small
- * job to one core unless told otherwise, and a run is then slower by the number of threads without
+ * job to one core by default, and a run is then slower by the number of threads without
  * any other sign. Every rank's CPU set is compared with its threads, and the union of the sets of
  * one node with the threads of its ranks. */
+#include "base/text.h"
 #include "dist/comm.h"
 
 #include "base/error.h"
@@ -66,7 +67,7 @@ static void warn_rank(const Place *p, int rank, int cores) {
     if (cores >= p->free_cores)
         log_warn("rank %d has %d threads on the %d core%s of %s: threads will take turns; use "
                  "run.threads=%d",
-                 rank, p->threads, cores, cores == 1 ? "" : "s", p->host, cores);
+                 rank, p->threads, cores, TEXT_S(cores), p->host, cores);
     else if (under_srun())
         log_warn("rank %d has %d threads but is bound to %d of %d cores of %s; use srun "
                  "--cpus-per-task=%d, or run.threads=%d",
@@ -123,8 +124,7 @@ static bool warn_node(const Node *n) {
     else if (n->cores * 2 <= n->free_cores && getenv("OMPI_COMMAND"))
         log_warn("mpirun bound the %d rank%s on %s to %d of %d cores, the others are idle; use "
                  "mpirun --map-by slot:PE=%d (or --bind-to none) with run.threads=%d",
-                 n->ranks, n->ranks == 1 ? "" : "s", n->host, n->cores, n->free_cores, share,
-                 share);
+                 n->ranks, TEXT_S(n->ranks), n->host, n->cores, n->free_cores, share, share);
     else
         return false;
     return true;

@@ -17,8 +17,8 @@ int comm_open(Comm **out, int *argc, char ***argv);
  * collective. */
 int comm_open_alone(Comm **out);
 /* The last of `size` ranks, of which the others do not exist: shares are those of a real job, sums
- * hold this rank's part only. For the plan of a job; none has more virtual ranks. Not collective.
- */
+ * hold this rank's part only. For the plan of a job; none has more virtual ranks. Not
+ * collective. */
 int comm_open_planned(Comm **out, int size);
 void comm_close(Comm **c);
 /* Ends all ranks with this status, without a word; also from a signal handler. Not collective. */

@@ -21,7 +21,7 @@ struct Comm {
 
 /* Ends the job when an MPI call failed. */
 void comm_check_mpi(int rc, const char *call);
-/* A rank that waits inside MPI is not one that hangs: the watchdog tells them apart. */
+/* A rank that waits inside MPI is not one that hangs: the watchdog distinguishes them. */
 #define MPI_TRY(call)                  \
     do {                               \
         watchdog_mpi = #call;          \

@@ -6,7 +6,7 @@
  * where all shall have the sum, the owner sends it to everybody. A few rounds are under way at a
  * time. Rounds begin, are added and end in their order, on every rank, so between two ranks the
  * messages of one exchange and phase arrive in the order in which they are expected: a tag an
- * exchange and phase is all that tells them apart. */
+ * exchange and phase is all that distinguishes them. */
 #include "dist/exchange.h"
 
 #include <limits.h>

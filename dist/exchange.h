@@ -3,7 +3,7 @@
  *
  * A vector of n elements is cut into blocks, and every rank owns a contiguous share of whole blocks
  * (exchange_share). What is asked for is queued and moves on in exchange_progress only, since MPI
- * moves nothing by itself: the caller makes that call again and again between pieces of its work.
+ * moves nothing by itself: the caller makes that call repeatedly between pieces of its work.
  * All ranks queue the same things in the same order in an exchange; between two exchanges there is
  * no order. Sums are added in the tree of comm.h: the bits are those of comm_sum. */
 #ifndef DIST_EXCHANGE_H
@@ -44,8 +44,8 @@ void exchange_finish(Exchange *x); /* until all are done */
 double exchange_waited(const Exchange *x);
 
 /* Rounds whose number the ranks do not know beforehand: each rank announces its own as it begins
- * them. When it has no more it asks, again and again, whether some rank has announced more than
- * `rounds`: 1, and it shall take part in one more; 0: there are none, announcements begin anew; -1:
+ * them. When it has no more it asks repeatedly whether some rank has announced more than
+ * `rounds`: 1, and it shall take part in one more; 0: there are none, announcements start from 0; -1:
  * not known yet. */
 void exchange_announce(Exchange *x);
 int exchange_others(Exchange *x, int64_t rounds);

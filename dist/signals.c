@@ -3,8 +3,8 @@
  * others waiting in a collective.
  *
  * mpirun forwards SIGUSR1 to the ranks. SIGINT or SIGTERM to mpirun itself becomes SIGTERM for the
- * ranks and, a moment later, SIGKILL: job scripts should send SIGUSR1 (sbatch --signal=USR1@120).
- */
+ * ranks and, a moment later, SIGKILL: job scripts should send SIGUSR1 (sbatch
+ * --signal=USR1@120). */
 #include "dist/signals.h"
 
 #include "base/clock.h"
@@ -19,7 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Ordered: where several reasons meet, the last one is told. */
+/* Ordered: where several reasons meet, the last one is reported. */
 typedef enum Reason {
     REASON_NONE,
     REASON_SAVE_FILE,
@@ -100,7 +100,7 @@ static Reason look(double deadline, const bool file_there[2]) {
 
 int signals_poll(Comm *c, const char *run_dir, double deadline, const char **why) {
     static const char *const file[2] = {"SAVE", "STOP"};
-    static bool ignore[2]; /* could not be removed: honouring it again and again helps nobody */
+    static bool ignore[2]; /* could not be removed: honouring it every time helps nobody */
     bool there[2] = {false, false};
     char path[2][PATH_MAX];
     if (start < 0) start = clock_seconds();

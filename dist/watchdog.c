@@ -6,9 +6,9 @@
  * names the thread (SIGEV_THREAD_ID), so threads of OpenMP, MPI and our own need no signal masks.
  *
  * What runs in the handler may have interrupted anything, malloc and MPI included: it formats
- * integers, writes, prints the backtrace, and calls
- * MPI_Abort, which was seen to work inside MPI_Allgather. Should any of that block, a second alarm
- * leaves after 2 s; then the launcher ends the others. */
+ * integers, writes, prints the backtrace, and calls MPI_Abort, which was seen to work inside
+ * MPI_Allgather. Should any of that block, a second alarm leaves after 2 s; then the launcher ends
+ * the others. */
 #include "dist/watchdog.h"
 
 #include "base/error.h"

@@ -3,8 +3,8 @@
  * A worker decodes a share of the prompts in a fixed number of slots. One pass through the trunk
  * carries, packed, the whole prompt of every sequence that has just taken a slot and the last token
  * of every other one; the row of each sequence's last token then gives its next token, and the last
- * layer makes keys and values only of the others. A sequence
- * that ends leaves its slot to the next prompt of the worker.
+ * layer makes keys and values only of the others. A sequence that ends leaves its slot to the next
+ * prompt of the worker.
  *
  * Many sequences: a worker a thread, so that threads never wait for one another. Few: one worker,
  * whose matrix products and attention use all threads. What a sequence decodes does not depend, to

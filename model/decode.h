@@ -45,8 +45,8 @@ typedef struct DecodeResult {
 /* Generates one response for each of n prompts: prompt i is tokens[start[i]..start[i+1]), its
  * sample id is id[i] (NULL: i). A prompt that leaves no room in the context, or is empty: ERR_DATA
  * with its index. Responses end at max_new, at the context's end, or with a stop token. Memory: one
- * KV cache of `slots` sequences and a second copy of the weights. Responses
- * are the same, bit for bit, for any slots, threads and order of prompts. Not collective. */
+ * KV cache of `slots` sequences and a second copy of the weights. Responses are the same, bit for
+ * bit, for any slots, threads and order of prompts. Not collective. */
 int decode(DecodeResult *out, Gpt *g, const int32_t *tokens, const int64_t *start, int64_t n,
            const uint64_t *id, const DecodeOptions *o);
 void decode_free(DecodeResult *r);

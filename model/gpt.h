@@ -40,8 +40,7 @@ typedef struct Gpt {
     void *part_ctx;
 } Gpt;
 
-/* Checks the configuration, allocates zeroed parameters.
- * with_grad: also the flat gradient. */
+/* Checks the configuration, allocates zeroed parameters. with_grad: also the flat gradient. */
 int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad);
 /* A model of these sizes that takes no memory, for dry passes (core/tape.h). */
 int gpt_open_dry(Gpt **out, const GptConfig *cfg);
@@ -71,7 +70,7 @@ typedef struct GptDropout {
 void gpt_split_tied(Gpt *g);
 void gpt_sum_tied(Gpt *g);
 
-/* The positions of a batch whose hidden states somebody reads, ascending: of the others the last
+/* The positions of a batch whose hidden states are read, ascending: of the others the last
  * layer makes keys and values only. What is computed of these m, and all gradients, are the same
  * bits as if all had been computed. The array must live until tape_reset. */
 typedef struct GptRows {

@@ -34,8 +34,8 @@ void kv_open(KvCache *c, const GptConfig *cfg, int64_t slots, int64_t context) {
     c->v_stride = round_up(hd, TILE_WIDTH);
     c->k_size = c->context * hd;
     c->v_size = c->context * c->v_stride;
-    /* Cleared: kernels read whole blocks, past a sequence's end, and ignore what they find there.
-     */
+    /* Cleared: kernels read whole blocks, past a sequence's end, and ignore what they find
+     * there. */
     size_t heads = (size_t)(c->layers * slots * c->heads);
     c->k = arena_zalloc(&c->arena, sizeof(real) * heads * (size_t)c->k_size);
     c->v = arena_zalloc(&c->arena, sizeof(real) * heads * (size_t)c->v_size);
@@ -71,8 +71,8 @@ static int64_t strip_cols(const KvCache *c, int64_t j) {
 }
 
 /* m rows of one sequence, at positions pos, pos + 1, ..., and one head: row r attends to the first
- * pos + r + 1 positions. q: rows 3C apart. k, v: of the (layer, slot, head). s [CHUNK][context] and
- * y [CHUNK][v_stride] are scratch. out: rows C apart. */
+ * pos + r + 1 positions. q: row stride 3C. k, v: of the (layer, slot, head). s [CHUNK][context] and
+ * y [CHUNK][v_stride] are scratch. out: row stride C. */
 static void attend_rows(const KvCache *c, int64_t m, int64_t pos, const real *q, const real *k,
                         const real *v, real *s, real *y, real *out) {
     int64_t hd = c->head_dim, C = c->heads * hd, T = c->context, longest = pos + m;

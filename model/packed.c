@@ -33,7 +33,7 @@ void packed_linear(const Packed *p, Arena *arena, int64_t n, const real *x, cons
                    Activation act, real *y) {
     int64_t K = p->K, ldx = K;
     ArenaMark mark = arena_mark(arena);
-    /* Rows whole pages apart share the few lines of one set of the cache: more of them than it has
+    /* Rows at a stride of whole pages share the few lines of one set of the cache: more of them than it has
      * would throw each other out. */
     if (K % PAGE == 0 && n > WAYS) {
         real *spread = arena_alloc(arena, (size_t)(n * (K + LINE)) * sizeof(real));

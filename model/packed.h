@@ -2,8 +2,8 @@
  *
  * Decoding uses the same weights for thousands of small products, so their columns are laid out
  * once, in strips, as core/gemm.h reads them. Its sums do not depend on the number of rows: what a
- * sequence decodes does not depend, to the last bit, on the batch around it. (A BLAS packs in every call and
- * promises no such thing: on the level `blas` it does depend on it.) */
+ * sequence decodes does not depend, to the last bit, on the batch around it. (A BLAS packs in every
+ * call and promises no such thing: on the level `blas` it does depend on it.) */
 #ifndef MODEL_PACKED_H
 #define MODEL_PACKED_H
 

@@ -68,8 +68,8 @@ static void sift_down(int32_t *heap, int64_t n, int64_t i, const real *w) {
     }
 }
 
-/* Leaves the kept tokens at the end of heap [V], most probable last. Returns how many, at least 1.
- */
+/* Leaves the kept tokens at the end of heap [V], most probable last. Returns how many, at least
+ * 1. */
 static int64_t keep(int32_t *heap, const real *w, int64_t V, double sum, int64_t top_k,
                     double top_p) {
     int64_t k = top_k > 0 && top_k < V ? top_k : V, kept = 0;

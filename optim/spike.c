@@ -1,4 +1,4 @@
-/* spike.c: see spike.h. The window is summed anew each time: no rounding accumulates, so a resumed
+/* spike.c: see spike.h. The window is summed from scratch each time: no rounding accumulates, so a resumed
  * run scores the same bits. */
 #include "optim/spike.h"
 

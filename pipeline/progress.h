@@ -3,7 +3,7 @@
  * A step's key is a hash of what it does (its command, or its stage's settings) and of the keys and
  * results of all steps before it. ${RUN}/.pipeline/NAME.json keeps the key under which it was last
  * started; a step is done when it was finished under the key that it has now. So whatever is
- * changed, that step and all after it are made anew, and nothing else is. Nothing here is
+ * changed, that step and all after it are made again, and nothing else is. Nothing here is
  * collective. */
 #ifndef PIPELINE_PROGRESS_H
 #define PIPELINE_PROGRESS_H
@@ -13,12 +13,12 @@
 typedef enum StepState {
     STEP_WAITING, /* never started, or nobody knows: started by hand */
     STEP_STARTED, /* with the present key: goes on where it stopped */
-    STEP_CHANGED, /* it was made otherwise: to be made anew */
+    STEP_CHANGED, /* it was made otherwise: to be made again */
     STEP_DONE
 } StepState;
 
-/* The key of step i, given that of step i-1 (0 for the first) and the results that lie there now.
- */
+/* The key of step i, given that of step i-1 (0 for the first) and the results that lie there
+ * now. */
 uint64_t progress_key(const Recipe *r, int i, uint64_t before);
 StepState progress_state(const Recipe *r, int i, uint64_t key);
 

@@ -18,8 +18,9 @@
  * A recipe may have a line to end with: `end: "talk to it: rhetor-generate -m ${RUN}/sft --chat"`.
  *
  * Commands and stage files use the environment variables RUN (folder of the run), SEED, RECIPE
- * (this folder), BIN (the programs); a command has them in quotes, as a folder's name may hold spaces.
- * Commands and stage files are programs: whoever wrote them is trusted. Nothing here is collective. */
+ * (this folder), BIN (the programs); a command has them in quotes, as a folder's name may hold
+ * spaces. Commands and stage files are programs: whoever wrote them is trusted. Nothing here is
+ * collective. */
 #ifndef PIPELINE_RECIPE_H
 #define PIPELINE_RECIPE_H
 
@@ -46,18 +47,20 @@ typedef struct Recipe {
     int n;
 } Recipe;
 
-/* Runs the recipe's `make` if it has one that has not run yet in this RUN (dry: with --dry-run, which
- * writes nothing). Returns 0: it has none, 1: it has run, 2: it was dry. ERR_CONFIG and what the
- * command leaves with. */
+/* Runs the recipe's `make` if it has one that has not run yet in this RUN (dry: with --dry-run,
+ * which writes nothing). Returns 0: it has none, 1: it has run, 2: it was dry. ERR_CONFIG and what
+ * the command leaves with. */
 int recipe_make(const char *folder, bool dry);
-/* Reads pipeline.yaml (of a recipe with `make`: the one that it wrote) and the files of all stages (so that what is wrong in the last one is said
- * before the first one runs). Overrides: "section.key=value" goes to the stages that know the key,
- * "STEP:section.key=value" to one step; borrowed. RUN and the other variables must be set.
- * ERR_CONFIG with file:line, or the override and what was probably meant. */
+/* Reads pipeline.yaml (of a recipe with `make`: the one that it wrote) and the files of all stages
+ * (so that what is wrong in the last one is said before the first one runs). Overrides:
+ * "section.key=value" goes to the stages that know the key, "STEP:section.key=value" to one step;
+ * borrowed. RUN and the other variables must be set. ERR_CONFIG with file:line, or the override and
+ * what was probably meant. */
 int recipe_load(Recipe *out, const char *folder, const char *const *overrides, int n);
 void recipe_free(Recipe *r);
-/* ERR_CONFIG if a command of the recipe asks for ${DATA} and nobody has set it (the shell would take
- * it for ""), or has a folder outside of quotes whose name the shell would divide into words. */
+/* ERR_CONFIG if a command of the recipe asks for ${DATA} and nobody has set it (the shell would
+ * take it for ""), or has a folder outside of quotes whose name the shell would divide into
+ * words. */
 int recipe_check_commands(const Recipe *r);
 /* Is "key=value" a setting of the step's stage? */
 bool recipe_step_knows(const Step *s, const char *override);

@@ -1,6 +1,6 @@
-/* request.h: what a program that runs a recipe is asked for: the command line RECIPE, --run, --seed,
- * --data, --minutes and settings; the environment that follows from it; and what a run was started
- * with, kept in its folder for --status. Nothing here is collective. */
+/* request.h: what a program that runs a recipe is asked for: the command line RECIPE, --run,
+ * --seed, --data, --minutes and settings; the environment that follows from it; and what a run was
+ * started with, kept in its folder for --status. Nothing here is collective. */
 #ifndef PIPELINE_REQUEST_H
 #define PIPELINE_REQUEST_H
 
@@ -40,20 +40,20 @@ OptionSet request_argument;
 /* ERR_USAGE where no recipe was given. */
 int request_check(const Request *r);
 
-/* Sets RUN, SEED, RECIPE, BIN, DATA, MINUTES and a PATH that finds the programs, for recipe_load and
- * the steps. make: the run's folder is made where it is missing. ERR_IO. */
+/* Sets RUN, SEED, RECIPE, BIN, DATA, MINUTES and a PATH that finds the programs, for recipe_load
+ * and the steps. make: the run's folder is made where it is missing. ERR_IO. */
 int request_environment(const Request *r, bool make);
-/* The folder of a recipe: as it is given, or, where no pipeline.yaml lies there, below configs/ here,
- * where Rhetor is installed (share/rhetor/configs), or in its source tree; malloc'd. */
+/* The folder of a recipe: as it is given, or, where no pipeline.yaml lies there, below configs/
+ * here, where Rhetor is installed (share/rhetor/configs), or in its source tree; malloc'd. */
 char *request_folder(const char *recipe);
 
 /* Keeps in the run's folder what its steps were started with. */
 int request_remember(const Request *r);
-/* Fills in what the command line leaves open, as the run of RUN was started; false: nothing is known
- * of one from this recipe. */
+/* Fills in what the command line leaves open, as the run of RUN was started; false: nothing is
+ * known of one from this recipe. */
 bool request_recall(Request *r);
-/* For a recipe that is made from the data: ERR_CONFIG where the run of RUN was started for other data
- * or another time. Fills in the two where the command line leaves them open. */
+/* For a recipe that is made from the data: ERR_CONFIG where the run of RUN was started for other
+ * data or another time. Fills in the two where the command line leaves them open. */
 int request_check_made(Request *r);
 
 #endif

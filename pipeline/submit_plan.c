@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/nearest.h"
 #include "base/process.h"
+#include "base/text.h"
 #include "pipeline/submit.h"
 
 /* --- settings --------------------------------------------------------------------------------- */
@@ -147,7 +148,7 @@ static int check_task(const Plan *p, const Task *t) {
                          "%s asks for %" PRId64 " node%s of %" PRId64 " core%s, but sinfo shows "
                          "%" PRId64 " of that size%s%s; cluster.nodes, cluster.ranks_per_node, "
                          "cluster.threads",
-                         name, nodes, nodes == 1 ? "" : "s", cores, cores == 1 ? "" : "s", there,
+                         name, nodes, TEXT_S(nodes), cores, TEXT_S(cores), there,
                          *c->cluster_partition ? " in partition " : "", c->cluster_partition);
     return 0;
 }

@@ -206,12 +206,12 @@ static void put_command(Text *x, const Plan *p, const Task *t) {
 
 static void put_comment(Text *x, const Plan *p, const Task *t) {
     const Recipe *r = &p->recipe;
-    text_put(x, "# %s, seed %s: step%s", r->folder, getenv("SEED"), t->first == t->last ? "" : "s");
+    text_put(x, "# %s, seed %s: step%s", r->folder, getenv("SEED"), TEXT_S(t->last - t->first + 1));
     for (int i = t->first; i <= t->last; i++)
         text_put(x, "%s %s", i > t->first ? "," : "", r->step[i].name);
-    text_put(x, ". Written by rhetor-submit, each time anew.\n# %s\n",
+    text_put(x, ". Rewritten by rhetor-submit each time.\n# %s\n",
              t->stage ? p->queue->goes_back
-                      : "Commands begin anew when they are interrupted; one that exceeds its time "
+                      : "Commands start over when they are interrupted; one that exceeds its time "
                         "fails.");
 }
 

@@ -65,8 +65,8 @@ typedef struct Chat {
     bool terminal;
     Message *turn; /* [n] without the system's; contents are ours */
     int n, cap;
-    int first; /* turns before it are forgotten */
-    bool told; /* that they are */
+    int first;   /* turns before it are forgotten */
+    bool warned; /* that they are */
     char *system;
     char *line;
     size_t line_cap;
@@ -95,7 +95,7 @@ static void drop_last(Chat *c) { free((char *)(uintptr_t)c->turn[--c->n].content
 static void forget_all(Chat *c) {
     while (c->n > 0) drop_last(c);
     c->first = 0;
-    c->told = false;
+    c->warned = false;
 }
 
 /* --- commands --------------------------------------------------------------------------------- */
@@ -150,7 +150,7 @@ static const struct Command {
 } commands[] = {
     {"/help", "", "this list", do_help},
     {"/reset", "", "forget the conversation", do_reset},
-    {"/system", " [TEXT]", "set the system message, without TEXT remove it; begins anew",
+    {"/system", " [TEXT]", "set the system message, without TEXT remove it; starts over",
      do_system},
     {"/save", " FILE", "add the conversation to FILE, as a line of JSON", do_save},
     {"/quit", "", "leave; so does Ctrl-D. Ctrl-C stops an answer", do_quit},
@@ -204,9 +204,9 @@ static int fit(Chat *c, IdList *ids) {
                          "the message has %" PRId64 " tokens with what stands around it, the "
                          "model's context %" PRId64 "; shorten it",
                          ids->n, context);
-    if (c->first > 0 && !c->told)
+    if (c->first > 0 && !c->warned)
         say(c, "(the conversation exceeds the model's context: its oldest turns are forgotten)");
-    c->told = c->told || c->first > 0;
+    c->warned = c->warned || c->first > 0;
     return 0;
 }
 

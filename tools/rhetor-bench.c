@@ -46,7 +46,7 @@ enum { NLIMIT = sizeof limits / sizeof *limits };
 
 static double median(const double *v, int n);
 
-/* --- measuring, in the case's process ------------------------------------------------ */
+/* --- measuring, in the case's process --------------------------------------------------------- */
 
 /* A part's figures, or those of a whole case. Medians over the rounds. */
 typedef struct Figure {
@@ -232,7 +232,7 @@ static int run_case(Result *r, const Case *c, double budget, bool turns) {
                      c->name, WEXITSTATUS(status), WTERMSIG(status));
 }
 
-/* --- the tables ---------------------------------------------------------------------- */
+/* --- the tables ------------------------------------------------------------------------------- */
 
 static void print_limits(const Result *r) {
     printf("%-16s %10s %10s\n", "limit", "1 thread", "all");
@@ -301,7 +301,7 @@ static json_t *limits_json(const Result *r) {
     return list;
 }
 
-/* --- main ---------------------------------------------------------------------------- */
+/* --- main ------------------------------------------------------------------------------------- */
 
 typedef struct Args {
     bool list, run[NCASE_MAX], named, all;

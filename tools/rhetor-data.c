@@ -101,7 +101,7 @@ static const Option tokenizer_options[] = {
      "no training: write this tokenizer (vocab.json + merges.txt, .tiktoken) as a tokenizer.json",
      OPT_TEXT(from)},
     {"encoding", 0, "NAME",
-     "of a .tiktoken file: gpt2, r50k, p50k, cl100k or o200k (told by its name or size)",
+     "of a .tiktoken file: gpt2, r50k, p50k, cl100k or o200k (recognised by its name or size)",
      OPT_TEXT(encoding)},
     {"special", 0, "TOKEN",
      "a special token after <|endoftext|>, which is always the first; may be repeated. With "
@@ -154,7 +154,7 @@ static const Option decode_options[] = {TOKENIZER, OUT, IN, {0}};
 static const Option inspect_options[] = {
     {"tokenizer", 't', "FILE", "for records and texts; without it lengths are in bytes",
      OPT_TEXT(tokenizer)},
-    {"kind", 0, "KIND", "demos, ranked, prompts or texts (told by the first record)",
+    {"kind", 0, "KIND", "demos, ranked, prompts or texts (recognised by the first record)",
      OPT_WORD(kind, "demos|ranked|prompts|texts")},
     {"template", 0, "NAME",
      "chat template: plain, chatml, hh, alpaca (plain), or roles as JSON: '{\"user\": \"Q: \", "
@@ -172,7 +172,7 @@ static const Option inspect_options[] = {
 static const Option rank_options[] = {
     GOLD,
     OUT,
-    {"grain", 0, "X", "grades of the rater's scale lie so far apart; equal ones tie (0: exact)",
+    {"grain", 0, "X", "grades of the rater's scale lie at this distance; equal ones tie (0: exact)",
      OPT_NUMBER(grain, 0, 1e6)},
     {"noise", 0, "SD", "standard deviation of a noise on the scores before they are ranked (0)",
      OPT_NUMBER(noise, 0, 1e6)},

@@ -1,6 +1,6 @@
 /* rhetor-pipeline: all steps of a recipe in their order. What is done is skipped, what was stopped
- * goes on, what was changed and all after it is made anew (pipeline/recipe.h says how that is told).
- * The run folder of a stage that is made anew is kept beside the new one, as NAME.old-1.
+ * goes on, what was changed and all after it is made again (pipeline/recipe.h says how that is
+ * found). The run folder of a stage that is made again is kept beside the new one, as NAME.old-1.
  * base/process.h says how a running step is asked to save and leave. */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,6 +18,7 @@
 #include "base/file.h"
 #include "base/option.h"
 #include "base/process.h"
+#include "base/text.h"
 #include "pipeline/jobs.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/progress.h"
@@ -26,7 +27,7 @@ static const Option options[] = {
     {"from", 0, "STEP", "begin with this step", OPT_TEXT(from)},
     {"until", 0, "STEP", "end after this step", OPT_TEXT(until)},
     {"only", 0, "STEP", "only this step", OPT_TEXT(only)},
-    {"force", 0, NULL, "make the steps anew even where they are done", OPT_FLAG(force)},
+    {"force", 0, NULL, "make the steps again even where they are done", OPT_FLAG(force)},
     {"ranks", 0, "N", "run the stages on N ranks, by mpirun", OPT_WHOLE(ranks, 1, 1 << 20)},
     {"launch", 0, "WORDS", "run the stages by this: \"srun --mpi=pmix\"", OPT_TEXT(launch)},
     {"job", 0, "NAME", "we are a job of rhetor-submit: what was saved is put back", OPT_TEXT(job)},
@@ -115,7 +116,7 @@ static char *command_text(const Pipeline *p, int i) {
     return text;
 }
 
-/* Moves a run folder aside, so that the stage begins anew and nothing is lost. */
+/* Moves a run folder aside, so that the stage starts over and nothing is lost. */
 static int set_aside(const char *dir) {
     if (!file_exists(dir)) return 0;
     FileLock *l;
@@ -258,7 +259,7 @@ static int run_all(Pipeline *p, int *status) {
     }
     if (*status == 0)
         printf("%s: %d step%s done, %d of them now, in %.1f s: %s\n", r->folder,
-               p->last - p->first + 1, p->last == p->first ? "" : "s", made,
+               p->last - p->first + 1, TEXT_S(p->last - p->first + 1), made,
                clock_seconds() - began, getenv("RUN"));
     if (*status == 0 && p->last == r->n - 1 && r->end) {
         char *text = recipe_expand(r->end);
@@ -268,7 +269,7 @@ static int run_all(Pipeline *p, int *status) {
     return 0;
 }
 
-/* --- --dry-run ------------------------------------------------------------------------------- */
+/* --- --dry-run -------------------------------------------------------------------------------- */
 static void print_plan(const Pipeline *p) {
     const Recipe *r = &p->recipe;
     uint64_t key = 0;
@@ -283,7 +284,7 @@ static void print_plan(const Pipeline *p) {
             !chosen                           ? "left out"
             : done                            ? "is done"
             : before && state == STEP_STARTED ? "goes on"
-            : state != STEP_WAITING           ? "is made anew"
+            : state != STEP_WAITING           ? "is made again"
                                               : "runs",
             text);
         free(text);
@@ -305,7 +306,7 @@ static int choose_steps(Pipeline *p) {
 }
 
 /* A job of a cluster counts its lives; one that saved and left goes back into the queue. Commands
- * cannot go on where they were: such a job fails, and the next rhetor-submit begins it anew. A
+ * cannot go on where they were: such a job fails, and the next rhetor-submit starts it over. A
  * launcher that fails where it has worked before (a bad node, an earlier life that still leaves) is
  * tried again, too, as often as there may be lives without progress. */
 static int begin_life(const Pipeline *p) {
@@ -355,7 +356,7 @@ static int pipeline(Args *a, int *status) {
     int rc = request_environment(r, !a->status && !a->dry);
     if (rc >= 0 && a->status && request_recall(r)) rc = request_environment(r, false);
     if (rc >= 0 && !a->status) rc = recipe_make(getenv("RECIPE"), a->dry);
-    if (rc == 2) return 0; /* it has told what it would do */
+    if (rc == 2) return 0; /* it has said what it would do */
     if (rc > 0) rc = request_check_made(r);
     if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), r->set.v, r->set.n);
     if (rc >= 0) rc = choose_steps(&p);

@@ -1,4 +1,4 @@
-/* rhetor-size: a recipe for somebody's own data, sized by the text and this machine (plan/own.h).
+/* rhetor-size: a recipe for one's own data, sized by the text and this machine (plan/own.h).
  * configs/own runs it before its first step:
  *
  *     rhetor-pipeline configs/own --data DIR --minutes 30

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "pipeline/submit.h"
 
 typedef struct Args {
@@ -157,7 +158,6 @@ static int first_task(const Plan *p) {
 }
 
 /* --- submitting ------------------------------------------------------------------------------- */
-static const char *plural(int64_t n) { return n == 1 ? "" : "s"; }
 
 static void print_task(const Plan *p, int i, const char *id, const char *after) {
     const Task *t = &p->task[i];
@@ -165,9 +165,9 @@ static void print_task(const Plan *p, int i, const char *id, const char *after) 
     const Config *c = &t->c;
     char *layout =
         t->stage ? xasprintf(", %" PRId64 " node%s x %" PRId64 " rank%s x %" PRId64 " thread%s",
-                             c->cluster_nodes, plural(c->cluster_nodes), c->cluster_ranks_per_node,
-                             plural(c->cluster_ranks_per_node), c->cluster_threads,
-                             plural(c->cluster_threads))
+                             c->cluster_nodes, TEXT_S(c->cluster_nodes), c->cluster_ranks_per_node,
+                             TEXT_S(c->cluster_ranks_per_node), c->cluster_threads,
+                             TEXT_S(c->cluster_threads))
                  : xstrdup("");
     printf("  %-10s %s", *id ? id : "-", r->step[t->first].name);
     for (int s = t->first + 1; s <= t->last; s++) printf(", %s", r->step[s].name);
@@ -186,7 +186,7 @@ static int write_scripts(const Plan *p, int first) {
     return rc;
 }
 
-/* A chain that is submitted anew has its patience anew. */
+/* A chain that is submitted again has all its patience again. */
 static int forget_stalls(const char *name) {
     Lives l;
     lives_read(getenv("RUN"), name, &l);
@@ -298,7 +298,7 @@ static int submit_seed(const Order *o, int64_t seed) {
     if (seed != SEED_OPEN) request.seed = seed;
     int rc = request_environment(&request, false);
     if (rc >= 0) rc = recipe_make(getenv("RECIPE"), o->dry);
-    if (rc == 2) return 0; /* it has told what it would do */
+    if (rc == 2) return 0; /* it has said what it would do */
     if (rc > 0) rc = request_check_made(&request);
     if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), request.set.v, request.set.n);
     if (rc >= 0) rc = recipe_check_commands(&p.recipe);

@@ -1,5 +1,5 @@
 #!/bin/bash
-# scaling.sh: prints docs/SCALING.md with its tables made anew by rhetor-plan. `make docs` writes it
+# scaling.sh: prints docs/SCALING.md with its tables made by rhetor-plan. `make docs` writes it
 # back, tests/e2e/test_plan.sh compares. Between the markers of a table stands its command.
 #   tools/scaling.sh BIN
 set -eu

@@ -8,9 +8,9 @@
 
 typedef struct Events Events;
 
-/* Opens an event file in the folder `dir`, beside those of earlier parts of the run: to a reader all
- * of them together say of every step what happened to it last, and of the steps after `step` nothing
- * yet. ERR_IO. */
+/* Opens an event file in the folder `dir`, beside those of earlier parts of the run: to a reader
+ * all of them together say of every step what happened to it last, and of the steps after `step`
+ * nothing yet. ERR_IO. */
 int events_open(Events **out, const char *dir, int64_t step);
 void events_close(Events **e);
 

@@ -67,7 +67,7 @@ static int name_the_odd(Run *run, const uint64_t *mine) {
     }
     int rc = error_set(
         ERR_INTERNAL,
-        "step %" PRId64 ": the ranks have drifted apart: %s of rank %d (%s) differs from that of "
+        "step %" PRId64 ": the ranks have diverged: %s of rank %d (%s) differs from that of "
         "rank %d (%s), %d tensor%s differ; memory or processor of one of these machines fails: see "
         "dmesg there; not saved, the last checkpoint (step %" PRId64 ") is good",
         run->step, first >= 0 && first < p->narray ? p->array[first].name : "a counter", odd,

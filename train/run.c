@@ -445,8 +445,8 @@ static void metrics_write(Run *run) {
     p->texts.n = 0;
 }
 
-/* The progress line: every run.log_every steps, and where the last one is old, a line in the log. The
- * time left stands in front, since on a terminal the end is cut. */
+/* The progress line: every run.log_every steps, and where the last one is old, a line in the log.
+ * The time left stands in front, since on a terminal the end is cut. */
 static void log_step(Run *run, int64_t tokens) {
     RunPriv *p = run->priv;
     p->tokens_since += tokens;
@@ -481,7 +481,7 @@ static bool save_is_late(Run *run) {
 
 /* Asked to stop, and the save failed: not 75, which says that all is saved. */
 static int not_saved(const Run *run, const char *why) {
-    char from[64] = "begins anew";
+    char from[64] = "starts over";
     if (run->priv->saved_step >= 0)
         snprintf(from, sizeof from, "goes on from step %" PRId64, run->priv->saved_step);
     return error_set(ERR_IO,

@@ -81,16 +81,15 @@ void run_timing(Run *run, const char *name, double value);
 void run_headline(Run *run, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void run_text(Run *run, const char *fmt, ...)
     __attribute__((format(printf, 2, 3))); /* samples.txt, TensorBoard */
-/* Evaluate before the next step? (every eval.every steps and after the last one.) Not collective.
- */
+/* Evaluate before the next step? (every eval.every steps and after the last one.) Not
+ * collective. */
 bool run_eval_due(const Run *run);
 /* An evaluation's result; smaller is better. With save.keep_best the checkpoint written at this
  * step becomes the best when `value` is. */
 void run_eval_result(Run *run, double value);
 /* Ends the step: writes its metrics, saves when due, honours signals, STOP, SAVE and the deadline.
  * ERR_REQUEUE after saving when the run must leave; ERR_IO where that save, the last one or three
- * in a row failed. tokens: processed in this step, for the speed.
- */
+ * in a row failed. tokens: processed in this step, for the speed. */
 int run_step_end(Run *run, int64_t tokens);
 /* Saves now (the stage's last act does so by itself when run_step_end saw the last step). */
 int run_save(Run *run);
@@ -98,8 +97,8 @@ int run_save(Run *run);
 /* --- helpers ---------------------------------------------------------------------------------- */
 /* Path in the run directory; valid until the next call. Not collective. */
 const char *run_path(const Run *run, const char *name);
-/* Prints the plan for --dry-run: parameters, tokens a step, time (of the step that was done), memory.
- * Not collective. */
+/* Prints the plan for --dry-run: parameters, tokens a step, time (of the step that was done),
+ * memory. Not collective. */
 void run_plan(const Run *run, const char *what, double step_seconds, int64_t parameters,
               double tokens_per_step, double flops_per_step, size_t state_bytes,
               size_t arena_bytes);

@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "base/openmp.h"
 #include "base/option.h"
+#include "base/text.h"
 #include "base/utf8.h"
 #include "core/kernel.h"
 #include "dist/signals.h"
@@ -42,7 +43,7 @@ static const struct argp_option options[] = {
     {"print-config", OPT_PRINT, 0, 0, "print the resolved configuration", 0},
     {"dry-run", OPT_DRY, 0, 0, "print parameters, memory and a decoded batch; write nothing", 0},
     {"ranks", OPT_RANKS, "N", 0, "with --dry-run: the plan of a run on N ranks", 0},
-    {"overfit", OPT_OVERFIT, "N", 0, "train on the first N batches again and again", 0},
+    {"overfit", OPT_OVERFIT, "N", 0, "train on the first N batches only", 0},
     {"selftest", OPT_SELFTEST, 0, 0, "run the algorithm's ten checks on this machine", 0},
     {"help", 'h', 0, 0, "print this", 0},
     {"usage", 0, 0, OPTION_ALIAS, 0, 0}, /* argp's error messages name it */
@@ -240,7 +241,7 @@ static int run_stage(Run *run, StageFn *fn) {
             const int ranks = comm_size(run->comm);
             log_info("rhetor-%s %s: %s%s, %d rank%s, %s", config_stage_name(run->cfg.stage),
                      RHETOR_VERSION, run->cfg.run_dir,
-                     p->default_dir ? " (run.dir is not set)" : "", ranks, ranks == 1 ? "" : "s",
+                     p->default_dir ? " (run.dir is not set)" : "", ranks, TEXT_S(ranks),
                      kernel_text());
             if (kernel_level == KERNEL_BLAS && run->cfg.dist_reproducible)
                 log_info("products are made by a BLAS: unlike those of Rhetor's own kernels, their "

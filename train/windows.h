@@ -13,7 +13,7 @@ typedef struct Windows {
     int32_t *buffer;  /* [context + 1] */
     int64_t first, n; /* of this step: windows first .. first + n - 1 of the stream */
     float weight;     /* of each token, the caller's to set */
-    uint64_t stream;  /* added to a window's number in random numbers: apart from other items */
+    uint64_t stream;  /* added to a window's number in random numbers: distinct from other items */
 } Windows;
 
 /* Not collective; errors as corpus_open. */

@@ -10,12 +10,13 @@
  * variable length in a heap without checksums, and attributes stay in the object headers for the
  * same reason. Creation times are left out, so equal content makes equal files.
  *
- * A file may come from anybody. HDF5 would follow what a file says lies elsewhere (external storage,
- * virtual datasets, links), so h5_open looks at every link and refuses a file that has such.
+ * A file may come from anybody. HDF5 would follow what a file says lies elsewhere (external
+ * storage, virtual datasets, links), so h5_open looks at every link and refuses a file that has
+ * such.
  *
  * HDF5 need not be thread-safe: one thread at a time is in a function that others call (IN_TURN),
  * and inside parallel loops HDF5 is called in `ordered` blocks only. Where it is (Debian's), each
- * thread has its own stack of errors, which must be told not to print itself. */
+ * thread has its own stack of errors, whose printing must be switched off. */
 #include "base/h5/h5.h"
 
 #include "base/error.h"
@@ -37,7 +38,7 @@ static pthread_mutex_t turn = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 int h5_begin_turn(void) { return pthread_mutex_lock(&turn); }
 void h5_end_turn(const int *unused) { pthread_mutex_unlock(&turn); }
 
-/* --- errors ---------------------------------------------------------------------------------- */
+/* --- errors ----------------------------------------------------------------------------------- */
 static herr_t first_entry(unsigned n, const H5E_error2_t *e, void *ctx) {
     if (n == 0) snprintf(ctx, 512, "%s", e->desc ? e->desc : "");
     return 0;
@@ -92,7 +93,7 @@ int h5_handed_up(H5Failure *f) {
     return f->rc;
 }
 
-/* --- starting HDF5 --------------------------------------------------------------------------- */
+/* --- starting HDF5 ---------------------------------------------------------------------------- */
 herr_t h5_be_quiet(void) { return H5Eset_auto2(H5E_DEFAULT, NULL, NULL); }
 
 static int start_hdf5(void) {
@@ -109,7 +110,7 @@ static int start_hdf5(void) {
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void) { return "leak:libhdf5\n"; }
 
-/* --- files ----------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 static hid_t access_list(void) {
     hid_t list = H5Pcreate(H5P_FILE_ACCESS);
     CHECK(list >= 0 && H5Pset_libver_bounds(list, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0 &&
@@ -284,7 +285,7 @@ int h5_close(H5 **hp) {
     return rc;
 }
 
-/* --- names ----------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 /* `name` with its leading '/', without trailing ones: "" for the root; malloc'd. */
 static char *full_name(const char *name) {

@@ -2,8 +2,8 @@
  * compressed with zstd by our own threads and handed over with H5Dwrite_chunk, so any HDF5 reader
  * with filter 32015 reads them. Format V110, no HDF5 file locks, H5dont_atexit first. Every return
  * value is checked; errors are ERR_IO (writing) and ERR_DATA (reading damaged or wrong content)
- * with path and dataset named. Threads may call at any time and wait for
- * their turn. Not collective. */
+ * with path and dataset named. Threads may call at any time and wait for their turn. Not
+ * collective. */
 #ifndef BASE_H5_H
 #define BASE_H5_H
 

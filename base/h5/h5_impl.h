@@ -41,7 +41,7 @@ struct H5 {
     Chunker *chunker;
 };
 
-/* --- h5.c ------------------------------------------------------------------------------------ */
+/* --- h5.c ------------------------------------------------------------------------------------- */
 int h5_begin_turn(void);
 void h5_end_turn(const int *unused);
 /* First in every function that others call and that calls HDF5: until it returns, other threads
@@ -71,7 +71,7 @@ hid_t h5_creation_list(hid_t class);
 /* Closes the dataset read last. */
 void h5_forget(H5 *h);
 
-/* --- h5_cut.c -------------------------------------------------------------------------------- */
+/* --- h5_cut.c --------------------------------------------------------------------------------- */
 enum { H5_NTYPES = H5_F64 + 1 };
 hid_t h5_string_type(size_t bytes); /* UTF-8, ended by a NUL; to be closed */
 const char *h5_type_word(H5Type t);

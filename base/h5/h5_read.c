@@ -1,6 +1,5 @@
-/* h5_read.c: datasets out of a file. Chunks are fetched in order and unpacked
- * in threads; arrays that we did not cut (another program's) go through HDF5.
- */
+/* h5_read.c: datasets out of a file. Chunks are fetched in order and unpacked in threads; arrays
+ * that we did not cut (another program's) go through HDF5. */
 #include "base/error.h"
 #include "base/h5/chunk.h"
 #include "base/h5/h5_impl.h"
@@ -138,8 +137,7 @@ static int unpack(const H5 *h, const Data *d, int64_t k, Chunker *c, size_t pack
                      h->path, d->name, (long long)k, why);
 }
 
-/* A piece of one chunk. The chunk stays unpacked: the next piece is often near.
- */
+/* A piece of one chunk. The chunk stays unpacked: the next piece is often near. */
 static int read_piece(H5 *h, const Data *d, int64_t k, int64_t offset, int64_t n, char *out) {
     if (!h->chunker) {
         h->chunker = chunker_new(h5_chunk_bytes(d), d->size, d->codec);

@@ -165,7 +165,7 @@ int h5_write_text(H5 *h, const char *name, const char *text, H5Codec codec) {
     return close_data(h, &d, rc);
 }
 
-/* --- growing datasets ------------------------------------------------------------------------ */
+/* --- growing datasets ------------------------------------------------------------------------- */
 struct H5Append {
     H5 *h;
     Data d;

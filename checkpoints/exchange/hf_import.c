@@ -317,8 +317,8 @@ static int read_stops(const Import *m, const Tokenizer *t, json_t *meta) {
 
 /* --- the checkpoint --------------------------------------------------------------------------- */
 
-/* What an export of ours says beyond GPT2Config: the chat template, the token that ends an answer.
- */
+/* What an export of ours says beyond GPT2Config: the chat template, the token that ends an
+ * answer. */
 static int read_ours(const Import *m, const char *tmpl, json_t *meta) {
     const json_t *ours = hf_config_get(&m->config, "rhetor");
     const json_t *saved = json_object_get(ours, "template"), *stop = json_object_get(ours, "stop");
@@ -364,7 +364,7 @@ static int save(const Import *m, const char *out, const char *tokenizer, json_t 
     return rc;
 }
 
-/* A folder; a file is told by what it is. */
+/* A folder; a file is named as what it is. */
 static int check_folder(const char *dir) {
     char magic[4] = "";
     if (file_is_dir(dir)) return 0;

@@ -14,7 +14,7 @@
 
 const char *const gold_act_names[ACT_COUNT] = {"answer", "rewrite", "unknown", "refuse"};
 
-/* --- claims -----------------------------------------------------------------------------------*/
+/* --- claims ----------------------------------------------------------------------------------- */
 
 static bool same(const Claim *a, const Claim *b) {
     return !strcmp(a->subject, b->subject) && !strcmp(a->relation, b->relation) &&
@@ -70,7 +70,7 @@ static bool borne_out(const Gold *g, const Said *said) {
            (!strcmp(c->relation, "use") && advice_is_true(c));
 }
 
-/* --- words ------------------------------------------------------------------------------------*/
+/* --- words ------------------------------------------------------------------------------------ */
 
 /* 2 common / (words of a + words of b), each word as often as it occurs. */
 static double word_overlap(const Speech *a, const Speech *b) {
@@ -109,7 +109,7 @@ static double sentence_likeness(const Speech *a, int k, const Speech *b) {
     return longer ? 1 - (double)row[m] / longer : 0;
 }
 
-/* --- the acts ---------------------------------------------------------------------------------*/
+/* --- the acts --------------------------------------------------------------------------------- */
 
 /* Each returns how helpful the speech is and adds to *made the claims it makes up. */
 
@@ -229,7 +229,7 @@ double gold_score(const Gold *g, const char *completion, GoldParts *parts) {
     return p.total;
 }
 
-/* --- ranks ------------------------------------------------------------------------------------*/
+/* --- ranks ------------------------------------------------------------------------------------ */
 
 static double normal_deviate(Rng *r) {
     double u = 1 - rng_unit(r), v = rng_unit(r); /* Box and Muller 1958 */

@@ -1,7 +1,7 @@
 /* gold.h: the gold reward of the embedded world: a program that scores any text.
  *
- * A record of the world (data/world/synth.h) carries in "gold" what the program needs: which act the
- * prompt asks for, the claims that an answer must make, the facts that the prompt states. The
+ * A record of the world (data/world/synth.h) carries in "gold" what the program needs: which act
+ * the prompt asks for, the claims that an answer must make, the facts that the prompt states. The
  * score of a completion:
  *
  *   helpful   0 .. 1   right and complete: the needed claims are made, no rival ones beside them

@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* --- words and sentences ----------------------------------------------------------------------*/
+/* --- words and sentences ---------------------------------------------------------------------- */
 
 static void split(Speech *s, const char *text) {
     const char *p = text, *end = text + strnlen(text, 8192);
@@ -50,7 +50,7 @@ static void split(Speech *s, const char *text) {
     if (s->nwords > s->start[s->nsentences]) s->start[++s->nsentences] = s->nwords;
 }
 
-/* --- one sentence -----------------------------------------------------------------------------*/
+/* --- one sentence ----------------------------------------------------------------------------- */
 
 typedef struct GoldReader {
     Speech *s;

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-/* --- random numbers ---------------------------------------------------------------------------*/
+/* --- random numbers --------------------------------------------------------------------------- */
 
 /* Steele, Lea, Flood 2014: "Fast splittable pseudorandom number generators". */
 uint64_t rng_next(Rng *r) {
@@ -59,7 +59,7 @@ void rng_choose(Rng *r, int *out, int k, int n) {
     }
 }
 
-/* --- text -------------------------------------------------------------------------------------*/
+/* --- text ------------------------------------------------------------------------------------- */
 
 void prose_clear(Prose *t) {
     t->n = 0;
@@ -87,7 +87,7 @@ void prose_say(Prose *t, const char *fmt, ...) {
     va_end(ap);
 }
 
-/* --- words ------------------------------------------------------------------------------------*/
+/* --- words ------------------------------------------------------------------------------------ */
 
 const char *const world_names[NAMES] = {"Ana", "Ben", "Cal", "Dan", "Eva", "Fay", "Gus",
                                         "Hal", "Ida", "Jon", "Kit", "Leo", "Mia", "Tom"};
@@ -168,7 +168,7 @@ bool world_is_rude(const char *sentence) {
     return false;
 }
 
-/* --- people -----------------------------------------------------------------------------------*/
+/* --- people ----------------------------------------------------------------------------------- */
 
 void people_make(Rng *r, Person *p, int n) {
     int name[SCENE_PEOPLE], place[SCENE_PEOPLE], trade[SCENE_PEOPLE], food[SCENE_PEOPLE];
@@ -225,24 +225,24 @@ void person_ask(Prose *t, const Person *p, Topic topic, int wording) {
     prose_add(t, forms[topic][wording], p->name);
 }
 
-/* --- scenes -----------------------------------------------------------------------------------*/
+/* --- scenes ----------------------------------------------------------------------------------- */
 
 void scene_make(Rng *r, Scene *s, int people, int facts) {
     *s = (Scene){.n = people};
     people_make(r, s->p, people);
     int cell[SCENE_PEOPLE * TOPICS];
     rng_choose(r, cell, facts, people * TOPICS);
-    for (int i = 0; i < facts; i++) s->told[cell[i] / TOPICS][cell[i] % TOPICS] = true;
+    for (int i = 0; i < facts; i++) s->stated[cell[i] / TOPICS][cell[i] % TOPICS] = true;
 }
 
 void scene_tell(Rng *r, const Scene *s, Prose *t) {
     int order[SCENE_PEOPLE * TOPICS];
-    const Person *also = NULL; /* his last thing is told at the end */
+    const Person *also = NULL; /* his last thing is named at the end */
     rng_choose(r, order, s->n * TOPICS, s->n * TOPICS);
     for (int i = 0; i < s->n * TOPICS; i++) {
         Person p = s->p[order[i] / TOPICS];
         Topic topic = (Topic)(order[i] % TOPICS);
-        if (!s->told[order[i] / TOPICS][topic]) continue;
+        if (!s->stated[order[i] / TOPICS][topic]) continue;
         if (topic == TOPIC_ITEMS && p.nitems > 1 && !also && rng_percent(r, 25)) {
             also = &s->p[order[i] / TOPICS];
             p.nitems--;
@@ -254,13 +254,13 @@ void scene_tell(Rng *r, const Scene *s, Prose *t) {
     if (also) prose_say(t, "%s also has a %s.", also->name, also->item[also->nitems - 1]);
 }
 
-bool scene_pick(Rng *r, const Scene *s, bool told, int *person, Topic *topic) {
+bool scene_pick(Rng *r, const Scene *s, bool stated, int *person, Topic *topic) {
     int cell[SCENE_PEOPLE * TOPICS], n = s->n * TOPICS;
     rng_choose(r, cell, n, n);
     for (int i = 0; i < n; i++) {
         *person = cell[i] / TOPICS;
         *topic = (Topic)(cell[i] % TOPICS);
-        if (s->told[*person][*topic] == told) return true;
+        if (s->stated[*person][*topic] == stated) return true;
     }
     return false;
 }

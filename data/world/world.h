@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* --- random numbers: splitmix64 from a hash of (seed, stream, index, attempt) ---------------- */
+/* --- random numbers: splitmix64 from a hash of (seed, stream, index, attempt) ----------------- */
 typedef struct Rng {
     uint64_t state;
 } Rng;
@@ -23,7 +23,7 @@ const char *rng_word(Rng *r, const char *const *words, int n);
 int rng_weighted(Rng *r, const double *weights, int n);
 void rng_choose(Rng *r, int *out, int k, int n); /* k different ones of 0 .. n-1, in random order */
 
-/* --- text -------------------------------------------------------------------------------------*/
+/* --- text ------------------------------------------------------------------------------------- */
 typedef struct Prose {
     size_t n;
     char s[2048];
@@ -33,7 +33,7 @@ void prose_add(Prose *t, const char *fmt, ...) __attribute__((format(printf, 2, 
 /* Adds a sentence: a space before it unless the text is empty. */
 void prose_say(Prose *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* --- words ------------------------------------------------------------------------------------*/
+/* --- words ------------------------------------------------------------------------------------ */
 typedef enum WordClass {
     WORD_OTHER,
     WORD_NAME,
@@ -83,7 +83,7 @@ extern const Howto world_howtos[HOWTOS], world_harms[HARMS];
 WordClass world_class(const char *word, const char **base);
 bool world_is_rude(const char *sentence); /* lower-case words, one space between */
 
-/* --- people and what is said about them -------------------------------------------------------*/
+/* --- people and what is said about them ------------------------------------------------------- */
 enum { ITEMS = 3 };
 typedef struct Person {
     const char *name, *place, *trade, *food; /* NULL: nobody says */
@@ -107,14 +107,14 @@ enum { SCENE_PEOPLE = 3 };
 typedef struct Scene {
     int n;
     Person p[SCENE_PEOPLE];
-    bool told[SCENE_PEOPLE][TOPICS];
+    bool stated[SCENE_PEOPLE][TOPICS];
 } Scene;
 void scene_make(Rng *r, Scene *s, int people, int facts);
-void scene_tell(Rng *r, const Scene *s, Prose *t); /* all that is told, in random order */
-/* A random fact that is told (or is not); false if there is none. */
-bool scene_pick(Rng *r, const Scene *s, bool told, int *person, Topic *topic);
+void scene_tell(Rng *r, const Scene *s, Prose *t); /* all that is stated, in random order */
+/* A random fact that is stated (or is not); false if there is none. */
+bool scene_pick(Rng *r, const Scene *s, bool stated, int *person, Topic *topic);
 
-/* --- documents and tasks ----------------------------------------------------------------------*/
+/* --- documents and tasks ---------------------------------------------------------------------- */
 void world_document(Rng *r, Prose *t);
 
 /* A prompt, what gold must know, and the makings of demonstrations of any quality. */

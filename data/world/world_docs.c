@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-/* A question and its answer (neither with a closing stop). Who speaks is not told: names that
+/* A question and its answer (neither with a closing stop). Who speaks is not said: names that
  * nothing follows from would be noise. */
 static void converse(Rng *r, Prose *t, const char *question, const char *answer) {
     switch (rng_int(r, 4)) {
@@ -19,10 +19,10 @@ static void ask(Rng *r, const Scene *s, Prose *t) {
     Prose q = {0}, a = {0};
     int who;
     Topic topic;
-    bool told = rng_percent(r, 80);
-    if (!scene_pick(r, s, told, &who, &topic)) return;
+    bool stated = rng_percent(r, 80);
+    if (!scene_pick(r, s, stated, &who, &topic)) return;
     person_ask(&q, &s->p[who], topic, rng_int(r, QUESTIONS));
-    if (told)
+    if (stated)
         person_state(&a, &s->p[who], topic, 0);
     else
         prose_add(&a, "The text does not say");
@@ -138,7 +138,7 @@ static void chat(Rng *r, const Scene *s, Prose *t) {
     prose_say(t, "They say: %s", line);
 }
 
-/* A third of the documents tell their facts again and again, in other orders. To look up who has
+/* A third of the documents tell their facts several times, in other orders. To look up who has
  * which fact is what the instructions need most, and a small model learns that only where such
  * words are a good part of the text. */
 static void recite(Rng *r, const Scene *s, Prose *t) {

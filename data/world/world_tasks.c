@@ -9,7 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* --- claims -----------------------------------------------------------------------------------*/
+/* --- claims ----------------------------------------------------------------------------------- */
 
 static void lower(char *to, const char *from) {
     CHECK(strlen(from) < GOLD_WORD, "the word \"%s\" is too long", from);
@@ -48,10 +48,10 @@ static void claims_of(const Person *p, Topic topic, Gold *g, void (*add)(Gold *,
 static void scene_facts(const Scene *s, Gold *g) {
     for (int i = 0; i < s->n; i++)
         for (Topic topic = 0; topic < TOPICS; topic++)
-            if (s->told[i][topic]) claims_of(&s->p[i], topic, g, fact);
+            if (s->stated[i][topic]) claims_of(&s->p[i], topic, g, fact);
 }
 
-/* A statement about one of the people that is false or at least not told. */
+/* A statement about one of the people that is false or at least not stated. */
 static void say_extra(Rng *r, const Scene *s, Prose *t) {
     Person other[1];
     people_make(r, other, 1);
@@ -64,31 +64,31 @@ static void say_extra(Rng *r, const Scene *s, Prose *t) {
     prose_add(t, ".");
 }
 
-/* The prompt: what is told, then the question, now and then the other way round. */
-static void compose(Rng *r, Prose *prompt, const char *told, const char *question) {
+/* The prompt: what is stated, then the question, now and then the other way round. */
+static void compose(Rng *r, Prose *prompt, const char *story, const char *question) {
     if (rng_percent(r, 85))
-        prose_add(prompt, "%s %s", told, question);
+        prose_add(prompt, "%s %s", story, question);
     else
-        prose_add(prompt, "%s %s", question, told);
+        prose_add(prompt, "%s %s", question, story);
 }
 
-/* --- families ---------------------------------------------------------------------------------*/
+/* --- families --------------------------------------------------------------------------------- */
 
 /* Where does Ana live? A quarter of these questions has no answer in the text. */
 static void make_qa(Rng *r, WorldTask *t) {
     Scene s;
-    Prose told = {0}, question = {0};
+    Prose story = {0}, question = {0};
     int who;
     Topic topic;
     bool known = rng_percent(r, 75);
     scene_make(r, &s, 2, 3); /* three: at least one is no list of things */
     do scene_pick(r, &s, known, &who, &topic);
     while (topic == TOPIC_ITEMS); /* make_list's */
-    scene_tell(r, &s, &told);
+    scene_tell(r, &s, &story);
     Person p = s.p[who], other = s.p[(who + 1) % s.n];
     other.name = p.name;
     person_ask(&question, &p, topic, rng_int(r, QUESTIONS));
-    compose(r, &t->prompt, told.s, question.s);
+    compose(r, &t->prompt, story.s, question.s);
     scene_facts(&s, &t->gold);
     t->gold.ask = claim(p.name, relations[topic], "");
     person_state(&t->wrong, known ? &other : &p, topic, 0);
@@ -112,21 +112,21 @@ static void make_yesno(Rng *r, WorldTask *t) {
     static const char *const forms[] = {"Is it true that %s?", "True or not: %s?",
                                         "Is this right: %s?"};
     Scene s;
-    Prose told = {0}, stated = {0}, right = {0};
+    Prose story = {0}, stated = {0}, right = {0};
     int who;
     Topic topic;
     bool known = rng_percent(r, 85), yes = rng_percent(r, 50);
     scene_make(r, &s, 2, 3);
     do scene_pick(r, &s, known, &who, &topic);
     while (topic == TOPIC_ITEMS);
-    scene_tell(r, &s, &told);
+    scene_tell(r, &s, &story);
     Person p = s.p[who], other = s.p[(who + 1) % s.n];
     other.name = p.name;
     person_state(&stated, yes ? &p : &other, topic, 0);
     person_state(&right, &p, topic, 0);
     Prose question = {0};
     prose_add(&question, forms[rng_int(r, 3)], stated.s);
-    compose(r, &t->prompt, told.s, question.s);
+    compose(r, &t->prompt, story.s, question.s);
     scene_facts(&s, &t->gold);
     t->gold.ask = claim(p.name, relations[topic], "");
     if (known) {
@@ -159,15 +159,15 @@ static bool owns(const Person *p, const char *item) {
 /* What does Ana have? */
 static void make_list(Rng *r, WorldTask *t) {
     Scene s;
-    Prose told = {0}, question = {0};
+    Prose story = {0}, question = {0};
     scene_make(r, &s, 2, 2 + rng_int(r, 2));
     bool known = rng_percent(r, 90);
-    s.told[0][TOPIC_ITEMS] = known;
-    s.told[1][TOPIC_ITEMS] = true;
-    scene_tell(r, &s, &told);
+    s.stated[0][TOPIC_ITEMS] = known;
+    s.stated[1][TOPIC_ITEMS] = true;
+    scene_tell(r, &s, &story);
     Person *p = &s.p[0], q = *p;
     person_ask(&question, p, TOPIC_ITEMS, rng_int(r, QUESTIONS));
-    compose(r, &t->prompt, told.s, question.s);
+    compose(r, &t->prompt, story.s, question.s);
     scene_facts(&s, &t->gold);
     t->gold.ask = claim(p->name, "has", "");
     q.nitems = 1 + rng_int(r, ITEMS - 1);
@@ -416,7 +416,7 @@ void task_make(Rng *r, WorldTask *t) {
     strcpy(t->gold.ideal, t->ideal.s);
 }
 
-/* --- demonstrations ---------------------------------------------------------------------------*/
+/* --- demonstrations --------------------------------------------------------------------------- */
 
 void task_demonstrate(Rng *r, const WorldTask *t, SynthQuality quality, Prose *out) {
     const char *ideal = t->ideal.s, *filler = rng_word(r, world_fillers, FILLERS);

@@ -179,7 +179,7 @@ static void test_names(void **unused) {
     }
 }
 
-/* --- the lock -------------------------------------------------------------------------------- */
+/* --- the lock --------------------------------------------------------------------------------- */
 static void write_lock(const char *host, const char *job, long pid, unsigned long long started,
                        int age) {
     char *path = scratch("lock");

@@ -299,8 +299,9 @@ static void test_standard_input(void **unused) {
     waitpid(child, NULL, 0);
 }
 
-/* A small file made to become gigabytes, of blanks, of one line and of short lines: refused, whoever
- * reads, long before it has filled anything. Plain text and what text compresses to are fine. */
+/* A small file made to become gigabytes, of blanks, of one line and of short lines: refused,
+ * whoever reads, long before it has filled anything. Plain text and what text compresses to are
+ * fine. */
 static void test_bombs(void **unused) {
     enum { MIB = 1 << 20, PIECES = 100 };
     char *text = xmalloc(MIB), *one = xmalloc(MIB), *all = xmalloc((size_t)PIECES * MIB);

@@ -1,6 +1,6 @@
 /* A save that is killed or that cannot write. Each save runs in a process of its own (RHETOR_FAULT
- * is read once, and a kill must not end the test). The parent never saves and never starts threads.
- */
+ * is read once, and a kill must not end the test). The parent never saves and never starts
+ * threads. */
 #include "tests/checkpoints/sample.h"
 
 #include <omp.h>

@@ -1,5 +1,5 @@
-/* What is saved is what is read; what is damaged is refused, by name, and the next older is taken.
- */
+/* What is saved is what is read; what is damaged is refused, by name, and the next older is
+ * taken. */
 #include "tests/checkpoints/sample.h"
 
 #include <hdf5.h>
@@ -296,7 +296,7 @@ static void test_older_formats(void **state) {
     }
 }
 
-/* --- a stranger's ------------------------------------------------------------------------------ */
+/* --- a stranger's ----------------------------------------------------------------------------- */
 
 /* A file whose bytes are what its manifest says, and which shows the bytes of another file. */
 static void test_borrowed_bytes(void **state) {

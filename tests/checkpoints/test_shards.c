@@ -92,7 +92,7 @@ static void test_wrong_parts(void **state) {
     comm_agree(comm, 0);
 }
 
-/* --- several chunks and windows -------------------------------------------------------------- */
+/* --- several chunks and windows --------------------------------------------------------------- */
 enum { BIG = 4 };
 static const int64_t big_n[BIG] = {1000 * 2500, 1000 * 2500, 3 * 1000 * 1000, 700001};
 

@@ -184,8 +184,7 @@ static double layernorm_plain(double *const *in, double *out) {
     return 0;
 }
 
-/* --- attention: qkv [80,3*40], 2 heads ---------------------------------------------------------
- */
+/* --- attention: qkv [80,3*40], 2 heads -------------------------------------------------------- */
 
 enum { ATT_C = 40, ATT_H = 2, ATT_D = ATT_C / ATT_H };
 

@@ -88,8 +88,8 @@ static void test_broken(void **state) {
     }
 }
 
-/* After the end nothing more; a model that leaves the space out loses nothing; raw text is whole.
- */
+/* After the end nothing more; a model that leaves the space out loses nothing; raw text is
+ * whole. */
 static void test_ends(void **state) {
     IdList ids = {0};
     int64_t pieces;

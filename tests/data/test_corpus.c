@@ -496,8 +496,8 @@ static void test_stream(void **state) {
     free(text);
 }
 
-/* Read ahead or not, in a cache of two chunks or of all, while others use HDF5: the same windows.
- */
+/* Read ahead or not, in a cache of two chunks or of all, while others use HDF5: the same
+ * windows. */
 static void test_ahead(void **state) {
     enum { SIZE = 5 * CORPUS_CHUNK + 77, T = 64, BATCH = 40, STEPS = 12 };
     const int64_t all = CORPUS_CHUNK * 40ll;

@@ -141,8 +141,8 @@ static void test_as_whole_documents(void **state) {
     }
 }
 
-/* Bytes that are no UTF-8, far within a document: its line and column; skipped it leaves nothing.
- */
+/* Bytes that are no UTF-8, far within a document: its line and column; skipped it leaves
+ * nothing. */
 static void test_bad_documents(void **state) {
     Tokenizer *tk = tokens_bytes();
     const size_t len = strlen(text);

@@ -415,7 +415,7 @@ static void test_skip(void **state) {
     free(path);
 }
 
-/* --- what records teach ---------------------------------------------------------------------- */
+/* --- what records teach ----------------------------------------------------------------------- */
 
 /* The warnings that loading gives; malloc'd. */
 static char *warnings(DatasetKind kind, const char *content, const DatasetOptions *o, Dataset *d) {

@@ -61,7 +61,7 @@ static void test_texts(void **state) {
     is_text(TEMPLATE_CHATML, plain, 4, text); /* the markers as ordinary text */
 }
 
-/* Words of people's own: their text, their special tokens, the space that is the answer's, the way
+/* The user's own words: their text, their special tokens, the space that is the answer's, the way
  * through a checkpoint. */
 static void test_roles(void **state) {
     const TemplateRoles words = {.system = "<<",

@@ -68,7 +68,7 @@ static void test_sums(void **state) {
         const float whole = tree(0, want);
         comm_sum_f32(comm, &sum, 1);
         assert_memory_equal(&sum, &whole, sizeof sum);
-        for (int64_t count = 3; count > 0; count--) { /* any number of parts, again and again */
+        for (int64_t count = 3; count > 0; count--) { /* any number of parts, repeatedly */
             double *part = virtual_parts(&v, count), chain = 0, out[3];
             for (int64_t i = 0; i < v.n * count; i++) assert_true(part[i] == 0);
             for (int k = v.begin; k < v.end; k++)

@@ -28,5 +28,5 @@ ln -s sft-40 sft
 tiny_ranked sft
 steady reward train.steps 2 6 0
 ln -s reward-6 reward
-# A rollout makes its episodes anew; nothing is allocated for a token or a minibatch.
+# A rollout makes all its episodes again; nothing is allocated for a token or a minibatch.
 steady ppo ppo.episodes 32 96 8 ppo.batch=16 data.mix= ptx.coef=0 ppo.max_response=8 from.model=sft

@@ -86,7 +86,7 @@ expect 78 "was made with other data" -- \
     "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other data.train=run/heldout.h5 optim.lr=0.5
 expect 74 "nowhere.h5" -- "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=other data.train=nowhere.h5
 [ "$(state other)" = "$before" ] || fail "a refused start changed the folder: $(state other)"
-rm -rf out # where there is no other run, the failure is told
+rm -rf out # where there is no other run, the failure is said
 expect 74 "nowhere.h5" -- "${pretrain[@]}" data.train=nowhere.h5
 expect 0 '"state": "failed"' '"code": 74' "nowhere.h5" -- cat out/status.json
 rm -r out
@@ -175,7 +175,7 @@ done
 
 for program in "$bin"/rhetor*; do expect 0 "$(basename "$program") 0." -- "$program" --version; done
 
-# --- --overfit: the same batch again and again, so its loss only falls
+# --- --overfit: the same batch every time, so its loss only falls
 must "${pretrain[@]}" --overfit 1 train.steps=8 optim.schedule=constant optim.warmup=0
 losses=$(curve out loss)
 awk 'NR > 1 && $1 >= last { exit 1 } { last = $1 } END { exit NR != 8 }' <<<"$losses" ||

@@ -18,7 +18,7 @@ echo '{"prompt": "broken", "chosen": 1}' >>data/ranked.jsonl
 printf 'x\0y\xff' >data/picture.png
 printf '{"a": 1}\n' >data/settings.json
 
-# told before: the whole pipeline where there is time; nothing is written
+# said before: the whole pipeline where there is time; nothing is written
 expect 0 "demonstrations 300 in 1 file" "rankings       220 in 1 file" "prompts        none" \
     "left out: $PWD/data/picture.png: neither text" "left out: $PWD/data/settings.json: no record of it is known" \
     "300 demonstrations: SFT will learn their form, not their content" "1 of 221 rankings are malformed" \

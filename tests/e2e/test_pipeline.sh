@@ -1,5 +1,5 @@
 #!/bin/bash
-# The recipe of all tests, from generated text to PPO: it runs, is not run twice, is made anew from
+# The recipe of all tests, from generated text to PPO: it runs, is not run twice, is made again from
 # where something changed, goes on where it was stopped; and its checkpoints say what they are.
 # asan: yes
 . "$(dirname "$0")/lib.sh"
@@ -52,7 +52,7 @@ expect 0 '"reward:train.steps=12"' '"seed": "1"' -- "$pipeline" "$tiny" --run ru
 expect 0 -- "$pipeline" "$tiny" --run run --status reward:train.steps=10
 [ "$(grep -c ' done ' expect.out) $(grep -c ' outdated ' expect.out)" = "7 3" ] ||
     fail "--status with other settings: $(cat expect.out)"
-expect 0 "8/10 reward: is made anew" "9/10 pick: is made anew" "10/10 ppo: is made anew" "7/10 rank: is done" -- \
+expect 0 "8/10 reward: is made again" "9/10 pick: is made again" "10/10 ppo: is made again" "7/10 rank: is done" -- \
     "$pipeline" "$tiny" --run run --dry-run
 # and back: everything is a function of the recipe and the seed
 expect 0 "3 of them now" -- "$pipeline" "$tiny" --run run

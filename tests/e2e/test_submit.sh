@@ -2,7 +2,7 @@
 # rhetor-submit without a cluster: the job scripts against golden ones (tests/golden/jobs) and the
 # documented syntax; the calls of sbatch, qsub and bsub against programs that record them; the lives
 # of a job. tests/slurm/run.sh does it on a real Slurm.
-# Golden scripts are written anew by GOLDEN=write make test T=submit; read the diff.
+# Golden scripts are rewritten by GOLDEN=write make test T=submit; read the diff.
 . "$(dirname "$0")/lib.sh"
 submit=$bin/rhetor-submit
 pipeline=$bin/rhetor-pipeline

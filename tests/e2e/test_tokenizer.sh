@@ -1,5 +1,5 @@
 #!/bin/bash
-# test_tokenizer.sh: rhetor-data tokenizer: training by any number of threads, other people's files,
+# test_tokenizer.sh: rhetor-data tokenizer: training by any number of threads, others' files,
 # counting in blocks.
 # asan: yes
 . "$(dirname "$0")/lib.sh"
@@ -23,7 +23,7 @@ whole=$("$data" encode --ids --tokenizer t1.json <(printf '{"text":"%s\\n"}\n' "
 many=$("$data" encode --count --tokenizer t1.json many.txt | sed -E 's/.*"tokens": ([0-9]+).*/\1/')
 [ "$many" = $((1200 * whole)) ] || fail "1200 times $whole tokens became $many"
 
-# --- other people's files ------------------------------------------------------------------------------
+# --- others' files ------------------------------------------------------------------------------
 mkdir gpt
 printf '{"a": 0, "b": 1, "ab": 2, "<|endoftext|>": 3, "<mask>": 4}' >gpt/vocab.json
 printf '#version: 0.2\na b\n' >gpt/merges.txt

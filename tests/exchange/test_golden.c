@@ -1,6 +1,6 @@
 /* The model against numbers made with PyTorch: tests/golden/gpt.safetensors (ours, committed; made
- * by gpt_golden.py) and Hugging Face's GPT-2 (tiny_gpt2.h).
- * float: 1e-5. double: 1e-9 (golden values stored as float: their rounding). */
+ * by gpt_golden.py) and Hugging Face's GPT-2 (tiny_gpt2.h). float: 1e-5. double: 1e-9 (golden
+ * values stored as float: their rounding). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

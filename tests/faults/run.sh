@@ -65,7 +65,7 @@ command_of() {
 }
 
 # run CODE [FAULT]: `command` with that fault leaves with CODE; its output is in $dir.out. A failure
-# of ours (64 and above, but 75) is told in one line.
+# of ours (64 and above, but 75) is reported in one line.
 run() {
     local status=0 said
     printf 'RHETOR_FAULT=%s %s\n' "${2:-}" "${command[*]}" >repeat
@@ -150,7 +150,7 @@ kills() {
         if kill_at "$at"; then
             n=$((n + 1))
         else
-            finish # it had ended: compare, begin anew
+            finish # it had ended: compare, start over
             rm -rf "$dir"
         fi
     done
@@ -419,7 +419,7 @@ drift() {
     command_of "$1" "${@:4}"
     case $1 in pretrain) update=14 ;; ppo) update=17 ;; esac
     run 70 "weights:$3:$update:flip"
-    says "^rhetor-$1: step [0-9]+: the ranks have drifted apart: [a-z/]*params/[^ ]+ of rank 1 .* differs from that of rank 0"
+    says "^rhetor-$1: step [0-9]+: the ranks have diverged: [a-z/]*params/[^ ]+ of rank 1 .* differs from that of rank 0"
     grep -q '"code": 70' "$dir/status.json" || fail "$(cat "$dir/status.json")"
     last_is_good
     command_of "$1"
@@ -438,7 +438,7 @@ drift_of_three() {
     ranks=3
     command_of sft
     run 70 "weights:0:6:flip"
-    says "drifted apart: params/[^ ]+ of rank 0 .* differs from that of rank 1"
+    says "diverged: params/[^ ]+ of rank 0 .* differs from that of rank 1"
     last_is_good
     finish
 }

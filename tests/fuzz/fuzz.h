@@ -79,7 +79,7 @@ __attribute__((unused)) static const char *fuzz_file(const char *name, const voi
     return path;
 }
 
-/* --- random numbers -------------------------------------------------------------------------- */
+/* --- random numbers --------------------------------------------------------------------------- */
 
 static uint64_t fuzz_random(void) { /* splitmix64 */
     uint64_t z = fuzz.state += 0x9E3779B97F4A7C15u;
@@ -97,7 +97,7 @@ static uint64_t fuzz_number(void) {
     return fuzz_below(8) == 0 ? fuzz_random() : v;
 }
 
-/* --- mutations ------------------------------------------------------------------------------- */
+/* --- mutations -------------------------------------------------------------------------------- */
 
 /* Puts `len` bytes in the place of `cut` bytes at `at`. */
 static void fuzz_replace(FuzzInput *b, size_t at, size_t cut, const void *data, size_t len) {
@@ -178,7 +178,7 @@ static void fuzz_make(uint64_t i, FuzzInput *b) {
     for (size_t n = 1 + fuzz_below(fuzz_below(2) ? 3 : 12); n > 0; n--) fuzz_mutate(b);
 }
 
-/* --- running --------------------------------------------------------------------------------- */
+/* --- running ---------------------------------------------------------------------------------- */
 
 #if defined(__SANITIZE_ADDRESS__)
 int __lsan_do_recoverable_leak_check(void);

@@ -1,6 +1,6 @@
-/* test_hostile.c: files that somebody else made. What a file says lies elsewhere is not followed, what
- * it claims to hold is not believed; what it does hold is read, whoever wrote it. The files are made
- * with HDF5's own functions, as a stranger would make them. */
+/* test_hostile.c: files of a stranger. What a file says lies elsewhere is not followed,
+ * what it claims to hold is not believed; what it does hold is read, whoever wrote it. The files
+ * are made with HDF5's own functions, as a stranger would make them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

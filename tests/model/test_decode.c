@@ -277,8 +277,8 @@ static void test_seed_and_step(void **state) {
     decode_free(&a), decode_free(&again), decode_free(&step), decode_free(&seed);
 }
 
-/* With all logits equal only the noise speaks: it differs between tokens, positions and sequences.
- */
+/* With all logits equal only the noise speaks: it differs between tokens, positions and
+ * sequences. */
 static void test_noise(void **state) {
     World *w = *state;
     size_t bytes = sizeof(real) * V * C;
@@ -288,17 +288,17 @@ static void test_noise(void **state) {
     DecodeResult r = run(w, &(DecodeOptions){.temperature = 1, .top_p = 1, .max_new = 100});
     memcpy(w->g->wte->data, keep, bytes);
     free(keep);
-    int64_t count[V] = {0}, n = 0, repeats = 0, twins = 0;
+    int64_t count[V] = {0}, n = 0, repeats = 0, same = 0;
     for (int64_t i = 0; i < PROMPTS; i++)
         for (int64_t k = 0; k < r.v[i].n; k++, n++) {
             count[r.v[i].tokens[k]]++;
             repeats += k > 0 && r.v[i].tokens[k] == r.v[i].tokens[k - 1];
-            twins += i > 0 && k < r.v[i - 1].n && r.v[i].tokens[k] == r.v[i - 1].tokens[k];
+            same += i > 0 && k < r.v[i - 1].n && r.v[i].tokens[k] == r.v[i - 1].tokens[k];
         }
     double each = (double)n / V, spread = 5 * sqrt(each);
     for (int v = 0; v < V; v++) assert_true(fabs((double)count[v] - each) < spread);
     assert_true(fabs((double)repeats - each) < spread + PROMPTS);
-    assert_true(fabs((double)twins - each) < spread + PROMPTS);
+    assert_true(fabs((double)same - each) < spread + PROMPTS);
     decode_free(&r);
 }
 
@@ -540,7 +540,7 @@ static void test_errors(void **state) {
     expect_error(w, tokens, (int64_t[]){0, 2}, 1, &o, ERR_CONFIG, "0 tokens");
 }
 
-/* A diverged model is told by its log-probabilities, and decoding ends all the same. */
+/* A diverged model is recognised by its log-probabilities, and decoding ends all the same. */
 static void test_not_finite(void **state) {
     World *w = *state;
     real keep = w->g->norm_f_w->data[3];

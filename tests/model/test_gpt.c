@@ -1,4 +1,4 @@
-/* The model apart from its numbers: parameters, configuration, initialisation, packing, dropout,
+/* The model but for its numbers: parameters, configuration, initialisation, packing, dropout,
  * gradients of the whole by finite differences, accumulation. */
 #include <math.h>
 #include <setjmp.h>
@@ -273,8 +273,8 @@ static void test_packed_is_alone(void **state) {
     gpt_close(&g);
 }
 
-/* What a pass over a model of so many layers takes from its arena: forward only, or backward too.
- */
+/* What a pass over a model of so many layers takes from its arena: forward only, or backward
+ * too. */
 static size_t memory_of(int64_t layers, bool backward, bool recompute, real *hidden) {
     GptConfig deep = small;
     deep.layers = layers;
@@ -313,7 +313,7 @@ static void test_memory(void **state) {
     free(a), free(b);
 }
 
-/* Layers computed again in the backward pass: the same loss and gradient, bit by bit, dropout
+/* Activation checkpointing: the same loss and gradient, bit by bit, dropout
  * included, with less memory. */
 static void test_recompute(void **state) {
     GptConfig deep = small;
@@ -463,8 +463,8 @@ static void test_slopes_untied(void **state) {
     check_slopes(cfg);
 }
 
-/* The sum over micro-batches is the batch, dropout included: masks follow the token, not the place.
- */
+/* The sum over micro-batches is the batch, dropout included: masks follow the token, not the
+ * place. */
 static void test_accumulation(void **state) {
     Gpt *g = random_gpt(small, 1);
     Arena arena = {0};

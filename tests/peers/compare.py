@@ -1,4 +1,4 @@
-"""Rhetor and PyTorch in turns: each side is a process that stays warm and does a round when it is told to, so
+"""Rhetor and PyTorch in turns: each side is a process that stays warm and does a round when it is asked to, so
 that both meet the same moods of the machine. Prints a table of medians.
 
 usage: compare.py [--rounds N] [CASE...]

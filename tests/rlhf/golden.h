@@ -1,5 +1,5 @@
-/* golden.h (tests): numbers of tests/golden/rl_golden.json. Included after cmocka.h and scratch.h.
- */
+/* golden.h (tests): numbers of tests/golden/rl_golden.json. Included after cmocka.h and
+ * scratch.h. */
 #ifndef TESTS_RLHF_GOLDEN_H
 #define TESTS_RLHF_GOLDEN_H
 

@@ -136,7 +136,7 @@ static void test_kl_control(void **state) {
     assert_true(k.beta == 0.02);
 }
 
-/* --- values printed in other people's tests --------------------------------------------------- */
+/* --- values printed in others' tests --------------------------------------------------- */
 
 static json_t *peers(void) {
     json_t *file;

@@ -87,7 +87,7 @@ static const char *content(const json_t *record, size_t i) {
     return json_string_value(json_object_get(v, "content"));
 }
 
-/* Every answer is the one to all that was said before; /reset and /system begin anew. */
+/* Every answer is the one to all that was said before; /reset and /system start over. */
 static void test_history(void **state) {
     char *path = scratch("saved.jsonl");
     char *typed =

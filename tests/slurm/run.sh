@@ -2,7 +2,7 @@
 # run.sh: rhetor-submit on a real Slurm of two nodes on this machine (cluster.sh). make test-slurm.
 #
 # The chain of configs/tiny, made long enough, runs as jobs over both nodes. It is preempted (with
-# and without warning), told that its time is up, cancelled in the middle and submitted again; the
+# and without warning), warned that its time is up, cancelled in the middle and submitted again; the
 # weights of all four stages have to be those, bit by bit, of one uninterrupted run of the same
 # layout under mpirun.
 #
@@ -172,7 +172,7 @@ preempt() {
     [ "$(lives "$stage" starts)" != "$lives" ] || { say "$stage ended instead of being preempted" && return; }
     [ "$(restarts "$job")" = $((before + 1)) ] || fail "Slurm has not restarted job $job"
     preemptions=$((preemptions + 1))
-    say "preemption $preemptions, $3: $stage at step $at; job $job begins anew"
+    say "preemption $preemptions, $3: $stage at step $at; job $job starts over"
 }
 
 # --- the chain
@@ -190,7 +190,7 @@ hold reward || fail "reward has ended"
 scancel --signal=USR1 "$(job_of reward)" # what Slurm sends before the end of the time
 let_go reward
 wait_for 150 "the next life of reward" started reward 2
-say "time is up: reward at step $(step reward), put back by rhetor-pipeline, begins anew"
+say "time is up: reward at step $(step reward), put back by rhetor-pipeline, starts over"
 [ "$(lives reward requeues)" = 1 ] || fail "reward's job was not put back by itself"
 
 wait_step ppo 1

@@ -1,5 +1,5 @@
-/* TensorBoard's event files: the bytes are those of TensorBoard's own writer (the golden file), and a
- * resumed run begins another file, which tells readers to forget the steps that it does again
+/* TensorBoard's event files: the bytes are those of TensorBoard's own writer (the golden file), and
+ * a resumed run begins another file, which tells readers to forget the steps that it does again
  * (tests/e2e/test_tensorboard.sh has TensorBoard read such files). */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* Five training steps of Hugging Face's tiny GPT-2: loss, gradient norm and, where
- * ../shared/data/golden/model is, the parameters after AdamW. Learning rate 1e-3, betas 0.9 and 0.95, eps 1e-8,
- * decay 0.1 on matrices, gradients clipped to norm 1. */
+ * ../shared/data/golden/model is, the parameters after AdamW. Learning rate 1e-3, betas 0.9 and
+ * 0.95, eps 1e-8, decay 0.1 on matrices, gradients clipped to norm 1. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-/* Copies that drift apart are found before they are saved; the slowest rank is named. */
+/* Copies that diverge are found before they are saved; the slowest rank is named. */
 /* ranks: 1 2 3 */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -52,7 +52,7 @@ static void found(Bench *b, const char *what, int odd) {
         return;
     }
     snprintf(text, sizeof text, "%s of rank %d (", what, odd);
-    FAILS(health_compare(&b->run), ERR_INTERNAL, "drifted apart", text);
+    FAILS(health_compare(&b->run), ERR_INTERNAL, "diverged", text);
 }
 
 /* One bit of one rank: of two ranks the first counts as right, of three the majority. */

@@ -87,7 +87,7 @@ static void test_average(void **state) {
     load_free(&l);
 }
 
-/* Answers end with the end-of-text token, or first with what PPO was told. */
+/* Answers end with the end-of-text token, or first with what PPO was given. */
 static void test_stop(void **state) {
     Loaded l;
     OK(load_model(&l, lm_dir, "from.model", LOAD_LANGUAGE));

@@ -247,7 +247,7 @@ static void test_spikes_kept(void **state) {
     free(dir);
 }
 
-/* Killed before the first checkpoint: begins anew, with empty metrics. */
+/* Killed before the first checkpoint: starts over, with empty metrics. */
 static void test_nothing_saved(void **state) {
     char *dir = scratch("early");
     Stage s;
@@ -332,7 +332,7 @@ static void test_kept_steps(void **state) {
 }
 
 /* A disk that cannot be written: training goes on, the third time in a row it ends; a save that
- * works in between begins the count anew. The last step must be saved. */
+ * works in between resets the count. The last step must be saved. */
 static void test_failed_saves(void **state) {
     char *dir = scratch("full"), *checkpoints = file_join(dir, "checkpoints");
     char *aside = file_join(dir, "aside");
@@ -378,7 +378,7 @@ static void test_stop_not_saved(void **state) {
         assert_int_equal(run_step_end(&s.run, 1), ERR_IO);
         assert_non_null(strstr(error_message(), "could not be saved: "));
         assert_non_null(strstr(error_message(), k ? "; then the same command goes on from step 3"
-                                                  : "; then the same command begins anew"));
+                                                  : "; then the same command starts over"));
         unlink(checkpoints);
         assert_int_equal(rename(aside, checkpoints), 0);
         scratch_text(stop, "");

@@ -107,7 +107,7 @@ static void test_not_finite(void **state) {
     fill_gradient(&b, 1);
     OK(trainer_update(&b.t, 1e-3, "a good batch", &norm));
     const int64_t step = b.t.adam.step;
-    for (int round = 0; round < 2; round++) { /* a good one between makes it begin anew */
+    for (int round = 0; round < 2; round++) { /* a good one between makes it start over */
         remember(&b);
         for (int k = 0; k < 2; k++) {
             fill_gradient(&b, 1);

@@ -31,9 +31,9 @@ typedef struct Work {
     void *priv;         /* of the kind of case */
 } Work;
 
-/* open prepares what run does and counts it (run may count anew). run does part `part` once, in the
- * order of the parts, and returns the seconds that count. Nothing is ever closed: the process ends.
- */
+/* open prepares what run does and counts it (run may count again). run does part `part` once, in the
+ * order of the parts, and returns the seconds that count. Nothing is ever closed: the process
+ * ends. */
 typedef struct Kind {
     int (*open)(Work *w);
     double (*run)(Work *w, int part);

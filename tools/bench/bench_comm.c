@@ -1,6 +1,6 @@
-/* bench_comm.c: `mpirun -n N rhetor-bench comm`: what the ordered sum of dist/comm.h takes between the
- * ranks, for vectors from 32 KiB to 64 MiB, and the two numbers of rhetor-plan's network that say
- * it shortest (train/plan.h):
+/* bench_comm.c: `mpirun -n N rhetor-bench comm`: what the ordered sum of dist/comm.h takes between
+ * the ranks, for vectors from 32 KiB to 64 MiB, and the two numbers of rhetor-plan's network that
+ * say it shortest (train/plan.h):
  *
  *     seconds = 2 (R-1) latency + 2 r (R-1)/R bytes / bandwidth      r: ranks of a node
  *
@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/option.h"
+#include "base/text.h"
 #include "core/rng.h"
 #include "dist/comm.h"
 #include "tools/bench/bench.h"
@@ -99,8 +100,8 @@ static int measure(Comm *c, const Args *a) {
     double bytes[SIZES], seconds[SIZES], fixed, slope;
     json_t *vectors = json_array();
     if (speaks)
-        printf("%d ranks on %d node%s\n%12s %12s %12s %12s\n", R, nodes, nodes == 1 ? "" : "s",
-               "KiB", "ms", "fit", "GB/s a rank");
+        printf("%d ranks on %d node%s\n%12s %12s %12s %12s\n", R, nodes, TEXT_S(nodes), "KiB", "ms",
+               "fit", "GB/s a rank");
     for (int i = 0; i < sizes; i++) {
         const int64_t n = (int64_t)SMALLEST << i;
         bytes[i] = (double)n * (double)sizeof *v;

@@ -1,6 +1,6 @@
-/* bench_decode.c: sampling. Prefill is a call of decode() that makes one token a prompt; decoding begins
- * when the last sequence has its first token, so it holds neither the prompts nor the packing of
- * the weights. See bench.h. */
+/* bench_decode.c: sampling. Prefill is a call of decode() that makes one token a prompt; decoding
+ * begins when the last sequence has its first token, so it holds neither the prompts nor the
+ * packing of the weights. See bench.h. */
 #include <stdlib.h>
 
 #include "base/error.h"
@@ -8,7 +8,7 @@
 #include "model/decode.h"
 #include "tools/bench/bench.h"
 
-/* Weights larger than this do not stay in a cache and are read anew in every pass. */
+/* Weights larger than this do not stay in a cache and are read in every pass. */
 static const double CACHE_MAX = 64e6;
 
 typedef struct Lab {
@@ -101,7 +101,7 @@ static double decode_run(Work *w, int part) {
     const Lab *l = w->priv;
     double begin, end = call(w, &begin);
     /* Rows of one pass: a token each of at most B sequences, whose contexts grow from T+1. The
-     * cached keys and values are read too; they are not counted, as in other people's figures. */
+     * cached keys and values are read too; they are not counted, as in others' figures. */
     const double passes = (double)(l->total - l->before) / (double)c->B;
     const double last = (double)(c->T + c->max_new - 1), T = last - passes;
     w->tokens = (double)(l->total - l->before);

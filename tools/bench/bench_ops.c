@@ -15,7 +15,7 @@ typedef struct Lab {
     AdamW adam;
     Tensor *x, *r;     /* inputs of an op; its parameters are the model's */
     Tensor *dy, *dsum; /* gradients of its outputs are their data ... */
-    real *dy_again;    /* ... and ops use up dy: it is restored from here */
+    real *dy_saved;    /* ... and ops use up dy: it is restored from here */
 } Lab;
 
 static const RngKey key = {.seed = 1, .purpose = RNG_TEST};
@@ -65,22 +65,22 @@ static int open_lab(Work *w, Lab **out) {
     return 0;
 }
 
-/* --- single ops ----------------------------------------------------------------------- */
+/* --- single ops ------------------------------------------------------------------------------- */
 
 static int open_op(Work *w, Lab **l, int64_t in, int64_t out) {
     TRY(open_lab(w, l));
     int64_t n = tokens_of(w->c);
     (*l)->x = random_tensor(*l, n, in);
     (*l)->dy = random_tensor(*l, n, out);
-    (*l)->dy_again = arena_alloc(&(*l)->keep, n * out * sizeof(real));
-    memcpy((*l)->dy_again, (*l)->dy->data, n * out * sizeof(real));
+    (*l)->dy_saved = arena_alloc(&(*l)->keep, n * out * sizeof(real));
+    memcpy((*l)->dy_saved, (*l)->dy->data, n * out * sizeof(real));
     return 0;
 }
 
 static double begin_op(Lab *l) {
     l->x->grad_unset = true; /* as in a model, where another op has made it */
     if (l->r) l->r->grad_unset = true;
-    memcpy(l->dy->data, l->dy_again, tensor_size(l->dy) * sizeof(real));
+    memcpy(l->dy->data, l->dy_saved, tensor_size(l->dy) * sizeof(real));
     return clock_seconds();
 }
 
@@ -152,7 +152,7 @@ static double loss_run(Work *w, int part) {
     return end_op(l, NULL, NULL, t);
 }
 
-/* --- training ------------------------------------------------------------------------- */
+/* --- training --------------------------------------------------------------------------------- */
 
 static int adamw_open(Work *w) {
     Lab *l;

@@ -1,6 +1,6 @@
-/* bench_ppo.c: one iteration of PPO, by the functions that rhetor-ppo calls, in three parts: rollout,
- * scoring with the advantages, update. Four models of the case's size, as there: policy, critic,
- * frozen reference and reward model. One inner epoch over minibatches of 16 episodes.
+/* bench_ppo.c: one iteration of PPO, by the functions that rhetor-ppo calls, in three parts:
+ * rollout, scoring with the advantages, update. Four models of the case's size, as there: policy,
+ * critic, frozen reference and reward model. One inner epoch over minibatches of 16 episodes.
  *
  * No token stops a response. With fixed lengths all have max_new tokens; ragged ones are ended by
  * the callback that streaming uses, at lengths drawn as if each token were the last with

@@ -22,7 +22,7 @@ typedef struct Args {
     const char *from, *encoding;
     TieBreak tie_break;
     bool heldout_tail, no_eot, ids, count, chars, gold, specials;
-    int kind; /* -1: told by the first record */
+    int kind; /* -1: recognised by the first record */
     DatasetOptions records;
     SynthOptions synth;
 } Args;

@@ -1,5 +1,5 @@
 #!/bin/bash
-# /ROOT/configs/tiny, seed 1: step ppo. Written by rhetor-submit, each time anew.
+# /ROOT/configs/tiny, seed 1: step ppo. Rewritten by rhetor-submit each time.
 # LSF's SIGUSR1 comes cluster.lead before the end: the stage saves and leaves with 75, with
 # which LSF puts this job back (-Q 75).
 #BSUB -J tiny.ppo

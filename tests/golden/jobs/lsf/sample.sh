@@ -1,6 +1,6 @@
 #!/bin/bash
-# /ROOT/configs/tiny, seed 1: steps sample, rank. Written by rhetor-submit, each time anew.
-# Commands begin anew when they are interrupted; one that exceeds its time fails.
+# /ROOT/configs/tiny, seed 1: steps sample, rank. Rewritten by rhetor-submit each time.
+# Commands start over when they are interrupted; one that exceeds its time fails.
 #BSUB -J tiny.sample
 #BSUB -n 1
 #BSUB -R "span[ptile=1]"

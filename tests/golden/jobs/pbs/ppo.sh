@@ -1,8 +1,8 @@
 #!/bin/bash
-# /ROOT/configs/tiny, seed 1: step ppo. Written by rhetor-submit, each time anew.
+# /ROOT/configs/tiny, seed 1: step ppo. Rewritten by rhetor-submit each time.
 # run.deadline is cluster.lead before the end: the stage saves and leaves with 75, and
 # rhetor-pipeline has PBS put this job back (qrerun; where that is not for users, this script is
-# submitted again and the next job told to wait for it).
+# submitted again and the next job made to wait for it).
 #PBS -N ppo
 #PBS -l select=2:ncpus=32:mpiprocs=2:ompthreads=16
 #PBS -l place=scatter

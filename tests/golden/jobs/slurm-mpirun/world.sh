@@ -1,6 +1,6 @@
 #!/bin/bash
-# /ROOT/configs/tiny, seed 1: steps world, tokenizer, corpus. Written by rhetor-submit, each time anew.
-# Commands begin anew when they are interrupted; one that exceeds its time fails.
+# /ROOT/configs/tiny, seed 1: steps world, tokenizer, corpus. Rewritten by rhetor-submit each time.
+# Commands start over when they are interrupted; one that exceeds its time fails.
 #SBATCH --job-name=tiny.world
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1

@@ -1,5 +1,5 @@
 #!/bin/bash
-# /ROOT/configs/tiny, seed 1: step ppo. Written by rhetor-submit, each time anew.
+# /ROOT/configs/tiny, seed 1: step ppo. Rewritten by rhetor-submit each time.
 # Slurm's SIGUSR1 comes cluster.lead before the end (and before a preemption, where the
 # site sends it): the stage saves and leaves with 75, and rhetor-pipeline has Slurm put this job
 # back (scontrol requeue).
