@@ -55,7 +55,10 @@ folder            = $(or $(FOLDER_$(1)),$(1))
 FOLDERS          := $(foreach r,$(ROOMS),$(call folder,$(r)))
 
 # --- flags ---------------------------------------------------------------------------------------
-PKGS     := yaml-0.1 jansson oniguruma libutf8proc libzstd libxxhash zlib hdf5-serial
+# tools/detect.sh finds the libraries; what may be said to it: BLAS=blis, MPICC=, HDF5=, HDF5_DIR=, ...
+said     := $(foreach v,CC MPICC HDF5 BLAS CPPFLAGS LDFLAGS $(filter %_DIR %_ROOT,$(.VARIABLES)),$(if $($(v)),$(v)='$($(v))'))
+$(shell mkdir -p $(B) && $(said) tools/detect.sh >$(B)/libraries.mk.$$PPID && mv $(B)/libraries.mk.$$PPID $(B)/libraries.mk)
+include $(B)/libraries.mk
 WARN     := -Wall -Wextra -Wshadow -Wdouble-promotion -Wstrict-prototypes -Wno-unused-parameter
 STRICT   := -Wconversion -Wno-sign-conversion
 OPT      := -O3 -fno-math-errno -fno-trapping-math
@@ -65,20 +68,19 @@ endif
 ifeq ($(VARIANT),double)
 OPT      += -DRHETOR_DOUBLE
 endif
-CPPFLAGS := -I. -D_GNU_SOURCE -DRHETOR_VERSION='"$(VERSION)"' $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-CFLAGS   := -std=gnu11 -g $(OPT) -fopenmp $(WARN)
+# CPPFLAGS, CFLAGS and LDFLAGS are the user's (a packager's); ours come after them.
+cppflags := -I. -D_GNU_SOURCE -DRHETOR_VERSION='"$(VERSION)"' $(DEPS_CFLAGS)
+cflags   := -std=gnu11 -g $(OPT) -fopenmp $(WARN)
 # Two variants in which a warning is an error; make lint builds their objects. In a program linked
 # by clang its OpenMP runtime comes first and also answers the calls that OpenBLAS makes to gcc's.
 ifeq ($(VARIANT),clang)
 CC     := clang
-CFLAGS += -Wno-pass-failed # a loop not vectorised is no error
+cflags += -Wno-pass-failed # a loop not vectorised is no error
 endif
 ifneq ($(filter lint clang,$(VARIANT)),)
-CFLAGS += -Werror
+cflags += -Werror
 endif
-MPI_CFLAGS = $(shell pkg-config --cflags ompi-c 2>/dev/null)
-BLAS_DIR := $(firstword $(wildcard /usr/lib/*/openblas-openmp))
-LDLIBS   := $(shell pkg-config --libs $(PKGS) ompi-c 2>/dev/null) -L$(BLAS_DIR) -Wl,-rpath,$(BLAS_DIR) -lopenblas -ldl -lm
+libs     := $(DEPS_LIBS) -ldl -lm
 strict_rooms := base base/h5 data data/tokenizer data/world checkpoints
 
 # --- what there is to build ----------------------------------------------------------------------
@@ -96,7 +98,7 @@ FUZZERS  := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 say = $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),,@echo "$(1) $(2)";)
 
 # Other flags, other objects: they depend on a file that changes when the flags do.
-FLAGS := $(CC) $(CPPFLAGS) $(CFLAGS) $(STRICT)
+FLAGS := $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(cppflags) $(cflags) $(STRICT) $(MPI_CFLAGS) $(libs)
 ifneq ($(file <$(B)/flags),$(FLAGS))
 made  := $(if $(wildcard $(B)/flags),,yes)
 $(shell mkdir -p $(B))
@@ -106,7 +108,7 @@ endif
 
 $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
-	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(CFLAGS) $(if $(filter $(strict_rooms),$(*D)),$(STRICT)) \
+	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(CFLAGS) $(cppflags) $(cflags) $(if $(filter $(strict_rooms),$(*D)),$(STRICT)) \
 	    $(if $(filter dist,$(*D)),$(MPI_CFLAGS)) -MMD -MP -c $< -o $@
 
 define room_rule
@@ -116,7 +118,7 @@ endef
 $(foreach r,$(ROOMS),$(eval $(call room_rule,$(r))))
 
 # link LIBRARIES: a program of the objects and archives that it depends on
-link = $(call say,LD,$@)mkdir -p $(@D) && $(CC) $(CFLAGS) -o $@ $^ $(LDLIBS) $(1)
+link = $(call say,LD,$@)mkdir -p $(@D) && $(CC) $(CFLAGS) $(cflags) $(LDFLAGS) -o $@ $^ $(libs) $(1)
 
 # A program that is too long for one file has its further parts in the folder of its name: those of
 # tools/rhetor-data.c in tools/data/.
@@ -132,7 +134,7 @@ $(foreach m,$(MAINS),$(eval $(call program_rule,$(m))))
 # A unit test of a room links with that room and those it may use, no others.
 define test_rule
 $(B)/tests/$(1)/test_%: $(B)/tests/$(1)/test_%.o $(call archives,$(USES_$(1)))
-	$$(call link,-lcmocka)
+	$$(call link,$(CMOCKA_LIBS))
 endef
 $(foreach r,$(ROOMS) e2e faults,$(eval $(call test_rule,$(r))))
 
@@ -154,8 +156,9 @@ J     = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 # Without the packages only these can do anything useful; of the others, say it before gcc does.
 ifneq ($(filter-out deps demo test test-faults test-slurm real-small asan fuzz lint format clean uses,$(or $(MAKECMDGOALS),all)),)
-ifeq ($(wildcard $(BLAS_DIR)/libopenblas.so)$(shell pkg-config --exists $(PKGS) ompi-c 2>/dev/null || echo no),no)
-$(error packages are missing: "make deps" installs them)
+ifneq ($(filter-out CMOCKA,$(MISSING)),)
+$(shell $(said) tools/detect.sh --missing)
+$(error libraries are missing; "make deps" installs them on Debian)
 endif
 endif
 
@@ -232,8 +235,8 @@ uses:
 plugin: build/plugin/libh5zstd.so
 build/plugin/libh5zstd.so: base/h5/h5_zstd.c base/h5/chunk.c base/error.c $(wildcard base/*.h base/h5/*.h) Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -DRHETOR_PLUGIN -std=gnu11 -O2 $(WARN) -fPIC -fvisibility=hidden -shared \
-	    -o $@ $(filter %.c,$^) $(shell pkg-config --libs libzstd)
+	$(CC) $(cppflags) -DRHETOR_PLUGIN -std=gnu11 -O2 $(WARN) -fPIC -fvisibility=hidden -shared \
+	    -o $@ $(filter %.c,$^) $(filter %zstd -L%,$(DEPS_LIBS))
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/rhetor $(DESTDIR)$(PREFIX)/share/doc/rhetor

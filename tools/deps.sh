@@ -9,21 +9,23 @@ packages="gcc make pkg-config libopenmpi-dev openmpi-bin libopenblas-openmp-dev 
     libzstd-dev libyaml-dev libjansson-dev libonig-dev libutf8proc-dev libxxhash-dev
     libcmocka-dev zlib1g-dev procps"
 
-# --- another system: ask pkg-config, the compiler and the shell --------------------------------------
+# --- what is there, from whatever package or module it is ----------------------------------------------
+here=$(dirname "$0")
+missing=
+for program in "${CC:-gcc}" make mpirun pgrep; do
+    command -v "$program" >/dev/null || missing="$missing $program"
+done
+libraries=$("$here/detect.sh" --missing 2>&1) && [ -z "$missing" ] && packages=
+[ -z "$packages$*" ] && exit 0
+
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
-    missing=
-    for program in cc pkg-config mpicc mpirun pgrep "$@"; do
+    for program in "$@"; do
         command -v "$program" >/dev/null || missing="$missing $program"
     done
-    for module in yaml-0.1 jansson oniguruma libutf8proc libzstd libxxhash zlib hdf5-serial ompi-c \
-        cmocka; do
-        pkg-config --exists "$module" 2>/dev/null || missing="$missing pkg-config:$module"
-    done
-    ls /usr/lib/*/openblas-openmp/libopenblas.so >/dev/null 2>&1 || missing="$missing openblas-openmp"
-    [ -z "$missing" ] && exit 0
-    echo "deps: missing:$missing" >&2
-    echo "deps: this system has no apt-get: install these with its own package manager" \
-        "(on Debian 12 they are: $(echo $packages))" >&2
+    [ -z "$missing$libraries" ] && exit 0
+    [ -z "$libraries" ] || printf '%s\n' "$libraries" >&2
+    [ -z "$missing" ] || echo "deps: programs that are missing:$missing" >&2
+    echo "deps: this system has no apt-get: install them with its own package manager or modules" >&2
     exit 1
 fi
 

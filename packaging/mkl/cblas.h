@@ -1,0 +1,2 @@
+/* cblas.h: MKL has this header by another name. */
+#include <mkl_cblas.h>
