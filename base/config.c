@@ -145,13 +145,11 @@ static int unknown_key(int stage, const char *place, const char *name) {
     const char *me = config_stage_name(stage);
     const ConfigKey *k = config_key(name);
     if (k) {
-        char *others = config_stages(k);
-        int rc =
-            error_set(ERR_CONFIG, "%s: %s is a setting of %s, not of %s; remove it here%s", place,
-                      name, others, me,
-                      strncmp(name, "model.", 6) == 0 ? " (the model comes from from.model)" : "");
-        free(others);
-        return rc;
+        AUTOFREE char *others = config_stages(k);
+        return error_set(ERR_CONFIG, "%s: %s is a setting of %s, not of %s; remove it here%s",
+                         place, name, others, me,
+                         strncmp(name, "model.", 6) == 0 ? " (the model comes from from.model)"
+                                                         : "");
     }
     if (is_section(name))
         return error_set(ERR_CONFIG,
@@ -180,11 +178,9 @@ static int wrong_value(const char *place, const ConfigKey *k, const char *found)
                                   [KIND_Bool] = "true or false",    [KIND_Str] = "one text",
                                   [KIND_List] = "a list of texts",  [KIND_Path] = "one path",
                                   [KIND_Paths] = "a list of paths", [KIND_Enum] = "one of"};
-    char *range = config_range(k);
-    int rc = error_set(ERR_CONFIG, "%s: %s is %s, expected %s%s%s", place, k->name,
-                       *found ? found : "empty", nouns[k->kind], *range ? " " : "", range);
-    free(range);
-    return rc;
+    AUTOFREE char *range = config_range(k);
+    return error_set(ERR_CONFIG, "%s: %s is %s, expected %s%s%s", place, k->name,
+                     *found ? found : "empty", nouns[k->kind], *range ? " " : "", range);
 }
 
 /* Decimal numbers only: strtod alone would take 0x10, inf and nan. */
@@ -221,9 +217,8 @@ static int set_enum(const char *place, const ConfigKey *k, const char *s, int *o
         const char *meant = nearest_word(s, (const char *const *)words, n);
         rc = wrong_value(place, k, s);
         if (meant) {
-            char *message = xstrdup(error_message());
+            AUTOFREE char *message = xstrdup(error_message());
             error_set(rc, "%s; did you mean %s?", message, meant);
-            free(message);
         }
     }
     for (int i = 0; i < n; i++) free(words[i]);
@@ -315,30 +310,25 @@ static int set(void *ctx, const YamlValue *v) {
     Places *p = c->priv;
     const ConfigKey *k = config_key(v->key);
     if (!k && v->null && is_section(v->key)) return 0; /* `data:` with nothing below it is fine */
-    char *place = from->file ? xasprintf("%s:%d:%d", from->file, v->line, v->column)
-                             : xstrdup("command line");
+    AUTOFREE char *place = from->file ? xasprintf("%s:%d:%d", from->file, v->line, v->column)
+                                      : xstrdup("command line");
     const char *before = k && from->file ? p->set[k - config_keys] : NULL;
-    int rc = !k || !config_knows(c->stage, k) ? unknown_key(c->stage, place, v->key)
-             : before
-                 ? error_set(ERR_CONFIG, "%s: %s is set again, first at %s; remove one of the two",
-                             place, v->key, before)
-                 : set_value(c, k, place, v);
-    free(place);
-    return rc;
+    return !k || !config_knows(c->stage, k) ? unknown_key(c->stage, place, v->key)
+           : before
+               ? error_set(ERR_CONFIG, "%s: %s is set again, first at %s; remove one of the two",
+                           place, v->key, before)
+               : set_value(c, k, place, v);
 }
 
 static int load_file(Config *c, const char *path) {
-    char *text = NULL;
+    AUTOFREE char *text = NULL;
     size_t len;
     if (file_read(path, &text, &len) < 0) {
-        char *message = xstrdup(error_message());
+        AUTOFREE char *message = xstrdup(error_message());
         error_set(ERR_CONFIG, "%s (the configuration file)", message);
-        free(message);
         return ERR_CONFIG;
     }
-    int rc = yaml_settings(text, len, path, set, &(Source){c, path});
-    free(text);
-    return rc;
+    return yaml_settings(text, len, path, set, &(Source){c, path});
 }
 
 /* "section.key=value"; a list is a,b or [a, "b, c"]. */
@@ -347,15 +337,14 @@ static int set_from_command_line(Config *c, const char *override) {
     if (!equals || equals == override)
         return error_set(
             ERR_CONFIG, "command line: \"%s\" is no setting; expected section.key=value", override);
-    char *name = xasprintf("%.*s", (int)(equals - override), override);
+    AUTOFREE char *name = xasprintf("%.*s", (int)(equals - override), override);
     char *text = xstrdup(equals + 1), *rest = text;
     const ConfigKey *k = config_key(name);
     const bool list = k && is_list(k);
     int rc;
     if (list && *text == '[') {
-        char *yaml = xasprintf("%s: %s\n", name, text);
+        AUTOFREE char *yaml = xasprintf("%s: %s\n", name, text);
         rc = yaml_settings(yaml, strlen(yaml), "command line", set, &(Source){c, NULL});
-        free(yaml);
     } else {
         YamlValue v = {.key = name, .list = list && strchr(text, ',')};
         v.items = xmalloc(sizeof *v.items * (strlen(text) + 1));
@@ -364,14 +353,13 @@ static int set_from_command_line(Config *c, const char *override) {
         rc = set(&(Source){c, NULL}, &v);
         free(v.items);
     }
-    free(name);
     free(text);
     return rc;
 }
 
 static void set_defaults(Config *c) {
     for (const ConfigKey *k = config_keys; k < config_keys + NKEYS; k++) {
-        char *own = config_stage_default(c->stage, k), *number = NULL;
+        AUTOFREE char *own = config_stage_default(c->stage, k), *number = NULL;
         const char *def = k->text;
         if (k->kind == KIND_Bool)
             def = k->number != 0 ? "true" : "false";
@@ -379,8 +367,6 @@ static void set_defaults(Config *c) {
             def = number = config_number(k->number);
         CHECK(is_list(k) ? !*def && !own : set_scalar(c, k, "default", own ? own : def) == 0,
               "%s: %s", k->name, error_message());
-        free(own);
-        free(number);
     }
 }
 
@@ -417,17 +403,14 @@ int config_bad(const Config *c, const char *key, const char *fmt, ...) {
     const Places *p = c->priv;
     const char *set = p ? p->set[k - config_keys] : NULL;
     const char *place = set ? set : *c->origin ? c->origin : "command line";
-    char *value = config_value(c, k), *text = NULL;
+    AUTOFREE char *value = config_value(c, k), *text = NULL;
     bool none = strcmp(value, "\"\"") == 0 || strcmp(value, "[]") == 0;
     va_list ap;
     va_start(ap, fmt);
     CHECK(vasprintf(&text, fmt, ap) >= 0, "format \"%s\"", fmt);
     va_end(ap);
-    int rc = error_set(ERR_CONFIG, "%s: %s is %.200s%s: %s", place, key, none ? "not set" : value,
-                       set || none ? "" : " (default)", text);
-    free(value);
-    free(text);
-    return rc;
+    return error_set(ERR_CONFIG, "%s: %s is %.200s%s: %s", place, key, none ? "not set" : value,
+                     set || none ? "" : " (default)", text);
 }
 
 /* Another version may have had other keys and words. */
@@ -450,10 +433,8 @@ char *config_diff(int stage, const char *yaml_old, const char *yaml_new) {
     }
     for (const ConfigKey *k = config_keys; k < config_keys + NKEYS; k++) {
         if (!k->result || !config_knows(stage, k)) continue;
-        char *was = config_value(&c[0], k), *is = config_value(&c[1], k);
+        AUTOFREE char *was = config_value(&c[0], k), *is = config_value(&c[1], k);
         if (strcmp(was, is) != 0) text_put(&t, "%s%s: %s -> %s", t.s ? "\n" : "", k->name, was, is);
-        free(was);
-        free(is);
     }
     for (int i = 0; i < 2; i++) config_free(&c[i]);
     return text_take(&t);

@@ -38,10 +38,8 @@ char *config_range(const ConfigKey *k) {
             free(word);
         }
     } else if (k->kind == KIND_I64 || k->kind == KIND_F64) {
-        char *lo = config_number(k->lo), *hi = config_number(k->hi);
+        AUTOFREE char *lo = config_number(k->lo), *hi = config_number(k->hi);
         text_put(&t, "from %s to %s", lo, hi);
-        free(lo);
-        free(hi);
     }
     return t.s;
 }
@@ -50,10 +48,9 @@ char *config_range(const ConfigKey *k) {
  * it is. Some characters are allowed in JSON, but not in YAML or as ends of lines there: DEL, U+80
  * to U+9F, U+2028, U+2029, U+FEFF, U+FFFE, U+FFFF. */
 static void put_quoted(Text *t, const char *s) {
-    json_t *v = json_string(s);
+    json_auto_t *v = json_string(s);
     CHECK(v, "a setting that is no UTF-8");
-    char *quoted = json_dumps(v, JSON_ENCODE_ANY);
-    json_decref(v);
+    AUTOFREE char *quoted = json_dumps(v, JSON_ENCODE_ANY);
     for (const unsigned char *p = (const unsigned char *)quoted; *p; p++) {
         const unsigned three =
             p[0] < 0xE0 ? 0 : (p[0] & 15u) << 12 | (p[1] & 63u) << 6 | (p[2] & 63u);
@@ -68,7 +65,6 @@ static void put_quoted(Text *t, const char *s) {
         } else
             text_put(t, "%c", *p);
     }
-    free(quoted);
 }
 
 char *config_value(const Config *c, const ConfigKey *k) {
@@ -114,9 +110,8 @@ char *config_yaml(const Config *c) {
         if (!config_knows(c->stage, k)) continue;
         const char *leaf = strchr(k->name, '.') + 1;
         if (opens_section(k, before)) text_put(&t, "%.*s:\n", (int)(leaf - 1 - k->name), k->name);
-        char *value = config_value(c, k);
+        AUTOFREE char *value = config_value(c, k);
         text_put(&t, "  %s: %s\n", leaf, value);
-        free(value);
         before = k;
     }
     return t.s;
@@ -181,15 +176,12 @@ char *config_help(int stage) {
         if (!config_knows(stage, k)) continue;
         if (opens_section(k, before))
             text_put(&t, "%s%.*s\n", before ? "\n" : "", (int)strcspn(k->name, "."), k->name);
-        char *def = default_text(k, stage), *range = config_range(k);
+        AUTOFREE char *def = default_text(k, stage), *range = config_range(k);
         bool unset = strcmp(def, "not set") == 0;
         text_put(&t, "    %s=%s\n", k->name, unset ? "" : def);
         const char *kind = k->kind == KIND_Enum ? "one of" : kind_words[k->kind];
-        char *text = xasprintf("%s (%s%s%s)", k->help, kind, *range ? " " : "", range);
+        AUTOFREE char *text = xasprintf("%s (%s%s%s)", k->help, kind, *range ? " " : "", range);
         put_wrapped(&t, text);
-        free(text);
-        free(def);
-        free(range);
         before = k;
     }
     return t.s;
@@ -203,7 +195,7 @@ static void put_cell(Text *t, const char *s) {
 char *config_markdown(void) {
     Text t = {0};
     const ConfigKey *before = NULL;
-    char *all = config_stages(NULL);
+    AUTOFREE char *all = config_stages(NULL);
     text_put(
         &t, "# Settings\n\n"
             "Generated from base/config_keys.h; do not edit.\n\n"
@@ -217,16 +209,13 @@ char *config_markdown(void) {
                 "\n## %.*s\n\n| name | type | default | range or choices | stages | meaning |\n"
                 "|---|---|---|---|---|---|\n",
                 (int)strcspn(k->name, "."), k->name);
-        char *def = default_text(k, STAGE_NONE), *range = config_range(k), *in = config_stages(k);
+        AUTOFREE char *def = default_text(k, STAGE_NONE), *range = config_range(k),
+                      *in = config_stages(k);
         text_put(&t, "| `%s` | %s | %s | %s | %s | ", k->name, kind_words[k->kind], def, range,
                  strcmp(in, all) == 0 ? "all" : in);
         put_cell(&t, k->help);
         text_put(&t, " |\n");
-        free(def);
-        free(range);
-        free(in);
         before = k;
     }
-    free(all);
     return t.s;
 }

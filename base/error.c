@@ -152,3 +152,9 @@ char *xasprintf(const char *fmt, ...) {
     va_end(again);
     return s;
 }
+
+void xfree_at(void *pointer) {
+    void *p;
+    memcpy(&p, pointer, sizeof p);
+    free(p);
+}

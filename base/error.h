@@ -84,4 +84,9 @@ char *xstrdup(const char *s);
     } while (0)
 char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* Before the declaration of a pointer: what it points to is freed where its scope is left, by
+ * whichever way. (json_auto_t of jansson does the same for JSON.) */
+#define AUTOFREE __attribute__((cleanup(xfree_at)))
+void xfree_at(void *pointer);
+
 #endif

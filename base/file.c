@@ -76,10 +76,8 @@ static char *parent_of(const char *path) {
 }
 
 static int sync_parent(const char *path) {
-    char *dir = parent_of(path);
-    int rc = file_sync(dir);
-    free(dir);
-    return rc;
+    AUTOFREE char *dir = parent_of(path);
+    return file_sync(dir);
 }
 
 int file_rename_durable(const char *from, const char *to) {
@@ -101,14 +99,13 @@ static int write_and_sync(const char *path, const void *data, size_t len) {
 int file_write_durable(const char *path, const void *data, size_t len) {
     struct stat st; /* a device or a pipe is written to, not replaced */
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) return write_and_sync(path, data, len);
-    char *temporary = xasprintf("%s.tmp.%ld", path, (long)getpid());
+    AUTOFREE char *temporary = xasprintf("%s.tmp.%ld", path, (long)getpid());
     int rc = write_and_sync(temporary, data, len);
     if (rc == 0 && rename(temporary, path) != 0) rc = file_error(path, "rename into place");
     if (rc == 0)
         rc = sync_parent(path);
     else
         unlink(temporary);
-    free(temporary);
     return rc;
 }
 
@@ -194,7 +191,7 @@ int64_t file_size(const char *path) {
 }
 
 int file_make_dirs(const char *path) {
-    char *p = xstrdup(path);
+    AUTOFREE char *p = xstrdup(path);
     int rc = 0;
     for (size_t i = 1; rc == 0; i++) {
         if (p[i - 1] == '\0') break;
@@ -208,7 +205,6 @@ int file_make_dirs(const char *path) {
         }
         p[i] = was;
     }
-    free(p);
     return rc;
 }
 
@@ -231,7 +227,7 @@ int file_free_space(const char *path, int64_t *bytes) {
 int file_hash(const char *path, uint64_t *xxh3) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return file_error(path, "open");
-    char *block = xmalloc(BLOCK);
+    AUTOFREE char *block = xmalloc(BLOCK);
     HashStream *stream = hash_begin();
     int rc = 0;
     for (;;) {
@@ -244,7 +240,6 @@ int file_hash(const char *path, uint64_t *xxh3) {
     uint64_t hash, unused[2];
     hash_end(&stream, &hash, unused);
     if (rc == 0) *xxh3 = hash;
-    free(block);
     close(fd);
     return rc;
 }

@@ -56,12 +56,11 @@ static int parse(json_t **out, const char *text, size_t len, size_t flags, const
     flags |= JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
     *out = json_loadb(text, len, flags, &e);
     if (!*out && json_error_code(&e) == json_error_numeric_overflow) {
-        char *copy = xmalloc(len + 1);
+        AUTOFREE char *copy = xmalloc(len + 1);
         memcpy(copy, text, len);
         copy[len] = '\0';
         fit_numbers(copy, copy + len);
         *out = json_loadb(copy, len, flags, &e);
-        free(copy);
     }
     if (*out) return 0;
     long long at = (long long)line + (e.line > 0 ? e.line - 1 : 0);
@@ -89,34 +88,27 @@ int json_parse(json_t **out, const char *text, size_t len, const char *path, int
 }
 
 int json_read_file(json_t **out, const char *path) {
-    char *text = NULL;
+    AUTOFREE char *text = NULL;
     size_t len;
     *out = NULL;
     TRY(lines_slurp(path, &text, &len));
     size_t skip = bom(text, len);
-    int rc = json_parse(out, text + skip, len - skip, path, 1);
-    free(text);
-    return rc;
+    return json_parse(out, text + skip, len - skip, path, 1);
 }
 
 int json_write_file(const json_t *v, const char *path) {
-    char *text = json_dumps(v, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_ENCODE_ANY);
+    AUTOFREE char *text = json_dumps(v, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_ENCODE_ANY);
     CHECK(text, "%s: value cannot be written as JSON", path);
-    char *line = xasprintf("%s\n", text);
-    free(text);
-    int rc = file_write_durable(path, line, strlen(line));
-    free(line);
-    return rc;
+    AUTOFREE char *line = xasprintf("%s\n", text);
+    return file_write_durable(path, line, strlen(line));
 }
 
 static int open_array(JsonRecords *r) {
-    char *text = NULL;
+    AUTOFREE char *text = NULL;
     size_t len;
     TRY(lines_rest(r->lines, &text, &len));
     size_t skip = bom(text, len);
-    int rc = json_parse(&r->array, text + skip, len - skip, r->path, 1);
-    free(text);
-    return rc;
+    return json_parse(&r->array, text + skip, len - skip, r->path, 1);
 }
 
 int json_records_open(JsonRecords **out, const char *path) {

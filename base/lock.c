@@ -227,12 +227,10 @@ bool lock_held(const char *dir, char who[256]) {
 }
 
 static bool is_ours(const FileLock *l) {
-    char *text = NULL;
+    AUTOFREE char *text = NULL;
     size_t len;
     if (file_read(l->path, &text, &len) < 0) return false;
-    bool ours = strcmp(text, l->text) == 0;
-    free(text);
-    return ours;
+    return strcmp(text, l->text) == 0;
 }
 
 int lock_check(const FileLock *l) {
@@ -307,7 +305,8 @@ int lock_take(FileLock **out, const char *dir) {
     char *path = file_join(dir, "lock");
     char *text = xasprintf("host: %s\njob: %s\npid: %ld\nstarted: %llu\nplace: %s\n", me.host,
                            me.job, me.pid, me.started, me.place);
-    char *mine = xasprintf("%s.%s.%ld.%016" PRIx64, path, me.host, me.pid, hash_text(text));
+    AUTOFREE char *mine =
+        xasprintf("%s.%s.%ld.%016" PRIx64, path, me.host, me.pid, hash_text(text));
     int rc = file_write_durable(mine, text, strlen(text));
     for (int i = 0; rc == 0 && i < TRIES; i++) rc = try_once(path, mine, &me);
     if (rc == 0)
@@ -316,7 +315,6 @@ int lock_take(FileLock **out, const char *dir) {
                        "run.dir",
                        path);
     unlink(mine);
-    free(mine);
     struct stat st;
     if (rc > 0 && stat(dir, &st) != 0) rc = file_error(dir, "stat");
     if (rc < 0) {

@@ -63,9 +63,8 @@ static void put(int fd, const char *text, size_t len) {
 }
 
 static void put_screen(const char *before, const char *text, const char *after) {
-    char *line = xasprintf("%s%s%s%s", live ? WIPE : "", before, text, after);
+    AUTOFREE char *line = xasprintf("%s%s%s%s", live ? WIPE : "", before, text, after);
     put(STDERR_FILENO, line, strlen(line));
-    free(line);
     live = false;
 }
 
@@ -76,9 +75,8 @@ static void put_file(const char *before, const char *text) {
     struct tm tm;
     localtime_r(&now, &tm);
     strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm);
-    char *line = xasprintf("%s %s%s\n", when, before, text);
+    AUTOFREE char *line = xasprintf("%s %s%s\n", when, before, text);
     put(file_fd, line, strlen(line));
-    free(line);
 }
 
 static char *format(const char *fmt, va_list ap) {
@@ -91,19 +89,18 @@ void log_info(const char *fmt, ...) {
     if (my_rank != 0) return;
     va_list ap;
     va_start(ap, fmt);
-    char *text = format(fmt, ap);
+    AUTOFREE char *text = format(fmt, ap);
     va_end(ap);
     pthread_mutex_lock(&mutex);
     put_screen("", text, "\n");
     put_file("", text);
     pthread_mutex_unlock(&mutex);
-    free(text);
 }
 
 void log_warn(const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    char *text = format(fmt, ap);
+    AUTOFREE char *text = format(fmt, ap);
     va_end(ap);
     char before[48] = "warning: ";
     if (my_rank != 0) snprintf(before, sizeof before, "rank %d: warning: ", my_rank);
@@ -111,7 +108,6 @@ void log_warn(const char *fmt, ...) {
     put_screen(before, text, "\n");
     put_file(before, text);
     pthread_mutex_unlock(&mutex);
-    free(text);
 }
 
 /* A live line that wraps could not be wiped: whole fields, which two spaces part, go from its end
@@ -143,7 +139,7 @@ void log_progress(bool plain, bool last, const char *fmt, ...) {
 
     va_list ap;
     va_start(ap, fmt);
-    char *text = format(fmt, ap);
+    AUTOFREE char *text = format(fmt, ap);
     va_end(ap);
     pthread_mutex_lock(&mutex);
     if (plain) {
@@ -157,5 +153,4 @@ void log_progress(bool plain, bool last, const char *fmt, ...) {
         last_drawn = last ? -1 : now; /* the next line is another one */
     }
     pthread_mutex_unlock(&mutex);
-    free(text);
 }

@@ -151,9 +151,8 @@ bool process_exists(const char *name) {
     char *copy = xstrdup(path ? path : "/usr/bin:/bin"), *rest = copy, *dir;
     bool found = false;
     while (!found && (dir = strsep(&rest, ":"))) {
-        char *file = file_join(*dir ? dir : ".", name);
+        AUTOFREE char *file = file_join(*dir ? dir : ".", name);
         found = access(file, X_OK) == 0 && !file_is_dir(file);
-        free(file);
     }
     free(copy);
     return found;

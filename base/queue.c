@@ -182,14 +182,13 @@ static char *find_id(const Queue *q, const char *text) {
 
 int queue_submit(const Queue *q, const char *script, const char *after, char **id) {
     Call c = {0};
-    char *text = NULL;
+    AUTOFREE char *text = NULL;
     CALL_ADD(&c, q->submit);
     if (after) call_add_after(&c, q, after);
     if (!q->reads_script) c.argv[c.n++] = WORD(script);
     int rc = call_demand(&c, q->reads_script ? script : NULL, &text);
     if (rc >= 0 && !(*id = find_id(q, text)))
         rc = error_set(ERR_DATA, "%s printed no job id but: %s", c.argv[0], text);
-    free(text);
     free(c.own);
     return rc < 0 ? rc : 0;
 }
@@ -204,7 +203,7 @@ static void copy_word(const char *text, int word, char out[32]) {
 
 int queue_alive(const Queue *q, const char *id, bool *alive, char state[32]) {
     Call c = {0};
-    char *text = NULL;
+    AUTOFREE char *text = NULL;
     int status = 0, rc = 0;
     CALL_ADD(&c, q->state);
     c.argv[c.n++] = WORD(id);
@@ -222,48 +221,43 @@ int queue_alive(const Queue *q, const char *id, bool *alive, char state[32]) {
                        "%s said (%d): %.*s; without its answer nobody knows whether job %s is "
                        "alive",
                        c.argv[0], status, first_line(text), text, id);
-    free(text);
     return rc;
 }
 
 void queue_own_state(const Queue *q, const char *id, char state[32]) {
     Call c = {0};
-    char *text = NULL;
+    AUTOFREE char *text = NULL;
     state[0] = '\0';
     if (!q->own[0]) return;
     CALL_ADD(&c, q->own);
     c.argv[c.n++] = WORD(id);
     const char *at = call_demand(&c, NULL, &text) >= 0 ? strstr(text, q->own_begin) : NULL;
     if (at) sscanf(at + strlen(q->own_begin), "%31[A-Z_]", state);
-    free(text);
 }
 
 int queue_put_back(const Queue *q, const char *id) {
     Call c = {0};
-    char *text = NULL;
+    AUTOFREE char *text = NULL;
     if (!q->put_back[0]) return 0; /* our exit code does it */
     CALL_ADD(&c, q->put_back);
     c.argv[c.n++] = WORD(id);
-    int rc = call_demand(&c, NULL, &text);
-    free(text);
-    return rc;
+    return call_demand(&c, NULL, &text);
 }
 
 int queue_change_after(const Queue *q, const char *waiter, const char *id) {
     Call c = {0};
-    char *text = NULL;
+    AUTOFREE char *text = NULL;
     CALL_ADD(&c, q->change);
     call_add_after(&c, q, id);
     c.argv[c.n++] = WORD(waiter);
     int rc = call_demand(&c, NULL, &text);
-    free(text);
     free(c.own);
     return rc;
 }
 
 int64_t queue_nodes(const Queue *q, const char *partition, int64_t cores) {
     Call c = {0};
-    char *text = NULL;
+    AUTOFREE char *text = NULL;
     int64_t nodes = -1;
     int status;
     if (!q->sizes[0] || !process_exists(q->sizes[0])) return -1;
@@ -276,7 +270,6 @@ int64_t queue_nodes(const Queue *q, const char *partition, int64_t cores) {
             if (nodes < 0) nodes = 0;
             if (have >= cores) nodes += n;
         }
-    free(text);
     free(c.own);
     return nodes;
 }

@@ -53,7 +53,7 @@ int text_expand(Text *t, const char *s, bool keep) {
             if (!close && !keep)
                 return error_set(ERR_CONFIG, "\"${\" without \"}\"; write $${ for a plain ${");
             end = close ? close + 1 : s + strlen(s);
-            char *name = xasprintf("%.*s", (int)(end - s) - (close ? 3 : 2), s + 2);
+            AUTOFREE char *name = xasprintf("%.*s", (int)(end - s) - (close ? 3 : 2), s + 2);
             char *otherwise = strstr(name, ":-");
             if (otherwise) *otherwise = '\0';
             const char *value = close ? getenv(name) : NULL;
@@ -68,7 +68,6 @@ int text_expand(Text *t, const char *s, bool keep) {
                                "the environment variable %s is not set; set it, or write "
                                "${%s:-default}",
                                name, name);
-            free(name);
             if (rc < 0) return rc;
         } else
             text_bytes(t, s, (size_t)(end - s));

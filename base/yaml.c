@@ -75,9 +75,8 @@ static int walk_list(Walk *w, YamlValue *v, int *sections) {
         if (w->event.type == YAML_SCALAR_EVENT && *sections == 0)
             add(v, scalar(w));
         else if (w->event.type == YAML_MAPPING_START_EVENT && v->n == 0) {
-            char *prefix = xasprintf("%s.%d.", v->key, (*sections)++);
+            AUTOFREE char *prefix = xasprintf("%s.%d.", v->key, (*sections)++);
             int rc = walk_section(w, prefix);
-            free(prefix);
             if (rc < 0) return rc;
         } else
             return refuse(w, "a list inside a list, or one of values and sections");
@@ -88,10 +87,8 @@ static int walk_list(Walk *w, YamlValue *v, int *sections) {
 static int walk_value(Walk *w, const char *key) {
     TRY(advance(w));
     if (w->event.type == YAML_MAPPING_START_EVENT) {
-        char *prefix = xasprintf("%s.", key);
-        int rc = walk_section(w, prefix);
-        free(prefix);
-        return rc;
+        AUTOFREE char *prefix = xasprintf("%s.", key);
+        return walk_section(w, prefix);
     }
     YamlValue v = {.key = key, .line = w->line, .column = w->column};
     int rc = 0, sections = 0;
@@ -113,10 +110,8 @@ static int walk_section(Walk *w, const char *prefix) {
         TRY(advance(w));
         if (w->event.type == YAML_MAPPING_END_EVENT) return 0;
         if (w->event.type != YAML_SCALAR_EVENT) return refuse(w, "a key that is no word");
-        char *name = scalar(w), *key = xasprintf("%s%s", prefix, name);
+        AUTOFREE char *name = scalar(w), *key = xasprintf("%s%s", prefix, name);
         int rc = walk_value(w, key);
-        free(name);
-        free(key);
         if (rc < 0) return rc;
     }
 }

@@ -31,13 +31,11 @@ static int remove_uncommitted(const char *dir, int64_t before) {
     for (int i = 0; i < n; i++) {
         Name name = manifest_parse_name(names[i]);
         if (name.kind != NAME_FILE || name.step >= before) continue;
-        char *path = file_join(dir, names[i]), *manifest = manifest_path(path);
+        AUTOFREE char *path = file_join(dir, names[i]), *manifest = manifest_path(path);
         if (!file_exists(manifest)) {
             log_info("%s: was never committed; removed", path);
             if (rc >= 0) rc = file_remove(path);
         }
-        free(path);
-        free(manifest);
     }
     file_free_list(&names, n);
     return rc;
@@ -52,7 +50,7 @@ static int rotate(const char *dir, int64_t keep_last, const int64_t *keep, int n
     TRY(manifest_list(dir, &v, &n));
     int64_t kept = 0, good = -1;
     for (int i = 0; i < n && rc >= 0; i++) {
-        char *file = manifest_name(dir, v[i].step, v[i].aside, CKPT_FILE);
+        AUTOFREE char *file = manifest_name(dir, v[i].step, v[i].aside, CKPT_FILE);
         if (good < 0) {
             Manifest m;
             if (manifest_verify(&m, file) >= 0) {
@@ -66,7 +64,6 @@ static int rotate(const char *dir, int64_t keep_last, const int64_t *keep, int n
         } else if (v[i].aside || !is_listed(v[i].step, keep, nkeep)) {
             rc = manifest_remove_pair(file);
         }
-        free(file);
     }
     free(v);
     if (rc >= 0 && good >= 0) rc = remove_uncommitted(dir, good);
@@ -82,20 +79,18 @@ int ckpt_mark_best(const char *dir, int64_t step, double value, Comm *c) {
     int rc = 0;
     if (comm_rank(c) == 0) {
         CHECK(isfinite(value), "the best value is %g", value);
-        json_t *j = json_object();
+        json_auto_t *j = json_object();
         json_object_set_new(j, "step", json_integer(step));
         json_object_set_new(j, "value", json_real(value));
-        char *path = file_join(dir, "best.json");
+        AUTOFREE char *path = file_join(dir, "best.json");
         rc = json_write_file(j, path);
-        free(path);
-        json_decref(j);
     }
     return comm_agree(c, rc);
 }
 
 int64_t ckpt_best_step(const char *dir, double *value) {
-    char *path = file_join(dir, "best.json");
-    json_t *j = NULL;
+    AUTOFREE char *path = file_join(dir, "best.json");
+    json_auto_t *j = NULL;
     int64_t step = -1;
     double v = 0;
     if (file_exists(path)) {
@@ -108,8 +103,6 @@ int64_t ckpt_best_step(const char *dir, double *value) {
         }
     }
     if (value && step >= 0) *value = v;
-    json_decref(j);
-    free(path);
     return step;
 }
 
@@ -123,8 +116,8 @@ static int is_kept(const char *file, bool *kept) {
 }
 
 int ckpt_list_kept(const char *run, int64_t **step, char ***path, int *n) {
-    char *dir = manifest_folder(run);
-    Committed *v;
+    AUTOFREE char *dir = manifest_folder(run);
+    AUTOFREE Committed *v = NULL;
     int found, rc = manifest_list(dir, &v, &found);
     *step = xcalloc((size_t)found + 1, sizeof **step);
     *path = xcalloc((size_t)found + 1, sizeof **path);
@@ -147,8 +140,6 @@ int ckpt_list_kept(const char *run, int64_t **step, char ***path, int *n) {
         free(*step);
         free(*path);
     }
-    free(v);
-    free(dir);
     return rc < 0 ? rc : 0;
 }
 
@@ -158,14 +149,12 @@ static bool same_file(const char *a, const char *b) {
 }
 
 static int link_or_copy(const char *from, const char *to) {
-    char *data;
+    AUTOFREE char *data = NULL;
     size_t len;
     TRY(file_remove(to));
     if (link(from, to) == 0) return 0;
     TRY(file_read(from, &data, &len));
-    int rc = file_write_durable(to, data, len);
-    free(data);
-    return rc;
+    return file_write_durable(to, data, len);
 }
 
 /* Manifests first: without it a file does not count. */
@@ -179,9 +168,8 @@ static int remove_others(const char *dir, int64_t step) {
             const bool mine = name.step == step && !name.aside && name.kind != NAME_TEMPORARY;
             if (name.kind == NAME_OTHER || mine || (name.kind == NAME_MANIFEST) != (pass == 0))
                 continue;
-            char *path = file_join(dir, names[i]);
+            AUTOFREE char *path = file_join(dir, names[i]);
             rc = file_remove(path);
-            free(path);
         }
     file_free_list(&names, n);
     return rc;
@@ -190,8 +178,8 @@ static int remove_others(const char *dir, int64_t step) {
 int ckpt_take(const char *file, const char *dir) {
     Manifest m;
     TRY(manifest_verify(&m, file));
-    char *mine = manifest_name(dir, m.step, false, CKPT_FILE);
-    char *manifest = manifest_path(file), *my_manifest = manifest_path(mine);
+    AUTOFREE char *mine = manifest_name(dir, m.step, false, CKPT_FILE);
+    AUTOFREE char *manifest = manifest_path(file), *my_manifest = manifest_path(mine);
     int rc = 0;
     if (!same_file(file, mine) || !same_file(manifest, my_manifest)) {
         rc = file_remove(my_manifest); /* the manifest is the commit: it goes first, comes last */
@@ -200,8 +188,5 @@ int ckpt_take(const char *file, const char *dir) {
     }
     if (rc >= 0) rc = remove_others(dir, m.step);
     if (rc >= 0) rc = file_sync(dir);
-    free(mine);
-    free(manifest);
-    free(my_manifest);
     return rc < 0 ? rc : 0;
 }

@@ -116,10 +116,9 @@ static int gather_parts(Layout *l) {
     l->part = (Part *)(void *)all;
     free(at);
     free(mine);
-    Part *sorted = xcalloc((size_t)l->size, sizeof *sorted);
+    AUTOFREE Part *sorted = xcalloc((size_t)l->size, sizeof *sorted);
     int rc = 0;
     for (int i = 0; i < l->n && rc == 0; i++) rc = check_parts(l, i, sorted);
-    free(sorted);
     return rc;
 }
 
@@ -175,7 +174,7 @@ static void list_chunks(Layout *l) {
 /* A chunk of a part is packed where most of it lies, others where there is least to do. Rank 0 also
  * writes, which takes it about a quarter of the time of packing. */
 static void choose_owners(Layout *l) {
-    int64_t *load = xcalloc((size_t)l->size, sizeof *load);
+    AUTOFREE int64_t *load = xcalloc((size_t)l->size, sizeof *load);
     for (int64_t w = 0; w < l->nwindows; w++) {
         memset(load, 0, (size_t)l->size * sizeof *load);
         for (int pass = 0; pass < 2; pass++)
@@ -197,7 +196,6 @@ static void choose_owners(Layout *l) {
                 load[0] += bytes / 4;
             }
     }
-    free(load);
 }
 
 int layout_make(Layout **out, const CkptArray *v, int n, Comm *c) {
@@ -494,9 +492,8 @@ static int create_file(Save *s, const char *path, const CkptContent *content) {
     TRY(h5_set_str(s->h5, "/", "version", RHETOR_VERSION));
     TRY(h5_set_str(s->h5, "/", "stage", content->stage));
     TRY(h5_set_i64(s->h5, "/", "step", content->step));
-    char *meta = json_dumps(content->meta, JSON_SORT_KEYS | JSON_COMPACT);
+    AUTOFREE char *meta = json_dumps(content->meta, JSON_SORT_KEYS | JSON_COMPACT);
     int rc = write_texts(s, meta, content);
-    free(meta);
     TRY(rc);
     for (int i = 0; i < l->n; i++) {
         const CkptArray *a = &l->v[i];
@@ -565,7 +562,7 @@ static int verify_share(const Layout *l, const char *path, const uint64_t *expec
     int64_t begin, end;
     comm_share(l->nchunks, l->rank, l->size, &begin, &end);
     H5 *h = NULL;
-    uint64_t *found = xcalloc((size_t)(end - begin), sizeof *found);
+    AUTOFREE uint64_t *found = xcalloc((size_t)(end - begin), sizeof *found);
     int rc = h5_open(&h, path);
     for (int64_t i = begin, n; i < end && rc >= 0; i += n) {
         const Chunk *ch = &l->chunk[i];
@@ -581,7 +578,6 @@ static int verify_share(const Layout *l, const char *path, const uint64_t *expec
         rc = h5_hash(h, text_name[i], &hash);
         if (rc >= 0 && hash != l->text_hash[i]) rc = differs(path, text_name[i]);
     }
-    free(found);
     h5_close(&h);
     return rc;
 }
@@ -592,12 +588,11 @@ int layout_verify(Layout *l, const char *path) {
     for (int64_t i = 0; i < l->nchunks; i++) hash[i] = l->chunk[i].hash;
     comm_bcast(l->comm, hash, n * sizeof *hash, 0);
     comm_bcast(l->comm, &length, sizeof length, 0);
-    char *where = xcalloc(length + 1, 1);
+    AUTOFREE char *where = xcalloc(length + 1, 1);
     if (l->rank == 0) memcpy(where, path, length);
     comm_bcast(l->comm, where, length, 0);
     int rc = fault_point("ckpt_save.verify");
     if (rc >= 0) rc = verify_share(l, where, hash);
-    free(where);
     free(hash);
     return comm_agree(l->comm, rc);
 }

@@ -38,7 +38,7 @@ static json_t *hex(uint64_t hash) {
 }
 
 int manifest_write(const Manifest *m, const char *file) {
-    json_t *j = json_object();
+    json_auto_t *j = json_object();
     json_object_set_new(j, "format", json_integer(CKPT_FORMAT));
     json_object_set_new(j, "step", json_integer(m->step));
     json_object_set_new(j, "stage", json_string(m->stage));
@@ -50,11 +50,8 @@ int manifest_write(const Manifest *m, const char *file) {
     json_object_set_new(j, "ranks", json_integer(m->ranks));
     json_object_set_new(j, "threads", json_integer(m->threads));
     if (m->kernel) json_object_set_new(j, "kernel", json_string(m->kernel));
-    char *path = manifest_path(file);
-    int rc = json_write_file(j, path);
-    free(path);
-    json_decref(j);
-    return rc;
+    AUTOFREE char *path = manifest_path(file);
+    return json_write_file(j, path);
 }
 
 static int take_members(Manifest *m, const json_t *j) {
@@ -86,8 +83,8 @@ static int take_members(Manifest *m, const json_t *j) {
 
 int manifest_read(Manifest *m, const char *file) {
     *m = (Manifest){0};
-    char *path = manifest_path(file);
-    json_t *j = NULL;
+    AUTOFREE char *path = manifest_path(file);
+    json_auto_t *j = NULL;
     int rc = 0;
     if (!file_exists(path) && file_size(file) > 0 && !h5_is(file))
         rc = error_set(ERR_DATA,
@@ -101,8 +98,6 @@ int manifest_read(Manifest *m, const char *file) {
                        file, file_basename(path));
     else if ((rc = json_read_file(&j, path)) >= 0 && (rc = take_members(m, j)) < 0)
         rc = error_wrap(rc, "%s", path);
-    json_decref(j);
-    free(path);
     return rc;
 }
 
@@ -184,10 +179,9 @@ int manifest_list(const char *dir, Committed **out, int *n) {
 }
 
 int manifest_remove_pair(const char *file) {
-    char *manifest = manifest_path(file);
+    AUTOFREE char *manifest = manifest_path(file);
     int rc = file_remove(manifest);
     if (rc >= 0) rc = file_remove(file);
-    free(manifest);
     return rc;
 }
 
@@ -199,10 +193,9 @@ int manifest_remove_temporaries(const char *dir) {
     TRY(file_list(dir, &names, &n));
     for (int i = 0; i < n; i++) {
         if (manifest_parse_name(names[i]).kind != NAME_TEMPORARY) continue;
-        char *path = file_join(dir, names[i]);
+        AUTOFREE char *path = file_join(dir, names[i]);
         log_info("%s: left by an interrupted save; removed", path);
         if (rc >= 0) rc = file_remove(path);
-        free(path);
     }
     file_free_list(&names, n);
     return rc;

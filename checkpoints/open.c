@@ -45,14 +45,12 @@ static int read_header(Ckpt *k, const Manifest *m) {
                          "%s: holds step %" PRId64 ", its manifest says %" PRId64
                          "; use another checkpoint",
                          k->path, k->step, m->step);
-    char *text = NULL;
+    AUTOFREE char *text = NULL;
     size_t len = 0;
     TRY(h5_read_text(k->h5, "config", &k->config, &len));
     TRY(h5_read_text(k->h5, "tokenizer", &k->tokenizer, &k->tokenizer_len));
     TRY(h5_read_text(k->h5, "meta", &text, &len));
-    int rc = json_parse(&k->meta, text, len, k->path, 1);
-    free(text);
-    return rc;
+    return json_parse(&k->meta, text, len, k->path, 1);
 }
 
 /* verify = false when another rank has just verified the same file. */
@@ -96,15 +94,14 @@ static int open_good(Ckpt **out, const char *dir) {
     int n;
     TRY(manifest_list(dir, &v, &n));
     int rc = 0;
-    char *first = NULL; /* why the newest was refused */
+    AUTOFREE char *first = NULL; /* why the newest was refused */
     for (int i = 0; i < n && !*out; i++) {
-        char *file = manifest_name(dir, v[i].step, v[i].aside, CKPT_FILE);
+        AUTOFREE char *file = manifest_name(dir, v[i].step, v[i].aside, CKPT_FILE);
         rc = open_file(out, file, true);
         if (rc < 0) {
             if (!first) first = xstrdup(error_message());
             log_warn("%s%s", error_message(), i + 1 < n ? "; trying the next older one" : "");
         }
-        free(file);
     }
     free(v);
     if (n > 0 && !*out)
@@ -112,17 +109,15 @@ static int open_good(Ckpt **out, const char *dir) {
                        "%s: none of its %d checkpoints is good (the newest: %s); restore one from "
                        "a copy, or move the directory away to start again from the first step",
                        dir, n, first);
-    free(first);
     return rc < 0 && !*out ? rc : 0;
 }
 
 static int open_folder(Ckpt **out, const char *dir) {
     const int64_t best = ckpt_best_step(dir, NULL);
     if (best >= 0) {
-        char *file = manifest_name(dir, best, false, CKPT_FILE);
+        AUTOFREE char *file = manifest_name(dir, best, false, CKPT_FILE);
         if (open_file(out, file, true) < 0)
             log_warn("the best checkpoint: %s; trying the newest one", error_message());
-        free(file);
     }
     if (!*out) TRY(open_good(out, dir));
     if (*out) return 0;
@@ -139,10 +134,8 @@ static int open_found(Ckpt **out, const char *path) {
                          "%s: no such file or directory; expected a run directory or a checkpoint",
                          path);
     if (!file_is_dir(path)) return open_file(out, path, true);
-    char *dir = manifest_folder(path);
-    int rc = open_folder(out, dir);
-    free(dir);
-    return rc;
+    AUTOFREE char *dir = manifest_folder(path);
+    return open_folder(out, dir);
 }
 
 static bool is_alone(const Comm *c) { return !c || comm_alone(c); }
@@ -211,14 +204,11 @@ int ckpt_check(Ckpt *k, const CkptArray *a) {
     int64_t shape[H5_MAX_DIM];
     TRY(h5_shape(k->h5, a->name, NULL, &ndim, shape));
     if (ndim == a->ndim && memcmp(shape, a->shape, (size_t)ndim * sizeof *shape) == 0) return 0;
-    char *found = text_shape(ndim, shape), *expected = text_shape(a->ndim, a->shape);
-    int rc = error_set(ERR_DATA,
-                       "%s: %s has the shape %s, expected %s; is it a checkpoint of another "
-                       "model?",
-                       k->path, a->name, found, expected);
-    free(found);
-    free(expected);
-    return rc;
+    AUTOFREE char *found = text_shape(ndim, shape), *expected = text_shape(a->ndim, a->shape);
+    return error_set(ERR_DATA,
+                     "%s: %s has the shape %s, expected %s; is it a checkpoint of another "
+                     "model?",
+                     k->path, a->name, found, expected);
 }
 
 /* Elements [begin, end) of the flattened array; no more of the file is read than the chunks they
@@ -245,13 +235,11 @@ static int read_round(Ckpt *k, const CkptArray *a, int64_t at, int64_t n, Comm *
     if (small)
         comm_bcast(c, to, (size_t)n * each, 0);
     else {
-        char *all;
-        size_t *offsets = xcalloc((size_t)comm_size(c) + 1, sizeof *offsets);
+        AUTOFREE char *all = NULL;
+        AUTOFREE size_t *offsets = xcalloc((size_t)comm_size(c) + 1, sizeof *offsets);
         comm_allgather_bytes(c, to + (size_t)begin * each, (size_t)(end - begin) * each, &all,
                              offsets);
         memcpy(to, all, (size_t)n * each);
-        free(all);
-        free(offsets);
     }
     return rc;
 }
@@ -300,10 +288,9 @@ typedef struct Sums {
 static int hash_dataset(Ckpt *k, const char *name, H5Type type, int64_t n, uint64_t *hash) {
     if (k->format > 1) return h5_hash(k->h5, name, hash);
     const size_t bytes = (size_t)n * h5_type_size(type);
-    void *data = xmalloc(bytes);
+    AUTOFREE void *data = xmalloc(bytes);
     int rc = h5_read(k->h5, name, type, data, n);
     if (rc >= 0) *hash = hash_bytes(data, bytes);
-    free(data);
     return rc;
 }
 

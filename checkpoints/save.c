@@ -72,19 +72,17 @@ static int link_to(const char *from, const char *to) {
 static int set_aside(const char *dir, const char *file, const char *aside) {
     Manifest m;
     if (manifest_verify(&m, file) < 0) return 0;
-    char *manifest = manifest_path(file), *aside_manifest = manifest_path(aside);
+    AUTOFREE char *manifest = manifest_path(file), *aside_manifest = manifest_path(aside);
     int rc = manifest_remove_pair(aside);
     if (rc >= 0) rc = link_to(file, aside);
     if (rc >= 0) rc = link_to(manifest, aside_manifest);
     if (rc >= 0) rc = file_sync(dir);
-    free(manifest);
-    free(aside_manifest);
     return rc;
 }
 
 /* The file was renamed into its place and could not be committed: what was set aside comes back. */
 static void take_back(const char *file, const char *aside) {
-    char *manifest = manifest_path(file), *aside_manifest = manifest_path(aside);
+    AUTOFREE char *manifest = manifest_path(file), *aside_manifest = manifest_path(aside);
     if (file_exists(aside_manifest)) {
         file_rename_durable(aside, file);
         file_rename_durable(aside_manifest, manifest);
@@ -92,15 +90,13 @@ static void take_back(const char *file, const char *aside) {
     } else {
         manifest_remove_pair(file);
     }
-    free(manifest);
-    free(aside_manifest);
 }
 
 /* --- the protocol ----------------------------------------------------------------------------- */
 
 /* From the verified temporary to the commit; rank 0's work. */
 static int commit(const char *dir, const char *file, const char *temporary, Manifest *m) {
-    char *aside = aside_of(file);
+    AUTOFREE char *aside = aside_of(file);
     bool renamed = false;
     int rc;
     m->bytes = file_size(temporary);
@@ -116,12 +112,10 @@ static int commit(const char *dir, const char *file, const char *temporary, Mani
     if (manifest_remove_pair(aside) < 0) log_warn("%s", error_message());
 done:
     if (renamed) {
-        char *why = xstrdup(error_message());
+        AUTOFREE char *why = xstrdup(error_message());
         take_back(file, aside);
         rc = error_set(rc, "%s", why);
-        free(why);
     }
-    free(aside);
     return rc;
 }
 
@@ -135,7 +129,7 @@ static int save(const char *dir, const char *file, const CkptContent *c, Comm *c
     CHECK(c->step >= 0 && strlen(c->stage) < sizeof((Manifest){0}).stage,
           "step %" PRId64 ", stage %s", c->step, c->stage);
     const bool first = comm_rank(comm) == 0;
-    char *temporary = xasprintf("%s.tmp.%ld", file, (long)getpid());
+    AUTOFREE char *temporary = xasprintf("%s.tmp.%ld", file, (long)getpid());
     Layout *layout = NULL;
     int rc = first ? prepare(dir, c) : 0;
     if (rc >= 0) rc = fault_point("ckpt_save.begin");
@@ -157,13 +151,11 @@ static int save(const char *dir, const char *file, const CkptContent *c, Comm *c
     TRY_GOTO(done, comm_agree(comm, rc));
 done:
     if (rc < 0 && first) {
-        char *why = xstrdup(error_message());
+        AUTOFREE char *why = xstrdup(error_message());
         file_remove(temporary);
         rc = error_set(rc, "%s", why);
-        free(why);
     }
     layout_free(&layout);
-    free(temporary);
     return rc;
 }
 
@@ -171,10 +163,9 @@ int ckpt_save(const char *dir, const CkptContent *content, Comm *c) {
     if (!comm_equal_u64(c, (uint64_t)content->step))
         return error_set(ERR_INTERNAL, "the ranks are at different steps, this one at %" PRId64,
                          content->step);
-    char *file = manifest_name(dir, content->step, false, CKPT_FILE);
+    AUTOFREE char *file = manifest_name(dir, content->step, false, CKPT_FILE);
     int rc = save(dir, file, content, c);
     if (rc < 0) rc = error_wrap(rc, "cannot save step %" PRId64, content->step);
-    free(file);
     return rc;
 }
 
@@ -183,10 +174,10 @@ int ckpt_save_file(const char *path, const CkptContent *content) {
     const char *name = file_basename(path);
     if (strlen(name) <= end || strcmp(path + len - end, CKPT_FILE) != 0)
         return error_set(ERR_USAGE, "%s: expected a name that ends with %s", path, CKPT_FILE);
-    char *manifest = manifest_path(path);
+    AUTOFREE char *manifest = manifest_path(path);
     Comm *alone = NULL;
     const char *there = file_exists(path) ? path : file_exists(manifest) ? manifest : NULL;
-    char *dir = name == path ? xstrdup(".") : xasprintf("%.*s", (int)(name - path), path);
+    AUTOFREE char *dir = name == path ? xstrdup(".") : xasprintf("%.*s", (int)(name - path), path);
     int rc = there ? error_set(ERR_USAGE, "%s: is there already; remove it or choose another name",
                                there)
                    : comm_open_alone(&alone);
@@ -194,7 +185,5 @@ int ckpt_save_file(const char *path, const CkptContent *content) {
         rc = save(dir, path, content, alone);
         comm_close(&alone);
     }
-    free(dir);
-    free(manifest);
     return rc;
 }

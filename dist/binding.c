@@ -29,11 +29,10 @@ static void my_cpus(CpuMask *m) {
     int places = omp_get_num_places();
     for (int p = 0; p < places; p++) {
         int n = omp_get_place_num_procs(p);
-        int *id = xmalloc((size_t)n * sizeof *id);
+        AUTOFREE int *id = xmalloc((size_t)n * sizeof *id);
         omp_get_place_proc_ids(p, id);
         for (int i = 0; i < n; i++)
             if (id[i] < MASK_CPUS) CPU_SET_S(id[i], MASK_BYTES, &m->set);
-        free(id);
     }
     if (CPU_COUNT_S(MASK_BYTES, &m->set) == 0) sched_getaffinity(0, MASK_BYTES, &m->set);
 }
@@ -136,8 +135,8 @@ void comm_check_binding(Comm *c, int threads) {
     gethostname(me.host, sizeof me.host - 1);
     my_cpus(&me.mask);
     me.free_cores = free_cores(&me.mask);
-    char *bytes;
-    size_t *offsets = xmalloc((size_t)(size + 1) * sizeof *offsets);
+    AUTOFREE char *bytes = NULL;
+    AUTOFREE size_t *offsets = xmalloc((size_t)(size + 1) * sizeof *offsets);
     comm_allgather_bytes(c, &me, sizeof me, &bytes, offsets);
     const Place *place = (const Place *)bytes;
 
@@ -152,6 +151,4 @@ void comm_check_binding(Comm *c, int threads) {
         Node n = node_of(place, size, &place[r]);
         said = warn_node(&n);
     }
-    free(bytes);
-    free(offsets);
 }

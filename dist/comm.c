@@ -332,7 +332,7 @@ void comm_max_f64(Comm *c, double *buf, int64_t n) { reduce(c, KIND_MAX_F64, buf
 
 void comm_exchange_bytes(Comm *c, const void *send, const size_t *send_n, void *recv,
                          const size_t *recv_n) {
-    MPI_Request *request = xcalloc(2 * (size_t)c->size, sizeof *request);
+    AUTOFREE MPI_Request *request = xcalloc(2 * (size_t)c->size, sizeof *request);
     int n = 0;
     char *to = recv;
     for (int r = 0; r < c->size; to += recv_n[r++]) {
@@ -351,5 +351,4 @@ void comm_exchange_bytes(Comm *c, const void *send, const size_t *send_n, void *
         memcpy(to, from, send_n[r]);
     }
     if (n > 0) MPI_TRY(MPI_Waitall(n, request, MPI_STATUSES_IGNORE));
-    free(request);
 }

@@ -79,17 +79,16 @@ typedef struct Judge {
 
 /* Reward model's scores of all answers. */
 static void rewards(const Judge *j, const Answers *a, double *out) {
-    float *r = xmalloc((size_t)(a->n + 1) * sizeof *r);
+    AUTOFREE float *r = xmalloc((size_t)(a->n + 1) * sizeof *r);
     score_samples(j->reward.gpt, a->seq, a->ended, a->n, j->o->micro_tokens, j->o->no_stop_score,
                   r);
     for (int64_t i = 0; i < a->n; i++) out[i] = (double)r[i];
-    free(r);
 }
 
 /* Fills a row from the answers (one a prompt); takes over their texts. */
 static void judge_answers(const Judge *j, CompareRow *row, const char *name, Answers *a) {
     const int64_t n = a->n;
-    double *reward = xcalloc((size_t)n + 1, sizeof *reward);
+    AUTOFREE double *reward = xcalloc((size_t)n + 1, sizeof *reward);
     snprintf(row->name, sizeof row->name, "%s", name);
     row->score = xcalloc((size_t)n + 1, sizeof *row->score);
     row->reward = row->gold = row->gold_se = row->kl = row->lm_loss = (double)NAN;
@@ -106,7 +105,6 @@ static void judge_answers(const Judge *j, CompareRow *row, const char *name, Ans
     if (j->o->by_reward) memcpy(row->score, reward, (size_t)n * sizeof *reward);
     row->text = a->text;
     a->text = xcalloc((size_t)n + 1, sizeof *a->text);
-    free(reward);
 }
 
 static int judge_model(const Judge *j, CompareRow *row, const char *name, const char *path,
@@ -121,14 +119,12 @@ static int judge_model(const Judge *j, CompareRow *row, const char *name, const 
     if (rc == 0) rc = answer_all(&a, &m, p, 1, j->o);
     if (rc == 0) {
         judge_answers(j, row, name, &a);
-        double *mine = xmalloc((size_t)a.n * sizeof *mine),
-               *base = xmalloc((size_t)a.n * sizeof *base);
+        AUTOFREE double *mine = xmalloc((size_t)a.n * sizeof *mine),
+                        *base = xmalloc((size_t)a.n * sizeof *base);
         evaluate_logp(m.gpt, a.seq, a.n, j->o->temperature, j->o->micro_tokens, mine);
         evaluate_logp(j->base.gpt, a.seq, a.n, j->o->temperature, j->o->micro_tokens, base);
         row->kl = 0;
         for (int64_t i = 0; i < a.n; i++) row->kl += (mine[i] - base[i]) / (double)a.n;
-        free(mine);
-        free(base);
     }
     if (rc == 0 && j->heldout) {
         EvalLoss e;
@@ -155,7 +151,7 @@ static BestOf best_of(const Judge *j, const Answers *all, const double *r, int64
                       int64_t K, int64_t n) {
     BestOf b = {.n = n, .kl = best_of_kl(n), .gold = (double)NAN, .gold_se = (double)NAN};
     const int64_t groups = K / n;
-    double *gold = xcalloc((size_t)prompts + 1, sizeof *gold);
+    AUTOFREE double *gold = xcalloc((size_t)prompts + 1, sizeof *gold);
     for (int64_t i = 0; i < prompts; i++)
         for (int64_t g = 0; g < groups; g++) {
             const int64_t pick = pick_best(r, i * K + g * n, n);
@@ -163,7 +159,6 @@ static BestOf best_of(const Judge *j, const Answers *all, const double *r, int64
             if (j->gold) gold[i] += gold_score(&j->gold[i], all->text[pick], NULL) / (double)groups;
         }
     if (j->gold) b.gold = mean_se(gold, prompts, &b.gold_se);
-    free(gold);
     return b;
 }
 
@@ -172,7 +167,7 @@ static int judge_best_of(Comparison *c, const Judge *j, CompareRow *row, const P
     const int64_t K = j->o->best_of;
     Answers all = {0}, best = {0};
     TRY(answer_all(&all, &j->base, p, K, j->o));
-    double *r = xmalloc((size_t)(all.n + 1) * sizeof *r);
+    AUTOFREE double *r = xmalloc((size_t)(all.n + 1) * sizeof *r);
     rewards(j, &all, r);
     best = (Answers){.n = p->n};
     best.seq = xcalloc((size_t)p->n + 1, sizeof *best.seq);
@@ -197,7 +192,6 @@ static int judge_best_of(Comparison *c, const Judge *j, CompareRow *row, const P
         c->best = xrealloc(c->best, (size_t)(c->nbest + 1) * sizeof *c->best);
         c->best[c->nbest++] = best_of(j, &all, r, p->n, K, n);
     }
-    free(r);
     answers_free(&all);
     answers_free(&best);
     return 0;
@@ -211,10 +205,9 @@ static CompareRow *find_row(const Comparison *c, const char *name) {
 
 static void difference(const CompareRow *a, const CompareRow *b, int64_t n, double *mean,
                        double *se) {
-    double *d = xmalloc((size_t)(n + 1) * sizeof *d);
+    AUTOFREE double *d = xmalloc((size_t)(n + 1) * sizeof *d);
     for (int64_t i = 0; i < n; i++) d[i] = a->score[i] - b->score[i];
     *mean = mean_se(d, n, se);
-    free(d);
 }
 
 void compare_difference(const Comparison *c, const char *a, const char *b, double *mean,

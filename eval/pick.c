@@ -95,10 +95,8 @@ static json_t *result(const Comparison *c, const Candidates *k, int picked) {
 
 /* A folder with checkpoints but without our mark is a run's, which must not lose them. */
 static int check_folder(const char *out) {
-    char *mark = file_join(out, "picked.json"), *dir = file_join(out, "checkpoints");
+    AUTOFREE char *mark = file_join(out, "picked.json"), *dir = file_join(out, "checkpoints");
     const bool foreign = file_exists(dir) && !file_exists(mark);
-    free(mark);
-    free(dir);
     if (!foreign) return 0;
     return error_set(ERR_CONFIG,
                      "%s: is a run folder, its checkpoints would be replaced; choose another "
@@ -108,13 +106,11 @@ static int check_folder(const char *out) {
 
 /* The mark comes first, so that a folder that a kill left half made is known as ours. */
 static int write_folder(const char *out, const char *file, const json_t *choice) {
-    char *mark = file_join(out, "picked.json"), *dir = file_join(out, "checkpoints");
+    AUTOFREE char *mark = file_join(out, "picked.json"), *dir = file_join(out, "checkpoints");
     int rc = file_make_dirs(out);
     if (rc >= 0) rc = json_write_file(choice, mark);
     if (rc >= 0) rc = file_make_dirs(dir);
     if (rc >= 0) rc = ckpt_take(file, dir);
-    free(mark);
-    free(dir);
     return rc < 0 ? rc : 0;
 }
 
@@ -146,9 +142,8 @@ int pick(const PickOptions *o, FILE *f) {
         const int picked = pick_choose(&c);
         print_table(&c, o, picked, f);
         if (o->out) {
-            json_t *choice = result(&c, &k, picked);
+            json_auto_t *choice = result(&c, &k, picked);
             rc = write_folder(o->out, k.path[picked], choice);
-            json_decref(choice);
         }
         compare_free(&c);
     }

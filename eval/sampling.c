@@ -80,9 +80,9 @@ void prompts_free(PromptFile *p) {
 int sample_prompts(DecodeResult *r, const Loaded *m, const PromptFile *p, int64_t K,
                    const DecodeOptions *o) {
     const int64_t n = p->n * K;
-    int64_t *start = xcalloc((size_t)n + 1, sizeof *start);
+    AUTOFREE int64_t *start = xcalloc((size_t)n + 1, sizeof *start);
     for (int64_t i = 0; i < n; i++) start[i + 1] = start[i] + p->ids[i / K].n;
-    int32_t *tokens = xmalloc((size_t)(start[n] + 1) * sizeof *tokens);
+    AUTOFREE int32_t *tokens = xmalloc((size_t)(start[n] + 1) * sizeof *tokens);
     for (int64_t i = 0; i < n; i++)
         memcpy(tokens + start[i], p->ids[i / K].v, (size_t)p->ids[i / K].n * sizeof *tokens);
     DecodeOptions with = *o;
@@ -91,7 +91,5 @@ int sample_prompts(DecodeResult *r, const Loaded *m, const PromptFile *p, int64_
     int rc = decode(r, m->gpt, tokens, start, n, NULL, &with);
     for (int64_t i = 0; i < r->n && rc >= 0; i++)
         r->v[i].stopped = r->v[i].stopped && r->v[i].tokens[r->v[i].n - 1] == m->stop[0];
-    free(tokens);
-    free(start);
     return rc;
 }

@@ -43,7 +43,7 @@ static int read_jobs(const json_t *v, Jobs *out) {
 
 int jobs_read(Jobs *out, const char *run) {
     *out = (Jobs){.stalls = 3};
-    char *path = path_of(run, "jobs", ".json");
+    AUTOFREE char *path = path_of(run, "jobs", ".json");
     json_t *v = NULL;
     int rc = 0;
     if (file_exists(path)) {
@@ -55,7 +55,6 @@ int jobs_read(Jobs *out, const char *run) {
         json_decref(v);
     }
     if (rc < 0) jobs_free(out);
-    free(path);
     return rc < 0 ? rc : 0;
 }
 
@@ -65,13 +64,10 @@ int jobs_write(const Jobs *j, const char *run) {
         json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s}", "name", j->job[i].name,
                                               "first", j->job[i].first, "last", j->job[i].last,
                                               "id", j->job[i].id));
-    json_t *v = json_pack("{s:s, s:I, s:o}", "queue", j->queue->name, "stalls",
-                          (json_int_t)j->stalls, "jobs", list);
-    char *path = path_of(run, "jobs", ".json");
-    int rc = json_write_file(v, path);
-    json_decref(v);
-    free(path);
-    return rc;
+    json_auto_t *v = json_pack("{s:s, s:I, s:o}", "queue", j->queue->name, "stalls",
+                               (json_int_t)j->stalls, "jobs", list);
+    AUTOFREE char *path = path_of(run, "jobs", ".json");
+    return json_write_file(v, path);
 }
 
 void jobs_free(Jobs *j) {
@@ -88,33 +84,28 @@ void jobs_free(Jobs *j) {
 /* --- the lives of a job ----------------------------------------------------------------------- */
 void lives_read(const char *run, const char *name, Lives *out) {
     *out = (Lives){.step = -1};
-    char *path = path_of(run, name, ".lives.json");
-    json_t *v = NULL;
+    AUTOFREE char *path = path_of(run, name, ".lives.json");
+    json_auto_t *v = NULL;
     if (file_exists(path) && json_read_file(&v, path) >= 0 &&
         json_get_i64(v, "starts", &out->starts) >= 0 &&
         json_get_i64(v, "requeues", &out->requeues) >= 0 &&
         json_get_i64(v, "stalled", &out->stalled) >= 0)
         json_get_i64(v, "step", &out->step);
-    json_decref(v);
-    free(path);
 }
 
 int lives_write(const char *run, const char *name, const Lives *l) {
-    json_t *v = json_pack("{s:I, s:I, s:I, s:I}", "starts", (json_int_t)l->starts, "requeues",
-                          (json_int_t)l->requeues, "stalled", (json_int_t)l->stalled, "step",
-                          (json_int_t)l->step);
-    char *path = path_of(run, name, ".lives.json");
-    int rc = json_write_file(v, path);
-    json_decref(v);
-    free(path);
-    return rc;
+    json_auto_t *v = json_pack("{s:I, s:I, s:I, s:I}", "starts", (json_int_t)l->starts, "requeues",
+                               (json_int_t)l->requeues, "stalled", (json_int_t)l->stalled, "step",
+                               (json_int_t)l->step);
+    AUTOFREE char *path = path_of(run, name, ".lives.json");
+    return json_write_file(v, path);
 }
 
 /* Where users may not put a job back: the script once more, and whoever waits for us waits for
  * that. */
 static int submit_successor(const Queue *q, const char *run, const char *name) {
     Jobs j;
-    char *id = NULL, *script = path_of(run, name, ".sh");
+    AUTOFREE char *id = NULL, *script = path_of(run, name, ".sh");
     int rc = jobs_read(&j, run), mine = -1;
     for (int i = 0; i < j.n; i++)
         if (strcmp(j.job[i].name, name) == 0) mine = i;
@@ -129,8 +120,6 @@ static int submit_successor(const Queue *q, const char *run, const char *name) {
         id = NULL;
         rc = jobs_write(&j, run);
     }
-    free(id);
-    free(script);
     jobs_free(&j);
     return rc;
 }

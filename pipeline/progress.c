@@ -13,8 +13,8 @@
 
 void progress_status(const Step *s, StageStatus *out) {
     *out = (StageStatus){.saved = -1};
-    char *path = file_join(s->dir, "status.json");
-    json_t *j = NULL;
+    AUTOFREE char *path = file_join(s->dir, "status.json");
+    json_auto_t *j = NULL;
     int64_t code = 0;
     const char *state = "", *reason = "";
     if (file_exists(path) && json_read_file(&j, path) >= 0 &&
@@ -25,8 +25,6 @@ void progress_status(const Step *s, StageStatus *out) {
     snprintf(out->reason, sizeof out->reason, "%s", reason);
     snprintf(out->state, sizeof out->state, "%s", state);
     out->code = (int)code;
-    json_decref(j);
-    free(path);
 }
 
 /* The hash of a finished stage's last checkpoint; 0: it is not finished. */
@@ -34,14 +32,11 @@ static uint64_t result(const Step *s) {
     StageStatus status;
     progress_status(s, &status);
     if (strcmp(status.state, "done") != 0 || status.saved < 0) return 0;
-    char *path = xasprintf("%s/checkpoints/step_%08" PRId64 ".json", s->dir, status.saved);
-    json_t *j = NULL;
+    AUTOFREE char *path = xasprintf("%s/checkpoints/step_%08" PRId64 ".json", s->dir, status.saved);
+    json_auto_t *j = NULL;
     const char *hash = "";
     if (file_exists(path) && json_read_file(&j, path) >= 0) json_get_str(j, "xxh3", &hash);
-    uint64_t value = *hash ? hash_text(hash) : 0;
-    json_decref(j);
-    free(path);
-    return value;
+    return *hash ? hash_text(hash) : 0;
 }
 
 uint64_t progress_key(const Recipe *r, int i, uint64_t before) {
@@ -63,8 +58,8 @@ static char *mark_path(const Recipe *r, int i) {
 
 bool progress_mark_read(const Recipe *r, int i, StepMark *out) {
     *out = (StepMark){0};
-    char *path = mark_path(r, i);
-    json_t *j = NULL;
+    AUTOFREE char *path = mark_path(r, i);
+    json_auto_t *j = NULL;
     const char *key = NULL;
     bool good = file_exists(path) && json_read_file(&j, path) >= 0 &&
                 json_get_str(j, "key", &key) >= 0 && json_get_f64(j, "seconds", &out->seconds) >= 0;
@@ -72,20 +67,17 @@ bool progress_mark_read(const Recipe *r, int i, StepMark *out) {
         out->key = strtoull(key, NULL, 16);
         out->done = json_is_true(json_object_get(j, "done"));
     }
-    json_decref(j);
-    free(path);
     return good;
 }
 
 int progress_mark_write(const Recipe *r, int i, const StepMark *m) {
     char key[17], *path = mark_path(r, i);
     snprintf(key, sizeof key, "%016" PRIx64, m->key);
-    char *what = r->step[i].run ? recipe_expand(r->step[i].run) : xstrdup(r->step[i].config);
-    json_t *j = json_pack("{s:s, s:b, s:f, s:s}", "key", key, "done", m->done, "seconds",
-                          m->seconds, "what", what);
+    AUTOFREE char *what =
+        r->step[i].run ? recipe_expand(r->step[i].run) : xstrdup(r->step[i].config);
+    json_auto_t *j = json_pack("{s:s, s:b, s:f, s:s}", "key", key, "done", m->done, "seconds",
+                               m->seconds, "what", what);
     int rc = j ? json_write_file(j, path) : error_set(ERR_DATA, "%s: not UTF-8", path);
-    json_decref(j);
-    free(what);
     free(path);
     return rc;
 }

@@ -27,11 +27,9 @@ static int set_stage(Step *s, const char *place, const char *word) {
     for (int i = 0; i < STAGES - 1; i++) names[i] = config_stage_name(i + 1);
     if ((s->stage = config_stage_named(word))) return 0;
     const char *meant = nearest_word(word, names, STAGES - 1);
-    char *all = config_stages(NULL);
-    int rc = error_set(ERR_CONFIG, "%s: no stage \"%s\", expected one of %s%s%s%s", place, word,
-                       all, meant ? "; did you mean " : "", meant ? meant : "", meant ? "?" : "");
-    free(all);
-    return rc;
+    AUTOFREE char *all = config_stages(NULL);
+    return error_set(ERR_CONFIG, "%s: no stage \"%s\", expected one of %s%s%s%s", place, word, all,
+                     meant ? "; did you mean " : "", meant ? meant : "", meant ? "?" : "");
 }
 
 /* Names become file names and words of the command line. */
@@ -83,12 +81,10 @@ static int take_setting(void *ctx, const YamlValue *v) {
                              "%s: steps is %s, expected a list of steps, each with a name "
                              "and a run or a stage",
                              place, v->list ? "a list of words" : "no list");
-        char *word = xasprintf("%.*s", (int)strcspn(v->key, "."), v->key);
+        AUTOFREE char *word = xasprintf("%.*s", (int)strcspn(v->key, "."), v->key);
         bool near = nearest_distance(word, "steps") < 3;
-        int rc = error_set(ERR_CONFIG, "%s: unknown key %s, expected steps, make, end%s", place,
-                           word, near ? "; did you mean steps?" : "");
-        free(word);
-        return rc;
+        return error_set(ERR_CONFIG, "%s: unknown key %s, expected steps, make, end%s", place, word,
+                         near ? "; did you mean steps?" : "");
     }
     if (number != reader->current) {
         r->step = xrealloc(r->step, (size_t)(r->n + 1) * sizeof *r->step);
@@ -112,14 +108,13 @@ static int check_step(const Recipe *r, int i) {
         return error_set(ERR_CONFIG, "%s: step %s has a config, but it is not a stage; remove it",
                          s->place, s->name);
     if (!s->stage) return 0;
-    char *file = s->config ? s->config : xasprintf("%s.yaml", config_stage_name(s->stage));
+    AUTOFREE char *file = s->config ? s->config : xasprintf("%s.yaml", config_stage_name(s->stage));
     s->config = *file == '/' ? xstrdup(file) : file_join(r->folder, file);
-    free(file);
     return 0;
 }
 
 static int read_steps(Recipe *r) {
-    char *path = file_join(r->folder, "pipeline.yaml"), *text = NULL;
+    AUTOFREE char *path = file_join(r->folder, "pipeline.yaml"), *text = NULL;
     size_t len;
     Reader reader = {r, path, -1};
     int rc = file_is_dir(r->folder) && file_exists(path)
@@ -135,8 +130,6 @@ static int read_steps(Recipe *r) {
         rc = error_set(ERR_CONFIG,
                        r->n ? "%s: has steps and make, expected one of both" : "%s: lists no steps",
                        path);
-    free(text);
-    free(path);
     return rc;
 }
 
@@ -189,9 +182,8 @@ static const char *override_for(const Step *s, const char *override) {
         if (strlen(s->name) != n || strncmp(override, s->name, n) != 0) return NULL;
         return colon + 1; /* if the step does not know the key, config_load says so */
     }
-    char *name = xasprintf("%.*s", (int)(equals - override), override);
+    AUTOFREE char *name = xasprintf("%.*s", (int)(equals - override), override);
     const ConfigKey *key = config_key(name);
-    free(name);
     return key && config_knows(s->stage, key) ? override : NULL;
 }
 
@@ -203,12 +195,11 @@ bool recipe_step_knows(const Step *s, const char *override) {
 static int refuse_override(const Recipe *r, const char *override) {
     const char *colon = strchr(override, ':'), *equals = strchr(override, '=');
     if (colon && colon < equals) {
-        char *name = xasprintf("%.*s", (int)(colon - override), override);
+        AUTOFREE char *name = xasprintf("%.*s", (int)(colon - override), override);
         int i = recipe_find(r, name);
         if (i >= 0)
             i = error_set(ERR_CONFIG, "command line: %s: step %s is no stage and has no settings",
                           override, name);
-        free(name);
         return ERR_CONFIG;
     }
     for (int i = 0; i < r->n; i++) {
@@ -244,9 +235,8 @@ static uint64_t hash_settings(const Config *c) {
     uint64_t hash = hash_text(config_stage_name(c->stage));
     for (const ConfigKey *k = config_keys; k < config_keys + config_nkeys; k++) {
         if (!k->result || !config_knows(c->stage, k)) continue;
-        char *value = config_value(c, k);
+        AUTOFREE char *value = config_value(c, k);
         hash = hash_combine(hash, hash_combine(hash_text(k->name), hash_text(value)));
-        free(value);
     }
     return hash;
 }
@@ -254,13 +244,12 @@ static uint64_t hash_settings(const Config *c) {
 /* RUN stands for itself in what a step does, so that a run folder that is copied or moved stays as
  * done as it was. */
 static int hash_step(Step *s) {
-    char *run = xstrdup(getenv("RUN"));
+    AUTOFREE char *run = xstrdup(getenv("RUN"));
     setenv("RUN", "${RUN}", 1);
     int rc = 0;
     if (s->run) {
-        char *command = recipe_expand(s->run);
+        AUTOFREE char *command = recipe_expand(s->run);
         s->what = hash_text(command);
-        free(command);
     } else {
         Config c;
         rc = config_load(&c, s->stage, s->config, s->set, s->nset);
@@ -268,7 +257,6 @@ static int hash_step(Step *s) {
         if (rc >= 0) config_free(&c);
     }
     setenv("RUN", run, 1);
-    free(run);
     return rc;
 }
 
@@ -295,15 +283,13 @@ static int resolve(const Recipe *r, int i) {
 static char *made_folder(void) { return xasprintf("%s/recipe", getenv("RUN")); }
 
 static bool is_made(const char *folder) {
-    char *path = file_join(folder, "pipeline.yaml");
-    const bool made = file_exists(path);
-    free(path);
-    return made;
+    AUTOFREE char *path = file_join(folder, "pipeline.yaml");
+    return file_exists(path);
 }
 
 int recipe_make(const char *folder, bool dry) {
     Recipe r = {.folder = xstrdup(folder)};
-    char *made = made_folder();
+    AUTOFREE char *made = made_folder();
     int status = 0, rc = read_steps(&r);
     if (rc >= 0 && r.make && is_made(made))
         printf("the sizes are those of %s; remove it to have them chosen again\n", made);
@@ -324,7 +310,6 @@ int recipe_make(const char *folder, bool dry) {
         free(command);
     }
     const int has = !r.make ? 0 : is_made(made) ? 1 : 2;
-    free(made);
     recipe_free(&r);
     return rc < 0 ? rc : has;
 }

@@ -39,13 +39,10 @@ void request_free(Request *r) {
 
 /* The path as seen from here: relative where it lies below, so that one folder has one name. */
 static char *canonical(const char *path) {
-    char *real = realpath(path, NULL), *here = realpath(".", NULL);
+    AUTOFREE char *real = realpath(path, NULL), *here = realpath(".", NULL);
     const size_t n = here ? strlen(here) : 0;
     const bool below = real && here && strncmp(real, here, n) == 0 && real[n] == '/';
-    char *out = xstrdup(below ? real + n + 1 : real ? real : path);
-    free(real);
-    free(here);
-    return out;
+    return xstrdup(below ? real + n + 1 : real ? real : path);
 }
 
 char *request_folder(const char *recipe) {
@@ -55,10 +52,9 @@ char *request_folder(const char *recipe) {
                       xasprintf("%s/../share/rhetor/configs/%s", bin, name),
                       xasprintf("%s/../configs/%s", bin, name)};
     for (int i = 0; i < 4; i++) {
-        char *file = file_join(places[i], "pipeline.yaml");
+        AUTOFREE char *file = file_join(places[i], "pipeline.yaml");
         if (!found && file_exists(file)) found = canonical(places[i]);
         free(places[i]);
-        free(file);
     }
     free(bin);
     return found ? found : canonical(recipe);
@@ -99,29 +95,25 @@ int request_environment(const Request *r, bool make) {
 static char *record_path(void) { return xasprintf("%s/.pipeline/.request.json", getenv("RUN")); }
 
 int request_remember(const Request *r) {
-    char *path = record_path(), *folder = file_join(getenv("RUN"), ".pipeline");
+    AUTOFREE char *path = record_path(), *folder = file_join(getenv("RUN"), ".pipeline");
     json_t *set = json_array();
     bool good = true;
     for (int i = 0; i < r->set.n; i++)
         good = good && json_array_append_new(set, json_string(r->set.v[i])) == 0;
-    json_t *j = json_pack("{s:s, s:I, s:s*, s:f, s:o}", "recipe", getenv("RECIPE"), "seed",
-                          (json_int_t)strtoll(getenv("SEED"), NULL, 10), "data", r->data, "minutes",
-                          r->minutes, "settings", set);
+    json_auto_t *j = json_pack("{s:s, s:I, s:s*, s:f, s:o}", "recipe", getenv("RECIPE"), "seed",
+                               (json_int_t)strtoll(getenv("SEED"), NULL, 10), "data", r->data,
+                               "minutes", r->minutes, "settings", set);
     int rc = j && good ? file_make_dirs(folder)
                        : error_set(ERR_CONFIG, "command line: a setting is not UTF-8");
     if (rc >= 0) rc = json_write_file(j, path);
-    json_decref(j);
-    free(folder);
-    free(path);
     return rc;
 }
 
 bool request_recall(Request *r) {
-    char *path = record_path();
+    AUTOFREE char *path = record_path();
     json_t *j = NULL;
     const char *recipe = "";
     if (file_exists(path) && json_read_file(&j, path) >= 0) json_get_str(j, "recipe", &recipe);
-    free(path);
     if (!j || strcmp(file_basename(recipe), file_basename(getenv("RECIPE"))) != 0) {
         json_decref(j);
         return false;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "base/json.h"
 #include "pipeline/jobs.h"
 #include "pipeline/progress.h"
@@ -26,9 +27,9 @@ typedef struct Line {
 static void last_result(const Step *s, Line *l) {
     static const char *const metrics[][2] = {
         {"objective/scores", "score"}, {"accuracy", "accuracy"}, {"loss", "loss"}};
-    char *path = file_join(s->dir, "metrics.jsonl"), *text = NULL;
+    AUTOFREE char *path = file_join(s->dir, "metrics.jsonl"), *text = NULL;
     size_t len;
-    json_t *j = NULL;
+    json_auto_t *j = NULL;
     if (file_exists(path) && file_read(path, &text, &len) >= 0) {
         while (len > 0 && text[len - 1] == '\n') text[--len] = '\0';
         const char *line = memrchr(text, '\n', len);
@@ -43,20 +44,15 @@ static void last_result(const Step *s, Line *l) {
         l->value = json_number_value(v);
         snprintf(l->result, sizeof l->result, "%s %.4f", l->metric, l->value);
     }
-    json_decref(j);
-    free(text);
-    free(path);
 }
 
 /* What the last progress line of log.txt expects: "1:02:30". */
 static void last_eta(const Step *s, Line *l) {
-    char *path = file_join(s->dir, "log.txt"), *text = NULL;
+    AUTOFREE char *path = file_join(s->dir, "log.txt"), *text = NULL;
     size_t len;
     if (file_exists(path) && file_read(path, &text, &len) >= 0)
         for (const char *at = text; (at = strstr(at, "  eta ")); at += 6)
             sscanf(at + 6, "%31[0-9:]", l->eta);
-    free(text);
-    free(path);
 }
 
 static void last_job(const Recipe *r, const Jobs *jobs, int i, Line *l) {
@@ -133,7 +129,7 @@ void print_status(const Pipeline *p) {
     if (jobs_read(&jobs, getenv("RUN")) < 0) jobs = (Jobs){0};
     uint64_t key = 0;
     bool before = true;
-    json_t *steps = json_array();
+    json_auto_t *steps = json_array();
     const Request *q = &p->args->request;
     if (!p->args->json) {
         printf("%s in %s", r->folder, getenv("RUN"));
@@ -158,11 +154,9 @@ void print_status(const Pipeline *p) {
         json_t *all =
             json_pack("{s:s, s:s, s:s, s:o, s:O}", "recipe", r->folder, "run", getenv("RUN"),
                       "seed", getenv("SEED"), "settings", set, "steps", steps);
-        char *text = json_dumps(all, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
+        AUTOFREE char *text = json_dumps(all, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
         printf("%s\n", text);
-        free(text);
         json_decref(all);
     }
-    json_decref(steps);
     jobs_free(&jobs);
 }

@@ -34,9 +34,8 @@ static int step_of(const Recipe *r, const char *setting, int *step, const char *
     *rest = setting;
     *step = -1;
     if (!colon || (equals && equals < colon)) return 0;
-    char *name = xasprintf("%.*s", (int)(colon - setting), setting);
+    AUTOFREE char *name = xasprintf("%.*s", (int)(colon - setting), setting);
     *step = recipe_find(r, name);
-    free(name);
     *rest = colon + 1;
     return *step < 0 ? error_wrap(ERR_CONFIG, "%s", setting) : 0;
 }
@@ -159,11 +158,9 @@ static int wrong_queue(const Config *c) {
     int n = 0;
     for (const Queue *q = queues; q->name; q++) names[n++] = q->name;
     const char *meant = nearest_word(c->cluster_scheduler, names, n);
-    char *all = queue_list(QUEUE_NAMES, " or ");
-    int rc = config_bad(c, "cluster.scheduler", "expected auto, %s%s%s%s", all,
-                        meant ? "; did you mean " : "", meant ? meant : "", meant ? "?" : "");
-    free(all);
-    return rc;
+    AUTOFREE char *all = queue_list(QUEUE_NAMES, " or ");
+    return config_bad(c, "cluster.scheduler", "expected auto, %s%s%s%s", all,
+                      meant ? "; did you mean " : "", meant ? meant : "", meant ? "?" : "");
 }
 
 static int choose_queue(const Order *o, const Config *c, const Queue **out) {
@@ -179,13 +176,12 @@ static int choose_queue(const Order *o, const Config *c, const Queue **out) {
     *out = given ? queue_by_name(c->cluster_scheduler) : found;
     if (given && !*out) return wrong_queue(c);
     if (!*out) {
-        char *programs = queue_list(QUEUE_PROGRAMS, ", ");
+        AUTOFREE char *programs = queue_list(QUEUE_PROGRAMS, ", ");
         error_set(
             ERR_USAGE,
             "no queue here: none of %s is in PATH; rhetor-pipeline %s runs the recipe on this "
             "machine, --scheduler slurm --dry-run shows the job scripts",
             programs, o->request.recipe);
-        free(programs);
         return ERR_USAGE;
     }
     if (!o->dry && !process_exists((*out)->submit[0]))
@@ -224,7 +220,7 @@ static int add_task(Plan *p, const Config *all, const char *file, int i) {
 
 int plan_make(Plan *p) {
     const Order *o = p->order;
-    char *own = file_join(p->recipe.folder, "cluster.yaml");
+    AUTOFREE char *own = file_join(p->recipe.folder, "cluster.yaml");
     const char *file = o->file ? o->file : file_exists(own) ? own : NULL;
     Config all;
     List l = {0};
@@ -236,7 +232,6 @@ int plan_make(Plan *p) {
         for (int i = 0; rc >= 0 && i < p->recipe.n; i++) rc = add_task(p, &all, file, i);
         config_free(&all);
     }
-    free(own);
     return rc < 0 ? rc : 0;
 }
 

@@ -151,7 +151,7 @@ static Values values_of(const Plan *p, const Task *t) {
     const int64_t nodes = t->stage ? c->cluster_nodes : 1; /* a command: one rank with all cores */
     const int64_t ranks = t->stage ? c->cluster_ranks_per_node : 1;
     Values v = {0};
-    char *output = output_of(p, t);
+    AUTOFREE char *output = output_of(p, t);
     set_text(&v, "name", name_of(p, t));
     set_word(&v, "output", output);
     set_number(&v, "nodes", nodes);
@@ -170,7 +170,6 @@ static Values values_of(const Plan *p, const Task *t) {
     set_text(&v, "to_script", xstrdup(t->srun ? "" : "B:")); /* mpirun hands it on */
     set_word(&v, "partition", c->cluster_partition);
     set_word(&v, "account", c->cluster_account);
-    free(output);
     return v;
 }
 
@@ -178,7 +177,7 @@ static Values values_of(const Plan *p, const Task *t) {
 static void put_command(Text *x, const Plan *p, const Task *t) {
     const Order *o = p->order;
     const Step *first = &p->recipe.step[t->first], *last = &p->recipe.step[t->last];
-    char *program = xasprintf("%s/rhetor-pipeline", getenv("BIN"));
+    AUTOFREE char *program = xasprintf("%s/rhetor-pipeline", getenv("BIN"));
     text_put(x, "exec ");
     put_word(x, program);
     text_put(x, " ");
@@ -201,7 +200,6 @@ static void put_command(Text *x, const Plan *p, const Task *t) {
         put_word(x, o->request.set.v[i]);
     }
     text_put(x, "\n");
-    free(program);
 }
 
 static void put_comment(Text *x, const Plan *p, const Task *t) {
@@ -226,7 +224,7 @@ char *script_text(const Plan *p, int i) {
     const size_t n = strlen(prologue);
     Values v = values_of(p, t);
     Text x = {0};
-    char *here = realpath(".", NULL), *directive = xasprintf("%s ", p->queue->directive);
+    AUTOFREE char *here = realpath(".", NULL), *directive = xasprintf("%s ", p->queue->directive);
     text_put(&x, "#!/bin/bash\n");
     put_comment(&x, p, t);
     put_lines(&x, directive, p->queue->header, &v);
@@ -249,7 +247,5 @@ char *script_text(const Plan *p, int i) {
     }
     put_command(&x, p, t);
     for (int k = 0; k < v.n; k++) free(v.v[k].text);
-    free(directive);
-    free(here);
     return x.s;
 }

@@ -125,16 +125,12 @@ static int do_save(Chat *c, const char *arg) {
         const char *role = i < 0 ? "system" : c->turn[i].role;
         const char *content = i < 0 ? c->system : c->turn[i].content;
         size_t len;
-        char *valid = utf8_repair(content, strlen(content), &len);
+        AUTOFREE char *valid = utf8_repair(content, strlen(content), &len);
         json_array_append_new(list, json_pack("{s:s, s:s}", "role", role, "content", valid));
-        free(valid);
     }
-    json_t *record = json_pack("{s:o}", "messages", list);
-    char *text = json_dumps(record, JSON_COMPACT), *line = xasprintf("%s\n", text);
+    json_auto_t *record = json_pack("{s:o}", "messages", list);
+    AUTOFREE char *text = json_dumps(record, JSON_COMPACT), *line = xasprintf("%s\n", text);
     int rc = file_append(arg, line, strlen(line));
-    free(text);
-    free(line);
-    json_decref(record);
     if (rc >= 0) say(c, "%d messages added to %s", c->n + (c->system ? 1 : 0), arg);
     return rc;
 }
@@ -159,9 +155,8 @@ enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static int do_help(Chat *c, const char *arg) {
     for (int i = 0; i < COMMANDS; i++) {
-        char *name = xasprintf("%s%s", commands[i].name, commands[i].args);
+        AUTOFREE char *name = xasprintf("%s%s", commands[i].name, commands[i].args);
         say(c, "  %-16s %s", name, commands[i].what);
-        free(name);
     }
     say(c, "  %-16s %s", "... \\", "at the end of a line: the message goes on in the next one");
     return 0;
@@ -180,13 +175,11 @@ static int run_command(Chat *c) {
 
 static int encode(const Chat *c, int first, IdList *ids) {
     int n = c->n - first + (c->system ? 1 : 0);
-    Message *m = xmalloc((size_t)n * sizeof *m);
+    AUTOFREE Message *m = xmalloc((size_t)n * sizeof *m);
     if (c->system) m[0] = (Message){"system", c->system};
     memcpy(m + (c->system ? 1 : 0), c->turn + first, (size_t)(c->n - first) * sizeof *m);
     ids->n = 0;
-    int rc = template_prompt(c->m->tmpl, c->m->tokenizer, m, n, ids);
-    free(m);
-    return rc;
+    return template_prompt(c->m->tmpl, c->m->tokenizer, m, n, ids);
 }
 
 /* The newest turns that leave room for an answer: a quarter of the context, less if answers are

@@ -146,11 +146,10 @@ static void tell_round(const Work *w, const Round *r, double peak) {
             parts, json_pack("{s:s, s:f, s:f, s:f}", "name", w->part[k].name ? w->part[k].name : "",
                              "seconds", r->seconds[k], "shortest", r->shortest[k], "tokens",
                              w->part[k].tokens > 0 ? w->part[k].tokens : w->tokens));
-    json_t *line = json_pack("{s:o, s:f}", "parts", parts, "peak_bytes", peak);
+    json_auto_t *line = json_pack("{s:o, s:f}", "parts", parts, "peak_bytes", peak);
     json_dumpf(line, stdout, JSON_COMPACT);
     putchar('\n');
     fflush(stdout);
-    json_decref(line);
 }
 
 /* Waits for the word to go on; false at the end of the input. */
@@ -285,10 +284,9 @@ static json_t *case_json(const Case *c, const Result *r) {
     json_t *j = figure_json(c->name, &r->whole), *parts = json_array();
     for (int k = 0; k < r->parts; k++)
         json_array_append_new(parts, figure_json(r->part[k].part.name, &r->part[k]));
-    json_t *more = json_pack("{s:s, s:i, s:f, s:f, s:o}", "what", c->what, "rounds", r->rounds,
-                             "arena_bytes", r->arena, "peak_bytes", r->peak, "parts", parts);
+    json_auto_t *more = json_pack("{s:s, s:i, s:f, s:f, s:o}", "what", c->what, "rounds", r->rounds,
+                                  "arena_bytes", r->arena, "peak_bytes", r->peak, "parts", parts);
     json_object_update(j, more);
-    json_decref(more);
     return j;
 }
 
@@ -371,10 +369,10 @@ static int bench(const Args *a) {
         json_array_append_new(all, case_json(&bench_case[i], &r[i]));
     }
     if (a->json) {
-        json_t *j = json_pack("{s:s, s:s?, s:o, s:O}", "kernel", kernel_text(), "openblas_coretype",
-                              type, "limits", limits_json(&r[0]), "cases", all);
+        json_auto_t *j =
+            json_pack("{s:s, s:s?, s:o, s:O}", "kernel", kernel_text(), "openblas_coretype", type,
+                      "limits", limits_json(&r[0]), "cases", all);
         rc = json_write_file(j, a->json);
-        json_decref(j);
     }
 done:
     json_decref(all);

@@ -123,10 +123,10 @@ static void print_object(const char *name, const json_t *object) {
     const char *key, *comma = "";
     json_t *v;
     json_object_foreach((json_t *)(uintptr_t)object, key, v) {
-        char *text = json_is_string(v) ? xstrdup(json_string_value(v))
-                                       : json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+        AUTOFREE char *text = json_is_string(v)
+                                  ? xstrdup(json_string_value(v))
+                                  : json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
         printf("%s%s %s", comma, key, text);
-        free(text);
         comma = ", ";
     }
     printf(*comma ? "\n" : "-\n");
@@ -204,11 +204,10 @@ done:
 /* --- verify ----------------------------------------------------------------------------------- */
 /* One line for the checkpoint; counts the bad ones. */
 static void verify_one(const char *path, int *bad) {
-    char *report;
+    AUTOFREE char *report = NULL;
     int rc = ckpt_verify(path, &report);
     printf("%s%s\n", rc < 0 ? "BAD  " : "ok   ", report);
     if (rc < 0) ++*bad;
-    free(report);
 }
 
 /* Every committed checkpoint of a run or checkpoints folder: those with a manifest. */
@@ -224,9 +223,8 @@ static int verify_folder(const char *path, int *bad) {
         if (strncmp(names[i], "step_", 5) != 0 || len < end ||
             strcmp(names[i] + len - end, ".json") != 0)
             continue;
-        char *file = xasprintf("%s/%.*s.h5", dir, (int)(len - end), names[i]);
+        AUTOFREE char *file = xasprintf("%s/%.*s.h5", dir, (int)(len - end), names[i]);
         verify_one(file, bad);
-        free(file);
         found++;
     }
     if (rc >= 0 && !found)
@@ -285,7 +283,7 @@ static int compare_array(Diff *d, const Array *a, const Array *b) {
         return 0;
     }
     const size_t size = h5_type_size(a->type), bytes = (size_t)a->n * size;
-    void *x = xmalloc(bytes + 1), *y = xmalloc(bytes + 1);
+    AUTOFREE void *x = xmalloc(bytes + 1), *y = xmalloc(bytes + 1);
     int64_t count = 0;
     double largest = 0;
     CkptArray in = {.name = a->name, .type = a->type, .ndim = a->ndim, .data = x};
@@ -306,8 +304,6 @@ static int compare_array(Diff *d, const Array *a, const Array *b) {
             if (!(largest <= d->largest)) d->largest = largest;
         }
     }
-    free(x);
-    free(y);
     return rc < 0 ? rc : 0;
 }
 
@@ -347,24 +343,20 @@ static void compare_json(const char *name, const json_t *a, const json_t *b) {
     if (json_equal(a, b) || (!a && !b)) return;
     const json_t *some = a ? a : b;
     if (json_is_object(some)) {
-        json_t *keys = json_object();
+        json_auto_t *keys = json_object();
         if (a) json_object_update(keys, (json_t *)(uintptr_t)a);
         if (b) json_object_update(keys, (json_t *)(uintptr_t)b);
         const char *key;
         json_t *v;
         json_object_foreach(keys, key, v) {
-            char *inner = xasprintf("%s%s%s", name, *name ? "." : "", key);
+            AUTOFREE char *inner = xasprintf("%s%s%s", name, *name ? "." : "", key);
             compare_json(inner, json_object_get(a, key), json_object_get(b, key));
-            free(inner);
         }
-        json_decref(keys);
         return;
     }
-    char *x = a ? json_dumps(a, JSON_ENCODE_ANY) : NULL,
-         *y = b ? json_dumps(b, JSON_ENCODE_ANY) : NULL;
+    AUTOFREE char *x = a ? json_dumps(a, JSON_ENCODE_ANY) : NULL,
+                  *y = b ? json_dumps(b, JSON_ENCODE_ANY) : NULL;
     printf("%s: %s -> %s\n", name, x ? x : "-", y ? y : "-");
-    free(x);
-    free(y);
 }
 
 static void compare_texts(const Diff *d) {
@@ -372,10 +364,9 @@ static void compare_texts(const Diff *d) {
     const char *t[2];
     for (int i = 0; i < 2; i++) t[i] = ckpt_tokenizer(d->k[i], &n[i]);
     if (n[0] != n[1] || memcmp(t[0], t[1], n[0]) != 0) printf("the tokenizers differ\n");
-    char *settings = config_diff(config_stage_named(ckpt_stage(d->k[0])), ckpt_config(d->k[0]),
-                                 ckpt_config(d->k[1]));
+    AUTOFREE char *settings = config_diff(config_stage_named(ckpt_stage(d->k[0])),
+                                          ckpt_config(d->k[0]), ckpt_config(d->k[1]));
     if (*settings) printf("%s\n", settings);
-    free(settings);
 }
 
 static int cmd_diff(const Args *a) {

@@ -136,9 +136,8 @@ static int set_aside(const char *dir) {
 /* The time of a stage's status.json; 0: there is none. */
 static struct timespec status_time(const Step *s) {
     struct stat st = {0};
-    char *path = s->stage ? file_join(s->dir, "status.json") : NULL;
+    AUTOFREE char *path = s->stage ? file_join(s->dir, "status.json") : NULL;
     if (path && stat(path, &st) != 0) st.st_mtim = (struct timespec){0};
-    free(path);
     return st.st_mtim;
 }
 
@@ -178,29 +177,27 @@ static int give_up(const Pipeline *p, int i, int status, const char *log) {
         say(p, i, "was interrupted; run the same command to go on");
         return requeue;
     }
-    char *command = command_text(p, i);
+    AUTOFREE char *command = command_text(p, i);
     fprintf(stderr,
             "rhetor-pipeline: step %s (%s) ended with %d: RUN=%s SEED=%s %s\n   its log: %s\n",
             s->name, s->place, status, getenv("RUN"), getenv("SEED"), command, log);
-    free(command);
     return status > 128 ? error_exit_code(ERR_INTERNAL) : status;
 }
 
 static int run_step(Pipeline *p, int i, uint64_t key, StepState state, int *status) {
     const Step *s = &p->recipe.step[i];
     StepMark m;
-    char *text = command_text(p, i);
+    AUTOFREE char *text = command_text(p, i);
     const int line = (int)strcspn(text, "\n"); /* of a long command only the first */
     say(p, i, "%s%.*s%s", state == STEP_STARTED && s->stage ? "going on: " : "", line, text,
         text[line] ? " ..." : "");
-    free(text);
     if (s->stage && (state == STEP_CHANGED || p->args->force)) TRY(set_aside(s->dir));
     if (!progress_mark_read(&p->recipe, i, &m) || state != STEP_STARTED) m.seconds = 0;
     m.key = key;
     m.done = false;
     TRY(progress_mark_write(&p->recipe, i, &m));
 
-    char *path =
+    AUTOFREE char *path =
         s->stage ? file_join(s->dir, "log.txt") : xasprintf("%s/%s.log", p->recipe.marks, s->name);
     FILE *log = NULL;
     int rc = 0;
@@ -223,7 +220,6 @@ static int run_step(Pipeline *p, int i, uint64_t key, StepState state, int *stat
         say(p, i, "done in %.1f s", clock_seconds() - began);
     else if (rc == 0)
         *status = give_up(p, i, true_status(s, *status, before), path);
-    free(path);
     return rc;
 }
 
@@ -262,9 +258,8 @@ static int run_all(Pipeline *p, int *status) {
                p->last - p->first + 1, TEXT_S(p->last - p->first + 1), made,
                clock_seconds() - began, getenv("RUN"));
     if (*status == 0 && p->last == r->n - 1 && r->end) {
-        char *text = recipe_expand(r->end);
+        AUTOFREE char *text = recipe_expand(r->end);
         printf("%s\n", text);
-        free(text);
     }
     return 0;
 }
@@ -279,7 +274,7 @@ static void print_plan(const Pipeline *p) {
         StepState state = progress_state(r, i, key);
         bool chosen = i >= p->first && i <= p->last;
         bool done = before && state == STEP_DONE && !(p->args->force && chosen);
-        char *text = command_text(p, i);
+        AUTOFREE char *text = command_text(p, i);
         say(p, i, "%s: %s",
             !chosen                           ? "left out"
             : done                            ? "is done"
@@ -287,7 +282,6 @@ static void print_plan(const Pipeline *p) {
             : state != STEP_WAITING           ? "is made again"
                                               : "runs",
             text);
-        free(text);
         before = done;
     }
 }
@@ -314,10 +308,9 @@ static int begin_life(const Pipeline *p) {
     const Queue *q = queue_of_job(&id);
     Lives l;
     if (!q) {
-        char *titles = queue_list(QUEUE_TITLES, " or "), *ids = queue_list(QUEUE_VARIABLES, ", ");
+        AUTOFREE char *titles = queue_list(QUEUE_TITLES, " or "),
+                      *ids = queue_list(QUEUE_VARIABLES, ", ");
         error_set(ERR_USAGE, "--job: no job of %s (none of %s is set)", titles, ids);
-        free(titles);
-        free(ids);
         return ERR_USAGE;
     }
     lives_read(getenv("RUN"), p->args->job, &l);

@@ -127,12 +127,11 @@ static int check_free(const Plan *p) {
         if (!*j.job[i].id) continue;
         rc = queue_alive(j.queue, j.job[i].id, &alive, state);
         if (rc < 0 || !alive) continue;
-        char *list = ids(&j, i);
+        AUTOFREE char *list = ids(&j, i);
         rc = error_set(ERR_CONFIG,
                        "%s is submitted already: job %s (%s) is %s; rhetor-pipeline --status shows "
                        "how far it is, %s%s cancels it",
                        run, j.job[i].id, j.job[i].name, state, j.queue->cancel, list);
-        free(list);
     }
     jobs_free(&j);
     if (rc >= 0 && lock_held(p->recipe.marks, who))
@@ -163,7 +162,7 @@ static void print_task(const Plan *p, int i, const char *id, const char *after) 
     const Task *t = &p->task[i];
     const Recipe *r = &p->recipe;
     const Config *c = &t->c;
-    char *layout =
+    AUTOFREE char *layout =
         t->stage ? xasprintf(", %" PRId64 " node%s x %" PRId64 " rank%s x %" PRId64 " thread%s",
                              c->cluster_nodes, TEXT_S(c->cluster_nodes), c->cluster_ranks_per_node,
                              TEXT_S(c->cluster_ranks_per_node), c->cluster_threads,
@@ -172,16 +171,13 @@ static void print_task(const Plan *p, int i, const char *id, const char *after) 
     printf("  %-10s %s", *id ? id : "-", r->step[t->first].name);
     for (int s = t->first + 1; s <= t->last; s++) printf(", %s", r->step[s].name);
     printf("%s%s%s\n", layout, after ? ", after " : "", after ? after : "");
-    free(layout);
 }
 
 static int write_scripts(const Plan *p, int first) {
     int rc = 0;
     for (int i = first; rc >= 0 && i < p->n; i++) {
-        char *path = script_path(p, i), *text = script_text(p, i);
+        AUTOFREE char *path = script_path(p, i), *text = script_text(p, i);
         rc = file_write_durable(path, text, strlen(text));
-        free(path);
-        free(text);
     }
     return rc;
 }
@@ -196,7 +192,7 @@ static int forget_stalls(const char *name) {
 }
 
 static int half_submitted(const Plan *p, const Jobs *j, int first, int i, int rc) {
-    char *list = ids(j, first);
+    AUTOFREE char *list = ids(j, first);
     if (*list)
         error_wrap(rc,
                    "%s: job %s was not submitted, nor what follows it; those before it are in the "
@@ -204,7 +200,6 @@ static int half_submitted(const Plan *p, const Jobs *j, int first, int i, int rc
                    getenv("RUN"), p->recipe.step[p->task[i].first].name, p->queue->cancel, list);
     else
         error_wrap(rc, "%s: nothing was submitted", getenv("RUN"));
-    free(list);
     return rc;
 }
 
@@ -248,12 +243,10 @@ static int submit(const Plan *p, int first, Jobs *j) {
 
 static void print_dry(const Plan *p, int first) {
     for (int i = first; i < p->n; i++) {
-        char *path = script_path(p, i), *text = script_text(p, i);
+        AUTOFREE char *path = script_path(p, i), *text = script_text(p, i);
         const char *before = i > first ? p->recipe.step[p->task[i - 1].first].name : NULL;
         printf("== %s, %s%s\n%s\n", path, before ? "after " : "at once", before ? before : "",
                text);
-        free(path);
-        free(text);
     }
 }
 
@@ -268,7 +261,7 @@ static int submit_chain(const Plan *p, const Request *request) {
         print_dry(p, first);
         return 0;
     }
-    char *folder = file_join(run, "jobs");
+    AUTOFREE char *folder = file_join(run, "jobs");
     FileLock *lock = NULL;
     Jobs j = {0};
     int rc = file_make_dirs(folder);
@@ -281,14 +274,12 @@ static int submit_chain(const Plan *p, const Request *request) {
         rc = submit(p, first, &j);
     }
     if (rc >= 0) {
-        char *list = ids(&j, first);
+        AUTOFREE char *list = ids(&j, first);
         printf("how far: rhetor-pipeline --status %s --run %s", p->order->request.recipe, run);
         printf("\nto cancel: %s%s\n", p->queue->cancel, list);
-        free(list);
     }
     jobs_free(&j);
     lock_drop(&lock);
-    free(folder);
     return rc;
 }
 

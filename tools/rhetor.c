@@ -44,12 +44,11 @@ static Commands find_commands(const char *folder) {
     int n = 0;
     if (file_list(folder, &names, &n) < 0) return c;
     for (int i = 0; i < n; i++) {
-        char *path = file_join(folder, names[i]);
+        AUTOFREE char *path = file_join(folder, names[i]);
         if (strncmp(names[i], PREFIX, strlen(PREFIX)) == 0 && access(path, X_OK) == 0) {
             c.name = xrealloc(c.name, (size_t)(c.n + 1) * sizeof *c.name);
             c.name[c.n++] = xstrdup(names[i] + strlen(PREFIX));
         }
-        free(path);
     }
     file_free_list(&names, n);
     return c;
@@ -82,15 +81,13 @@ static void print_help(FILE *f, const Commands *c) {
 
 /* Replaces this process by the command; returns when there is none. argv[0] is the command. */
 static void run_command(const char *folder, char **argv) {
-    char *name = xasprintf(PREFIX "%s", argv[0]), *path = file_join(folder, name);
+    AUTOFREE char *name = xasprintf(PREFIX "%s", argv[0]), *path = file_join(folder, name);
     argv[0] = name;
     execv(path, argv);
     if (errno == ENOENT) {
         execvp(name, argv);
         if (errno == EACCES) errno = ENOENT; /* a folder of PATH that we may not look into */
     }
-    free(name);
-    free(path);
 }
 
 /* `rhetor` with these arguments; the exit status. */
@@ -134,10 +131,9 @@ static int front(int argc, char **argv, const char *folder, const Commands *c) {
 
 int main(int argc, char **argv) {
     file_check_output();
-    char *folder = process_folder();
+    AUTOFREE char *folder = process_folder();
     Commands c = find_commands(folder);
     int status = front(argc, argv, folder, &c);
     file_free_list(&c.name, c.n);
-    free(folder);
     return status;
 }

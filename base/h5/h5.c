@@ -301,10 +301,9 @@ static bool lies_in(const char *dataset, const char *full) {
 }
 
 bool h5_exists(H5 *h, const char *name) {
-    char *full = full_name(name);
+    AUTOFREE char *full = full_name(name);
     bool there = !*full;
     for (size_t i = 0; i < h->names && !there; i++) there = lies_in(h->name[i], full);
-    free(full);
     return there;
 }
 
@@ -318,7 +317,7 @@ int h5_missing(const H5 *h, const char *name) {
 int h5_each(H5 *h, const char *group, H5Visit *fn, void *ctx) {
     IN_TURN;
     if (!h5_exists(h, group)) return h5_missing(h, group);
-    char *full = full_name(group);
+    AUTOFREE char *full = full_name(group);
     int rc = 0;
     for (size_t i = 0; i < h->names && rc >= 0; i++) {
         H5Type type = H5_U8;
@@ -328,6 +327,5 @@ int h5_each(H5 *h, const char *group, H5Visit *fn, void *ctx) {
         rc = h5_shape(h, h->name[i], &type, &ndim, shape);
         if (rc >= 0) rc = fn(ctx, h->name[i], type, ndim, shape);
     }
-    free(full);
     return rc < 0 ? rc : 0;
 }

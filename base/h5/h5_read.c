@@ -202,10 +202,9 @@ int h5_hash(H5 *h, const char *name, uint64_t *hash) {
     Data *d = NULL;
     TRY(open_data(h, name, &d));
     const size_t n = d->ours ? (size_t)d->cut.chunks : d->total > 0;
-    uint64_t *v = xcalloc(n, sizeof *v);
+    AUTOFREE uint64_t *v = xcalloc(n, sizeof *v);
     int rc = h5_chunk_hashes(h, name, 0, (int64_t)n, v);
     if (rc >= 0) *hash = hash_bytes(v, n * sizeof *v);
-    free(v);
     return rc;
 }
 

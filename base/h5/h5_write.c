@@ -11,7 +11,7 @@
 
 /* Makes the groups on the way to `name`. */
 static int make_groups(H5 *h, const char *name) {
-    char *path = xasprintf("%s%s", *name == '/' ? "" : "/", name);
+    AUTOFREE char *path = xasprintf("%s%s", *name == '/' ? "" : "/", name);
     hid_t create = h5_creation_list(H5P_GROUP_CREATE);
     int rc = 0;
     for (size_t i = 1; rc == 0 && path[i]; i++) {
@@ -24,7 +24,6 @@ static int make_groups(H5 *h, const char *name) {
         path[i] = '/';
     }
     H5Pclose(create);
-    free(path);
     return rc;
 }
 

@@ -18,10 +18,8 @@ const json_t *hf_config_get(const HfConfig *c, const char *key) {
 
 /* "config.json: "n_layer" is 1.5, expected 1 to 4096" */
 static int bad(const HfConfig *c, const char *key, const json_t *v, const char *expected) {
-    char *found = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
-    int rc = error_set(ERR_DATA, "%s: \"%s\" is %.60s, expected %s", c->path, key, found, expected);
-    free(found);
-    return rc;
+    AUTOFREE char *found = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+    return error_set(ERR_DATA, "%s: \"%s\" is %.60s, expected %s", c->path, key, found, expected);
 }
 
 /* Variants of the architecture that we do not have. */
@@ -39,11 +37,10 @@ static int check_variants(const HfConfig *c) {
     };
     for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
         const json_t *v = hf_config_get(c, fixed[i].key);
-        char *found = v ? json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+        AUTOFREE char *found = v ? json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
         bool right = !found;
         for (int k = 0; k < 2 && fixed[i].may[k] && !right; k++)
             right = strcmp(found, fixed[i].may[k]) == 0;
-        free(found);
         if (!right) return bad(c, fixed[i].key, v, fixed[i].expected);
     }
     return 0;
@@ -79,10 +76,8 @@ static int read_flag(HfConfig *c, const ArchField *f, const char *name, const js
         }
         text_put(&known, "%s%s", known.n ? " or " : "", w->word);
     }
-    char *expected = text_take(&known);
-    int rc = bad(c, name, v, expected);
-    free(expected);
-    return rc;
+    AUTOFREE char *expected = text_take(&known);
+    return bad(c, name, v, expected);
 }
 
 static int read_field(HfConfig *c, const ArchField *f) {
@@ -102,12 +97,10 @@ static int read_field(HfConfig *c, const ArchField *f) {
         arch_set(&c->cfg, f, x);
         return 0;
     }
-    char *expected = f->type == ARCH_COUNT
-                         ? xasprintf("%.10g to %.10g", f->lowest, f->highest)
-                         : xasprintf("a number between %g and %g", f->lowest, f->highest);
-    int rc = bad(c, name, v, expected);
-    free(expected);
-    return rc;
+    AUTOFREE char *expected = f->type == ARCH_COUNT
+                                  ? xasprintf("%.10g to %.10g", f->lowest, f->highest)
+                                  : xasprintf("a number between %g and %g", f->lowest, f->highest);
+    return bad(c, name, v, expected);
 }
 
 int hf_config_read(HfConfig *c, const char *dir) {
@@ -123,10 +116,8 @@ int hf_config_read(HfConfig *c, const char *dir) {
                          "%s: \"n_embd\" %" PRId64 " is no multiple of \"n_head\" %" PRId64,
                          c->path, width, c->cfg.heads);
     if (!inner || (json_is_integer(inner) && json_integer_value(inner) == 4 * width)) return 0;
-    char *expected = xasprintf("4 n_embd: %" PRId64, 4 * width);
-    int rc = bad(c, "n_inner", inner, expected);
-    free(expected);
-    return rc;
+    AUTOFREE char *expected = xasprintf("4 n_embd: %" PRId64, 4 * width);
+    return bad(c, "n_inner", inner, expected);
 }
 
 void hf_config_free(HfConfig *c) {
@@ -181,8 +172,8 @@ static int read_ids(const HfConfig *c, const char *path, const json_t *v, IdList
 }
 
 int hf_config_stops(const HfConfig *c, const Tokenizer *t, IdList *out) {
-    char *path = file_join(c->dir, "generation_config.json");
-    json_t *generation = NULL;
+    AUTOFREE char *path = file_join(c->dir, "generation_config.json");
+    json_auto_t *generation = NULL;
     int64_t nown = 0;
     const int32_t *own = t ? tokenizer_stops(t, &nown) : NULL;
     int rc = file_exists(path) ? json_read_file(&generation, path) : 0;
@@ -195,8 +186,6 @@ int hf_config_stops(const HfConfig *c, const Tokenizer *t, IdList *out) {
         for (int64_t i = 0; i < ids.n || (ids.n == 0 && i == 0); i++)
             if (ids.n == 0 || ids.v[i] == own[k]) add_stop(out, own[k]);
     for (int64_t i = 0; i < ids.n; i++) add_stop(out, ids.v[i]);
-    json_decref(generation);
     ids_free(&ids);
-    free(path);
     return rc;
 }

@@ -73,14 +73,14 @@ static int write_tensors(Export *e) {
     if (full.scalar_head) TRY(fold_bias(e));
     int n = 0, rc;
     for (ArchParam p = {0}; arch_next(&full, &p);) n++;
-    StTensor *t = xcalloc((size_t)n, sizeof *t);
+    AUTOFREE StTensor *t = xcalloc((size_t)n, sizeof *t);
     n = 0;
     for (ArchParam p = {0}; arch_next(&full, &p);)
         if (*p.hf)
             t[n++] = (StTensor){.name = xstrdup(p.hf),
                                 .ndim = p.ndim,
                                 .shape = {p.shape[p.transposed], p.shape[!p.transposed]}};
-    char *path = file_join(e->dir, "model.safetensors");
+    AUTOFREE char *path = file_join(e->dir, "model.safetensors");
     e->piece = xmalloc(HF_PIECE * sizeof *e->piece);
     TRY_GOTO(done, st_create(&e->file, path, t, n));
     for (ArchParam p = {0}; arch_next(&full, &p);)
@@ -89,19 +89,16 @@ static int write_tensors(Export *e) {
 done:
     st_abandon(&e->file);
     for (int i = 0; i < n; i++) free(t[i].name);
-    free(t);
     free(e->piece);
-    free(path);
     return rc;
 }
 
 /* --- the tokenizer ---------------------------------------------------------------------------- */
 
 static int write_json(const Export *e, const char *name, json_t *j) {
-    char *path = file_join(e->dir, name);
+    AUTOFREE char *path = file_join(e->dir, name);
     int rc = json_write_file(j, path);
     json_decref(j);
-    free(path);
     return rc;
 }
 
@@ -162,14 +159,13 @@ static int write_config(const Export *e) {
     const Loaded *l = &e->model;
     const GptConfig *c = &e->cfg;
     json_t *j = hf_config_json(c), *ours;
-    json_t *more = json_pack("{s:s, s:[s], s:I, s:o, s:o, s:f, s:f, s:f, s:s}", "model_type",
-                             "gpt2", "architectures",
-                             c->scalar_head ? "GPT2ForSequenceClassification" : "GPT2LMHeadModel",
-                             "n_ctx", (json_int_t)c->context, "bos_token_id", id_or_null(l->eos),
-                             "eos_token_id", id_or_null(l->eos), "resid_pdrop", 0.0, "embd_pdrop",
-                             0.0, "attn_pdrop", 0.0, "torch_dtype", "float32");
+    json_auto_t *more = json_pack(
+        "{s:s, s:[s], s:I, s:o, s:o, s:f, s:f, s:f, s:s}", "model_type", "gpt2", "architectures",
+        c->scalar_head ? "GPT2ForSequenceClassification" : "GPT2LMHeadModel", "n_ctx",
+        (json_int_t)c->context, "bos_token_id", id_or_null(l->eos), "eos_token_id",
+        id_or_null(l->eos), "resid_pdrop", 0.0, "embd_pdrop", 0.0, "attn_pdrop", 0.0, "torch_dtype",
+        "float32");
     json_object_update(j, more);
-    json_decref(more);
     ours = json_pack("{s:s, s:s, s:I, s:o, s:s}", "checkpoint", l->id, "stage", l->stage, "step",
                      (json_int_t)l->step, "template", template_to_json(l->tmpl), "version",
                      RHETOR_VERSION);

@@ -42,7 +42,7 @@ typedef struct Import {
 static int open_file(Import *m, const char *name) {
     if (m->nfile == MAX_FILES)
         return error_set(ERR_DATA, "%s: more than %d files of tensors", m->dir, MAX_FILES);
-    char *path = file_join(m->dir, name);
+    AUTOFREE char *path = file_join(m->dir, name);
     uint64_t hash = 0;
     int rc = st_open(&m->file[m->nfile], path);
     if (rc == 0) {
@@ -50,7 +50,6 @@ static int open_file(Import *m, const char *name) {
         rc = file_hash(path, &hash);
         m->hash = m->nfile == 1 ? hash : hash_combine(m->hash, hash);
     }
-    free(path);
     return rc;
 }
 
@@ -81,9 +80,9 @@ static int open_shards(Import *m, const json_t *index, const char *path) {
 }
 
 static int open_files(Import *m) {
-    char *whole = file_join(m->dir, "model.safetensors"),
-         *index = file_join(m->dir, "model.safetensors.index.json");
-    json_t *j = NULL;
+    AUTOFREE char *whole = file_join(m->dir, "model.safetensors"),
+                  *index = file_join(m->dir, "model.safetensors.index.json");
+    json_auto_t *j = NULL;
     int rc;
     if (file_exists(whole))
         rc = open_file(m, "model.safetensors");
@@ -94,9 +93,6 @@ static int open_files(Import *m) {
                        m->dir);
     else if ((rc = json_read_file(&j, index)) == 0)
         rc = open_shards(m, j, index);
-    json_decref(j);
-    free(whole);
-    free(index);
     return rc;
 }
 
@@ -158,25 +154,21 @@ static int check_shape(const SafeTensors *f, const StTensor *t, const ArchParam 
     const int64_t want[2] = {p->shape[p->transposed], p->shape[!p->transposed]};
     if (t->ndim == p->ndim && t->shape[0] == want[0] && (t->ndim < 2 || t->shape[1] == want[1]))
         return 0;
-    char *found = text_shape(t->ndim, t->shape), *expected = text_shape(p->ndim, want);
-    int rc = error_set(ERR_DATA, "%s: %s has the shape %s, expected %s from config.json",
-                       st_path(f), t->name, found, expected);
-    free(found);
-    free(expected);
-    return rc;
+    AUTOFREE char *found = text_shape(t->ndim, t->shape), *expected = text_shape(p->ndim, want);
+    return error_set(ERR_DATA, "%s: %s has the shape %s, expected %s from config.json", st_path(f),
+                     t->name, found, expected);
 }
 
 /* Calls fn for the tensor's elements, a piece at a time. */
 typedef int PieceFn(void *ctx, const double *x, int64_t from, int64_t n);
 static int each_piece(const SafeTensors *f, const StTensor *t, PieceFn *fn, void *ctx) {
-    double *x = xmalloc(HF_PIECE * sizeof *x);
+    AUTOFREE double *x = xmalloc(HF_PIECE * sizeof *x);
     int rc = 0;
     for (int64_t from = 0; from < t->n && rc == 0; from += HF_PIECE) {
         const int64_t n = t->n - from < HF_PIECE ? t->n - from : HF_PIECE;
         rc = st_read(f, t, from, n, x);
         if (rc == 0) rc = fn(ctx, x, from, n);
     }
-    free(x);
     return rc;
 }
 
@@ -270,9 +262,8 @@ static bool has_tokenizer(const char *dir) {
     static const char *const names[] = {"tokenizer.json", "vocab.json"};
     bool found = false;
     for (int i = 0; i < 2; i++) {
-        char *path = file_join(dir, names[i]);
+        AUTOFREE char *path = file_join(dir, names[i]);
         found |= file_exists(path);
-        free(path);
     }
     return found;
 }
@@ -304,13 +295,12 @@ static int read_tokenizer(const Import *m, const char *path, Tokenizer **t) {
 static int read_stops(const Import *m, const Tokenizer *t, json_t *meta) {
     IdList ids = {0};
     int rc = hf_config_stops(&m->config, t, &ids);
-    json_t *list = json_array();
+    json_auto_t *list = json_array();
     for (int64_t i = 0; i < ids.n; i++) json_array_append_new(list, json_integer(ids.v[i]));
     if (rc == 0 && ids.n > LOAD_STOPS - 1)
         rc = error_set(ERR_DATA, "%s: %" PRId64 " tokens end a text, expected at most %d", m->dir,
                        ids.n, LOAD_STOPS - 1);
     if (ids.n) json_object_set(meta, "eos", list);
-    json_decref(list);
     ids_free(&ids);
     return rc;
 }
@@ -345,7 +335,7 @@ static int save(const Import *m, const char *out, const char *tokenizer, json_t 
     json_object_update(meta, more);
     json_decref(more);
     const ParamSet *ps = &m->gpt->params;
-    CkptArray *array = xcalloc((size_t)ps->n, sizeof *array);
+    AUTOFREE CkptArray *array = xcalloc((size_t)ps->n, sizeof *array);
     for (int i = 0; i < ps->n; i++) {
         array[i] = (CkptArray){.name = xasprintf("params/%s", ps->v[i].name),
                                .type = H5_F32,
@@ -360,7 +350,6 @@ static int save(const Import *m, const char *out, const char *tokenizer, json_t 
                                                 .tokenizer = tokenizer,
                                                 .compress = true});
     for (int i = 0; i < ps->n; i++) free((char *)(uintptr_t)array[i].name);
-    free(array);
     return rc;
 }
 
@@ -384,8 +373,8 @@ static int check_folder(const char *dir) {
 int hf_import(const char *dir, const char *out, const char *tokenizer, const char *tmpl) {
     Import m = {.dir = dir};
     Tokenizer *t = NULL;
-    char *text = NULL;
-    json_t *meta = json_object();
+    AUTOFREE char *text = NULL;
+    json_auto_t *meta = json_object();
     int rc;
     TRY_GOTO(done, check_folder(dir));
     TRY_GOTO(done, hf_config_read(&m.config, dir));
@@ -404,7 +393,5 @@ done:
     tokenizer_close(&t);
     hf_config_free(&m.config);
     json_decref(m.used);
-    json_decref(meta);
-    free(text);
     return rc;
 }

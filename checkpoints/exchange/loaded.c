@@ -17,22 +17,19 @@ static int check_finished(const Ckpt *k, const char *key, bool must, bool parent
     const json_t *meta = ckpt_meta(k);
     if (!json_is_true(json_object_get(meta, "unfinished"))) return 0;
     const char *path = ckpt_path(k), *name = file_basename(path);
-    char *config = xasprintf("%.*s../config.yaml", (int)(name - path), path);
-    char *absolute = realpath(config, NULL);
-    char *what = xasprintf("%s: %s is step %" PRId64 " of %" PRId64
-                           " of a run that has not ended%s; finish it: rhetor-%s %s",
-                           key, path, ckpt_step(k),
-                           (int64_t)json_integer_value(json_object_get(meta, "steps")),
-                           must ? " (a reward model is normalised at the end)" : "", ckpt_stage(k),
-                           absolute ? absolute : "CONFIG.yaml");
+    AUTOFREE char *config = xasprintf("%.*s../config.yaml", (int)(name - path), path);
+    AUTOFREE char *absolute = realpath(config, NULL);
+    AUTOFREE char *what = xasprintf("%s: %s is step %" PRId64 " of %" PRId64
+                                    " of a run that has not ended%s; finish it: rhetor-%s %s",
+                                    key, path, ckpt_step(k),
+                                    (int64_t)json_integer_value(json_object_get(meta, "steps")),
+                                    must ? " (a reward model is normalised at the end)" : "",
+                                    ckpt_stage(k), absolute ? absolute : "CONFIG.yaml");
     int rc = 0;
     if (must)
         rc = error_set(ERR_CONFIG, "%s", what);
     else if (parent && log_my_rank() == 0)
         log_warn("%s", what);
-    free(what);
-    free(config);
-    free(absolute);
     return rc;
 }
 
@@ -84,10 +81,9 @@ static void array_free(CkptArray *a) { free((char *)(uintptr_t)a->name); }
 static int check_model(const Loaded *l, const GptConfig *cfg) {
     int rc = arch_check(cfg);
     if (rc < 0) {
-        char *why = xstrdup(error_message());
+        AUTOFREE char *why = xstrdup(error_message());
         rc = error_set(ERR_DATA, "%s: its model: %s; the file is damaged or made to deceive",
                        ckpt_path(l->file), why);
-        free(why);
     }
     for (ArchParam p = {0}; rc >= 0 && arch_next(cfg, &p);) {
         CkptArray a = array_of(l, p.name, p.ndim, p.shape);

@@ -183,13 +183,11 @@ static int read_header(SafeTensors *s) {
                          "%s: a header of %" PRIu64 " bytes in a file of %lld: truncated; copy it "
                          "again",
                          s->path, len, (long long)size);
-    char *text = xmalloc(len + 1);
-    json_t *header = NULL;
+    AUTOFREE char *text = xmalloc(len + 1);
+    json_auto_t *header = NULL;
     int rc = read_at(s, text, len, LENGTH);
     if (rc == 0) rc = json_parse(&header, text, len, s->path, 1);
-    free(text);
     if (rc == 0) rc = read_tensors(s, header, LENGTH + (int64_t)len, size);
-    json_decref(header);
     return rc;
 }
 
@@ -260,7 +258,7 @@ int st_read(const SafeTensors *s, const StTensor *t, int64_t from, int64_t n, do
         return error_set(ERR_DATA, "%s: %.200s has dtype %s, expected F32, F16, BF16 or F64",
                          s->path, t->name, types[t->type].name);
     const int64_t size = types[t->type].bytes;
-    unsigned char *bytes = xmalloc((size_t)((n < PIECE ? n : PIECE) * size) + 1);
+    AUTOFREE unsigned char *bytes = xmalloc((size_t)((n < PIECE ? n : PIECE) * size) + 1);
     int rc = 0;
     for (int64_t done = 0; done < n && rc == 0; done += PIECE) {
         const int64_t m = n - done < PIECE ? n - done : PIECE;
@@ -268,7 +266,6 @@ int st_read(const SafeTensors *s, const StTensor *t, int64_t from, int64_t n, do
         for (int64_t i = 0; i < m && rc == 0; i++)
             out[done + i] = number(t->type, bytes + i * size);
     }
-    free(bytes);
     return rc;
 }
 
@@ -299,13 +296,11 @@ static char *make_header(const StTensor *t, int n, int64_t *total) {
         json_object_set_new(header, t[i].name, j);
         *total += count;
     }
-    char *text = json_dumps(header, JSON_COMPACT);
+    AUTOFREE char *text = json_dumps(header, JSON_COMPACT);
     CHECK(text, "a header of %d tensors", n);
     json_decref(header);
     const int pad = (int)(-strlen(text) & 7);
-    char *padded = xasprintf("%s%*s", text, pad, "");
-    free(text);
-    return padded;
+    return xasprintf("%s%*s", text, pad, "");
 }
 
 int st_create(StWriter **out, const char *path, const StTensor *t, int n) {
@@ -319,13 +314,12 @@ int st_create(StWriter **out, const char *path, const StTensor *t, int n) {
         st_abandon(&w);
         return rc;
     }
-    char *header = make_header(t, n, &w->left);
+    AUTOFREE char *header = make_header(t, n, &w->left);
     unsigned char length[LENGTH];
     for (int i = 0; i < LENGTH; i++) length[i] = (unsigned char)(strlen(header) >> 8 * i);
     int rc = 0;
     if (fwrite(length, 1, LENGTH, w->f) != LENGTH || fputs(header, w->f) < 0)
         rc = file_error(path, "write");
-    free(header);
     if (rc < 0)
         st_abandon(&w);
     else

@@ -118,9 +118,10 @@ static double cpu_now(void) {
 }
 
 static int measure(Lab *l, int what, double *seconds, double *cpu) {
-    char *file = file_join(l->dir, "step_00000001.h5"),
-         *json = file_join(l->dir, "step_00000001.json"), *plain = file_join(l->dir, "plain");
-    json_t *meta = json_object();
+    AUTOFREE char *file = file_join(l->dir, "step_00000001.h5"),
+                  *json = file_join(l->dir, "step_00000001.json"),
+                  *plain = file_join(l->dir, "plain");
+    json_auto_t *meta = json_object();
     const CkptContent content = {.stage = "pretrain",
                                  .step = 1,
                                  .arrays = l->array,
@@ -148,10 +149,6 @@ static int measure(Lab *l, int what, double *seconds, double *cpu) {
     if (rc >= 0 && what == UNREAD && l->main_rank && !l->file)
         rc = file_read(file, &l->file, &l->file_bytes);
     if (l->main_rank) file_remove(plain);
-    json_decref(meta);
-    free(file);
-    free(json);
-    free(plain);
     return comm_agree(l->comm, rc);
 }
 
@@ -188,10 +185,9 @@ static int bench(Lab *l) {
     char dir[4096] = "";
     int rc = 0;
     if (l->main_rank) {
-        char *name = file_join(l->where, "rhetor-bench.XXXXXX");
+        AUTOFREE char *name = file_join(l->where, "rhetor-bench.XXXXXX");
         if (!mkdtemp(name)) rc = file_error(name, "create the folder");
         snprintf(dir, sizeof dir, "%s", name);
-        free(name);
     }
     TRY(comm_agree(l->comm, rc));
     comm_bcast(l->comm, dir, sizeof dir, 0);
@@ -206,15 +202,13 @@ static int bench(Lab *l) {
 done:
     if (l->main_rank) {
         static const char *const names[] = {"step_00000001.h5", "step_00000001.json"};
-        char *why = xstrdup(error_message());
+        AUTOFREE char *why = xstrdup(error_message());
         for (int i = 0; i < 2; i++) {
-            char *path = file_join(dir, names[i]);
+            AUTOFREE char *path = file_join(dir, names[i]);
             file_remove(path);
-            free(path);
         }
         rmdir(dir);
         if (rc < 0) error_set(rc, "%s", why);
-        free(why);
     }
     return rc;
 }

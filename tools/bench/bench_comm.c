@@ -39,7 +39,7 @@ static const Option options[] = {
 /* Nodes that the ranks are on, by their names. */
 static int count_nodes(Comm *c) {
     char name[256] = "", *all;
-    size_t *offset = xcalloc((size_t)comm_size(c) + 1, sizeof *offset);
+    AUTOFREE size_t *offset = xcalloc((size_t)comm_size(c) + 1, sizeof *offset);
     gethostname(name, sizeof name - 1);
     comm_allgather_bytes(c, name, sizeof name, &all, offset);
     int nodes = 0;
@@ -49,7 +49,6 @@ static int count_nodes(Comm *c) {
         nodes += !seen;
     }
     free(all);
-    free(offset);
     return nodes;
 }
 
@@ -123,11 +122,10 @@ static int measure(Comm *c, const Args *a) {
                latency * 1e6, bandwidth * 1e-9, nodes > 1 ? "" : "node-", latency * 1e6,
                nodes > 1 ? "" : "node-", bandwidth * 1e-9);
     int rc = 0;
-    json_t *j =
+    json_auto_t *j =
         json_pack("{s:{s:i, s:i, s:f, s:f, s:o}}", "comm", "ranks", R, "nodes", nodes, "latency_us",
                   latency * 1e6, "bandwidth_gbs", bandwidth * 1e-9, "vectors", vectors);
     if (speaks && a->json) rc = json_write_file(j, a->json);
-    json_decref(j);
     return comm_agree(c, rc);
 }
 

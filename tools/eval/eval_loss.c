@@ -116,7 +116,7 @@ int cmd_logprobs(const Args *a) {
     if (m.cfg.scalar_head) rc = error_set(ERR_CONFIG, "--model: %s is a reward model", m.path);
     TRY(rc);
     TRY(json_records_open(&file, a->file.n ? a->file.v[0] : "-"));
-    real *logp = xmalloc((size_t)m.gpt->cfg.context * sizeof *logp);
+    AUTOFREE real *logp = xmalloc((size_t)m.gpt->cfg.context * sizeof *logp);
     while ((rc = json_records_next(file, &rec)) > 0) {
         rc = record_ids(&m, rec, &ids);
         json_decref(rec);
@@ -136,7 +136,6 @@ int cmd_logprobs(const Args *a) {
         for (int64_t i = 0; i + 1 < ids.n; i++) printf("%s%.9g", i ? "," : "", (double)logp[i]);
         printf("]}\n");
     }
-    free(logp);
     json_records_close(&file);
     ids_free(&ids);
     batch_free(&pack);

@@ -29,10 +29,9 @@ int cmd_reward(const Args *a) {
     TRY(load_model(&m, a->model, "--model", LOAD_REWARD));
     int rc = load_records(&d, DATASET_DEMOS, a, &m);
     if (rc == 0) {
-        float *r = xmalloc((size_t)(d.n + 1) * sizeof *r);
+        AUTOFREE float *r = xmalloc((size_t)(d.n + 1) * sizeof *r);
         score_sequences(m.gpt, d.seq, d.n, MICRO_TOKENS, r);
         for (int64_t i = 0; i < d.n; i++) printf("{\"score\": %.9g}\n", (double)r[i]);
-        free(r);
     }
     dataset_free(&d);
     load_free(&m);
@@ -108,15 +107,13 @@ static void samples_free(Samples *s) {
 static char *prompt_of(const json_t *record) {
     static const char *const answers[] = {"completions", "completion", "stopped", "scores",
                                           "ranks"};
-    json_t *ask = json_incref(json_object_get(record, "prompt"));
+    json_auto_t *ask = json_incref(json_object_get(record, "prompt"));
     if (!ask) {
         ask = json_copy((json_t *)(uintptr_t)record);
         for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
             json_object_del(ask, answers[i]);
     }
-    char *text = json_dumps(ask, JSON_SORT_KEYS | JSON_COMPACT | JSON_ENCODE_ANY);
-    json_decref(ask);
-    return text;
+    return json_dumps(ask, JSON_SORT_KEYS | JSON_COMPACT | JSON_ENCODE_ANY);
 }
 
 static void add_sample(Samples *s, const json_t *record, double score) {
@@ -149,9 +146,9 @@ static int reward_scores(Samples *s, const Loaded *rm, const Args *a) {
     PromptFile p;
     TRY(prompts_load(&p, path, rm, false, rm->gpt->cfg.context - 1, a->max, NULL));
     int rc = 0;
-    Sequence *q = xcalloc((size_t)p.n + 1, sizeof *q);
-    unsigned char *ended = xcalloc((size_t)p.n + 1, 1);
-    float *r = xmalloc((size_t)(p.n + 1) * sizeof *r);
+    AUTOFREE Sequence *q = xcalloc((size_t)p.n + 1, sizeof *q);
+    AUTOFREE unsigned char *ended = xcalloc((size_t)p.n + 1, 1);
+    AUTOFREE float *r = xmalloc((size_t)(p.n + 1) * sizeof *r);
     for (int64_t i = 0; i < p.n && rc >= 0; i++) {
         const int64_t prompt = p.ids[i].n;
         const json_t *text = json_array_get(json_object_get(p.record[i], "completions"), 0);
@@ -177,9 +174,6 @@ static int reward_scores(Samples *s, const Loaded *rm, const Args *a) {
         score_samples(rm->gpt, q, ended, p.n, MICRO_TOKENS, a->no_stop_score, r);
         for (int64_t i = 0; i < p.n; i++) add_sample(s, p.record[i], (double)r[i]);
     }
-    free(q);
-    free(ended);
-    free(r);
     prompts_free(&p);
     return rc < 0 ? rc : 0;
 }

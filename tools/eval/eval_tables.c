@@ -75,9 +75,8 @@ int cmd_compare(const Args *a) {
     compare_print(&c, &o, stdout);
     int rc = 0;
     if (a->json) {
-        json_t *j = compare_json(&c);
+        json_auto_t *j = compare_json(&c);
         rc = json_write_file(j, a->json);
-        json_decref(j);
     }
     if (rc == 0 && a->expect) {
         printf("\n");
