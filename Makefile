@@ -238,10 +238,16 @@ build/plugin/libh5zstd.so: base/h5/h5_zstd.c base/h5/chunk.c base/error.c $(wild
 	$(CC) $(cppflags) -DRHETOR_PLUGIN -std=gnu11 -O2 $(WARN) -fPIC -fvisibility=hidden -shared \
 	    -o $@ $(filter %.c,$^) $(filter %zstd -L%,$(DEPS_LIBS))
 
-install: all
+# Man pages, completion and module file come from the programs' --help, so they must run here.
+$(B)/share/made: $(PROGRAMS) $(wildcard packaging/*.*)
+	@packaging/share.sh $(BIN) $(@D) && touch $@
+
+# The programs find share/rhetor from their own place: the folder may be moved.
+install: all $(B)/share/made
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/rhetor $(DESTDIR)$(PREFIX)/share/doc/rhetor
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
 	cp -R configs $(DESTDIR)$(PREFIX)/share/rhetor/
+	cp -R $(addprefix $(B)/share/,man bash-completion modulefiles) $(DESTDIR)$(PREFIX)/share/
 	install -m 644 $(wildcard README.md LICENSE THIRD_PARTY.md docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/rhetor
 
 clean:
