@@ -46,10 +46,10 @@ int normalizer_add(Normalizer *m, const NormalStep *told) {
         return error_set(ERR_DATA, "Prepend: an empty \"prepend\" is not supported");
     if (replace && told->is_regex) {
         if (!(regex = regex_new(told->pattern))) return error_wrap(ERR_DATA, "Replace");
-        size_t a, b;
-        RegexMatch *match = regex_match_new();
-        const int empty = regex_match(regex, match, "", 0, 0, &a, &b);
-        regex_match_free(match);
+        size_t at[REGEX_MATCHES + 1];
+        RegexMatches *match = regex_matches_new();
+        const int empty = regex_matches(regex, match, "", 0, 0, at);
+        regex_matches_free(match);
         if (empty != 0) {
             regex_free(regex);
             return error_set(ERR_DATA,
@@ -142,20 +142,21 @@ static char *replace_literal(const NormalStep *s, const char *text, size_t len, 
 static int replace_regex(const NormalStep *s, const Regex *re, const char *text, size_t len,
                          char **changed, size_t *out_len) {
     Text out = {0};
-    size_t done = 0, a, b;
+    size_t done = 0, at[REGEX_MATCHES + 1];
     char *mask = utf8_mask(text, len);
-    RegexMatch *match = regex_match_new();
+    RegexMatches *matches = regex_matches_new();
     int rc = 0;
-    while (done < len && (rc = regex_match(re, match, mask ? mask : text, len, done, &a, &b)) > 0) {
-        if (a == b) { /* nothing here, by what stands around it */
-            rc = error_set(ERR_DATA, "it matches nothing at byte %zu", a);
-            break;
+    while (done < len && (rc = regex_matches(re, matches, mask ? mask : text, len, done, at)) > 0) {
+        text_bytes(&out, text + done, at[0] - done);
+        for (int i = 0, found = rc; i < found && rc > 0; i++) {
+            if (at[i] == at[i + 1]) /* nothing here, by what stands around it */
+                rc = error_set(ERR_DATA, "it matches nothing at byte %zu", at[i]);
+            text_bytes(&out, s->content, strlen(s->content));
+            done = at[i + 1];
         }
-        text_bytes(&out, text + done, a - done);
-        text_bytes(&out, s->content, strlen(s->content));
-        done = b;
+        if (rc < 0) break;
     }
-    regex_match_free(match);
+    regex_matches_free(matches);
     free(mask);
     if (rc < 0) {
         free(out.s);

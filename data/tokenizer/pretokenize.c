@@ -28,6 +28,7 @@ typedef struct PatternStep {
 struct Pretokenizer {
     PatternStep *step;
     int n, byte_level; /* which step is ByteLevel; n: none */
+    int last_regex;    /* the last step that may cut */
 };
 
 Pretokenizer *pretokenizer_new(void) { return xcalloc(1, sizeof(Pretokenizer)); }
@@ -51,15 +52,15 @@ int pretokenizer_add(Pretokenizer *p, const SplitStep *told) {
     if (told->pattern && !(s.regex = regex_new(told->pattern))) return ERR_DATA;
     if (told->pattern) s.told.pattern = s.pattern = xstrdup(told->pattern);
     const Splitter *known = told->pattern ? splitter_find(told->pattern) : NULL;
-    /* all but numbers leave nothing between matches that could be removed */
-    if (known && known->family != SPLIT_NUMBERS && told->behavior == BEHAVIOR_REMOVED &&
-        told->invert) {
+    /* these leave nothing between matches that could be removed */
+    if (known && known->family < SPLIT_RUNS && told->behavior == BEHAVIOR_REMOVED && told->invert) {
         s.told.behavior = BEHAVIOR_ISOLATED;
         s.told.invert = false;
     }
     if (s.told.behavior == BEHAVIOR_ISOLATED) s.by_hand = known;
     p->step = xrealloc(p->step, (size_t)(p->n + 1) * sizeof *p->step);
     if (p->byte_level == p->n && !told->byte_level) p->byte_level++;
+    if (s.regex) p->last_regex = p->n;
     p->step[p->n++] = s;
     return 0;
 }
@@ -75,10 +76,10 @@ static const char a_word[] = "\\A[\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200c}\\x{
 static bool is_word(const char *s, size_t n) {
     Regex *re = regex_new(a_word);
     CHECK(re, "%s", error_message());
-    RegexMatch *match = regex_match_new();
-    size_t a, b;
-    const bool yes = utf8_char(s, n) == n && regex_match(re, match, s, n, 0, &a, &b) > 0;
-    regex_match_free(match);
+    RegexMatches *match = regex_matches_new();
+    size_t at[REGEX_MATCHES + 1];
+    const bool yes = utf8_char(s, n) == n && regex_matches(re, match, s, n, 0, at) > 0;
+    regex_matches_free(match);
     regex_free(re);
     return yes;
 }
@@ -111,12 +112,26 @@ char *utf8_mask(const char *text, size_t len) {
 
 /* --- splitting -------------------------------------------------------------------------------- */
 
+/* Text repeats its words: what a step and those after it left whole, they leave whole again. */
+enum { WHOLE_BYTES = 14, WHOLE_SLOTS = 4096 };
+typedef struct WholePiece {
+    uint8_t level, len;
+    char s[WHOLE_BYTES];
+} WholePiece;
+
+typedef struct WholePieces {
+    int64_t given;   /* pieces so far */
+    WholePiece last; /* the last of them, if it is short; level 0 */
+    WholePiece slot[WHOLE_SLOTS];
+} WholePieces;
+
 typedef struct SplitWalk {
     const Pretokenizer *p;
     const char *shown; /* what the patterns see: the text, its masked copy, or in the alphabet */
     const char *text;
     bool alphabet; /* the text, too, is written in the alphabet */
-    RegexMatch *match;
+    RegexMatches *matches;
+    WholePieces *whole; /* NULL: only one step cuts, or a short text */
     PieceFn *fn;
     void *ctx;
 } SplitWalk;
@@ -148,12 +163,26 @@ static int split_in_alphabet(const SplitWalk *w, int level, size_t begin, size_t
     return rc;
 }
 
+static WholePiece whole_piece(int level, const char *s, size_t len) {
+    WholePiece w = {.level = (uint8_t)level, .len = (uint8_t)len};
+    if (len <= WHOLE_BYTES) memcpy(w.s, s, len);
+    return w;
+}
+
+static int give_bytes(const SplitWalk *w, const char *s, size_t len) {
+    if (w->whole) {
+        w->whole->given++;
+        w->whole->last = whole_piece(0, s, len);
+    }
+    return w->fn(w->ctx, s, len);
+}
+
 /* A piece that no step is left for. */
 static int give(const SplitWalk *w, size_t begin, size_t end) {
-    if (!w->alphabet) return w->fn(w->ctx, w->text + begin, end - begin);
+    if (!w->alphabet) return give_bytes(w, w->text + begin, end - begin);
     char small[512], *bytes = end - begin <= sizeof small ? small : xmalloc(end - begin);
     const int64_t n = alphabet_decode(w->text + begin, end - begin, bytes);
-    const int rc = w->fn(w->ctx, bytes, (size_t)n);
+    const int rc = give_bytes(w, bytes, (size_t)n);
     if (bytes != small) free(bytes);
     return rc;
 }
@@ -208,28 +237,29 @@ static int split_by_regex(const SplitWalk *w, const PatternStep *step, int level
     const char *s = w->shown + begin;
     const size_t n = end - begin;
     Pieces pieces = {.w = w, .level = level};
-    size_t done = 0, from = 0, a, b;
+    size_t done = 0, from = 0, at[REGEX_MATCHES + 1];
     bool any = false;
     while (from < n) {
-        int found = regex_match(step->regex, w->match, s, n, from, &a, &b);
+        const int found = regex_matches(step->regex, w->matches, s, n, from, at);
         if (found < 0) return error_wrap(found, "pattern \"%s\" cannot split", step->pattern);
         if (!found) break;
-        /* an empty match cuts too, but not right after another match; after it look further on */
-        from = b > a ? b : a + (a < n ? utf8_char(s + a, n - a) : 1);
-        if (a == b && any && a == done) continue;
-        if (done < a) TRY(add_piece(&pieces, &step->told, begin + done, begin + a, false));
-        TRY(add_piece(&pieces, &step->told, begin + a, begin + b, true));
-        done = b;
-        any = true;
+        for (int i = 0; i < found; i++) {
+            const size_t a = at[i], b = at[i + 1];
+            /* an empty match cuts too, but not right after another; after it look further on */
+            from = b > a ? b : a + (a < n ? utf8_char(s + a, n - a) : 1);
+            if (a == b && any && a == done) break;
+            if (done < a) TRY(add_piece(&pieces, &step->told, begin + done, begin + a, false));
+            TRY(add_piece(&pieces, &step->told, begin + a, begin + b, true));
+            done = b;
+            any = true;
+            if (a == b) break;
+        }
     }
     if (done < n) TRY(add_piece(&pieces, &step->told, begin + done, end, false));
     return flush_piece(&pieces, step->told.behavior);
 }
 
-/* Splits [begin, end) by steps level, level + 1, ... */
-static int split(const SplitWalk *w, int level, size_t begin, size_t end) {
-    if (begin == end) return 0;
-    if (level == w->p->n) return give(w, begin, end);
+static int split_at(const SplitWalk *w, int level, size_t begin, size_t end) {
     if (level > w->p->byte_level && !w->alphabet) return split_in_alphabet(w, level, begin, end);
     const PatternStep *step = &w->p->step[level];
     if (step->told.prefix_space && w->text[begin] != ' ')
@@ -238,6 +268,25 @@ static int split(const SplitWalk *w, int level, size_t begin, size_t end) {
     if (step->by_hand && pretokenize_by_hand)
         return split_by_hand(w, step->by_hand, level + 1, begin, end);
     return split_by_regex(w, step, level + 1, begin, end);
+}
+
+/* Splits [begin, end) by steps level, level + 1, ... */
+static int split(const SplitWalk *w, int level, size_t begin, size_t end) {
+    const size_t n = end - begin;
+    if (n == 0) return 0;
+    if (level == w->p->n) return give(w, begin, end);
+    if (!w->whole || level == 0 || level > w->p->last_regex || n > WHOLE_BYTES || w->alphabet)
+        return split_at(w, level, begin, end);
+    WholePiece key = whole_piece(level, w->text + begin, n);
+    uint64_t word[2];
+    memcpy(word, &key, sizeof word);
+    WholePiece *slot = &w->whole->slot[(word[0] * 31 ^ word[1]) * 0x9e3779b97f4a7c15u >> 52];
+    if (memcmp(slot, &key, sizeof key) == 0) return give(w, begin, end);
+    const int64_t given = w->whole->given;
+    TRY(split_at(w, level, begin, end));
+    w->whole->last.level = key.level;
+    if (w->whole->given == given + 1 && memcmp(&w->whole->last, &key, sizeof key) == 0) *slot = key;
+    return 0;
 }
 
 size_t pretokenizer_cut(const Pretokenizer *p, const char *text, size_t len) {
@@ -250,9 +299,12 @@ int pretokenize(const Pretokenizer *p, const char *text, size_t len, PieceFn *fn
     if (len == 0) return 0;
     char *copy = utf8_mask(text, len);
     SplitWalk w = {.p = p, .shown = copy ? copy : text, .text = text, .fn = fn, .ctx = ctx};
-    w.match = regex_match_new();
+    w.matches = regex_matches_new();
+    if (p->last_regex > 0 && len > 4096)
+        w.whole = xcalloc(1, sizeof *w.whole); /* worth its zeros */
     int rc = split(&w, 0, 0, len);
-    regex_match_free(w.match);
+    regex_matches_free(w.matches);
+    free(w.whole);
     free(copy);
     return rc;
 }

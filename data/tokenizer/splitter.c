@@ -1,7 +1,7 @@
 /* splitter.c: the splitting patterns that most tokenizers have, by hand.
  *
- * A regular expression spends most of the time of encoding. These families (GPT-2, cl100k, o200k
- * and their variants, numbers alone) need no backtracking: the class of a character, looked up in a table,
+ * A regular expression spends most of the time of encoding. These families (GPT-2, cl100k, o200k,
+ * DeepSeek V3 and their variants, runs of one class) need no backtracking: the class of a character, looked up in a table,
  * says what a piece may go on with. Oniguruma stays the oracle (tests/tokenizer/test_tokenizer_pieces.c
  * compares piece by piece) and does all other patterns.
  *
@@ -22,13 +22,19 @@ const char GPT2_PATTERN[] =
 const char CL100K_PATTERN[] = "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
                               "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s++$|\\s*[\\r\\n]|\\s+(?!\\S)|\\s";
 
-#define O200K_CONTRACTION "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-const char O200K_PATTERN[] =
-    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"
-    "]+" O200K_CONTRACTION
-    "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"
-    "]*" O200K_CONTRACTION
-    "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+#define O200K(WORDS, NUMBERS)                                      \
+    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*"  \
+    "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+" WORDS                         \
+    "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+" \
+    "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*" WORDS "|" NUMBERS             \
+    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+const char O200K_PATTERN[] = O200K("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "\\p{N}{1,3}");
+#define TEKKEN_PATTERN O200K("", "\\p{N}")
+
+#define DEEPSEEK_PATTERN                                                      \
+    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+"                   \
+    "|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*" \
+    "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 /* --- classes of characters -------------------------------------------------------------------- */
 
@@ -40,17 +46,19 @@ enum {
     NUMBER = 16,
     SPACE = 32, /* White_Space, but for: */
     NEWLINE = 64,
-    OTHER = 128,
+    PUNCTUATION = 128, /* P, S */
+    OTHER = 256,
+    CJK = 512, /* also one of those above: DeepSeek's Chinese and Japanese */
     ANY_LETTER = UPPER | LOWER | LETTER,
     ANY_SPACE = SPACE | NEWLINE,
-    SYMBOL = MARK | OTHER /* [^\s\p{L}\p{N}] */
+    SYMBOL = MARK | PUNCTUATION | OTHER /* [^\s\p{L}\p{N}] */
 };
 
 enum { TABLE = 0x40000, LAST_ROOM = 0x200, LAST = 0xe0000 }; /* beyond: nothing but OTHER */
-static uint8_t table[TABLE + LAST_ROOM];
+static uint16_t table[TABLE + LAST_ROOM];
 static pthread_once_t table_once = PTHREAD_ONCE_INIT;
 
-static uint8_t *table_entry(uint32_t c) {
+static uint16_t *table_entry(uint32_t c) {
     return c < TABLE ? &table[c] : c - LAST < LAST_ROOM ? &table[TABLE + c - LAST] : NULL;
 }
 
@@ -65,7 +73,7 @@ static uint32_t get_char(const char *at, size_t *len) {
 }
 
 /* Marks the characters that have a property. */
-static void mark(const char *property, uint8_t class) {
+static void mark(const char *property, uint16_t class) {
     OnigEncoding utf8 = ONIG_ENCODING_UTF8;
     OnigUChar *name = (OnigUChar *)(uintptr_t)property;
     const int ctype = ONIGENC_PROPERTY_NAME_TO_CTYPE(utf8, name, name + strlen(property));
@@ -81,14 +89,17 @@ static void mark(const char *property, uint8_t class) {
 static void make_table(void) {
     static const struct {
         const char *property;
-        uint8_t class;
-    } classes[] = {{"Lu", UPPER},  {"Lt", UPPER}, {"Ll", LOWER}, {"Lm", LETTER},
-                   {"Lo", LETTER}, {"M", MARK},   {"N", NUMBER}, {"White_Space", SPACE}};
+        uint16_t class;
+    } classes[] = {{"Lu", UPPER},      {"Lt", UPPER},     {"Ll", LOWER}, {"Lm", LETTER},
+                   {"Lo", LETTER},     {"M", MARK},       {"N", NUMBER}, {"White_Space", SPACE},
+                   {"P", PUNCTUATION}, {"S", PUNCTUATION}};
     regex_start();
-    memset(table, OTHER, sizeof table);
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) table[i] = OTHER;
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
         mark(classes[i].property, classes[i].class);
     table['\r'] = table['\n'] = NEWLINE;
+    for (uint32_t c = 0x3040; c <= 0x9fa5; c++)
+        if (c <= 0x30ff || c >= 0x4e00) table[c] |= CJK;
 }
 
 /* Class and length of the character at s[i]; 0 at the end of the text. */
@@ -97,11 +108,11 @@ typedef struct Span {
     size_t n;
 } Span;
 
-static inline uint8_t class_at(Span t, size_t i, size_t *len) {
+static inline uint16_t class_at(Span t, size_t i, size_t *len) {
     if (i >= t.n) return *len = 0, 0;
     const uint8_t c = (uint8_t)t.s[i];
     if (c < 0x80) return *len = 1, table[c];
-    const uint8_t *entry = table_entry(get_char(t.s + i, len));
+    const uint16_t *entry = table_entry(get_char(t.s + i, len));
     return entry ? *entry : OTHER;
 }
 
@@ -112,7 +123,7 @@ static inline size_t run(Span t, size_t i, int mask) {
     return i;
 }
 
-/* --- the three families ----------------------------------------------------------------------- */
+/* --- the families ----------------------------------------------------------------------------- */
 
 /* Bytes of a contraction ('s, 'll) at the apostrophe t.s[i]; 0: none. */
 static size_t contraction(Span t, size_t i, bool any_case) {
@@ -129,7 +140,7 @@ static size_t contraction(Span t, size_t i, bool any_case) {
 /* White space from i on: \s+(?!\S)|\s+, after what takes line breaks and the end of the text. */
 static size_t space(const Splitter *p, Span t, size_t i) {
     size_t end = i, last = i, newline = i, len;
-    for (uint8_t c; (c = class_at(t, end, &len)) & ANY_SPACE; end += len) {
+    for (uint16_t c; (c = class_at(t, end, &len)) & ANY_SPACE; end += len) {
         last = end;
         if (c == NEWLINE) newline = end + 1;
     }
@@ -140,7 +151,7 @@ static size_t space(const Splitter *p, Span t, size_t i) {
 
 static size_t next_gpt2(const Splitter *p, Span t, size_t i) {
     size_t len, n;
-    uint8_t c = class_at(t, i, &len);
+    uint16_t c = class_at(t, i, &len);
     if (t.s[i] == '\'' && (n = contraction(t, i, false))) return i + n;
     size_t from = i;
     if (t.s[i] == ' ') c = class_at(t, from = i + 1, &len);
@@ -150,9 +161,10 @@ static size_t next_gpt2(const Splitter *p, Span t, size_t i) {
     return space(p, t, i);
 }
 
-static size_t numbers(const Splitter *p, Span t, size_t i) {
+/* The end of as many characters of a class as a piece may have. */
+static size_t few(const Splitter *p, Span t, size_t i, int class) {
     size_t len;
-    for (int k = 0; k < p->digits && class_at(t, i, &len) & NUMBER; k++) i += len;
+    for (int k = 0; k < p->digits && class_at(t, i, &len) & class; k++) i += len;
     return i;
 }
 
@@ -167,10 +179,10 @@ static size_t symbols(const Splitter *p, Span t, size_t i) {
 
 static size_t next_cl100k(const Splitter *p, Span t, size_t i) {
     size_t len, n;
-    const uint8_t c = class_at(t, i, &len);
+    const uint16_t c = class_at(t, i, &len);
     if (c & ANY_LETTER) return run(t, i + len, ANY_LETTER);
     if (t.s[i] == '\'' && (n = contraction(t, i, true))) return i + n;
-    if (c & NUMBER) return numbers(p, t, i);
+    if (c & NUMBER) return few(p, t, i, NUMBER);
     if (c != NEWLINE && class_at(t, i + len, &n) & ANY_LETTER)
         return run(t, i + len + n, ANY_LETTER);
     const size_t end = symbols(p, t, i);
@@ -182,7 +194,7 @@ static size_t next_cl100k(const Splitter *p, Span t, size_t i) {
  * the second part has to be given the last character that may be in it. */
 static size_t word(Span t, size_t i, bool upper) {
     size_t end = i, both = i, len;
-    for (uint8_t c; (c = class_at(t, end, &len)) & (UPPER | LETTER | MARK);) {
+    for (uint16_t c; (c = class_at(t, end, &len)) & (UPPER | LETTER | MARK);) {
         end += len;
         if (c != UPPER) both = end;
     }
@@ -193,22 +205,45 @@ static size_t word(Span t, size_t i, bool upper) {
 
 static size_t next_o200k(const Splitter *p, Span t, size_t i) {
     size_t len, end = i;
-    const uint8_t c = class_at(t, i, &len);
+    const uint16_t c = class_at(t, i, &len);
     const bool prefix = !(c & (ANY_LETTER | NUMBER | NEWLINE));
     for (int upper = 0; upper < 2 && end == i; upper++) {
         if (prefix && (end = word(t, i + len, upper)) == i + len) end = i;
         if (end == i && c & (ANY_LETTER | MARK)) end = word(t, i, upper);
     }
+    if (end > i && p->no_words) return end;
     if (end > i) return end < t.n && t.s[end] == '\'' ? end + contraction(t, end, true) : end;
-    if (c & NUMBER) return numbers(p, t, i);
+    if (c & NUMBER) return few(p, t, i, NUMBER);
     end = symbols(p, t, i);
     return end > i ? end : space(p, t, i);
 }
 
-/* \p{N}, and what lies between. */
-static size_t next_numbers(const Splitter *p, Span t, size_t i) {
-    size_t len;
-    return class_at(t, i, &len) & NUMBER ? numbers(p, t, i) : run(t, i, 0xff & ~NUMBER);
+/* What no alternative takes lies between pieces, and is one. */
+static size_t next_deepseek(const Splitter *p, Span t, size_t i) {
+    enum { WORD = ANY_LETTER | MARK };
+    size_t len, n, end = i + 1;
+    uint16_t c = class_at(t, i, &len);
+    if (c & PUNCTUATION && len == 1) { /* [!-~][A-Za-z]+ */
+        while (end < t.n && (uint8_t)((t.s[end] | 0x20) - 'a') < 26) end++;
+        if (end > i + 1) return end;
+    }
+    if (c & WORD) return run(t, i + len, WORD);
+    if (!(c & (NEWLINE | PUNCTUATION)) && class_at(t, i + len, &n) & WORD)
+        return run(t, i + len + n, WORD);
+    const size_t from = i + (t.s[i] == ' ');
+    if ((end = run(t, from, PUNCTUATION)) > from) return run(t, end, NEWLINE);
+    if (c & ANY_SPACE) return space(p, t, i);
+    do i += len;
+    while ((c = class_at(t, i, &len)) & (NUMBER | OTHER) && !(class_at(t, i + len, &n) & WORD));
+    return i;
+}
+
+/* Characters of one class, and what lies between. */
+static size_t next_runs(const Splitter *p, Span t, size_t i) {
+    size_t len, end = few(p, t, i, p->class);
+    if (end > i) return end;
+    for (uint16_t c; (c = class_at(t, end, &len)) && !(c & p->class);) end += len;
+    return end;
 }
 
 /* --- known patterns --------------------------------------------------------------------------- */
@@ -223,10 +258,17 @@ static const Splitter known[] = {
     /* cl100k as Hugging Face's files have it (Llama 3); Qwen 2's */
     {.pattern = CL100K_BEGIN "\\p{N}{1,3}" CL100K_END, SPLIT_CL100K, .digits = 3},
     {.pattern = CL100K_BEGIN "\\p{N}" CL100K_END, SPLIT_CL100K, .digits = 1},
-    /* Digits, and what DeepSeek has before the rest */
-    {.pattern = "\\p{N}", SPLIT_NUMBERS, .digits = 1},
-    {.pattern = "\\p{N}+", SPLIT_NUMBERS, .digits = INT32_MAX},
-    {.pattern = "\\p{N}{1,3}", SPLIT_NUMBERS, .digits = 3},
+    /* Mistral's tekken */
+    {.pattern = TEKKEN_PATTERN, SPLIT_O200K, .digits = 1, .slash = true, .no_words = true},
+    /* Digits; DeepSeek V3's three */
+    {.pattern = "\\p{N}", SPLIT_RUNS, .class = NUMBER, .digits = 1},
+    {.pattern = "\\p{N}+", SPLIT_RUNS, .class = NUMBER, .digits = INT32_MAX},
+    {.pattern = "\\p{N}{1,3}", SPLIT_RUNS, .class = NUMBER, .digits = 3},
+    {.pattern = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+     SPLIT_RUNS,
+     .class = CJK,
+     .digits = INT32_MAX},
+    {.pattern = DEEPSEEK_PATTERN, SPLIT_DEEPSEEK},
 };
 
 const Splitter *splitter_find(const char *pattern) {
@@ -243,7 +285,8 @@ size_t splitter_next(const Splitter *p, const char *s, size_t n, size_t i) {
     return p->family == SPLIT_GPT2     ? next_gpt2(p, t, i)
            : p->family == SPLIT_CL100K ? next_cl100k(p, t, i)
            : p->family == SPLIT_O200K  ? next_o200k(p, t, i)
-                                       : next_numbers(p, t, i);
+           : p->family == SPLIT_RUNS   ? next_runs(p, t, i)
+                                       : next_deepseek(p, t, i);
 }
 
 /* Class of the character that ends before s[i] (i > 0); what is not UTF-8 is a symbol. */
@@ -276,13 +319,13 @@ size_t splitter_space_at_start(const char *s, size_t n) {
     return i;
 }
 
-/* GPT-2: white space never follows anything else within a piece. cl100k, o200k: a space never does,
- * and line breaks are followed by a slash at most. Numbers begin a piece where they begin. */
+/* GPT-2: white space never follows anything else within a piece. The others: a space never does,
+ * and line breaks are followed by a slash at most. Runs begin where they begin. */
 size_t splitter_cut(const Splitter *p, const char *s, size_t n) {
     for (size_t i = n; i > 1; i--) {
         const char after = s[i - 1];
-        if (p->family == SPLIT_NUMBERS) {
-            if (class_after(s, n, i - 1) & NUMBER && !(class_before(s, i - 1) & NUMBER))
+        if (p->family == SPLIT_RUNS) {
+            if (class_after(s, n, i - 1) & p->class && !(class_before(s, i - 1) & p->class))
                 return i - 1;
         } else if (after == ' ' || (p->family == SPLIT_GPT2 && after == '\n')) {
             if (!(class_before(s, i - 1) & ANY_SPACE)) return i - 1;

@@ -25,8 +25,10 @@ extern const char GPT2_PATTERN[], CL100K_PATTERN[], O200K_PATTERN[];
 
 typedef struct Splitter {
     const char *pattern; /* what it does */
-    enum { SPLIT_GPT2, SPLIT_CL100K, SPLIT_O200K, SPLIT_NUMBERS } family;
-    int digits;     /* longest piece of numbers (GPT-2: any); SPLIT_NUMBERS has only these */
+    enum { SPLIT_GPT2, SPLIT_CL100K, SPLIT_O200K, SPLIT_RUNS, SPLIT_DEEPSEEK } family;
+    int class;      /* SPLIT_RUNS: of the characters (splitter.c) */
+    int digits;     /* longest piece of numbers (GPT-2: any), longest run */
+    bool no_words;  /* o200k without 's, 'll, ... */
     bool end_space; /* white space at the end of the text is one piece */
     bool slash;     /* symbols and line breaks may be followed by slashes */
 } Splitter;
@@ -45,18 +47,20 @@ size_t splitter_cut(const Splitter *p, const char *s, size_t n);
 /* --- regex.c ------------------------------------------------------------------------------- */
 
 typedef struct Regex Regex;
-typedef struct re_registers RegexMatch; /* of one thread */
+typedef struct RegexMatches RegexMatches; /* of one thread */
+enum { REGEX_MATCHES = 63 };              /* at most, of one search */
 
 void regex_start(void);                /* Oniguruma's tables; regex_new does it */
 Regex *regex_new(const char *pattern); /* NULL: an error is set */
 void regex_free(Regex *r);
 char *regex_quote(const char *s); /* a literal string as a pattern; malloc'd */
-RegexMatch *regex_match_new(void);
-void regex_match_free(RegexMatch *m);
-/* The first match [*a, *b) in s[0, n) from `from` on; s is UTF-8. 1, 0: none; ERR_DATA: Oniguruma
- * gave up. */
-int regex_match(const Regex *r, RegexMatch *m, const char *s, size_t n, size_t from, size_t *a,
-                size_t *b);
+RegexMatches *regex_matches_new(void);
+void regex_matches_free(RegexMatches *m);
+/* The first match in s[0, n) from `from` on, and some or all of those that follow right behind it:
+ * match i is [at[i], at[i + 1]). No more than one is empty, nothing counts after it. s is UTF-8.
+ * Returns their number, 0: none; ERR_DATA: Oniguruma gave up. */
+int regex_matches(const Regex *r, RegexMatches *m, const char *s, size_t n, size_t from,
+                  size_t at[REGEX_MATCHES + 1]);
 
 /* --- pretokenize.c ------------------------------------------------------------------------- */
 

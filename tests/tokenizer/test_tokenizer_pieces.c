@@ -85,6 +85,14 @@ static int note_end(void *ctx, const char *piece, size_t len) {
     return 0;
 }
 
+#define DEEPSEEK                                                                                \
+    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}" \
+    "\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define TEKKEN                                                                                   \
+    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"  \
+    "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*" \
+    "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
 /* By hand is as by regular expression, and a text that is cut where it may be is the whole text. */
 static void test_splitters_against_oniguruma(void **state) {
     const char *const patterns[] = {
@@ -94,6 +102,9 @@ static void test_splitters_against_oniguruma(void **state) {
         "\\p{N}",
         "\\p{N}+",
         "\\p{N}{1,3}",
+        "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+        DEEPSEEK,
+        TEKKEN,
         "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
         "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
         "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
@@ -130,6 +141,89 @@ static void test_splitters_against_oniguruma(void **state) {
         pretokenizer_free(p);
     }
     assert_true(cuts > 20000); /* the test is one */
+}
+
+/* Several matches of one search are those of as many searches: within a group that captures there is
+ * one search a match. */
+static void test_matches_in_one_search(void **state) {
+    static const char *const patterns[] = {DEEPSEEK,
+                                           "\\w+|\\W",
+                                           "a*",
+                                           "(?=[aeiou ])|t+|(?<=\n)",
+                                           "\\b",
+                                           "(?i)ss|\\s+(?!\\S)",
+                                           "[^\\w]",
+                                           "\\G[a-z]|\\d",
+                                           "\\X",
+                                           "\\w\\K\\w",
+                                           "(?x) \\w # a letter",
+                                           "(?<!x)\\S|^|\\z"};
+    char text[256], one[512];
+    for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++) {
+        Pretokenizer *a = pretokenizer_new(), *b = pretokenizer_new();
+        const bool comment = strncmp(patterns[i], "(?x)", 4) == 0;
+        snprintf(one, sizeof one, comment ? "(%s\n)" : "(%s)", patterns[i]);
+        for (int steps = 0; steps < 2; steps++) {
+            const SplitStep s = {.pattern = patterns[i], .behavior = (Behavior)(i % 4)};
+            assert_int_equal(pretokenizer_add(a, &s), 0);
+            assert_int_equal(
+                pretokenizer_add(b, &(SplitStep){one, s.behavior, false, false, false}), 0);
+            assert_int_equal(pretokenizer_add(a, &(SplitStep){.pattern = "[a-z]\\w"}), 0);
+            assert_int_equal(pretokenizer_add(b, &(SplitStep){.pattern = "([a-z]\\w)"}), 0);
+        }
+        pretokenize_by_hand = false;
+        for (int round = 0; round < 3000; round++) {
+            const size_t n = random_text(text, sizeof text);
+            Ends many = {.text = text}, each = {.text = text};
+            pretokenize(a, text, n, note_end, &many);
+            pretokenize(b, text, n, note_end, &each);
+            if (many.n != each.n || memcmp(many.end, each.end, (size_t)many.n * sizeof(size_t)))
+                fail_msg("\"%s\" makes other pieces of \"%.*s\"", patterns[i], (int)n, text);
+        }
+        pretokenize_by_hand = true;
+        pretokenizer_free(a);
+        pretokenizer_free(b);
+    }
+}
+
+static int hash_piece(void *ctx, const char *piece, size_t len) {
+    uint64_t *hash = ctx;
+    *hash = (*hash ^ len) * 0x100000001b3u;
+    for (size_t i = 0; i < len; i++) *hash = (*hash ^ (uint8_t)piece[i]) * 0x100000001b3u;
+    return 0;
+}
+
+/* In a long text words are remembered that the steps leave whole; lines alone are short. */
+static void test_words_remembered(void **state) {
+    enum { LINES = 500, BYTES = 64 };
+    static const SplitStep steps[] = {
+        {.pattern = "\n"},
+        {.pattern = "\\s?\\w+"},
+        {.pattern = "[^\\w\\s]", .behavior = BEHAVIOR_REMOVED},
+        {.pattern = "\\d\\d", .behavior = BEHAVIOR_CONTIGUOUS},
+        {.pattern = GPT2_PATTERN, .byte_level = true, .prefix_space = true},
+        {.pattern = "[^a-z]w|r", .behavior = BEHAVIOR_MERGED_WITH_PREVIOUS}};
+    char text[LINES * (BYTES + 1)];
+    for (size_t first = 0; first < 2; first++) { /* ByteLevel with and without a prefix */
+        Pretokenizer *p = pretokenizer_new();
+        uint64_t whole = 0, lines = 0;
+        size_t n = 0;
+        for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+            SplitStep s = steps[i];
+            s.prefix_space &= first == 1;
+            assert_int_equal(pretokenizer_add(p, &s), 0);
+        }
+        for (int i = 0; i < LINES; i++) {
+            const size_t len = random_text(text + n, BYTES);
+            pretokenize(p, text + n, len, hash_piece, &lines);
+            text[n += len] = '\n';
+            pretokenize(p, text + n++, 1, hash_piece, &lines);
+        }
+        assert_true(n > 8192);
+        pretokenize(p, text, n, hash_piece, &whole);
+        assert_int_equal(whole, lines);
+        pretokenizer_free(p);
+    }
 }
 
 static json_t *forms; /* tests/golden/forms.json: Hugging Face's */
@@ -257,6 +351,8 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_splitters_against_oniguruma),
+        cmocka_unit_test(test_matches_in_one_search),
+        cmocka_unit_test(test_words_remembered),
         cmocka_unit_test(test_nfc),
         cmocka_unit_test(test_nfc_in_parts),
         cmocka_unit_test(test_normalizers_on_all_code_points),
