@@ -1,4 +1,5 @@
-/* op_attention.c: causal self-attention of each head inside each packed sequence.
+/* op_attention.c: causal self-attention of each head inside each packed sequence. Several heads may
+ * share a head of keys and values (grouped-query attention, Ainslie et al. 2023).
  *
  *   forward   S = Q K^T / sqrt(d)  (only j <= i),  P = softmax of each row,  Y = P V
  *             saved: L_i = log sum_j exp S_ij
@@ -11,8 +12,9 @@
  * rescales them when the maximum grows, and the backward pass recomputes P from L. On the diagonal
  * a block is computed in strips of TILE_WIDTH, so that little is made above it.
  *
- * One (sequence, head) is one unit of work of one thread. It writes its own rows and columns only,
- * so threads never share a sum. q, k, v are copied out of the wide qkv rows, k scaled; columns are
+ * One (sequence, head) is one unit of work of one thread; in the backward pass one (sequence, group
+ * of heads that share k and v), whose dK and dV are added up head by head. It writes its own rows
+ * and columns only, so threads never share a sum. q, k, v are copied out of the wide qkv rows, k scaled; columns are
  * padded with zeros from d to D, a multiple of TILE_WIDTH, where a product has them on the right.
  *
  * The forward pass holds S and Y transposed, [key, query] and [column, query]: softmax then runs
@@ -35,7 +37,9 @@ enum { BLOCK = 64, AHEAD = 12 /* rows fetched ahead: the processor does not at t
 typedef struct Attention {
     Tensor *qkv, *y;
     const Batch *b;
-    int64_t H, C, d, D;
+    int64_t H, group; /* heads, and how many of them share k and v */
+    int64_t C, kv;    /* columns of q and y, of k, of v */
+    int64_t d, D;
     real scale;
     real *lse; /* [H,n] */
 } Attention;
@@ -161,18 +165,22 @@ static int64_t backward_scratch(int64_t T, int64_t D) {
     return padded(T, TILE_WIDTH) * (3 * D + 1) + BLOCK * (2 * BLOCK + 5 * D);
 }
 
+/* The first column in qkv of the keys that head h sees; their values lie a->kv after them. */
+static int64_t key_column(const Attention *a, int64_t h) { return a->C + h / a->group * a->d; }
+
 static void forward_unit(const Attention *a, int64_t start, int64_t T, int64_t h, real *scratch) {
-    int64_t d = a->d, C = a->C, ld = 3 * C;
-    const real *in = a->qkv->data + start * ld + h * d;
+    int64_t d = a->d, C = a->C, ld = C + 2 * a->kv;
+    const real *row = a->qkv->data + start * ld, *from_q = row + h * d;
+    const real *from_k = row + key_column(a, h), *from_v = from_k + a->kv;
     real *y = a->y->data + start * C + h * d;
     real *lse = a->lse ? a->lse + h * a->b->n + start : NULL;
     real *qT = scratch, *S = qT + d * BLOCK, *o = S + BLOCK * BLOCK, *m = o + d * BLOCK;
     real *l = m + BLOCK, *k = l + BLOCK, *v = k + T * d;
-    for (int64_t i0 = 0; i0 < T; i0 += BLOCK, in += BLOCK * ld) {
+    for (int64_t i0 = 0; i0 < T; i0 += BLOCK) {
         int64_t rows = smaller(BLOCK, T - i0), w = padded(rows, TILE_WIDTH);
-        transpose_in(rows, d, in, ld, qT);
-        copy_in(rows, d, d, a->scale, in + C, ld, k + i0 * d);
-        copy_in(rows, d, d, 1, in + 2 * C, ld, v + i0 * d);
+        transpose_in(rows, d, from_q + i0 * ld, ld, qT);
+        copy_in(rows, d, d, a->scale, from_k + i0 * ld, ld, k + i0 * d);
+        copy_in(rows, d, d, 1, from_v + i0 * ld, ld, v + i0 * d);
         for (int64_t i = 0; i < BLOCK; i++) {
             m[i] = -(real)INFINITY;
             l[i] = 0;
@@ -198,22 +206,22 @@ static void forward_unit(const Attention *a, int64_t start, int64_t T, int64_t h
 
 static void backward_unit(const Attention *a, int64_t start, int64_t T, int64_t h,
                           const GradOut *to, real *scratch) {
-    int64_t d = a->d, D = a->D, C = a->C, ld = 3 * C;
-    int64_t at = start * ld + h * d, out = start * C + h * d;
-    const real *in = a->qkv->data + at, *L = a->lse + h * a->b->n + start;
-    real *dqkv = to->to + at;
+    int64_t d = a->d, D = a->D, C = a->C, ld = C + 2 * a->kv, out = start * C + h * d;
+    int64_t at_q = start * ld + h * d, at_k = start * ld + key_column(a, h), at_v = at_k + a->kv;
+    const real *in = a->qkv->data, *L = a->lse + h * a->b->n + start;
+    const bool add_kv = to->add || h % a->group > 0;
     real *k = scratch, *kT = k + BLOCK * D, *vT = kT + BLOCK * D, *dk = vT + BLOCK * D;
     real *dv = dk + BLOCK * D, *S = dv + BLOCK * D, *dP = S + BLOCK * BLOCK;
     real *delta = dP + BLOCK * BLOCK, *q = delta + padded(T, TILE_WIDTH), *dy = q + T * D;
     real *dq = dy + T * D;
-    copy_in(T, d, D, 1, in, ld, q);
+    copy_in(T, d, D, 1, in + at_q, ld, q);
     copy_in(T, d, D, 1, a->y->grad + out, C, dy);
     row_dots(T, d, a->y->data + out, C, dy, D, delta);
     for (int64_t j0 = 0; j0 < T; j0 += BLOCK) {
         int64_t keys = smaller(BLOCK, T - j0);
-        copy_in(keys, d, D, a->scale, in + j0 * ld + C, ld, k);
+        copy_in(keys, d, D, a->scale, in + at_k + j0 * ld, ld, k);
         transpose_in(keys, d, k, D, kT);
-        transpose_in(keys, d, in + j0 * ld + 2 * C, ld, vT);
+        transpose_in(keys, d, in + at_v + j0 * ld, ld, vT);
         for (int64_t i0 = j0; i0 < T; i0 += BLOCK) {
             bool diagonal = i0 == j0;
             int64_t rows = smaller(BLOCK, T - i0), step = diagonal ? TILE_WIDTH : BLOCK;
@@ -234,10 +242,10 @@ static void backward_unit(const Attention *a, int64_t start, int64_t T, int64_t 
                           D);
             }
         }
-        copy_out(keys, d, D, a->scale, dk, to->add, dqkv + j0 * ld + C, ld);
-        copy_out(keys, d, D, 1, dv, to->add, dqkv + j0 * ld + 2 * C, ld);
+        copy_out(keys, d, D, a->scale, dk, add_kv, to->to + at_k + j0 * ld, ld);
+        copy_out(keys, d, D, 1, dv, add_kv, to->to + at_v + j0 * ld, ld);
     }
-    copy_out(T, d, D, 1, dq, to->add, dqkv, ld);
+    copy_out(T, d, D, 1, dq, to->add, to->to + at_q, ld);
 }
 
 static int64_t longest(const Batch *b) {
@@ -250,7 +258,8 @@ static int64_t longest(const Batch *b) {
 /* Units are handed to threads as they come free: lengths differ, and who does a unit changes
  * nothing. to: of the gradient; NULL: the forward pass. */
 static void all_units(Tape *t, const Attention *a, const GradOut *to) {
-    int64_t T = longest(a->b), units = a->b->nseq * a->H;
+    int64_t heads = to ? a->group : 1; /* of one unit */
+    int64_t T = longest(a->b), per = a->H / heads, units = a->b->nseq * per;
     int64_t each = padded(to ? backward_scratch(T, a->D) : forward_scratch(T, a->D), 64);
     bool parallel = units > 1 && a->b->n * a->C > PARALLEL_MIN;
     int threads = parallel ? omp_get_max_threads() : 1;
@@ -260,13 +269,14 @@ static void all_units(Tape *t, const Attention *a, const GradOut *to) {
     if (tape_dry(t)) units = 0, threads = 1;
 #pragma omp parallel for schedule(dynamic) if (threads > 1) num_threads(threads)
     for (int64_t u = 0; u < units; u++) {
-        int64_t s = u / a->H, h = u % a->H, start = a->b->start[s],
+        int64_t s = u / per, first = u % per * heads, start = a->b->start[s],
                 len = a->b->start[s + 1] - start;
         real *mine = scratch + each * omp_get_thread_num();
-        if (to)
-            backward_unit(a, start, len, h, to, mine);
-        else
-            forward_unit(a, start, len, h, mine);
+        for (int64_t h = first; h < first + heads; h++)
+            if (to)
+                backward_unit(a, start, len, h, to, mine);
+            else
+                forward_unit(a, start, len, h, mine);
     }
     arena_release(arena, mark);
 }
@@ -278,18 +288,29 @@ static void attention_backward(Tape *t, void *ctx) {
 }
 
 Tensor *op_attention(Tape *t, Tensor *qkv, const Batch *b, int heads) {
-    CHECK(qkv->ndim == 2 && heads > 0 && qkv->shape[1] % (3 * (int64_t)heads) == 0,
-          "op_attention: qkv has %d dimensions, the last %lld, expected 2 and a multiple of 3 x %d "
-          "heads",
-          qkv->ndim, (long long)qkv->shape[qkv->ndim - 1], heads);
-    int64_t C = qkv->shape[1] / 3, d = C / heads;
-    tensor_expect(qkv, "op_attention: qkv", 2, (int64_t[]){b->n, 3 * C});
+    return op_attention_grouped(t, qkv, b, heads, heads);
+}
+
+Tensor *op_attention_grouped(Tape *t, Tensor *qkv, const Batch *b, int heads, int kv_heads) {
+    CHECK(heads > 0 && kv_heads > 0 && heads % kv_heads == 0,
+          "op_attention: %d heads and %d of keys and values, expected a multiple of these", heads,
+          kv_heads);
+    int64_t all = heads + 2 * (int64_t)kv_heads;
+    CHECK(qkv->ndim == 2 && qkv->shape[1] % all == 0,
+          "op_attention: qkv has %d dimensions, the last %lld, expected 2 and a multiple of %lld: "
+          "%d heads, %d of keys and %d of values",
+          qkv->ndim, (long long)qkv->shape[qkv->ndim - 1], (long long)all, heads, kv_heads,
+          kv_heads);
+    int64_t d = qkv->shape[1] / all, C = heads * d;
+    tensor_expect(qkv, "op_attention: qkv", 2, (int64_t[]){b->n, all * d});
     Attention *a = tape_alloc(t, sizeof *a);
     *a = (Attention){.qkv = qkv,
                      .y = tape_tensor(t, 2, (int64_t[]){b->n, C}),
                      .b = b,
                      .H = heads,
+                     .group = heads / kv_heads,
                      .C = C,
+                     .kv = kv_heads * d,
                      .d = d,
                      .D = padded(d, TILE_WIDTH),
                      .scale = (real)(1 / sqrt((double)d))};
@@ -302,7 +323,8 @@ Tensor *op_attention(Tape *t, Tensor *qkv, const Batch *b, int heads) {
 }
 
 static double attention_run(Tape *t, const GradCase *c) {
-    return grad_project(t, op_attention(t, c->in[0], c->extra, c->variant));
+    return grad_project(
+        t, op_attention_grouped(t, c->in[0], c->extra, c->variant / 100, c->variant % 100));
 }
 
 bool op_attention_case(GradCase *c, int i) {
@@ -310,21 +332,24 @@ bool op_attention_case(GradCase *c, int i) {
     static const Batch packs[] = {{.n = 11, .nseq = 4, .start = short_start},
                                   {.n = 205, .nseq = 3, .start = long_start}};
     static const struct {
-        int pack, heads;
-        int64_t C;
+        int pack, heads, kv_heads;
+        int64_t d;
         const char *what;
     } cases[] = {
-        {0, 1, 3, "one head"},
-        {0, 2, 10, "sequences of 3, 1, 0 and 7 tokens"},
-        {1, 2, 8, "sequences longer than a tile"},
-        {1, 1, 19, "head wider than a vector, longer than a tile"},
-        {0, 1, 40, "wide head"},
+        {0, 1, 1, 3, "one head"},
+        {0, 2, 2, 5, "sequences of 3, 1, 0 and 7 tokens"},
+        {1, 2, 2, 4, "sequences longer than a tile"},
+        {1, 1, 1, 19, "head wider than a vector, longer than a tile"},
+        {0, 1, 1, 40, "wide head"},
+        {0, 6, 2, 5, "three heads share keys and values"},
+        {1, 4, 1, 3, "all heads share keys and values, sequences longer than a tile"},
     };
     if (i >= (int)(sizeof cases / sizeof cases[0])) return false;
     c->extra = &packs[cases[i].pack];
-    c->variant = cases[i].heads;
+    const int heads = cases[i].heads, kv_heads = cases[i].kv_heads;
+    c->variant = 100 * heads + kv_heads;
     c->what = cases[i].what;
-    grad_input(c, 2, (int64_t[]){packs[cases[i].pack].n, 3 * cases[i].C});
+    grad_input(c, 2, (int64_t[]){packs[cases[i].pack].n, (heads + 2 * kv_heads) * cases[i].d});
     c->run = attention_run;
     return true;
 }

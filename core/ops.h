@@ -34,11 +34,58 @@ void linear_finish(Activation act, int64_t rows, int64_t cols, int64_t ld, const
  * *sum, if sum is not NULL, becomes s (a tensor of the tape, the next residual stream). */
 Tensor *op_layernorm(Tape *t, Tensor *x, Tensor *r, Tensor *g, Tensor *b, double eps, Tensor **sum);
 
+/* y = s / sqrt(mean(s^2) + eps) * g (RMSNorm), s = x + r and *sum as in op_layernorm. */
+Tensor *op_rmsnorm(Tape *t, Tensor *x, Tensor *r, Tensor *g, double eps, Tensor **sum);
+
+/* RMSNorm of each head's q and k (Qwen3), with gains gq and gk [d]; v passes.
+ * qkv [n, (heads + 2 kv_heads) d] -> the same shape */
+Tensor *op_headnorm(Tape *t, Tensor *qkv, Tensor *gq, Tensor *gk, int heads, int kv_heads,
+                    double eps);
+
+/* The same bits for one token, y another place than x. rstd [heads + kv_heads] or NULL. */
+void headnorm_row(int64_t heads, int64_t kv_heads, int64_t d, const real *gq, const real *gk,
+                  double eps, const real *x, real *y, real *rstd);
+
 /* Causal self-attention inside each packed sequence, computed in tiles with the running softmax
  * of FlashAttention (Dao 2022): no [T,T] matrix in memory; the backward pass rebuilds the
  * probabilities from the saved log-sum-exp.  qkv [n,3C] (q, k, v side by side; head h uses
  * columns h*C/H..) -> [n,C], scale 1/sqrt(C/H). The batch must live until tape_reset. */
 Tensor *op_attention(Tape *t, Tensor *qkv, const Batch *b, int heads);
+
+/* The same with kv_heads heads of keys and values, each seen by heads / kv_heads heads one after
+ * another; d is what qkv's width says.  qkv [n, (heads + 2 kv_heads) d] -> [n, heads d] */
+Tensor *op_attention_grouped(Tape *t, Tensor *qkv, const Batch *b, int heads, int kv_heads);
+
+/* Rotary positions. `fraction` of each head of `head` columns is rotated, the first ones; factor,
+ * low, high, original: Llama 3's stretching of the frequencies, factor 0: none. */
+typedef struct RopeConfig {
+    int64_t head;
+    double fraction, theta;
+    double factor, low, high;
+    int64_t original;
+} RopeConfig;
+
+/* Cosines and sines, made in double, of positions 0..positions-1. */
+typedef struct Rope {
+    int64_t head, half, positions; /* 2 half columns are rotated */
+    real *cos, *sin;               /* [positions, half] */
+} Rope;
+void rope_open(Rope *r, const RopeConfig *c, int64_t positions);
+void rope_free(Rope *r);
+
+/* y = x with its first `heads` heads of rope->head columns rotated by the token's position in its
+ * sequence.  [n,C], such as qkv with its heads of q and k. rope and the batch must live until
+ * tape_reset. */
+Tensor *op_rope(Tape *t, Tensor *x, const Batch *b, const Rope *rope, int heads);
+
+/* The same bits for one token, in place. */
+void rope_rotate(const Rope *r, int64_t position, int64_t heads, real *x);
+
+/* y = silu(g) u.  x [n,2F], g its first F columns and u the others -> [n,F] */
+Tensor *op_swiglu(Tape *t, Tensor *x);
+
+/* The same bits without a tape. One thread. */
+void swiglu_rows(int64_t rows, int64_t F, const real *x, real *y);
 
 /* Inverted dropout; the mask of element (i, c) is a function of (key, row[i], c) alone, where
  * row[i] identifies token i whatever the layout; NULL: row[i] = i. p = 0 returns x itself. */
@@ -83,7 +130,11 @@ double op_cross_entropy(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets,
     X(embed)       \
     X(linear)      \
     X(layernorm)   \
+    X(rmsnorm)     \
+    X(headnorm)    \
     X(attention)   \
+    X(rope)        \
+    X(swiglu)      \
     X(dropout)     \
     X(add)         \
     X(rows)        \

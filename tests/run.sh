@@ -69,7 +69,7 @@ for source in tests/*/test_*.c; do
     done
     if [ "$VARIANT" = release ]; then
         case $name in
-        core/test_gradcheck | model/* | exchange/test_golden)
+        core/test_gradcheck | core/test_ops_golden | model/* | exchange/test_golden)
             plan "$name, double" "$source" "build/double/tests/$name" 0
             ;;
         esac
