@@ -119,15 +119,6 @@ static int mixed_windows(PlanStage *s, const Known *k, const Config *c, double *
     return rc;
 }
 
-/* Tokens of a sequence whose hidden states the loss reads, as the stages have it. */
-static double read_of(const Sequence *q, DatasetKind kind, const Config *c) {
-    if (kind != DATASET_DEMOS) return 1; /* the reward model's; PPO knows its own */
-    if (c->data_loss_on == LOSS_ON_ALL) return (double)q->n - 1;
-    int64_t n = 0;
-    for (int64_t i = 1; i < q->n; i++) n += q->learn[i] != 0;
-    return (double)n;
-}
-
 /* Items and their sequences in data.train; records 0 where they are not known. */
 static int records_of(PlanStage *s, const Known *k, const Config *c, DatasetKind kind,
                       const PlanGiven *g, int64_t *records) {
@@ -139,13 +130,7 @@ static int records_of(PlanStage *s, const Known *k, const Config *c, DatasetKind
         if (kind == DATASET_PROMPTS) o.max_prompt = k->cfg.context - c->ppo_max_response;
         TRY(dataset_load(&d, kind, &c->data_train, &o));
         *records = d.n;
-        const double n = (double)d.first[d.n];
-        w->sequences = n / (double)d.n;
-        w->length = w->response = 0;
-        for (int64_t i = 0; i < d.first[d.n]; i++) {
-            w->length += (double)d.seq[i].n / n;
-            w->response += read_of(&d.seq[i], kind, c) / n;
-        }
+        plan_records(w, &d, kind, c->data_loss_on == LOSS_ON_ALL);
         dataset_free(&d);
         return 0;
     }

@@ -123,8 +123,8 @@ static void watch_settings(const Run *run) {
 static int check_memory(Stage *s, Run *run) {
     PlanWork w = plan_work(&run->cfg);
     w.model = s->policy.cfg;
-    w.length = w.response;
-    if (s->prompts.n > 0) w.length += (double)s->prompts.tokens / (double)s->prompts.n;
+    if (s->prompts.n > 0) plan_records(&w, &s->prompts, DATASET_PROMPTS, false);
+    w.length += w.response;
     if (s->ppo.ptx.corpus)
         TRY(corpus_window_mean(s->ppo.ptx.corpus, (uint64_t)run->cfg.run_seed, w.model.context,
                                &w.window));

@@ -171,11 +171,8 @@ static int dry_run(Reward *w, Run *run) {
 
 static int check_memory(Reward *w, Run *run) {
     PlanWork work = plan_work(&run->cfg);
-    const Dataset *d = &w->ranked;
     work.model = w->model.cfg;
-    work.sequences = (double)d->first[d->n] / (double)d->n;
-    work.length = (double)d->tokens / (double)d->first[d->n];
-    work.response = 1; /* the last token's */
+    plan_records(&work, &w->ranked, DATASET_RANKED, false);
     for (int64_t i = 0; i < w->reference.n; i++) work.eval_tokens += (double)w->reference.seq[i].n;
     return memory_check(run, &work);
 }

@@ -52,6 +52,17 @@ PlanWork plan_work(const Config *c) {
     return w;
 }
 
+void plan_records(PlanWork *w, const Dataset *d, DatasetKind kind, bool all) {
+    const double n = (double)d->first[d->n];
+    w->sequences = n / (double)d->n;
+    w->length = (double)d->tokens / n;
+    if (kind == DATASET_RANKED) w->response = 1; /* the last token's reward */
+    if (kind != DATASET_DEMOS) return;
+    w->response = all ? w->length - 1 : 0;
+    for (int64_t i = 0; !all && i < d->first[d->n]; i++)
+        for (int64_t t = 1; t < d->seq[i].n; t++) w->response += (d->seq[i].learn[t] != 0) / n;
+}
+
 static GptConfig with_head(GptConfig cfg) {
     cfg.scalar_head = true;
     cfg.untied = false;

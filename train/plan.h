@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/config.h"
+#include "data/dataset.h"
 #include "model/gpt.h"
 
 enum { PLAN_SHARDS = SHARD_GRADIENTS + 1 }; /* kinds of dist.shard */
@@ -87,6 +88,10 @@ const char *plan_shard_name(int shard); /* "none", "optimizer", "gradients" */
 /* What the settings of a stage say; the model, steps, lengths and what else depends on the data are
  * the caller's to fill in. */
 PlanWork plan_work(const Config *c);
+
+/* Sequences, their lengths and, but for prompts, what the loss reads of them, by the records of
+ * data.train; all: all tokens of demonstrations are learned (data.loss_on). */
+void plan_records(PlanWork *w, const Dataset *d, DatasetKind kind, bool all);
 
 /* Parameters that are trained (PPO: policy and critic). */
 int64_t plan_parameters(const PlanWork *w);

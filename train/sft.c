@@ -155,11 +155,7 @@ static int check_memory(Sft *s, Run *run) {
     const Config *c = &run->cfg;
     PlanWork w = plan_work(c);
     w.model = s->model.cfg;
-    w.length = (double)s->demos.tokens / (double)s->demos.n;
-    for (int64_t i = 0; i < s->demos.n; i++) {
-        const Sequence *q = &s->demos.seq[s->demos.first[i]];
-        w.response += (double)learned_tokens(q, learned(s, q)) / (double)s->demos.n;
-    }
+    plan_records(&w, &s->demos, DATASET_DEMOS, s->all);
     w.windows = s->mix_windows;
     w.window = s->mix_length;
     if (s->heldout.n > 0) {

@@ -553,6 +553,24 @@ static void test_not_finite(void **state) {
     decode_free(&r);
 }
 
+/* What decode_bytes counts on dry arenas is what the packed weights take, to the byte. */
+static void test_bytes(void **state) {
+    World *w = *state;
+    Arena scratch = {0};
+    DecodeOptions o = {.temperature = 1, .top_p = 1, .max_new = 5, .scratch = &scratch};
+    DecodeResult r = run(w, &o);
+    DecodeBytes d;
+    Gpt *dry;
+    assert_int_equal(gpt_open_dry(&dry, &w->g->cfg), 0);
+    decode_bytes(&d, dry, PROMPTS, LONGEST, LONGEST + 5, 1);
+    assert_int_equal(d.weights, scratch.high);
+    assert_true(d.passes > (size_t)decode_slots(&config, PROMPTS, LONGEST + 5, 1) * LONGEST *
+                               config.layers * C * 2 * sizeof(real)); /* the keys and values */
+    gpt_close(&dry);
+    decode_free(&r);
+    arena_free(&scratch);
+}
+
 int main(void) {
     core_init();
     const struct CMUnitTest tests[] = {
@@ -574,6 +592,7 @@ int main(void) {
         cmocka_unit_test(test_stream),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_bytes),
     };
     return cmocka_run_group_tests(tests, open_world, close_world);
 }
