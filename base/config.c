@@ -164,15 +164,6 @@ static int unknown_key(int stage, const char *place, const char *name) {
 }
 
 /* --- values ----------------------------------------------------------------------------------- */
-/* "~/x" with the home folder in its place; takes `path`. */
-static char *at_home(char *path) {
-    const char *home = getenv("HOME");
-    if (*path != '~' || (path[1] && path[1] != '/') || !home || !*home) return path;
-    char *full = xasprintf("%s%s", home, path + 1);
-    free(path);
-    return full;
-}
-
 static int wrong_value(const char *place, const ConfigKey *k, const char *found) {
     static const char *nouns[] = {[KIND_I64] = "an integer",        [KIND_F64] = "a number",
                                   [KIND_Bool] = "true or false",    [KIND_Str] = "one text",
@@ -276,7 +267,7 @@ static int set_value(Config *c, const ConfigKey *k, const char *place, const Yam
             rc = error_set(ERR_CONFIG, "%s: %s is not valid UTF-8; re-encode it", place, k->name);
         else if ((rc = text_expand(&s, text, false)) < 0)
             error_wrap(rc, "%s: %s", place, k->name);
-        values.v[values.n++] = is_path(k) ? at_home(text_take(&s)) : text_take(&s);
+        values.v[values.n++] = is_path(k) ? file_home(text_take(&s)) : text_take(&s);
     }
     if (rc == 0 && !is_list(k)) rc = set_scalar(c, k, place, values.v[0]);
     if (rc == 0 && is_list(k)) {

@@ -155,7 +155,8 @@ int file_append(const char *path, const void *data, size_t len) {
 
 /* Some file systems know only at close() that the disk is full. */
 static void check_output(int status, void *unused) {
-    if (status != 0) return; /* another error has been reported */
+    if (status >= error_exit_code(ERR_USAGE))
+        return; /* an error that was reported; less is a result */
     errno = 0;
     const bool flushed = fflush(stdout) == 0 && !ferror(stdout);
     if (flushed && (close(STDOUT_FILENO) == 0 || errno == EBADF)) return;
@@ -173,6 +174,14 @@ void file_check_output(void) {
     static bool checked;
     if (!checked) on_exit(check_output, NULL);
     checked = true;
+}
+
+char *file_home(char *path) {
+    const char *home = getenv("HOME");
+    if (*path != '~' || (path[1] && path[1] != '/') || !home || !*home) return path;
+    char *full = xasprintf("%s%s", home, path + 1);
+    free(path);
+    return full;
 }
 
 bool file_exists(const char *path) {

@@ -21,6 +21,7 @@ int file_error(const char *path, const char *call);
  * standard output ends with the status of ERR_IO and says so. Not where only the reader went away. */
 void file_check_output(void);
 
+char *file_home(char *path); /* "~/x" with the home folder in its place; takes a malloc'd path */
 bool file_exists(const char *path);
 bool file_is_dir(const char *path);
 int64_t file_size(const char *path);                   /* -1 if there is none */

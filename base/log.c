@@ -125,9 +125,16 @@ static void cut_to_terminal(char *text) {
     if (field) *field = '\0';
 }
 
-bool log_is_terminal(void) {
+static bool understands_escapes(int fd) {
     const char *term = getenv("TERM");
-    return my_rank == 0 && isatty(STDERR_FILENO) && term && *term && strcmp(term, "dumb") != 0;
+    return isatty(fd) && term && *term && strcmp(term, "dumb") != 0;
+}
+
+bool log_is_terminal(void) { return my_rank == 0 && understands_escapes(STDERR_FILENO); }
+
+bool log_has_colours(int fd) {
+    const char *no = getenv("NO_COLOR"); /* no-color.org */
+    return understands_escapes(fd) && !(no && *no);
 }
 
 void log_progress(bool plain, bool last, const char *fmt, ...) {

@@ -18,7 +18,8 @@ void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
  * line: in the file, and on stderr when that is no terminal. */
 void log_progress(bool plain, bool last, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-bool log_is_terminal(void); /* is there a live line? Not where TERM is dumb */
-extern double log_redraw_s; /* 0.1; tests set it */
+bool log_is_terminal(void);   /* is there a live line? Not where TERM is dumb */
+bool log_has_colours(int fd); /* may escapes be written there? */
+extern double log_redraw_s;   /* 0.1; tests set it */
 
 #endif

@@ -75,8 +75,25 @@ static int word(struct argp_state *state, const Option *o, const char *arg) {
     return 0;
 }
 
+/* "--run=~/x" and "NAME=~/x", which the shell leaves as they are, and a ~/ that was quoted. What is
+ * said to a model is no path. */
+static char *at_home(const Option *o, char *arg) {
+    static const char **kept; /* they live as long as the other arguments */
+    static int nkept;
+    char *path = arg ? strchr(arg, '~') : NULL;
+    if (!path || (path != arg && path[-1] != '=') || (path[1] && path[1] != '/') ||
+        o->kind == OPTION_FLAG || (o->value && strcmp(o->value, "[PROMPT]") == 0))
+        return arg;
+    path = file_home(xstrdup(path));
+    char *full = xasprintf("%.*s%s", (int)(strchr(arg, '~') - arg), arg, path);
+    free(path);
+    option_add(&kept, &nkept, full);
+    return full;
+}
+
 static void set(struct argp_state *state, const Option *o, char *arg) {
     const Parse *p = state->input;
+    arg = at_home(o, arg);
     void *to = (char *)p->args + o->at;
     const int64_t low = (int64_t)o->low, high = o->high > 0 ? (int64_t)o->high : INT64_MAX;
     switch (o->kind) {

@@ -476,7 +476,7 @@ static int write_texts(Save *s, const char *meta, const CkptContent *content) {
         const uint64_t chunk = hash_bytes(text[i], strlen(text[i]) + 1); /* it has one */
         s->l->text_hash[i] = hash_bytes(&chunk, sizeof chunk);
         TRY(fault_point("ckpt_save.array"));
-        TRY(h5_write_text(s->h5, text_name[i], text[i], s->compress ? H5_ZSTD : H5_RAW));
+        TRY(h5_write_text(s->h5, text_name[i], text[i]));
         TRY(set_hash(s->h5, text_name[i], s->l->text_hash[i]));
     }
     return 0;

@@ -56,7 +56,7 @@ int corpus_writer_open(CorpusWriter *w, const char *path, const Tokenizer *tk) {
     char *json = tokenizer_json(tk);
     size_t len = strlen(json);
     w->attribute[CORPUS_A_TOKENIZER_HASH] = (int64_t)hash_bytes(json, len);
-    int rc = h5_write_text(w->h5, CORPUS_TOKENIZER, json, H5_ZSTD);
+    int rc = h5_write_text(w->h5, CORPUS_TOKENIZER, json);
     free(json);
     TRY(rc);
     TRY(h5_append_begin(&w->tokens, w->h5, CORPUS_TOKENS, w->wide ? H5_U32 : H5_U16, CORPUS_CHUNK,

@@ -116,8 +116,9 @@ static void watch_settings(const Run *run) {
         log_warn("data.mix is not read: ptx.coef is 0 and is the weight of the pretraining term");
     if (c->ppo_episodes % c->ppo_batch != 0)
         log_warn("ppo.episodes=%" PRId64 " is no multiple of ppo.batch=%" PRId64 ": %" PRId64
-                 " iterations make %" PRId64 " episodes",
-                 c->ppo_episodes, c->ppo_batch, run->steps, run->steps * c->ppo_batch);
+                 " iteration%s %" PRId64 " episodes",
+                 c->ppo_episodes, c->ppo_batch, run->steps, run->steps == 1 ? " makes" : "s make",
+                 run->steps * c->ppo_batch);
 }
 
 static int check_memory(Stage *s, Run *run) {

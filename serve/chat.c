@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/utf8.h"
 #include "data/texts.h"
 #include "eval/sampling.h"
@@ -78,9 +79,10 @@ static void say(const Chat *c, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     FILE *out = c->terminal ? c->out : stderr; /* a pipe holds answers only */
-    if (c->terminal) fputs("\033[2m", out);
+    const bool dim = c->terminal && log_has_colours(fileno(out));
+    if (dim) fputs("\033[2m", out);
     vfprintf(out, fmt, ap);
-    fputs(c->terminal ? "\033[0m\n" : "\n", out);
+    fputs(dim ? "\033[0m\n" : "\n", out);
     va_end(ap);
 }
 

@@ -111,9 +111,9 @@ static int sample_records(RecordWriter *w, const Args *a, const Loaded *m, const
     int rc = sample_prompts(&r, m, p, a->n, &o);
     if (rc >= 0) {
         double s = clock_seconds() - began;
-        log_info("%" PRId64 " completions, %" PRId64 " tokens, %.1f s, %.0f tokens/s (%" PRId64
+        log_info("%" PRId64 " completion%s, %" PRId64 " tokens, %.1f s, %.0f tokens/s (%" PRId64
                  " prompts too long)",
-                 r.n, r.tokens, s, (double)r.tokens / s, p->skipped);
+                 r.n, r.n == 1 ? "" : "s", r.tokens, s, (double)r.tokens / s, p->skipped);
     }
     for (int64_t i = 0; i < p->n && rc >= 0; i++)
         rc = write_record(w, a, m, p->record[i], &r.v[i * a->n]);

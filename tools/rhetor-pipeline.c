@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/option.h"
 #include "base/process.h"
 #include "base/text.h"
@@ -48,7 +49,7 @@ static int check_options(const Args *a) {
 static void say(const Pipeline *p, int i, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 static void say(const Pipeline *p, int i, const char *fmt, ...) {
-    const bool bold = isatty(STDOUT_FILENO);
+    const bool bold = log_has_colours(STDOUT_FILENO);
     printf("%s== %d/%d %s: ", bold ? "\033[1m" : "", i + 1, p->recipe.n, p->recipe.step[i].name);
     va_list ap;
     va_start(ap, fmt);

@@ -318,10 +318,22 @@ static int metrics_open(Run *run) {
     return events_flush(p->events, 0);
 }
 
+/* The settings that change the result and differ from those of k; other kernels round differently. */
+static char *differences(const Run *run, const Ckpt *k) {
+    char *settings = config_diff(run->cfg.stage, ckpt_config(k), run->priv->config_text);
+    const char *was = json_string_value(json_object_get(ckpt_meta(k), "kernel")),
+               *is = kernel_text(), *end = was ? strstr(was, ", OpenMP") : NULL;
+    const int n = end ? (int)(end - was) : 0;
+    if (n == 0 || strncmp(was, is, (size_t)n + 1) == 0) return settings;
+    char *all = xasprintf("%s%s%.*s -> %.*s (RHETOR_KERNEL, or another processor)", settings,
+                          *settings ? "\n" : "", n, was, (int)(strstr(is, ", OpenMP") - is), is);
+    free(settings);
+    return all;
+}
+
 /* Where the run goes on, and what is asked for now that it was not begun with. */
 static void say_resumed(const Run *run, const Ckpt *k) {
-    char *diff = config_diff(run->cfg.stage, ckpt_config(k), run->priv->config_text),
-         asked[64] = "";
+    char *diff = differences(run, k), asked[64] = "";
     if (run->step > run->steps)
         snprintf(asked, sizeof asked, ", and %" PRId64 " %s asked for now", run->steps,
                  run->steps == 1 ? "is" : "are");

@@ -104,7 +104,7 @@ static int evaluate(Sft *s, Run *run) {
 static int print_example(const Sft *s) {
     const Sequence *q = example(s, 0);
     const uint8_t *learn = learned(s, q);
-    const bool colour = isatty(STDOUT_FILENO);
+    const bool colour = log_has_colours(STDOUT_FILENO);
     printf("  an example (%s is learned):\n",
            colour ? "\033[32mgreen\033[0m" : "what stands in [ ]");
     for (int64_t i = 0; i < q->n;) {

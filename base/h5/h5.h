@@ -89,9 +89,9 @@ int h5_set_str(H5 *h, const char *object, const char *name, const char *value);
 int h5_get_str(H5 *h, const char *object, const char *name, char **value); /* malloc'd */
 int h5_set_i64(H5 *h, const char *object, const char *name, int64_t value);
 int h5_get_i64(H5 *h, const char *object, const char *name, int64_t *value);
-/* A text of any length: a dataset of one string of fixed length, which any tool shows as text. For
- * h5_shape and h5_read it is an array of its bytes and a NUL. */
-int h5_write_text(H5 *h, const char *name, const char *text, H5Codec codec);
+/* A text of any length: a dataset of one string of fixed length, uncompressed, so that any tool shows
+ * it without our filter. For h5_shape and h5_read it is an array of its bytes and a NUL. */
+int h5_write_text(H5 *h, const char *name, const char *text);
 int h5_read_text(H5 *h, const char *name, char **text, size_t *len); /* malloc'd, NUL */
 
 /* Calls fn for every dataset below `group`, names full ("/params/h.0.attn.w"), sorted. Stops at

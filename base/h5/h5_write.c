@@ -151,7 +151,7 @@ void h5_write_behind(H5 *h) {
     H5Eclear2(H5E_DEFAULT);
 }
 
-int h5_write_text(H5 *h, const char *name, const char *text, H5Codec codec) {
+int h5_write_text(H5 *h, const char *name, const char *text) {
     IN_TURN;
     CHECK(h->writing, "%s is open for reading", h->path);
     const int64_t n = (int64_t)strlen(text) + 1;
@@ -159,7 +159,7 @@ int h5_write_text(H5 *h, const char *name, const char *text, H5Codec codec) {
     d.total = d.shape[0] = n;
     d.chunk[0] = (hsize_t)n;
     h5_measure_chunks(&d);
-    int rc = create_data(h, &d, codec, false);
+    int rc = create_data(h, &d, H5_RAW, false);
     if (rc == 0) rc = write_chunks(h, &d, 0, 1, text);
     return close_data(h, &d, rc);
 }

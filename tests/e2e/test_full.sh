@@ -63,6 +63,7 @@ for command in show verify diff import export; do mute rhetor-ckpt "$command" --
 mute rhetor-ckpt show "$ckpt"
 mute rhetor-ckpt verify "$ckpt"
 mute rhetor-ckpt diff "$ckpt" "$ckpt"
+mute rhetor-ckpt diff "$ckpt" "$RUN/pretrain"
 mute rhetor-ckpt export "$ckpt" hf
 mute rhetor-ckpt import hf imported.h5
 

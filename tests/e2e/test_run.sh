@@ -19,6 +19,9 @@ expect 0 'runs/pretrain (run.dir is not set)' 'done: runs/pretrain' -- \
 mkdir home
 HOME=$PWD/home must rhetor-pretrain 'data.train=~/../x.h5' 'run.dir=~/run' "${small[@]}" train.steps=1
 [ -e home/run/status.json ] || fail "~/run is not in the home folder: $(ls -R home)"
+HOME=$PWD/home expect 0 'step 1' -- rhetor-ckpt show '~/run'
+HOME=$PWD/home must rhetor-data encode --tokenizer=~/../tokenizer.json --out=~/x.h5 '~/../cats.jsonl'
+[ -e home/x.h5 ] || fail "~/x.h5 of an option is not in the home folder"
 sed 's/"text":"\(.*\) sat on/"prompt":"\1 sat","completion":"on/' cats.jsonl >demos.jsonl
 must rhetor-sft from.model=runs/pretrain data.train=demos.jsonl train.steps=2 train.batch=4
 [ -e runs/sft/checkpoints/step_00000002.h5 ] || fail "no checkpoint in runs/sft"
@@ -46,6 +49,10 @@ grep -q '"steps": 6,' runs/pretrain/status.json || fail "$(cat runs/pretrain/sta
 expect 0 'resuming at step 6 of 8' 'settings that change the result' 'run.seed: 1 -> 2' -- \
     again train.steps=8 run.seed=2
 grep -q '  seed: 2$' runs/pretrain/config.yaml || fail "config.yaml lacks the settings of the last steps"
+
+RHETOR_KERNEL=plain must rhetor-pretrain data.train=x.h5 "${small[@]}" train.steps=2 run.dir=runs/kernel
+RHETOR_KERNEL=blas expect 0 'change the result:' 'plain kernels -> OpenBLAS' -- rhetor-pretrain data.train=x.h5 \
+    "${small[@]}" train.steps=3 run.dir=runs/kernel
 
 # --- on a terminal -----------------------------------------------------------------------------------
 command -v script >/dev/null || {
@@ -95,6 +102,13 @@ shows 'left with 0'
 hang_up
 ! grep -aq $'\x1b' terminal || fail "a dumb terminal got escapes: $(cat -v terminal)"
 shows '^step 30/30'
+for command in "rhetor-pipeline $tiny --run pipe --until world" "rhetor-data inspect cats.jsonl" \
+    "rhetor-sft from.model=runs/pretrain data.train=demos.jsonl run.dir=dry --dry-run"; do
+    on_terminal 80 dumb "$command"
+    shows 'left with 0'
+    hang_up
+    ! grep -aq $'\x1b' terminal || fail "$command: a dumb terminal got escapes: $(cat -v terminal)"
+done
 
 # Ctrl-C: the first is answered at once, though a save hangs; the second says what is lost
 on_terminal 80 xterm "RHETOR_FAULT=ckpt_save.begin:0:2:hang $train train.steps=1000000 save.every=20 run.dir=hangs"

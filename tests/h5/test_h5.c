@@ -161,8 +161,8 @@ static void test_attributes_and_texts(void **unused) {
     OK(h5_set_str(h, "/", "empty", ""));
     OK(h5_set_str(h, "/", "greek", "ῥήτωρ"));
     OK(h5_set_i64(h, "/", "step", INT64_MIN));
-    OK(h5_write_text(h, "/meta/tokenizer", text, H5_ZSTD));
-    OK(h5_write_text(h, "/meta/none", "", H5_RAW));
+    OK(h5_write_text(h, "/meta/tokenizer", text));
+    OK(h5_write_text(h, "/meta/none", ""));
     OK(h5_set_i64(h, "/meta/tokenizer", "hash", -7));
     for (int i = 0; i < 100; i++) {
         char name[16];

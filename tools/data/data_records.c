@@ -18,7 +18,7 @@ int run_inspect(Args *a) {
                      : tokenizer_train(&t, NULL, NULL, 257, 1, special, 1));
     a->records.tokenizer = t;
     a->records.bytes = !a->tokenizer;
-    bool colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
+    const bool colour = log_has_colours(STDOUT_FILENO);
     int rc = 0;
     for (int i = 0; i < a->nfile && rc >= 0; i++) {
         const char *path = a->file[i];
