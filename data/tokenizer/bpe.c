@@ -93,9 +93,8 @@ static int encode_short(const Tokenizer *t, const char *piece, size_t len, IdLis
     }
     while (n > 1) {
         int best = 0;
-        for (int i = 1; i + 1 < n; i++) {
+        for (int i = 1; i + 1 < n; i++)
             if (rank[i] < rank[best]) best = i;
-        }
         if (rank[best] == NO_RANK) break;
         id[best] = merged[best];
         n--;
@@ -118,33 +117,11 @@ typedef struct MergeCandidate {
     int64_t pos;
 } MergeCandidate;
 
-typedef struct MergeHeap {
-    MergeCandidate *v;
-    int64_t n, cap;
-} MergeHeap;
-
-static bool before(MergeCandidate a, MergeCandidate b) {
-    return a.rank != b.rank ? a.rank < b.rank : a.pos < b.pos;
+static bool before(const Token *order, const MergeCandidate *a, const MergeCandidate *b) {
+    return a->rank != b->rank ? a->rank < b->rank : a->pos < b->pos;
 }
 
-static void heap_push(MergeHeap *h, MergeCandidate c) {
-    XGROW(h->v, h->n, h->cap);
-    int64_t i = h->n++;
-    for (; i > 0 && before(c, h->v[(i - 1) / 2]); i = (i - 1) / 2) h->v[i] = h->v[(i - 1) / 2];
-    h->v[i] = c;
-}
-
-static MergeCandidate heap_pop(MergeHeap *h) {
-    const MergeCandidate top = h->v[0], last = h->v[--h->n];
-    int64_t i = 0;
-    for (int64_t child; (child = 2 * i + 1) < h->n; i = child) {
-        if (child + 1 < h->n && before(h->v[child + 1], h->v[child])) child++;
-        if (!before(h->v[child], last)) break;
-        h->v[i] = h->v[child];
-    }
-    h->v[i] = last;
-    return top;
-}
+HEAP(MergeHeap, MergeCandidate, before)
 
 static int encode_long(const Tokenizer *t, const char *piece, size_t len, IdList *out) {
     typedef struct Symbol {
@@ -362,9 +339,8 @@ static void find_bytes(Tokenizer *t) {
     for (int i = 0; i < 256; i++) t->byte_id[i] = -1;
     for (int64_t i = 0; i < t->vocab; i++) {
         const Token *k = &t->token[i];
-        if (k->bytes && k->len == 1 && k->flags & TOKEN_IN_VOCAB && !(k->flags & TOKEN_RAW)) {
+        if (k->bytes && k->len == 1 && k->flags & TOKEN_IN_VOCAB && !(k->flags & TOKEN_RAW))
             t->byte_id[(uint8_t)k->bytes[0]] = (int32_t)i;
-        }
     }
 }
 
@@ -401,9 +377,8 @@ static void build_whole(Tokenizer *t) {
 }
 
 static void build_byte_pairs(Tokenizer *t) {
-    for (int i = 0; i < 256; i++) {
+    for (int i = 0; i < 256; i++)
         if (t->byte_id[i] < 0) return;
-    }
     t->byte_pair = xcalloc(256 * 256, sizeof *t->byte_pair);
     for (int i = 0; i < 256 * 256; i++) {
         BytePair *p = &t->byte_pair[i];

@@ -90,9 +90,8 @@ bool pretokenizer_word_at_start(const char *s, size_t n) {
 }
 
 bool pretokenizer_word_at_end(const char *s, size_t n) {
-    for (size_t from = n; from > 0 && n - from < 4;) {
+    for (size_t from = n; from > 0 && n - from < 4;)
         if (((uint8_t)s[--from] & 0xc0) != 0x80) return is_word(s + from, n - from);
-    }
     return false;
 }
 
@@ -307,4 +306,31 @@ int pretokenize(const Pretokenizer *p, const char *text, size_t len, PieceFn *fn
     free(w.whole);
     free(copy);
     return rc;
+}
+
+void pretokenizer_parts(const Pretokenizer *p, const char *text, size_t len, size_t bytes,
+                        TextParts *out) {
+    for (size_t cut; len > 0; text += cut, len -= cut) {
+        cut = len > bytes ? pretokenizer_cut(p, text, bytes) : 0;
+        if (cut == 0) cut = len; /* no piece ends: all the rest */
+        XGROW(out->v, out->n, out->cap);
+        out->v[out->n++] = (struct TextPart){text, cut};
+    }
+}
+
+int pretokenize_parts(const Pretokenizer *p, const TextParts *parts, PieceFn *fn, void *ctx,
+                      size_t stride) {
+    bool failed = false;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t i = 0; i < parts->n; i++) {
+        const struct TextPart *t = &parts->v[i];
+        if (pretokenize(p, t->text, t->len, fn, (char *)ctx + (size_t)i * stride) < 0) {
+#pragma omp atomic write
+            failed = true;
+        }
+    }
+    for (int64_t i = 0; failed && i < parts->n; i++) /* the first error, and in this thread */
+        TRY(pretokenize(p, parts->v[i].text, parts->v[i].len, fn,
+                        (char *)ctx + (size_t)i * stride));
+    return 0;
 }

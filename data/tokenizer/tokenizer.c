@@ -71,12 +71,10 @@ void tokenizer_close(Tokenizer **out) {
 }
 
 int tokenizer_set_token(Tokenizer *t, int64_t id, const char *bytes, size_t len, int flags) {
-    if (id < 0 || id >= MAX_VOCAB || len > INT32_MAX) {
+    if (id < 0 || id >= MAX_VOCAB || len > INT32_MAX)
         return error_set(ERR_DATA, "id %lld, expected 0 to %d", (long long)id, MAX_VOCAB - 1);
-    }
-    if (id < t->vocab && t->token[id].bytes) {
+    if (id < t->vocab && t->token[id].bytes)
         return error_set(ERR_DATA, "another token has the same id %lld", (long long)id);
-    }
     if (id >= t->vocab) {
         /* Ids mostly come in order, so room grows by doubling, at each power of two. */
         int64_t had = 64, need = 64;
@@ -94,9 +92,8 @@ int tokenizer_set_token(Tokenizer *t, int64_t id, const char *bytes, size_t len,
 }
 
 void tokenizer_add_merge(Tokenizer *t, int32_t a, int32_t b, int32_t id) {
-    if ((t->nmerge & (t->nmerge - 1)) == 0) { /* 0 and each power of two: double the room */
+    if ((t->nmerge & (t->nmerge - 1)) == 0) /* 0 and each power of two: double the room */
         t->merge = xrealloc(t->merge, (size_t)(t->nmerge ? 2 * t->nmerge : 1) * sizeof(Merge));
-    }
     t->merge[t->nmerge++] = (Merge){a, b, id};
 }
 
@@ -183,59 +180,40 @@ static size_t next_candidate(const AddedTokens *a, const char *text, size_t len,
 
 typedef struct Encoder {
     const Tokenizer *t;
-    IdList *out;
+    IdList ids;
 } Encoder;
 
 static int encode_piece(void *ctx, const char *piece, size_t len) {
-    const Encoder *e = ctx;
-    return bpe_encode(e->t, piece, len, e->out);
+    Encoder *e = ctx;
+    return bpe_encode(e->t, piece, len, &e->ids);
 }
 
 enum { PART = 1 << 20 }; /* bytes that are worth a thread's while */
 
 /* A long text by all threads, in parts. */
 static int encode_parts(const Tokenizer *t, const char *text, size_t len, IdList *out) {
-    const size_t most = len / (PART / 2) + 1; /* all but the last are longer than half a part */
-    size_t *begin = xmalloc((most + 1) * sizeof *begin), at = 0, n = 0;
-    while (at < len) {
-        const size_t left = len - at,
-                     cut = left > PART ? pretokenizer_cut(t->pre, text + at, PART) : 0;
-        begin[n++] = at;
-        at = cut > PART / 2 ? at + cut : len; /* no end of a piece: all the rest */
-    }
-    begin[n] = len;
-    IdList *part = xcalloc(n, sizeof *part);
-    int rc = 0;
-#pragma omp parallel for schedule(dynamic, 1)
-    for (size_t i = 0; i < n; i++) {
-        Encoder e = {t, &part[i]};
-        const int r =
-            pretokenize(t->pre, text + begin[i], begin[i + 1] - begin[i], encode_piece, &e);
-        if (r < 0) {
-#pragma omp atomic write
-            rc = r;
-        }
-    }
-    if (rc < 0) { /* the first error, and in this thread */
-        Encoder e = {t, out};
-        rc = pretokenize(t->pre, text, len, encode_piece, &e);
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (rc == 0) ids_append(out, part[i].v, part[i].n);
-        ids_free(&part[i]);
+    TextParts parts = {0};
+    pretokenizer_parts(t->pre, text, len, PART, &parts);
+    Encoder *part = xcalloc((size_t)parts.n, sizeof *part);
+    for (int64_t i = 0; i < parts.n; i++) part[i].t = t;
+    const int rc = pretokenize_parts(t->pre, &parts, encode_piece, part, sizeof *part);
+    for (int64_t i = 0; i < parts.n; i++) {
+        if (rc == 0) ids_append(out, part[i].ids.v, part[i].ids.n);
+        ids_free(&part[i].ids);
     }
     free(part);
-    free(begin);
+    free(parts.v);
     return rc;
 }
 
 /* Text that holds no added token. */
 static int encode_plain(const Tokenizer *t, const char *text, size_t len, IdList *out) {
-    Encoder e = {t, out};
-    if (len == 0) return 0;
     if (len >= 2 * PART && !omp_in_parallel() && omp_get_max_threads() > 1)
         return encode_parts(t, text, len, out);
-    return pretokenize(t->pre, text, len, encode_piece, &e);
+    Encoder e = {t, *out};
+    const int rc = pretokenize(t->pre, text, len, encode_piece, &e);
+    *out = e.ids;
+    return rc;
 }
 
 static int encode_text(const Tokenizer *t, int set, const char *text, size_t len, bool specials,
@@ -339,9 +317,8 @@ int32_t tokenizer_id(const Tokenizer *t, const char *token) {
     if (special >= 0) return special;
     for (int64_t i = 0; i < t->vocab; i++) {
         const Token *k = &t->token[i];
-        if (k->bytes && (size_t)k->len == len && memcmp(k->bytes, token, len) == 0) {
+        if (k->bytes && (size_t)k->len == len && memcmp(k->bytes, token, len) == 0)
             return (int32_t)i;
-        }
     }
     return -1;
 }

@@ -210,9 +210,8 @@ static const Encoding *find_encoding(const char *name, const char *path, int64_t
                  : strncmp(file_basename(path), e->name, strlen(e->name)) == 0)
             return e;
     }
-    for (int i = 0; i < ENCODINGS && !name; i++) {
+    for (int i = 0; i < ENCODINGS && !name; i++)
         if (ranks == encodings[i].ranks) return &encodings[i];
-    }
     return NULL;
 }
 
@@ -276,9 +275,8 @@ static int check_ranks(const Tokenizer *t) {
                 error_set(ERR_DATA, "ranks %lld and %lld are the same token",
                           (long long)(sorted[i - 1] - t->token), (long long)(sorted[i] - t->token));
     }
-    for (int i = 0; i < 256 && rc == 0; i++) {
+    for (int i = 0; i < 256 && rc == 0; i++)
         if (!byte[i]) rc = error_set(ERR_DATA, "no token for byte 0x%02x; is the file whole?", i);
-    }
     free(sorted);
     return rc;
 }
@@ -288,10 +286,9 @@ static int read_ranks(Tokenizer *t, const char *text, size_t size, const char *p
     char *bytes = xmalloc(size + 1);
     size_t len;
     int rc = 0;
-    for (int64_t n = 1; rc == 0 && next_line(&at, text + size, &line, &len); n++) {
+    for (int64_t n = 1; rc == 0 && next_line(&at, text + size, &line, &len); n++)
         if (len > 0 && (rc = read_rank(t, line, len, bytes)) < 0)
             error_wrap(rc, "%s:%lld", path, (long long)n);
-    }
     free(bytes);
     if (rc == 0 && (rc = check_ranks(t)) < 0) error_wrap(rc, "%s", path);
     return rc;

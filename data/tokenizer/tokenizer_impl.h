@@ -98,6 +98,20 @@ void pretokenizer_free(Pretokenizer *p);
 typedef int PieceFn(void *ctx, const char *piece, size_t len);
 int pretokenize(const Pretokenizer *p, const char *text, size_t len, PieceFn *fn, void *ctx);
 
+/* A text in parts, which are cut where its pieces may be and hold about so many bytes each, and their
+ * pieces by all threads: fn gets ctx + i * stride for part i. */
+typedef struct TextParts {
+    struct TextPart {
+        const char *text;
+        size_t len;
+    } * v;
+    int64_t n, cap;
+} TextParts;
+void pretokenizer_parts(const Pretokenizer *p, const char *text, size_t len, size_t bytes,
+                        TextParts *out);
+int pretokenize_parts(const Pretokenizer *p, const TextParts *parts, PieceFn *fn, void *ctx,
+                      size_t stride);
+
 /* Does a word (\w of Rust's regular expressions) end, begin at this end of s[0, n)? */
 bool pretokenizer_word_at_end(const char *s, size_t n);
 bool pretokenizer_word_at_start(const char *s, size_t n);
@@ -241,6 +255,33 @@ struct Tokenizer {
     AddedTokens added[2]; /* not normalized, normalized */
     bool cuts;            /* text may be encoded in parts */
 };
+
+/* Defines a binary heap of entries, and its push and pop: first comes what is before(order,
+ * entry, entry) all others. */
+#define HEAP(Heap, Entry, before)                                                              \
+    typedef struct Heap {                                                                      \
+        Entry *v;                                                                              \
+        int64_t n, cap;                                                                        \
+        const Token *order;                                                                    \
+    } Heap;                                                                                    \
+    static void heap_push(Heap *h, Entry e) {                                                  \
+        XGROW(h->v, h->n, h->cap);                                                             \
+        int64_t i = h->n++;                                                                    \
+        for (int64_t up; i > 0 && before(h->order, &e, &h->v[up = (i - 1) / 2]); i = up)       \
+            h->v[i] = h->v[up];                                                                \
+        h->v[i] = e;                                                                           \
+    }                                                                                          \
+    static Entry heap_pop(Heap *h) {                                                           \
+        const Entry top = h->v[0], last = h->v[--h->n];                                        \
+        int64_t i = 0;                                                                         \
+        for (int64_t child; (child = 2 * i + 1) < h->n; i = child) {                           \
+            if (child + 1 < h->n && before(h->order, &h->v[child + 1], &h->v[child])) child++; \
+            if (!before(h->order, &h->v[child], &last)) break;                                 \
+            h->v[i] = h->v[child];                                                             \
+        }                                                                                      \
+        h->v[i] = last;                                                                        \
+        return top;                                                                            \
+    }
 
 void ids_room(IdList *l, int64_t more); /* makes room for more */
 void ids_append(IdList *l, const int32_t *ids, int64_t n);

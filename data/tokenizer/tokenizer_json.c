@@ -110,18 +110,16 @@ static int read_added(Tokenizer *t, const json_t *list, const json_t *vocab, jso
         TRY(expect(a, JSON_OBJECT, where, "an object with id and content"));
         const char *content = json_string_value(json_object_get(a, "content"));
         const json_t *id = json_object_get(a, "id");
-        if (!content || !*content || !json_is_integer(id)) {
+        if (!content || !*content || !json_is_integer(id))
             return error_set(ERR_DATA, "%s lacks an integer \"id\" or a text \"content\"", where);
-        }
         const json_t *known = json_object_get(vocab, content);
         if (known && json_integer_value(known) != json_integer_value(id)) {
             return error_set(ERR_DATA, "%s \"%s\" has id %lld, but %lld in \"model\".\"vocab\"",
                              where, content, (long long)json_integer_value(id),
                              (long long)json_integer_value(known));
         }
-        if (json_object_get(seen, content)) {
+        if (json_object_get(seen, content))
             return error_set(ERR_DATA, "%s \"%s\" is there twice", where, content);
-        }
         json_object_set(seen, content, a);
         int flags = TOKEN_ADDED | (known ? TOKEN_IN_VOCAB : 0);
         for (int k = 0; k < ADDED_FLAGS; k++) {
@@ -256,12 +254,10 @@ static int read_model(Tokenizer *t, const json_t *model, const json_t *added) {
                              affixes[i]);
         }
     }
-    if (json_number_value(json_object_get(model, "dropout")) > 0) {
+    if (json_number_value(json_object_get(model, "dropout")) > 0)
         return error_set(ERR_DATA, "\"model\".\"dropout\" is not supported: set it to null");
-    }
-    if (json_is_true(json_object_get(model, "byte_fallback"))) {
+    if (json_is_true(json_object_get(model, "byte_fallback")))
         return error_set(ERR_DATA, "\"model\".\"byte_fallback\" is true: not a byte-level BPE");
-    }
     t->ignore_merges = json_is_true(json_object_get(model, "ignore_merges"));
     json_t *vocab = json_object_get(model, "vocab");
     const json_t *merges = json_object_get(model, "merges");
@@ -349,9 +345,8 @@ int tokenizer_parse(Tokenizer **out, const char *json, size_t len, const char *o
  * not in it anew, from the end of the vocabulary on. Would any get another id so? */
 static bool would_be_numbered_otherwise(const Tokenizer *t) {
     int64_t vocab = 0, last = -1;
-    for (int64_t i = 0; i < t->vocab; i++) {
+    for (int64_t i = 0; i < t->vocab; i++)
         vocab += t->token[i].bytes && t->token[i].flags & TOKEN_IN_VOCAB;
-    }
     for (int64_t i = 0; i < t->vocab; i++) {
         const Token *k = &t->token[i];
         if (!k->bytes || !(k->flags & TOKEN_ADDED)) continue;

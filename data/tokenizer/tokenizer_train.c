@@ -77,10 +77,11 @@ static void words_free(Words *w) {
     free(w->slot);
 }
 
-static int count_piece(void *ctx, const char *piece, size_t len) {
+/* words: [threads] */
+static int count_piece(void *words, const char *piece, size_t len) {
     if (len > INT32_MAX)
         return error_set(ERR_DATA, "a piece of text without a break is over 2 GiB");
-    words_add(ctx, piece, len, 1);
+    words_add((Words *)words + omp_get_thread_num(), piece, len, 1);
     return 0;
 }
 
@@ -90,53 +91,22 @@ static int count_piece(void *ctx, const char *piece, size_t len) {
  * a table of its own. */
 enum { PART = 1 << 18, BATCH = 16 << 20 };
 
-typedef struct Stretch {
-    const char *text;
-    size_t len;
-} Stretch;
-
 typedef struct Counting {
     const Tokenizer *t;
     const char *const *special;
     int nspecial;
     Words *words; /* [threads] */
     int threads;
-    Stretch *part;
-    int64_t n, cap;
+    TextParts parts;
     char *batch; /* [BATCH] holds the parts of short texts */
     size_t used;
 } Counting;
 
 static int count_parts(Counting *c) {
-    int failed = 0;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(c->threads)
-    for (int64_t i = 0; i < c->n; i++) {
-        Words *w = &c->words[omp_get_thread_num()];
-        const Stretch *p = &c->part[i];
-        if (pretokenize(c->t->pre, p->text, p->len, count_piece, w) < 0) {
-#pragma omp atomic write
-            failed = 1;
-        }
-    }
-    for (int64_t i = 0; failed && i < c->n; i++) { /* its message, in this thread */
-        const Stretch *p = &c->part[i];
-        TRY(pretokenize(c->t->pre, p->text, p->len, count_piece, &c->words[0]));
-    }
-    c->n = 0;
+    TRY(pretokenize_parts(c->t->pre, &c->parts, count_piece, c->words, 0));
+    c->parts.n = 0;
     c->used = 0;
     return 0;
-}
-
-/* Text without special tokens, in parts for threads. */
-static void add_parts(Counting *c, const char *text, size_t len) {
-    while (len > 0) {
-        size_t cut = len > PART ? pretokenizer_cut(c->t->pre, text, PART) : 0;
-        if (cut == 0) cut = len;
-        XGROW(c->part, c->n, c->cap);
-        c->part[c->n++] = (Stretch){text, cut};
-        text += cut;
-        len -= cut;
-    }
 }
 
 /* Special tokens in the text, leftmost and longest, end documents; nothing is learned from them. */
@@ -156,10 +126,10 @@ static void add_document(Counting *c, const char *text, size_t len) {
                 first = i;
         }
         if (first < 0) break;
-        add_parts(c, text, (size_t)(at[first] - text));
+        pretokenizer_parts(c->t->pre, text, (size_t)(at[first] - text), PART, &c->parts);
         text = at[first] + strlen(c->special[first]);
     }
-    add_parts(c, text, (size_t)(end - text));
+    pretokenizer_parts(c->t->pre, text, (size_t)(end - text), PART, &c->parts);
     free(at);
 }
 
@@ -183,7 +153,7 @@ static int count_words(const Tokenizer *t, TextSource *next, void *ctx, const Tr
     const char *text;
     size_t len;
     int rc;
-    c.threads = omp_in_parallel() ? 1 : omp_get_max_threads();
+    c.threads = omp_get_max_threads();
     c.words = xcalloc((size_t)c.threads, sizeof *c.words);
     c.batch = xmalloc(BATCH);
     while ((rc = next ? next(ctx, &text, &len) : 0) > 0) TRY_GOTO(end, add_text(&c, text, len));
@@ -197,7 +167,7 @@ end:
     }
     *out = c.words[0];
     free(c.words);
-    free(c.part);
+    free(c.parts.v);
     free(c.batch);
     if (rc == 0 && out->n > INT32_MAX)
         rc = error_set(ERR_DATA, "over 2^31 distinct words: train on less text");
@@ -243,9 +213,8 @@ static Pair *pairs_get(Pairs *p, uint64_t key) {
         const uint64_t size = old.v ? 2 * (old.mask + 1) : 4096;
         p->v = xcalloc(size, sizeof *p->v);
         p->mask = size - 1;
-        for (uint64_t i = 0; old.v && i <= old.mask; i++) {
+        for (uint64_t i = 0; old.v && i <= old.mask; i++)
             if (old.v[i].key) *pairs_slot(p, old.v[i].key) = old.v[i];
-        }
         free(old.v);
     }
     Pair *s = pairs_slot(p, key);
@@ -282,53 +251,30 @@ typedef struct Entry {
     WordPlaces places;
 } Entry;
 
-typedef struct PairHeap {
-    Entry *v;
-    int64_t n, cap;
-    const Token *by_bytes; /* TIE_BREAK_BYTES: the tokens */
-} PairHeap;
-
 static int compare_bytes(const Token *a, const Token *b) {
     const int d = memcmp(a->bytes, b->bytes, (size_t)(a->len < b->len ? a->len : b->len));
     return d ? d : a->len - b->len;
 }
 
-static bool before(const PairHeap *h, const Entry *a, const Entry *b) {
+/* order: TIE_BREAK_BYTES: the tokens. */
+static bool before(const Token *order, const Entry *a, const Entry *b) {
     if (a->count != b->count) return a->count > b->count;
-    if (!h->by_bytes) return a->key < b->key;
+    if (!order) return a->key < b->key;
     const uint64_t x = a->key - 1, y = b->key - 1;
-    const int d = compare_bytes(&h->by_bytes[x >> 32], &h->by_bytes[y >> 32]);
-    return (d ? d : compare_bytes(&h->by_bytes[(uint32_t)x], &h->by_bytes[(uint32_t)y])) > 0;
+    const int d = compare_bytes(&order[x >> 32], &order[y >> 32]);
+    return (d ? d : compare_bytes(&order[(uint32_t)x], &order[(uint32_t)y])) > 0;
 }
 
-static void heap_push(PairHeap *h, Entry e) {
-    XGROW(h->v, h->n, h->cap);
-    int64_t i = h->n++;
-    for (; i > 0 && before(h, &e, &h->v[(i - 1) / 2]); i = (i - 1) / 2) h->v[i] = h->v[(i - 1) / 2];
-    h->v[i] = e;
-}
-
-static Entry heap_pop(PairHeap *h) {
-    const Entry top = h->v[0], last = h->v[--h->n];
-    int64_t i = 0;
-    for (int64_t child; (child = 2 * i + 1) < h->n; i = child) {
-        if (child + 1 < h->n && before(h, &h->v[child + 1], &h->v[child])) child++;
-        if (!before(h, &h->v[child], &last)) break;
-        h->v[i] = h->v[child];
-    }
-    h->v[i] = last;
-    return top;
-}
+HEAP(PairHeap, Entry, before)
 
 /* Fresh places become entries of the heap. */
 static void queue_fresh(Pairs *p, PairHeap *h) {
     for (int64_t i = 0; i < p->nfresh; i++) {
         Pair *s = pairs_slot(p, p->fresh[i]);
-        if (s->count > 0) {
+        if (s->count > 0)
             heap_push(h, (Entry){s->count, s->key, s->fresh});
-        } else {
+        else
             free(s->fresh.v);
-        }
         s->fresh = (WordPlaces){0};
     }
     p->nfresh = 0;
@@ -377,7 +323,7 @@ static bool is_special(const Tokenizer *t, const char *bytes, size_t len) {
 static void learn(Tokenizer *t, Words *words, int32_t *symbols, const TrainOptions *o) {
     Pairs pairs = {0};
     PairHeap heap = {0};
-    if (o->tie_break == TIE_BREAK_BYTES) heap.by_bytes = t->token;
+    if (o->tie_break == TIE_BREAK_BYTES) heap.order = t->token;
     for (int64_t i = 0; i < words->n; i++) {
         const Word *w = &words->v[i];
         for (int32_t k = 0; k + 1 < w->len; k++) {
@@ -407,7 +353,7 @@ static void learn(Tokenizer *t, Words *words, int32_t *symbols, const TrainOptio
             const int rc = tokenizer_set_token(t, id, bytes, len, TOKEN_IN_VOCAB);
             CHECK(rc == 0, "%s", error_message());
             tokenizer_add_merge(t, a, b, id);
-            if (heap.by_bytes) heap.by_bytes = t->token; /* it has moved */
+            if (heap.order) heap.order = t->token; /* it has moved */
             for (int32_t i = 0; i < top.places.n; i++) {
                 const int32_t w = top.places.v[i];
                 merge_word(&words->v[w], symbols, w, a, b, id, &pairs);
@@ -429,9 +375,8 @@ static int first_tokens(Tokenizer *t, const char *const *special, int nspecial, 
     for (int i = 0; i < nspecial; i++) {
         const size_t len = strlen(special[i]);
         const char *wrong = len == 0 ? "is empty" : len == 1 ? "is a single byte" : NULL;
-        for (int k = 0; k < i; k++) {
+        for (int k = 0; k < i; k++)
             if (strcmp(special[i], special[k]) == 0) wrong = "is given twice";
-        }
         for (size_t k = 0; k < len && !wrong;) {
             const size_t n = utf8_char(special[i] + k, len - k);
             if (n == 0) wrong = "is not UTF-8";
@@ -496,9 +441,8 @@ int tokenizer_train_with(Tokenizer **out, TextSource *next, void *ctx, const Tra
     TRY_GOTO(end, first_tokens(t, o->special, o->nspecial, NULL));
     TRY_GOTO(end, pretokenizer_add(t->pre, &gpt2));
     TRY_GOTO(end, count_words(t, next, ctx, o, &words));
-    for (int64_t i = o->nspecial; i < t->vocab; i++) {
+    for (int64_t i = o->nspecial; i < t->vocab; i++)
         byte_id[(uint8_t)t->token[i].bytes[0]] = (int32_t)i;
-    }
     symbols = xmalloc((words.nbytes + 1) * sizeof *symbols);
     for (size_t i = 0; i < words.nbytes; i++) symbols[i] = byte_id[(uint8_t)words.bytes[i]];
     learn(t, &words, symbols, o);

@@ -31,9 +31,8 @@ static const int32_t later[][2] = {
     {0x1cf00, 0x1cf46}, {0x1e030, 0x1e4ef}, {0x1f16c, 0x1f16c}, {0x1fbf0, 0x1fbf9}};
 
 static bool is_later(int32_t c) {
-    for (size_t i = 0; i < sizeof later / sizeof *later && c >= later[i][0]; i++) {
+    for (size_t i = 0; i < sizeof later / sizeof *later && c >= later[i][0]; i++)
         if (c <= later[i][1]) return true;
-    }
     return false;
 }
 
@@ -70,9 +69,8 @@ static void find_plain(UnicodeForm form) {
     static bool found[UNICODE_FORMS];
     if (__atomic_load_n(&found[form], __ATOMIC_ACQUIRE)) return;
     pthread_mutex_lock(&lock);
-    for (int32_t c = 0; !found[form] && c < CHARACTERS; c++) {
+    for (int32_t c = 0; !found[form] && c < CHARACTERS; c++)
         if (is_plain(form, c)) plain[form][c / 8] |= (uint8_t)(1 << c % 8);
-    }
     __atomic_store_n(&found[form], true, __ATOMIC_RELEASE);
     pthread_mutex_unlock(&lock);
 }

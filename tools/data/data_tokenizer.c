@@ -8,16 +8,16 @@
 #include <string.h>
 
 /* A TextSource over all documents of all files. */
-typedef struct Source {
+typedef struct TrainingFiles {
     const Args *a;
     TextOptions o;
     Texts *texts;
     int next;
     int64_t documents, bytes;
-} Source;
+} TrainingFiles;
 
 static int next_text(void *ctx, const char **text, size_t *len) {
-    Source *s = ctx;
+    TrainingFiles *s = ctx;
     for (;;) {
         if (!s->texts) {
             if (s->next == s->a->nfile) return 0;
@@ -51,7 +51,8 @@ int run_tokenizer(Args *a) {
     if (a->from) return convert_tokenizer(a);
     TRY(need_files(a, INT32_MAX));
     if (!a->chars && a->vocab == 0) return error_set(ERR_USAGE, "--vocab N is needed; see --help");
-    Source s = {.a = a, .o = {.fields = a->field.v, .nfields = a->field.n, .split = a->split}};
+    TrainingFiles s = {.a = a,
+                       .o = {.fields = a->field.v, .nfields = a->field.n, .split = a->split}};
     Tokenizer *t = NULL;
     const char **special = xmalloc(((size_t)a->special.n + 1) * sizeof *special);
     special[0] = "<|endoftext|>";
