@@ -51,6 +51,8 @@ typedef struct TrainOptions {
     const char *const *special;
     int nspecial;
     TieBreak tie_break; /* which of the pairs that are most frequent */
+    bool chars;         /* instead: as nanoGPT's shakespeare_char, no merges, and only the bytes
+                           that occur. To encode another one is ERR_DATA */
 } TrainOptions;
 
 /* Trains on the texts that `next` hands out until it returns 0 (negative: error, passed on; NULL: no
@@ -58,17 +60,7 @@ typedef struct TrainOptions {
  * special token within a text ends a document, and nothing is learned from it. The result is the
  * same for any number of threads. ERR_CONFIG: impossible options. */
 typedef int TextSource(void *ctx, const char **text, size_t *len);
-int tokenizer_train_with(Tokenizer **out, TextSource *next, void *ctx, const TrainOptions *o);
-/* The same with TIE_BREAK_HF. */
-int tokenizer_train(Tokenizer **out, TextSource *next, void *ctx, int64_t vocab,
-                    int64_t min_frequency, const char *const *special, int nspecial);
-
-/* A character-level tokenizer, as nanoGPT's shakespeare_char has it: the special tokens, then the
- * bytes that occur in the texts, and no merges. To encode another byte is ERR_DATA; text beyond ASCII
- * is cut into the bytes of its UTF-8. */
-int tokenizer_train_chars(Tokenizer **out, TextSource *next, void *ctx, const char *const *special,
-                          int nspecial);
-
+int tokenizer_train(Tokenizer **out, TextSource *next, void *ctx, const TrainOptions *o);
 int64_t tokenizer_vocab(const Tokenizer *t); /* number of ids */
 /* Appends ids of text. User text is encoded with specials = false: then "<|endoftext|>" in the
  * text is ordinary characters. Any bytes are accepted (invalid UTF-8 too) and decode back, but for

@@ -33,34 +33,26 @@ static bool is_named(const json_t *v, const char *token) {
 /* The files beside a tokenizer's: {} where one is not there. */
 typedef struct Settings {
     json_t *config, *map, *added; /* tokenizer_config, special_tokens_map, added_tokens.json */
-    char *path;                   /* of the first */
 } Settings;
 
-static int read_beside(json_t **out, const char *file, const char *name, char **path) {
-    char *at = xasprintf("%.*s%s", (int)(file_basename(file) - file), file, name);
-    int rc = file_exists(at) ? json_read_file(out, at) : 0;
-    if (rc == 0 && *out && !json_is_object(*out))
-        rc = error_set(ERR_DATA, "%s: not a JSON object", at);
+static int read_beside(json_t **out, const char *file, const char *name) {
+    AUTOFREE char *at = xasprintf("%.*s%s", (int)(file_basename(file) - file), file, name);
+    TRY(file_exists(at) ? json_read_file(out, at) : 0);
     if (!*out) *out = json_object();
-    if (path)
-        *path = at;
-    else
-        free(at);
-    return rc;
+    return json_is_object(*out) ? 0 : error_set(ERR_DATA, "%s: not a JSON object", at);
 }
 
 static int settings_read(Settings *s, const char *file) {
     *s = (Settings){0};
-    TRY(read_beside(&s->config, file, "tokenizer_config.json", &s->path));
-    TRY(read_beside(&s->map, file, "special_tokens_map.json", NULL));
-    return read_beside(&s->added, file, "added_tokens.json", NULL);
+    TRY(read_beside(&s->config, file, "tokenizer_config.json"));
+    TRY(read_beside(&s->map, file, "special_tokens_map.json"));
+    return read_beside(&s->added, file, "added_tokens.json");
 }
 
 static void settings_free(Settings *s) {
     json_decref(s->config);
     json_decref(s->map);
     json_decref(s->added);
-    free(s->path);
 }
 
 static bool is_special(const Settings *s, const char *token) {
@@ -105,7 +97,7 @@ static void set_stop(Tokenizer *t, const Settings *s) {
 
 /* The added tokens of the settings, {"id": {"content", ...}} in tokenizer_config.json; without any
  * GPT-2's one special token, known by name. A new reference, a list as "added_tokens". */
-static int find_added(json_t **out, const Settings *s, const json_t *vocab) {
+static int find_added(json_t **out, const Settings *s, const json_t *vocab, const char *path) {
     json_t *a;
     const char *id;
     *out = json_array();
@@ -113,9 +105,11 @@ static int find_added(json_t **out, const Settings *s, const json_t *vocab) {
         char *end;
         const long long n = strtoll(id, &end, 10);
         if (*end || end == id || !json_is_object(a))
-            return error_set(ERR_DATA,
-                             "%s: \"added_tokens_decoder\": \"%s\": expected an id and an object",
-                             s->path, id);
+            return error_set(
+                ERR_DATA,
+                "%.*stokenizer_config.json: \"added_tokens_decoder\": \"%s\": expected "
+                "an id and an object",
+                (int)(file_basename(path) - path), path, id);
         json_object_set_new(a, "id", json_integer(n));
         json_array_append(*out, a);
     }
@@ -154,7 +148,7 @@ static int load_pair(Tokenizer **out, const char *vocab_path, const char *merges
     SplitStep gpt2 = {.pattern = GPT2_PATTERN,
                       .prefix_space = json_is_true(json_object_get(s.config, "add_prefix_space")),
                       .byte_level = true};
-    TRY_GOTO(end, find_added(&added, &s, vocab));
+    TRY_GOTO(end, find_added(&added, &s, vocab, vocab_path));
     rc = json_is_object(vocab) ? tokenizer_read_vocab(t, vocab, added)
                                : error_set(ERR_DATA, "expected an object of tokens and ids");
     if (rc < 0) error_wrap(rc, "%s", vocab_path);
@@ -369,59 +363,53 @@ static int load_file(Tokenizer **out, const char *path, const char *encoding) {
     return rc;
 }
 
-/* vocab.json and merges.txt, encoder.json and vocab.bpe: in a folder, behind a prefix, or the first
- * of them by its own name. 1: loaded, 0: not there, or an error. */
+/* The pair of files if the first is there. Frees the names. */
+static int try_pair(Tokenizer **out, char *vocab, char *merges) {
+    const bool there = file_exists(vocab) && !file_is_dir(vocab);
+    const int rc = there ? load_pair(out, vocab, merges) : 0;
+    free(vocab);
+    free(merges);
+    return rc;
+}
+
+/* vocab.json and merges.txt, encoder.json and vocab.bpe: the first of them by its own name, both in
+ * a folder or behind a prefix. *out stays NULL if they are not there. */
 static int find_pair(Tokenizer **out, const char *path) {
     static const char *const names[][2] = {{"vocab.json", "merges.txt"},
                                            {"encoder.json", "vocab.bpe"}};
-    static const char *const joints[] = {"/", "-", "_", ""};
+    static const char *const joints[] = {"", "/", "-", "_", ""};
     const size_t len = strlen(path);
+    int rc = 0;
     for (int k = 0; k < 2; k++) {
         const size_t own = strlen(names[k][0]);
-        for (int i = -1; i < 4; i++) {
-            size_t stem = len;
-            if (i < 0) {
-                if (len < own || strcmp(path + len - own, names[k][0]) != 0) continue;
-                stem = len - own;
-            }
-            const char *joint = i < 0 ? "" : joints[i];
-            char *vocab = xasprintf("%.*s%s%s", (int)stem, path, joint, names[k][0]);
-            char *merges = xasprintf("%.*s%s%s", (int)stem, path, joint, names[k][1]);
-            const bool found = file_exists(vocab) && !file_is_dir(vocab);
-            const int rc = found ? load_pair(out, vocab, merges) : 0;
-            free(vocab);
-            free(merges);
-            if (found) return rc < 0 ? rc : 1;
+        const bool named = len >= own && strcmp(path + len - own, names[k][0]) == 0;
+        for (int i = named ? 0 : 1; i < 5 && rc == 0 && !*out; i++) {
+            const int stem = (int)(i == 0 ? len - own : len);
+            rc = try_pair(out, xasprintf("%.*s%s%s", stem, path, joints[i], names[k][0]),
+                          xasprintf("%.*s%s%s", stem, path, joints[i], names[k][1]));
         }
     }
-    return 0;
+    return rc;
 }
 
 /* "VOCAB,MERGES" */
 static int find_named_pair(Tokenizer **out, const char *path) {
-    for (const char *comma = path; (comma = strchr(comma, ',')); comma++) {
-        char *vocab = xasprintf("%.*s", (int)(comma - path), path);
-        const bool found = file_exists(vocab);
-        const int rc = found ? load_pair(out, vocab, comma + 1) : 0;
-        free(vocab);
-        if (found) return rc < 0 ? rc : 1;
-    }
-    return 0;
+    int rc = 0;
+    for (const char *comma = path; rc == 0 && !*out && (comma = strchr(comma, ',')); comma++)
+        rc = try_pair(out, strndup(path, (size_t)(comma - path)), xstrdup(comma + 1));
+    return rc;
 }
 
 int tokenizer_load_as(Tokenizer **out, const char *path, const char *encoding) {
     *out = NULL;
     const bool dir = file_is_dir(path);
-    char *json = dir ? file_join(path, "tokenizer.json") : NULL;
-    int rc = 1;
-    if (dir && file_exists(json)) rc = load_file(out, json, NULL);
-    free(json);
-    if (rc <= 0) return rc;
-    rc = encoding ? 0 : find_pair(out, path);
-    if (rc != 0) return rc < 0 ? rc : 0;
+    AUTOFREE char *json = file_join(path, "tokenizer.json");
+    if (dir && file_exists(json)) return load_file(out, json, NULL);
+    if (!encoding) TRY(find_pair(out, path));
+    if (*out) return 0;
     if (!dir && file_exists(path)) return load_file(out, path, encoding);
-    rc = find_named_pair(out, path);
-    if (rc != 0) return rc < 0 ? rc : 0;
+    TRY(find_named_pair(out, path));
+    if (*out) return 0;
     return error_set(ERR_IO,
                      "%s: no such %s; expected a tokenizer.json, a .tiktoken file, or a folder or "
                      "prefix with vocab.json and merges.txt (or VOCAB,MERGES)",

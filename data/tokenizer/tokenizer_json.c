@@ -174,17 +174,12 @@ static int read_merge(Tokenizer *t, const json_t *vocab, const char *a, size_t a
     for (int i = 0; i < 3 && rc == 0; i++) {
         const json_t *found = json_object_getn(vocab, part[i].s, part[i].len);
         id[i] = (int32_t)json_integer_value(found);
-        if (!found || part[i].len == 0) {
-            rc = error_set(ERR_DATA,
-                           "merge of \"%.*s\" and \"%.*s\": \"%.*s\" is not in the "
-                           "vocabulary",
-                           (int)alen, a, (int)blen, b, (int)part[i].len, part[i].s);
-        } else if (t->token[id[i]].flags & TOKEN_RAW) {
-            rc = error_set(ERR_DATA,
-                           "merge of \"%.*s\" and \"%.*s\": \"%.*s\" is not written in "
-                           "GPT-2's byte alphabet",
-                           (int)alen, a, (int)blen, b, (int)part[i].len, part[i].s);
-        }
+        const char *wrong = !found || part[i].len == 0          ? "in the vocabulary"
+                            : t->token[id[i]].flags & TOKEN_RAW ? "written in GPT-2's byte alphabet"
+                                                                : NULL;
+        if (wrong)
+            rc = error_set(ERR_DATA, "merge of \"%.*s\" and \"%.*s\": \"%.*s\" is not %s",
+                           (int)alen, a, (int)blen, b, (int)part[i].len, part[i].s, wrong);
     }
     if (rc == 0) tokenizer_add_merge(t, id[0], id[1], id[2]);
     if (joined != small) free(joined);
@@ -206,19 +201,15 @@ static int read_merges(Tokenizer *t, const json_t *vocab, const json_t *merges) 
     size_t i;
     json_t *m;
     json_array_foreach(merges, i, m) {
-        int rc;
-        if (json_is_string(m)) {
-            rc = tokenizer_read_merge(t, vocab, json_string_value(m), json_string_length(m));
-        } else {
-            const json_t *a = json_array_get(m, 0), *b = json_array_get(m, 1);
-            if (json_array_size(m) == 2 && json_is_string(a) && json_is_string(b)) {
-                rc = read_merge(t, vocab, json_string_value(a), json_string_length(a),
-                                json_string_value(b), json_string_length(b));
-            } else {
-                rc = error_set(ERR_DATA, "expected \"a b\" or [\"a\", \"b\"], found %s",
-                               json_kind(m));
-            }
-        }
+        const json_t *a = json_array_get(m, 0), *b = json_array_get(m, 1);
+        const bool pair = json_array_size(m) == 2 && json_is_string(a) && json_is_string(b);
+        const int rc =
+            json_is_string(m)
+                ? tokenizer_read_merge(t, vocab, json_string_value(m), json_string_length(m))
+            : pair
+                ? read_merge(t, vocab, json_string_value(a), json_string_length(a),
+                             json_string_value(b), json_string_length(b))
+                : error_set(ERR_DATA, "expected \"a b\" or [\"a\", \"b\"], found %s", json_kind(m));
         if (rc < 0) return error_wrap(rc, "\"model\".\"merges\"[%zu]", i);
     }
     return 0;

@@ -104,12 +104,19 @@ static json_t *write_step(const SplitStep *s) {
                      "behavior", behavior_names[s->behavior], "invert", (int)s->invert);
 }
 
+/* The only one of these steps, or a Sequence of them. Takes the list. */
+static json_t *sequence(json_t *steps, const char *list) {
+    if (json_array_size(steps) > 1) return json_pack("{s:s, s:o}", "type", "Sequence", list, steps);
+    json_t *only = json_incref(json_array_get(steps, 0));
+    json_decref(steps);
+    return only ? only : json_null();
+}
+
 json_t *tokenizer_write_pre_tokenizer(const Pretokenizer *p) {
-    const SplitStep *s = pretokenizer_step(p, 0);
-    if (!pretokenizer_step(p, 1)) return write_step(s);
     json_t *steps = json_array();
-    for (int i = 0; (s = pretokenizer_step(p, i)); i++) json_array_append_new(steps, write_step(s));
-    return json_pack("{s:s, s:o}", "type", "Sequence", "pretokenizers", steps);
+    for (const SplitStep *s; (s = pretokenizer_step(p, (int)json_array_size(steps)));)
+        json_array_append_new(steps, write_step(s));
+    return sequence(steps, "pretokenizers");
 }
 
 /* --- normalizer ----------------------------------------------------------------------------- */
@@ -175,11 +182,8 @@ static json_t *write_normal_step(const NormalStep *s) {
 }
 
 json_t *tokenizer_write_normalizer(const Normalizer *m) {
-    const NormalStep *s = normalizer_step(m, 0);
-    if (!s) return json_null();
-    if (!normalizer_step(m, 1)) return write_normal_step(s);
     json_t *steps = json_array();
-    for (int i = 0; (s = normalizer_step(m, i)); i++)
+    for (const NormalStep *s; (s = normalizer_step(m, (int)json_array_size(steps)));)
         json_array_append_new(steps, write_normal_step(s));
-    return json_pack("{s:s, s:o}", "type", "Sequence", "normalizers", steps);
+    return sequence(steps, "normalizers");
 }

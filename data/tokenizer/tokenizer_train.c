@@ -371,8 +371,9 @@ static void learn(Tokenizer *t, Words *words, int32_t *symbols, const TrainOptio
 
 /* The special tokens, then the bytes in the order of their characters in the byte alphabet; of
  * these, where `used` is not NULL, only those. */
-static int first_tokens(Tokenizer *t, const char *const *special, int nspecial, const bool *used) {
-    for (int i = 0; i < nspecial; i++) {
+static int first_tokens(Tokenizer *t, const TrainOptions *o, const bool *used) {
+    const char *const *special = o->special;
+    for (int i = 0; i < o->nspecial; i++) {
         const size_t len = strlen(special[i]);
         const char *wrong = len == 0 ? "is empty" : len == 1 ? "is a single byte" : NULL;
         for (int k = 0; k < i; k++)
@@ -403,30 +404,19 @@ static int first_tokens(Tokenizer *t, const char *const *special, int nspecial, 
     return 0;
 }
 
-int tokenizer_train_chars(Tokenizer **out, TextSource *next, void *ctx, const char *const *special,
-                          int nspecial) {
-    bool used[256] = {false};
+/* The bytes that occur. */
+static int find_chars(TextSource *next, void *ctx, bool used[256]) {
     const char *text;
     size_t len;
     int rc;
     while ((rc = next(ctx, &text, &len)) > 0)
         for (size_t i = 0; i < len; i++) used[(uint8_t)text[i]] = true;
-    TRY(rc);
-    Tokenizer *t = tokenizer_new();
-    rc = first_tokens(t, special, nspecial, used);
-    if (rc == 0)
-        rc = pretokenizer_add(t->pre, &(SplitStep){.pattern = GPT2_PATTERN, .byte_level = true});
-    if (rc == 0)
-        tokenizer_finish(t);
-    else
-        tokenizer_close(&t);
-    *out = t;
     return rc;
 }
 
-int tokenizer_train_with(Tokenizer **out, TextSource *next, void *ctx, const TrainOptions *o) {
+int tokenizer_train(Tokenizer **out, TextSource *next, void *ctx, const TrainOptions *o) {
     *out = NULL;
-    if (o->vocab < 256 + o->nspecial || o->vocab > MAX_VOCAB) {
+    if (!o->chars && (o->vocab < 256 + o->nspecial || o->vocab > MAX_VOCAB)) {
         return error_set(
             ERR_CONFIG,
             "a vocabulary of %lld tokens: expected %d (256 bytes and %d special tokens) "
@@ -436,16 +426,18 @@ int tokenizer_train_with(Tokenizer **out, TextSource *next, void *ctx, const Tra
     Tokenizer *t = tokenizer_new();
     Words words = {0};
     int32_t *symbols = NULL, byte_id[256];
+    bool used[256] = {false};
     const SplitStep gpt2 = {.pattern = GPT2_PATTERN, .byte_level = true};
     int rc;
-    TRY_GOTO(end, first_tokens(t, o->special, o->nspecial, NULL));
+    if (o->chars) TRY_GOTO(end, find_chars(next, ctx, used));
+    TRY_GOTO(end, first_tokens(t, o, o->chars ? used : NULL));
     TRY_GOTO(end, pretokenizer_add(t->pre, &gpt2));
-    TRY_GOTO(end, count_words(t, next, ctx, o, &words));
+    if (!o->chars) TRY_GOTO(end, count_words(t, next, ctx, o, &words));
     for (int64_t i = o->nspecial; i < t->vocab; i++)
         byte_id[(uint8_t)t->token[i].bytes[0]] = (int32_t)i;
     symbols = xmalloc((words.nbytes + 1) * sizeof *symbols);
     for (size_t i = 0; i < words.nbytes; i++) symbols[i] = byte_id[(uint8_t)words.bytes[i]];
-    learn(t, &words, symbols, o);
+    if (!o->chars) learn(t, &words, symbols, o);
     tokenizer_finish(t);
     *out = t;
     t = NULL;
@@ -454,10 +446,4 @@ end:
     free(symbols);
     words_free(&words);
     return rc;
-}
-
-int tokenizer_train(Tokenizer **out, TextSource *next, void *ctx, int64_t vocab,
-                    int64_t min_frequency, const char *const *special, int nspecial) {
-    const TrainOptions o = {vocab, min_frequency, special, nspecial, TIE_BREAK_HF};
-    return tokenizer_train_with(out, next, ctx, &o);
 }

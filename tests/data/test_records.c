@@ -213,7 +213,8 @@ static void test_chars(void **state) {
     OneText source = {"hello world\n"};
     const char *const special[] = {"<|endoftext|>"};
     Tokenizer *t;
-    OK(tokenizer_train_chars(&t, one_text, &source, NULL, 0));
+    OK(tokenizer_train(&t, one_text, &source,
+                       &(TrainOptions){.special = NULL, .nspecial = 0, .chars = true}));
     assert_int_equal(tokenizer_vocab(t), 9); /* "\n dehlorw" */
     IdList ids = {0};
     OK(tokenizer_encode(t, "wow hello", 9, false, &ids));
@@ -232,7 +233,8 @@ static void test_chars(void **state) {
     tokenizer_close(&t);
 
     source = (OneText){"ab"};
-    OK(tokenizer_train_chars(&t, one_text, &source, special, 1));
+    OK(tokenizer_train(&t, one_text, &source,
+                       &(TrainOptions){.special = special, .nspecial = 1, .chars = true}));
     assert_int_equal(tokenizer_vocab(t), 3);
     assert_int_equal(tokenizer_eos(t), 0);
     tokenizer_close(&t);

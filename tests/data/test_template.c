@@ -247,7 +247,8 @@ static void test_errors(void **state) {
     const char *const none[] = {"<pad>"};
     OneText source = {"some text"};
     Tokenizer *endless;
-    OK(tokenizer_train(&endless, one_text, &source, 257, 2, none, 1));
+    OK(tokenizer_train(&endless, one_text, &source,
+                       &(TrainOptions){257, 2, none, 1, TIE_BREAK_HF, false}));
     FAILS(template_completion(TEMPLATE_PLAIN, endless, "x", &ids), ERR_CONFIG, "end-of-text",
           "rhetor-data tokenizer");
     tokenizer_close(&endless);

@@ -23,7 +23,8 @@ __attribute__((unused)) static Tokenizer *tokens_train(const char *text, int64_t
     const char *const special[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
     OneText source = {text};
     Tokenizer *t;
-    OK(tokenizer_train(&t, one_text, &source, vocab, 2, special, chatml ? 3 : 1));
+    OK(tokenizer_train(&t, one_text, &source,
+                       &(TrainOptions){vocab, 2, special, chatml ? 3 : 1, TIE_BREAK_HF, false}));
     return t;
 }
 

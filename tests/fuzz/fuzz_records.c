@@ -63,7 +63,9 @@ static void read_records(const char *path, DatasetKind kind, int how) {
 
 static void one(const uint8_t *data, size_t len) {
     static const char *const special[] = {"<|endoftext|>"};
-    if (!tokenizer && tokenizer_train(&tokenizer, NULL, NULL, 257, 1, special, 1) < 0) abort();
+    if (!tokenizer && tokenizer_train(&tokenizer, NULL, NULL,
+                                      &(TrainOptions){257, 1, special, 1, TIE_BREAK_HF, false}) < 0)
+        abort();
     if (len < 2) return;
     int kind = data[0] % KINDS, packing = data[0] / KINDS % 3, how = data[1];
     data += 2;

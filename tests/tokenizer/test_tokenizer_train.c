@@ -35,7 +35,9 @@ static Tokenizer *train(const char *const *text, int n, int64_t vocab, int64_t m
                         const char *const *special, int nspecial) {
     Tokenizer *t;
     Texts texts = {.text = text, .n = n};
-    if (tokenizer_train(&t, next_text, &texts, vocab, min_frequency, special, nspecial) < 0) {
+    if (tokenizer_train(
+            &t, next_text, &texts,
+            &(TrainOptions){vocab, min_frequency, special, nspecial, TIE_BREAK_HF, false}) < 0) {
         fail_msg("%s", error_message());
     }
     return t;
@@ -114,7 +116,7 @@ static void test_tie_break_bytes(void **state) {
         const TrainOptions o = {.vocab = 300,
                                 .tie_break = by_bytes ? TIE_BREAK_BYTES : TIE_BREAK_HF};
         Tokenizer *t;
-        assert_int_equal(tokenizer_train_with(&t, next_text, &texts, &o), 0);
+        assert_int_equal(tokenizer_train(&t, next_text, &texts, &o), 0);
         for (int i = 0; i < 3; i++)
             assert_string_equal(tokenizer_token_bytes(t, 256 + i, NULL), want[by_bytes][i]);
         tokenizer_close(&t);
@@ -135,7 +137,7 @@ static void test_cs336_example(void **state) {
     Texts texts = {.text = text, .n = n};
     const TrainOptions o = {.vocab = 262, .tie_break = TIE_BREAK_BYTES};
     Tokenizer *t;
-    assert_int_equal(tokenizer_train_with(&t, next_text, &texts, &o), 0);
+    assert_int_equal(tokenizer_train(&t, next_text, &texts, &o), 0);
     for (int i = 0; i < 6; i++)
         assert_string_equal(tokenizer_token_bytes(t, 256 + i, NULL), want[i]);
     tokenizer_close(&t);
@@ -150,9 +152,9 @@ static void test_cs336_merges(void **state) {
     static const char *const special[] = {"<|endoftext|>"};
     const char *const all[] = {text};
     Texts texts = {.text = all, .n = 1};
-    const TrainOptions o = {500, 1, special, 1, TIE_BREAK_BYTES};
+    const TrainOptions o = {500, 1, special, 1, TIE_BREAK_BYTES, false};
     Tokenizer *t;
-    assert_int_equal(tokenizer_train_with(&t, next_text, &texts, &o), 0);
+    assert_int_equal(tokenizer_train(&t, next_text, &texts, &o), 0);
     char *json = tokenizer_json(t);
     json_t *root;
     assert_int_equal(json_parse(&root, json, strlen(json), "ours", 1), 0);
@@ -254,19 +256,25 @@ static void test_errors(void **state) {
     Tokenizer *t;
     Texts source = {.text = texts, .n = 1};
     for (int i = 0; i < 4; i++) {
-        assert_int_equal(tokenizer_train(&t, next_text, &source, 300, 0, bad[i], 2), ERR_CONFIG);
+        assert_int_equal(tokenizer_train(&t, next_text, &source,
+                                         &(TrainOptions){300, 0, bad[i], 2, TIE_BREAK_HF, false}),
+                         ERR_CONFIG);
         assert_null(t);
         assert_non_null(strstr(error_message(), "special token"));
     }
     static const int64_t vocab[] = {-1, 0, 257, (1 << 24) + 1};
     static const char *const special[] = {"<a>", "<b>"};
     for (int i = 0; i < 4; i++) {
-        assert_int_equal(tokenizer_train(&t, next_text, &source, vocab[i], 0, special, 2),
-                         ERR_CONFIG);
+        assert_int_equal(
+            tokenizer_train(&t, next_text, &source,
+                            &(TrainOptions){vocab[i], 0, special, 2, TIE_BREAK_HF, false}),
+            ERR_CONFIG);
         assert_non_null(strstr(error_message(), "expected 258 "));
     }
     source = (Texts){.text = texts, .n = 1, .rc = ERR_IO}; /* the source fails */
-    assert_int_equal(tokenizer_train(&t, next_text, &source, 300, 0, NULL, 0), ERR_IO);
+    assert_int_equal(tokenizer_train(&t, next_text, &source,
+                                     &(TrainOptions){300, 0, NULL, 0, TIE_BREAK_HF, false}),
+                     ERR_IO);
     assert_null(t);
 }
 

@@ -15,7 +15,8 @@ int run_inspect(Args *a) {
     static const char *const special[] = {"<|endoftext|>"};
     Tokenizer *t;
     TRY(a->tokenizer ? tokenizer_load(&t, a->tokenizer)
-                     : tokenizer_train(&t, NULL, NULL, 257, 1, special, 1));
+                     : tokenizer_train(&t, NULL, NULL,
+                                       &(TrainOptions){257, 1, special, 1, TIE_BREAK_HF, false}));
     a->records.tokenizer = t;
     a->records.bytes = !a->tokenizer;
     const bool colour = log_has_colours(STDOUT_FILENO);

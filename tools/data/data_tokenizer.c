@@ -59,9 +59,8 @@ int run_tokenizer(Args *a) {
     int n = a->chars ? 0 : 1;
     for (int i = 0; i < a->special.n; i++)
         if (n == 0 || strcmp(a->special.v[i], special[0]) != 0) special[n++] = a->special.v[i];
-    const TrainOptions o = {a->vocab, a->min_frequency, special, n, a->tie_break};
-    int rc = a->chars ? tokenizer_train_chars(&t, next_text, &s, special, n)
-                      : tokenizer_train_with(&t, next_text, &s, &o);
+    const TrainOptions o = {a->vocab, a->min_frequency, special, n, a->tie_break, a->chars};
+    int rc = tokenizer_train(&t, next_text, &s, &o);
     free(special);
     texts_close(&s.texts);
     if (rc >= 0) rc = tokenizer_save(t, a->out);
