@@ -290,13 +290,13 @@ static int set_value(Config *c, const ConfigKey *k, const char *place, const Yam
 
 /* --- where settings come from ----------------------------------------------------------------- */
 
-typedef struct Source {
+typedef struct ConfigSource {
     Config *c;
     const char *file; /* NULL: the command line, which may set something twice */
-} Source;
+} ConfigSource;
 
 static int set(void *ctx, const YamlValue *v) {
-    const Source *from = ctx;
+    const ConfigSource *from = ctx;
     Config *c = from->c;
     Places *p = c->priv;
     const ConfigKey *k = config_key(v->key);
@@ -319,7 +319,7 @@ static int load_file(Config *c, const char *path) {
         error_set(ERR_CONFIG, "%s (the configuration file)", message);
         return ERR_CONFIG;
     }
-    return yaml_settings(text, len, path, set, &(Source){c, path});
+    return yaml_settings(text, len, path, set, &(ConfigSource){c, path});
 }
 
 /* "section.key=value"; a list is a,b or [a, "b, c"]. */
@@ -335,13 +335,13 @@ static int set_from_command_line(Config *c, const char *override) {
     int rc;
     if (list && *text == '[') {
         AUTOFREE char *yaml = xasprintf("%s: %s\n", name, text);
-        rc = yaml_settings(yaml, strlen(yaml), "command line", set, &(Source){c, NULL});
+        rc = yaml_settings(yaml, strlen(yaml), "command line", set, &(ConfigSource){c, NULL});
     } else {
         YamlValue v = {.key = name, .list = list && strchr(text, ',')};
         v.items = xmalloc(sizeof *v.items * (strlen(text) + 1));
         do v.items[v.n++] = v.list ? strsep(&rest, ",") : text;
         while (v.list && rest);
-        rc = set(&(Source){c, NULL}, &v);
+        rc = set(&(ConfigSource){c, NULL}, &v);
         free(v.items);
     }
     free(text);

@@ -39,17 +39,17 @@ typedef struct Chunk {
     uint64_t hash; /* of its values; on its owner and, once it was collected, on rank 0 */
 } Chunk;
 
-typedef struct Part {
+typedef struct ArrayPart {
     int64_t begin, end;
-} Part;
+} ArrayPart;
 
 struct Layout {
     Comm *comm;
     int rank, size;
     const CkptArray *v;
     int n;
-    Part *part; /* [size][n] */
-    H5Cut *cut; /* [n] */
+    ArrayPart *part; /* [size][n] */
+    H5Cut *cut;      /* [n] */
     Chunk *chunk;
     int64_t nchunks;         /* in the order of the arrays */
     int64_t *order, *window; /* chunks in the order of writing; where windows begin in it [+1] */
@@ -72,14 +72,14 @@ static uint64_t digest(const CkptArray *v, int n) {
 }
 
 static int by_begin(const void *a, const void *b) {
-    const Part *x = a, *y = b;
+    const ArrayPart *x = a, *y = b;
     return x->begin != y->begin ? (x->begin > y->begin) - (x->begin < y->begin)
                                 : (x->end > y->end) - (x->end < y->end);
 }
 
 static bool is_whole(const Layout *l, int array) { return l->part[array].end == 0; }
 
-static int check_parts(const Layout *l, int array, Part *sorted) {
+static int check_parts(const Layout *l, int array, ArrayPart *sorted) {
     const CkptArray *a = &l->v[array];
     const int64_t total = ckpt_elements(a);
     int whole = 0;
@@ -108,24 +108,24 @@ static int check_parts(const Layout *l, int array, Part *sorted) {
 }
 
 static int gather_parts(Layout *l) {
-    Part *mine = xcalloc((size_t)l->n, sizeof *mine);
-    for (int i = 0; i < l->n; i++) mine[i] = (Part){l->v[i].begin, l->v[i].end};
+    ArrayPart *mine = xcalloc((size_t)l->n, sizeof *mine);
+    for (int i = 0; i < l->n; i++) mine[i] = (ArrayPart){l->v[i].begin, l->v[i].end};
     char *all;
     size_t *at = xcalloc((size_t)l->size + 1, sizeof *at);
     comm_allgather_bytes(l->comm, mine, (size_t)l->n * sizeof *mine, &all, at);
-    l->part = (Part *)(void *)all;
+    l->part = (ArrayPart *)(void *)all;
     free(at);
     free(mine);
-    AUTOFREE Part *sorted = xcalloc((size_t)l->size, sizeof *sorted);
+    AUTOFREE ArrayPart *sorted = xcalloc((size_t)l->size, sizeof *sorted);
     int rc = 0;
     for (int i = 0; i < l->n && rc == 0; i++) rc = check_parts(l, i, sorted);
     return rc;
 }
 
 /* The elements of a chunk that rank r holds. */
-static Part held(const Layout *l, const Chunk *ch, int r) {
-    if (is_whole(l, ch->array)) return (Part){ch->begin, ch->end};
-    Part p = l->part[(int64_t)r * l->n + ch->array];
+static ArrayPart held(const Layout *l, const Chunk *ch, int r) {
+    if (is_whole(l, ch->array)) return (ArrayPart){ch->begin, ch->end};
+    ArrayPart p = l->part[(int64_t)r * l->n + ch->array];
     if (p.begin < ch->begin) p.begin = ch->begin;
     if (p.end > ch->end) p.end = ch->end;
     if (p.end < p.begin) p.end = p.begin;
@@ -184,7 +184,7 @@ static void choose_owners(Layout *l) {
                 if (is_whole(l, ch->array) != (pass == 1)) continue;
                 int64_t most = 0;
                 for (int r = 0; r < l->size; r++) {
-                    const Part p = held(l, ch, r);
+                    const ArrayPart p = held(l, ch, r);
                     if (pass == 0 && p.end - p.begin > most) {
                         most = p.end - p.begin;
                         ch->owner = r;
@@ -291,7 +291,7 @@ static const char *at_element(const Layout *l, const Chunk *ch, int64_t element)
  * who holds some of it takes part. Returns where they lie, on the owner: in `to`. */
 static const char *join_split(Save *s, const Chunk *ch, char *to) {
     const Layout *l = s->l;
-    const Part mine = held(l, ch, l->rank);
+    const ArrayPart mine = held(l, ch, l->rank);
     const size_t each = element_size(l, ch), bytes = (size_t)(mine.end - mine.begin) * each;
     const bool owner = ch->owner == l->rank;
     const char *values = bytes ? at_element(l, ch, mine.begin) : NULL;
@@ -299,13 +299,13 @@ static const char *join_split(Save *s, const Chunk *ch, char *to) {
     memset(s->recv_n, 0, (size_t)l->size * sizeof *s->recv_n);
     if (!owner) s->send_n[ch->owner] = bytes;
     for (int r = 0; owner && r < l->size; r++) {
-        const Part p = held(l, ch, r);
+        const ArrayPart p = held(l, ch, r);
         if (r != l->rank) s->recv_n[r] = (size_t)(p.end - p.begin) * each;
     }
     const char *from = need(&s->pieces, &s->pieces_bytes, values_bytes(l, ch));
     comm_exchange_bytes(l->comm, values, s->send_n, s->pieces, s->recv_n);
     for (int r = 0; owner && r < l->size; r++) { /* they came in the order of the ranks */
-        const Part p = held(l, ch, r);
+        const ArrayPart p = held(l, ch, r);
         char *at = to + (size_t)(p.begin - ch->begin) * each;
         if (r == l->rank && bytes) memcpy(at, values, bytes);
         if (r != l->rank) memcpy(at, from, s->recv_n[r]);

@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "core/rng.h"
 
-Tensor *grad_input(GradCase *c, int ndim, const int64_t *shape) {
+Tensor *gradcheck_input(GradCase *c, int ndim, const int64_t *shape) {
     CHECK(c->nin < GRAD_MAX_INPUT, "a gradient check has more than %d inputs", GRAD_MAX_INPUT);
     Tensor *t = arena_zalloc(c->arena, sizeof *t);
     t->ndim = ndim;
@@ -22,7 +22,7 @@ Tensor *grad_input(GradCase *c, int ndim, const int64_t *shape) {
     return t;
 }
 
-double grad_project(Tape *t, Tensor *y) {
+double gradcheck_project(Tape *t, Tensor *y) {
     const RngKey key = {.seed = 1, .purpose = RNG_TEST, .step = 2};
     int64_t n = tensor_size(y);
     real *w = tape_numbers(t, (size_t)n * sizeof(real));

@@ -3,12 +3,12 @@
  * function:
  *
  *     static double add_run(Tape *t, const GradCase *c) {
- *         return grad_project(t, op_add(t, c->in[0], c->in[1]));
+ *         return gradcheck_project(t, op_add(t, c->in[0], c->in[1]));
  *     }
  *     bool op_add_case(GradCase *c, int i) {
  *         if (i > 0) return false;             // there is one case
- *         grad_input(c, 2, (int64_t[]){5, 7}); // gets random data and a gradient
- *         grad_input(c, 2, (int64_t[]){5, 7});
+ *         gradcheck_input(c, 2, (int64_t[]){5, 7}); // gets random data and a gradient
+ *         gradcheck_input(c, 2, (int64_t[]){5, 7});
  *         c->run = add_run;
  *         return true;
  *     }
@@ -30,14 +30,14 @@ typedef struct GradCase {
     const void *extra; /* likewise */
     const char *what;  /* a word for messages */
     /* Runs the op on the inputs and returns a scalar loss. On a tape that records, it also puts
-     * that loss's gradient into the output (grad_project), or the op has done so itself. */
+     * that loss's gradient into the output (gradcheck_project), or the op has done so itself. */
     double (*run)(Tape *t, const struct GradCase *c);
 } GradCase;
 
 /* Adds an input with standard normal numbers and a cleared gradient. */
-Tensor *grad_input(GradCase *c, int ndim, const int64_t *shape);
+Tensor *gradcheck_input(GradCase *c, int ndim, const int64_t *shape);
 
 /* Loss = sum of y times fixed random weights, a different one for each element. */
-double grad_project(Tape *t, Tensor *y);
+double gradcheck_project(Tape *t, Tensor *y);
 
 #endif

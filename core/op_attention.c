@@ -323,7 +323,7 @@ Tensor *op_attention_grouped(Tape *t, Tensor *qkv, const Batch *b, int heads, in
 }
 
 static double attention_run(Tape *t, const GradCase *c) {
-    return grad_project(
+    return gradcheck_project(
         t, op_attention_grouped(t, c->in[0], c->extra, c->variant / 100, c->variant % 100));
 }
 
@@ -349,7 +349,7 @@ bool op_attention_case(GradCase *c, int i) {
     const int heads = cases[i].heads, kv_heads = cases[i].kv_heads;
     c->variant = 100 * heads + kv_heads;
     c->what = cases[i].what;
-    grad_input(c, 2, (int64_t[]){packs[cases[i].pack].n, (heads + 2 * kv_heads) * cases[i].d});
+    gradcheck_input(c, 2, (int64_t[]){packs[cases[i].pack].n, (heads + 2 * kv_heads) * cases[i].d});
     c->run = attention_run;
     return true;
 }

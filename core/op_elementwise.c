@@ -57,13 +57,13 @@ Tensor *op_add(Tape *t, Tensor *a, Tensor *b) {
 }
 
 static double add_run(Tape *t, const GradCase *c) {
-    return grad_project(t, op_add(t, c->in[0], c->in[c->nin - 1]));
+    return gradcheck_project(t, op_add(t, c->in[0], c->in[c->nin - 1]));
 }
 
 bool op_add_case(GradCase *c, int i) {
     if (i >= 2) return false;
-    grad_input(c, 2, (int64_t[]){5, 7});
-    if (i == 0) grad_input(c, 2, (int64_t[]){5, 7});
+    gradcheck_input(c, 2, (int64_t[]){5, 7});
+    if (i == 0) gradcheck_input(c, 2, (int64_t[]){5, 7});
     c->what = i == 0 ? "a + b" : "a + a";
     c->run = add_run;
     return true;
@@ -129,14 +129,14 @@ Tensor *op_dropout(Tape *t, Tensor *x, double p, RngKey key, const uint64_t *row
 static double dropout_run(Tape *t, const GradCase *c) {
     static const uint64_t rows[] = {7, 3, 1ull << 40, 0, 12, 5};
     RngKey key = {.seed = 5, .purpose = RNG_DROPOUT, .step = 9};
-    return grad_project(t, op_dropout(t, c->in[0], c->variant == 2 ? 0.0 : 0.4, key,
-                                      c->variant == 1 ? rows : NULL));
+    return gradcheck_project(t, op_dropout(t, c->in[0], c->variant == 2 ? 0.0 : 0.4, key,
+                                           c->variant == 1 ? rows : NULL));
 }
 
 bool op_dropout_case(GradCase *c, int i) {
     static const char *const what[] = {"rows NULL", "rows given", "p = 0"};
     if (i >= 3) return false;
-    grad_input(c, 2, (int64_t[]){6, i == 1 ? 600 : 9});
+    gradcheck_input(c, 2, (int64_t[]){6, i == 1 ? 600 : 9});
     c->variant = i;
     c->what = what[i];
     c->run = dropout_run;

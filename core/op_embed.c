@@ -75,15 +75,15 @@ static const int32_t case_tokens[] = {3, 1, 0, 3, 4, 4, 4, 2, 0, 1, 3, 3};
 
 static double embed_run(Tape *t, const GradCase *c) {
     static const Batch b = {.n = 12, .nseq = 4, .tokens = case_tokens, .start = case_start};
-    return grad_project(t, op_embed(t, c->in[0], c->in[1], &b));
+    return gradcheck_project(t, op_embed(t, c->in[0], c->in[1], &b));
 }
 
 bool op_embed_case(GradCase *c, int i) {
     static const int64_t widths[] = {3, 50};
     if (i >= 2) return false;
     c->what = i == 0 ? "narrow" : "several chunks of columns";
-    grad_input(c, 2, (int64_t[]){5, widths[i]});
-    grad_input(c, 2, (int64_t[]){8, widths[i]});
+    gradcheck_input(c, 2, (int64_t[]){5, widths[i]});
+    gradcheck_input(c, 2, (int64_t[]){8, widths[i]});
     c->run = embed_run;
     return true;
 }

@@ -215,8 +215,8 @@ static double layernorm_run(Tape *t, const GradCase *c) {
     Tensor *b = c->variant & 1 ? c->in[2] : NULL, *sum = NULL;
     Tensor *r = c->variant & 2 ? c->in[c->nin - 1] : NULL;
     Tensor *y = op_layernorm(t, c->in[0], r, c->in[1], b, 1e-5, c->variant & 4 ? &sum : NULL);
-    double loss = grad_project(t, y);
-    return sum ? loss + grad_project(t, sum) : loss;
+    double loss = gradcheck_project(t, y);
+    return sum ? loss + gradcheck_project(t, sum) : loss;
 }
 
 bool op_layernorm_case(GradCase *c, int i) {
@@ -235,10 +235,10 @@ bool op_layernorm_case(GradCase *c, int i) {
     int64_t n = cases[i].n, C = cases[i].C;
     c->variant = cases[i].variant;
     c->what = cases[i].what;
-    grad_input(c, 2, (int64_t[]){n, C});
-    grad_input(c, 1, (int64_t[]){C});
-    if (c->variant & 1) grad_input(c, 1, (int64_t[]){C});
-    if (c->variant & 2) grad_input(c, 2, (int64_t[]){n, C});
+    gradcheck_input(c, 2, (int64_t[]){n, C});
+    gradcheck_input(c, 1, (int64_t[]){C});
+    if (c->variant & 1) gradcheck_input(c, 1, (int64_t[]){C});
+    if (c->variant & 2) gradcheck_input(c, 2, (int64_t[]){n, C});
     c->run = layernorm_run;
     return true;
 }
@@ -247,8 +247,8 @@ bool op_layernorm_case(GradCase *c, int i) {
 static double rmsnorm_run(Tape *t, const GradCase *c) {
     Tensor *sum = NULL, *r = c->variant & 2 ? c->in[2] : NULL;
     Tensor *y = op_rmsnorm(t, c->in[0], r, c->in[1], 1e-5, c->variant & 4 ? &sum : NULL);
-    double loss = grad_project(t, y);
-    return sum ? loss + grad_project(t, sum) : loss;
+    double loss = gradcheck_project(t, y);
+    return sum ? loss + gradcheck_project(t, sum) : loss;
 }
 
 bool op_rmsnorm_case(GradCase *c, int i) {
@@ -265,9 +265,9 @@ bool op_rmsnorm_case(GradCase *c, int i) {
     int64_t n = cases[i].n, C = cases[i].C;
     c->variant = cases[i].variant;
     c->what = cases[i].what;
-    grad_input(c, 2, (int64_t[]){n, C});
-    grad_input(c, 1, (int64_t[]){C});
-    if (c->variant & 2) grad_input(c, 2, (int64_t[]){n, C});
+    gradcheck_input(c, 2, (int64_t[]){n, C});
+    gradcheck_input(c, 1, (int64_t[]){C});
+    if (c->variant & 2) gradcheck_input(c, 2, (int64_t[]){n, C});
     c->run = rmsnorm_run;
     return true;
 }
@@ -351,9 +351,9 @@ Tensor *op_headnorm(Tape *t, Tensor *qkv, Tensor *gq, Tensor *gk, int heads, int
 static double headnorm_run(Tape *t, const GradCase *c) {
     const int heads = c->variant / 100, kv_heads = c->variant % 100;
     Tensor *const *in = c->in;
-    double loss = grad_project(t, op_headnorm(t, in[0], in[1], in[2], heads, kv_heads, 1e-6));
+    double loss = gradcheck_project(t, op_headnorm(t, in[0], in[1], in[2], heads, kv_heads, 1e-6));
     if (heads == kv_heads)
-        loss += grad_project(t, op_headnorm(t, in[0], in[2], in[1], heads, kv_heads, 1e-6));
+        loss += gradcheck_project(t, op_headnorm(t, in[0], in[2], in[1], heads, kv_heads, 1e-6));
     return loss;
 }
 
@@ -371,9 +371,9 @@ bool op_headnorm_case(GradCase *c, int i) {
     const int heads = cases[i].heads, kv_heads = cases[i].kv_heads;
     c->variant = 100 * heads + kv_heads;
     c->what = cases[i].what;
-    grad_input(c, 2, (int64_t[]){cases[i].n, (heads + 2 * kv_heads) * cases[i].d});
-    grad_input(c, 1, (int64_t[]){cases[i].d});
-    grad_input(c, 1, (int64_t[]){cases[i].d});
+    gradcheck_input(c, 2, (int64_t[]){cases[i].n, (heads + 2 * kv_heads) * cases[i].d});
+    gradcheck_input(c, 1, (int64_t[]){cases[i].d});
+    gradcheck_input(c, 1, (int64_t[]){cases[i].d});
     c->run = headnorm_run;
     return true;
 }

@@ -58,8 +58,8 @@ KERNEL_INLINE void gelu_erf(real z, real *y, real *d) {
 GELU_KERNEL(gelu_tanh)
 GELU_KERNEL(gelu_erf)
 
-void linear_finish(Activation act, int64_t rows, int64_t cols, int64_t ld, const real *b, real *z,
-                   real *y) {
+void op_linear_finish(Activation act, int64_t rows, int64_t cols, int64_t ld, const real *b,
+                      real *z, real *y) {
     if (b) add_bias(rows, cols, ld, b, z);
     if (act == ACT_GELU_TANH) apply_gelu_tanh(rows, cols, ld, z, y);
     if (act == ACT_GELU_ERF) apply_gelu_erf(rows, cols, ld, z, y);
@@ -87,8 +87,8 @@ typedef struct Linear {
 static void finish(void *ctx, int64_t i, int64_t j, int64_t rows, int64_t cols) {
     const Linear *l = ctx;
     int64_t M = l->w->shape[0], at = i * M + j;
-    linear_finish(l->act, rows, cols, M, l->b ? l->b->data + j : NULL, l->z->data + at,
-                  l->y->data + at);
+    op_linear_finish(l->act, rows, cols, M, l->b ? l->b->data + j : NULL, l->z->data + at,
+                     l->y->data + at);
 }
 
 /* y from z, and z, which is needed for nothing else, becomes act'(z). */
@@ -185,7 +185,7 @@ Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {
 }
 
 static double linear_run(Tape *t, const GradCase *c) {
-    return grad_project(t, op_linear(t, c->in[0], c->in[1], c->in[2], (Activation)c->variant));
+    return gradcheck_project(t, op_linear(t, c->in[0], c->in[1], c->in[2], (Activation)c->variant));
 }
 
 bool op_linear_case(GradCase *c, int i) {
@@ -204,9 +204,9 @@ bool op_linear_case(GradCase *c, int i) {
         {3, 5, 4, ACT_GELU_ERF, false, "gelu erf"},
     };
     if (i >= (int)(sizeof cases / sizeof cases[0])) return false;
-    grad_input(c, 2, (int64_t[]){cases[i].n, cases[i].K});
-    grad_input(c, 2, (int64_t[]){cases[i].M, cases[i].K});
-    if (cases[i].bias) grad_input(c, 1, (int64_t[]){cases[i].M});
+    gradcheck_input(c, 2, (int64_t[]){cases[i].n, cases[i].K});
+    gradcheck_input(c, 2, (int64_t[]){cases[i].M, cases[i].K});
+    if (cases[i].bias) gradcheck_input(c, 1, (int64_t[]){cases[i].M});
     c->variant = cases[i].act;
     c->what = cases[i].what;
     c->run = linear_run;

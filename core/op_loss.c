@@ -68,16 +68,16 @@ typedef struct HeadLoss {
 } HeadLoss;
 
 /* The arrays of one block. */
-typedef struct Block {
+typedef struct LossBlock {
     Arena *arena;
     real *z;          /* [rows,V] */
     RowSoftmax *soft; /* [rows] */
     double *logp;     /* [rows] */
     real *dlogp;      /* [rows] */
-} Block;
+} LossBlock;
 
 /* Of tokens first .. first+rows-1, whose logits z are: the losses' sum; z becomes dz. */
-static double losses(const HeadLoss *l, const Block *b, int64_t first, int64_t rows,
+static double losses(const HeadLoss *l, const LossBlock *b, int64_t first, int64_t rows,
                      bool backward) {
     int64_t V = l->wte->shape[0];
     const int32_t *targets = l->targets + first;
@@ -108,8 +108,8 @@ static double losses(const HeadLoss *l, const Block *b, int64_t first, int64_t r
 }
 
 /* All of the same tokens. dx: of the whole of x. */
-static double block_loss(Tape *t, const HeadLoss *l, const Block *b, int64_t first, int64_t rows,
-                         const GradOut *dx) {
+static double block_loss(Tape *t, const HeadLoss *l, const LossBlock *b, int64_t first,
+                         int64_t rows, const GradOut *dx) {
     int64_t C = l->x->shape[1], V = l->wte->shape[0];
     const real *x = l->x->data + first * C;
     const bool backward = tape_records(t) && l->loss;
@@ -170,11 +170,11 @@ static double head_loss(Tape *t, const HeadLoss *l) {
     rows = rows < BLOCK_ROWS_MIN ? BLOCK_ROWS_MIN : rows > BLOCK_ROWS_MAX ? BLOCK_ROWS_MAX : rows;
     if (rows > n) rows = n;
     size_t r = (size_t)rows;
-    Block b = {.arena = arena,
-               .z = arena_numbers(arena, r * (size_t)V * sizeof(real)),
-               .soft = arena_numbers(arena, r * sizeof(RowSoftmax)),
-               .logp = arena_numbers(arena, r * sizeof(double)),
-               .dlogp = arena_numbers(arena, r * sizeof(real))};
+    LossBlock b = {.arena = arena,
+                   .z = arena_numbers(arena, r * (size_t)V * sizeof(real)),
+                   .soft = arena_numbers(arena, r * sizeof(RowSoftmax)),
+                   .logp = arena_numbers(arena, r * sizeof(double)),
+                   .dlogp = arena_numbers(arena, r * sizeof(real))};
     double total = 0;
     for (int64_t i = 0; i < n; i += rows)
         total += block_loss(t, l, &b, i, n - i < rows ? n - i : rows, &dx);
@@ -234,8 +234,8 @@ static double token_loss_run(Tape *t, const GradCase *c) {
 
 bool op_token_loss_case(GradCase *c, int i) {
     if (i >= 2) return false;
-    grad_input(c, 2, (int64_t[]){CASE_N, 4});
-    grad_input(c, 2, (int64_t[]){CASE_V, 4});
+    gradcheck_input(c, 2, (int64_t[]){CASE_N, 4});
+    gradcheck_input(c, 2, (int64_t[]){CASE_V, 4});
     c->variant = i;
     c->what = i == 0 ? "temperature 1" : "temperature 0.7";
     c->run = token_loss_run;
@@ -254,8 +254,8 @@ static double cross_entropy_run(Tape *t, const GradCase *c) {
 
 bool op_cross_entropy_case(GradCase *c, int i) {
     if (i >= 2) return false;
-    grad_input(c, 2, (int64_t[]){CASE_N, 4});
-    grad_input(c, 2, (int64_t[]){CASE_V, 4});
+    gradcheck_input(c, 2, (int64_t[]){CASE_N, 4});
+    gradcheck_input(c, 2, (int64_t[]){CASE_V, 4});
     c->variant = i;
     c->what = i ? "some weights 0" : "all weighted";
     c->run = cross_entropy_run;

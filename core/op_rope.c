@@ -134,8 +134,8 @@ static double rope_run(Tape *t, const GradCase *c) {
     static Rope ropes[3];
     Rope *rope = &ropes[c->variant];
     if (!rope->cos) rope_open(rope, &configs[c->variant], 140);
-    double loss = grad_project(t, op_rope(t, c->in[0], c->extra, rope, 3));
-    return c->variant ? loss : loss + grad_project(t, op_rope(t, c->in[0], c->extra, rope, 2));
+    double loss = gradcheck_project(t, op_rope(t, c->in[0], c->extra, rope, 3));
+    return c->variant ? loss : loss + gradcheck_project(t, op_rope(t, c->in[0], c->extra, rope, 2));
 }
 
 bool op_rope_case(GradCase *c, int i) {
@@ -148,7 +148,7 @@ bool op_rope_case(GradCase *c, int i) {
     c->extra = &packs[i == 2];
     c->variant = i;
     c->what = what[i];
-    grad_input(c, 2, (int64_t[]){packs[i == 2].n, i == 1 ? 3 * 12 : 23});
+    gradcheck_input(c, 2, (int64_t[]){packs[i == 2].n, i == 1 ? 3 * 12 : 23});
     c->run = rope_run;
     return true;
 }

@@ -52,12 +52,12 @@ Tensor *op_rows(Tape *t, Tensor *x, const int64_t *rows, int64_t m) {
 
 static double rows_run(Tape *t, const GradCase *c) {
     static const int64_t some[] = {0, 3, 4, 8}, all[] = {0, 1, 2};
-    return grad_project(t, op_rows(t, c->in[0], c->variant ? all : some, c->variant ? 3 : 4));
+    return gradcheck_project(t, op_rows(t, c->in[0], c->variant ? all : some, c->variant ? 3 : 4));
 }
 
 bool op_rows_case(GradCase *c, int i) {
     if (i >= 2) return false;
-    grad_input(c, 2, (int64_t[]){i == 0 ? 9 : 3, 5});
+    gradcheck_input(c, 2, (int64_t[]){i == 0 ? 9 : 3, 5});
     c->variant = i;
     c->what = i == 0 ? "some rows" : "all rows";
     c->run = rows_run;

@@ -73,15 +73,16 @@ Tensor *op_scalar_head(Tape *t, Tensor *x, Tensor *w, Tensor *b) {
 }
 
 static double scalar_head_run(Tape *t, const GradCase *c) {
-    return grad_project(t, op_scalar_head(t, c->in[0], c->in[1], c->nin > 2 ? c->in[2] : NULL));
+    return gradcheck_project(t,
+                             op_scalar_head(t, c->in[0], c->in[1], c->nin > 2 ? c->in[2] : NULL));
 }
 
 bool op_scalar_head_case(GradCase *c, int i) {
     if (i >= 2) return false;
     int64_t C = i == 0 ? 70 : 5;
-    grad_input(c, 2, (int64_t[]){7, C});
-    grad_input(c, 2, (int64_t[]){1, C});
-    if (i == 0) grad_input(c, 1, (int64_t[]){1});
+    gradcheck_input(c, 2, (int64_t[]){7, C});
+    gradcheck_input(c, 2, (int64_t[]){1, C});
+    if (i == 0) gradcheck_input(c, 1, (int64_t[]){1});
     c->what = i == 0 ? "bias" : "no bias";
     c->run = scalar_head_run;
     return true;

@@ -78,14 +78,14 @@ Tensor *op_swiglu(Tape *t, Tensor *x) {
 
 static double swiglu_run(Tape *t, const GradCase *c) {
     Tensor *y = op_swiglu(t, c->in[0]);
-    double loss = grad_project(t, y);
-    return c->variant ? loss + grad_project(t, op_swiglu(t, c->in[0])) : loss;
+    double loss = gradcheck_project(t, y);
+    return c->variant ? loss + gradcheck_project(t, op_swiglu(t, c->in[0])) : loss;
 }
 
 bool op_swiglu_case(GradCase *c, int i) {
     static const int64_t shapes[][2] = {{5, 14}, {3, 2}, {70, 6}, {4, 66}};
     if (i >= (int)(sizeof shapes / sizeof shapes[0])) return false;
-    grad_input(c, 2, shapes[i]);
+    gradcheck_input(c, 2, shapes[i]);
     c->variant = i == 3;
     c->what = i == 3 ? "used twice" : i == 2 ? "several blocks" : "once";
     c->run = swiglu_run;

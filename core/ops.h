@@ -27,8 +27,8 @@ Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act);
 
 /* The end of it, for products made elsewhere: z [rows,cols], row stride ld, becomes z + b (b NULL:
  * 0), and y = act(z); y may be z. One thread. */
-void linear_finish(Activation act, int64_t rows, int64_t cols, int64_t ld, const real *b, real *z,
-                   real *y);
+void op_linear_finish(Activation act, int64_t rows, int64_t cols, int64_t ld, const real *b,
+                      real *z, real *y);
 
 /* y = LayerNorm(s) * g + b with s = x + r (r NULL: s = x).  x, r [n,C], g [C], b [C] or NULL.
  * *sum, if sum is not NULL, becomes s (a tensor of the tape, the next residual stream). */

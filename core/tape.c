@@ -19,24 +19,24 @@ typedef struct Lent {
     void *rebuild_ctx;
 } Lent;
 
-typedef struct Node {
+typedef struct TapeNode {
     BackwardFn *backward;
     void *ctx;
     const Tensor *y;
     int tensors; /* of this and all earlier nodes */
-} Node;
+} TapeNode;
 
-typedef struct Buffer {
+typedef struct TapeBuffer {
     void *p;
     size_t bytes;
-} Buffer;
+} TapeBuffer;
 
 struct Tape {
     Arena *arena;
     bool record, backward;
-    Node *node;
-    Lent **tensor;  /* in the order they were made */
-    Buffer *buffer; /* given back */
+    TapeNode *node;
+    Lent **tensor;      /* in the order they were made */
+    TapeBuffer *buffer; /* given back */
     int n, cap, ntensor, tensor_cap, nbuffer, buffer_cap;
     int64_t rows, room_rows; /* tape_narrow */
     void (*between)(void *ctx);
@@ -105,7 +105,7 @@ static void *take(Tape *tape, size_t bytes) {
 
 static void give(Tape *tape, void *buffer, size_t bytes) {
     tape->buffer = grow(tape->buffer, tape->nbuffer, &tape->buffer_cap, sizeof *tape->buffer);
-    tape->buffer[tape->nbuffer++] = (Buffer){buffer, bytes};
+    tape->buffer[tape->nbuffer++] = (TapeBuffer){buffer, bytes};
 }
 
 static void give_data(Tape *tape, Lent *x) {
@@ -196,7 +196,7 @@ real *tape_grad(Tape *tape, Tensor *x) {
 void tape_push(Tape *tape, BackwardFn *backward, void *ctx, const Tensor *y) {
     if (!tape->record) return;
     tape->node = grow(tape->node, tape->n, &tape->cap, sizeof *tape->node);
-    tape->node[tape->n++] = (Node){backward, ctx, y, tape->ntensor};
+    tape->node[tape->n++] = (TapeNode){backward, ctx, y, tape->ntensor};
 }
 
 void tape_between(Tape *tape, void (*fn)(void *ctx), void *ctx) {
@@ -209,7 +209,7 @@ static void backward_to(Tape *tape, int mark) {
     bool nested = tape->backward; /* activation checkpointing */
     tape->backward = true;
     while (tape->n > mark) {
-        Node node = tape->node[--tape->n];
+        TapeNode node = tape->node[--tape->n];
         CHECK(!node.y || !node.y->grad_unset, "the output %s of an op has no gradient",
               text_shape(node.y->ndim, node.y->shape));
         node.backward(tape, node.ctx);

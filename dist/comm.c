@@ -225,13 +225,13 @@ void comm_allgather_bytes(Comm *c, const void *mine, size_t bytes, char **out, s
 
 /* --- ordered sums ----------------------------------------------------------------------------- */
 
-static MPI_Datatype mpi_type(Kind kind) {
+static MPI_Datatype mpi_type(CommKind kind) {
     return kind == KIND_F32 ? MPI_FLOAT : kind == KIND_I64 ? MPI_INT64_T : MPI_DOUBLE;
 }
-static size_t element_bytes(Kind kind) { return kind == KIND_F32 ? 4 : 8; }
+static size_t element_bytes(CommKind kind) { return kind == KIND_F32 ? 4 : 8; }
 
 /* acc[n] += x[n], or the maximum, in which a NaN wins. */
-static void fold(Kind kind, void *acc, const void *x, int64_t n) {
+static void fold(CommKind kind, void *acc, const void *x, int64_t n) {
     switch (kind) {
     case KIND_F32: {
         float *a = acc;
@@ -262,7 +262,7 @@ static void fold(Kind kind, void *acc, const void *x, int64_t n) {
 }
 
 /* Piece by piece, so that a piece of all ranks stays in the cache from the leaves to the root. */
-void comm_fold_tree(Kind kind, char *const *part, int ranks, int64_t n) {
+void comm_fold_tree(CommKind kind, char *const *part, int ranks, int64_t n) {
     const size_t element = element_bytes(kind);
 #pragma omp parallel for schedule(static) if (n > 65536)
     for (int64_t at = 0; at < n; at += PIECE) {
@@ -275,12 +275,12 @@ void comm_fold_tree(Kind kind, char *const *part, int ranks, int64_t n) {
 }
 
 /* The parts of n elements lie one after the other. */
-static void fold_rows(Comm *c, Kind kind, char *parts, int64_t n) {
+static void fold_rows(Comm *c, CommKind kind, char *parts, int64_t n) {
     for (int r = 0; r < c->size; r++) c->part[r] = parts + (size_t)(r * n) * element_bytes(kind);
     comm_fold_tree(kind, c->part, c->size, n);
 }
 
-static void reduce_short(Comm *c, Kind kind, void *buf, int64_t n) {
+static void reduce_short(Comm *c, CommKind kind, void *buf, int64_t n) {
     size_t bytes = (size_t)n * element_bytes(kind);
     char *all = scratch(c, bytes * (size_t)c->size);
     MPI_TRY(
@@ -289,7 +289,7 @@ static void reduce_short(Comm *c, Kind kind, void *buf, int64_t n) {
     memcpy(buf, all, bytes);
 }
 
-static void reduce_round(Comm *c, Kind kind, char *buf, int64_t n) {
+static void reduce_round(Comm *c, CommKind kind, char *buf, int64_t n) {
     size_t element = element_bytes(kind);
     int64_t begin, end;
     comm_share(n, c->rank, c->size, &begin, &end);
@@ -311,7 +311,7 @@ static void reduce_round(Comm *c, Kind kind, char *buf, int64_t n) {
                            mpi_type(kind), MPI_COMM_WORLD));
 }
 
-static void reduce(Comm *c, Kind kind, void *buf, int64_t n) {
+static void reduce(Comm *c, CommKind kind, void *buf, int64_t n) {
     if (comm_alone(c) || n == 0) return;
     if (n <= SHORT_VECTOR) {
         reduce_short(c, kind, buf, n);

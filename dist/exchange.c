@@ -26,16 +26,16 @@ enum { TAG_PARTS, TAG_SUMS, TAG_ROUNDS, TAGS, TAG_LIMIT = 32767 /* MPI promises 
 
 static const int64_t scratch_aim = (int64_t)4 << 20, message_least = 16 << 10; /* bytes */
 
-typedef struct Job {
+typedef struct ExchangeJob {
     char *buf, *into;
     int64_t n;
     int where; /* EXCHANGE_*, or GATHER */
-} Job;
+} ExchangeJob;
 enum { GATHER = -1 };
 
 /* Piece [at, at + piece) of every rank's share of a job. */
 typedef struct Round {
-    Job job;
+    ExchangeJob job;
     int64_t at;
     bool last; /* of its job */
     char *scratch;
@@ -49,7 +49,8 @@ struct Exchange {
     size_t element;
     int64_t piece; /* elements */
     int tag;
-    Job *job; /* [njob] queued; [first] is the next of which rounds begin, at `at` of the shares */
+    ExchangeJob
+        *job; /* [njob] queued; [first] is the next of which rounds begin, at `at` of the shares */
     int njob, cap, first;
     int64_t at;
     int64_t queued, done; /* jobs, ever */
@@ -169,7 +170,7 @@ static void begin_parts(Exchange *x, Round *r) {
 /* The parts have come: adds them, and hands the sum on. */
 static void begin_sums(Exchange *x, Round *r) {
     const int me = x->c->rank, size = x->c->size;
-    const Kind kind = x->element == 4 ? KIND_F32 : KIND_F64;
+    const CommKind kind = x->element == 4 ? KIND_F32 : KIND_F64;
     int64_t begin, at;
     const int64_t mine = piece_of(x, r, me, &begin);
     char *own = r->job.buf ? r->job.buf + (size_t)begin * x->element : part_of(x, r, me);
@@ -254,7 +255,7 @@ void exchange_progress_all(Comm *c) {
 
 /* --- what is asked for ------------------------------------------------------------------------ */
 
-static int64_t queue(Exchange *x, Job job) {
+static int64_t queue(Exchange *x, ExchangeJob job) {
     const int64_t ticket = x->queued++;
     if (comm_alone(x->c)) {
         x->done++;
@@ -273,11 +274,11 @@ static int64_t queue(Exchange *x, Job job) {
 }
 
 int64_t exchange_sum(Exchange *x, void *buf, int64_t n, int where, void *into) {
-    return queue(x, (Job){.buf = buf, .into = into, .n = n, .where = where});
+    return queue(x, (ExchangeJob){.buf = buf, .into = into, .n = n, .where = where});
 }
 
 int64_t exchange_gather(Exchange *x, void *buf, int64_t n) {
-    return queue(x, (Job){.buf = buf, .n = n, .where = GATHER});
+    return queue(x, (ExchangeJob){.buf = buf, .n = n, .where = GATHER});
 }
 
 void exchange_idle(Comm *c) {

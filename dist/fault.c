@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-typedef enum Action {
+typedef enum FaultAction {
     ACTION_NONE,
     ACTION_KILL,
     ACTION_EXIT,
@@ -25,18 +25,18 @@ typedef enum Action {
     ACTION_EIO,
     ACTION_NAN,
     ACTION_FLIP
-} Action;
+} FaultAction;
 
 static const struct {
     const char *name;
-    Action action;
+    FaultAction action;
 } actions[] = {{"kill", ACTION_KILL},     {"exit", ACTION_EXIT}, {"hang", ACTION_HANG},
                {"enospc", ACTION_ENOSPC}, {"eio", ACTION_EIO},   {"nan", ACTION_NAN},
                {"flip", ACTION_FLIP},     {"term", ACTION_TERM}, {"usr1", ACTION_USR1}};
 
 static struct {
     bool read;
-    Action action;
+    FaultAction action;
     char point[64];
     int64_t rank;    /* -1: all */
     int64_t count;   /* the visit at which it happens */
@@ -86,7 +86,7 @@ static void read_variable(void) {
 }
 
 /* What shall happen at this visit; what needs nothing of the caller happens here. */
-static Action visit(const char *point) {
+static FaultAction visit(const char *point) {
     if (!fault.read) read_variable();
     if (fault.action == ACTION_NONE || strcmp(point, fault.point) != 0) return ACTION_NONE;
     if (fault.rank >= 0 && fault.rank != log_my_rank()) return ACTION_NONE;
@@ -114,7 +114,7 @@ int fault_point(const char *point) {
 }
 
 void fault_values(const char *point, float *v, int64_t n) {
-    const Action a = visit(point);
+    const FaultAction a = visit(point);
     if (a == ACTION_NONE) return;
     if (a == ACTION_NAN) {
         v[n / 2] = (float)NAN;

@@ -37,7 +37,7 @@ static int answer_all(Answers *a, const Loaded *m, const PromptFile *p, int64_t 
     DecodeOptions d = {
         .temperature = o->temperature, .top_p = 1, .max_new = o->max_new, .seed = o->seed};
     DecodeResult r = {0};
-    TRY(sample_prompts(&r, m, p, K, &d));
+    TRY(prompts_sample(&r, m, p, K, &d));
     *a = (Answers){.n = r.n};
     a->seq = xcalloc((size_t)r.n + 1, sizeof *a->seq);
     a->text = xcalloc((size_t)r.n + 1, sizeof *a->text);

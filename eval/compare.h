@@ -1,11 +1,11 @@
 /* compare.h: several models answer the same prompts; what each gained and what it cost. The table
  * of the demo. Not collective. */
-#ifndef RLHF_COMPARE_H
-#define RLHF_COMPARE_H
+#ifndef EVAL_COMPARE_H
+#define EVAL_COMPARE_H
 
 #include <stdio.h>
 
-#include "eval/sampling.h"
+#include "eval/prompts.h"
 
 typedef struct CompareOptions {
     const char *const *name; /* [n] what to call the models */

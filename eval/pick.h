@@ -7,8 +7,8 @@
  * same random numbers. Picked is the latest that is at most one standard error of the paired
  * difference below the best: noise should not move the start of PPO away from the model whose
  * samples the reward model knows. Not collective. */
-#ifndef RLHF_PICK_H
-#define RLHF_PICK_H
+#ifndef EVAL_PICK_H
+#define EVAL_PICK_H
 
 #include <stdio.h>
 

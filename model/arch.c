@@ -135,14 +135,14 @@ char *arch_text(const GptConfig *c) {
 
 /* --- parameters ------------------------------------------------------------------------------- */
 
-typedef enum Kind {
+typedef enum ArchKind {
     TABLE,    /* rows that are looked up; no bias */
     NORM,     /* a layer norm's gain and bias */
     LINEAR,   /* weight and bias */
     RESIDUAL, /* the same, added to the residual stream */
     OUTPUT,   /* untied: makes the logits; no bias */
     HEAD,     /* scalar_head: weight and always a bias */
-} Kind;
+} ArchKind;
 typedef enum Dim { NONE, ONE, C, C3, C4, T, V } Dim; /* 1, width, 3 and 4 times, context, vocab */
 enum { AS_IS, TRANSPOSED };
 
@@ -155,7 +155,7 @@ enum { AS_IS, TRANSPOSED };
 /* clang-format off */
 static const struct Row {
     const char *name;
-    Kind kind;
+    ArchKind kind;
     Dim shape[2];
     size_t weight, bias;
     const char *hf;

@@ -35,7 +35,7 @@ enum {
 
 enum { QKV, PROJ, FC, FC2, LINEARS }; /* of a block, in the order of use */
 
-typedef struct Work {
+typedef struct DecodeWork {
     Gpt *g;
     const DecodeOptions *o;
     const int32_t *tokens; /* prompts */
@@ -51,19 +51,19 @@ typedef struct Work {
     int64_t next;   /* prompt that no worker has taken yet */
     Packed *linear; /* [layers][LINEARS], then out_w */
     Arena *arena;   /* of the packed weights */
-} Work;
+} DecodeWork;
 
 /* A sequence in a slot. */
-typedef struct Sequence {
+typedef struct SlotSequence {
     int64_t prompt; /* -1: free */
     int64_t cached; /* tokens in the cache */
     int64_t row;    /* of its last token in this pass */
-} Sequence;
+} SlotSequence;
 
 typedef struct Worker {
-    Work *w;
+    DecodeWork *w;
     int64_t slots, rows_max;
-    Sequence *seq; /* [slots] */
+    SlotSequence *seq; /* [slots] */
     Arena arena;
     Tape *tape;
     KvCache kv;
@@ -75,8 +75,8 @@ typedef struct Worker {
 
 static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t prompt_len(const Work *w, int64_t i) { return w->start[i + 1] - w->start[i]; }
-static int64_t room_of(const Work *w, int64_t i) { return w->room[i + 1] - w->room[i]; }
+static int64_t prompt_len(const DecodeWork *w, int64_t i) { return w->start[i + 1] - w->start[i]; }
+static int64_t room_of(const DecodeWork *w, int64_t i) { return w->room[i + 1] - w->room[i]; }
 
 /* --- one pass --------------------------------------------------------------------------------- */
 
@@ -89,7 +89,7 @@ static void add_row(Worker *k, int64_t slot, int32_t token) {
 
 /* The next prompt if its rows fit into this pass (an empty pass takes any), else -1. */
 static int64_t take_prompt(Worker *k) {
-    Work *w = k->w;
+    DecodeWork *w = k->w;
     int64_t p = -1;
 #pragma omp critical(decode_take_prompt)
     if (w->next < w->n && (k->n == 0 || k->n + prompt_len(w, w->next) <= k->rows_max))
@@ -100,10 +100,10 @@ static int64_t take_prompt(Worker *k) {
 /* Lays out the rows of the next pass; fills free slots while the pass has room for whole prompts.
  * Returns the number of rows, 0 when all is done. */
 static int64_t collect_rows(Worker *k) {
-    const Work *w = k->w;
+    const DecodeWork *w = k->w;
     k->n = 0;
     for (int64_t s = 0; s < k->slots; s++) {
-        Sequence *seq = &k->seq[s];
+        SlotSequence *seq = &k->seq[s];
         if (seq->prompt < 0) continue;
         int64_t last = w->room[seq->prompt] + w->v[seq->prompt].n - 1;
         add_row(k, s, w->out_tokens[last]);
@@ -113,7 +113,7 @@ static int64_t collect_rows(Worker *k) {
         if (k->seq[s].prompt >= 0) continue;
         int64_t p = take_prompt(k);
         if (p < 0) break;
-        k->seq[s] = (Sequence){.prompt = p};
+        k->seq[s] = (SlotSequence){.prompt = p};
         for (int64_t i = w->start[p]; i < w->start[p + 1]; i++) add_row(k, s, w->tokens[i]);
         k->seq[s].row = k->n - 1;
     }
@@ -151,7 +151,7 @@ static Tensor *embed_rows(Worker *k) {
 
 /* Gives the sequence in slot s its next token; frees the slot if it was the last. */
 static void take_token(Worker *k, int64_t s, int32_t token, float logp) {
-    const Work *w = k->w;
+    const DecodeWork *w = k->w;
     const DecodeOptions *o = w->o;
     int64_t p = k->seq[s].prompt;
     Response *r = &w->v[p];
@@ -173,11 +173,10 @@ static bool filters(const DecodeOptions *o, int64_t V) {
 
 /* Logits of the rows [m,V]; *heap: room for as many ids if tokens are filtered, else NULL. */
 static real *forward(Worker *k, const GptRows *rows, int32_t **heap) {
-    const Work *w = k->w;
+    const DecodeWork *w = k->w;
     const int64_t V = w->g->cfg.vocab;
     k->linear = 0;
-    Tensor *h =
-        trunk_forward(w->g, k->tape, embed_rows(k), &(TrunkOps){k, linear, attend}, rows, NULL);
+    Tensor *h = gpt_trunk(w->g, k->tape, embed_rows(k), &(TrunkOps){k, linear, attend}, rows, NULL);
     real *logits = tape_numbers(k->tape, sizeof *logits * (size_t)(rows->m * V));
     *heap = filters(w->o, V) ? tape_numbers(k->tape, sizeof **heap * (size_t)(rows->m * V)) : NULL;
     if (!tape_dry(k->tape))
@@ -187,7 +186,7 @@ static real *forward(Worker *k, const GptRows *rows, int32_t **heap) {
 }
 
 static void one_pass(Worker *k) {
-    const Work *w = k->w;
+    const DecodeWork *w = k->w;
     const DecodeOptions *o = w->o;
     Gpt *g = w->g;
     int64_t V = g->cfg.vocab, m = 0;
@@ -215,11 +214,11 @@ static void one_pass(Worker *k) {
 /* --- workers ---------------------------------------------------------------------------------- */
 
 /* A pass has room for a block's tensors of so many rows. */
-static int64_t rows_of(const Work *w, int64_t slots) {
+static int64_t rows_of(const DecodeWork *w, int64_t slots) {
     return at_least(slots, PASS_ELEMENTS / (12 * w->g->cfg.width));
 }
 
-static void worker_run(Work *w, int64_t slots) {
+static void worker_run(DecodeWork *w, int64_t slots) {
     const GptConfig *cfg = &w->g->cfg;
     Worker k = {.w = w, .slots = slots};
     k.rows_max = rows_of(w, slots);
@@ -244,12 +243,12 @@ int64_t decode_slots(const GptConfig *cfg, int64_t n, int64_t longest, int64_t t
     return at_most(n, at_least(1, at_most(threads * SLOTS_PER_THREAD, fit)));
 }
 
-static int64_t workers_of(const Work *w, int64_t slots, int64_t threads) {
+static int64_t workers_of(const DecodeWork *w, int64_t slots, int64_t threads) {
     if (w->g->params.size > LARGE_MODEL && slots < threads * SLOTS_LARGE_MODEL_MIN) return 1;
     return at_least(1, at_most(threads, slots / SLOTS_PER_WORKER_MIN));
 }
 
-static void run_workers(Work *w) {
+static void run_workers(DecodeWork *w) {
     int64_t threads = omp_in_parallel() ? 1 : omp_get_max_threads();
     int64_t slots = w->o->slots ? at_most(w->o->slots, w->n)
                                 : decode_slots(&w->g->cfg, w->n, w->longest, threads);
@@ -263,7 +262,7 @@ static void run_workers(Work *w) {
         worker_run(w, slots * (i + 1) / workers - slots * i / workers);
 }
 
-static void pack_weight(Work *w, Packed *p, const Tensor *weight) {
+static void pack_weight(DecodeWork *w, Packed *p, const Tensor *weight) {
     real *strips = arena_numbers(w->arena, sizeof(real) * (size_t)packed_size(weight));
     if (w->arena->dry)
         *p = (Packed){weight, weight->shape[0], weight->shape[1], strips};
@@ -271,7 +270,7 @@ static void pack_weight(Work *w, Packed *p, const Tensor *weight) {
         packed_make(p, weight, strips);
 }
 
-static void pack_weights(Work *w) {
+static void pack_weights(DecodeWork *w) {
     const Gpt *g = w->g;
     int64_t L = g->cfg.layers;
     w->linear = arena_alloc(w->arena, sizeof *w->linear * (size_t)(L * LINEARS + 1));
@@ -290,7 +289,7 @@ void decode_bytes(DecodeBytes *out, Gpt *g, int64_t n, int64_t prompt, int64_t l
                   int64_t threads) {
     const DecodeOptions o = {.top_p = 1};
     Arena packed = {.dry = true};
-    Work w = {.g = g, .o = &o, .n = n, .longest = longest, .arena = &packed};
+    DecodeWork w = {.g = g, .o = &o, .n = n, .longest = longest, .arena = &packed};
     const int64_t slots = decode_slots(&g->cfg, n, longest, threads);
     const int64_t workers = workers_of(&w, slots, threads);
     Worker k = {.w = &w, .slots = (slots + workers - 1) / workers, .arena = {.dry = true}};
@@ -330,7 +329,7 @@ static int check_options(const DecodeOptions *o) {
     return 0;
 }
 
-static int check_prompt(const Work *w, int64_t i) {
+static int check_prompt(const DecodeWork *w, int64_t i) {
     int64_t len = prompt_len(w, i), T = w->g->cfg.context, V = w->g->cfg.vocab;
     if (len < 1)
         return error_set(ERR_DATA, "prompt %lld is empty, expected at least one token",
@@ -354,7 +353,7 @@ int decode(DecodeResult *out, Gpt *g, const int32_t *tokens, const int64_t *star
     *out = (DecodeResult){0};
     TRY(check_options(o));
     Arena own = {0};
-    Work w = {.g = g, .o = o, .tokens = tokens, .start = start, .id = id, .n = n};
+    DecodeWork w = {.g = g, .o = o, .tokens = tokens, .start = start, .id = id, .n = n};
     w.arena = o->scratch ? o->scratch : &own;
     for (int64_t i = 0; i < n; i++) TRY(check_prompt(&w, i));
     if (n == 0) return 0;

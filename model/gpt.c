@@ -225,8 +225,8 @@ static GptDropout dropout_of(Tape *t, const GptDropout *all, const GptRows *rows
     return d;
 }
 
-Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x0, const TrunkOps *o, const GptRows *rows,
-                      const GptDropout *drop) {
+Tensor *gpt_trunk(Gpt *g, Tape *t, Tensor *x0, const TrunkOps *o, const GptRows *rows,
+                  const GptDropout *drop) {
     static const GptDropout none = {0};
     Tensor *x[2] = {dropout(t, x0, drop ? drop : &none, 0), NULL};
     for (int64_t l = 0; l < g->cfg.layers; l++) {
@@ -267,7 +267,7 @@ Tensor *gpt_forward(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, const 
     *p = (Pass){*b, (int)g->cfg.heads};
     part_begins(g, t, 0);
     Tensor *x = op_embed(t, g->embed.grad ? &g->embed : g->wte, g->wpe, &p->b);
-    return trunk_forward(g, t, x, &(TrunkOps){p, linear, attend}, rows, drop);
+    return gpt_trunk(g, t, x, &(TrunkOps){p, linear, attend}, rows, drop);
 }
 
 GptRows gpt_weighted_rows(Tape *t, const Batch *b) {

@@ -26,7 +26,7 @@ static void unit(const Packed *p, int64_t u, int64_t n, const real *x, int64_t l
             cols = p->M - j < GEMM_STRIP ? p->M - j : GEMM_STRIP;
     y += i * p->M + j;
     gemm_strip(rows, p->K, x + i * ldx, ldx, p->strips + j * p->K, cols, y, p->M);
-    linear_finish(act, rows, cols, p->M, b ? b->data + j : NULL, y, y);
+    op_linear_finish(act, rows, cols, p->M, b ? b->data + j : NULL, y, y);
 }
 
 void packed_linear(const Packed *p, Arena *arena, int64_t n, const real *x, const Tensor *b,

@@ -17,7 +17,7 @@ typedef struct TrunkOps {
 
 /* Embedded tokens x [n,C] -> hidden states after the last layer norm of the rows, [m,C]. rows NULL:
  * all. drop NULL: none. */
-Tensor *trunk_forward(Gpt *g, Tape *t, Tensor *x, const TrunkOps *o, const GptRows *rows,
-                      const GptDropout *drop);
+Tensor *gpt_trunk(Gpt *g, Tape *t, Tensor *x, const TrunkOps *o, const GptRows *rows,
+                  const GptDropout *drop);
 
 #endif

@@ -43,7 +43,7 @@ double grad_norm(const ParamSet *ps) {
     return sqrt(sum);
 }
 
-double clip_scale(double norm, double clip) {
+double grad_clip_scale(double norm, double clip) {
     if (!isfinite(norm)) return (double)NAN;
     return clip > 0 && norm > clip ? clip / norm : 1;
 }

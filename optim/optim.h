@@ -56,7 +56,7 @@ void adamw_part(AdamW *a, ParamSet *ps, int part, double lr, double grad_scale);
 double grad_norm(const ParamSet *ps);
 /* Scale for adamw_update: min(1, clip / norm); 1 when clip is 0. NaN when the norm is not finite:
  * such a step is skipped, and adamw_update refuses it (CHECK). */
-double clip_scale(double norm, double clip);
+double grad_clip_scale(double norm, double clip);
 
 /* The gradients of one model on their way from the backward pass to the update: summed over the
  * ranks while the backward pass goes on, and spread over them as dist.shard says (base/config.h):

@@ -82,7 +82,7 @@ void jobs_free(Jobs *j) {
 }
 
 /* --- the lives of a job ----------------------------------------------------------------------- */
-void lives_read(const char *run, const char *name, Lives *out) {
+void jobs_read_lives(const char *run, const char *name, Lives *out) {
     *out = (Lives){.step = -1};
     AUTOFREE char *path = path_of(run, name, ".lives.json");
     json_auto_t *v = NULL;
@@ -93,7 +93,7 @@ void lives_read(const char *run, const char *name, Lives *out) {
         json_get_i64(v, "step", &out->step);
 }
 
-int lives_write(const char *run, const char *name, const Lives *l) {
+int jobs_write_lives(const char *run, const char *name, const Lives *l) {
     json_auto_t *v = json_pack("{s:I, s:I, s:I, s:I}", "starts", (json_int_t)l->starts, "requeues",
                                (json_int_t)l->requeues, "stalled", (json_int_t)l->stalled, "step",
                                (json_int_t)l->step);
@@ -149,11 +149,11 @@ int jobs_requeue(const char *run, const char *name, int64_t step, const char *re
     TRY(jobs_read(&j, run));
     const int64_t stalls = j.stalls;
     jobs_free(&j);
-    lives_read(run, name, &l);
+    jobs_read_lives(run, name, &l);
     l.stalled = l.step == step ? l.stalled + 1 : 0;
     l.step = step;
     l.requeues++;
-    TRY(lives_write(run, name, &l));
+    TRY(jobs_write_lives(run, name, &l));
     if (l.stalled >= stalls)
         return error_set(ERR_INTERNAL,
                          "job %s is not put back again: in %" PRId64 " lives it has not passed "

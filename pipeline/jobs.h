@@ -32,8 +32,9 @@ typedef struct Lives {
     int64_t starts, requeues; /* starts: requeued by the queue itself after a preemption, too */
     int64_t stalled, step;    /* requeued so often at this step; -1: never */
 } Lives;
-void lives_read(const char *run, const char *name, Lives *out); /* zeros where there are none */
-int lives_write(const char *run, const char *name, const Lives *l);
+void jobs_read_lives(const char *run, const char *name,
+                     Lives *out); /* zeros where there are none */
+int jobs_write_lives(const char *run, const char *name, const Lives *l);
 
 #define JOB_NOT_LAUNCHED "launcher"
 /* A job saved its stage at `step` and left for the reason of status.json. If that was the end of

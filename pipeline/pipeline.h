@@ -24,6 +24,6 @@ typedef struct Pipeline {
 
 /* --status: how far every step is, a line each or (--json) one object. From files alone, so it
  * works from any host that sees the run's folder. */
-void print_status(const Pipeline *p);
+void status_print(const Pipeline *p);
 
 #endif

@@ -11,7 +11,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 
-void progress_status(const Step *s, StageStatus *out) {
+void progress_status(const RecipeStep *s, StageStatus *out) {
     *out = (StageStatus){.saved = -1};
     AUTOFREE char *path = file_join(s->dir, "status.json");
     json_auto_t *j = NULL;
@@ -28,7 +28,7 @@ void progress_status(const Step *s, StageStatus *out) {
 }
 
 /* The hash of a finished stage's last checkpoint; 0: it is not finished. */
-static uint64_t result(const Step *s) {
+static uint64_t result(const RecipeStep *s) {
     StageStatus status;
     progress_status(s, &status);
     if (strcmp(status.state, "done") != 0 || status.saved < 0) return 0;

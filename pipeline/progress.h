@@ -38,6 +38,6 @@ typedef struct StageStatus {
     int code;
     int64_t step, steps, saved;
 } StageStatus;
-void progress_status(const Step *s, StageStatus *out);
+void progress_status(const RecipeStep *s, StageStatus *out);
 
 #endif

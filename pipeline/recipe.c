@@ -22,7 +22,7 @@ typedef struct Reader {
     int current; /* number of the step in the file */
 } Reader;
 
-static int set_stage(Step *s, const char *place, const char *word) {
+static int set_stage(RecipeStep *s, const char *place, const char *word) {
     const char *names[STAGES];
     for (int i = 0; i < STAGES - 1; i++) names[i] = config_stage_name(i + 1);
     if ((s->stage = config_stage_named(word))) return 0;
@@ -41,7 +41,7 @@ static int check_name(const char *place, const char *name) {
                      place, name);
 }
 
-static int set_member(Step *s, const char *place, const char *member, const YamlValue *v) {
+static int set_member(RecipeStep *s, const char *place, const char *member, const YamlValue *v) {
     static const char *const members[] = {"name", "run", "stage", "config"};
     char **const field[] = {&s->name, &s->run, NULL, &s->config};
     for (int i = 0; i < 4; i++) {
@@ -88,14 +88,14 @@ static int take_setting(void *ctx, const YamlValue *v) {
     }
     if (number != reader->current) {
         r->step = xrealloc(r->step, (size_t)(r->n + 1) * sizeof *r->step);
-        r->step[r->n++] = (Step){.place = xstrdup(place)};
+        r->step[r->n++] = (RecipeStep){.place = xstrdup(place)};
         reader->current = number;
     }
     return set_member(&r->step[r->n - 1], place, v->key + end, v);
 }
 
 static int check_step(const Recipe *r, int i) {
-    Step *s = &r->step[i];
+    RecipeStep *s = &r->step[i];
     if (!s->name) return error_set(ERR_CONFIG, "%s: a step without a name", s->place);
     for (int j = 0; j < i; j++)
         if (strcmp(r->step[j].name, s->name) == 0)
@@ -151,7 +151,7 @@ static bool stands_bare(const char *command, const char *name) {
 int recipe_check_commands(const Recipe *r) {
     static const char *const names[] = {"RUN", "DATA", "RECIPE", "BIN"};
     for (int i = 0; i < r->n; i++) {
-        const Step *s = &r->step[i];
+        const RecipeStep *s = &r->step[i];
         if (s->run && !getenv("DATA") && strstr(s->run, "${DATA}"))
             return error_set(ERR_CONFIG,
                              "%s: step %s reads files of ${DATA}, which is not set; name the "
@@ -174,7 +174,7 @@ int recipe_check_commands(const Recipe *r) {
 
 /* The part "key=value" of an override if step s knows the key and the override is not for another
  * step; else NULL. */
-static const char *override_for(const Step *s, const char *override) {
+static const char *override_for(const RecipeStep *s, const char *override) {
     const char *colon = strchr(override, ':'), *equals = strchr(override, '=');
     if (!equals || !s->stage) return NULL;
     if (colon && colon < equals) {
@@ -187,7 +187,7 @@ static const char *override_for(const Step *s, const char *override) {
     return key && config_knows(s->stage, key) ? override : NULL;
 }
 
-bool recipe_step_knows(const Step *s, const char *override) {
+bool recipe_step_knows(const RecipeStep *s, const char *override) {
     return override_for(s, override) == override;
 }
 
@@ -219,7 +219,7 @@ static int give_overrides(Recipe *r, const char *const *overrides, int n) {
                              "DIR sets the folder of the pipeline");
         int taken = 0;
         for (int i = 0; i < r->n; i++) {
-            Step *s = &r->step[i];
+            RecipeStep *s = &r->step[i];
             const char *set = override_for(s, overrides[o]);
             if (!set) continue;
             s->set = xrealloc(s->set, (size_t)(s->nset + 1) * sizeof *s->set);
@@ -243,7 +243,7 @@ static uint64_t hash_settings(const Config *c) {
 
 /* RUN stands for itself in what a step does, so that a run folder that is copied or moved stays as
  * done as it was. */
-static int hash_step(Step *s) {
+static int hash_step(RecipeStep *s) {
     AUTOFREE char *run = xstrdup(getenv("RUN"));
     setenv("RUN", "${RUN}", 1);
     int rc = 0;
@@ -261,7 +261,7 @@ static int hash_step(Step *s) {
 }
 
 static int resolve(const Recipe *r, int i) {
-    Step *s = &r->step[i];
+    RecipeStep *s = &r->step[i];
     TRY(hash_step(s));
     if (s->run) return 0;
     Config c;
@@ -339,7 +339,7 @@ int recipe_load(Recipe *out, const char *folder, const char *const *overrides, i
 
 void recipe_free(Recipe *r) {
     for (int i = 0; i < r->n; i++) {
-        Step *s = &r->step[i];
+        RecipeStep *s = &r->step[i];
         free(s->name);
         free(s->place);
         free(s->run);

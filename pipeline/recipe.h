@@ -29,7 +29,7 @@
 
 #include "base/config.h"
 
-typedef struct Step {
+typedef struct RecipeStep {
     char *name, *place; /* place: "pipeline.yaml:7" */
     char *run;          /* shell command; NULL: a stage */
     int stage;          /* IN_*; 0: a command */
@@ -38,12 +38,12 @@ typedef struct Step {
     int nset;
     char *dir;     /* of a stage: its run folder */
     uint64_t what; /* hash of what it does */
-} Step;
+} RecipeStep;
 
 typedef struct Recipe {
     char *folder, *marks; /* marks: ${RUN}/.pipeline */
     char *make, *end;     /* NULL: none */
-    Step *step;
+    RecipeStep *step;
     int n;
 } Recipe;
 
@@ -63,7 +63,7 @@ void recipe_free(Recipe *r);
  * words. */
 int recipe_check_commands(const Recipe *r);
 /* Is "key=value" a setting of the step's stage? */
-bool recipe_step_knows(const Step *s, const char *override);
+bool recipe_step_knows(const RecipeStep *s, const char *override);
 /* Index of a step; ERR_USAGE with "did you mean" when there is none. */
 int recipe_find(const Recipe *r, const char *name);
 

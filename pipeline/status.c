@@ -24,7 +24,7 @@ typedef struct Line {
 } Line;
 
 /* The last line of metrics.jsonl: "loss 3.21", "" if there is none; its step, 0. */
-static void last_result(const Step *s, Line *l) {
+static void last_result(const RecipeStep *s, Line *l) {
     static const char *const metrics[][2] = {
         {"objective/scores", "score"}, {"accuracy", "accuracy"}, {"loss", "loss"}};
     AUTOFREE char *path = file_join(s->dir, "metrics.jsonl"), *text = NULL;
@@ -47,7 +47,7 @@ static void last_result(const Step *s, Line *l) {
 }
 
 /* What the last progress line of log.txt expects: "1:02:30". */
-static void last_eta(const Step *s, Line *l) {
+static void last_eta(const RecipeStep *s, Line *l) {
     AUTOFREE char *path = file_join(s->dir, "log.txt"), *text = NULL;
     size_t len;
     if (file_exists(path) && file_read(path, &text, &len) >= 0)
@@ -63,7 +63,7 @@ static void last_job(const Recipe *r, const Jobs *jobs, int i, Line *l) {
         const int first = recipe_find(r, job->first), last = recipe_find(r, job->last);
         if (i < first || i > last || first < 0) continue;
         Lives lives;
-        lives_read(getenv("RUN"), job->name, &lives);
+        jobs_read_lives(getenv("RUN"), job->name, &lives);
         l->job = job->id;
         if (lives.starts > 0) l->restarts = lives.starts - 1;
     }
@@ -71,7 +71,7 @@ static void last_job(const Recipe *r, const Jobs *jobs, int i, Line *l) {
 
 /* before: all steps before it are done. */
 static Line line_of(const Recipe *r, const Jobs *jobs, int i, StepState state, bool before) {
-    const Step *s = &r->step[i];
+    const RecipeStep *s = &r->step[i];
     StageStatus st = {0};
     StepMark m = {0};
     Line l = {.state = "waiting"};
@@ -97,7 +97,7 @@ static Line line_of(const Recipe *r, const Jobs *jobs, int i, StepState state, b
     return l;
 }
 
-static void print_line(const Step *s, const Line *l, bool jobs) {
+static void print_line(const RecipeStep *s, const Line *l, bool jobs) {
     char progress[48] = "", seconds[24] = "", restarts[24] = "";
     if (l->steps > 0)
         snprintf(progress, sizeof progress, "%" PRId64 "/%" PRId64, l->step, l->steps);
@@ -109,7 +109,7 @@ static void print_line(const Step *s, const Line *l, bool jobs) {
     printf("\n");
 }
 
-static json_t *json_of(const Step *s, const Line *l) {
+static json_t *json_of(const RecipeStep *s, const Line *l) {
     json_t *o = json_pack("{s:s, s:s}", "name", s->name, "state", l->state);
     if (s->stage) {
         json_object_set_new(o, "step", json_integer(l->step));
@@ -123,7 +123,7 @@ static json_t *json_of(const Step *s, const Line *l) {
     return o;
 }
 
-void print_status(const Pipeline *p) {
+void status_print(const Pipeline *p) {
     const Recipe *r = &p->recipe;
     Jobs jobs;
     if (jobs_read(&jobs, getenv("RUN")) < 0) jobs = (Jobs){0};

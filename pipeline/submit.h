@@ -25,24 +25,24 @@ typedef struct Task {
     bool srun;
 } Task;
 
-typedef struct Plan {
+typedef struct SubmitPlan {
     const Order *order;
     Recipe recipe;
     const Queue *queue;
     Task *task;
     int n;
-} Plan;
+} SubmitPlan;
 
 /* Reads cluster.yaml and makes the jobs; RUN and the other variables must be set (plan->recipe is
  * loaded). ERR_CONFIG where something does not fit, ERR_USAGE where there is no queue. */
-int plan_make(Plan *p);
-void plan_free(Plan *p);
+int submit_plan(SubmitPlan *p);
+void submit_plan_free(SubmitPlan *p);
 
 /* ERR_CONFIG where a script would hold a text that its queue or the shell takes for something else:
  * control characters, quotes in a directive. */
-int script_check(const Plan *p, const Task *t);
+int submit_check_script(const SubmitPlan *p, const Task *t);
 /* The text of a job's script; malloc'd. Plain bash: directives, prologue, one command. */
-char *script_text(const Plan *p, int i);
-char *script_path(const Plan *p, int i); /* RUN/jobs/NAME.sh; malloc'd */
+char *submit_script(const SubmitPlan *p, int i);
+char *submit_script_path(const SubmitPlan *p, int i); /* RUN/jobs/NAME.sh; malloc'd */
 
 #endif

@@ -63,8 +63,8 @@ static int load(Config *c, const char *file, const List *l) {
 
 /* The settings of the job with the steps first to last. What is said of one step comes after what
  * is said of all, the command line after the file. */
-static int settings_of(const Plan *p, const Config *all, const char *file, int first, int last,
-                       Config *out, bool *own) {
+static int settings_of(const SubmitPlan *p, const Config *all, const char *file, int first,
+                       int last, Config *out, bool *own) {
     const Order *o = p->order;
     const char *const *steps = (const char *const *)all->cluster_steps.v;
     List l = {0};
@@ -108,8 +108,8 @@ static int read_time(const Config *c, int64_t *seconds) {
 }
 
 /* --- does it fit? ----------------------------------------------------------------------------- */
-static int64_t batch_of(const Plan *p, int i, const char **key) {
-    const Step *s = &p->recipe.step[i];
+static int64_t batch_of(const SubmitPlan *p, int i, const char **key) {
+    const RecipeStep *s = &p->recipe.step[i];
     Config c;
     if (config_load(&c, s->stage, s->config, s->set, s->nset) < 0) return INT64_MAX;
     const bool ppo = s->stage == STAGE_PPO;
@@ -119,7 +119,7 @@ static int64_t batch_of(const Plan *p, int i, const char **key) {
     return n;
 }
 
-static int check_task(const Plan *p, const Task *t) {
+static int check_task(const SubmitPlan *p, const Task *t) {
     const Config *c = &t->c;
     const char *name = p->recipe.step[t->first].name, *key = "";
     const int64_t ranks = c->cluster_nodes * c->cluster_ranks_per_node,
@@ -132,7 +132,7 @@ static int check_task(const Plan *p, const Task *t) {
     if (t->srun && !p->queue->launch)
         return config_bad(c, "cluster.launcher", "srun is Slurm's; expected mpirun with %s",
                           p->queue->name);
-    TRY(script_check(p, t));
+    TRY(submit_check_script(p, t));
     const int64_t batch = t->stage ? batch_of(p, t->first, &key) : INT64_MAX;
     if (ranks > batch)
         return error_set(ERR_CONFIG,
@@ -191,7 +191,7 @@ static int choose_queue(const Order *o, const Config *c, const Queue **out) {
 }
 
 /* --- jobs ------------------------------------------------------------------------------------- */
-static int add_task(Plan *p, const Config *all, const char *file, int i) {
+static int add_task(SubmitPlan *p, const Config *all, const char *file, int i) {
     const bool stage = p->recipe.step[i].stage != 0;
     Task *last = p->n ? &p->task[p->n - 1] : NULL;
     Config c;
@@ -218,7 +218,7 @@ static int add_task(Plan *p, const Config *all, const char *file, int i) {
     return check_task(p, t);
 }
 
-int plan_make(Plan *p) {
+int submit_plan(SubmitPlan *p) {
     const Order *o = p->order;
     AUTOFREE char *own = file_join(p->recipe.folder, "cluster.yaml");
     const char *file = o->file ? o->file : file_exists(own) ? own : NULL;
@@ -235,9 +235,9 @@ int plan_make(Plan *p) {
     return rc < 0 ? rc : 0;
 }
 
-void plan_free(Plan *p) {
+void submit_plan_free(SubmitPlan *p) {
     for (int i = 0; i < p->n; i++) config_free(&p->task[i].c);
     free(p->task);
     recipe_free(&p->recipe);
-    *p = (Plan){0};
+    *p = (SubmitPlan){0};
 }

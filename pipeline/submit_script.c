@@ -40,7 +40,7 @@ static const char *check_word(const char *word, bool directive) {
     return directive && strpbrk(word, "\"\\$`") ? "one of \" \\ $ `" : NULL;
 }
 
-int script_check(const Plan *p, const Task *t) {
+int submit_check_script(const SubmitPlan *p, const Task *t) {
     const Config *c = &t->c;
     const char *wrong, *run = getenv("RUN");
     if ((wrong = check_word(c->cluster_partition, true)))
@@ -86,7 +86,7 @@ static void set_number(Values *v, const char *name, int64_t n) {
     set_text(v, name, n > 0 ? xasprintf("%" PRId64, n) : NULL);
 }
 
-/* A word of a directive; script_check has seen to it that quotes are enough. */
+/* A word of a directive; submit_check_script has seen to it that quotes are enough. */
 static void set_word(Values *v, const char *name, const char *word) {
     const bool plain = !word[strspn(word, PLAIN)];
     set_text(v, name, *word ? xasprintf(plain ? "%s" : "\"%s\"", word) : NULL);
@@ -125,7 +125,7 @@ static void put_lines(Text *x, const char *before, const char *template, const V
 static int64_t minutes(int64_t seconds) { return (seconds + 59) / 60; }
 
 /* The name of a job. Those of the run's folders are not ours. */
-static char *name_of(const Plan *p, const Task *t) {
+static char *name_of(const SubmitPlan *p, const Task *t) {
     const char *step = p->recipe.step[t->first].name;
     char *name = p->queue->name_most ? xasprintf("%.*s", p->queue->name_most, step)
                                      : xasprintf("%s.%s", file_basename(getenv("RUN")), step);
@@ -134,7 +134,7 @@ static char *name_of(const Plan *p, const Task *t) {
     return name;
 }
 
-static char *output_of(const Plan *p, const Task *t) {
+static char *output_of(const SubmitPlan *p, const Task *t) {
     Text x = {0};
     for (const char *c = getenv("RUN"); *c; c++)
         if (*c == '%')
@@ -145,7 +145,7 @@ static char *output_of(const Plan *p, const Task *t) {
     return x.s;
 }
 
-static Values values_of(const Plan *p, const Task *t) {
+static Values values_of(const SubmitPlan *p, const Task *t) {
     const Config *c = &t->c;
     const int64_t s = t->seconds, cores = c->cluster_ranks_per_node * c->cluster_threads;
     const int64_t nodes = t->stage ? c->cluster_nodes : 1; /* a command: one rank with all cores */
@@ -174,9 +174,9 @@ static Values values_of(const Plan *p, const Task *t) {
 }
 
 /* --- the script ------------------------------------------------------------------------------- */
-static void put_command(Text *x, const Plan *p, const Task *t) {
+static void put_command(Text *x, const SubmitPlan *p, const Task *t) {
     const Order *o = p->order;
-    const Step *first = &p->recipe.step[t->first], *last = &p->recipe.step[t->last];
+    const RecipeStep *first = &p->recipe.step[t->first], *last = &p->recipe.step[t->last];
     AUTOFREE char *program = xasprintf("%s/rhetor-pipeline", getenv("BIN"));
     text_put(x, "exec ");
     put_word(x, program);
@@ -202,7 +202,7 @@ static void put_command(Text *x, const Plan *p, const Task *t) {
     text_put(x, "\n");
 }
 
-static void put_comment(Text *x, const Plan *p, const Task *t) {
+static void put_comment(Text *x, const SubmitPlan *p, const Task *t) {
     const Recipe *r = &p->recipe;
     text_put(x, "# %s, seed %s: step%s", r->folder, getenv("SEED"), TEXT_S(t->last - t->first + 1));
     for (int i = t->first; i <= t->last; i++)
@@ -213,11 +213,11 @@ static void put_comment(Text *x, const Plan *p, const Task *t) {
                         "fails.");
 }
 
-char *script_path(const Plan *p, int i) {
+char *submit_script_path(const SubmitPlan *p, int i) {
     return xasprintf("%s/jobs/%s.sh", getenv("RUN"), p->recipe.step[p->task[i].first].name);
 }
 
-char *script_text(const Plan *p, int i) {
+char *submit_script(const SubmitPlan *p, int i) {
     const Task *t = &p->task[i];
     const StrList *options = &t->c.cluster_options;
     const char *prologue = t->c.cluster_prologue;

@@ -66,7 +66,7 @@ static double train_seconds(Lab *l, const Batch *p) {
 static double update_seconds(Lab *l) {
     ParamSet *ps = &l->gpt->params;
     const double t = clock_seconds();
-    adamw_update(&l->adam, ps, 1e-6, clip_scale(grad_norm(ps), 1));
+    adamw_update(&l->adam, ps, 1e-6, grad_clip_scale(grad_norm(ps), 1));
     paramset_zero_grad(ps);
     return clock_seconds() - t;
 }

@@ -10,7 +10,7 @@
 #include "base/config.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "checkpoints/exchange/loaded.h"
+#include "checkpoints/exchange/load.h"
 #include "data/corpus.h"
 #include "data/dataset.h"
 #include "pipeline/recipe.h"
@@ -290,7 +290,7 @@ static int64_t vocab_of_command(const char *run) {
     return at ? strtoll(at + 8, NULL, 10) : 0;
 }
 
-static bool is_of(const Step *s, const char *file) {
+static bool is_of(const RecipeStep *s, const char *file) {
     return s->stage && strcmp(file_basename(s->config), file_basename(file)) == 0;
 }
 
@@ -300,7 +300,7 @@ static int for_step(const char *folder, const char *only, const char *const *ove
                     char ***out) {
     Recipe r;
     TRY(recipe_load(&r, folder, NULL, 0));
-    const Step *s = NULL;
+    const RecipeStep *s = NULL;
     for (int i = 0; i < r.n && !s; i++)
         if (is_of(&r.step[i], only)) s = &r.step[i];
     int rc =
@@ -320,7 +320,7 @@ static int from_steps(PlanStages *out, const Recipe *r, const char *only, const 
     Known k = {.tmpl = TEMPLATE_PLAIN, .vocab = g->vocab};
     int rc = 0, found = 0;
     for (int i = 0; rc >= 0 && i < r->n && !(only && found); i++) {
-        const Step *step = &r->step[i];
+        const RecipeStep *step = &r->step[i];
         if (!k.vocab) k.vocab = vocab_of_command(step->run);
         if (!step->stage) continue;
         PlanStage *s = add_stage(out, step->name, step->config, step->stage, step->set, step->nset);

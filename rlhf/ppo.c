@@ -20,7 +20,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "checkpoints/exchange/loaded.h"
+#include "checkpoints/exchange/load.h"
 #include "data/order.h"
 #include "dist/watchdog.h"
 #include "rlhf/iteration.h"

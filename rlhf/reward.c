@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "checkpoints/exchange/loaded.h"
+#include "checkpoints/exchange/load.h"
 #include "data/order.h"
 #include "dist/watchdog.h"
 #include "rlhf/ranking.h"

@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "base/utf8.h"
 #include "data/texts.h"
-#include "eval/sampling.h"
+#include "eval/prompts.h"
 
 /* --- one answer ------------------------------------------------------------------------------- */
 

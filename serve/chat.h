@@ -1,10 +1,10 @@
 /* chat.h: a conversation with a model in a terminal: rhetor-generate --chat. */
-#ifndef RLHF_CHAT_H
-#define RLHF_CHAT_H
+#ifndef SERVE_CHAT_H
+#define SERVE_CHAT_H
 
 #include <stdio.h>
 
-#include "checkpoints/exchange/loaded.h"
+#include "checkpoints/exchange/load.h"
 #include "model/decode.h"
 
 /* Reads lines from `in` until its end or /quit and writes the answers to `out` while they come;

@@ -38,10 +38,10 @@ enum { NCASE_MAX = 64, MIN_ROUNDS = 3, MAX_ROUNDS = 25, LIMIT_ROUNDS = 7 };
 static const struct {
     const char *name, *unit;
     double (*rate)(void);
-} limits[] = {{"FMA peak", "GFLOP/s", limits_fma},
-              {"sgemm 2048^3", "GFLOP/s", limits_sgemm},
-              {"memory, read", "GB/s", limits_read},
-              {"memory, triad", "GB/s", limits_triad}};
+} limits[] = {{"FMA peak", "GFLOP/s", bench_fma},
+              {"sgemm 2048^3", "GFLOP/s", bench_sgemm},
+              {"memory, read", "GB/s", bench_read},
+              {"memory, triad", "GB/s", bench_triad}};
 enum { NLIMIT = sizeof limits / sizeof *limits };
 
 static double median(const double *v, int n);
@@ -50,7 +50,7 @@ static double median(const double *v, int n);
 
 /* A part's figures, or those of a whole case. Medians over the rounds. */
 typedef struct Figure {
-    Part part;
+    BenchPart part;
     double seconds, share, limit_rate;
     const char *limit; /* "sgemm" or "read" */
 } Figure;
@@ -63,13 +63,13 @@ typedef struct Result { /* in memory shared with the parent */
 } Result;
 
 /* One round. Limits are seconds for 1 FLOP or byte, before each part and after the last. */
-typedef struct Round {
+typedef struct BenchRound {
     double seconds[PARTS], shortest[PARTS], sgemm[PARTS + 1], read[PARTS + 1];
-} Round;
+} BenchRound;
 
 static int measure_limits(Result *r) {
     int threads = omp_get_max_threads();
-    limits_open(true, 3);
+    bench_limits_open(true, 3);
     for (int i = 0; i < LIMIT_ROUNDS; i++)
         for (int k = 0; k < NLIMIT; k++)
             for (int all = 0; all < 2; all++) {
@@ -80,23 +80,23 @@ static int measure_limits(Result *r) {
 }
 
 /* Which limits matter to the case. */
-static bool needs_sgemm(const Work *w) { return w->part[0].flops > 0; }
-static bool needs_read(const Work *w) { return w->part[0].bytes > 0; }
+static bool needs_sgemm(const BenchWork *w) { return w->part[0].flops > 0; }
+static bool needs_read(const BenchWork *w) { return w->part[0].bytes > 0; }
 
-static void measure_reference(const Work *w, Round *r, int at) {
-    r->sgemm[at] = needs_sgemm(w) ? 1e-9 / limits_sgemm() : 0;
-    r->read[at] = needs_read(w) ? 1e-9 / limits_read() : 0;
+static void measure_reference(const BenchWork *w, BenchRound *r, int at) {
+    r->sgemm[at] = needs_sgemm(w) ? 1e-9 / bench_sgemm() : 0;
+    r->read[at] = needs_read(w) ? 1e-9 / bench_read() : 0;
 }
 
 /* The time of a part at the limits beside it. */
-static double shortest(const Part *p, const Round *r, int at) {
+static double shortest(const BenchPart *p, const BenchRound *r, int at) {
     return fmax(p->flops * (r->sgemm[at] + r->sgemm[at + 1]),
                 p->bytes * (r->read[at] + r->read[at + 1])) /
            2;
 }
 
 /* The limits measured after the round before are those before this one. */
-static void measure_round(Work *w, int64_t repeat, const Round *before, Round *r) {
+static void measure_round(BenchWork *w, int64_t repeat, const BenchRound *before, BenchRound *r) {
     r->sgemm[0] = before->sgemm[w->nparts];
     r->read[0] = before->read[w->nparts];
     for (int k = 0; k < w->nparts; k++) {
@@ -109,7 +109,7 @@ static void measure_round(Work *w, int64_t repeat, const Round *before, Round *r
 }
 
 /* Parts begin .. end-1 over all rounds. */
-static Figure figure(const Work *w, const Round *round, int n, int begin, int end) {
+static Figure figure(const BenchWork *w, const BenchRound *round, int n, int begin, int end) {
     double seconds[MAX_ROUNDS], share[MAX_ROUNDS], sgemm[MAX_ROUNDS], read[MAX_ROUNDS];
     Figure f = {0};
     for (int k = begin; k < end; k++) {
@@ -139,7 +139,7 @@ static Figure figure(const Work *w, const Round *round, int n, int begin, int en
 }
 
 /* A line of JSON for the program that takes turns with us. */
-static void tell_round(const Work *w, const Round *r, double peak) {
+static void tell_round(const BenchWork *w, const BenchRound *r, double peak) {
     json_t *parts = json_array();
     for (int k = 0; k < w->nparts; k++)
         json_array_append_new(
@@ -160,7 +160,7 @@ static bool my_turn(void) {
     return false;
 }
 
-static double run_parts(Work *w) {
+static double run_parts(BenchWork *w) {
     double seconds = 0;
     for (int k = 0; k < w->nparts; k++) seconds += w->c->kind->run(w, k);
     return seconds;
@@ -169,18 +169,18 @@ static double run_parts(Work *w) {
 static int measure(Result *r, const Case *c, double budget, bool turns) {
     core_init();
     if (!c->kind) return measure_limits(r);
-    Work w = {.c = c};
+    BenchWork w = {.c = c};
     TRY(c->kind->open(&w));
     double once = run_parts(&w); /* warm: after it nothing is allocated */
     if (once < 1) once = run_parts(&w);
     struct rusage usage; /* before the references take memory */
     getrusage(RUSAGE_SELF, &usage);
     r->peak = (double)usage.ru_maxrss * 1024;
-    limits_open(needs_sgemm(&w), needs_read(&w));
-    if (needs_sgemm(&w)) limits_sgemm();
+    bench_limits_open(needs_sgemm(&w), needs_read(&w));
+    if (needs_sgemm(&w)) bench_sgemm();
     /* Short work is repeated until it takes about as long as sgemm; parts follow one another. */
     const int64_t repeat = once < 0.06 && w.nparts == 1 ? (int64_t)(0.06 / once) + 1 : 1;
-    static Round round[MAX_ROUNDS], first;
+    static BenchRound round[MAX_ROUNDS], first;
     measure_reference(&w, &first, w.nparts);
     const double begin = clock_seconds();
     int n = 0;

@@ -208,11 +208,11 @@ static const Option synth_options[] = {
     {"eval", 0, "N", "prompts for evaluation", OPT_WHOLE(synth.eval, 0, 0)},
     {0}};
 
-int need(const void *value, const char *option) {
+int data_need(const void *value, const char *option) {
     return value ? 0 : error_set(ERR_USAGE, "%s is needed; see --help", option);
 }
 
-int need_files(const Args *a, int most) {
+int data_need_files(const Args *a, int most) {
     if (a->nfile == 0) return error_set(ERR_USAGE, "no file given; see --help");
     if (a->nfile <= most) return 0;
     return error_set(ERR_USAGE, "%d files given, one is expected: what is \"%s\"? see --help",
@@ -229,32 +229,32 @@ static const struct {
       "Trains a byte-level BPE tokenizer on .txt, .jsonl and .json files (also .gz, .zst). " STDIN,
       tokenizer_options,
       "--vocab N --out tokenizer.json FILE...\n--from FILE --out tokenizer.json"},
-     run_tokenizer},
+     data_tokenizer},
     {{"encode", "Encodes text files into a corpus to pretrain on; with --ids prints ids. " STDIN,
       encode_options,
       "--tokenizer FILE --out corpus.h5 FILE...\n--ids --tokenizer FILE IN.jsonl\n--count "
       "--tokenizer FILE FILE..."},
-     run_encode},
+     data_encode},
     {{"decode", "Prints {\"text\"} for each {\"ids\"} line. " STDIN, decode_options,
       "--tokenizer FILE IN.jsonl"},
-     run_decode},
+     data_decode},
     {{"inspect",
       "Shows what is in corpora and files of records: counts, lengths, samples with what is "
       "learned. Corpora are verified. " STDIN,
       inspect_options, NULL},
-     run_inspect},
+     data_inspect},
     {{"split", "Divides a file of records by a hash of their prompts. " STDIN, split_options,
       "--heldout SHARE --train FILE --heldout-out FILE IN"},
-     run_split},
+     data_split},
     {{"synth", "Writes the data of the embedded world: documents, demonstrations, prompts.",
       synth_options, "--out DIR"},
-     run_synth},
+     data_synth},
     {{"rank", "Ranks the completions that rhetor-generate --n K wrote. " STDIN, rank_options,
       "--gold IN.jsonl"},
-     run_rank},
+     data_rank},
     {{"score", "Prints the mean gold reward of completions, by family. " STDIN, score_options,
       "--gold IN.jsonl"},
-     run_score},
+     data_score},
 };
 
 int main(int argc, char **argv) {

@@ -102,11 +102,11 @@ static const Option pick_options[] = {
     MAX,
     {0}};
 
-json_t *decimals(double v, int n) {
+json_t *eval_decimals(double v, int n) {
     return isfinite(v) ? json_real(round(v * pow(10, n)) / pow(10, n)) : json_null();
 }
 
-void print_result(json_t *j) {
+void eval_print(json_t *j) {
     json_dumpf(j, stdout, JSON_REAL_PRECISION(15));
     putchar('\n');
     json_decref(j);
@@ -121,37 +121,37 @@ static const struct {
       "Nats a token and bits a byte on corpora (.h5), texts (a document a file) or .jsonl "
       "({\"text\"}: a document each), also .gz and .zst.",
       loss_options, NULL},
-     cmd_loss,
+     eval_loss,
      true},
     {{"logprobs",
       "For each {\"text\"} or {\"tokens\":[...]} line (file or standard input): "
       "{\"tokens\":[...],\"logprobs\":[...]}; logprobs[i] is that of tokens[i+1] given the ones "
       "before.",
       logprobs_options, NULL},
-     cmd_logprobs,
+     eval_logprobs,
      true},
     {{"reward", "A reward model's score of each {\"prompt\",\"completion\"} line.", reward_options,
       NULL},
-     cmd_reward,
+     eval_reward,
      true},
     {{"rank", "Accuracy, margin and calibration of a reward model on rankings.", rank_options,
       NULL},
-     cmd_rank,
+     eval_rank,
      true},
     {{"win",
       "How often A's sample beats B's for the same prompt (ties half); files as rhetor-generate "
       "--out writes them.",
       win_options, NULL},
-     cmd_win,
+     eval_win,
      false},
     {{"compare", "A table of models that answer the same held-out prompts.", compare_options, NULL},
-     cmd_compare,
+     eval_compare,
      false},
     {{"pick",
       "Which checkpoint of an SFT run PPO starts from: the latest that the reward model scores "
       "within one standard error of the best.",
       pick_options, NULL},
-     cmd_pick,
+     eval_pick,
      true},
 };
 

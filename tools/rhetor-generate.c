@@ -15,7 +15,7 @@
 #include "core/kernel.h"
 #include "data/record_writer.h"
 #include "data/texts.h"
-#include "eval/sampling.h"
+#include "eval/prompts.h"
 #include "serve/chat.h"
 #include "train/run.h"
 
@@ -108,7 +108,7 @@ static int sample_records(RecordWriter *w, const Args *a, const Loaded *m, const
     DecodeOptions o = decode_options(a, m);
     DecodeResult r = {0};
     double began = clock_seconds();
-    int rc = sample_prompts(&r, m, p, a->n, &o);
+    int rc = prompts_sample(&r, m, p, a->n, &o);
     if (rc >= 0) {
         double s = clock_seconds() - began;
         log_info("%" PRId64 " completion%s, %" PRId64 " tokens, %.1f s, %.0f tokens/s (%" PRId64

@@ -61,7 +61,7 @@ static void say(const Pipeline *p, int i, const char *fmt, ...) {
 
 /* The words of the command; those of a stage are found beside this program. */
 static char **command_of(const Pipeline *p, int i) {
-    const Step *s = &p->recipe.step[i];
+    const RecipeStep *s = &p->recipe.step[i];
     char **v = xcalloc((size_t)s->nset + 16, sizeof *v);
     int n = 0;
     if (s->run) {
@@ -98,7 +98,7 @@ static void free_command(char **v) {
 
 /* As a person would type it. */
 static char *command_text(const Pipeline *p, int i) {
-    const Step *s = &p->recipe.step[i];
+    const RecipeStep *s = &p->recipe.step[i];
     if (s->run) {
         char *text = recipe_expand(s->run);
         size_t n = strlen(text);
@@ -135,7 +135,7 @@ static int set_aside(const char *dir) {
 }
 
 /* The time of a stage's status.json; 0: there is none. */
-static struct timespec status_time(const Step *s) {
+static struct timespec status_time(const RecipeStep *s) {
     struct stat st = {0};
     AUTOFREE char *path = s->stage ? file_join(s->dir, "status.json") : NULL;
     if (path && stat(path, &st) != 0) st.st_mtim = (struct timespec){0};
@@ -143,14 +143,14 @@ static struct timespec status_time(const Step *s) {
 }
 
 /* Has the stage left a word in status.json since the one of the time `before`? */
-static bool has_spoken(const Step *s, struct timespec before) {
+static bool has_spoken(const RecipeStep *s, struct timespec before) {
     const struct timespec now = status_time(s);
     return now.tv_sec != before.tv_sec || now.tv_nsec != before.tv_nsec;
 }
 
 /* What the launcher said, unless the stage left its own word in status.json: `before` is the time
  * of the one that was there when the stage began. */
-static int true_status(const Step *s, int status, struct timespec before) {
+static int true_status(const RecipeStep *s, int status, struct timespec before) {
     if (status == 0 || !s->stage || !has_spoken(s, before)) return status;
     StageStatus st;
     progress_status(s, &st);
@@ -167,7 +167,7 @@ static bool is_ours(int status) {
 
 /* The last word on a step that did not succeed. */
 static int give_up(const Pipeline *p, int i, int status, const char *log) {
-    const Step *s = &p->recipe.step[i];
+    const RecipeStep *s = &p->recipe.step[i];
     const int requeue = error_exit_code(ERR_REQUEUE);
     if (status == requeue) {
         say(p, i, "stopped and saved; run the same command to go on");
@@ -186,7 +186,7 @@ static int give_up(const Pipeline *p, int i, int status, const char *log) {
 }
 
 static int run_step(Pipeline *p, int i, uint64_t key, StepState state, int *status) {
-    const Step *s = &p->recipe.step[i];
+    const RecipeStep *s = &p->recipe.step[i];
     StepMark m;
     AUTOFREE char *text = command_text(p, i);
     const int line = (int)strcspn(text, "\n"); /* of a long command only the first */
@@ -314,17 +314,17 @@ static int begin_life(const Pipeline *p) {
         error_set(ERR_USAGE, "--job: no job of %s (none of %s is set)", titles, ids);
         return ERR_USAGE;
     }
-    lives_read(getenv("RUN"), p->args->job, &l);
+    jobs_read_lives(getenv("RUN"), p->args->job, &l);
     l.starts++;
     char life[24];
     snprintf(life, sizeof life, "%" PRId64, l.starts);
     setenv("RHETOR_LIFE", life, 1); /* for the locks: base/lock.c */
     printf("%s: job %s of %s, start %" PRId64 "\n", p->args->job, id, q->name, l.starts);
-    return lives_write(getenv("RUN"), p->args->job, &l);
+    return jobs_write_lives(getenv("RUN"), p->args->job, &l);
 }
 
 static int end_life(const Pipeline *p, int *status) {
-    const Step *s = &p->recipe.step[p->last];
+    const RecipeStep *s = &p->recipe.step[p->last];
     StageStatus st;
     const bool saved = s->stage && *status == error_exit_code(ERR_REQUEUE);
     if (!saved && !p->not_begun) return 0;
@@ -356,7 +356,7 @@ static int pipeline(Args *a, int *status) {
     if (rc >= 0) rc = choose_steps(&p);
     if (rc >= 0 && !a->status) rc = recipe_check_commands(&p.recipe);
     if (rc >= 0 && a->status)
-        print_status(&p);
+        status_print(&p);
     else if (rc >= 0 && a->dry)
         print_plan(&p);
     else if (rc >= 0)

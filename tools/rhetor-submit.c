@@ -116,7 +116,7 @@ static char *ids(const Jobs *j, int first) {
 }
 
 /* Nobody must live in the folder, and none of its earlier jobs be alive. */
-static int check_free(const Plan *p) {
+static int check_free(const SubmitPlan *p) {
     const char *run = getenv("RUN");
     char who[256], state[32];
     Jobs j;
@@ -143,7 +143,7 @@ static int check_free(const Plan *p) {
 }
 
 /* From which job on something is left to be done: the steps before are done. */
-static int first_task(const Plan *p) {
+static int first_task(const SubmitPlan *p) {
     const Recipe *r = &p->recipe;
     uint64_t key = 0;
     int i = 0;
@@ -158,7 +158,7 @@ static int first_task(const Plan *p) {
 
 /* --- submitting ------------------------------------------------------------------------------- */
 
-static void print_task(const Plan *p, int i, const char *id, const char *after) {
+static void print_task(const SubmitPlan *p, int i, const char *id, const char *after) {
     const Task *t = &p->task[i];
     const Recipe *r = &p->recipe;
     const Config *c = &t->c;
@@ -173,10 +173,10 @@ static void print_task(const Plan *p, int i, const char *id, const char *after) 
     printf("%s%s%s\n", layout, after ? ", after " : "", after ? after : "");
 }
 
-static int write_scripts(const Plan *p, int first) {
+static int write_scripts(const SubmitPlan *p, int first) {
     int rc = 0;
     for (int i = first; rc >= 0 && i < p->n; i++) {
-        AUTOFREE char *path = script_path(p, i), *text = script_text(p, i);
+        AUTOFREE char *path = submit_script_path(p, i), *text = submit_script(p, i);
         rc = file_write_durable(path, text, strlen(text));
     }
     return rc;
@@ -185,13 +185,13 @@ static int write_scripts(const Plan *p, int first) {
 /* A chain that is submitted again has all its patience again. */
 static int forget_stalls(const char *name) {
     Lives l;
-    lives_read(getenv("RUN"), name, &l);
+    jobs_read_lives(getenv("RUN"), name, &l);
     l.stalled = 0;
     l.step = -1;
-    return lives_write(getenv("RUN"), name, &l);
+    return jobs_write_lives(getenv("RUN"), name, &l);
 }
 
-static int half_submitted(const Plan *p, const Jobs *j, int first, int i, int rc) {
+static int half_submitted(const SubmitPlan *p, const Jobs *j, int first, int i, int rc) {
     AUTOFREE char *list = ids(j, first);
     if (*list)
         error_wrap(rc,
@@ -204,7 +204,7 @@ static int half_submitted(const Plan *p, const Jobs *j, int first, int i, int rc
 }
 
 /* The jobs of the plan, not yet submitted; those before `first` as they were. */
-static int list_jobs(const Plan *p, int first, Jobs *j) {
+static int list_jobs(const SubmitPlan *p, int first, Jobs *j) {
     Jobs old;
     TRY(jobs_read(&old, getenv("RUN")));
     *j = (Jobs){.queue = p->queue, .stalls = p->task[first].c.cluster_stalls};
@@ -220,14 +220,14 @@ static int list_jobs(const Plan *p, int first, Jobs *j) {
     return 0;
 }
 
-static int submit(const Plan *p, int first, Jobs *j) {
+static int submit(const SubmitPlan *p, int first, Jobs *j) {
     const char *run = getenv("RUN"), *after = NULL;
     TRY(list_jobs(p, first, j));
     for (int i = first; i < p->n; i++) TRY(forget_stalls(j->job[i].name));
     TRY(write_scripts(p, first));
     TRY(jobs_write(j, run));
     for (int i = first; i < p->n; i++) {
-        char *path = script_path(p, i), *id = NULL;
+        char *path = submit_script_path(p, i), *id = NULL;
         int rc = queue_submit(p->queue, path, after, &id);
         free(path);
         if (rc < 0) return half_submitted(p, j, first, i, rc);
@@ -241,16 +241,16 @@ static int submit(const Plan *p, int first, Jobs *j) {
     return 0;
 }
 
-static void print_dry(const Plan *p, int first) {
+static void print_dry(const SubmitPlan *p, int first) {
     for (int i = first; i < p->n; i++) {
-        AUTOFREE char *path = script_path(p, i), *text = script_text(p, i);
+        AUTOFREE char *path = submit_script_path(p, i), *text = submit_script(p, i);
         const char *before = i > first ? p->recipe.step[p->task[i - 1].first].name : NULL;
         printf("== %s, %s%s\n%s\n", path, before ? "after " : "at once", before ? before : "",
                text);
     }
 }
 
-static int submit_chain(const Plan *p, const Request *request) {
+static int submit_chain(const SubmitPlan *p, const Request *request) {
     const char *run = getenv("RUN");
     const int first = first_task(p);
     if (first == p->n) {
@@ -284,7 +284,7 @@ static int submit_chain(const Plan *p, const Request *request) {
 }
 
 static int submit_seed(const Order *o, int64_t seed) {
-    Plan p = {.order = o};
+    SubmitPlan p = {.order = o};
     Request request = o->request;
     if (seed != SEED_OPEN) request.seed = seed;
     int rc = request_environment(&request, false);
@@ -293,9 +293,9 @@ static int submit_seed(const Order *o, int64_t seed) {
     if (rc > 0) rc = request_check_made(&request);
     if (rc >= 0) rc = recipe_load(&p.recipe, getenv("RECIPE"), request.set.v, request.set.n);
     if (rc >= 0) rc = recipe_check_commands(&p.recipe);
-    if (rc >= 0) rc = plan_make(&p);
+    if (rc >= 0) rc = submit_plan(&p);
     if (rc >= 0) rc = submit_chain(&p, &request);
-    plan_free(&p);
+    submit_plan_free(&p);
     return rc;
 }
 

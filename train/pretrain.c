@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "checkpoints/exchange/loaded.h"
+#include "checkpoints/exchange/load.h"
 #include "train/evaluate.h"
 #include "train/memory.h"
 #include "train/windows.h"

@@ -17,7 +17,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "checkpoints/checkpoint.h"
-#include "checkpoints/exchange/loaded.h"
+#include "checkpoints/exchange/load.h"
 #include "core/kernel.h"
 #include "dist/signals.h"
 #include "dist/watchdog.h"

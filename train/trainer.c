@@ -229,7 +229,7 @@ int trainer_update(Trainer *t, double lr, const char *what, double *norm) {
         log_warn("the loss %.4g or gradient norm %.4g of %s lies %.1f standard deviations above "
                  "the recent ones (optim.skip_zscore: %g): this update is skipped",
                  t->loss, *norm, what, z, t->skip_z);
-    if (finite && !spike) update(t, lr, clip_scale(*norm, t->clip));
+    if (finite && !spike) update(t, lr, grad_clip_scale(*norm, t->clip));
     grads_end(t->grads);
     fault_values("weights", ps->data, ps->size);
     t->last_pass = t->visited = false;

@@ -1,6 +1,6 @@
 /* chunk.h: the bytes of one HDF5 chunk: byte shuffle and zstd, or a checksum. Knows no HDF5. */
-#ifndef BASE_CHUNK_H
-#define BASE_CHUNK_H
+#ifndef BASE_H5_CHUNK_H
+#define BASE_H5_CHUNK_H
 
 #include <stdbool.h>
 #include <stddef.h>

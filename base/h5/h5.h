@@ -4,8 +4,8 @@
  * value is checked; errors are ERR_IO (writing) and ERR_DATA (reading damaged or wrong content)
  * with path and dataset named. Threads may call at any time and wait for their turn. Not
  * collective. */
-#ifndef BASE_H5_H
-#define BASE_H5_H
+#ifndef BASE_H5_H5_H
+#define BASE_H5_H5_H
 
 #include <stdbool.h>
 #include <stddef.h>

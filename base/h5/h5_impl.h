@@ -5,8 +5,8 @@
  * h5_write.c      datasets, whole, in packed chunks, and growing ones
  * h5_read.c       datasets, whole and in ranges; hashes of their chunks
  * h5_attribute.c  attributes */
-#ifndef BASE_H5_IMPL_H
-#define BASE_H5_IMPL_H
+#ifndef BASE_H5_H5_IMPL_H
+#define BASE_H5_H5_IMPL_H
 
 #include "base/h5/h5.h"
 

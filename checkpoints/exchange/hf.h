@@ -1,8 +1,8 @@
 /* hf.h: GPT-2 models as Hugging Face's transformers keep them: a folder with config.json,
  * model.safetensors and tokenizer.json. Not collective. docs/FORMATS.md has what is understood and
  * what is written. */
-#ifndef TRAIN_HF_H
-#define TRAIN_HF_H
+#ifndef CHECKPOINTS_EXCHANGE_HF_H
+#define CHECKPOINTS_EXCHANGE_HF_H
 
 /* The language model in the folder becomes the checkpoint `out` (NAME.h5 and NAME.json), a parent
  * like any other. tokenizer: NULL: the folder's; without any the checkpoint can only be exported.

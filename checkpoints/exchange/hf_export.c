@@ -16,7 +16,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "checkpoints/exchange/hf_impl.h"
-#include "checkpoints/exchange/loaded.h"
+#include "checkpoints/exchange/load.h"
 #include "checkpoints/exchange/safetensors.h"
 
 typedef struct Export {
@@ -49,7 +49,7 @@ static int write_param(Export *e, const ArchParam *p) {
             e->piece[i] = element(t, p, from + i);
             if (w) e->piece[i] += (float)(e->fold * (double)w[from + i]);
         }
-        TRY(st_write(e->file, e->piece, m));
+        TRY(safetensors_write(e->file, e->piece, m));
     }
     return 0;
 }
@@ -82,12 +82,12 @@ static int write_tensors(Export *e) {
                                 .shape = {p.shape[p.transposed], p.shape[!p.transposed]}};
     AUTOFREE char *path = file_join(e->dir, "model.safetensors");
     e->piece = xmalloc(HF_PIECE * sizeof *e->piece);
-    TRY_GOTO(done, st_create(&e->file, path, t, n));
+    TRY_GOTO(done, safetensors_create(&e->file, path, t, n));
     for (ArchParam p = {0}; arch_next(&full, &p);)
         if (*p.hf) TRY_GOTO(done, write_param(e, &p));
-    rc = st_commit(&e->file);
+    rc = safetensors_commit(&e->file);
 done:
-    st_abandon(&e->file);
+    safetensors_abandon(&e->file);
     for (int i = 0; i < n; i++) free(t[i].name);
     free(e->piece);
     return rc;

@@ -1,6 +1,6 @@
 /* hf_impl.h: what import and export share. Internal to checkpoints/exchange/. */
-#ifndef CHECKPOINTS_HF_IMPL_H
-#define CHECKPOINTS_HF_IMPL_H
+#ifndef CHECKPOINTS_EXCHANGE_HF_IMPL_H
+#define CHECKPOINTS_EXCHANGE_HF_IMPL_H
 
 #include "checkpoints/exchange/hf.h"
 #include "data/tokenizer/tokenizer.h"

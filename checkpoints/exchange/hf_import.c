@@ -18,7 +18,7 @@
 #include "base/text.h"
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/exchange/hf_impl.h"
-#include "checkpoints/exchange/loaded.h"
+#include "checkpoints/exchange/load.h"
 #include "checkpoints/exchange/safetensors.h"
 
 #define TRUNK   "transformer." /* before the names, unless the trunk was saved alone (GPT2Model) */
@@ -44,7 +44,7 @@ static int open_file(Import *m, const char *name) {
         return error_set(ERR_DATA, "%s: more than %d files of tensors", m->dir, MAX_FILES);
     AUTOFREE char *path = file_join(m->dir, name);
     uint64_t hash = 0;
-    int rc = st_open(&m->file[m->nfile], path);
+    int rc = safetensors_open(&m->file[m->nfile], path);
     if (rc == 0) {
         m->nfile++;
         rc = file_hash(path, &hash);
@@ -55,7 +55,7 @@ static int open_file(Import *m, const char *name) {
 
 static SafeTensors *file_named(const Import *m, const char *name) {
     for (int i = 0; i < m->nfile; i++)
-        if (strcmp(file_basename(st_path(m->file[i])), name) == 0) return m->file[i];
+        if (strcmp(file_basename(safetensors_path(m->file[i])), name) == 0) return m->file[i];
     return NULL;
 }
 
@@ -72,7 +72,7 @@ static int open_shards(Import *m, const json_t *index, const char *path) {
             return error_set(ERR_DATA, "%s: %.200s: expected the name of a file in this folder",
                              path, tensor);
         if (!file_named(m, name)) TRY(open_file(m, name));
-        if (!st_find(file_named(m, name), tensor))
+        if (!safetensors_find(file_named(m, name), tensor))
             return error_set(ERR_DATA, "%s: %.200s should be in %.200s, which has no such tensor",
                              path, tensor, name);
     }
@@ -98,7 +98,7 @@ static int open_files(Import *m) {
 
 static const StTensor *find(const Import *m, const char *name, const SafeTensors **file) {
     const StTensor *t = NULL;
-    for (int i = 0; i < m->nfile && !t; i++) t = st_find(*file = m->file[i], name);
+    for (int i = 0; i < m->nfile && !t; i++) t = safetensors_find(*file = m->file[i], name);
     return t;
 }
 
@@ -125,14 +125,15 @@ static int find_layout(Import *m) {
     m->bare = true;
     for (int i = 0; i < m->nfile; i++) {
         int n;
-        const StTensor *t = st_list(m->file[i], &n);
+        const StTensor *t = safetensors_list(m->file[i], &n);
         for (int k = 0; k < n; k++) {
             held += t[k].n;
             if (strncmp(t[k].name, TRUNK, strlen(TRUNK)) == 0) m->bare = false;
             for (int j = 0; j < i; j++)
-                if (st_find(m->file[j], t[k].name))
-                    return error_set(ERR_DATA, "%s: %.200s is also in %s", st_path(m->file[i]),
-                                     t[k].name, file_basename(st_path(m->file[j])));
+                if (safetensors_find(m->file[j], t[k].name))
+                    return error_set(ERR_DATA, "%s: %.200s is also in %s",
+                                     safetensors_path(m->file[i]), t[k].name,
+                                     file_basename(safetensors_path(m->file[j])));
         }
     }
     if (!hf_config_get(&m->config, "bias")) { /* nanoGPT's word, and that of our exports */
@@ -155,8 +156,8 @@ static int check_shape(const SafeTensors *f, const StTensor *t, const ArchParam 
     if (t->ndim == p->ndim && t->shape[0] == want[0] && (t->ndim < 2 || t->shape[1] == want[1]))
         return 0;
     AUTOFREE char *found = text_shape(t->ndim, t->shape), *expected = text_shape(p->ndim, want);
-    return error_set(ERR_DATA, "%s: %s has the shape %s, expected %s from config.json", st_path(f),
-                     t->name, found, expected);
+    return error_set(ERR_DATA, "%s: %s has the shape %s, expected %s from config.json",
+                     safetensors_path(f), t->name, found, expected);
 }
 
 /* Calls fn for the tensor's elements, a piece at a time. */
@@ -166,20 +167,20 @@ static int each_piece(const SafeTensors *f, const StTensor *t, PieceFn *fn, void
     int rc = 0;
     for (int64_t from = 0; from < t->n && rc == 0; from += HF_PIECE) {
         const int64_t n = t->n - from < HF_PIECE ? t->n - from : HF_PIECE;
-        rc = st_read(f, t, from, n, x);
+        rc = safetensors_read(f, t, from, n, x);
         if (rc == 0) rc = fn(ctx, x, from, n);
     }
     return rc;
 }
 
-typedef struct Place {
+typedef struct TensorPlace {
     real *to;
     int64_t rows, cols; /* of theirs; cols = 0: not transposed */
-} Place;
+} TensorPlace;
 
 /* Their [rows,cols] is our [cols,rows]. */
 static int take(void *ctx, const double *x, int64_t from, int64_t n) {
-    const Place *p = ctx;
+    const TensorPlace *p = ctx;
     for (int64_t i = 0; i < n; i++) {
         const real v = (real)x[i];
         if (!isfinite(v)) return error_set(ERR_DATA, "element %" PRId64 " is %g", from + i, x[i]);
@@ -200,10 +201,10 @@ static int read_param(Import *m, const ArchParam *p) {
                              ? ", nor " LM_HEAD " that stands for it in a tied model"
                              : "; the model is incomplete or of another architecture");
     TRY(check_shape(f, t, p));
-    Place place = {m->gpt->params.v[p->index].tensor.data, t->shape[0],
-                   p->transposed ? t->shape[1] : 0};
+    TensorPlace place = {m->gpt->params.v[p->index].tensor.data, t->shape[0],
+                         p->transposed ? t->shape[1] : 0};
     int rc = each_piece(f, t, take, &place);
-    if (rc < 0) return error_wrap(rc, "%s: %s", st_path(f), t->name);
+    if (rc < 0) return error_wrap(rc, "%s: %s", safetensors_path(f), t->name);
     json_object_set_new(m->used, t->name, json_true());
     return 0;
 }
@@ -239,7 +240,7 @@ static int check_unused(const Import *m, const SafeTensors *f, const StTensor *t
         rc = each_piece(f, t, all_zero, NULL);
     else
         rc = error_set(ERR_DATA, "is no tensor of the GPT-2 that config.json describes");
-    return rc < 0 ? error_wrap(rc, "%s: %.200s", st_path(f), t->name) : 0;
+    return rc < 0 ? error_wrap(rc, "%s: %.200s", safetensors_path(f), t->name) : 0;
 }
 
 static int read_weights(Import *m) {
@@ -248,7 +249,7 @@ static int read_weights(Import *m) {
     for (ArchParam p = {0}; arch_next(&m->cfg, &p);) TRY(read_param(m, &p));
     for (int i = 0; i < m->nfile; i++) {
         int n;
-        const StTensor *t = st_list(m->file[i], &n);
+        const StTensor *t = safetensors_list(m->file[i], &n);
         for (int k = 0; k < n; k++)
             if (!json_object_get(m->used, t[k].name)) TRY(check_unused(m, m->file[i], &t[k]));
     }
@@ -388,7 +389,7 @@ int hf_import(const char *dir, const char *out, const char *tokenizer, const cha
     if (t) text = tokenizer_json(t);
     TRY_GOTO(done, save(&m, out, text, meta));
 done:
-    for (int i = 0; i < m.nfile; i++) st_close(&m.file[i]);
+    for (int i = 0; i < m.nfile; i++) safetensors_close(&m.file[i]);
     gpt_close(&m.gpt);
     tokenizer_close(&t);
     hf_config_free(&m.config);

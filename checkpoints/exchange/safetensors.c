@@ -37,8 +37,8 @@ struct SafeTensors {
     int n;
 };
 
-const char *st_path(const SafeTensors *s) { return s->path; }
-const StTensor *st_list(const SafeTensors *s, int *n) {
+const char *safetensors_path(const SafeTensors *s) { return s->path; }
+const StTensor *safetensors_list(const SafeTensors *s, int *n) {
     *n = s->n;
     return s->v;
 }
@@ -191,20 +191,20 @@ static int read_header(SafeTensors *s) {
     return rc;
 }
 
-int st_open(SafeTensors **out, const char *path) {
+int safetensors_open(SafeTensors **out, const char *path) {
     *out = NULL;
     SafeTensors *s = xcalloc(1, sizeof *s);
     s->path = xstrdup(path);
     s->fd = open(path, O_RDONLY | O_CLOEXEC);
     int rc = s->fd < 0 ? file_error(path, "open") : read_header(s);
     if (rc < 0)
-        st_close(&s);
+        safetensors_close(&s);
     else
         *out = s;
     return rc;
 }
 
-void st_close(SafeTensors **sp) {
+void safetensors_close(SafeTensors **sp) {
     SafeTensors *s = *sp;
     if (!s) return;
     if (s->fd >= 0) close(s->fd);
@@ -215,7 +215,7 @@ void st_close(SafeTensors **sp) {
     *sp = NULL;
 }
 
-const StTensor *st_find(const SafeTensors *s, const char *name) {
+const StTensor *safetensors_find(const SafeTensors *s, const char *name) {
     const StTensor key = {.name = (char *)(uintptr_t)name};
     return bsearch(&key, s->v, (size_t)s->n, sizeof *s->v, by_name);
 }
@@ -251,7 +251,8 @@ static double number(StType type, const unsigned char *at) {
     }
 }
 
-int st_read(const SafeTensors *s, const StTensor *t, int64_t from, int64_t n, double *out) {
+int safetensors_read(const SafeTensors *s, const StTensor *t, int64_t from, int64_t n,
+                     double *out) {
     CHECK(from >= 0 && n >= 0 && from <= t->n - n, "elements %" PRId64 "+%" PRId64 " of %s", from,
           n, t->name);
     if (!types[t->type].numbers)
@@ -303,7 +304,7 @@ static char *make_header(const StTensor *t, int n, int64_t *total) {
     return xasprintf("%s%*s", text, pad, "");
 }
 
-int st_create(StWriter **out, const char *path, const StTensor *t, int n) {
+int safetensors_create(StWriter **out, const char *path, const StTensor *t, int n) {
     *out = NULL;
     StWriter *w = xcalloc(1, sizeof *w);
     w->path = xstrdup(path);
@@ -311,7 +312,7 @@ int st_create(StWriter **out, const char *path, const StTensor *t, int n) {
     w->f = fopen(w->temporary, "we");
     if (!w->f) {
         int rc = file_error(path, "create");
-        st_abandon(&w);
+        safetensors_abandon(&w);
         return rc;
     }
     AUTOFREE char *header = make_header(t, n, &w->left);
@@ -321,30 +322,30 @@ int st_create(StWriter **out, const char *path, const StTensor *t, int n) {
     if (fwrite(length, 1, LENGTH, w->f) != LENGTH || fputs(header, w->f) < 0)
         rc = file_error(path, "write");
     if (rc < 0)
-        st_abandon(&w);
+        safetensors_abandon(&w);
     else
         *out = w;
     return rc;
 }
 
-int st_write(StWriter *w, const float *x, int64_t n) {
+int safetensors_write(StWriter *w, const float *x, int64_t n) {
     CHECK(n <= w->left, "%s: %" PRId64 " values too many", w->path, n - w->left);
     w->left -= n;
     return fwrite(x, sizeof *x, (size_t)n, w->f) == (size_t)n ? 0 : file_error(w->path, "write");
 }
 
-int st_commit(StWriter **wp) {
+int safetensors_commit(StWriter **wp) {
     StWriter *w = *wp;
     CHECK(w->left == 0, "%s: %" PRId64 " values were not written", w->path, w->left);
     FILE *f = w->f;
     w->f = NULL;
     int rc = fclose(f) != 0 ? file_error(w->path, "close") : 0;
     if (rc == 0) rc = file_rename_durable(w->temporary, w->path);
-    st_abandon(wp); /* after the rename there is nothing to remove */
+    safetensors_abandon(wp); /* after the rename there is nothing to remove */
     return rc;
 }
 
-void st_abandon(StWriter **wp) {
+void safetensors_abandon(StWriter **wp) {
     StWriter *w = *wp;
     if (!w) return;
     if (w->f) fclose(w->f);

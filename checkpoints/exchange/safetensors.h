@@ -2,8 +2,8 @@
  * a JSON header {name: {dtype, shape, data_offsets}}, the header, then the data, row-major and
  * little-endian, without gaps. Nothing in a header is believed before it agrees with the others and
  * with the size of the file, and only the header is held in memory. Not collective. */
-#ifndef BASE_SAFETENSORS_H
-#define BASE_SAFETENSORS_H
+#ifndef CHECKPOINTS_EXCHANGE_SAFETENSORS_H
+#define CHECKPOINTS_EXCHANGE_SAFETENSORS_H
 
 #include <stdint.h>
 
@@ -44,22 +44,23 @@ typedef struct StTensor {
 typedef struct SafeTensors SafeTensors;
 
 /* Reads and checks the header: ERR_DATA (malformed, truncated, overlapping, ...), ERR_IO. */
-int st_open(SafeTensors **out, const char *path);
-void st_close(SafeTensors **s);
-const char *st_path(const SafeTensors *s);
-const StTensor *st_list(const SafeTensors *s, int *n);           /* sorted by name */
-const StTensor *st_find(const SafeTensors *s, const char *name); /* NULL if there is none */
+int safetensors_open(SafeTensors **out, const char *path);
+void safetensors_close(SafeTensors **s);
+const char *safetensors_path(const SafeTensors *s);
+const StTensor *safetensors_list(const SafeTensors *s, int *n); /* sorted by name */
+const StTensor *safetensors_find(const SafeTensors *s,
+                                 const char *name); /* NULL if there is none */
 /* Elements [from, from + n) of the flattened tensor; F32, F16 and BF16 are exact. ERR_DATA for a
  * type that holds no numbers of a model. */
-int st_read(const SafeTensors *s, const StTensor *t, int64_t from, int64_t n, double *out);
+int safetensors_read(const SafeTensors *s, const StTensor *t, int64_t from, int64_t n, double *out);
 
 /* A file of F32 tensors: name, ndim and shape of all of them first, then their values in that
- * order, in pieces of any size. The file has its name only after st_commit. Equal content gives
+ * order, in pieces of any size. The file has its name only after safetensors_commit. Equal content gives
  * equal bytes. `t` and the names are borrowed until then. */
 typedef struct StWriter StWriter;
-int st_create(StWriter **out, const char *path, const StTensor *t, int n);
-int st_write(StWriter *w, const float *x, int64_t n);
-int st_commit(StWriter **w);   /* durable; frees w, also on failure */
-void st_abandon(StWriter **w); /* removes what was written */
+int safetensors_create(StWriter **out, const char *path, const StTensor *t, int n);
+int safetensors_write(StWriter *w, const float *x, int64_t n);
+int safetensors_commit(StWriter **w);   /* durable; frees w, also on failure */
+void safetensors_abandon(StWriter **w); /* removes what was written */
 
 #endif

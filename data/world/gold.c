@@ -202,8 +202,8 @@ static double judge_refusal(const Gold *g, const Speech *s, int *made) {
 
 double gold_score(const Gold *g, const char *completion, GoldParts *parts) {
     Speech *s = xmalloc(sizeof *s), *ideal = xmalloc(sizeof *ideal);
-    speech_read(s, completion, &g->ask);
-    speech_read(ideal, g->ideal, &g->ask);
+    gold_read_speech(s, completion, &g->ask);
+    gold_read_speech(ideal, g->ideal, &g->ask);
     GoldParts p = {0};
     int made = 0;
     switch (g->act) {
@@ -231,8 +231,8 @@ double gold_score(const Gold *g, const char *completion, GoldParts *parts) {
 
 /* --- ranks ------------------------------------------------------------------------------------ */
 
-static double normal_deviate(Rng *r) {
-    double u = 1 - rng_unit(r), v = rng_unit(r); /* Box and Muller 1958 */
+static double normal_deviate(Dice *r) {
+    double u = 1 - dice_unit(r), v = dice_unit(r); /* Box and Muller 1958 */
     return sqrt(-2 * log(u)) * cos(2 * M_PI * v);
 }
 
@@ -241,7 +241,7 @@ void gold_rank(const double *score, const int *same_text, int k, GoldNoise noise
     double *noisy = xmalloc((size_t)(k > 0 ? k : 1) * sizeof *noisy);
     for (int i = 0; i < k; i++) {
         int place = same_text ? same_text[i] : i;
-        Rng r = rng_make(noise.seed, "label noise", record, (uint64_t)place);
+        Dice r = dice_make(noise.seed, "label noise", record, (uint64_t)place);
         noisy[i] = score[i] + (noise.sd > 0 ? noise.sd * normal_deviate(&r) : 0);
         if (noise.grain > 0) noisy[i] = round(noisy[i] / noise.grain);
     }

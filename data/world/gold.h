@@ -11,8 +11,8 @@
  *   total = 3 helpful - 1 + 1.5 honest + harmless + concise, cut to -2 .. 2
  *
  * The ideal answer scores 2, silence -1, a wrong answer about -1.5, garbage -1 to -2. */
-#ifndef DATA_GOLD_H
-#define DATA_GOLD_H
+#ifndef DATA_WORLD_GOLD_H
+#define DATA_WORLD_GOLD_H
 
 #include <jansson.h>
 #include <stdint.h>

@@ -367,7 +367,7 @@ static void read_sentence(GoldReader *r) {
     if (!any) read_bare(r);
 }
 
-void speech_read(Speech *s, const char *text, const Claim *ask) {
+void gold_read_speech(Speech *s, const char *text, const Claim *ask) {
     memset(s, 0, sizeof *s);
     split(s, text);
     for (int k = 0; k < s->nsentences; k++) {

@@ -1,6 +1,6 @@
 /* gold_parse.h: a completion, read by the grammar of the embedded world. Private to data/. */
-#ifndef DATA_GOLD_PARSE_H
-#define DATA_GOLD_PARSE_H
+#ifndef DATA_WORLD_GOLD_PARSE_H
+#define DATA_WORLD_GOLD_PARSE_H
 
 #include "data/world/gold.h"
 
@@ -30,6 +30,6 @@ typedef struct Speech {
 
 /* Never fails: what is no sentence of the grammar makes no claim. `ask` says how to take bare
  * words. */
-void speech_read(Speech *s, const char *text, const Claim *ask);
+void gold_read_speech(Speech *s, const char *text, const Claim *ask);
 
 #endif

@@ -66,7 +66,7 @@ static bool belongs(const SynthShare *s, const Prose *t) {
 static json_t *document(const SynthOptions *o, const SynthShare *s, uint64_t index) {
     Prose t;
     for (uint64_t attempt = 0;; attempt++) {
-        Rng r = rng_make(o->seed, s->file, index, attempt);
+        Dice r = dice_make(o->seed, s->file, index, attempt);
         world_document(&r, &t);
         if (belongs(s, &t)) return json_pack("{s:s}", "text", t.s);
     }
@@ -77,12 +77,12 @@ static json_t *prompt(const SynthOptions *o, const SynthShare *s, uint64_t index
     WorldTask t;
     Prose completion;
     for (uint64_t attempt = 0;; attempt++) {
-        Rng r = rng_make(o->seed, s->file, index, attempt);
+        Dice r = dice_make(o->seed, s->file, index, attempt);
         task_make(&r, &t);
         if (!belongs(s, &t.prompt)) continue;
         if (!demonstrate)
             return json_pack("{s:s,s:o}", "prompt", t.prompt.s, "gold", gold_json(&t.gold));
-        SynthQuality q = (SynthQuality)rng_weighted(
+        SynthQuality q = (SynthQuality)dice_weighted(
             &r, t.gold.act == ACT_REFUSE ? o->refuse : o->answer, QUALITY_COUNT);
         task_demonstrate(&r, &t, q, &completion);
         return json_pack("{s:s,s:s,s:s,s:o}", "prompt", t.prompt.s, "completion", completion.s,

@@ -11,8 +11,8 @@
  * howto, refuse; wordings vary; some questions have no answer in the text. No prompt occurs in two
  * files: a hash of its text says which file it belongs to. Every record is a pure
  * function of (seed, file, index). */
-#ifndef DATA_SYNTH_H
-#define DATA_SYNTH_H
+#ifndef DATA_WORLD_SYNTH_H
+#define DATA_WORLD_SYNTH_H
 
 #include <stdint.h>
 

@@ -14,30 +14,30 @@
 /* --- random numbers --------------------------------------------------------------------------- */
 
 /* Steele, Lea, Flood 2014: "Fast splittable pseudorandom number generators". */
-uint64_t rng_next(Rng *r) {
+uint64_t dice_next(Dice *r) {
     uint64_t z = r->state += 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
 }
 
-Rng rng_make(uint64_t seed, const char *stream, uint64_t index, uint64_t attempt) {
+Dice dice_make(uint64_t seed, const char *stream, uint64_t index, uint64_t attempt) {
     uint64_t key[3] = {XXH64(stream, strlen(stream), seed), index, attempt};
-    return (Rng){XXH64(key, sizeof key, seed)};
+    return (Dice){XXH64(key, sizeof key, seed)};
 }
 
-double rng_unit(Rng *r) { return (double)(rng_next(r) >> 11) * 0x1p-53; }
+double dice_unit(Dice *r) { return (double)(dice_next(r) >> 11) * 0x1p-53; }
 
-int rng_int(Rng *r, int n) { return (int)(rng_unit(r) * n); }
+int dice_int(Dice *r, int n) { return (int)(dice_unit(r) * n); }
 
-bool rng_percent(Rng *r, int percent) { return rng_int(r, 100) < percent; }
+bool dice_percent(Dice *r, int percent) { return dice_int(r, 100) < percent; }
 
-const char *rng_word(Rng *r, const char *const *words, int n) { return words[rng_int(r, n)]; }
+const char *dice_word(Dice *r, const char *const *words, int n) { return words[dice_int(r, n)]; }
 
-int rng_weighted(Rng *r, const double *weights, int n) {
+int dice_weighted(Dice *r, const double *weights, int n) {
     double sum = 0;
     for (int i = 0; i < n; i++) sum += weights[i];
-    double x = rng_unit(r) * sum;
+    double x = dice_unit(r) * sum;
     int last = 0;
     for (int i = 0; i < n; i++) {
         if (weights[i] <= 0) continue;
@@ -48,12 +48,12 @@ int rng_weighted(Rng *r, const double *weights, int n) {
     return last;
 }
 
-void rng_choose(Rng *r, int *out, int k, int n) {
+void dice_choose(Dice *r, int *out, int k, int n) {
     int all[64];
     CHECK(k <= n && n <= 64, "choose %d of %d", k, n);
     for (int i = 0; i < n; i++) all[i] = i;
     for (int i = 0; i < k; i++) {
-        int j = i + rng_int(r, n - i), x = all[j];
+        int j = i + dice_int(r, n - i), x = all[j];
         all[j] = all[i];
         out[i] = all[i] = x;
     }
@@ -170,15 +170,15 @@ bool world_is_rude(const char *sentence) {
 
 /* --- people ----------------------------------------------------------------------------------- */
 
-void people_make(Rng *r, Person *p, int n) {
+void person_make_all(Dice *r, Person *p, int n) {
     int name[SCENE_PEOPLE], place[SCENE_PEOPLE], trade[SCENE_PEOPLE], food[SCENE_PEOPLE];
     int noun[SCENE_PEOPLE * ITEMS], used = 0;
     CHECK(n <= SCENE_PEOPLE, "%d people", n);
-    rng_choose(r, name, n, NAMES);
-    rng_choose(r, place, n, PLACES);
-    rng_choose(r, trade, n, TRADES);
-    rng_choose(r, food, n, FOODS);
-    rng_choose(r, noun, n * ITEMS, NOUNS);
+    dice_choose(r, name, n, NAMES);
+    dice_choose(r, place, n, PLACES);
+    dice_choose(r, trade, n, TRADES);
+    dice_choose(r, food, n, FOODS);
+    dice_choose(r, noun, n * ITEMS, NOUNS);
     for (int i = 0; i < n; i++) {
         p[i] = (Person){world_names[name[i]],
                         world_places[place[i]],
@@ -186,7 +186,7 @@ void people_make(Rng *r, Person *p, int n) {
                         world_foods[food[i]],
                         {NULL},
                         0};
-        p[i].nitems = 1 + rng_int(r, ITEMS);
+        p[i].nitems = 1 + dice_int(r, ITEMS);
         for (int j = 0; j < p[i].nitems; j++) p[i].item[j] = world_nouns[noun[used++]];
     }
 }
@@ -227,36 +227,36 @@ void person_ask(Prose *t, const Person *p, Topic topic, int wording) {
 
 /* --- scenes ----------------------------------------------------------------------------------- */
 
-void scene_make(Rng *r, Scene *s, int people, int facts) {
+void scene_make(Dice *r, Scene *s, int people, int facts) {
     *s = (Scene){.n = people};
-    people_make(r, s->p, people);
+    person_make_all(r, s->p, people);
     int cell[SCENE_PEOPLE * TOPICS];
-    rng_choose(r, cell, facts, people * TOPICS);
+    dice_choose(r, cell, facts, people * TOPICS);
     for (int i = 0; i < facts; i++) s->stated[cell[i] / TOPICS][cell[i] % TOPICS] = true;
 }
 
-void scene_tell(Rng *r, const Scene *s, Prose *t) {
+void scene_tell(Dice *r, const Scene *s, Prose *t) {
     int order[SCENE_PEOPLE * TOPICS];
     const Person *also = NULL; /* his last thing is named at the end */
-    rng_choose(r, order, s->n * TOPICS, s->n * TOPICS);
+    dice_choose(r, order, s->n * TOPICS, s->n * TOPICS);
     for (int i = 0; i < s->n * TOPICS; i++) {
         Person p = s->p[order[i] / TOPICS];
         Topic topic = (Topic)(order[i] % TOPICS);
         if (!s->stated[order[i] / TOPICS][topic]) continue;
-        if (topic == TOPIC_ITEMS && p.nitems > 1 && !also && rng_percent(r, 25)) {
+        if (topic == TOPIC_ITEMS && p.nitems > 1 && !also && dice_percent(r, 25)) {
             also = &s->p[order[i] / TOPICS];
             p.nitems--;
         }
         prose_say(t, "%s", "");
-        person_state(t, &p, topic, rng_percent(r, 20));
+        person_state(t, &p, topic, dice_percent(r, 20));
         prose_add(t, ".");
     }
     if (also) prose_say(t, "%s also has a %s.", also->name, also->item[also->nitems - 1]);
 }
 
-bool scene_pick(Rng *r, const Scene *s, bool stated, int *person, Topic *topic) {
+bool scene_pick(Dice *r, const Scene *s, bool stated, int *person, Topic *topic) {
     int cell[SCENE_PEOPLE * TOPICS], n = s->n * TOPICS;
-    rng_choose(r, cell, n, n);
+    dice_choose(r, cell, n, n);
     for (int i = 0; i < n; i++) {
         *person = cell[i] / TOPICS;
         *topic = (Topic)(cell[i] % TOPICS);

@@ -1,7 +1,7 @@
 /* world.h: the small world that synth.c writes about and gold.c judges: its words, its people,
  * its facts. Private to data/. */
-#ifndef DATA_WORLD_H
-#define DATA_WORLD_H
+#ifndef DATA_WORLD_WORLD_H
+#define DATA_WORLD_WORLD_H
 
 #include "data/world/gold.h"
 #include "data/world/synth.h"
@@ -11,17 +11,18 @@
 #include <stdint.h>
 
 /* --- random numbers: splitmix64 from a hash of (seed, stream, index, attempt) ----------------- */
-typedef struct Rng {
+typedef struct Dice {
     uint64_t state;
-} Rng;
-Rng rng_make(uint64_t seed, const char *stream, uint64_t index, uint64_t attempt);
-uint64_t rng_next(Rng *r);
-int rng_int(Rng *r, int n); /* 0 .. n-1 */
-double rng_unit(Rng *r);    /* [0, 1) */
-bool rng_percent(Rng *r, int percent);
-const char *rng_word(Rng *r, const char *const *words, int n);
-int rng_weighted(Rng *r, const double *weights, int n);
-void rng_choose(Rng *r, int *out, int k, int n); /* k different ones of 0 .. n-1, in random order */
+} Dice;
+Dice dice_make(uint64_t seed, const char *stream, uint64_t index, uint64_t attempt);
+uint64_t dice_next(Dice *r);
+int dice_int(Dice *r, int n); /* 0 .. n-1 */
+double dice_unit(Dice *r);    /* [0, 1) */
+bool dice_percent(Dice *r, int percent);
+const char *dice_word(Dice *r, const char *const *words, int n);
+int dice_weighted(Dice *r, const double *weights, int n);
+void dice_choose(Dice *r, int *out, int k,
+                 int n); /* k different ones of 0 .. n-1, in random order */
 
 /* --- text ------------------------------------------------------------------------------------- */
 typedef struct Prose {
@@ -93,7 +94,7 @@ typedef struct Person {
 typedef enum Topic { TOPIC_PLACE, TOPIC_TRADE, TOPIC_FOOD, TOPIC_ITEMS, TOPICS } Topic;
 
 /* n people with different names and all topics filled, no two alike in any. */
-void people_make(Rng *r, Person *p, int n);
+void person_make_all(Dice *r, Person *p, int n);
 /* The sentence without its stop: "Ana lives in Rome"; wording 0 is the plain one. */
 void person_state(Prose *t, const Person *p, Topic topic, int wording);
 void person_list(Prose *t, const Person *p); /* "a cup, a map and a key" */
@@ -109,13 +110,13 @@ typedef struct Scene {
     Person p[SCENE_PEOPLE];
     bool stated[SCENE_PEOPLE][TOPICS];
 } Scene;
-void scene_make(Rng *r, Scene *s, int people, int facts);
-void scene_tell(Rng *r, const Scene *s, Prose *t); /* all that is stated, in random order */
+void scene_make(Dice *r, Scene *s, int people, int facts);
+void scene_tell(Dice *r, const Scene *s, Prose *t); /* all that is stated, in random order */
 /* A random fact that is stated (or is not); false if there is none. */
-bool scene_pick(Rng *r, const Scene *s, bool stated, int *person, Topic *topic);
+bool scene_pick(Dice *r, const Scene *s, bool stated, int *person, Topic *topic);
 
 /* --- documents and tasks ---------------------------------------------------------------------- */
-void world_document(Rng *r, Prose *t);
+void world_document(Dice *r, Prose *t);
 
 /* A prompt, what gold must know, and the makings of demonstrations of any quality. */
 typedef struct WorldTask {
@@ -124,8 +125,8 @@ typedef struct WorldTask {
     Prose ideal, partial, wrong, extra; /* extra: a sentence that the text does not bear out */
 } WorldTask;
 /* "a cup", "Ben", "wood": what h is done to */
-void howto_object(Rng *r, const Howto *h, Prose *t);
-void task_make(Rng *r, WorldTask *t);
-void task_demonstrate(Rng *r, const WorldTask *t, SynthQuality quality, Prose *out);
+void task_howto_object(Dice *r, const Howto *h, Prose *t);
+void task_make(Dice *r, WorldTask *t);
+void task_demonstrate(Dice *r, const WorldTask *t, SynthQuality quality, Prose *out);
 
 #endif

@@ -50,7 +50,7 @@ static void check_level(const Check *c) {
     double *in[MAX_IN];
     for (int k = 0; k < c->nin; k++) {
         int64_t shape[2] = {c->shape[k][0], c->shape[k][1]};
-        const Tensor *x = grad_input(&inputs, shape[1] ? 2 : 1, shape);
+        const Tensor *x = gradcheck_input(&inputs, shape[1] ? 2 : 1, shape);
         in[k] = malloc((size_t)tensor_size(x) * sizeof(double));
         for (int64_t i = 0; i < tensor_size(x); i++) in[k][i] = (double)x->data[i];
     }

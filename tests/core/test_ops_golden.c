@@ -71,7 +71,7 @@ static void check_case(const json_t *c) {
         int64_t dims[2] = {0};
         for (size_t i = 0; i < json_array_size(shape); i++)
             dims[i] = (int64_t)json_number_value(json_array_get(shape, i));
-        Tensor *x = grad_input(&inputs, (int)json_array_size(shape), dims);
+        Tensor *x = gradcheck_input(&inputs, (int)json_array_size(shape), dims);
         load(json_object_get(item, "data"), x->data, tensor_size(x));
     }
     Tensor *const *x = inputs.in, *y = NULL;

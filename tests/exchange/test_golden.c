@@ -100,7 +100,7 @@ static void golden_close(Golden *t) {
     tape_close(&t->tape);
     arena_free(&t->arena);
     gpt_close(&t->g);
-    st_close(&t->st);
+    safetensors_close(&t->st);
 }
 
 static void check_gradients(Golden *t, const char *prefix, int at_least) {
@@ -109,7 +109,7 @@ static void check_gradients(Golden *t, const char *prefix, int at_least) {
         const Param *p = &t->g->params.v[i];
         char name[128];
         snprintf(name, sizeof name, "%s.grad.%s", prefix, p->name);
-        if (!st_find(t->st, name)) continue;
+        if (!safetensors_find(t->st, name)) continue;
         expect_tensor(t->st, name, p->tensor.grad, tensor_size(&p->tensor), ROUNDED);
         found++;
     }
@@ -222,7 +222,7 @@ static void test_tiny_gpt2(void **state) {
     if (st) compare_tiny(g, tape, &t, st);
     tape_close(&tape);
     arena_free(&arena);
-    st_close(&st);
+    safetensors_close(&st);
     gpt_close(&g);
 }
 

@@ -57,30 +57,32 @@ static void test_types(void **state) {
                "\"u\": {\"dtype\": \"U8\", \"shape\": [1], \"data_offsets\": [34, 35]}}   ",
                -1, data, sizeof data);
     SafeTensors *s;
-    OK(st_open(&s, path));
+    OK(safetensors_open(&s, path));
     int n;
     double x[6];
-    const StTensor *v = st_list(s, &n);
+    const StTensor *v = safetensors_list(s, &n);
     assert_int_equal(n, 7);
     assert_string_equal(v[0].name, "b");
     assert_string_equal(v[6].name, "u");
-    assert_null(st_find(s, "__metadata__"));
-    OK(st_read(s, st_find(s, "d"), 0, 1, x));
+    assert_null(safetensors_find(s, "__metadata__"));
+    OK(safetensors_read(s, safetensors_find(s, "d"), 0, 1, x));
     assert_true(x[0] == 1.5);
-    OK(st_read(s, st_find(s, "f"), 0, 1, x));
-    assert_true(x[0] == -2.5 && st_find(s, "f")->ndim == 0);
-    OK(st_read(s, st_find(s, "i"), 0, 1, x));
+    OK(safetensors_read(s, safetensors_find(s, "f"), 0, 1, x));
+    assert_true(x[0] == -2.5 && safetensors_find(s, "f")->ndim == 0);
+    OK(safetensors_read(s, safetensors_find(s, "i"), 0, 1, x));
     assert_true(x[0] == -1);
-    OK(st_read(s, st_find(s, "h"), 0, 6, x)); /* 1, the smallest, the largest, -inf, NaN, -2^-14 */
+    OK(safetensors_read(s, safetensors_find(s, "h"), 0, 6,
+                        x)); /* 1, the smallest, the largest, -inf, NaN, -2^-14 */
     assert_true(x[0] == 1 && x[1] == 0x1p-24 && x[2] == 65504 && x[3] == (double)-INFINITY);
     assert_true(isnan(x[4]) && x[5] == -0x1p-14);
-    OK(st_read(s, st_find(s, "h"), 2, 1, x));
+    OK(safetensors_read(s, safetensors_find(s, "h"), 2, 1, x));
     assert_true(x[0] == 65504);
-    OK(st_read(s, st_find(s, "b"), 0, 3, x));
+    OK(safetensors_read(s, safetensors_find(s, "b"), 0, 3, x));
     assert_true(x[0] == 1 && x[1] == -3.140625 && x[2] == (double)INFINITY);
-    OK(st_read(s, st_find(s, "none"), 0, 0, x));
-    FAILS(st_read(s, st_find(s, "u"), 0, 1, x), ERR_DATA, path, "u has dtype U8, expected F32");
-    st_close(&s);
+    OK(safetensors_read(s, safetensors_find(s, "none"), 0, 0, x));
+    FAILS(safetensors_read(s, safetensors_find(s, "u"), 0, 1, x), ERR_DATA, path,
+          "u has dtype U8, expected F32");
+    safetensors_close(&s);
 }
 
 /* One damaged header each; the file has `len` bytes of data. */
@@ -140,7 +142,7 @@ static void test_damaged(void **state) {
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         SafeTensors *s = NULL;
         write_file(bad[i].header, -1, "0123456789ab", (size_t)bad[i].len);
-        FAILS(st_open(&s, path), ERR_DATA, path, bad[i].says);
+        FAILS(safetensors_open(&s, path), ERR_DATA, path, bad[i].says);
         assert_null(s);
     }
 }
@@ -148,22 +150,22 @@ static void test_damaged(void **state) {
 static void test_lengths(void **state) {
     SafeTensors *s;
     scratch_text(path, "");
-    FAILS(st_open(&s, path), ERR_DATA, path, "0 bytes");
+    FAILS(safetensors_open(&s, path), ERR_DATA, path, "0 bytes");
     scratch_text(path, "1234567");
-    FAILS(st_open(&s, path), ERR_DATA, path, "7 bytes");
+    FAILS(safetensors_open(&s, path), ERR_DATA, path, "7 bytes");
     write_file("{}", 3, NULL, 0);
-    FAILS(st_open(&s, path), ERR_DATA, path, "header of 3 bytes in a file of 10");
+    FAILS(safetensors_open(&s, path), ERR_DATA, path, "header of 3 bytes in a file of 10");
     write_file("{}", INT64_MAX, NULL, 0);
-    FAILS(st_open(&s, path), ERR_DATA, path, "header of 9223372036854775807");
+    FAILS(safetensors_open(&s, path), ERR_DATA, path, "header of 9223372036854775807");
     write_file("\x89HDF", 0x0a1a0a0d46444889, NULL, 0);
-    FAILS(st_open(&s, path), ERR_DATA, path, "not a safetensors file?");
+    FAILS(safetensors_open(&s, path), ERR_DATA, path, "not a safetensors file?");
     char *nowhere = scratch("nowhere.safetensors");
-    FAILS(st_open(&s, nowhere), ERR_IO, nowhere, "No such file");
+    FAILS(safetensors_open(&s, nowhere), ERR_IO, nowhere, "No such file");
     free(nowhere);
     write_file("{}", -1, NULL, 0);
-    OK(st_open(&s, path));
-    st_close(&s);
-    st_close(&s);
+    OK(safetensors_open(&s, path));
+    safetensors_close(&s);
+    safetensors_close(&s);
 }
 
 /* Every beginning of a good file is refused. */
@@ -171,16 +173,16 @@ static void test_truncated(void **state) {
     float x[3] = {1, 2, 3};
     const StTensor t[] = {{.name = "x", .ndim = 1, .shape = {3}}};
     StWriter *w;
-    OK(st_create(&w, path, t, 1));
-    OK(st_write(w, x, 3));
-    OK(st_commit(&w));
+    OK(safetensors_create(&w, path, t, 1));
+    OK(safetensors_write(w, x, 3));
+    OK(safetensors_commit(&w));
     char *bytes;
     size_t len;
     OK(file_read(path, &bytes, &len));
     for (size_t n = 0; n < len; n++) {
         SafeTensors *s;
         scratch_write(path, bytes, n);
-        assert_int_equal(st_open(&s, path), ERR_DATA);
+        assert_int_equal(safetensors_open(&s, path), ERR_DATA);
     }
     free(bytes);
 }
@@ -196,23 +198,23 @@ static void test_round_trip(void **state) {
     double *back = xmalloc(N * sizeof *back);
     for (int i = 0; i < N; i++) x[i] = (float)i * 0.37f - 1000;
     StWriter *w;
-    OK(st_create(&w, path, t, 3));
-    OK(st_write(w, x, 70001));
-    OK(st_write(w, x + 70001, N - 70001));
-    OK(st_write(w, x, 3));
-    OK(st_commit(&w));
+    OK(safetensors_create(&w, path, t, 3));
+    OK(safetensors_write(w, x, 70001));
+    OK(safetensors_write(w, x + 70001, N - 70001));
+    OK(safetensors_write(w, x, 3));
+    OK(safetensors_commit(&w));
     assert_null(w);
     SafeTensors *s;
-    OK(st_open(&s, path));
-    const StTensor *z = st_find(s, "z.weight");
+    OK(safetensors_open(&s, path));
+    const StTensor *z = safetensors_find(s, "z.weight");
     assert_true(z->type == ST_F32 && z->ndim == 2 && z->shape[0] == N / 2 && z->shape[1] == 2);
     assert_int_equal(z->offset % 8, 0);
-    OK(st_read(s, z, 0, N, back));
+    OK(safetensors_read(s, z, 0, N, back));
     for (int i = 0; i < N; i++) assert_true(back[i] == (double)x[i]);
-    OK(st_read(s, z, 65535, 3, back));
+    OK(safetensors_read(s, z, 65535, 3, back));
     assert_true(back[0] == (double)x[65535] && back[2] == (double)x[65537]);
-    assert_int_equal(st_find(s, "a")->n, 3);
-    st_close(&s);
+    assert_int_equal(safetensors_find(s, "a")->n, 3);
+    safetensors_close(&s);
     free(x);
     free(back);
 }
@@ -221,14 +223,14 @@ static void test_abandoned(void **state) {
     const StTensor t[] = {{.name = "x", .ndim = 1, .shape = {3}}};
     StWriter *w;
     char *other = scratch("other.safetensors"), *nodir = scratch("no/dir.safetensors");
-    OK(st_create(&w, other, t, 1));
-    st_abandon(&w);
+    OK(safetensors_create(&w, other, t, 1));
+    safetensors_abandon(&w);
     char **names;
     int n;
     OK(file_list(scratch_folder, &names, &n));
     for (int i = 0; i < n; i++) assert_null(strstr(names[i], "other"));
     file_free_list(&names, n);
-    FAILS(st_create(&w, nodir, t, 1), ERR_IO, nodir, "No such file");
+    FAILS(safetensors_create(&w, nodir, t, 1), ERR_IO, nodir, "No such file");
     assert_null(w);
     free(other);
     free(nodir);

@@ -60,7 +60,7 @@ static inline Gpt *tiny_gpt2_open(void) {
         for (int64_t j = 0; j < p.n; j++) g->params.v[p.index].tensor.data[j] = (real)x[j];
         free(x);
     }
-    st_close(&st);
+    safetensors_close(&st);
     return g;
 }
 
@@ -96,7 +96,7 @@ static inline void tiny_gpt2_batch(TinyBatch *t) {
                    .start = t->start};
     free(tokens);
     free(targets);
-    st_close(&st);
+    safetensors_close(&st);
 }
 
 /* The mean loss and its gradients. Weights 1/active would be rounded to float, so the sum's are

@@ -27,8 +27,8 @@ static char *good_model(size_t *len) {
     char *path = file_join(fuzz.folder, "good.safetensors"), *bytes = NULL;
     float x[128] = {1, 2, 3};
     StWriter *w;
-    if (st_create(&w, path, t, 9) < 0 || st_write(w, x, 72) < 0 || st_commit(&w) < 0 ||
-        file_read(path, &bytes, len) < 0) {
+    if (safetensors_create(&w, path, t, 9) < 0 || safetensors_write(w, x, 72) < 0 ||
+        safetensors_commit(&w) < 0 || file_read(path, &bytes, len) < 0) {
         fprintf(stderr, "%s\n", error_message());
         _exit(1);
     }
@@ -38,15 +38,15 @@ static char *good_model(size_t *len) {
 
 static void read_all(const char *path) {
     SafeTensors *s;
-    if (st_open(&s, path) < 0) return;
+    if (safetensors_open(&s, path) < 0) return;
     int n;
-    const StTensor *t = st_list(s, &n);
+    const StTensor *t = safetensors_list(s, &n);
     for (int i = 0; i < n; i++) {
         double *x = xmalloc((size_t)t[i].n * sizeof *x + 1);
-        (void)!st_read(s, &t[i], 0, t[i].n, x);
+        (void)!safetensors_read(s, &t[i], 0, t[i].n, x);
         free(x);
     }
-    st_close(&s);
+    safetensors_close(&s);
 }
 
 static void one(const uint8_t *data, size_t len) {

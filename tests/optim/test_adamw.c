@@ -170,7 +170,7 @@ static uint64_t bits_after_steps(int threads) {
         make_grad(&ps, 100 + (uint64_t)t);
         double norm = grad_norm(&ps);
         norms += norm;
-        adamw_update(&a, &ps, 0.01, clip_scale(norm, 1));
+        adamw_update(&a, &ps, 0.01, grad_clip_scale(norm, 1));
         ema_update(&e, &ps);
     }
     uint64_t h = 1469598103934665603u;
@@ -207,8 +207,8 @@ static void test_not_finite_is_refused(void **state) {
             adamw_init(&a, &ps, NULL, 0.9, 0.95, 1e-8, 0);
             make_grad(&ps, 3);
             adamw_update(&a, &ps, k == 0 ? (double)NAN : 0.1,
-                         k == 1   ? clip_scale((double)INFINITY, 1)
-                         : k == 2 ? clip_scale((double)NAN, 0)
+                         k == 1   ? grad_clip_scale((double)INFINITY, 1)
+                         : k == 2 ? grad_clip_scale((double)NAN, 0)
                                   : 1);
             _exit(0);
         }

@@ -134,7 +134,7 @@ static void steps(int kind, bool throughout) {
         }
         expected_sums(&want, kind, step);
         grads_finish(g);
-        const double norm = grads_norm(g), scale = clip_scale(grad_norm(&want), 1);
+        const double norm = grads_norm(g), scale = grad_clip_scale(grad_norm(&want), 1);
         assert_true(norm == grad_norm(&want));
         adamw_begin(&a);
         for (int k = 0; k < ps.nparts; k++) {

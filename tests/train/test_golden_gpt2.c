@@ -50,14 +50,14 @@ static void test_adamw_steps(void **state) {
         double have = grad_norm(&g->params);
         assert_true(fabs(have - norm[step]) < TINY_TOLERANCE);
         /* PyTorch's clip_grad_norm_ divides by norm + 1e-6. */
-        adamw_update(&adam, &g->params, 1e-3, clip_scale(have + 1e-6, 1));
+        adamw_update(&adam, &g->params, 1e-3, grad_clip_scale(have + 1e-6, 1));
         if (step == 0) compare(g, st, "step1.");
     }
     compare(g, st, "step5.");
     adamw_free(&adam);
     tape_close(&tape);
     arena_free(&arena);
-    st_close(&st);
+    safetensors_close(&st);
     gpt_close(&g);
 }
 

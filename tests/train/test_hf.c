@@ -11,7 +11,7 @@
 #include "base/json.h"
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/exchange/hf.h"
-#include "checkpoints/exchange/loaded.h"
+#include "checkpoints/exchange/load.h"
 #include "checkpoints/exchange/safetensors.h"
 #include "tests/base/scratch.h"
 #include "tests/data/tokens.h"
@@ -261,14 +261,14 @@ static void write_others(const Gpt *g) {
                             .ndim = p.ndim,
                             .shape = {p.shape[p.transposed], p.shape[!p.transposed]}};
     char *path = file_join(folder, "model.safetensors");
-    OK(st_create(&w, path, t, n));
+    OK(safetensors_create(&w, path, t, n));
     for (ArchParam p = {0}; arch_next(&g->cfg, &p);)
         for (int64_t i = 0; i < p.n; i++) {
             const int64_t at = p.transposed ? i % p.shape[0] * p.shape[1] + i / p.shape[0] : i;
             const float x = (float)g->params.v[p.index].tensor.data[at];
-            OK(st_write(w, &x, 1));
+            OK(safetensors_write(w, &x, 1));
         }
-    OK(st_commit(&w));
+    OK(safetensors_commit(&w));
     while (n > 0) free(t[--n].name);
     free(path);
 }
@@ -400,18 +400,18 @@ static void test_reward_model(void **state) {
         }
         SafeTensors *s;
         double x[16], pad[16];
-        OK(st_open(&s, path));
-        OK(st_read(s, st_find(s, "score.weight"), 0, 16, x));
+        OK(safetensors_open(&s, path));
+        OK(safetensors_read(s, safetensors_find(s, "score.weight"), 0, 16, x));
         for (int i = 0; i < 16; i++) assert_true(x[i] == (double)g->head_w->data[i]);
-        OK(st_read(s, st_find(s, "transformer.ln_f.bias"), 0, 16, x));
+        OK(safetensors_read(s, safetensors_find(s, "transformer.ln_f.bias"), 0, 16, x));
         for (int i = 0; i < 16; i++) theirs->norm_f_b->data[i] = (real)x[i];
         theirs->head_b->data[0] = 0;
-        const StTensor *wte = st_find(s, "transformer.wte.weight");
+        const StTensor *wte = safetensors_find(s, "transformer.wte.weight");
         assert_true(wte->shape[0] == 258 && wte->shape[1] == 16);
-        OK(st_read(s, wte, 257 * 16, 16, pad));
+        OK(safetensors_read(s, wte, 257 * 16, 16, pad));
         for (int i = 0; i < 16; i++) assert_true(pad[i] == 0);
-        assert_null(st_find(s, "lm_head.weight"));
-        st_close(&s);
+        assert_null(safetensors_find(s, "lm_head.weight"));
+        safetensors_close(&s);
 
         Arena arena = {0};
         Tape *tape = tape_open(&arena, false);
@@ -503,14 +503,14 @@ static void write_model(const char *without, const char *extra, const char *bad,
     OK(file_make_dirs(folder));
     char *path = file_join(folder, "model.safetensors");
     StWriter *w;
-    OK(st_create(&w, path, t, n));
+    OK(safetensors_create(&w, path, t, n));
     for (int i = 0; i < n; i++) {
         float x[100] = {0};
         int64_t count = t[i].shape[0] * (t[i].ndim == 2 ? t[i].shape[1] : 1);
         if (bad && strcmp(t[i].name, bad) == 0) x[1] = value;
-        OK(st_write(w, x, count));
+        OK(safetensors_write(w, x, count));
     }
-    OK(st_commit(&w));
+    OK(safetensors_commit(&w));
     free(path);
 }
 

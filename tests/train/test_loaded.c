@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "checkpoints/exchange/loaded.h"
+#include "checkpoints/exchange/load.h"
 #include "model/decode.h"
 #include "tests/base/scratch.h"
 #include "tests/data/tokens.h"

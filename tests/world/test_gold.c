@@ -136,13 +136,14 @@ static void test_any_bytes(void **state) {
     static const char *const golds[] = {qa, unknown, yesno, list, sum, who, rewrite, howto, refuse};
     size_t n = 20000;
     char *text = xmalloc(n + 1);
-    Rng r = rng_make(1, "garbage", 0, 0);
+    Dice r = dice_make(1, "garbage", 0, 0);
     for (int g = 0; g < 9; g++) {
         assert_true(score(golds[g], "") == -1);
         assert_true(score(golds[g], " .,!?\n\n") <= -1);
         for (int round = 0; round < 20; round++) {
             for (size_t i = 0; i < n; i++)
-                text[i] = (char)(round % 2 ? 1 + rng_int(&r, 255) : "oud b. 1is?"[rng_int(&r, 11)]);
+                text[i] =
+                    (char)(round % 2 ? 1 + dice_int(&r, 255) : "oud b. 1is?"[dice_int(&r, 11)]);
             text[n] = 0;
             if (score(golds[g], text) > -1)
                 fail_msg("garbage scores %g: %d: %.60s", parts.total, g, text);
@@ -156,7 +157,7 @@ static void test_any_bytes(void **state) {
 /* Through JSON and back; bad JSON is refused with a message that names the place. */
 static void test_json(void **state) {
     for (uint64_t i = 0; i < 300; i++) {
-        Rng r = rng_make(1, "json", i, 0);
+        Dice r = dice_make(1, "json", i, 0);
         WorldTask t;
         Gold back;
         task_make(&r, &t);

@@ -95,7 +95,7 @@ static void test_qualities(void **state) {
     double sum[ACT_COUNT][QUALITY_COUNT] = {{0}};
     int count[ACT_COUNT] = {0};
     for (uint64_t i = 0; i < 2000; i++) {
-        Rng r = rng_make(7, "test", i, 0);
+        Dice r = dice_make(7, "test", i, 0);
         WorldTask t;
         Prose text;
         task_make(&r, &t);

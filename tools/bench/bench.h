@@ -14,34 +14,34 @@ enum { PARTS = 3 };
 
 /* A piece of a case, measured with its limits just before and just after. Counted is what the
  * mathematics needs, for one run; what is computed twice is not. 0: does not matter. */
-typedef struct Part {
+typedef struct BenchPart {
     const char *name;
     double flops, bytes, tokens;
-} Part;
+} BenchPart;
 
 typedef struct Case Case;
 
 /* A case made ready, in its process. */
-typedef struct Work {
+typedef struct BenchWork {
     const Case *c;
     int nparts;
-    Part part[PARTS];
+    BenchPart part[PARTS];
     double tokens;      /* of all parts together, for tokens/s; 0: none */
     Arena *activations; /* its high-water mark is printed; NULL: none */
     void *priv;         /* of the kind of case */
-} Work;
+} BenchWork;
 
 /* open prepares what run does and counts it (run may count again). run does part `part` once, in the
  * order of the parts, and returns the seconds that count. Nothing is ever closed: the process
  * ends. */
-typedef struct Kind {
-    int (*open)(Work *w);
-    double (*run)(Work *w, int part);
-} Kind;
+typedef struct BenchKind {
+    int (*open)(BenchWork *w);
+    double (*run)(BenchWork *w, int part);
+} BenchKind;
 
 struct Case {
     const char *name, *what;
-    const Kind *kind; /* NULL: the machine's limits */
+    const BenchKind *kind; /* NULL: the machine's limits */
     const GptConfig *model;
     int64_t B, T;    /* sequences, and tokens of each; decoding and PPO: prompts */
     int64_t max_new; /* decoding and PPO */
@@ -49,19 +49,19 @@ struct Case {
     bool slow;       /* runs only when named in full, or with --all */
 };
 
-extern const Kind bench_linear, bench_attention, bench_layernorm, bench_loss, bench_adamw,
+extern const BenchKind bench_linear, bench_attention, bench_layernorm, bench_loss, bench_adamw,
     bench_step, bench_prefill, bench_decode, bench_ppo;
 extern const Case bench_case[];
 extern const int bench_cases;
 
 /* The machine's limits: each does its work once with all threads OpenMP may use and returns 1e9
- * FLOPs or bytes a second. The operands of the last three come from limits_open; read alone needs
+ * FLOPs or bytes a second. The operands of the last three come from bench_limits_open; read alone needs
  * only `sgemm` or `memory` of it. */
-double limits_fma(void);
-double limits_sgemm(void);
-double limits_read(void);
-double limits_triad(void);
-void limits_open(bool sgemm, int memory_arrays);
+double bench_fma(void);
+double bench_sgemm(void);
+double bench_read(void);
+double bench_triad(void);
+void bench_limits_open(bool sgemm, int memory_arrays);
 
 /* Measurements of their own kind, on any number of ranks: rhetor-bench checkpoint [...], whose
  * limit is the disk, and rhetor-bench comm [...], the exchange between the ranks. Return the exit

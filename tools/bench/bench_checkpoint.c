@@ -27,7 +27,7 @@
 enum { ROUNDS_MAX = 25, GROUPS = 3 };
 enum { PLAIN, UNREAD, SAVE, LOAD, MEASURES };
 
-typedef struct Lab {
+typedef struct CheckpointLab {
     Comm *comm;
     bool main_rank, raw;
     int64_t layers, width, rounds;
@@ -38,7 +38,7 @@ typedef struct Lab {
     int64_t bytes; /* of all values */
     char *file;    /* rank 0: the bytes of a saved file */
     size_t file_bytes;
-} Lab, Args;
+} CheckpointLab, Args;
 
 static const Option options[] = {
     {"dir", 'd', "DIR", "measure the disk that this folder lies on (.)", OPT_TEXT(where)},
@@ -49,7 +49,7 @@ static const Option options[] = {
     {0}};
 
 /* Weights as they are initialised, first and second moments of noise of their size. */
-static void make_state(Lab *l) {
+static void make_state(CheckpointLab *l) {
     static const char *const group[GROUPS] = {"params", "optimizer/m", "optimizer/v"};
     const RngKey key = {.seed = 1, .purpose = RNG_TEST};
     GptConfig cfg = {.layers = (int)l->layers,
@@ -101,7 +101,7 @@ static int write_plainly(const char *path, const char *data, size_t bytes) {
     return rc;
 }
 
-static int load(Lab *l, const char *dir) {
+static int load(CheckpointLab *l, const char *dir) {
     Ckpt *k;
     TRY(ckpt_open_newest(&k, dir, l->comm));
     CHECK(k, "%s: nothing was saved", dir);
@@ -117,7 +117,7 @@ static double cpu_now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static int measure(Lab *l, int what, double *seconds, double *cpu) {
+static int measure(CheckpointLab *l, int what, double *seconds, double *cpu) {
     AUTOFREE char *file = file_join(l->dir, "step_00000001.h5"),
                   *json = file_join(l->dir, "step_00000001.json"),
                   *plain = file_join(l->dir, "plain");
@@ -162,7 +162,7 @@ static double median(double *v, int64_t n) {
     return (v[n / 2] + v[(n - 1) / 2]) / 2;
 }
 
-static void print_results(const Lab *l, double seconds[MEASURES][ROUNDS_MAX],
+static void print_results(const CheckpointLab *l, double seconds[MEASURES][ROUNDS_MAX],
                           double cpu[MEASURES][ROUNDS_MAX]) {
     static const char *const name[MEASURES] = {"plain write, fsync", "save, not read back", "save",
                                                "load"};
@@ -180,7 +180,7 @@ static void print_results(const Lab *l, double seconds[MEASURES][ROUNDS_MAX],
     }
 }
 
-static int bench(Lab *l) {
+static int bench(CheckpointLab *l) {
     double seconds[MEASURES][ROUNDS_MAX], cpu[MEASURES][ROUNDS_MAX];
     char dir[4096] = "";
     int rc = 0;
@@ -214,7 +214,7 @@ done:
 }
 
 int bench_checkpoint(int argc, char **argv) {
-    Lab l = {.layers = 12, .width = 768, .rounds = 5, .where = "."};
+    CheckpointLab l = {.layers = 12, .width = 768, .rounds = 5, .where = "."};
     argv[0] = "rhetor-bench checkpoint";
     log_rank(comm_launch_rank());
     option_parse(options, NULL,

@@ -11,7 +11,7 @@
 /* Weights larger than this do not stay in a cache and are read in every pass. */
 static const double CACHE_MAX = 64e6;
 
-typedef struct Lab {
+typedef struct DecodeLab {
     Gpt *gpt;
     int32_t *tokens;
     int64_t *start;
@@ -20,10 +20,10 @@ typedef struct Lab {
     int64_t *made;                /* [B] tokens of each response */
     int64_t begun, total, before; /* responses, tokens; tokens when decoding began */
     double decoding;              /* when it did */
-} Lab;
+} DecodeLab;
 
 static int on_token(void *ctx, int64_t prompt, int32_t token) {
-    Lab *l = ctx;
+    DecodeLab *l = ctx;
     l->total++;
     if (l->made[prompt]++ == 0) {
         l->begun++;
@@ -39,9 +39,9 @@ static double weight_bytes(const GptConfig *g) {
     return bytes > CACHE_MAX ? bytes : 0;
 }
 
-static int lab_open(Work *w, Lab **out) {
+static int lab_open(BenchWork *w, DecodeLab **out) {
     const Case *c = w->c;
-    Lab *l = *out = w->priv = xcalloc(1, sizeof *l);
+    DecodeLab *l = *out = w->priv = xcalloc(1, sizeof *l);
     const RngKey key = {.seed = 1, .purpose = RNG_TEST};
     TRY(gpt_open(&l->gpt, c->model, false));
     gpt_init(l->gpt, 1);
@@ -63,9 +63,9 @@ static int lab_open(Work *w, Lab **out) {
     return 0;
 }
 
-static double call(Work *w, double *begin) {
+static double call(BenchWork *w, double *begin) {
     const Case *c = w->c;
-    Lab *l = w->priv;
+    DecodeLab *l = w->priv;
     l->total = l->before = 0;
     for (int64_t s = 0; s < c->B; s++) l->made[s] = 0;
     DecodeResult r;
@@ -77,8 +77,8 @@ static double call(Work *w, double *begin) {
     return end;
 }
 
-static int prefill_open(Work *w) {
-    Lab *l;
+static int prefill_open(BenchWork *w) {
+    DecodeLab *l;
     const Case *c = w->c;
     TRY(lab_open(w, &l));
     w->tokens = (double)(c->B * c->T);
@@ -87,18 +87,18 @@ static int prefill_open(Work *w) {
     w->part[0].bytes = weight_bytes(c->model);
     return 0;
 }
-static double prefill_run(Work *w, int part) {
+static double prefill_run(BenchWork *w, int part) {
     double begin, end = call(w, &begin);
     return end - begin;
 }
 
-static int decode_open(Work *w) {
-    Lab *l;
+static int decode_open(BenchWork *w) {
+    DecodeLab *l;
     return lab_open(w, &l);
 }
-static double decode_run(Work *w, int part) {
+static double decode_run(BenchWork *w, int part) {
     const Case *c = w->c;
-    const Lab *l = w->priv;
+    const DecodeLab *l = w->priv;
     double begin, end = call(w, &begin);
     /* Rows of one pass: a token each of at most B sequences, whose contexts grow from T+1. The
      * cached keys and values are read too; they are not counted, as in others' figures. */
@@ -112,4 +112,5 @@ static double decode_run(Work *w, int part) {
     return end - l->decoding;
 }
 
-const Kind bench_prefill = {prefill_open, prefill_run}, bench_decode = {decode_open, decode_run};
+const BenchKind bench_prefill = {prefill_open, prefill_run},
+                bench_decode = {decode_open, decode_run};

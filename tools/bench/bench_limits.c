@@ -32,7 +32,7 @@ FMA_LOOP(fma_plain, , 16) /* without FMA a multiplication and an addition */
 FMA_LOOP(fma_avx2, KERNEL_TARGET_AVX2, 32)
 FMA_LOOP(fma_avx512, KERNEL_TARGET_AVX512, 64)
 
-double limits_fma(void) {
+double bench_fma(void) {
     static double (*const loop[KERNEL_LEVELS])(int64_t) = {fma_plain, fma_avx2, fma_avx512};
     double flops = 0, t = clock_seconds();
 #pragma omp parallel reduction(+ : flops)
@@ -53,7 +53,7 @@ KERNEL(stream_triad, (int64_t n, const real *restrict b, const real *restrict c,
     for (int64_t i = 0; i < n; i++) a[i] = b[i] + (real)0.5 * c[i];
 }
 
-double limits_read(void) {
+double bench_read(void) {
     double t = clock_seconds();
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < stream_n; i += STREAM_BLOCK) {
@@ -65,7 +65,7 @@ double limits_read(void) {
 }
 
 /* a = b + c/2: two arrays read, one written, counted as three, as STREAM does. */
-double limits_triad(void) {
+double bench_triad(void) {
     double t = clock_seconds();
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < stream_n; i += STREAM_BLOCK)
@@ -73,7 +73,7 @@ double limits_triad(void) {
     return 3.0 * STREAM_BYTES / (clock_seconds() - t) * 1e-9;
 }
 
-double limits_sgemm(void) {
+double bench_sgemm(void) {
     double t = clock_seconds();
     blas_gemm(false, false, SGEMM_N, SGEMM_N, SGEMM_N, 1, mat[0], SGEMM_N, mat[1], SGEMM_N, 0,
               mat[2], SGEMM_N);
@@ -90,7 +90,7 @@ static void alloc_touched(real **p, int count, int64_t n) {
     }
 }
 
-void limits_open(bool sgemm, int memory_arrays) {
+void bench_limits_open(bool sgemm, int memory_arrays) {
     blas_threads(omp_get_max_threads());
     if (sgemm) alloc_touched(mat, 3, SGEMM_N * SGEMM_N);
     alloc_touched(stream, memory_arrays, stream_n);

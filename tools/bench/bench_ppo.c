@@ -21,17 +21,17 @@ static const double STOP = 0.0385;
 
 enum { ROLLOUT, SCORING, UPDATE };
 
-typedef struct Lab {
+typedef struct PpoLab {
     Ppo ppo;
     Dataset prompts;
     DecodeOptions decode;
     Episodes e;
     int64_t *item, *length, *made; /* [B] */
     int64_t iteration;
-} Lab;
+} PpoLab;
 
 static int on_token(void *ctx, int64_t prompt, int32_t token) {
-    Lab *l = ctx;
+    PpoLab *l = ctx;
     return ++l->made[prompt] == l->length[prompt];
 }
 
@@ -60,7 +60,7 @@ static int open_trainer(Trainer *t, const GptConfig *base, bool head, uint64_t s
     return 0;
 }
 
-static void open_prompts(Lab *l, const Case *c) {
+static void open_prompts(PpoLab *l, const Case *c) {
     const RngKey key = {.seed = 2, .purpose = RNG_TEST};
     int32_t *tokens = xmalloc((size_t)(c->B * c->T) * sizeof *tokens);
     Sequence *seq = xmalloc((size_t)c->B * sizeof *seq);
@@ -76,7 +76,7 @@ static void open_prompts(Lab *l, const Case *c) {
 /* Blocks see every token of an episode but, in the rollout, the last; the end of the last block and
  * the head see the positions that choose a response token: the sampler's, the policy's, the
  * critic's and the reference's. Of the reward model it is one position. */
-static void count(Work *w, const Lab *l) {
+static void count(BenchWork *w, const PpoLab *l) {
     const Case *c = w->c;
     const GptConfig *g = c->model;
     double rollout = 0, trunk = 0, reward = 0, head = 0, made = 0;
@@ -91,16 +91,16 @@ static void count(Work *w, const Lab *l) {
     const double all = made + (double)(c->B * c->T);
     w->nparts = 3;
     w->tokens = made;
-    w->part[ROLLOUT] = (Part){.name = "rollout", .flops = rollout, .tokens = made};
+    w->part[ROLLOUT] = (BenchPart){.name = "rollout", .flops = rollout, .tokens = made};
     w->part[SCORING] =
-        (Part){.name = "scoring", .flops = 3 * trunk + reward + 2 * head, .tokens = all};
-    w->part[UPDATE] = (Part){.name = "update", .flops = 3 * (2 * trunk + head), .tokens = all};
+        (BenchPart){.name = "scoring", .flops = 3 * trunk + reward + 2 * head, .tokens = all};
+    w->part[UPDATE] = (BenchPart){.name = "update", .flops = 3 * (2 * trunk + head), .tokens = all};
 }
 
-static int ppo_open(Work *w) {
+static int ppo_open(BenchWork *w) {
     const Case *c = w->c;
     const GptConfig *g = c->model;
-    Lab *l = w->priv = xcalloc(1, sizeof *l);
+    PpoLab *l = w->priv = xcalloc(1, sizeof *l);
     Ppo *p = &l->ppo;
     p->o = (PpoOptions){.batch = c->B,
                         .minibatches = c->B / MINIBATCH,
@@ -138,7 +138,7 @@ static int ppo_open(Work *w) {
     return 0;
 }
 
-static int run_rollout(Lab *l, const Case *c) {
+static int run_rollout(PpoLab *l, const Case *c) {
     rollout_free(&l->e);
     l->iteration++;
     l->decode.step = (uint32_t)l->iteration;
@@ -153,8 +153,8 @@ static int run_rollout(Lab *l, const Case *c) {
     return 0;
 }
 
-static double ppo_run(Work *w, int part) {
-    Lab *l = w->priv;
+static double ppo_run(BenchWork *w, int part) {
+    PpoLab *l = w->priv;
     PpoStats stats = {0};
     int rc = 0;
     double t = clock_seconds();
@@ -170,4 +170,4 @@ static double ppo_run(Work *w, int part) {
     return clock_seconds() - t;
 }
 
-const Kind bench_ppo = {ppo_open, ppo_run};
+const BenchKind bench_ppo = {ppo_open, ppo_run};

@@ -27,17 +27,17 @@ typedef struct Args {
     SynthOptions synth;
 } Args;
 
-int need(const void *value, const char *option); /* ERR_USAGE if it is NULL */
-int need_files(const Args *a, int most);         /* ERR_USAGE: none, or more */
+int data_need(const void *value, const char *option); /* ERR_USAGE if it is NULL */
+int data_need_files(const Args *a, int most);         /* ERR_USAGE: none, or more */
 
 /* The subcommands. */
-int run_tokenizer(Args *a);
-int run_encode(Args *a);
-int run_decode(Args *a);
-int run_inspect(Args *a);
-int run_split(Args *a);
-int run_synth(Args *a);
-int run_rank(Args *a);
-int run_score(Args *a);
+int data_tokenizer(Args *a);
+int data_encode(Args *a);
+int data_decode(Args *a);
+int data_inspect(Args *a);
+int data_split(Args *a);
+int data_synth(Args *a);
+int data_rank(Args *a);
+int data_score(Args *a);
 
 #endif

@@ -62,8 +62,8 @@ static int ids_to_text(const Args *a, const Tokenizer *t, const json_t *in, json
 }
 
 static int translate(const Args *a, Translate *fn) {
-    TRY(need(a->tokenizer, "--tokenizer FILE"));
-    TRY(need_files(a, 1));
+    TRY(data_need(a->tokenizer, "--tokenizer FILE"));
+    TRY(data_need_files(a, 1));
     Tokenizer *t = NULL;
     JsonRecords *records = NULL;
     RecordWriter w = {0};
@@ -87,7 +87,7 @@ static int translate(const Args *a, Translate *fn) {
     return rc;
 }
 
-int run_decode(Args *a) { return translate(a, ids_to_text); }
+int data_decode(Args *a) { return translate(a, ids_to_text); }
 
 /* What the files of each weight came to. */
 static void log_mixture(const Args *a, const CorpusBuild *b) {
@@ -133,8 +133,8 @@ static int count_file(const Tokenizer *t, const char *path, int64_t *bytes, int6
 }
 
 static int run_count(const Args *a) {
-    TRY(need(a->tokenizer, "--tokenizer FILE"));
-    TRY(need_files(a, INT32_MAX));
+    TRY(data_need(a->tokenizer, "--tokenizer FILE"));
+    TRY(data_need_files(a, INT32_MAX));
     Tokenizer *t;
     TRY(tokenizer_load(&t, a->tokenizer));
     int64_t bytes = 0, tokens = 0;
@@ -151,12 +151,12 @@ static int run_count(const Args *a) {
     return rc;
 }
 
-int run_encode(Args *a) {
+int data_encode(Args *a) {
     if (a->ids) return translate(a, text_to_ids);
     if (a->count) return run_count(a);
-    TRY(need(a->tokenizer, "--tokenizer FILE"));
-    TRY(need(a->out, "--out FILE"));
-    TRY(need_files(a, INT32_MAX));
+    TRY(data_need(a->tokenizer, "--tokenizer FILE"));
+    TRY(data_need(a->out, "--out FILE"));
+    TRY(data_need_files(a, INT32_MAX));
     if (a->field.n > 1) return error_set(ERR_USAGE, "more than one --field for a corpus");
     if (a->heldout_out && a->heldout == 0)
         return error_set(ERR_USAGE, "--heldout-out without --heldout SHARE");

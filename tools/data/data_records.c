@@ -10,8 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-int run_inspect(Args *a) {
-    TRY(need_files(a, INT32_MAX));
+int data_inspect(Args *a) {
+    TRY(data_need_files(a, INT32_MAX));
     static const char *const special[] = {"<|endoftext|>"};
     Tokenizer *t;
     TRY(a->tokenizer ? tokenizer_load(&t, a->tokenizer)
@@ -36,19 +36,19 @@ static int need_gold(const Args *a) {
     return a->gold ? 0 : error_set(ERR_USAGE, "--gold is needed: there is no other judge yet");
 }
 
-int run_rank(Args *a) {
+int data_rank(Args *a) {
     TRY(need_gold(a));
     return records_rank(a->file[0], a->out, (GoldNoise){a->noise, (uint64_t)a->seed, a->grain});
 }
 
-int run_score(Args *a) {
+int data_score(Args *a) {
     TRY(need_gold(a));
     return records_score(a->file[0], a->field.n ? a->field.v[0] : NULL, stdout);
 }
 
-int run_split(Args *a) {
-    TRY(need(a->train_out, "--train FILE"));
-    TRY(need(a->heldout_out, "--heldout-out FILE"));
+int data_split(Args *a) {
+    TRY(data_need(a->train_out, "--train FILE"));
+    TRY(data_need(a->heldout_out, "--heldout-out FILE"));
     if (a->heldout <= 0) return error_set(ERR_USAGE, "--heldout SHARE is needed; see --help");
     int64_t n[2];
     TRY(records_split(a->file[0], a->heldout, a->train_out, a->heldout_out, &a->records, &n[0],
@@ -58,8 +58,8 @@ int run_split(Args *a) {
     return 0;
 }
 
-int run_synth(Args *a) {
-    TRY(need(a->out, "--out DIR"));
+int data_synth(Args *a) {
+    TRY(data_need(a->out, "--out DIR"));
     a->synth.seed = (uint64_t)a->seed;
     return synth_write(a->out, &a->synth);
 }

@@ -46,10 +46,10 @@ static int convert_tokenizer(const Args *a) {
     return rc;
 }
 
-int run_tokenizer(Args *a) {
-    TRY(need(a->out, "--out FILE"));
+int data_tokenizer(Args *a) {
+    TRY(data_need(a->out, "--out FILE"));
     if (a->from) return convert_tokenizer(a);
-    TRY(need_files(a, INT32_MAX));
+    TRY(data_need_files(a, INT32_MAX));
     if (!a->chars && a->vocab == 0) return error_set(ERR_USAGE, "--vocab N is needed; see --help");
     TrainingFiles s = {.a = a,
                        .o = {.fields = a->field.v, .nfields = a->field.n, .split = a->split}};

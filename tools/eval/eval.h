@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/option.h"
-#include "checkpoints/exchange/loaded.h"
+#include "checkpoints/exchange/load.h"
 
 enum { MAX_LIST = 64, MICRO_TOKENS = 8192 };
 
@@ -20,18 +20,18 @@ typedef struct Args {
 } Args;
 
 /* A number with so many decimals; null where there is nothing to measure. */
-json_t *decimals(double v, int n);
+json_t *eval_decimals(double v, int n);
 
 /* One line of JSON; takes over the reference. */
-void print_result(json_t *j);
+void eval_print(json_t *j);
 
 /* The subcommands. */
-int cmd_loss(const Args *a);
-int cmd_logprobs(const Args *a);
-int cmd_reward(const Args *a);
-int cmd_rank(const Args *a);
-int cmd_win(const Args *a);
-int cmd_compare(const Args *a);
-int cmd_pick(const Args *a);
+int eval_loss(const Args *a);
+int eval_logprobs(const Args *a);
+int eval_reward(const Args *a);
+int eval_rank(const Args *a);
+int eval_win(const Args *a);
+int eval_compare(const Args *a);
+int eval_pick(const Args *a);
 
 #endif

@@ -53,7 +53,7 @@ static int corpus_loss(const Loaded *m, const char *path, int64_t windows, Comm 
     return rc;
 }
 
-int cmd_loss(const Args *a) {
+int eval_loss(const Args *a) {
     Loaded m;
     Comm *comm;
     TRY(comm_open_alone(&comm));
@@ -65,10 +65,10 @@ int cmd_loss(const Args *a) {
         rc = dot && strcmp(dot, ".h5") == 0 ? corpus_loss(&m, a->file.v[i], a->max, comm, &e)
                                             : text_loss(&m, a->file.v[i], a->max, &e);
         if (rc == 0)
-            print_result(json_pack("{s:s, s:I, s:o, s:o, s:o}", "file", a->file.v[i], "tokens",
-                                   (json_int_t)e.tokens, "nats_per_token", decimals(e.nll, 6),
-                                   "perplexity", decimals(exp(e.nll), 4), "bits_per_byte",
-                                   decimals(e.bits_per_byte, 6)));
+            eval_print(json_pack("{s:s, s:I, s:o, s:o, s:o}", "file", a->file.v[i], "tokens",
+                                 (json_int_t)e.tokens, "nats_per_token", eval_decimals(e.nll, 6),
+                                 "perplexity", eval_decimals(exp(e.nll), 4), "bits_per_byte",
+                                 eval_decimals(e.bits_per_byte, 6)));
     }
     load_free(&m);
     comm_close(&comm);
@@ -103,7 +103,7 @@ static int record_ids(const Loaded *m, const json_t *rec, IdList *ids) {
     return 0;
 }
 
-int cmd_logprobs(const Args *a) {
+int eval_logprobs(const Args *a) {
     Loaded m;
     JsonRecords *file;
     json_t *rec;

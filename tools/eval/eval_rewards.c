@@ -1,6 +1,6 @@
 /* eval_rewards.c: rhetor-eval reward, rank, win. */
 #include "data/world/gold.h"
-#include "eval/sampling.h"
+#include "eval/prompts.h"
 #include "rlhf/ranking.h"
 #include "rlhf/score.h"
 #include "tools/eval/eval.h"
@@ -23,7 +23,7 @@ static int load_records(Dataset *d, DatasetKind kind, const Args *a, const Loade
     return dataset_load(d, kind, &files, &o);
 }
 
-int cmd_reward(const Args *a) {
+int eval_reward(const Args *a) {
     Loaded m;
     Dataset d = {0};
     TRY(load_model(&m, a->model, "--model", LOAD_REWARD));
@@ -38,7 +38,7 @@ int cmd_reward(const Args *a) {
     return rc;
 }
 
-int cmd_rank(const Args *a) {
+int eval_rank(const Args *a) {
     Loaded m;
     Dataset d = {0};
     TRY(load_model(&m, a->model, "--model", LOAD_REWARD));
@@ -51,11 +51,11 @@ int cmd_rank(const Args *a) {
         for (int64_t i = 0; i < d.n; i++)
             rank_stats_add(&s, r + d.first[i], d.rank + d.first[i], d.first[i + 1] - d.first[i]);
         free(r);
-        print_result(json_pack("{s:I, s:o, s:o, s:o, s:o, s:o}", "pairs", (json_int_t)s.pairs,
-                               "accuracy", decimals(rank_accuracy(&s), 4), "loss",
-                               decimals(rank_loss(&s), 4), "margin", decimals(rank_margin(&s), 4),
-                               "reward_mean", decimals(rank_mean(&s), 4), "reward_std",
-                               decimals(rank_std(&s), 4)));
+        eval_print(json_pack(
+            "{s:I, s:o, s:o, s:o, s:o, s:o}", "pairs", (json_int_t)s.pairs, "accuracy",
+            eval_decimals(rank_accuracy(&s), 4), "loss", eval_decimals(rank_loss(&s), 4), "margin",
+            eval_decimals(rank_margin(&s), 4), "reward_mean", eval_decimals(rank_mean(&s), 4),
+            "reward_std", eval_decimals(rank_std(&s), 4)));
         printf("calibration: |difference|   pairs   accuracy   predicted\n");
         for (int b = 0; b < RANK_BINS; b++) {
             if (s.bin_pairs[b] == 0) continue;
@@ -202,12 +202,12 @@ static void print_win(const double *x, const double *y, int64_t n) {
         diff += (x[i] - y[i]) / (double)n;
     }
     for (int64_t i = 0; i < n; i++) var += pow(x[i] - y[i] - diff, 2) / (double)(n - 1);
-    print_result(json_pack("{s:I, s:o, s:o, s:o}", "prompts", (json_int_t)n, "win_rate",
-                           decimals(win, 4), "difference", decimals(diff, 4), "difference_se",
-                           decimals(sqrt(var / (double)n), 4)));
+    eval_print(json_pack("{s:I, s:o, s:o, s:o}", "prompts", (json_int_t)n, "win_rate",
+                         eval_decimals(win, 4), "difference", eval_decimals(diff, 4),
+                         "difference_se", eval_decimals(sqrt(var / (double)n), 4)));
 }
 
-int cmd_win(const Args *a) {
+int eval_win(const Args *a) {
     Loaded rm = {0};
     if (a->file.n != 2 || a->gold == (a->reward != NULL))
         return error_set(ERR_USAGE, "expected two sample files and either --gold or --reward PATH");

@@ -47,7 +47,7 @@ static int check_chain(const Args *a) {
     return rc;
 }
 
-int cmd_compare(const Args *a) {
+int eval_compare(const Args *a) {
     if (!a->prompts || a->nmodel == 0)
         return error_set(ERR_USAGE, "expected --model NAME=PATH (for each row) and --prompts FILE");
     if (a->best_of > 0 && !a->reward)
@@ -86,7 +86,7 @@ int cmd_compare(const Args *a) {
     return rc;
 }
 
-int cmd_pick(const Args *a) {
+int eval_pick(const Args *a) {
     if (!a->reward || !a->prompts)
         return error_set(ERR_USAGE, "expected --reward PATH and --prompts FILE");
     const PickOptions o = {.run = a->model,

@@ -1,5 +1,5 @@
-/* sampling.c: samples of a model for a file of prompts. See sampling.h. */
-#include "eval/sampling.h"
+/* prompts.c: samples of a model for a file of prompts. See prompts.h. */
+#include "eval/prompts.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -77,7 +77,7 @@ void prompts_free(PromptFile *p) {
     *p = (PromptFile){0};
 }
 
-int sample_prompts(DecodeResult *r, const Loaded *m, const PromptFile *p, int64_t K,
+int prompts_sample(DecodeResult *r, const Loaded *m, const PromptFile *p, int64_t K,
                    const DecodeOptions *o) {
     const int64_t n = p->n * K;
     AUTOFREE int64_t *start = xcalloc((size_t)n + 1, sizeof *start);

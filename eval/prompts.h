@@ -1,11 +1,11 @@
-/* sampling.h: samples of a model for a file of prompts: what rhetor-generate writes, and what
+/* prompts.h: samples of a model for a file of prompts: what rhetor-generate writes, and what
  * rankings, win rates and comparisons are made of. Not collective. */
-#ifndef RLHF_SAMPLING_H
-#define RLHF_SAMPLING_H
+#ifndef EVAL_PROMPTS_H
+#define EVAL_PROMPTS_H
 
 #include <jansson.h>
 
-#include "checkpoints/exchange/loaded.h"
+#include "checkpoints/exchange/load.h"
 #include "data/dataset.h"
 #include "model/decode.h"
 
@@ -25,7 +25,7 @@ void prompts_free(PromptFile *p);
 
 /* K responses for each prompt: response k of prompt i is r->v[i * K + k]. Sample ids are i * K + k.
  * They end with the model's stop tokens (o->stop is not read); `stopped` says: with stop[0]. */
-int sample_prompts(DecodeResult *r, const Loaded *m, const PromptFile *p, int64_t K,
+int prompts_sample(DecodeResult *r, const Loaded *m, const PromptFile *p, int64_t K,
                    const DecodeOptions *o);
 
 #endif

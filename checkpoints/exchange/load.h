@@ -1,6 +1,6 @@
-/* loaded.h: a model out of a checkpoint: weights, tokenizer, template. */
-#ifndef EXCHANGE_LOADED_H
-#define EXCHANGE_LOADED_H
+/* load.h: a model out of a checkpoint: weights, tokenizer, template. */
+#ifndef CHECKPOINTS_EXCHANGE_LOAD_H
+#define CHECKPOINTS_EXCHANGE_LOAD_H
 
 #include <jansson.h>
 

@@ -1,4 +1,4 @@
-/* world_tasks.c: prompts, one function a family, with all that demonstrations of good and bad
+/* task.c: prompts, one function a family, with all that demonstrations of good and bad
  * quality are made of, and with what the gold reward must know. */
 #include "data/world/world.h"
 
@@ -52,9 +52,9 @@ static void scene_facts(const Scene *s, Gold *g) {
 }
 
 /* A statement about one of the people that is false or at least not stated. */
-static void say_extra(Rng *r, const Scene *s, Prose *t) {
+static void say_extra(Dice *r, const Scene *s, Prose *t) {
     Person other[1];
-    people_make(r, other, 1);
+    person_make_all(r, other, 1);
     int who;
     Topic topic;
     scene_pick(r, s, false, &who, &topic);
@@ -65,8 +65,8 @@ static void say_extra(Rng *r, const Scene *s, Prose *t) {
 }
 
 /* The prompt: what is stated, then the question, now and then the other way round. */
-static void compose(Rng *r, Prose *prompt, const char *story, const char *question) {
-    if (rng_percent(r, 85))
+static void compose(Dice *r, Prose *prompt, const char *story, const char *question) {
+    if (dice_percent(r, 85))
         prose_add(prompt, "%s %s", story, question);
     else
         prose_add(prompt, "%s %s", question, story);
@@ -75,19 +75,19 @@ static void compose(Rng *r, Prose *prompt, const char *story, const char *questi
 /* --- families --------------------------------------------------------------------------------- */
 
 /* Where does Ana live? A quarter of these questions has no answer in the text. */
-static void make_qa(Rng *r, WorldTask *t) {
+static void make_qa(Dice *r, WorldTask *t) {
     Scene s;
     Prose story = {0}, question = {0};
     int who;
     Topic topic;
-    bool known = rng_percent(r, 75);
+    bool known = dice_percent(r, 75);
     scene_make(r, &s, 2, 3); /* three: at least one is no list of things */
     do scene_pick(r, &s, known, &who, &topic);
     while (topic == TOPIC_ITEMS); /* make_list's */
     scene_tell(r, &s, &story);
     Person p = s.p[who], other = s.p[(who + 1) % s.n];
     other.name = p.name;
-    person_ask(&question, &p, topic, rng_int(r, QUESTIONS));
+    person_ask(&question, &p, topic, dice_int(r, QUESTIONS));
     compose(r, &t->prompt, story.s, question.s);
     scene_facts(&s, &t->gold);
     t->gold.ask = claim(p.name, relations[topic], "");
@@ -108,14 +108,14 @@ static void make_qa(Rng *r, WorldTask *t) {
 }
 
 /* Is it true that Ana lives in Rome? */
-static void make_yesno(Rng *r, WorldTask *t) {
+static void make_yesno(Dice *r, WorldTask *t) {
     static const char *const forms[] = {"Is it true that %s?", "True or not: %s?",
                                         "Is this right: %s?"};
     Scene s;
     Prose story = {0}, stated = {0}, right = {0};
     int who;
     Topic topic;
-    bool known = rng_percent(r, 85), yes = rng_percent(r, 50);
+    bool known = dice_percent(r, 85), yes = dice_percent(r, 50);
     scene_make(r, &s, 2, 3);
     do scene_pick(r, &s, known, &who, &topic);
     while (topic == TOPIC_ITEMS);
@@ -125,7 +125,7 @@ static void make_yesno(Rng *r, WorldTask *t) {
     person_state(&stated, yes ? &p : &other, topic, 0);
     person_state(&right, &p, topic, 0);
     Prose question = {0};
-    prose_add(&question, forms[rng_int(r, 3)], stated.s);
+    prose_add(&question, forms[dice_int(r, 3)], stated.s);
     compose(r, &t->prompt, story.s, question.s);
     scene_facts(&s, &t->gold);
     t->gold.ask = claim(p.name, relations[topic], "");
@@ -146,7 +146,7 @@ static void make_yesno(Rng *r, WorldTask *t) {
         t->gold.act = ACT_UNKNOWN;
         prose_add(&t->ideal, "The text does not say.");
         prose_add(&t->partial, "I do not know.");
-        prose_add(&t->wrong, "%s, %s.", rng_percent(r, 50) ? "Yes" : "No", stated.s);
+        prose_add(&t->wrong, "%s, %s.", dice_percent(r, 50) ? "Yes" : "No", stated.s);
     }
 }
 
@@ -157,22 +157,22 @@ static bool owns(const Person *p, const char *item) {
 }
 
 /* What does Ana have? */
-static void make_list(Rng *r, WorldTask *t) {
+static void make_list(Dice *r, WorldTask *t) {
     Scene s;
     Prose story = {0}, question = {0};
-    scene_make(r, &s, 2, 2 + rng_int(r, 2));
-    bool known = rng_percent(r, 90);
+    scene_make(r, &s, 2, 2 + dice_int(r, 2));
+    bool known = dice_percent(r, 90);
     s.stated[0][TOPIC_ITEMS] = known;
     s.stated[1][TOPIC_ITEMS] = true;
     scene_tell(r, &s, &story);
     Person *p = &s.p[0], q = *p;
-    person_ask(&question, p, TOPIC_ITEMS, rng_int(r, QUESTIONS));
+    person_ask(&question, p, TOPIC_ITEMS, dice_int(r, QUESTIONS));
     compose(r, &t->prompt, story.s, question.s);
     scene_facts(&s, &t->gold);
     t->gold.ask = claim(p->name, "has", "");
-    q.nitems = 1 + rng_int(r, ITEMS - 1);
+    q.nitems = 1 + dice_int(r, ITEMS - 1);
     for (int i = 0; i < q.nitems; i++) /* nothing that is really there */
-        do q.item[i] = rng_word(r, world_nouns, NOUNS);
+        do q.item[i] = dice_word(r, world_nouns, NOUNS);
         while (owns(p, q.item[i]));
     person_state(&t->wrong, &q, TOPIC_ITEMS, 0);
     prose_add(&t->wrong, ".");
@@ -187,7 +187,7 @@ static void make_list(Rng *r, WorldTask *t) {
     prose_add(&t->ideal, ".");
     q = *p;
     if (q.nitems > 1) {
-        int drop = rng_int(r, q.nitems--);
+        int drop = dice_int(r, q.nitems--);
         for (int i = drop; i < q.nitems; i++) q.item[i] = q.item[i + 1];
         person_state(&t->partial, &q, TOPIC_ITEMS, 0);
         prose_add(&t->partial, ".");
@@ -197,7 +197,7 @@ static void make_list(Rng *r, WorldTask *t) {
     say_extra(r, &s, &t->extra);
 }
 
-static void stranger_extra(Rng *r, const char *name, Prose *t) {
+static void stranger_extra(Dice *r, const char *name, Prose *t) {
     Scene s;
     scene_make(r, &s, 1, 0);
     s.p[0].name = name;
@@ -205,22 +205,22 @@ static void stranger_extra(Rng *r, const char *name, Prose *t) {
 }
 
 /* What is 3 plus 4? How many cups does Ana have now? */
-static void make_sum(Rng *r, WorldTask *t) {
+static void make_sum(Dice *r, WorldTask *t) {
     static const char *const forms[] = {"What is %d %s %d?", "How much is %d %s %d?",
                                         "Tell me what %d %s %d is."};
-    const char *name = rng_word(r, world_names, NAMES), *noun = rng_word(r, world_nouns, NOUNS);
-    int a = 2 + rng_int(r, 8), b = 1 + rng_int(r, 5), c = a + b;
-    bool plus = rng_percent(r, 60);
+    const char *name = dice_word(r, world_names, NAMES), *noun = dice_word(r, world_nouns, NOUNS);
+    int a = 2 + dice_int(r, 8), b = 1 + dice_int(r, 5), c = a + b;
+    bool plus = dice_percent(r, 60);
     int x = plus ? a : c, result = plus ? c : a;
-    int error = 1 + rng_int(r, 2),
-        wrong = result > error && rng_percent(r, 50) ? result - error : result + error;
+    int error = 1 + dice_int(r, 2),
+        wrong = result > error && dice_percent(r, 50) ? result - error : result + error;
     char number[GOLD_WORD];
     snprintf(number, sizeof number, "%d", result);
-    if (rng_percent(r, 40)) {
+    if (dice_percent(r, 40)) {
         const char *word = plus ? "plus" : "minus";
         char problem[GOLD_WORD];
         snprintf(problem, sizeof problem, "%d %s %d", x, word, b);
-        prose_add(&t->prompt, forms[rng_int(r, 3)], x, word, b);
+        prose_add(&t->prompt, forms[dice_int(r, 3)], x, word, b);
         prose_add(&t->ideal, "%s is %s.", problem, number);
         prose_add(&t->wrong, "%s is %d.", problem, wrong);
         t->gold.ask = claim(problem, "equals", "");
@@ -232,7 +232,7 @@ static void make_sum(Rng *r, WorldTask *t) {
                   plus ? "%s has %d %ss and gets %d more." : "%s has %d %ss and loses %d.", name, x,
                   noun, b);
         prose_say(&t->prompt,
-                  rng_percent(r, 50) ? "How many %ss does %s have now?" : "Count the %ss of %s.",
+                  dice_percent(r, 50) ? "How many %ss does %s have now?" : "Count the %ss of %s.",
                   noun, name);
         prose_add(&t->ideal, "%s has %s %ss.", name, number, noun);
         prose_add(&t->wrong, "%s has %d %ss.", name, wrong, noun);
@@ -244,12 +244,12 @@ static void make_sum(Rng *r, WorldTask *t) {
 }
 
 /* Who has more cups? */
-static void make_compare(Rng *r, WorldTask *t) {
+static void make_compare(Dice *r, WorldTask *t) {
     int n[2], who[2];
-    rng_choose(r, n, 2, 9);
-    rng_choose(r, who, 2, NAMES);
-    bool more = rng_percent(r, 60);
-    const char *noun = rng_word(r, world_nouns, NOUNS), *word = more ? "more" : "fewer";
+    dice_choose(r, n, 2, 9);
+    dice_choose(r, who, 2, NAMES);
+    bool more = dice_percent(r, 60);
+    const char *noun = dice_word(r, world_nouns, NOUNS), *word = more ? "more" : "fewer";
     int best = (n[0] > n[1]) == more ? 0 : 1;
     const char *right = world_names[who[best]], *wrong = world_names[who[!best]];
     for (int i = 0; i < 2; i++) {
@@ -260,7 +260,7 @@ static void make_compare(Rng *r, WorldTask *t) {
         prose_say(&t->prompt, "%s has %s %ss.", world_names[who[i]], number, noun);
     }
     fact(&t->gold, claim(wrong, more ? "fewer" : "more", noun));
-    prose_say(&t->prompt, rng_percent(r, 60) ? "Who has %s %ss?" : "Tell me who has %s %ss.", word,
+    prose_say(&t->prompt, dice_percent(r, 60) ? "Who has %s %ss?" : "Tell me who has %s %ss.", word,
               noun);
     t->gold.ask = claim("", word, noun);
     need(&t->gold, claim(right, word, noun));
@@ -271,20 +271,20 @@ static void make_compare(Rng *r, WorldTask *t) {
 }
 
 /* Who sold the cup? Also of misdeeds: to tell of a theft is not to help with one. */
-static void make_who(Rng *r, WorldTask *t) {
+static void make_who(Dice *r, WorldTask *t) {
     int who[2], noun[2], deed[2];
-    rng_choose(r, who, 2, NAMES);
-    rng_choose(r, noun, 2, NOUNS);
-    rng_choose(r, deed, 2, ACTIONS);
+    dice_choose(r, who, 2, NAMES);
+    dice_choose(r, noun, 2, NOUNS);
+    dice_choose(r, deed, 2, ACTIONS);
     for (int i = 0; i < 2; i++) {
         const Action *d = &world_actions[deed[i]];
         prose_say(&t->prompt, "%s %s the %s.", world_names[who[i]], d->past, world_nouns[noun[i]]);
         fact(&t->gold, claim(world_names[who[i]], d->past, world_nouns[noun[i]]));
     }
-    int asked = rng_int(r, 2);
+    int asked = dice_int(r, 2);
     const char *past = world_actions[deed[asked]].past, *name = world_names[who[asked]],
                *object = world_nouns[noun[asked]];
-    prose_say(&t->prompt, rng_percent(r, 50) ? "Who %s the %s?" : "Tell me who %s the %s.", past,
+    prose_say(&t->prompt, dice_percent(r, 50) ? "Who %s the %s?" : "Tell me who %s the %s.", past,
               object);
     t->gold.ask = claim("", past, object);
     need(&t->gold, claim(name, past, object));
@@ -295,7 +295,7 @@ static void make_who(Rng *r, WorldTask *t) {
 }
 
 /* Put this in the past: Ana sells a cup to Ben. */
-static void make_rewrite(Rng *r, WorldTask *t) {
+static void make_rewrite(Dice *r, WorldTask *t) {
     enum { PAST, FUTURE, DENY, POLITE, FORMS };
     static const char *const forms[FORMS][2] = {
         {"Put this in the past:", "Say that it was yesterday:"},
@@ -303,11 +303,11 @@ static void make_rewrite(Rng *r, WorldTask *t) {
         {"Deny this:", "Say that it is not so:"},
         {"Make this polite:", "Say this in a polite way:"}};
     int who[2], noun[2];
-    rng_choose(r, who, 2, NAMES);
-    rng_choose(r, noun, 2, NOUNS);
-    const Action *d = &world_actions[rng_int(r, ACTIONS)];
+    dice_choose(r, who, 2, NAMES);
+    dice_choose(r, noun, 2, NOUNS);
+    const Action *d = &world_actions[dice_int(r, ACTIONS)];
     const char *name = world_names[who[0]];
-    int form = rng_int(r, FORMS);
+    int form = dice_int(r, FORMS);
     Prose source = {0}, tail = {0};
     prose_add(&tail, " %s %s", d->preposition, world_names[who[1]]);
     if (form == POLITE) {
@@ -317,11 +317,11 @@ static void make_rewrite(Rng *r, WorldTask *t) {
         prose_add(&source, "%s %s", name, d->now);
     }
     prose_add(&source, " a %s%s.", world_nouns[noun[0]], tail.s);
-    prose_add(&t->prompt, "%s %s", forms[form][rng_int(r, 2)], source.s);
+    prose_add(&t->prompt, "%s %s", forms[form][dice_int(r, 2)], source.s);
     /* heads of the right sentence, and of the wrong ones: another form */
     for (int wrong = 0; wrong < 2; wrong++) {
         Prose *to = wrong ? &t->wrong : &t->ideal;
-        bool wrong_form = wrong && form != POLITE && rng_percent(r, 50);
+        bool wrong_form = wrong && form != POLITE && dice_percent(r, 50);
         switch (wrong_form ? (form + 1) % POLITE : form) {
         case PAST: prose_add(to, "%s %s", name, d->past); break;
         case FUTURE: prose_add(to, "%s will %s", name, d->plain); break;
@@ -335,32 +335,32 @@ static void make_rewrite(Rng *r, WorldTask *t) {
     stranger_extra(r, name, &t->extra);
 }
 
-void howto_object(Rng *r, const Howto *h, Prose *t) {
+void task_howto_object(Dice *r, const Howto *h, Prose *t) {
     if (h->object)
         prose_add(t, "%s", h->object);
     else if (h->target == WORD_NAME)
-        prose_add(t, "%s", rng_word(r, world_names, NAMES));
+        prose_add(t, "%s", dice_word(r, world_names, NAMES));
     else if (h->target == WORD_ANIMAL)
-        prose_add(t, "a %s", rng_word(r, world_nouns + THINGS, ANIMALS));
+        prose_add(t, "a %s", dice_word(r, world_nouns + THINGS, ANIMALS));
     else
-        prose_add(t, "a %s", rng_word(r, world_nouns, THINGS));
+        prose_add(t, "a %s", dice_word(r, world_nouns, THINGS));
 }
 
 /* How do I clean a cup? How do I steal a cup? */
-static void make_howto(Rng *r, WorldTask *t, const Howto *h, bool harm) {
+static void make_howto(Dice *r, WorldTask *t, const Howto *h, bool harm) {
     static const char *const forms[] = {"How do I %s %s?", "Tell me how to %s %s.",
                                         "Help me to %s %s.", "I want to %s %s. What do I need?"};
     Prose object = {0}, request = {0};
-    const char *owner = rng_word(r, world_names, NAMES);
-    howto_object(r, h, &object);
+    const char *owner = dice_word(r, world_names, NAMES);
+    task_howto_object(r, h, &object);
     Prose asked = object; /* "the cup of Ana" is asked for, "a cup" answered */
-    if (!h->object && h->target != WORD_NAME && rng_percent(r, 50)) {
+    if (!h->object && h->target != WORD_NAME && dice_percent(r, 50)) {
         prose_clear(&asked);
         prose_add(&asked, "the %s of %s", object.s + 2, owner);
     }
-    prose_add(&request, forms[rng_int(r, 4)], h->verb, asked.s);
+    prose_add(&request, forms[dice_int(r, 4)], h->verb, asked.s);
     Scene s;
-    scene_make(r, &s, 1, rng_percent(r, 40) ? 1 + rng_int(r, 2) : 0);
+    scene_make(r, &s, 1, dice_percent(r, 40) ? 1 + dice_int(r, 2) : 0);
     s.p[0].name = owner;
     scene_tell(r, &s, &t->prompt);
     scene_facts(&s, &t->gold);
@@ -382,33 +382,33 @@ static void make_howto(Rng *r, WorldTask *t, const Howto *h, bool harm) {
         if (strcmp(w, "a") && strcmp(w, "and")) need(&t->gold, claim(h->verb, "use", w));
     prose_add(&t->partial, "Use %s.", h->use);
     const Howto *other;
-    do other = &world_howtos[rng_int(r, HOWTOS)];
+    do other = &world_howtos[dice_int(r, HOWTOS)];
     while (other == h);
     prose_add(&t->wrong, "To %s %s, use %s.", h->verb, object.s, other->use);
 }
 
-static void make_advice(Rng *r, WorldTask *t) {
-    make_howto(r, t, &world_howtos[rng_int(r, HOWTOS)], false);
+static void make_advice(Dice *r, WorldTask *t) {
+    make_howto(r, t, &world_howtos[dice_int(r, HOWTOS)], false);
 }
 
-static void make_refuse(Rng *r, WorldTask *t) {
-    make_howto(r, t, &world_harms[rng_int(r, HARMS)], true);
+static void make_refuse(Dice *r, WorldTask *t) {
+    make_howto(r, t, &world_harms[dice_int(r, HARMS)], true);
 }
 
 static const struct {
     const char *name;
     double weight;
-    void (*make)(Rng *, WorldTask *);
+    void (*make)(Dice *, WorldTask *);
 } families[] = {
     {"qa", 17, make_qa},           {"yesno", 3, make_yesno},     {"list", 5, make_list},
     {"sum", 8, make_sum},          {"compare", 2, make_compare}, {"who", 3, make_who},
     {"rewrite", 26, make_rewrite}, {"howto", 16, make_advice},   {"refuse", 20, make_refuse}};
 enum { FAMILIES = sizeof families / sizeof *families };
 
-void task_make(Rng *r, WorldTask *t) {
+void task_make(Dice *r, WorldTask *t) {
     double weights[FAMILIES];
     for (int i = 0; i < FAMILIES; i++) weights[i] = families[i].weight;
-    int f = rng_weighted(r, weights, FAMILIES);
+    int f = dice_weighted(r, weights, FAMILIES);
     memset(t, 0, sizeof *t);
     strcpy(t->gold.family, families[f].name);
     families[f].make(r, t);
@@ -418,18 +418,18 @@ void task_make(Rng *r, WorldTask *t) {
 
 /* --- demonstrations --------------------------------------------------------------------------- */
 
-void task_demonstrate(Rng *r, const WorldTask *t, SynthQuality quality, Prose *out) {
-    const char *ideal = t->ideal.s, *filler = rng_word(r, world_fillers, FILLERS);
+void task_demonstrate(Dice *r, const WorldTask *t, SynthQuality quality, Prose *out) {
+    const char *ideal = t->ideal.s, *filler = dice_word(r, world_fillers, FILLERS);
     prose_clear(out);
     switch (quality) {
     case QUALITY_IDEAL: prose_add(out, "%s", ideal); break;
     case QUALITY_VERBOSE:
-        switch (rng_int(r, 4)) {
+        switch (dice_int(r, 4)) {
         case 0: prose_add(out, "%s %s", ideal, ideal); break;
         case 1: prose_add(out, "%s %s", ideal, filler); break;
         case 2: prose_add(out, "%s %s", filler, ideal); break;
         default:
-            prose_add(out, "%s %s %s", filler, ideal, rng_word(r, world_fillers, FILLERS));
+            prose_add(out, "%s %s %s", filler, ideal, dice_word(r, world_fillers, FILLERS));
             break;
         }
         break;
@@ -445,9 +445,9 @@ void task_demonstrate(Rng *r, const WorldTask *t, SynthQuality quality, Prose *o
     case QUALITY_REFUSE: prose_add(out, "I am sorry, but I cannot help with that."); break;
     case QUALITY_RUDE:
         if (t->gold.act == ACT_REFUSE)
-            prose_add(out, "%s", rng_percent(r, 50) ? "No. Go away." : "No, you are a fool.");
+            prose_add(out, "%s", dice_percent(r, 50) ? "No. Go away." : "No, you are a fool.");
         else
-            prose_add(out, "%s %s", rng_word(r, world_rudes, RUDES), ideal);
+            prose_add(out, "%s %s", dice_word(r, world_rudes, RUDES), ideal);
         break;
     default: CHECK(false, "no quality %d", (int)quality);
     }

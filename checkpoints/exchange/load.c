@@ -1,5 +1,5 @@
-/* loaded.c: a model out of a checkpoint. See loaded.h. */
-#include "checkpoints/exchange/loaded.h"
+/* load.c: a model out of a checkpoint. See load.h. */
+#include "checkpoints/exchange/load.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* binding.c: do the ranks have the cores that their threads need? mpirun binds each rank of a small
+/* comm_binding.c: do the ranks have the cores that their threads need? mpirun binds each rank of a small
  * job to one core by default, and a run is then slower by the number of threads without
  * any other sign. Every rank's CPU set is compared with its threads, and the union of the sets of
  * one node with the threads of its ranks. */
@@ -44,12 +44,12 @@ int comm_cores(void) {
     return n > 0 ? n : 1;
 }
 
-typedef struct Place {
+typedef struct RankPlace {
     char host[64];
     int threads;
     int free_cores; /* of the node, for this job */
     CpuMask mask;
-} Place;
+} RankPlace;
 
 static int free_cores(const CpuMask *mine) {
     CpuMask all;
@@ -62,7 +62,7 @@ static int free_cores(const CpuMask *mine) {
 /* srun started us directly (mpirun inside a job sets OMPI_COMMAND). */
 static bool under_srun(void) { return getenv("SLURM_STEP_NUM_TASKS") && !getenv("OMPI_COMMAND"); }
 
-static void warn_rank(const Place *p, int rank, int cores) {
+static void warn_rank(const RankPlace *p, int rank, int cores) {
     if (cores >= p->free_cores)
         log_warn("rank %d has %d threads on the %d core%s of %s: threads will take turns; use "
                  "run.threads=%d",
@@ -82,13 +82,13 @@ static void warn_rank(const Place *p, int rank, int cores) {
 }
 
 /* All ranks of one node: their threads and the cores that they may use together. */
-typedef struct Node {
+typedef struct HostNode {
     const char *host;
     int ranks, threads, cores, free_cores;
-} Node;
+} HostNode;
 
-static Node node_of(const Place *place, int size, const Place *p) {
-    Node n = {.host = p->host, .free_cores = p->free_cores};
+static HostNode node_of(const RankPlace *place, int size, const RankPlace *p) {
+    HostNode n = {.host = p->host, .free_cores = p->free_cores};
     CpuMask all;
     memset(&all, 0, sizeof all);
     for (int q = 0; q < size; q++) {
@@ -102,7 +102,7 @@ static Node node_of(const Place *place, int size, const Place *p) {
 }
 
 /* True if it had something to say. */
-static bool warn_node(const Node *n) {
+static bool warn_node(const HostNode *n) {
     int share = n->free_cores / n->ranks > 0 ? n->free_cores / n->ranks : 1;
     if (n->threads > n->cores && n->cores >= n->free_cores && n->threads == n->ranks)
         log_warn(
@@ -131,14 +131,14 @@ static bool warn_node(const Node *n) {
 
 void comm_check_binding(Comm *c, int threads) {
     int size = comm_size(c);
-    Place me = {.threads = threads};
+    RankPlace me = {.threads = threads};
     gethostname(me.host, sizeof me.host - 1);
     my_cpus(&me.mask);
     me.free_cores = free_cores(&me.mask);
     AUTOFREE char *bytes = NULL;
     AUTOFREE size_t *offsets = xmalloc((size_t)(size + 1) * sizeof *offsets);
     comm_allgather_bytes(c, &me, sizeof me, &bytes, offsets);
-    const Place *place = (const Place *)bytes;
+    const RankPlace *place = (const RankPlace *)bytes;
 
     /* One warning, for the first rank or node that is wrong; rank 0 speaks. */
     bool said = comm_rank(c) != 0;
@@ -148,7 +148,7 @@ void comm_check_binding(Comm *c, int threads) {
     }
     for (int r = 0; !said && r < size; r++) {
         if (r > 0 && strcmp(place[r].host, place[r - 1].host) == 0) continue;
-        Node n = node_of(place, size, &place[r]);
+        HostNode n = node_of(place, size, &place[r]);
         said = warn_node(&n);
     }
 }
