@@ -115,6 +115,15 @@ static const StTensor *find_param(const Import *m, const ArchParam *p, const Saf
     return find(m, LM_HEAD, file);
 }
 
+static int missing(const Import *m, const ArchParam *p) {
+    return error_set(ERR_DATA, "%s: no tensor %s%s", m->dir, name_of(m, p),
+                     strcmp(p->hf, LM_HEAD) == 0
+                         ? ", though config.json says that it is not tied to wte"
+                     : !m->cfg.untied && strcmp(p->hf, TRUNK "wte.weight") == 0
+                         ? ", nor " LM_HEAD " that stands for it in a tied model"
+                         : "; the model is incomplete or of another architecture");
+}
+
 /* How the tensors are named, whether there are biases, whether they are as many numbers as the
  * configuration asks for. */
 static int find_layout(Import *m) {
@@ -141,12 +150,13 @@ static int find_layout(Import *m) {
         for (ArchParam p = {0}; arch_next(&full, &p);)
             if (p.ndim == 1 && !p.gain && find_param(m, &p, &f)) m->cfg.bias = true;
     }
-    if (arch_count(&m->cfg) > held)
-        return error_set(ERR_DATA,
-                         "%s: describes a model of %" PRId64 " parameters, the tensors beside it "
-                         "have %" PRId64,
-                         m->config.path, arch_count(&m->cfg), held);
-    return 0;
+    if (arch_count(&m->cfg) <= held) return 0;
+    for (ArchParam p = {0}; arch_next(&m->cfg, &p);)
+        if (!find_param(m, &p, &f)) return missing(m, &p);
+    return error_set(ERR_DATA,
+                     "%s: describes a model of %" PRId64 " parameters, the tensors beside it "
+                     "have %" PRId64,
+                     m->config.path, arch_count(&m->cfg), held);
 }
 
 /* --- values ----------------------------------------------------------------------------------- */
@@ -193,13 +203,7 @@ static int take(void *ctx, const double *x, int64_t from, int64_t n) {
 static int read_param(Import *m, const ArchParam *p) {
     const SafeTensors *f;
     const StTensor *t = find_param(m, p, &f);
-    if (!t)
-        return error_set(ERR_DATA, "%s: no tensor %s%s", m->dir, name_of(m, p),
-                         strcmp(p->hf, LM_HEAD) == 0
-                             ? ", though config.json says that it is not tied to wte"
-                         : !m->cfg.untied && strcmp(p->hf, TRUNK "wte.weight") == 0
-                             ? ", nor " LM_HEAD " that stands for it in a tied model"
-                             : "; the model is incomplete or of another architecture");
+    if (!t) return missing(m, p);
     TRY(check_shape(f, t, p));
     TensorPlace place = {m->gpt->params.v[p->index].tensor.data, t->shape[0],
                          p->transposed ? t->shape[1] : 0};

@@ -591,8 +591,11 @@ static void test_bad_tensors(void **state) {
     write_model(NULL, "h.0.attn.bias", NULL, 0);
     refused("no tensor lm_head.weight, though config.json says that it is not tied");
     write_text("config.json", "{\"vocab_size\": 5, \"n_positions\": 4, \"n_embd\": 1048576, "
-                              "\"n_layer\": 4096, \"n_head\": 1}");
+                              "\"n_layer\": 1, \"n_head\": 1}");
     refused("the tensors beside it have ");
+    write_text("config.json", "{\"vocab_size\": 5, \"n_positions\": 4, \"n_embd\": 1048576, "
+                              "\"n_layer\": 4096, \"n_head\": 1}");
+    refused("no tensor h.1.ln_1.weight");
 
     write_text("config.json", config); /* and these are fine */
     write_model(NULL, "h.0.attn.masked_bias", NULL, 0);
