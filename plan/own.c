@@ -512,8 +512,8 @@ static void print_data(const Own *o) {
 static void print_choice(const Own *o) {
     const double seen = (double)(o->steps * o->windows * o->context);
     double total = o->prepare + o->seconds;
-    printf("for %g minutes on %" PRId64 " core%s, %.3g GFLOP/s:\n", o->minutes, o->machine.cores,
-           o->machine.cores == 1 ? "" : "s", o->machine.rates[0].train / 1e9);
+    printf("for %g minute%s on %" PRId64 " core%s, %.3g GFLOP/s:\n", o->minutes, TEXT_S(o->minutes),
+           o->machine.cores, o->machine.cores == 1 ? "" : "s", o->machine.rates[0].train / 1e9);
     printf("  %-15s%" PRId64 " ids\n", "tokenizer", vocabularies[o->vocab].size);
     printf("  %-15s%d layers, %d heads, width %d, context %" PRId64 ": %.2g million parameters\n",
            "model", models[o->model].layers, models[o->model].heads, models[o->model].width,

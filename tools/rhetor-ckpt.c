@@ -250,6 +250,7 @@ typedef struct Diff {
     Ckpt *k[2];
     const char *only;
     int arrays, different; /* compared; of those not identical, the missing ones included */
+    int unlike;            /* of those without numbers to compare: in one file only, other shapes */
     int64_t numbers;
     double largest;
 } Diff;
@@ -279,7 +280,7 @@ static int compare_array(Diff *d, const Array *a, const Array *b) {
         printf("%s: %s %s in A, %s %s in B\n", a->name, type_text(a->type), a->shown,
                type_text(b->type), b->shown);
         d->different++;
-        d->largest = (double)NAN;
+        d->unlike++;
         return 0;
     }
     const size_t size = h5_type_size(a->type), bytes = (size_t)a->n * size;
@@ -312,7 +313,7 @@ static void only_in(Diff *d, const char *name, const char *which) {
     printf("%s: only in %s\n", name, which);
     d->arrays++;
     d->different++;
-    d->largest = (double)NAN;
+    d->unlike++;
 }
 
 /* Both lists are sorted: a merge. */
@@ -384,8 +385,11 @@ static int cmd_diff(const Args *a) {
                        a->only ? a->only : "either file");
     else if (d.different == 0)
         printf("all %d arrays are bit-identical (%" PRId64 " numbers)\n", d.arrays, d.numbers);
+    else if (d.different == d.unlike)
+        printf("%d of %d arrays differ, all in name or shape\n", d.different, d.arrays);
     else
-        printf("%d of %d arrays differ, by at most %.3g\n", d.different, d.arrays, d.largest);
+        printf("%d of %d arrays differ, by at most %.3g, %d of them in name or shape\n",
+               d.different, d.arrays, d.largest, d.unlike);
     if (rc == 0 && d.different) rc = EXIT_DIFFERENT;
 done:
     ckpt_close(&d.k[0]);

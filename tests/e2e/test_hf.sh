@@ -52,6 +52,7 @@ must "$ckpt" export sft out
 must "$ckpt" import out back.h5
 identical_params() { expect 0 "all 29 arrays are bit-identical" -- "$ckpt" diff --only params "$1" "$2"; }
 identical_params sft back.h5
+expect 1 " arrays differ, all in name or shape" -- "$ckpt" diff sft back.h5
 must "$ckpt" export --format hf reward reward_out
 grep -q '"GPT2ForSequenceClassification"' reward_out/config.json || fail "the reward model is no classifier"
 expect 65 "expected a language model" -- "$ckpt" import reward_out no.h5
