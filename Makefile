@@ -11,7 +11,9 @@
 #   make test-faults  kills, full disks, damage, NaN, hangs, ... on configs/tiny  [FAULTS=quick T=row SEED=1]
 #   make fuzz       the readers of files against damaged ones, in build/asan  [FUZZ_SECONDS=60 each, T=name]
 #   make plugin     build/plugin/libh5zstd.so, with which h5py and others read our files
-#   make install    PREFIX=/usr/local
+#   make install    PREFIX=/usr/local  [DESTDIR=DIR]
+#   make deb        build/rhetor_0.1.0_amd64.deb, through dpkg-buildpackage; lintian looks at it
+#   make test-build builds against other libraries, as a user without root (packaging/test-build.sh)
 # A line a file; V=1 shows the commands. Objects go to build/<variant>/, so the variants never mix.
 
 ifeq ($(origin CC),default)
@@ -149,13 +151,13 @@ all: $(PROGRAMS)
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
 # --- the rest ------------------------------------------------------------------------------------
-.PHONY: deps demo test test-faults test-slurm objects bench bench-peers lint format asan fuzz docs install clean plugin real-small uses
+.PHONY: deps demo test test-faults test-slurm objects bench bench-peers lint format asan fuzz docs install deb test-build clean plugin real-small uses
 T    ?=
 SEED ?= 1
 J     = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 # Without the packages only these can do anything useful; of the others, say it before gcc does.
-ifneq ($(filter-out deps demo test test-faults test-slurm real-small asan fuzz lint format clean uses,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out deps demo test test-faults test-slurm real-small asan fuzz lint format deb test-build clean uses,$(or $(MAKECMDGOALS),all)),)
 ifneq ($(filter-out CMOCKA,$(MISSING)),)
 $(shell $(said) tools/detect.sh --missing)
 $(error libraries are missing; "make deps" installs them on Debian)
@@ -249,6 +251,18 @@ install: all $(B)/share/made
 	cp -R configs $(DESTDIR)$(PREFIX)/share/rhetor/
 	cp -R $(addprefix $(B)/share/,man bash-completion modulefiles) $(DESTDIR)$(PREFIX)/share/
 	install -m 644 $(wildcard README.md LICENSE THIRD_PARTY.md docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/rhetor
+
+# A copy of the tree is built, with packaging/debian as its debian/.
+deb:
+	rm -rf build/deb && mkdir -p build/deb/rhetor-$(VERSION)
+	tar -c --exclude-vcs --exclude=./build --exclude=./bin --exclude=./runs . | tar -x -C build/deb/rhetor-$(VERSION)
+	cp -R packaging/debian build/deb/rhetor-$(VERSION)/
+	cd build/deb/rhetor-$(VERSION) && dpkg-buildpackage -us -uc -b
+	mv build/deb/rhetor_*.deb build/
+	! command -v lintian >/dev/null || lintian --allow-root --fail-on error,warning build/rhetor_$(VERSION)_*.deb
+
+test-build:
+	@packaging/test-build.sh $(T)
 
 clean:
 	rm -rf build bin
