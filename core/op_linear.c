@@ -8,7 +8,8 @@
  * GELU (Hendrycks and Gimpel 2016) as GPT-2 has it, with tanh:
  *     gelu(z) = z/2 (1 + tanh u) = z s(2u),  u = sqrt(2/pi) (z + 0.044715 z^3),  s the logistic
  * and with erf: gelu(z) = z Phi(z), Phi the normal distribution function. The logistic form keeps
- * its relative precision for negative z, where 1 + tanh cancels. */
+ * its relative precision for negative z, where 1 + tanh cancels.
+ * ReLU: max(0, z); a NaN stays one. */
 #include "base/error.h"
 #include "core/gemm.h"
 #include "core/gradcheck.h"
@@ -38,38 +39,47 @@ KERNEL_INLINE void gelu_erf(real z, real *y, real *d) {
     *d = phi + z * g * vm_exp((real)-0.5 * z * z);
 }
 
+KERNEL_INLINE void relu(real z, real *y, real *d) {
+    *y = z < 0 ? 0 : z;
+    *d = z > 0;
+}
+
 /* y = act(z), which may be z itself; and z becomes act'(z) in derivative_*, y NULL: only that. */
-#define GELU_KERNEL(gelu)                                                                   \
-    KERNEL(apply_##gelu, (int64_t rows, int64_t cols, int64_t ld, const real *z, real *y),  \
-           (rows, cols, ld, z, y)) {                                                        \
-        for (int64_t i = 0; i < rows; i++, z += ld, y += ld)                                \
-            _Pragma("omp simd") for (int64_t j = 0; j < cols; j++) {                        \
-                real d;                                                                     \
-                gelu(z[j], &y[j], &d);                                                      \
-            }                                                                               \
-    }                                                                                       \
-    KERNEL(derivative_##gelu, (int64_t n, real *restrict z, real *restrict y), (n, z, y)) { \
-        real unwanted;                                                                      \
-        if (y)                                                                              \
-            for (int64_t j = 0; j < n; j++) gelu(z[j], &y[j], &z[j]);                       \
-        else                                                                                \
-            for (int64_t j = 0; j < n; j++) gelu(z[j], &unwanted, &z[j]);                   \
+#define ACT_KERNEL(act)                                                                    \
+    KERNEL(apply_##act, (int64_t rows, int64_t cols, int64_t ld, const real *z, real *y),  \
+           (rows, cols, ld, z, y)) {                                                       \
+        for (int64_t i = 0; i < rows; i++, z += ld, y += ld)                               \
+            _Pragma("omp simd") for (int64_t j = 0; j < cols; j++) {                       \
+                real d;                                                                    \
+                act(z[j], &y[j], &d);                                                      \
+            }                                                                              \
+    }                                                                                      \
+    KERNEL(derivative_##act, (int64_t n, real *restrict z, real *restrict y), (n, z, y)) { \
+        real unwanted;                                                                     \
+        if (y)                                                                             \
+            for (int64_t j = 0; j < n; j++) act(z[j], &y[j], &z[j]);                       \
+        else                                                                               \
+            for (int64_t j = 0; j < n; j++) act(z[j], &unwanted, &z[j]);                   \
     }
-GELU_KERNEL(gelu_tanh)
-GELU_KERNEL(gelu_erf)
+ACT_KERNEL(gelu_tanh)
+ACT_KERNEL(gelu_erf)
+ACT_KERNEL(relu)
 
 void op_linear_finish(Activation act, int64_t rows, int64_t cols, int64_t ld, const real *b,
                       real *z, real *y) {
     if (b) add_bias(rows, cols, ld, b, z);
     if (act == ACT_GELU_TANH) apply_gelu_tanh(rows, cols, ld, z, y);
     if (act == ACT_GELU_ERF) apply_gelu_erf(rows, cols, ld, z, y);
+    if (act == ACT_RELU) apply_relu(rows, cols, ld, z, y);
 }
 
 static void derivative(Activation act, int64_t n, real *z, real *y) {
     if (act == ACT_GELU_TANH)
         derivative_gelu_tanh(n, z, y);
-    else
+    else if (act == ACT_GELU_ERF)
         derivative_gelu_erf(n, z, y);
+    else
+        derivative_relu(n, z, y);
 }
 
 KERNEL(multiply, (int64_t n, const real *restrict d, real *restrict dy), (n, d, dy)) {
@@ -202,6 +212,7 @@ bool op_linear_case(GradCase *c, int i) {
         {530, 5, 8, ACT_GELU_TANH, false, "gelu tanh, several blocks"},
         {9, 5, 20, ACT_GELU_ERF, true, "bias, gelu erf"},
         {3, 5, 4, ACT_GELU_ERF, false, "gelu erf"},
+        {3, 2, 4, ACT_RELU, true, "relu"},
     };
     if (i >= (int)(sizeof cases / sizeof cases[0])) return false;
     gradcheck_input(c, 2, (int64_t[]){cases[i].n, cases[i].K});

@@ -20,7 +20,7 @@
  * The batch and its arrays must live until tape_reset. */
 Tensor *op_embed(Tape *t, Tensor *wte, Tensor *wpe, const Batch *b);
 
-typedef enum Activation { ACT_NONE, ACT_GELU_TANH, ACT_GELU_ERF } Activation;
+typedef enum Activation { ACT_NONE, ACT_GELU_TANH, ACT_GELU_ERF, ACT_RELU } Activation;
 
 /* y = act(x W^T + b).  x [n,K], w [M,K], b [M] or NULL -> [n,M] */
 Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act);

@@ -1,4 +1,4 @@
-/* The ops of Llama's block against PyTorch's double (tests/golden/ops.json, made by
+/* Activations and the ops of Llama's block against PyTorch's double (tests/golden/ops.json, made by
  * ops_golden.py): outputs and gradients, at every level of the kernels; the tables of rope. */
 #include <math.h>
 #include <setjmp.h>
@@ -57,6 +57,13 @@ static Rope table_of(const json_t *o, int64_t head, int64_t positions) {
     return r;
 }
 
+static Activation act_of(const json_t *c) {
+    const char *act = json_string_value(json_object_get(c, "act"));
+    return !strcmp(act, "relu")       ? ACT_RELU
+           : !strcmp(act, "gelu_erf") ? ACT_GELU_ERF
+                                      : ACT_GELU_TANH;
+}
+
 static void check_case(const json_t *c) {
     const char *op = json_string_value(json_object_get(c, "op"));
     const json_t *in = json_object_get(c, "in"), *item;
@@ -76,6 +83,7 @@ static void check_case(const json_t *c) {
     }
     Tensor *const *x = inputs.in, *y = NULL;
     if (!strcmp(op, "rmsnorm")) y = op_rmsnorm(t, x[0], NULL, x[1], number(c, "eps"), NULL);
+    if (!strcmp(op, "linear")) y = op_linear(t, x[0], x[1], x[2], act_of(c));
     if (!strcmp(op, "swiglu")) y = op_swiglu(t, x[0]);
     if (!strcmp(op, "attention")) y = op_attention_grouped(t, x[0], &batch, heads, kv);
     if (!strcmp(op, "headnorm")) y = op_headnorm(t, x[0], x[1], x[2], heads, kv, number(c, "eps"));

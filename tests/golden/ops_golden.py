@@ -1,6 +1,6 @@
-"""Makes tests/golden/ops.json: outputs and gradients of the ops of Llama's block, by PyTorch in
-double, on packed sequences of 1, 0, 7 and 2 tokens. The formulas are those of transformers'
-modelling files. All inputs are multiples of 1/64.
+"""Makes tests/golden/ops.json: outputs and gradients of activations and of the ops of Llama's
+block, by PyTorch in double, on packed sequences of 1, 0, 7 and 2 tokens. The formulas are those of
+transformers' modelling files. All inputs are multiples of 1/64.
 
 Remake:  pip install torch==2.*; python3 tests/golden/ops_golden.py > tests/golden/ops.json
 """
@@ -101,6 +101,10 @@ for heads, d, fraction, theta, scaling in (
 for heads, kv, d in (4, 2, 6), (3, 1, 20), (2, 2, 5):
     case("attention", [random(N, (heads + 2 * kv) * d)],
          lambda x: attention(x, heads, kv, d), heads=heads, kv=kv)
+for act, f in (("gelu_tanh", lambda z: torch.nn.functional.gelu(z, approximate="tanh")),
+               ("gelu_erf", torch.nn.functional.gelu), ("relu", torch.relu)):
+    case("linear", [random(5, 7), random(11, 7), random(11)],
+         lambda x, w, b: f(torch.nn.functional.linear(x, w, b)), act=act)
 case("headnorm", [random(N, (4 + 2 * 2) * 6), random(6), random(6)],
      lambda x, wq, wk: headnorm(x, wq, wk, 4, 2, 1e-6), heads=4, kv=2, eps=1e-6)
 
