@@ -205,12 +205,9 @@ static int set_enum(const char *place, const ConfigKey *k, const char *s, int *o
     for (int i = 0; i < n; i++)
         if (strcmp(words[i], s) == 0) *out = found = i;
     if (found < 0) {
-        const char *meant = nearest_word(s, (const char *const *)words, n);
+        AUTOFREE char *hint = nearest_hint(s, (const char *const *)words, n);
         rc = wrong_value(place, k, s);
-        if (meant) {
-            AUTOFREE char *message = xstrdup(error_message());
-            error_set(rc, "%s; did you mean %s?", message, meant);
-        }
+        error_set(rc, "%s%s", error_message(), hint);
     }
     for (int i = 0; i < n; i++) free(words[i]);
     return rc;
@@ -314,11 +311,8 @@ static int set(void *ctx, const YamlValue *v) {
 static int load_file(Config *c, const char *path) {
     AUTOFREE char *text = NULL;
     size_t len;
-    if (file_read(path, &text, &len) < 0) {
-        AUTOFREE char *message = xstrdup(error_message());
-        error_set(ERR_CONFIG, "%s (the configuration file)", message);
-        return ERR_CONFIG;
-    }
+    if (file_read(path, &text, &len) < 0)
+        return error_set(ERR_CONFIG, "%s (the configuration file)", error_message());
     return yaml_settings(text, len, path, set, &(ConfigSource){c, path});
 }
 

@@ -50,27 +50,15 @@ int error_wrap(int code, const char *fmt, ...) {
 
 const char *error_message(void) { return message; }
 
-static const struct {
-    int code, status;
-    const char *word;
-} errors[] = {
-#define X(name, code, exit, word) {code, exit, word},
-    ERROR_LIST(X)
-#undef X
-};
-enum { NERRORS = sizeof errors / sizeof errors[0] };
-
-const char *error_name(int code) {
-    for (int i = 0; i < NERRORS; i++)
-        if (errors[i].code == code) return errors[i].word;
-    return code >= 0 ? "no error" : "unknown error";
-}
-
 int error_exit_code(int code) {
     if (code >= 0) return 0;
-    for (int i = 0; i < NERRORS; i++)
-        if (errors[i].code == code) return errors[i].status;
-    return 70; /* a negative value that is none of ours is our bug */
+    switch (code) {
+#define X(name, code, exit) \
+    case name: return exit;
+        ERROR_LIST(X)
+#undef X
+    default: return 70; /* a negative value that is none of ours is our bug */
+    }
 }
 
 void error_end(int status) {

@@ -12,18 +12,18 @@
 
 #include <stddef.h>
 
-/* name, code, exit status of the process, a word for people */
-#define ERROR_LIST(X)                           \
-    X(ERR_USAGE, -1, 64, "usage")               \
-    X(ERR_DATA, -2, 65, "data")                 \
-    X(ERR_INTERNAL, -3, 70, "internal")         \
-    X(ERR_MEMORY, -4, 70, "memory")             \
-    X(ERR_IO, -5, 74, "i/o")                    \
-    X(ERR_REQUEUE, -6, 75, "saved, requeue me") \
-    X(ERR_CONFIG, -7, 78, "config")
+/* name, code, exit status of the process */
+#define ERROR_LIST(X)       \
+    X(ERR_USAGE, -1, 64)    \
+    X(ERR_DATA, -2, 65)     \
+    X(ERR_INTERNAL, -3, 70) \
+    X(ERR_MEMORY, -4, 70)   \
+    X(ERR_IO, -5, 74)       \
+    X(ERR_REQUEUE, -6, 75)  \
+    X(ERR_CONFIG, -7, 78)
 
 enum {
-#define X(name, code, exit, word) name = code,
+#define X(name, code, exit) name = code,
     ERROR_LIST(X)
 #undef X
 };
@@ -35,9 +35,8 @@ int error_set(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3
 /* Puts "context: " before the stored message; returns `code`. */
 int error_wrap(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3), cold));
 
-const char *error_message(void);  /* the last message stored by this thread, "" if none */
-const char *error_name(int code); /* "data", "i/o", ... */
-int error_exit_code(int code);    /* 0 for code >= 0, else the exit status of ERROR_LIST */
+const char *error_message(void); /* the last message stored by this thread, "" if none */
+int error_exit_code(int code);   /* 0 for code >= 0, else the exit status of ERROR_LIST */
 
 /* Ends the job with exit status `status`: through the hook (dist/ sets it to one that calls
  * MPI_Abort), else exit(). Does not print. */

@@ -44,17 +44,22 @@ struct Lines {
     int64_t decoded; /* bytes of text out of `consumed` compressed ones */
 };
 
-static int refill(Lines *l) {
-    if (l->in_pos < l->in_end || l->in_eof) return 0;
+/* More bytes of the file, behind those that `in` holds. */
+static int read_more(Lines *l) {
     ssize_t n;
-    do n = read(l->fd, l->in, IN_BYTES);
+    do n = read(l->fd, l->in + l->in_end, IN_BYTES - l->in_end);
     while (n < 0 && errno == EINTR);
     if (n < 0) return file_error(l->path, "read");
-    l->in_pos = 0;
-    l->in_end = (size_t)n;
+    l->in_end += (size_t)n;
     l->consumed += n;
     l->in_eof = n == 0;
     return 0;
+}
+
+static int refill(Lines *l) {
+    if (l->in_pos < l->in_end || l->in_eof) return 0;
+    l->in_pos = l->in_end = 0;
+    return read_more(l);
 }
 
 static int damaged(const Lines *l, const char *kind, const char *what) {
@@ -124,7 +129,7 @@ static int decode(Lines *l, char *dst, size_t room, size_t *got) {
     return 0;
 }
 
-static int start_decoder(Lines *l) {
+static void start_decoder(Lines *l) {
     static const unsigned char zstd_magic[] = {0x28, 0xB5, 0x2F, 0xFD};
     const unsigned char *b = l->in;
     size_t n = l->in_end;
@@ -138,7 +143,6 @@ static int start_decoder(Lines *l) {
         CHECK(l->zst, "zstd stream");
         ZSTD_DCtx_setParameter(l->zst, ZSTD_d_windowLogMax, 31); /* files made with --long */
     }
-    return 0;
 }
 
 int lines_open(Lines **out, const char *path) {
@@ -152,25 +156,12 @@ int lines_open(Lines **out, const char *path) {
     l->in = xmalloc(IN_BYTES);
     l->room = FIRST_BUFFER;
     l->text = xmalloc(l->room + 1);
-    int rc;
+    int rc = 0;
     /* A pipe may hand out the first bytes one at a time. */
-    TRY_GOTO(fail, refill(l));
-    while (l->in_end < 4 && !l->in_eof) {
-        ssize_t n = read(fd, l->in + l->in_end, IN_BYTES - l->in_end);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) {
-            rc = file_error(l->path, "read");
-            goto fail;
-        }
-        if (n == 0) break;
-        l->in_end += (size_t)n;
-        l->consumed += n;
-    }
-    TRY_GOTO(fail, start_decoder(l));
+    while (rc == 0 && l->in_end < 4 && !l->in_eof) rc = read_more(l);
+    if (rc == 0) start_decoder(l);
     *out = l;
-    return 0;
-fail:
-    lines_close(&l);
+    if (rc < 0) lines_close(out);
     return rc;
 }
 

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "base/error.h"
+
 enum { LONGEST_WORD = 63 };
 
 int nearest_distance(const char *a, const char *b) {
@@ -43,4 +45,9 @@ const char *nearest_word(const char *word, const char *const *words, int n) {
         least = d;
     }
     return best;
+}
+
+char *nearest_hint(const char *word, const char *const *words, int n) {
+    const char *meant = nearest_word(word, words, n);
+    return meant ? xasprintf("; did you mean %s?", meant) : xstrdup("");
 }

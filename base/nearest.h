@@ -8,5 +8,7 @@ int nearest_distance(const char *a, const char *b);
 /* The one of words[n] that `word` was probably meant to be: the nearest, if it is near enough for a
  * slip of the finger; NULL if none is. */
 const char *nearest_word(const char *word, const char *const *words, int n);
+/* "; did you mean X?" for the end of a message, "" if none is; malloc'd. */
+char *nearest_hint(const char *word, const char *const *words, int n);
 
 #endif

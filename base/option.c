@@ -57,6 +57,12 @@ void option_add(const char ***list, int *n, const char *text) {
     (*list)[(*n)++] = text;
 }
 
+void option_free(OptionList *l) {
+    for (int i = 0; i < l->n; i++) free((char *)(uintptr_t)l->v[i]);
+    free(l->v);
+    *l = (OptionList){0};
+}
+
 /* The index of arg in "a|b|c". */
 static int word(struct argp_state *state, const Option *o, const char *arg) {
     Text all = {0};

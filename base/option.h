@@ -91,7 +91,8 @@ int64_t option_whole_to(struct argp_state *state, const char *name, const char *
                         int64_t highest);
 double option_number(struct argp_state *state, const char *name, const char *arg, double lowest,
                      double highest);
-/* Appends to a list that grows; the caller frees it. */
+/* Appends to a list that grows; the caller frees it, option_free with its texts. */
 void option_add(const char ***list, int *n, const char *text);
+void option_free(OptionList *l);
 
 #endif

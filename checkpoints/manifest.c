@@ -31,25 +31,15 @@ char *manifest_folder(const char *path) {
     return xstrdup(path);
 }
 
-static json_t *hex(uint64_t hash) {
-    char text[17];
-    snprintf(text, sizeof text, "%016" PRIx64, hash);
-    return json_string(text);
-}
-
 int manifest_write(const Manifest *m, const char *file) {
-    json_auto_t *j = json_object();
-    json_object_set_new(j, "format", json_integer(CKPT_FORMAT));
-    json_object_set_new(j, "step", json_integer(m->step));
-    json_object_set_new(j, "stage", json_string(m->stage));
-    json_object_set_new(j, "bytes", json_integer(m->bytes));
-    json_object_set_new(j, CKPT_HASH, hex(m->hash));
-    json_object_set_new(j, "arrays", json_integer(m->arrays));
-    json_object_set_new(j, "config_hash", hex(m->config_hash));
-    json_object_set_new(j, "version", json_string(RHETOR_VERSION));
-    json_object_set_new(j, "ranks", json_integer(m->ranks));
-    json_object_set_new(j, "threads", json_integer(m->threads));
-    if (m->kernel) json_object_set_new(j, "kernel", json_string(m->kernel));
+    char hash[17], config[17];
+    snprintf(hash, sizeof hash, "%016" PRIx64, m->hash);
+    snprintf(config, sizeof config, "%016" PRIx64, m->config_hash);
+    json_auto_t *j =
+        json_pack("{s:i, s:I, s:s, s:I, s:s, s:I, s:s, s:s, s:I, s:I, s:s*}", "format", CKPT_FORMAT,
+                  "step", m->step, "stage", m->stage, "bytes", m->bytes, CKPT_HASH, hash, "arrays",
+                  m->arrays, "config_hash", config, "version", RHETOR_VERSION, "ranks", m->ranks,
+                  "threads", m->threads, "kernel", m->kernel);
     AUTOFREE char *path = manifest_path(file);
     return json_write_file(j, path);
 }
@@ -180,9 +170,8 @@ int manifest_list(const char *dir, Committed **out, int *n) {
 
 int manifest_remove_pair(const char *file) {
     AUTOFREE char *manifest = manifest_path(file);
-    int rc = file_remove(manifest);
-    if (rc >= 0) rc = file_remove(file);
-    return rc;
+    TRY(file_remove(manifest));
+    return file_remove(file);
 }
 
 /* Whether the process in a temporary's name lives says nothing: numbers come again. */

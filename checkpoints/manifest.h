@@ -1,5 +1,5 @@
 /* manifest.h: names of files and the manifest, the commit record of a checkpoint. Internal to
- * checkpoints/. Nothing here is collective. */
+ * checkpoints/ and rhetor-ckpt. Nothing here is collective. */
 #ifndef CHECKPOINTS_MANIFEST_H
 #define CHECKPOINTS_MANIFEST_H
 

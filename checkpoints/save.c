@@ -73,11 +73,10 @@ static int set_aside(const char *dir, const char *file, const char *aside) {
     Manifest m;
     if (manifest_verify(&m, file) < 0) return 0;
     AUTOFREE char *manifest = manifest_path(file), *aside_manifest = manifest_path(aside);
-    int rc = manifest_remove_pair(aside);
-    if (rc >= 0) rc = link_to(file, aside);
-    if (rc >= 0) rc = link_to(manifest, aside_manifest);
-    if (rc >= 0) rc = file_sync(dir);
-    return rc;
+    TRY(manifest_remove_pair(aside));
+    TRY(link_to(file, aside));
+    TRY(link_to(manifest, aside_manifest));
+    return file_sync(dir);
 }
 
 /* The file was renamed into its place and could not be committed: what was set aside comes back. */

@@ -225,9 +225,7 @@ void comm_allgather_bytes(Comm *c, const void *mine, size_t bytes, char **out, s
 
 /* --- ordered sums ----------------------------------------------------------------------------- */
 
-static MPI_Datatype mpi_type(CommKind kind) {
-    return kind == KIND_F32 ? MPI_FLOAT : kind == KIND_I64 ? MPI_INT64_T : MPI_DOUBLE;
-}
+static MPI_Datatype mpi_type(CommKind kind) { return kind == KIND_F32 ? MPI_FLOAT : MPI_DOUBLE; }
 static size_t element_bytes(CommKind kind) { return kind == KIND_F32 ? 4 : 8; }
 
 /* acc[n] += x[n], or the maximum, in which a NaN wins. */
@@ -242,12 +240,6 @@ static void fold(CommKind kind, void *acc, const void *x, int64_t n) {
     case KIND_F64: {
         double *a = acc;
         const double *b = x;
-        for (int64_t i = 0; i < n; i++) a[i] += b[i];
-        break;
-    }
-    case KIND_I64: { /* wraps; signed overflow would be undefined */
-        uint64_t *a = acc;
-        const uint64_t *b = x;
         for (int64_t i = 0; i < n; i++) a[i] += b[i];
         break;
     }
@@ -325,7 +317,6 @@ static void reduce(Comm *c, CommKind kind, void *buf, int64_t n) {
 
 void comm_sum_f32(Comm *c, float *buf, int64_t n) { reduce(c, KIND_F32, buf, n); }
 void comm_sum_f64(Comm *c, double *buf, int64_t n) { reduce(c, KIND_F64, buf, n); }
-void comm_sum_i64(Comm *c, int64_t *buf, int64_t n) { reduce(c, KIND_I64, buf, n); }
 void comm_max_f64(Comm *c, double *buf, int64_t n) { reduce(c, KIND_MAX_F64, buf, n); }
 
 /* --- bytes between pairs ---------------------------------------------------------------------- */

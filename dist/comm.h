@@ -43,7 +43,6 @@ int comm_agree(Comm *c, int rc);
  * (MPI_Alltoallv), added, gathered (MPI_Allgatherv). */
 void comm_sum_f32(Comm *c, float *buf, int64_t n);
 void comm_sum_f64(Comm *c, double *buf, int64_t n);
-void comm_sum_i64(Comm *c, int64_t *buf, int64_t n);
 void comm_max_f64(Comm *c, double *buf, int64_t n);
 void comm_bcast(Comm *c, void *buf, size_t bytes, int root); /* any size */
 /* Every rank's bytes, in rank order, on all ranks: *out malloc'd, offsets[size+1] the caller's. */

@@ -29,7 +29,7 @@ void comm_check_mpi(int rc, const char *call);
         watchdog_mpi = NULL;           \
     } while (0)
 
-typedef enum CommKind { KIND_F32, KIND_F64, KIND_I64, KIND_MAX_F64 } CommKind;
+typedef enum CommKind { KIND_F32, KIND_F64, KIND_MAX_F64 } CommKind;
 
 /* part[r][n] of all ranks -> part[0][n], in the order of the tree; the others are used up. */
 void comm_fold_tree(CommKind kind, char *const *part, int ranks, int64_t n);

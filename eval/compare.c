@@ -32,27 +32,39 @@ static void answers_free(Answers *a) {
     *a = (Answers){0};
 }
 
+static void answers_open(Answers *a, int64_t n) {
+    *a = (Answers){.n = n};
+    a->seq = xcalloc((size_t)n + 1, sizeof *a->seq);
+    a->text = xcalloc((size_t)n + 1, sizeof *a->text);
+    a->ended = xcalloc((size_t)n + 1, 1);
+}
+
+/* All but its text. */
+static void add_answer(Answers *a, int64_t i, const int32_t *prompt, int64_t nprompt,
+                       const int32_t *response, int64_t n, bool ended) {
+    int32_t *tokens = xmalloc((size_t)(nprompt + n + 1) * sizeof *tokens);
+    memcpy(tokens, prompt, (size_t)nprompt * sizeof *tokens);
+    memcpy(tokens + nprompt, response, (size_t)n * sizeof *tokens);
+    a->seq[i] = (Sequence){.tokens = tokens, .n = nprompt + n, .prompt = nprompt};
+    a->ended[i] = ended;
+    a->length += (double)n / (double)a->n;
+    a->stopped += (double)ended / (double)a->n;
+}
+
 static int answer_all(Answers *a, const Loaded *m, const PromptFile *p, int64_t K,
                       const CompareOptions *o) {
-    DecodeOptions d = {
-        .temperature = o->temperature, .top_p = 1, .max_new = o->max_new, .seed = o->seed};
+    DecodeOptions d = {.temperature = o->temperature,
+                       .top_p = 1,
+                       .max_new = o->max_new,
+                       .seed = (uint64_t)o->seed};
     DecodeResult r = {0};
     TRY(prompts_sample(&r, m, p, K, &d));
-    *a = (Answers){.n = r.n};
-    a->seq = xcalloc((size_t)r.n + 1, sizeof *a->seq);
-    a->text = xcalloc((size_t)r.n + 1, sizeof *a->text);
-    a->ended = xcalloc((size_t)r.n + 1, 1);
+    answers_open(a, r.n);
     int rc = 0;
     for (int64_t i = 0; i < r.n && rc >= 0; i++) {
         const IdList *ids = &p->ids[i / K];
         const Response *s = &r.v[i];
-        int32_t *tokens = xmalloc((size_t)(ids->n + s->n + 1) * sizeof *tokens);
-        memcpy(tokens, ids->v, (size_t)ids->n * sizeof *tokens);
-        memcpy(tokens + ids->n, s->tokens, (size_t)s->n * sizeof *tokens);
-        a->seq[i] = (Sequence){.tokens = tokens, .n = ids->n + s->n, .prompt = ids->n};
-        a->ended[i] = s->stopped;
-        a->length += (double)s->n / (double)r.n;
-        a->stopped += (double)s->stopped / (double)r.n;
+        add_answer(a, i, ids->v, ids->n, s->tokens, s->n, s->stopped);
         rc = template_decode(m->tmpl, m->tokenizer, s->tokens, s->n, &a->text[i]);
     }
     decode_free(&r);
@@ -169,20 +181,13 @@ static int judge_best_of(Comparison *c, const Judge *j, CompareRow *row, const P
     TRY(answer_all(&all, &j->base, p, K, j->o));
     AUTOFREE double *r = xmalloc((size_t)(all.n + 1) * sizeof *r);
     rewards(j, &all, r);
-    best = (Answers){.n = p->n};
-    best.seq = xcalloc((size_t)p->n + 1, sizeof *best.seq);
-    best.text = xcalloc((size_t)p->n + 1, sizeof *best.text);
-    best.ended = xcalloc((size_t)p->n + 1, 1);
+    answers_open(&best, p->n);
     for (int64_t i = 0; i < p->n; i++) {
         const int64_t pick = pick_best(r, i * K, K);
         const Sequence *s = &all.seq[pick];
-        int32_t *tokens = xmalloc((size_t)s->n * sizeof *tokens);
-        memcpy(tokens, s->tokens, (size_t)s->n * sizeof *tokens);
-        best.seq[i] = (Sequence){.tokens = tokens, .n = s->n, .prompt = s->prompt};
+        add_answer(&best, i, s->tokens, s->prompt, s->tokens + s->prompt, s->n - s->prompt,
+                   all.ended[pick]);
         best.text[i] = xstrdup(all.text[pick]);
-        best.length += (double)(s->n - s->prompt) / (double)p->n;
-        best.ended[i] = all.ended[pick];
-        best.stopped += all.ended[pick] / (double)p->n;
     }
     char name[64];
     snprintf(name, sizeof name, "best of %" PRId64, K);
@@ -264,8 +269,8 @@ static int open_judge(Judge *j, CompareOptions *o, PromptFile *p) {
                          "%s has no \"gold\" records and there is no --reward: nothing can score "
                          "the answers",
                          o->prompts);
-    if (o->nheldout > 0) {
-        StrList files = {(char **)(uintptr_t)o->heldout, o->nheldout};
+    if (o->heldout.n > 0) {
+        StrList files = {(char **)(uintptr_t)o->heldout.v, o->heldout.n};
         TRY(corpus_open(&j->heldout, &files, tokenizer_hash(j->base.tokenizer)));
     }
     return 0;

@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 
+#include "base/option.h"
 #include "eval/prompts.h"
 
 typedef struct CompareOptions {
@@ -14,16 +15,15 @@ typedef struct CompareOptions {
     const char *base;    /* name of the model that win rates and KL refer to (the SFT model) */
     const char *reward;  /* reward model, or NULL */
     const char *prompts; /* prompt records; with "gold" they are scored by the gold program */
-    const char *const *heldout; /* [nheldout] corpora for the language-model loss */
-    int nheldout;
-    int64_t max_prompts;
-    int64_t max_new; /* tokens of an answer; 0: 64, or half of the context where that is less */
-    bool cap_new;    /* half of the context at most, however much max_new is; else ERR_USAGE */
-    int64_t best_of; /* best_of n samples of `base` by the reward model; 0: no row */
-    bool by_reward;  /* compare by the reward model's score, also where there is "gold" */
+    OptionList heldout;  /* corpora for the language-model loss */
+    int64_t max_prompts; /* 0: all */
+    int64_t max_new;     /* tokens of an answer; 0: 64, or half of the context where that is less */
+    bool cap_new;        /* half of the context at most, however much max_new is; else ERR_USAGE */
+    int64_t best_of;     /* best_of n samples of `base` by the reward model; 0: no row */
+    bool by_reward;      /* compare by the reward model's score, also where there is "gold" */
     double temperature;
     double no_stop_score; /* reward of an answer without the stop token: PPO's setting */
-    uint64_t seed;
+    int64_t seed;
     int64_t samples; /* prompts whose answers are shown */
     int64_t micro_tokens;
 } CompareOptions;

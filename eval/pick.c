@@ -51,7 +51,7 @@ int pick_choose(const Comparison *c) {
     return best;
 }
 
-static void print_table(const Comparison *c, const PickOptions *o, int picked, FILE *f) {
+static void print_table(const Comparison *c, const CompareOptions *o, int picked, FILE *f) {
     fprintf(f,
             "%" PRId64 " held-out prompts, temperature %g; +- is a standard error, paired for "
             "differences\n\n%-12s %18s %20s %8s %8s %8s\n",
@@ -107,32 +107,24 @@ static int check_folder(const char *out) {
 /* The mark comes first, so that a folder that a kill left half made is known as ours. */
 static int write_folder(const char *out, const char *file, const json_t *choice) {
     AUTOFREE char *mark = file_join(out, "picked.json"), *dir = file_join(out, "checkpoints");
-    int rc = file_make_dirs(out);
-    if (rc >= 0) rc = json_write_file(choice, mark);
-    if (rc >= 0) rc = file_make_dirs(dir);
-    if (rc >= 0) rc = ckpt_take(file, dir);
-    return rc < 0 ? rc : 0;
+    TRY(file_make_dirs(out));
+    TRY(json_write_file(choice, mark));
+    TRY(file_make_dirs(dir));
+    TRY(ckpt_take(file, dir));
+    return 0;
 }
 
-int pick(const PickOptions *o, FILE *f) {
+int pick(const CompareOptions *o, const char *run, const char *out, FILE *f) {
     Candidates k;
     Comparison c;
-    if (o->out) TRY(check_folder(o->out));
-    TRY(find_candidates(&k, o->run));
-    const CompareOptions all = {.name = (const char *const *)k.name,
-                                .path = (const char *const *)k.path,
-                                .n = k.n,
-                                .base = k.name[k.n - 1],
-                                .reward = o->reward,
-                                .prompts = o->prompts,
-                                .by_reward = true,
-                                .max_prompts = o->max_prompts,
-                                .max_new = o->max_new,
-                                .cap_new = true,
-                                .temperature = o->temperature,
-                                .no_stop_score = o->no_stop_score,
-                                .seed = o->seed,
-                                .micro_tokens = o->micro_tokens};
+    if (out) TRY(check_folder(out));
+    TRY(find_candidates(&k, run));
+    CompareOptions all = *o;
+    all.name = (const char *const *)k.name;
+    all.path = (const char *const *)k.path;
+    all.n = k.n;
+    all.base = k.name[k.n - 1];
+    all.by_reward = all.cap_new = true;
     int rc = compare(&c, &all);
     if (rc == 0 && c.n < 2) {
         rc = error_set(ERR_DATA, "%s: one prompt says nothing about noise; expected two or more",
@@ -141,9 +133,9 @@ int pick(const PickOptions *o, FILE *f) {
     } else if (rc == 0) {
         const int picked = pick_choose(&c);
         print_table(&c, o, picked, f);
-        if (o->out) {
+        if (out) {
             json_auto_t *choice = result(&c, &k, picked);
-            rc = write_folder(o->out, k.path[picked], choice);
+            rc = write_folder(out, k.path[picked], choice);
         }
         compare_free(&c);
     }

@@ -14,24 +14,14 @@
 
 #include "eval/compare.h"
 
-typedef struct PickOptions {
-    const char *run;     /* SFT run folder */
-    const char *reward;  /* reward model */
-    const char *prompts; /* held-out ones; not those of the final evaluation */
-    /* NULL, or the folder that will hold the picked checkpoint (as a run folder does, so that
-     * from.model can name it) and picked.json. Its earlier content is replaced. */
-    const char *out;
-    int64_t max_prompts, max_new;
-    double temperature, no_stop_score;
-    uint64_t seed;
-    int64_t micro_tokens;
-} PickOptions;
-
 /* The index of the row that is picked; rows are in the order of the steps. */
 int pick_choose(const Comparison *c);
 
-/* Prints a table and the choice to f and writes o->out. ERR_DATA: the run holds no checkpoint;
- * ERR_CONFIG: o->out is a folder of something else. */
-int pick(const PickOptions *o, FILE *f);
+/* Prints a table and the choice to f. `o`: reward model, prompts (held-out ones; not those of the
+ * final evaluation) and how to sample; the rest is set here. run: SFT run folder. out: NULL, or the
+ * folder that will hold the picked checkpoint (as a run folder does, so that from.model can name
+ * it) and picked.json; its earlier content is replaced. ERR_DATA: the run holds no checkpoint;
+ * ERR_CONFIG: `out` is a folder of something else. */
+int pick(const CompareOptions *o, const char *run, const char *out, FILE *f);
 
 #endif

@@ -26,10 +26,9 @@ static int set_stage(RecipeStep *s, const char *place, const char *word) {
     const char *names[STAGES];
     for (int i = 0; i < STAGES - 1; i++) names[i] = config_stage_name(i + 1);
     if ((s->stage = config_stage_named(word))) return 0;
-    const char *meant = nearest_word(word, names, STAGES - 1);
-    AUTOFREE char *all = config_stages(NULL);
-    return error_set(ERR_CONFIG, "%s: no stage \"%s\", expected one of %s%s%s%s", place, word, all,
-                     meant ? "; did you mean " : "", meant ? meant : "", meant ? "?" : "");
+    AUTOFREE char *all = config_stages(NULL), *hint = nearest_hint(word, names, STAGES - 1);
+    return error_set(ERR_CONFIG, "%s: no stage \"%s\", expected one of %s%s", place, word, all,
+                     hint);
 }
 
 /* Names become file names and words of the command line. */
@@ -56,10 +55,10 @@ static int set_member(RecipeStep *s, const char *place, const char *member, cons
         *field[i] = xstrdup(v->items[0]);
         return i == 0 ? check_name(place, s->name) : 0;
     }
-    const char *meant = nearest_word(member, members, 4);
+    AUTOFREE char *hint = nearest_hint(member, members, 4);
     return error_set(ERR_CONFIG,
-                     "%s: unknown key %s of a step, expected name, run, stage, config%s%s%s", place,
-                     member, meant ? "; did you mean " : "", meant ? meant : "", meant ? "?" : "");
+                     "%s: unknown key %s of a step, expected name, run, stage, config%s", place,
+                     member, hint);
 }
 
 static int take_setting(void *ctx, const YamlValue *v) {
@@ -302,7 +301,7 @@ int recipe_make(const char *folder, bool dry) {
         if (rc >= 0) rc = process_run(argv, NULL, false, &status);
         if (rc >= 0 && status != 0) { /* it has said why */
             rc = ERR_CONFIG;
-#define X(name, code, exit, word) rc = status == exit ? code : rc;
+#define X(name, code, exit) rc = status == exit ? code : rc;
             ERROR_LIST(X)
 #undef X
             error_set(rc, "%s: no recipe was made (%d): %s", folder, status, r.make);
@@ -356,19 +355,14 @@ void recipe_free(Recipe *r) {
 }
 
 int recipe_find(const Recipe *r, const char *name) {
-    const char **names = xcalloc((size_t)r->n + 1, sizeof *names);
-    int found = -1;
+    AUTOFREE const char **names = xcalloc((size_t)r->n + 1, sizeof *names);
     for (int i = 0; i < r->n; i++) {
         names[i] = r->step[i].name;
-        if (strcmp(names[i], name) == 0) found = i;
+        if (strcmp(names[i], name) == 0) return i;
     }
-    const char *meant = nearest_word(name, names, r->n);
-    free(names);
-    if (found >= 0) return found;
-    if (meant)
-        return error_set(ERR_USAGE, "%s has no step \"%s\"; did you mean %s?", r->folder, name,
-                         meant);
-    return error_set(ERR_USAGE, "%s has no step \"%s\"; --status lists them", r->folder, name);
+    AUTOFREE char *hint = nearest_hint(name, names, r->n);
+    return error_set(ERR_USAGE, "%s has no step \"%s\"%s", r->folder, name,
+                     *hint ? hint : "; --status lists them");
 }
 
 char *recipe_expand(const char *command) {

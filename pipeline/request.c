@@ -62,30 +62,28 @@ char *request_folder(const char *recipe) {
 
 int request_environment(const Request *r, bool make) {
     const char *path = getenv("PATH");
-    char *seed = xasprintf("%" PRId64, r->seed == SEED_OPEN ? 1 : r->seed);
-    char *folder = request_folder(r->recipe), *bin = process_folder();
-    char *run = r->run                   ? xstrdup(r->run)
-                : strcmp(seed, "1") == 0 ? xasprintf("runs/%s", file_basename(folder))
-                                         : xasprintf("runs/%s-seed%s", file_basename(folder), seed);
+    AUTOFREE char *seed = xasprintf("%" PRId64, r->seed == SEED_OPEN ? 1 : r->seed);
+    AUTOFREE char *folder = request_folder(r->recipe), *bin = process_folder();
+    AUTOFREE char *run = r->run ? xstrdup(r->run)
+                         : strcmp(seed, "1") == 0
+                             ? xasprintf("runs/%s", file_basename(folder))
+                             : xasprintf("runs/%s-seed%s", file_basename(folder), seed);
     int rc = make ? file_make_dirs(run) : 0;
-    char *name = canonical(run);
+    AUTOFREE char *name = canonical(run), *minutes = xasprintf("%g", r->minutes);
     const size_t n = strlen(bin);
     const bool there = path && strncmp(path, bin, n) == 0 && path[n] == ':';
-    char *search = xasprintf("%s:%s", bin, path ? path : "/usr/bin:/bin");
+    AUTOFREE char *search = xasprintf("%s:%s", bin, path ? path : "/usr/bin:/bin");
     setenv("RUN", name, 1);
     setenv("SEED", seed, 1);
     setenv("RECIPE", folder, 1);
     setenv("BIN", bin, 1);
     if (!there) setenv("PATH", search, 1);
     if (r->data) setenv("DATA", r->data, 1);
-    char *minutes = xasprintf("%g", r->minutes);
     if (r->minutes > 0) setenv("MINUTES", minutes, 1);
     if (geteuid() == 0) { /* mpirun refuses to work for root otherwise */
         setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);
         setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
     }
-    char *const all[] = {seed, folder, run, name, bin, search, minutes};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     return rc;
 }
 
@@ -103,10 +101,9 @@ int request_remember(const Request *r) {
     json_auto_t *j = json_pack("{s:s, s:I, s:s*, s:f, s:o}", "recipe", getenv("RECIPE"), "seed",
                                (json_int_t)strtoll(getenv("SEED"), NULL, 10), "data", r->data,
                                "minutes", r->minutes, "settings", set);
-    int rc = j && good ? file_make_dirs(folder)
-                       : error_set(ERR_CONFIG, "command line: a setting is not UTF-8");
-    if (rc >= 0) rc = json_write_file(j, path);
-    return rc;
+    TRY(j && good ? file_make_dirs(folder)
+                  : error_set(ERR_CONFIG, "command line: a setting is not UTF-8"));
+    return json_write_file(j, path);
 }
 
 bool request_recall(Request *r) {

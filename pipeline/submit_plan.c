@@ -12,22 +12,6 @@
 #include "pipeline/submit.h"
 
 /* --- settings --------------------------------------------------------------------------------- */
-typedef struct List {
-    char **v;
-    int n;
-} List;
-
-static void add(List *l, char *text) {
-    l->v = xrealloc(l->v, (size_t)(l->n + 1) * sizeof *l->v);
-    l->v[l->n++] = text;
-}
-
-static void free_list(List *l) {
-    for (int i = 0; i < l->n; i++) free(l->v[i]);
-    free(l->v);
-    *l = (List){0};
-}
-
 /* The step that "STEP:key=value" is for (-1: all of them), and what follows the colon. */
 static int step_of(const Recipe *r, const char *setting, int *step, const char **rest) {
     const char *colon = strchr(setting, ':'), *equals = strchr(setting, '=');
@@ -42,7 +26,7 @@ static int step_of(const Recipe *r, const char *setting, int *step, const char *
 
 /* Settings for step i of those (i = -1: for all steps) go to `out`; `each`: settings of one step
  * only. */
-static int take(const Recipe *r, int i, const char *const *v, int n, bool each, List *out) {
+static int take(const Recipe *r, int i, const char *const *v, int n, bool each, OptionList *out) {
     for (int k = 0; k < n; k++) {
         const char *rest;
         int step;
@@ -52,13 +36,9 @@ static int take(const Recipe *r, int i, const char *const *v, int n, bool each, 
                              v[k]);
         if (step != i) continue;
         const bool bare = strncmp(rest, "cluster.", 8) != 0;
-        add(out, xasprintf("%s%s", bare ? "cluster." : "", rest));
+        option_add(&out->v, &out->n, xasprintf("%s%s", bare ? "cluster." : "", rest));
     }
     return 0;
-}
-
-static int load(Config *c, const char *file, const List *l) {
-    return config_load(c, STAGE_SUBMIT, file, (const char *const *)l->v, l->n);
 }
 
 /* The settings of the job with the steps first to last. What is said of one step comes after what
@@ -67,7 +47,7 @@ static int settings_of(const SubmitPlan *p, const Config *all, const char *file,
                        int last, Config *out, bool *own) {
     const Order *o = p->order;
     const char *const *steps = (const char *const *)all->cluster_steps.v;
-    List l = {0};
+    OptionList l = {0};
     int rc = 0;
     *own = false;
     for (int i = first; rc >= 0 && i <= last; i++)
@@ -78,9 +58,9 @@ static int settings_of(const SubmitPlan *p, const Config *all, const char *file,
     for (int i = first; rc >= 0 && i <= last; i++)
         rc = take(&p->recipe, i, o->cluster.v, o->cluster.n, false, &l);
     *own = before > 0 || l.n > between;
-    if (rc >= 0) rc = load(out, file, &l);
+    if (rc >= 0) rc = config_load(out, STAGE_SUBMIT, file, l.v, l.n);
     if (rc < 0 && before > 0) error_wrap(rc, "cluster.steps or command line");
-    free_list(&l);
+    option_free(&l);
     return rc;
 }
 
@@ -157,10 +137,9 @@ static int wrong_queue(const Config *c) {
     const char *names[8];
     int n = 0;
     for (const Queue *q = queues; q->name; q++) names[n++] = q->name;
-    const char *meant = nearest_word(c->cluster_scheduler, names, n);
-    AUTOFREE char *all = queue_list(QUEUE_NAMES, " or ");
-    return config_bad(c, "cluster.scheduler", "expected auto, %s%s%s%s", all,
-                      meant ? "; did you mean " : "", meant ? meant : "", meant ? "?" : "");
+    AUTOFREE char *all = queue_list(QUEUE_NAMES, " or "),
+                  *hint = nearest_hint(c->cluster_scheduler, names, n);
+    return config_bad(c, "cluster.scheduler", "expected auto, %s%s", all, hint);
 }
 
 static int choose_queue(const Order *o, const Config *c, const Queue **out) {
@@ -223,10 +202,10 @@ int submit_plan(SubmitPlan *p) {
     AUTOFREE char *own = file_join(p->recipe.folder, "cluster.yaml");
     const char *file = o->file ? o->file : file_exists(own) ? own : NULL;
     Config all;
-    List l = {0};
+    OptionList l = {0};
     int rc = take(&p->recipe, -1, o->cluster.v, o->cluster.n, false, &l);
-    if (rc >= 0) rc = load(&all, file, &l);
-    free_list(&l);
+    if (rc >= 0) rc = config_load(&all, STAGE_SUBMIT, file, l.v, l.n);
+    option_free(&l);
     if (rc >= 0) {
         rc = choose_queue(o, &all, &p->queue);
         for (int i = 0; rc >= 0 && i < p->recipe.n; i++) rc = add_task(p, &all, file, i);

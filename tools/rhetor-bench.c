@@ -33,7 +33,7 @@
 #include "core/kernel.h"
 #include "tools/bench/bench.h"
 
-enum { NCASE_MAX = 64, MIN_ROUNDS = 3, MAX_ROUNDS = 25, LIMIT_ROUNDS = 7 };
+enum { NCASE_MAX = 64, MIN_ROUNDS = 3, LIMIT_ROUNDS = 7 };
 
 static const struct {
     const char *name, *unit;
@@ -44,7 +44,17 @@ static const struct {
               {"memory, triad", "GB/s", bench_triad}};
 enum { NLIMIT = sizeof limits / sizeof *limits };
 
-static double median(const double *v, int n);
+static int double_order(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double bench_median(const double *v, int n) {
+    double s[BENCH_ROUNDS];
+    memcpy(s, v, (size_t)n * sizeof *s);
+    qsort(s, (size_t)n, sizeof *s, double_order);
+    return n % 2 ? s[n / 2] : (s[n / 2 - 1] + s[n / 2]) / 2;
+}
 
 /* --- measuring, in the case's process --------------------------------------------------------- */
 
@@ -110,7 +120,7 @@ static void measure_round(BenchWork *w, int64_t repeat, const BenchRound *before
 
 /* Parts begin .. end-1 over all rounds. */
 static Figure figure(const BenchWork *w, const BenchRound *round, int n, int begin, int end) {
-    double seconds[MAX_ROUNDS], share[MAX_ROUNDS], sgemm[MAX_ROUNDS], read[MAX_ROUNDS];
+    double seconds[BENCH_ROUNDS], share[BENCH_ROUNDS], sgemm[BENCH_ROUNDS], read[BENCH_ROUNDS];
     Figure f = {0};
     for (int k = begin; k < end; k++) {
         f.part.flops += w->part[k].flops;
@@ -129,10 +139,10 @@ static Figure figure(const BenchWork *w, const BenchRound *round, int n, int beg
         }
         share[i] = least / seconds[i];
     }
-    const double sgemm_time = median(sgemm, n), read_time = median(read, n);
+    const double sgemm_time = bench_median(sgemm, n), read_time = bench_median(read, n);
     const bool memory = f.part.bytes * read_time > f.part.flops * sgemm_time;
-    f.seconds = median(seconds, n);
-    f.share = median(share, n);
+    f.seconds = bench_median(seconds, n);
+    f.share = bench_median(share, n);
     f.limit_rate = 1e-9 / (memory ? read_time : sgemm_time);
     f.limit = memory ? "read" : "sgemm";
     return f;
@@ -180,12 +190,12 @@ static int measure(Result *r, const Case *c, double budget, bool turns) {
     if (needs_sgemm(&w)) bench_sgemm();
     /* Short work is repeated until it takes about as long as sgemm; parts follow one another. */
     const int64_t repeat = once < 0.06 && w.nparts == 1 ? (int64_t)(0.06 / once) + 1 : 1;
-    static BenchRound round[MAX_ROUNDS], first;
+    static BenchRound round[BENCH_ROUNDS], first;
     measure_reference(&w, &first, w.nparts);
     const double begin = clock_seconds();
     int n = 0;
     if (turns) printf("{\"ready\":\"%s\"}\n", c->name), fflush(stdout);
-    while (n < MAX_ROUNDS && (turns || n < MIN_ROUNDS || clock_seconds() - begin <= budget)) {
+    while (n < BENCH_ROUNDS && (turns || n < MIN_ROUNDS || clock_seconds() - begin <= budget)) {
         if (turns) {
             if (!my_turn()) break;
             measure_reference(&w, &first, w.nparts); /* others have been at work */
@@ -201,18 +211,6 @@ static int measure(Result *r, const Case *c, double budget, bool turns) {
     r->parts = w.nparts > 1 ? w.nparts : 0;
     for (int k = 0; k < r->parts; k++) r->part[k] = figure(&w, round, n, k, k + 1);
     return 0;
-}
-
-static int double_order(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(const double *v, int n) {
-    double s[MAX_ROUNDS];
-    memcpy(s, v, (size_t)n * sizeof *s);
-    qsort(s, (size_t)n, sizeof *s, double_order);
-    return n % 2 ? s[n / 2] : (s[n / 2 - 1] + s[n / 2]) / 2;
 }
 
 static int run_case(Result *r, const Case *c, double budget, bool turns) {

@@ -4,6 +4,7 @@
  * one; verify: all of them). */
 #include <inttypes.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include "base/text.h"
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/exchange/hf.h"
+#include "checkpoints/manifest.h"
 #include "model/arch.h"
 
 enum { EXIT_DIFFERENT = 1 };
@@ -87,13 +89,6 @@ static void free_arrays(ArrayList *l) {
     *l = (ArrayList){0};
 }
 
-static const char *type_text(H5Type t) {
-    static const char *const names[] = {
-        [H5_U8] = "u8",   [H5_U16] = "u16", [H5_U32] = "u32", [H5_I32] = "i32",
-        [H5_I64] = "i64", [H5_F32] = "f32", [H5_F64] = "f64"};
-    return names[t];
-}
-
 static const char *last_slash(const char *name) {
     const char *slash = strrchr(name, '/');
     return slash ? slash : name + strlen(name);
@@ -115,11 +110,18 @@ static bool is_selected(const char *name, const char *groups) {
 }
 
 /* --- show ------------------------------------------------------------------------------------- */
-static void print_line(const char *name) { printf("  %-12s", name); }
+static void print_line(const char *name, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+static void print_line(const char *name, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    printf("  %-12s", name);
+    vprintf(fmt, ap);
+    va_end(ap);
+}
 
 /* "a 12, b 0.5" of an object of small values; '-' when it is empty or missing. */
 static void print_object(const char *name, const json_t *object) {
-    print_line(name);
     const char *key, *comma = "";
     json_t *v;
     json_object_foreach((json_t *)(uintptr_t)object, key, v) {
@@ -148,14 +150,15 @@ static void print_groups(const ArrayList *l) {
                last_slash(l->v[i].name) == l->v[i].name + len;
              i++)
             numbers += l->v[i].n;
-        print_line(first ? "" : "arrays");
-        printf("%.*s: %d with %" PRId64 " numbers\n", (int)len, group, i - first, numbers);
+        print_line(first ? "" : "arrays", "%.*s: %d with %" PRId64 " numbers\n", (int)len, group,
+                   i - first, numbers);
     }
 }
 
 static int cmd_show(const Args *a) {
     Ckpt *k;
     ArrayList l = {0};
+    AUTOFREE char *model = NULL, *roles = NULL;
     TRY(ckpt_open(&k, a->path.v[0], NULL));
     const json_t *meta = ckpt_meta(k);
     int rc = ckpt_each(k, "", add_array, &l);
@@ -165,35 +168,27 @@ static int cmd_show(const Args *a) {
     size_t tokenizer;
     ckpt_tokenizer(k, &tokenizer);
     printf("%s\n", ckpt_path(k));
-    print_line("stage");
-    printf("%s, step %" PRId64 "\n", ckpt_stage(k), ckpt_step(k));
-    char *model = arch_text(&cfg);
-    print_line("model");
-    printf("%s\n", model);
-    free(model);
-    print_line("parameters");
-    printf("%" PRId64 "; the model for later stages is \"%s\"\n", arch_count(&cfg),
-           word(meta, "use"));
-    print_line("template");
+    print_line("stage", "%s, step %" PRId64 "\n", ckpt_stage(k), ckpt_step(k));
+    model = arch_text(&cfg);
+    print_line("model", "%s\n", model);
+    print_line("parameters", "%" PRId64 "; the model for later stages is \"%s\"\n",
+               arch_count(&cfg), word(meta, "use"));
     const json_t *template = json_object_get(meta, "template");
-    char *roles = json_is_object(template) ? json_dumps(template, JSON_COMPACT) : NULL;
-    printf("%s; ", roles ? roles : word(meta, "template"));
+    if (json_is_object(template)) roles = json_dumps(template, JSON_COMPACT);
+    print_line("template", "%s; ", roles ? roles : word(meta, "template"));
     printf(tokenizer ? "tokenizer of %zu bytes\n" : "no tokenizer\n", tokenizer);
-    free(roles);
-    print_line("id");
-    printf("%s\n", ckpt_id(k));
+    print_line("id", "%s\n", ckpt_id(k));
     print_object("parents", json_object_get(meta, "parents"));
     print_object("data", json_object_get(meta, "data"));
-    print_line("written by");
     int64_t ranks, threads;
     ckpt_layout(k, &ranks, &threads);
-    printf("%s, kernel %s, ranks: %" PRId64 ", threads: %" PRId64 "\n", word(meta, "program"),
-           word(meta, "kernel"), ranks, threads);
+    print_line("written by", "%s, kernel %s, ranks: %" PRId64 ", threads: %" PRId64 "\n",
+               word(meta, "program"), word(meta, "kernel"), ranks, threads);
     print_object("counters", json_object_get(meta, "counters"));
     print_groups(&l);
     if (a->arrays)
         for (int i = 0; i < l.n; i++)
-            printf("%s %s %s\n", l.v[i].name, type_text(l.v[i].type), l.v[i].shown);
+            printf("%s %s %s\n", l.v[i].name, h5_type_word(l.v[i].type), l.v[i].shown);
     if (a->config) printf("\n%s", ckpt_config(k));
 done:
     free_arrays(&l);
@@ -210,28 +205,18 @@ static void verify_one(const char *path, int *bad) {
     if (rc < 0) ++*bad;
 }
 
-/* Every committed checkpoint of a run or checkpoints folder: those with a manifest. */
+/* Every committed checkpoint of a run or checkpoints folder, from the oldest. */
 static int verify_folder(const char *path, int *bad) {
-    char *dir = file_join(path, "checkpoints"), **names = NULL;
-    if (!file_is_dir(dir)) {
-        free(dir);
-        dir = xstrdup(path);
-    }
-    int n = 0, found = 0, rc = file_list(dir, &names, &n);
-    for (int i = 0; rc >= 0 && i < n; i++) {
-        const size_t len = strlen(names[i]), end = strlen(".json");
-        if (strncmp(names[i], "step_", 5) != 0 || len < end ||
-            strcmp(names[i] + len - end, ".json") != 0)
-            continue;
-        AUTOFREE char *file = xasprintf("%s/%.*s.h5", dir, (int)(len - end), names[i]);
+    AUTOFREE char *dir = manifest_folder(path);
+    AUTOFREE Committed *v = NULL;
+    int n;
+    TRY(manifest_list(dir, &v, &n));
+    for (int i = n; i-- > 0;) {
+        AUTOFREE char *file = manifest_name(dir, v[i].step, v[i].aside, CKPT_FILE);
         verify_one(file, bad);
-        found++;
     }
-    if (rc >= 0 && !found)
-        rc = error_set(ERR_DATA, "%s: holds no checkpoint (step_*.h5 with its .json)", dir);
-    file_free_list(&names, n);
-    free(dir);
-    return rc;
+    if (n > 0) return 0;
+    return error_set(ERR_DATA, "%s: holds no checkpoint (step_*.h5 with its .json)", dir);
 }
 
 static int cmd_verify(const Args *a) {
@@ -277,8 +262,8 @@ static int compare_array(Diff *d, const Array *a, const Array *b) {
     for (int i = 0; same && i < a->ndim; i++) same = a->shape[i] == b->shape[i];
     d->arrays++;
     if (!same) {
-        printf("%s: %s %s in A, %s %s in B\n", a->name, type_text(a->type), a->shown,
-               type_text(b->type), b->shown);
+        printf("%s: %s %s in A, %s %s in B\n", a->name, h5_type_word(a->type), a->shown,
+               h5_type_word(b->type), b->shown);
         d->different++;
         d->unlike++;
         return 0;

@@ -14,32 +14,32 @@ static int add_model(void *args, const Option *o, char *arg) {
     Args *a = args;
     char *eq = strchr(arg, '=');
     if (!eq) return error_set(ERR_USAGE, "--model is \"%s\"; expected NAME=PATH", arg);
-    if (a->nmodel == MAX_LIST) return error_set(ERR_USAGE, "at most %d models", MAX_LIST);
+    if (a->o.n == MAX_LIST) return error_set(ERR_USAGE, "at most %d models", MAX_LIST);
     *eq = '\0';
-    a->name[a->nmodel] = arg;
-    a->path[a->nmodel++] = eq + 1;
+    a->name[a->o.n] = arg;
+    a->path[a->o.n++] = eq + 1;
     return 0;
 }
 
 #define MODEL \
     { "model", 'm', "PATH", "run folder or checkpoint", OPT_TEXT(model) }
 #define REWARD \
-    { "reward", 0, "PATH", "reward model", OPT_TEXT(reward) }
+    { "reward", 0, "PATH", "reward model", OPT_TEXT(o.reward) }
 #define MAX \
-    { "max-records", 0, "N", "use only the first N records", OPT_WHOLE(max, 0, 0) }
+    { "max-records", 0, "N", "use only the first N records", OPT_WHOLE(o.max_prompts, 0, 0) }
 #define SEED \
-    { "seed", 0, "N", "(1)", OPT_WHOLE(seed, 0, 0) }
+    { "seed", 0, "N", "(1)", OPT_WHOLE(o.seed, 0, 0) }
 #define SAMPLING                                                                 \
     {"max-new", 0, "N", "longest answer in tokens (64, or half of the context)", \
-     OPT_WHOLE(max_new, 1, 0)},                                                  \
+     OPT_WHOLE(o.max_new, 1, 0)},                                                \
     {                                                                            \
-        "temperature", 0, "T", "(1)", OPT_NUMBER(temperature, 0, 0)              \
+        "temperature", 0, "T", "(1)", OPT_NUMBER(o.temperature, 0, 0)            \
     }
 #define NO_STOP                                                                \
     {                                                                          \
         "no-stop-score", 0, "X",                                               \
             "reward of an answer that was cut off, as ppo.no_stop_score (-1)", \
-            OPT_NUMBER(no_stop_score, 0, 0)                                    \
+            OPT_NUMBER(o.no_stop_score, 0, 0)                                  \
     }
 #define FILES(value, least, most) \
     { NULL, 0, value, NULL, OPT_LIST(file), .low = least, .high = most }
@@ -47,7 +47,7 @@ static int add_model(void *args, const Option *o, char *arg) {
 static const Option loss_options[] = {
     MODEL,
     {"max-records", 0, "N", "measure only N windows of the context's length, spread evenly",
-     OPT_WHOLE(max, 0, 0)},
+     OPT_WHOLE(o.max_prompts, 0, 0)},
     FILES("FILE...", 1, 0),
     {0}};
 static const Option logprobs_options[] = {MODEL, MAX, FILES("[FILE.jsonl]", 0, 1), {0}};
@@ -61,7 +61,7 @@ static const Option rank_options[] = {MODEL,
                                       {0}};
 static const Option win_options[] = {
     {"gold", 0, NULL, "judge by the gold program of the embedded world", OPT_FLAG(gold)},
-    {"reward", 0, "PATH", "judge by this reward model", OPT_TEXT(reward)},
+    {"reward", 0, "PATH", "judge by this reward model", OPT_TEXT(o.reward)},
     NO_STOP,
     MAX,
     FILES("A.jsonl B.jsonl", 0, 0),
@@ -69,17 +69,17 @@ static const Option win_options[] = {
 static const Option compare_options[] = {
     {"model", 'm', "NAME=PATH", "a model; give one for each row", OPT_CALL(add_model)},
     {"base", 0, "NAME", "the model that differences, win rates and KL refer to (sft)",
-     OPT_TEXT(base)},
+     OPT_TEXT(o.base)},
     REWARD,
     {"prompts", 0, "FILE", "held-out prompts; with \"gold\" they are scored by the gold program",
-     OPT_TEXT(prompts)},
-    {"heldout", 0, "CORPUS", "held-out corpus for the language-model loss", OPT_LIST(heldout)},
+     OPT_TEXT(o.prompts)},
+    {"heldout", 0, "CORPUS", "held-out corpus for the language-model loss", OPT_LIST(o.heldout)},
     {"best-of", 0, "N", "a row for the best of N samples of the base by the reward model",
-     OPT_WHOLE(best_of, 0, 0)},
+     OPT_WHOLE(o.best_of, 0, 0)},
     SAMPLING,
     NO_STOP,
     SEED,
-    {"samples", 0, "N", "show the answers to N prompts (4)", OPT_WHOLE(samples, 0, 0)},
+    {"samples", 0, "N", "show the answers to N prompts (4)", OPT_WHOLE(o.samples, 0, 0)},
     {"json", 0, "FILE", "also write the table as JSON", OPT_TEXT(json)},
     {"expect", 0, "A>B>C", "fail (exit 70) unless each model's score is above the next one's",
      OPT_TEXT(expect)},
@@ -91,7 +91,7 @@ static const Option pick_options[] = {
     {"model", 'm', "RUN", "run folder of rhetor-sft", OPT_TEXT(model)},
     REWARD,
     {"prompts", 0, "FILE", "held-out prompts, not those of the final evaluation",
-     OPT_TEXT(prompts)},
+     OPT_TEXT(o.prompts)},
     {"out", 0, "DIR",
      "folder that will hold the picked checkpoint, for from.model and --model, and picked.json "
      "(without: only the table)",
@@ -157,12 +157,15 @@ static const struct {
 
 int main(int argc, char **argv) {
     openmp_wait_briefly(argv);
-    Args a = {.base = "sft",
-              .temperature = 1,
-              .no_stop_score = -1,
-              .seed = 1,
-              .samples = 4,
+    Args a = {.o = {.base = "sft",
+                    .temperature = 1,
+                    .no_stop_score = -1,
+                    .seed = 1,
+                    .samples = 4,
+                    .micro_tokens = MICRO_TOKENS},
               .expect_se = 5};
+    a.o.name = a.name;
+    a.o.path = a.path;
     const int c = option_command(&commands[0].command, sizeof commands / sizeof *commands,
                                  sizeof *commands, argc, argv, &a);
     core_init();

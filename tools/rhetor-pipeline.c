@@ -105,16 +105,15 @@ static char *command_text(const Pipeline *p, int i) {
         while (n > 0 && text[n - 1] == '\n') text[--n] = '\0';
         return text;
     }
-    char **v = command_of(p, i), *text = xstrdup("");
+    Text text = {0};
+    char **v = command_of(p, i);
     for (int k = 0; v[k]; k++) {
         const char *slash = strrchr(v[k], '/');
         const char *word = slash && strncmp(slash, "/rhetor-", 8) == 0 ? slash + 1 : v[k];
-        char *longer = xasprintf("%s%s%s", text, k ? " " : "", word);
-        free(text);
-        text = longer;
+        text_put(&text, "%s%s", k ? " " : "", word);
     }
     free_command(v);
-    return text;
+    return text_take(&text);
 }
 
 /* Moves a run folder aside, so that the stage starts over and nothing is lost. */
@@ -160,7 +159,7 @@ static int true_status(const RecipeStep *s, int status, struct timespec before) 
 
 /* Exit codes that are Rhetor's own, so that it was started. */
 static bool is_ours(int status) {
-#define X(name, code, exit, word) || status == exit
+#define X(name, code, exit) || status == exit
     return status == 0 ERROR_LIST(X);
 #undef X
 }

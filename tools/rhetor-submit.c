@@ -105,14 +105,10 @@ static int check_options(const Args *a) {
 
 /* The ids of the submitted jobs from the one at `first`, with a space before each; malloc'd. */
 static char *ids(const Jobs *j, int first) {
-    char *text = xstrdup("");
-    for (int i = first; i < j->n; i++) {
-        if (!*j->job[i].id) continue;
-        char *longer = xasprintf("%s %s", text, j->job[i].id);
-        free(text);
-        text = longer;
-    }
-    return text;
+    Text t = {0};
+    for (int i = first; i < j->n; i++)
+        if (*j->job[i].id) text_put(&t, " %s", j->job[i].id);
+    return text_take(&t);
 }
 
 /* Nobody must live in the folder, and none of its earlier jobs be alive. */
@@ -299,11 +295,6 @@ static int submit_seed(const Order *o, int64_t seed) {
     return rc;
 }
 
-static void free_list(OptionList *l) {
-    for (int i = 0; i < l->n; i++) free((char *)(uintptr_t)l->v[i]);
-    free(l->v);
-}
-
 int main(int argc, char **argv) {
     Args a = {.order.request = REQUEST_NONE};
     option_parse(options, NULL,
@@ -317,8 +308,8 @@ int main(int argc, char **argv) {
     if (rc >= 0 && a.array.n == 0) rc = submit_seed(&a.order, SEED_OPEN);
     for (int i = 0; rc >= 0 && i < a.array.n; i++)
         rc = submit_seed(&a.order, strtoll(a.array.v[i], NULL, 10));
-    free_list(&a.array);
-    free_list(&a.cluster);
+    option_free(&a.array);
+    option_free(&a.cluster);
     request_free(&a.order.request);
     return option_end(rc);
 }

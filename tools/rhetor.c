@@ -101,9 +101,8 @@ static int front(int argc, char **argv, const char *folder, const Commands *c) {
         return 0;
     }
     if (strcmp(argv[1], "--settings") == 0) { /* make docs */
-        char *text = config_markdown();
+        AUTOFREE char *text = config_markdown();
         fputs(text, stdout);
-        free(text);
         return 0;
     }
     bool help = strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0;
@@ -121,11 +120,9 @@ static int front(int argc, char **argv, const char *folder, const Commands *c) {
             return error_exit_code(ERR_IO);
         }
     }
-    const char *meant = nearest_word(command, (const char *const *)c->name, c->n);
-    if (meant)
-        fprintf(stderr, "rhetor: no command \"%s\"; did you mean %s?\n", command, meant);
-    else
-        fprintf(stderr, "rhetor: no command \"%s\"; rhetor --help lists them\n", command);
+    AUTOFREE char *hint = nearest_hint(command, (const char *const *)c->name, c->n);
+    fprintf(stderr, "rhetor: no command \"%s\"%s\n", command,
+            *hint ? hint : "; rhetor --help lists them");
     return error_exit_code(ERR_USAGE);
 }
 

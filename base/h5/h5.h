@@ -18,6 +18,7 @@ typedef enum H5Type { H5_U8, H5_U16, H5_U32, H5_I32, H5_I64, H5_F32, H5_F64 } H5
 enum { H5_MAX_DIM = 4 };
 
 size_t h5_type_size(H5Type t);
+const char *h5_type_word(H5Type t); /* "f32" */
 
 int h5_create(H5 **out, const char *path); /* truncates */
 /* Read-only. A file that refers to what lies outside it (external storage, virtual datasets, soft,

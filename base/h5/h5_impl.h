@@ -74,7 +74,6 @@ void h5_forget(H5 *h);
 /* --- h5_cut.c --------------------------------------------------------------------------------- */
 enum { H5_NTYPES = H5_F64 + 1 };
 hid_t h5_string_type(size_t bytes); /* UTF-8, ended by a NUL; to be closed */
-const char *h5_type_word(H5Type t);
 hid_t h5_file_type(H5Type t);
 
 /* What the arguments describe. Name and id are not set. */

@@ -80,11 +80,9 @@ static void array_free(CkptArray *a) { free((char *)(uintptr_t)a->name); }
 /* The description is believed, and memory taken for it, when the file has what it describes. */
 static int check_model(const Loaded *l, const GptConfig *cfg) {
     int rc = arch_check(cfg);
-    if (rc < 0) {
-        AUTOFREE char *why = xstrdup(error_message());
+    if (rc < 0)
         rc = error_set(ERR_DATA, "%s: its model: %s; the file is damaged or made to deceive",
-                       ckpt_path(l->file), why);
-    }
+                       ckpt_path(l->file), error_message());
     for (ArchParam p = {0}; rc >= 0 && arch_next(cfg, &p);) {
         CkptArray a = array_of(l, p.name, p.ndim, p.shape);
         rc = ckpt_check(l->file, &a);

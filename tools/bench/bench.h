@@ -63,6 +63,10 @@ double bench_read(void);
 double bench_triad(void);
 void bench_limits_open(bool sgemm, int memory_arrays);
 
+/* The median of v[n], n at most BENCH_ROUNDS. */
+enum { BENCH_ROUNDS = 25 };
+double bench_median(const double *v, int n);
+
 /* Measurements of their own kind, on any number of ranks: rhetor-bench checkpoint [...], whose
  * limit is the disk, and rhetor-bench comm [...], the exchange between the ranks. Return the exit
  * status. */

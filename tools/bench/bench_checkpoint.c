@@ -24,7 +24,7 @@
 #include "model/gpt.h"
 #include "tools/bench/bench.h"
 
-enum { ROUNDS_MAX = 25, GROUPS = 3 };
+enum { GROUPS = 3 };
 enum { PLAIN, UNREAD, SAVE, LOAD, MEASURES };
 
 typedef struct CheckpointLab {
@@ -44,7 +44,7 @@ static const Option options[] = {
     {"dir", 'd', "DIR", "measure the disk that this folder lies on (.)", OPT_TEXT(where)},
     {"layers", 'l', "N", "of the model (12: GPT-2 124M, 1.5 GB)", OPT_WHOLE(layers, 1, 1000)},
     {"width", 'w', "N", "of the model, a multiple of 64 (768)", OPT_WHOLE(width, 64, 65536)},
-    {"rounds", 'r', "N", "1 to 25 (5)", OPT_WHOLE(rounds, 1, ROUNDS_MAX)},
+    {"rounds", 'r', "N", "1 to 25 (5)", OPT_WHOLE(rounds, 1, BENCH_ROUNDS)},
     {"raw", 'R', NULL, "without compression", OPT_FLAG(raw)},
     {0}};
 
@@ -152,18 +152,8 @@ static int measure(CheckpointLab *l, int what, double *seconds, double *cpu) {
     return comm_agree(l->comm, rc);
 }
 
-static int compare(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, int64_t n) {
-    qsort(v, (size_t)n, sizeof *v, compare);
-    return (v[n / 2] + v[(n - 1) / 2]) / 2;
-}
-
-static void print_results(const CheckpointLab *l, double seconds[MEASURES][ROUNDS_MAX],
-                          double cpu[MEASURES][ROUNDS_MAX]) {
+static void print_results(const CheckpointLab *l, double seconds[MEASURES][BENCH_ROUNDS],
+                          double cpu[MEASURES][BENCH_ROUNDS]) {
     static const char *const name[MEASURES] = {"plain write, fsync", "save, not read back", "save",
                                                "load"};
     printf("%d ranks, %d threads each; %.0f MB of values, %.0f MB in the file; medians of %lld\n",
@@ -173,15 +163,15 @@ static void print_results(const CheckpointLab *l, double seconds[MEASURES][ROUND
            "CPU s of rank 0");
     double plain = 0;
     for (int k = 0; k < MEASURES; k++) {
-        const double s = median(seconds[k], l->rounds);
+        const double s = bench_median(seconds[k], (int)l->rounds);
         if (k == PLAIN) plain = s;
         printf("%-20s %9.3f %14.0f %14.2f %16.3f\n", name[k], s, (double)l->file_bytes * 1e-6 / s,
-               plain / s, median(cpu[k], l->rounds));
+               plain / s, bench_median(cpu[k], (int)l->rounds));
     }
 }
 
 static int bench(CheckpointLab *l) {
-    double seconds[MEASURES][ROUNDS_MAX], cpu[MEASURES][ROUNDS_MAX];
+    double seconds[MEASURES][BENCH_ROUNDS], cpu[MEASURES][BENCH_ROUNDS];
     char dir[4096] = "";
     int rc = 0;
     if (l->main_rank) {

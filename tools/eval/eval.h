@@ -5,17 +5,16 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/option.h"
-#include "checkpoints/exchange/load.h"
+#include "eval/compare.h"
 
 enum { MAX_LIST = 64, MICRO_TOKENS = 8192 };
 
 typedef struct Args {
-    const char *model, *reward, *prompts, *base, *json, *expect, *out;
-    const char *name[MAX_LIST], *path[MAX_LIST]; /* --model NAME=PATH */
-    int nmodel;
-    OptionList file, heldout;
-    int64_t max, max_new, best_of, seed, samples;
-    double temperature, no_stop_score, expect_se, expect_accuracy;
+    CompareOptions o; /* what the subcommands share with compare is here */
+    const char *model, *json, *expect, *out;
+    const char *name[MAX_LIST], *path[MAX_LIST]; /* [o.n] --model NAME=PATH */
+    OptionList file;
+    double expect_se, expect_accuracy;
     bool gold;
 } Args;
 

@@ -62,8 +62,9 @@ int eval_loss(const Args *a) {
     for (int i = 0; i < a->file.n && rc == 0; i++) {
         const char *dot = strrchr(a->file.v[i], '.');
         EvalLoss e = {0};
-        rc = dot && strcmp(dot, ".h5") == 0 ? corpus_loss(&m, a->file.v[i], a->max, comm, &e)
-                                            : text_loss(&m, a->file.v[i], a->max, &e);
+        rc = dot && strcmp(dot, ".h5") == 0
+                 ? corpus_loss(&m, a->file.v[i], a->o.max_prompts, comm, &e)
+                 : text_loss(&m, a->file.v[i], a->o.max_prompts, &e);
         if (rc == 0)
             eval_print(json_pack("{s:s, s:I, s:o, s:o, s:o}", "file", a->file.v[i], "tokens",
                                  (json_int_t)e.tokens, "nats_per_token", eval_decimals(e.nll, 6),

@@ -18,7 +18,7 @@ static int load_records(Dataset *d, DatasetKind kind, const Args *a, const Loade
                         .context = m->gpt->cfg.context,
                         .on_long = ON_LONG_STOP,
                         .on_bad = ON_BAD_STOP,
-                        .max_records = a->max};
+                        .max_records = a->o.max_prompts};
     if (kind == DATASET_RANKED) o.on_long = ON_LONG_TRUNCATE_LEFT;
     return dataset_load(d, kind, &files, &o);
 }
@@ -144,7 +144,7 @@ static int gold_scores(Samples *s, int64_t max) {
 static int reward_scores(Samples *s, const Loaded *rm, const Args *a) {
     const char *path = s->path;
     PromptFile p;
-    TRY(prompts_load(&p, path, rm, false, rm->gpt->cfg.context - 1, a->max, NULL));
+    TRY(prompts_load(&p, path, rm, false, rm->gpt->cfg.context - 1, a->o.max_prompts, NULL));
     int rc = 0;
     AUTOFREE Sequence *q = xcalloc((size_t)p.n + 1, sizeof *q);
     AUTOFREE unsigned char *ended = xcalloc((size_t)p.n + 1, 1);
@@ -171,7 +171,7 @@ static int reward_scores(Samples *s, const Loaded *rm, const Args *a) {
         q[i] = (Sequence){.tokens = p.ids[i].v + cut, .n = p.ids[i].n - cut};
     }
     if (rc >= 0) {
-        score_samples(rm->gpt, q, ended, p.n, MICRO_TOKENS, a->no_stop_score, r);
+        score_samples(rm->gpt, q, ended, p.n, MICRO_TOKENS, a->o.no_stop_score, r);
         for (int64_t i = 0; i < p.n; i++) add_sample(s, p.record[i], (double)r[i]);
     }
     prompts_free(&p);
@@ -209,13 +209,13 @@ static void print_win(const double *x, const double *y, int64_t n) {
 
 int eval_win(const Args *a) {
     Loaded rm = {0};
-    if (a->file.n != 2 || a->gold == (a->reward != NULL))
+    if (a->file.n != 2 || a->gold == (a->o.reward != NULL))
         return error_set(ERR_USAGE, "expected two sample files and either --gold or --reward PATH");
-    if (a->reward) TRY(load_model(&rm, a->reward, "--reward", LOAD_REWARD));
+    if (a->o.reward) TRY(load_model(&rm, a->o.reward, "--reward", LOAD_REWARD));
     Samples s[2] = {{.path = a->file.v[0]}, {.path = a->file.v[1]}};
     int rc = 0;
     for (int i = 0; i < 2 && rc == 0; i++)
-        rc = a->gold ? gold_scores(&s[i], a->max) : reward_scores(&s[i], &rm, a);
+        rc = a->gold ? gold_scores(&s[i], a->o.max_prompts) : reward_scores(&s[i], &rm, a);
     if (rc == 0) rc = check_pairs(&s[0], &s[1]);
     if (rc == 0) print_win(s[0].score, s[1].score, s[0].n);
     samples_free(&s[0]);

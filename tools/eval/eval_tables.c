@@ -1,5 +1,4 @@
 /* eval_tables.c: rhetor-eval compare, pick. */
-#include "eval/compare.h"
 #include "eval/pick.h"
 #include "tools/eval/eval.h"
 
@@ -30,10 +29,10 @@ static int check_expectation(const Comparison *c, const Args *a) {
 static int check_chain(const Args *a) {
     char *chain = xstrdup(a->expect), *save = NULL, best[64];
     int rc = 0, n = 0;
-    snprintf(best, sizeof best, "best of %" PRId64, a->best_of);
+    snprintf(best, sizeof best, "best of %" PRId64, a->o.best_of);
     for (char *w = strtok_r(chain, ">", &save); w && rc == 0; w = strtok_r(NULL, ">", &save)) {
-        bool known = a->best_of > 0 && strcmp(w, best) == 0;
-        for (int i = 0; i < a->nmodel && !known; i++) known = strcmp(w, a->name[i]) == 0;
+        bool known = a->o.best_of > 0 && strcmp(w, best) == 0;
+        for (int i = 0; i < a->o.n && !known; i++) known = strcmp(w, a->name[i]) == 0;
         if (!known)
             rc = error_set(ERR_USAGE,
                            "--expect %s: \"%s\" is none of the models given with "
@@ -48,31 +47,15 @@ static int check_chain(const Args *a) {
 }
 
 int eval_compare(const Args *a) {
-    if (!a->prompts || a->nmodel == 0)
+    if (!a->o.prompts || a->o.n == 0)
         return error_set(ERR_USAGE, "expected --model NAME=PATH (for each row) and --prompts FILE");
-    if (a->best_of > 0 && !a->reward)
+    if (a->o.best_of > 0 && !a->o.reward)
         return error_set(ERR_USAGE, "--best-of %" PRId64 " needs --reward PATH, which chooses",
-                         a->best_of);
+                         a->o.best_of);
     if (a->expect) TRY(check_chain(a));
-    CompareOptions o = {.name = a->name,
-                        .path = a->path,
-                        .n = a->nmodel,
-                        .base = a->base,
-                        .reward = a->reward,
-                        .prompts = a->prompts,
-                        .heldout = a->heldout.v,
-                        .nheldout = a->heldout.n,
-                        .max_prompts = a->max,
-                        .max_new = a->max_new,
-                        .best_of = a->best_of,
-                        .temperature = a->temperature,
-                        .no_stop_score = a->no_stop_score,
-                        .seed = (uint64_t)a->seed,
-                        .samples = a->samples,
-                        .micro_tokens = MICRO_TOKENS};
     Comparison c;
-    TRY(compare(&c, &o));
-    compare_print(&c, &o, stdout);
+    TRY(compare(&c, &a->o));
+    compare_print(&c, &a->o, stdout);
     int rc = 0;
     if (a->json) {
         json_auto_t *j = compare_json(&c);
@@ -87,17 +70,7 @@ int eval_compare(const Args *a) {
 }
 
 int eval_pick(const Args *a) {
-    if (!a->reward || !a->prompts)
+    if (!a->o.reward || !a->o.prompts)
         return error_set(ERR_USAGE, "expected --reward PATH and --prompts FILE");
-    const PickOptions o = {.run = a->model,
-                           .reward = a->reward,
-                           .prompts = a->prompts,
-                           .out = a->out,
-                           .max_prompts = a->max,
-                           .max_new = a->max_new,
-                           .temperature = a->temperature,
-                           .no_stop_score = a->no_stop_score,
-                           .seed = (uint64_t)a->seed,
-                           .micro_tokens = MICRO_TOKENS};
-    return pick(&o, stdout);
+    return pick(&a->o, a->model, a->out, stdout);
 }
