@@ -39,13 +39,7 @@ int error_wrap(int code, const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    size_t n = strlen(text);
-    const char *tail[] = {n ? ": " : "", message};
-    for (int i = 0; i < 2; i++)
-        for (const char *s = tail[i]; *s && n + 1 < sizeof text; s++) text[n++] = *s;
-    text[n] = '\0';
-    memcpy(message, text, sizeof message);
-    return code;
+    return error_set(code, "%s%s%s", text, *text ? ": " : "", message);
 }
 
 const char *error_message(void) { return message; }

@@ -32,18 +32,18 @@ static void catch_signal(int sig) {
 }
 
 /* All are blocked but while we wait in ppoll. */
+static const int ours[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP, SIGCHLD};
 static sigset_t waiting_mask;
 void process_signals(void) {
     struct sigaction action = {.sa_handler = catch_signal};
     sigset_t block;
     sigemptyset(&block);
-    const int all[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP, SIGCHLD};
     for (int i = 0; i < 5; i++) {
         struct sigaction now;
-        sigaction(all[i], NULL, &now);
-        if (all[i] == SIGHUP && now.sa_handler == SIG_IGN) continue; /* nohup */
-        sigaction(all[i], &action, NULL);
-        sigaddset(&block, all[i]);
+        sigaction(ours[i], NULL, &now);
+        if (ours[i] == SIGHUP && now.sa_handler == SIG_IGN) continue; /* nohup */
+        sigaction(ours[i], &action, NULL);
+        sigaddset(&block, ours[i]);
     }
     signal(SIGPIPE, SIG_IGN); /* our output's reader may go away; the steps go on */
     sigprocmask(SIG_BLOCK, &block, &waiting_mask);

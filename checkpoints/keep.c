@@ -45,7 +45,7 @@ static int remove_uncommitted(const char *dir, int64_t before) {
  * damaged one does not count as kept, and stays for inspection. */
 static int rotate(const char *dir, int64_t keep_last, const int64_t *keep, int nkeep) {
     TRY(manifest_remove_temporaries(dir));
-    Committed *v;
+    AUTOFREE Committed *v = NULL;
     int n, rc = 0;
     TRY(manifest_list(dir, &v, &n));
     int64_t kept = 0, good = -1;
@@ -65,7 +65,6 @@ static int rotate(const char *dir, int64_t keep_last, const int64_t *keep, int n
             rc = manifest_remove_pair(file);
         }
     }
-    free(v);
     if (rc >= 0 && good >= 0) rc = remove_uncommitted(dir, good);
     return rc;
 }
@@ -79,9 +78,7 @@ int ckpt_mark_best(const char *dir, int64_t step, double value, Comm *c) {
     int rc = 0;
     if (comm_rank(c) == 0) {
         CHECK(isfinite(value), "the best value is %g", value);
-        json_auto_t *j = json_object();
-        json_object_set_new(j, "step", json_integer(step));
-        json_object_set_new(j, "value", json_real(value));
+        json_auto_t *j = json_pack("{s:I, s:f}", "step", (json_int_t)step, "value", value);
         AUTOFREE char *path = file_join(dir, "best.json");
         rc = json_write_file(j, path);
     }

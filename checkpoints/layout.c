@@ -108,14 +108,12 @@ static int check_parts(const Layout *l, int array, ArrayPart *sorted) {
 }
 
 static int gather_parts(Layout *l) {
-    ArrayPart *mine = xcalloc((size_t)l->n, sizeof *mine);
+    AUTOFREE ArrayPart *mine = xcalloc((size_t)l->n, sizeof *mine);
     for (int i = 0; i < l->n; i++) mine[i] = (ArrayPart){l->v[i].begin, l->v[i].end};
     char *all;
-    size_t *at = xcalloc((size_t)l->size + 1, sizeof *at);
+    AUTOFREE size_t *at = xcalloc((size_t)l->size + 1, sizeof *at);
     comm_allgather_bytes(l->comm, mine, (size_t)l->n * sizeof *mine, &all, at);
     l->part = (ArrayPart *)(void *)all;
-    free(at);
-    free(mine);
     AUTOFREE ArrayPart *sorted = xcalloc((size_t)l->size, sizeof *sorted);
     int rc = 0;
     for (int i = 0; i < l->n && rc == 0; i++) rc = check_parts(l, i, sorted);
@@ -406,7 +404,8 @@ static void collect_window(Save *s, int64_t w) {
     Window *win = &s->window[0];
     const size_t size = (size_t)l->size;
     const int64_t n = l->window[w + 1] - l->window[w];
-    Sent *sent = xcalloc((size_t)(win->n + n), sizeof *sent), *came = sent + win->n;
+    AUTOFREE Sent *sent = xcalloc((size_t)(win->n + n), sizeof *sent);
+    Sent *came = sent + win->n;
     size_t bytes = 0; /* of mine, moved together */
     for (int64_t i = 0; i < win->n; i++) {
         struct Slot *slot = &win->slot[i];
@@ -458,7 +457,6 @@ static void collect_window(Save *s, int64_t w) {
         s->window[1] = *win;
         s->window[0] = other;
     }
-    free(sent);
 }
 
 /* --- the file --------------------------------------------------------------------------------- */
@@ -506,7 +504,7 @@ static int create_file(Save *s, const char *path, const CkptContent *content) {
 /* With rc >= 0 the hashes are written; in any case all is closed. */
 static int close_file(Save *s, int rc) {
     const Layout *l = s->l;
-    uint64_t *hash = xcalloc((size_t)l->nchunks, sizeof *hash);
+    AUTOFREE uint64_t *hash = xcalloc((size_t)l->nchunks, sizeof *hash);
     for (int64_t i = 0; i < l->nchunks; i++) hash[i] = l->chunk[i].hash;
     const uint64_t *at = hash;
     for (int i = 0; i < l->n; at += l->cut[i++].chunks) {
@@ -515,7 +513,6 @@ static int close_file(Save *s, int rc) {
         if (rc >= 0) rc = closed;
         if (rc >= 0) rc = set_hash(s->h5, l->v[i].name, all);
     }
-    free(hash);
     const int closed = h5_close(&s->h5);
     return rc < 0 ? rc : closed;
 }
@@ -584,7 +581,8 @@ static int verify_share(const Layout *l, const char *path, const uint64_t *expec
 
 int layout_verify(Layout *l, const char *path) {
     const size_t n = (size_t)l->nchunks;
-    uint64_t *hash = xcalloc(n, sizeof *hash), length = strlen(path);
+    uint64_t length = strlen(path);
+    AUTOFREE uint64_t *hash = xcalloc(n, sizeof *hash);
     for (int64_t i = 0; i < l->nchunks; i++) hash[i] = l->chunk[i].hash;
     comm_bcast(l->comm, hash, n * sizeof *hash, 0);
     comm_bcast(l->comm, &length, sizeof length, 0);
@@ -593,6 +591,5 @@ int layout_verify(Layout *l, const char *path) {
     comm_bcast(l->comm, where, length, 0);
     int rc = fault_point("ckpt_save.verify");
     if (rc >= 0) rc = verify_share(l, where, hash);
-    free(hash);
     return comm_agree(l->comm, rc);
 }

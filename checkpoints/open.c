@@ -90,7 +90,7 @@ void ckpt_close(Ckpt **kp) {
 /* The newest good one of dir; *out stays NULL, with 0, when there is none at all. */
 static int open_good(Ckpt **out, const char *dir) {
     *out = NULL;
-    Committed *v;
+    AUTOFREE Committed *v = NULL;
     int n;
     TRY(manifest_list(dir, &v, &n));
     int rc = 0;
@@ -103,7 +103,6 @@ static int open_good(Ckpt **out, const char *dir) {
             log_warn("%s%s", error_message(), i + 1 < n ? "; trying the next older one" : "");
         }
     }
-    free(v);
     if (n > 0 && !*out)
         rc = error_set(ERR_DATA,
                        "%s: none of its %d checkpoints is good (the newest: %s); restore one from "
@@ -300,7 +299,8 @@ static int verify_dataset(void *ctx, const char *name, H5Type type, int ndim,
     Ckpt *k = s->k;
     int64_t n = 1;
     for (int i = 0; i < ndim; i++) n *= shape[i];
-    char *said = NULL, hex[17];
+    AUTOFREE char *said = NULL;
+    char hex[17];
     uint64_t hash = 0;
     TRY(h5_get_str(k->h5, name, k->format > 1 ? CKPT_HASHES : CKPT_HASH, &said));
     int rc = hash_dataset(k, name, type, n, &hash);
@@ -310,7 +310,6 @@ static int verify_dataset(void *ctx, const char *name, H5Type type, int ndim,
                        "%s: %s: hash of its values is %s, expected %s: damaged; use "
                        "another checkpoint",
                        k->path, name, hex, said);
-    free(said);
     s->datasets++;
     s->bytes += n * (int64_t)h5_type_size(type);
     return rc;

@@ -59,30 +59,30 @@ void comm_abort(int status) {
     _exit(status);
 }
 
+/* The first of these variables that is set; NULL: none is. */
+static const char *first_set(const char *const *names) {
+    while (*names && !getenv(*names)) names++;
+    return *names ? getenv(*names) : NULL;
+}
+
 static bool launched(void) {
-    static const char *const variables[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK",
-                                            "PMI_SIZE"};
-    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++)
-        if (getenv(variables[i])) return true;
-    return false;
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE",
+                                        NULL};
+    return first_set(names) != NULL;
 }
 
 int comm_launch_rank(void) {
-    static const char *const variables[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK",
-                                            "SLURM_PROCID"};
-    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++)
-        if (getenv(variables[i])) return atoi(getenv(variables[i]));
-    return 0;
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK",
+                                        "SLURM_PROCID", NULL};
+    const char *rank = first_set(names);
+    return rank ? atoi(rank) : 0;
 }
 
 int comm_launch_size(void) {
-    static const char *const variables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE",
-                                            "SLURM_STEP_NUM_TASKS"};
-    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++) {
-        const char *text = getenv(variables[i]);
-        if (text && atoi(text) > 0) return atoi(text);
-    }
-    return 1;
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS",
+                                        NULL};
+    const char *size = first_set(names);
+    return size && atoi(size) > 0 ? atoi(size) : 1;
 }
 
 static Comm *new_comm(int size) {

@@ -44,16 +44,10 @@ static int read_jobs(const json_t *v, Jobs *out) {
 int jobs_read(Jobs *out, const char *run) {
     *out = (Jobs){.stalls = 3};
     AUTOFREE char *path = path_of(run, "jobs", ".json");
-    json_t *v = NULL;
-    int rc = 0;
-    if (file_exists(path)) {
-        rc = json_read_file(&v, path);
-        if (rc >= 0) {
-            rc = read_jobs(v, out);
-            if (rc < 0) error_wrap(rc, "%s", path);
-        }
-        json_decref(v);
-    }
+    json_auto_t *v = NULL;
+    if (!file_exists(path)) return 0;
+    int rc = json_read_file(&v, path);
+    if (rc >= 0 && (rc = read_jobs(v, out)) < 0) error_wrap(rc, "%s", path);
     if (rc < 0) jobs_free(out);
     return rc < 0 ? rc : 0;
 }

@@ -74,8 +74,7 @@ typedef struct Chat {
     bool leave;
 } Chat;
 
-static void say(const Chat *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void say(const Chat *c, const char *fmt, ...) {
+__attribute__((format(printf, 2, 3))) static void say(const Chat *c, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     FILE *out = c->terminal ? c->out : stderr; /* a pipe holds answers only */
@@ -226,7 +225,6 @@ static int take_turn(Chat *c) {
     return rc;
 }
 
-/* A message, of several lines where they end with a backslash. false at the end of the input. */
 /* getline; -1 with `interrupted` after Ctrl-C. One that comes between the prompt and the read is
  * not lost: from the prompt on the signal is blocked, and let in only while we wait. */
 static ssize_t read_line(Chat *c, const char *prompt, char **line, size_t *cap) {
@@ -244,6 +242,7 @@ static ssize_t read_line(Chat *c, const char *prompt, char **line, size_t *cap) 
     return interrupted ? -1 : getline(line, cap, c->in);
 }
 
+/* A message, of several lines where they end with a backslash. false at the end of the input. */
 static bool read_message(Chat *c) {
     char *message = NULL, *more = NULL;
     size_t cap = 0;

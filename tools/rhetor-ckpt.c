@@ -110,9 +110,8 @@ static bool is_selected(const char *name, const char *groups) {
 }
 
 /* --- show ------------------------------------------------------------------------------------- */
-static void print_line(const char *name, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
-static void print_line(const char *name, const char *fmt, ...) {
+__attribute__((format(printf, 2, 3))) static void print_line(const char *name, const char *fmt,
+                                                             ...) {
     va_list ap;
     va_start(ap, fmt);
     printf("  %-12s", name);
@@ -240,21 +239,20 @@ typedef struct Diff {
     double largest;
 } Diff;
 
-/* How two arrays of floats differ. */
-static void compare_floats(const float *x, const float *y, int64_t n, int64_t *count,
-                           double *largest) {
-    for (int64_t i = 0; i < n; i++) {
-        if (memcmp(&x[i], &y[i], sizeof *x) == 0) continue;
-        const double d = fabs((double)x[i] - (double)y[i]);
+/* How many of n elements differ, and of floats by how much. */
+static int64_t count_different(H5Type type, const char *x, const char *y, int64_t n,
+                               double *largest) {
+    const size_t size = h5_type_size(type);
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i++, x += size, y += size) {
+        if (memcmp(x, y, size) == 0) continue;
+        count++;
+        if (type != H5_F32) continue;
+        const double d =
+            fabs((double)*(const float *)(const void *)x - (double)*(const float *)(const void *)y);
         if (!(d <= *largest)) *largest = d; /* NaN counts as large */
-        ++*count;
     }
-}
-
-static void compare_bytes(const unsigned char *x, const unsigned char *y, int64_t n, size_t size,
-                          int64_t *count) {
-    for (int64_t i = 0; i < n; i++)
-        *count += memcmp(x + (size_t)i * size, y + (size_t)i * size, size) != 0;
+    return count;
 }
 
 static int compare_array(Diff *d, const Array *a, const Array *b) {
@@ -268,9 +266,8 @@ static int compare_array(Diff *d, const Array *a, const Array *b) {
         d->unlike++;
         return 0;
     }
-    const size_t size = h5_type_size(a->type), bytes = (size_t)a->n * size;
+    const size_t bytes = (size_t)a->n * h5_type_size(a->type);
     AUTOFREE void *x = xmalloc(bytes + 1), *y = xmalloc(bytes + 1);
-    int64_t count = 0;
     double largest = 0;
     CkptArray in = {.name = a->name, .type = a->type, .ndim = a->ndim, .data = x};
     memcpy(in.shape, a->shape, sizeof in.shape);
@@ -278,10 +275,7 @@ static int compare_array(Diff *d, const Array *a, const Array *b) {
     in.data = y;
     if (rc >= 0) rc = ckpt_load(d->k[1], &in, 1, NULL);
     if (rc >= 0) {
-        if (a->type == H5_F32)
-            compare_floats(x, y, a->n, &count, &largest);
-        else
-            compare_bytes(x, y, a->n, size, &count);
+        const int64_t count = count_different(a->type, x, y, a->n, &largest);
         d->numbers += a->n;
         if (count > 0) {
             printf("%s: %" PRId64 " of %" PRId64 " differ, by at most %.3g\n", a->name, count, a->n,

@@ -29,11 +29,9 @@ static int set_field(void *args, const Option *option, char *arg) {
 static int set_template(void *args, const Option *option, char *arg) {
     DatasetOptions *o = &((Args *)args)->records;
     if (*arg != '{') return template_by_name(arg, &o->tmpl);
-    json_t *j;
+    json_auto_t *j = NULL;
     TRY(json_parse(&j, arg, strlen(arg), "--template", 1));
-    int rc = template_from_json(j, &o->tmpl);
-    json_decref(j);
-    return rc;
+    return template_from_json(j, &o->tmpl);
 }
 
 static int skip_bad(void *args, const Option *option, char *arg) {
@@ -47,7 +45,7 @@ static int skip_bad(void *args, const Option *option, char *arg) {
  * kept. */
 static int add_files(void *args, const Option *option, char *arg) {
     Args *a = args;
-    char **found;
+    AUTOFREE char **found = NULL;
     const char *name = arg;
     int n;
     if (a->files_rc < 0) return 0;
@@ -59,7 +57,6 @@ static int add_files(void *args, const Option *option, char *arg) {
         a->file_weight[a->nfile] = a->weight;
         a->file[a->nfile++] = found[i];
     }
-    free(found);
     return 0;
 }
 

@@ -67,10 +67,8 @@ static int set_counts(void *args, const Option *o, char *arg) {
 static int set_stage(void *args, const Option *o, char *arg) {
     Args *a = args;
     if ((a->given.stage = config_stage_named(arg))) return 0;
-    char *all = config_stages(NULL);
-    int rc = error_set(ERR_USAGE, "--stage %s: expected one of %s", arg, all);
-    free(all);
-    return rc;
+    AUTOFREE char *all = config_stages(NULL);
+    return error_set(ERR_USAGE, "--stage %s: expected one of %s", arg, all);
 }
 
 static int take_argument(void *args, const Option *o, char *arg) {
@@ -144,22 +142,18 @@ static int check_options(const Args *a) {
 
 /* As rhetor-pipeline has it; RUN and DATA of the environment stay. */
 static void set_environment(const Args *a) {
-    char *folder = xstrdup(a->path);
+    AUTOFREE char *folder = xstrdup(a->path);
     if (!file_is_dir(folder)) folder[file_basename(folder) - folder] = '\0';
     size_t n = strlen(folder);
     while (n > 1 && folder[n - 1] == '/') folder[--n] = '\0';
-    char *absolute = realpath(*folder ? folder : ".", NULL);
-    char *run = xasprintf("runs/%s", file_basename(absolute ? absolute : folder));
-    char *bin = process_folder();
+    AUTOFREE char *absolute = realpath(*folder ? folder : ".", NULL);
+    AUTOFREE char *run = xasprintf("runs/%s", file_basename(absolute ? absolute : folder));
+    AUTOFREE char *bin = process_folder();
     setenv("RUN", a->run ? a->run : run, a->run != NULL);
     setenv("SEED", "1", 0);
     setenv("RECIPE", *folder ? folder : ".", 1);
     setenv("BIN", bin, 1);
     if (a->data) setenv("DATA", a->data, 1);
-    free(folder);
-    free(absolute);
-    free(run);
-    free(bin);
 }
 
 static int open_machine(PlanMachine *m, const Args *a, const PlanStages *s) {
@@ -180,10 +174,8 @@ static int open_machine(PlanMachine *m, const Args *a, const PlanStages *s) {
                               : (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     if (m->nrates == 0) TRY(machine_measure(m, s, a->seconds));
     if (!a->save_rates) return 0;
-    json_t *j = machine_json(m);
-    int rc = json_write_file(j, a->save_rates);
-    json_decref(j);
-    return rc;
+    json_auto_t *j = machine_json(m);
+    return json_write_file(j, a->save_rates);
 }
 
 static int make_layouts(const Args *a, const PlanMachine *m, PlanLayout *out, int *n,
@@ -214,7 +206,7 @@ static int make_layouts(const Args *a, const PlanMachine *m, PlanLayout *out, in
 
 static int plan(Args *a) {
     const bool file = file_exists(a->path) && !file_is_dir(a->path);
-    char *found = file ? xstrdup(a->path) : request_folder(a->path);
+    AUTOFREE char *found = file ? xstrdup(a->path) : request_folder(a->path);
     PlanStages s;
     PlanMachine m = {0};
     PlanLayout layout[LAYOUTS_MAX];
@@ -226,10 +218,9 @@ static int plan(Args *a) {
     if (rc >= 0) rc = open_machine(&m, a, &s);
     if (rc >= 0) rc = make_layouts(a, &m, layout, &n, &nodes);
     if (rc >= 0 && a->json) {
-        json_t *j = report_json(&s, &m, layout, n, nodes);
+        json_auto_t *j = report_json(&s, &m, layout, n, nodes);
         json_dumpf(j, stdout, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(12));
         putchar('\n');
-        json_decref(j);
     } else if (rc >= 0)
         report_print(&s, &m, layout, n, nodes);
     if (rc >= 0 && a->checks) {
@@ -238,7 +229,6 @@ static int plan(Args *a) {
     }
     stages_free(&s);
     free(m.origin);
-    free(found);
     return rc;
 }
 

@@ -189,22 +189,9 @@ bool chunker_unpack(Chunker *c, size_t packed, size_t from, size_t n, void *dst,
     return true;
 }
 
-size_t chunk_frame_bound(size_t bytes) { return ZSTD_compressBound(bytes); }
-
 size_t chunk_frame(void *dst, size_t room, const void *src, size_t bytes, int level) {
     ZSTD_CCtx *z = new_packer(level);
     size_t n = ZSTD_compress2(z, dst, room, src, bytes);
     ZSTD_freeCCtx(z);
     return ZSTD_isError(n) ? 0 : n;
-}
-
-size_t chunk_frame_content(const void *frame, size_t bytes) {
-    unsigned long long n = ZSTD_getFrameContentSize(frame, bytes);
-    /* HDF5 chunks are smaller than 4 GiB: more is damage. The two error codes are larger still. */
-    return n < 1ull << 32 ? (size_t)n : 0;
-}
-
-bool chunk_unframe(void *dst, size_t bytes, const void *frame, size_t packed) {
-    size_t n = ZSTD_decompress(dst, bytes, frame, packed);
-    return !ZSTD_isError(n) && n == bytes;
 }

@@ -34,10 +34,7 @@ bool chunker_unpack(Chunker *c, size_t packed, size_t from, size_t n, void *dst,
 
 uint32_t chunk_fletcher32(const void *data, size_t bytes); /* as HDF5 computes it */
 
-/* The bare zstd frame with checksum, for the HDF5 filter. */
-size_t chunk_frame_bound(size_t bytes);
-size_t chunk_frame(void *dst, size_t room, const void *src, size_t bytes, int level); /* 0: error */
-size_t chunk_frame_content(const void *frame, size_t bytes);                          /* 0: error */
-bool chunk_unframe(void *dst, size_t bytes, const void *frame, size_t packed);
+/* A bare zstd frame with checksum, for the HDF5 filter; dst has room for chunk_bound. 0: error. */
+size_t chunk_frame(void *dst, size_t room, const void *src, size_t bytes, int level);
 
 #endif

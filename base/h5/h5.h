@@ -81,8 +81,7 @@ int h5_append_begin(H5Append **out, H5 *h, const char *name, H5Type type, int64_
                     H5Codec codec);
 int h5_append(H5Append *a, const void *data, int64_t n);
 int h5_append_end(H5Append **a, int64_t *total);
-/* XXH3 of each chunk's uncompressed bytes in order, as collected by the appender; read side
- * below.*/
+/* XXH3 of each chunk's uncompressed bytes, in order, as the appender collected them. */
 const uint64_t *h5_append_hashes(const H5Append *a, int64_t *n); /* valid until h5_append_end */
 
 /* Attributes of an object ("/" for the file). Strings are UTF-8, short ones. */

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Zeros compress best: 128 KiB of them into a few bytes. Nothing that we read
- * in one piece is larger than LARGEST. */
+/* Zeros compress best: 128 KiB of them into a few bytes. Nothing that we read in one piece is
+ * larger than LARGEST. */
 enum { BEST_COMPRESSION = 1 << 16, LARGEST = 256 << 20 };
 
 /* The sizes are the file's word: more than it can hold is not believed. */
@@ -155,9 +155,8 @@ static int read_piece(H5 *h, const Data *d, int64_t k, int64_t offset, int64_t n
     return 0;
 }
 
-/* Chunks [first, last], unpacked in threads: their elements of [offset,
- * offset+n) of the flattened array to `out`; or, where that is NULL, to each
- * chunk its hash. */
+/* Chunks [first, last], unpacked in threads: their elements of [offset, offset+n) of the flattened
+ * array to `out`; or, where that is NULL, to each chunk its hash. */
 static int read_chunks(H5 *h, const Data *d, int64_t first, int64_t last, int64_t offset, int64_t n,
                        char *out, uint64_t *hashes) {
     H5Failure f = {0};
@@ -216,11 +215,10 @@ static int read_data(H5 *h, const Data *d, int64_t offset, int64_t n, void *out)
                              : read_chunks(h, d, first, last, offset, n, out, NULL);
     }
     if (n < d->total && (d->ndim > 1 || d->text)) { /* a part of what we did not cut, rare */
-        char *all = xmalloc((size_t)d->total * d->size);
-        int rc = read_data(h, d, 0, d->total, all);
-        if (rc == 0) memcpy(out, all + (size_t)offset * d->size, (size_t)n * d->size);
-        free(all);
-        return rc;
+        AUTOFREE char *all = xmalloc((size_t)d->total * d->size);
+        TRY(read_data(h, d, 0, d->total, all));
+        memcpy(out, all + (size_t)offset * d->size, (size_t)n * d->size);
+        return 0;
     }
     hid_t file = H5S_ALL, memory = H5S_ALL;
     hsize_t from = (hsize_t)offset, count = (hsize_t)n;
@@ -268,8 +266,7 @@ int h5_read_range(H5 *h, const char *name, H5Type type, int64_t offset, int64_t 
     TRY(check_type(h, d, type));
     if (offset < 0 || n < 0 || offset > d->total || n > d->total - offset)
         return error_set(ERR_DATA,
-                         "%s: %s: elements %lld to %lld asked for, but it holds "
-                         "%lld; the file is "
+                         "%s: %s: elements %lld to %lld asked for, but it holds %lld; the file is "
                          "incomplete or of another version",
                          h->path, name, (long long)offset, (long long)(offset + n),
                          (long long)d->total);
@@ -294,13 +291,9 @@ int h5_read_text(H5 *h, const char *name, char **text, size_t *len) {
     if (d->total > LARGEST)
         return error_set(ERR_DATA, "%s: %s is a text of %lld bytes, expected %d MiB at most",
                          h->path, name, (long long)d->total, LARGEST >> 20);
-    char *t = xcalloc((size_t)d->total + 1, 1);
+    char *t = *text = xcalloc((size_t)d->total + 1, 1);
     int rc = h5_read(h, name, H5_U8, t, d->total);
-    if (rc < 0) {
-        free(t);
-        return rc;
-    }
-    *len = d->text ? strlen(t) : (size_t)d->total; /* bytes in files of earlier formats */
-    *text = t;
-    return 0;
+    if (rc < 0) free(t), *text = NULL;
+    if (rc >= 0) *len = d->text ? strlen(t) : (size_t)d->total; /* bytes in earlier formats */
+    return rc;
 }

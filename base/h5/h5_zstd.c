@@ -9,6 +9,7 @@
 
 #include <hdf5.h>
 #include <stdlib.h>
+#include <zstd.h>
 
 #ifdef RHETOR_PLUGIN
 #include <H5PLextern.h>
@@ -22,15 +23,14 @@
 static size_t filter(unsigned flags, size_t nparams, const unsigned params[], size_t used,
                      size_t *room, void **buffer) {
     bool decode = flags & H5Z_FLAG_REVERSE;
-    size_t n = decode ? chunk_frame_content(*buffer, used) : chunk_frame_bound(used);
-    void *out = n ? allocate(n) : NULL;
+    size_t n = decode ? ZSTD_getFrameContentSize(*buffer, used) : chunk_bound(used);
+    /* HDF5 chunks are smaller than 4 GiB: more is damage. zstd's two error codes are larger. */
+    void *out = n > 0 && n < 1ull << 32 ? allocate(n) : NULL;
     if (!out) return 0;
-    size_t got;
-    if (decode)
-        got = chunk_unframe(out, n, *buffer, used) ? n : 0;
-    else
-        got = chunk_frame(out, n, *buffer, used, nparams ? (int)params[0] : CHUNK_ZSTD_LEVEL);
-    if (!got) {
+    size_t got =
+        decode ? ZSTD_decompress(out, n, *buffer, used)
+               : chunk_frame(out, n, *buffer, used, nparams ? (int)params[0] : CHUNK_ZSTD_LEVEL);
+    if (!got || (decode && got != n)) {
         release(out);
         return 0;
     }

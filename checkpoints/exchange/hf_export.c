@@ -110,26 +110,20 @@ static json_t *word(const Export *e, int32_t id) {
 
 /* Our text, with the padding token appended where there is one. */
 static int write_tokenizer_json(const Export *e) {
-    char *text = tokenizer_json(e->model.tokenizer), *path = file_join(e->dir, "tokenizer.json");
-    int rc = 0;
+    AUTOFREE char *text = tokenizer_json(e->model.tokenizer),
+                  *path = file_join(e->dir, "tokenizer.json");
     if (e->pad >= 0) {
-        json_t *j;
-        rc = json_parse(&j, text, strlen(text), "tokenizer.json", 1);
-        if (rc == 0) {
-            json_array_append_new(json_object_get(j, "added_tokens"),
-                                  json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id",
-                                            (json_int_t)e->pad, "content", e->pad_token,
-                                            "single_word", 0, "lstrip", 0, "rstrip", 0,
-                                            "normalized", 0, "special", 1));
-            free(text);
-            text = json_dumps(j, JSON_INDENT(2));
-            json_decref(j);
-        }
+        json_auto_t *j = NULL;
+        TRY(json_parse(&j, text, strlen(text), "tokenizer.json", 1));
+        json_array_append_new(json_object_get(j, "added_tokens"),
+                              json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id",
+                                        (json_int_t)e->pad, "content", e->pad_token, "single_word",
+                                        0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special",
+                                        1));
+        free(text);
+        text = json_dumps(j, JSON_INDENT(2));
     }
-    if (rc == 0) rc = file_write_durable(path, text, strlen(text));
-    free(text);
-    free(path);
-    return rc;
+    return file_write_durable(path, text, strlen(text));
 }
 
 static int write_tokenizer(const Export *e) {
