@@ -22,7 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BLOCK_DOCUMENTS = 4096, BLOCK_BYTES = 4 << 20, BAD_SHOWN = 5, BAR = 20 };
+enum { BLOCK_DOCUMENTS = 4096, BLOCK_BYTES = 4 << 20, BAR = 20 };
 
 /* --- documents -------------------------------------------------------------------------------- */
 
@@ -166,13 +166,7 @@ static int bad_document(Building *g, int rc) {
     CorpusBuild *b = g->b;
     if (rc != ERR_DATA || b->on_bad == ON_BAD_STOP) return rc;
     if (g->counting) return 0;
-    if (++b->bad > b->max_bad)
-        return error_set(rc, "%s (and %lld bad document%s before it: more than --max-bad)",
-                         error_message(), (long long)b->bad - 1, TEXT_S(b->bad - 1));
-    if (b->bad <= BAD_SHOWN)
-        log_warn("skipped: %s%s", error_message(),
-                 b->bad == BAD_SHOWN ? " (further ones not shown)" : "");
-    return 0;
+    return record_skip(error_message(), &b->bad, b->max_bad, "document", "--max-bad");
 }
 
 /* --- which documents, how often --------------------------------------------------------------- */

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 512, BAD_SHOWN = 5 };
+enum { BLOCK = 512 };
 
 /* A record on its way. */
 typedef struct Incoming {
@@ -126,16 +126,17 @@ static void item_free(Incoming *it) {
 
 /* --- committing it ---------------------------------------------------------------------------- */
 
-static void reserve(Store *s, int64_t tokens, bool learn) {
+static void reserve(Dataset *d, Store *s, int64_t tokens) {
     if (s->n + tokens > s->cap) {
         s->cap = 2 * (s->n + tokens) + 4096;
         s->tokens = xrealloc(s->tokens, (size_t)s->cap * sizeof *s->tokens);
-        if (learn) s->learn = xrealloc(s->learn, (size_t)s->cap);
+        if (d->kind != DATASET_PROMPTS) s->learn = xrealloc(s->learn, (size_t)s->cap);
     }
-    if (s->nseq == s->seqcap) {
-        s->seqcap = 2 * s->seqcap + 256;
-        s->offset = xrealloc(s->offset, (size_t)s->seqcap * sizeof *s->offset);
-    }
+    if (s->nseq < s->seqcap) return;
+    const size_t cap = (size_t)(s->seqcap = 2 * s->seqcap + 256);
+    s->offset = xrealloc(s->offset, cap * sizeof *s->offset);
+    d->seq = xrealloc(d->seq, cap * sizeof *d->seq);
+    if (d->kind == DATASET_RANKED) d->rank = xrealloc(d->rank, cap * sizeof *d->rank);
 }
 
 /* A sequence of the prompt's tokens from `cut` on and, for ranked ones, an answer. */
@@ -144,13 +145,7 @@ static void add_sequence(Loading *l, const Incoming *it, int64_t cut, const IdLi
     Dataset *d = l->d;
     Store *s = l->store;
     int64_t head = it->prompt.n - cut, n = head + (answer ? answer->n : 0);
-    int64_t had = s->seqcap;
-    reserve(s, n, d->kind != DATASET_PROMPTS);
-    if (s->seqcap != had) {
-        d->seq = xrealloc(d->seq, (size_t)s->seqcap * sizeof *d->seq);
-        if (d->kind == DATASET_RANKED)
-            d->rank = xrealloc(d->rank, (size_t)s->seqcap * sizeof *d->rank);
-    }
+    reserve(d, s, n);
     int32_t *tokens = s->tokens + s->n;
     memcpy(tokens, it->prompt.v + cut, (size_t)head * sizeof *tokens);
     if (answer && answer->n) memcpy(tokens + head, answer->v, (size_t)answer->n * sizeof *tokens);
@@ -290,13 +285,7 @@ static int commit(Loading *l, const Incoming *it) {
     }
     if (it->rc != ERR_DATA || l->o->on_bad == ON_BAD_STOP)
         return error_set(it->rc, "%s", it->message);
-    if (++d->bad > l->o->max_bad)
-        return error_set(ERR_DATA, "%s (and %lld bad record%s before it: more than data.max_bad)",
-                         it->message, (long long)d->bad - 1, TEXT_S(d->bad - 1));
-    if (d->bad <= BAD_SHOWN)
-        log_warn("skipped: %s%s", it->message,
-                 d->bad == BAD_SHOWN ? " (further ones not shown)" : "");
-    return 0;
+    return record_skip(it->message, &d->bad, l->o->max_bad, "record", "data.max_bad");
 }
 
 /* --- files ------------------------------------------------------------------------------------ */
@@ -345,11 +334,6 @@ static int load_file(Loading *l, const char *path) {
 done:
     json_records_close(&records);
     return rc;
-}
-
-/* The files in a message. */
-static char *names_of(const StrList *files) {
-    return xasprintf("%s%s", files->n > 0 ? files->v[0] : "no file", files->n > 1 ? ", ..." : "");
 }
 
 static int nothing_usable(const Loading *l, const char *names) {
@@ -403,7 +387,8 @@ int dataset_load(Dataset *out, DatasetKind kind, const StrList *files, const Dat
     l->d = out;
     l->o = o;
     out->priv = l->store = xcalloc(1, sizeof *l->store);
-    char *names = names_of(files);
+    AUTOFREE char *names =
+        xasprintf("%s%s", files->n > 0 ? files->v[0] : "no file", files->n > 1 ? ", ..." : "");
     int rc = 0;
     for (int i = 0; i < files->n; i++) {
         l->file = i;
@@ -418,7 +403,6 @@ int dataset_load(Dataset *out, DatasetKind kind, const StrList *files, const Dat
         out->seq[i].learn = l->store->learn ? l->store->learn + at : NULL;
     }
 done:
-    free(names);
     free(l);
     if (rc < 0) dataset_free(out);
     return rc;

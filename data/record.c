@@ -410,12 +410,10 @@ static int demonstration(Record *r, const DatasetOptions *o, bool has_prompt) {
                          dataset_field(o, FIELD_PROMPT), completion,
                          dataset_field(o, FIELD_MESSAGES));
     if (!get(r->json, completion)) completion = get(r->json, "output") ? "output" : "answer";
-    if (get(r->json, completion)) {
+    if (get(r->json, completion))
         TRY(answer_text(r, get(r->json, completion), completion, &text));
-        add_answer(r, text);
-        return 0;
-    }
-    text = pop_answer(r);
+    else
+        text = pop_answer(r);
     if (!text)
         return error_set(ERR_DATA,
                          "no answer: expected \"%s\", or messages that end with one of the "
@@ -471,6 +469,18 @@ int record_parse(Record *r, DatasetKind kind, json_t *json, const DatasetOptions
 
 int record_wrap(int code, const char *path, bool array, int64_t line) {
     return error_wrap(code, array ? "%s, item %lld" : "%s:%lld", path, (long long)line);
+}
+
+int record_skip(const char *message, int64_t *bad, int64_t max, const char *what,
+                const char *setting) {
+    enum { SHOWN = 5 };
+    const int64_t before = (*bad)++;
+    if (before >= max)
+        return error_set(ERR_DATA, "%s (and %lld bad %s%s before it: more than %s)", message,
+                         (long long)before, what, TEXT_S(before), setting);
+    if (*bad <= SHOWN)
+        log_warn("skipped: %s%s", message, *bad == SHOWN ? " (further ones not shown)" : "");
+    return 0;
 }
 
 void record_warn(const char *names, int64_t n, int64_t all, const char *what, const char *have) {

@@ -29,6 +29,11 @@ void record_free(Record *r);
 /* Puts "path:line: " (JSON lines) or "path, item N: " (an array) before the stored message. */
 int record_wrap(int code, const char *path, bool array, int64_t line);
 
+/* One more (`what`: a record, a document) that cannot be used, which `message` says. Skips it, and
+ * says so of the first few, or ERR_DATA: it is more than `max`, which `setting` sets. */
+int record_skip(const char *message, int64_t *bad, int64_t max, const char *what,
+                const char *setting);
+
 /* Warns that n of `all` records or documents (`what`) have something; not of none. Every rank loads
  * all of them; the first one speaks. */
 void record_warn(const char *names, int64_t n, int64_t all, const char *what, const char *have);
