@@ -56,10 +56,10 @@ folder_of() { eval "echo \"\${$1_DIR:-\${$1_ROOT:-\${EBROOT$1:-}}}\""; }
 in_folders() {
     head=$1 lib=$2
     shift 2
-    for folder in "$@"; do
-        for file in "$folder/lib$lib".so "$folder/lib$lib".a; do
+    for at in "$@"; do
+        for file in "$at/lib$lib".so "$at/lib$lib".a; do
             [ -e "$file" ] && header "$head" "$C" || continue
-            L="-L$folder -Wl,-rpath,$folder -l$lib"
+            L="-L$at -Wl,-rpath,$at -l$lib"
             return
         done
     done
@@ -106,19 +106,19 @@ find_mpi() {
             plain mpi.h mpi MPI_Init; }; }
 }
 
+# H5pubconf.h is looked for: hdf5.h of a parallel build includes <mpi.h>.
 find_hdf5() {
     folder=$(folder_of HDF5)
     names="hdf5-serial hdf5"
     [ -z "${PKG_CONFIG_PATH:-}" ] || names="hdf5 hdf5-serial" # a module's, not the system's
     if [ -n "$folder" ]; then
-        in_prefix hdf5.h hdf5 "$folder"
+        in_prefix H5pubconf.h hdf5 "$folder"
     elif [ -n "${HDF5:-}" ]; then
         by_pkg_config "$HDF5"
     else
-        in_library_path hdf5.h hdf5 || by_pkg_config $names hdf5-openmpi hdf5-mpich ||
-            by_wrapper h5cc || by_wrapper h5pcc || plain hdf5.h hdf5 H5open
+        in_library_path H5pubconf.h hdf5 || by_pkg_config $names hdf5-openmpi hdf5-mpich ||
+            by_wrapper h5cc || by_wrapper h5pcc || plain H5pubconf.h hdf5 H5open
     fi || return
-    # A parallel build's header includes <mpi.h>.
     if echo '#include <H5pubconf.h>' | $cc ${CPPFLAGS:-} $C -E -dM -x c - 2>/dev/null |
         grep -q 'H5_HAVE_PARALLEL 1'; then
         C="$C $MPI_CFLAGS"

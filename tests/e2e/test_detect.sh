@@ -25,7 +25,8 @@ finds() {
 must "$detect" --missing
 
 # NAME_DIR, NAME_ROOT, EBROOTNAME; lib64 before lib
-library "$PWD/h" hdf5.h hdf5
+library "$PWD/h" H5pubconf.h hdf5
+echo '#include <no_mpi_here.h>' >h/include/hdf5.h # as a parallel build's
 library "$PWD/y" yaml.h yaml
 for variable in HDF5_DIR HDF5_ROOT EBROOTHDF5; do
     finds DEPS_LIBS "-L$PWD/h/lib -Wl,-rpath,$PWD/h/lib -lhdf5" -- $variable="$PWD/h"
@@ -37,6 +38,8 @@ finds DEPS_LIBS "-L$PWD/y/lib -Wl,-rpath,$PWD/y/lib -lyaml" -- LIBYAML_DIR="$PWD
 finds DEPS_LIBS "-L$PWD/h/lib -Wl,-rpath,$PWD/h/lib -lhdf5" -- CPATH="$PWD/h/include" LIBRARY_PATH="/none:$PWD/h/lib"
 library "$PWD/o" cblas.h openblas
 finds DEPS_LIBS "-L$PWD/o/lib -Wl,-rpath,$PWD/o/lib -lopenblas" -- CPATH="$PWD/o/include" LIBRARY_PATH="$PWD/o/lib"
+library "$PWD/n" cblas.h blas
+finds DEPS_LIBS "-L$PWD/n/lib -Wl,-rpath,$PWD/n/lib -lblas" -- BLAS=reference CPATH="$PWD/n/include" LIBRARY_PATH="$PWD/n/lib"
 
 # A parallel HDF5's header needs MPI's.
 echo '#define H5_HAVE_PARALLEL 1' >h/include/H5pubconf.h
