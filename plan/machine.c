@@ -30,7 +30,7 @@ static const double unmeasurable = 1e15; /* a cost that was lost in the noise */
 
 /* --- measuring -------------------------------------------------------------------------------- */
 
-typedef struct Lab {
+typedef struct MachineLab {
     const PlanStage *stage; /* PPO's, if there is one */
     Gpt *gpt;
     AdamW adam;
@@ -41,7 +41,7 @@ typedef struct Lab {
     int64_t few, many, prompt, made; /* decoding: sequences, their tokens */
     int32_t *tokens;
     int64_t *start;
-} Lab;
+} MachineLab;
 
 static void fill(Batch *p, const GptConfig *g, int64_t sequences, int64_t length) {
     const RngKey key = {.seed = 1, .purpose = RNG_TEST};
@@ -54,7 +54,7 @@ static void fill(Batch *p, const GptConfig *g, int64_t sequences, int64_t length
     free(t);
 }
 
-static double train_seconds(Lab *l, const Batch *p) {
+static double train_seconds(MachineLab *l, const Batch *p) {
     const Batch b = *p;
     const double t = clock_seconds();
     gpt_loss(l->gpt, l->tape, &b, NULL, NULL);
@@ -63,7 +63,7 @@ static double train_seconds(Lab *l, const Batch *p) {
     return clock_seconds() - t;
 }
 
-static double update_seconds(Lab *l) {
+static double update_seconds(MachineLab *l) {
     ParamSet *ps = &l->gpt->params;
     const double t = clock_seconds();
     adamw_update(&l->adam, ps, 1e-6, grad_clip_scale(grad_norm(ps), 1));
@@ -71,14 +71,14 @@ static double update_seconds(Lab *l) {
     return clock_seconds() - t;
 }
 
-static double forward_seconds(Lab *l) {
+static double forward_seconds(MachineLab *l) {
     const Batch b = l->large;
     const double t = clock_seconds();
     gpt_score(l->gpt, l->inference, &b, NULL, 1, l->out, l->out);
     return clock_seconds() - t;
 }
 
-static double decode_seconds(Lab *l, int64_t n) {
+static double decode_seconds(MachineLab *l, int64_t n) {
     const DecodeOptions o = {
         .temperature = 1, .top_p = 1, .max_new = l->made, .seed = 1, .scratch = &l->scratch};
     DecodeResult r;
@@ -90,7 +90,7 @@ static double decode_seconds(Lab *l, int64_t n) {
 }
 
 /* FLOPs of sampling, as in PlanWork. */
-static double decode_flops(const Lab *l, int64_t n) {
+static double decode_flops(const MachineLab *l, int64_t n) {
     PlanWork w = {.stage = STAGE_PPO,
                   .model = l->gpt->cfg,
                   .items = (double)n,
@@ -105,7 +105,7 @@ static double decode_flops(const Lab *l, int64_t n) {
 
 static int64_t clamp(int64_t n, int64_t lo, int64_t hi) { return n < lo ? lo : n > hi ? hi : n; }
 
-static int open_lab(Lab *l, const PlanStages *s, double seconds) {
+static int open_lab(MachineLab *l, const PlanStages *s, double seconds) {
     const PlanStage *stage = &s->v[0], *ppo = NULL;
     for (int i = 0; i < s->n; i++)
         if (s->v[i].kind == STAGE_PPO && !ppo) ppo = &s->v[i];
@@ -140,7 +140,7 @@ static int open_lab(Lab *l, const PlanStages *s, double seconds) {
     return 0;
 }
 
-static void close_lab(Lab *l) {
+static void close_lab(MachineLab *l) {
     tape_close(&l->tape);
     tape_close(&l->inference);
     arena_free(&l->arena);
@@ -164,7 +164,7 @@ static double rate_of(double amount1, double t1, double amount2, double t2, doub
 }
 
 static int measure(PlanRates *r, const PlanStages *s, double seconds) {
-    Lab l = {0};
+    MachineLab l = {0};
     int rc = open_lab(&l, s, seconds);
     double best[6] = {HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL};
     const double began = clock_seconds();

@@ -3,7 +3,9 @@
 #   1. format: clang-format 14 (.clang-format)
 #   2. who includes whom: the USES_ table of the Makefile; MPI, HDF5 and CBLAS in their one place
 #   3. no flags that change what floating point means, none that tie a program to this machine's CPU
-#   4. warnings are errors, with gcc and, where it is installed, clang
+#   4. no file name and no type name twice in the product
+#   5. warnings are errors, with gcc and, where it is installed, clang
+#   6. what a file exports begins with a word of its name, or with its room's name
 # Prints one line for each finding, file:line first; exit status 1 when there is one.
 set -u
 shopt -s nullglob
@@ -101,7 +103,24 @@ for f in "${flags[@]}"; do
     finding "$f: removes isfinite checks, or ties the program to one CPU"
 done
 
-# --- 4. warnings -------------------------------------------------------------------------------------
+# --- 4. one name, one thing --------------------------------------------------------------------------
+# Args is each program's own command line; a .c file's type may not have a header's name either.
+product=()
+for f in "${sources[@]}"; do [[ $f == tests/* ]] || product+=("$f"); done
+mapfile -t twice < <(awk '
+    FNR == 1 {
+        file = FILENAME
+        sub(/.*\//, "", file)
+        if (file in place) print FILENAME ":1: a file of this name is " place[file]
+        place[file] = FILENAME
+    }
+    /^} [A-Z][A-Za-z0-9]*;/ && $2 != "Args;" {
+        if ($2 in type) print FILENAME ":" FNR ": the type " substr($2, 1, length($2) - 1) " is also at " type[$2]
+        type[$2] = FILENAME ":" FNR
+    }' "${product[@]}")
+finding "${twice[@]}"
+
+# --- 5. warnings -------------------------------------------------------------------------------------
 # The objects are kept, so a second lint compiles only what changed.
 compile() { # compile CC VARIANT
     $make -s -k -j"$(nproc)" CC="$1" VARIANT="$2" objects 2>"$log" && return
@@ -129,6 +148,52 @@ if command -v clang >/dev/null; then
 else
     echo "lint: clang is not installed: its warnings were not checked" >&2
 fi
+
+# --- 6. exported names -------------------------------------------------------------------------------
+# A further module of a file, FILE WORD: x is for allocation that cannot fail, ckpt for checkpoint.
+modules='base/error.c x
+checkpoints/keep.c ckpt
+checkpoints/layout.c ckpt
+checkpoints/open.c ckpt
+checkpoints/save.c ckpt
+core/op_layernorm.c headnorm
+data/tokenizer/pretokenize.c behavior
+data/tokenizer/pretokenize.c utf8
+data/tokenizer/splitter.c CL100K
+data/tokenizer/splitter.c GPT2
+data/tokenizer/splitter.c O200K
+data/tokenizer/tokenizer.c ids
+data/tokenizer/tokenizer_json.c alphabet
+data/world/world.c dice
+data/world/world.c person
+data/world/world.c prose
+data/world/world.c scene
+rlhf/ppo_math.c kl
+rlhf/ranking.c rank'
+mapfile -t foreign < <(for f in "${product[@]}"; do
+    [[ $f == *.c && -e build/lint/${f%.c}.o ]] || continue
+    nm --defined-only -g "build/lint/${f%.c}.o" | sed "s|^|$f |"
+done | awk -v modules="$modules" '
+    BEGIN {
+        n = split(modules, lines, "\n")
+        for (i = 1; i <= n; i++) {
+            split(lines[i], words, " ")
+            more[words[1]] = more[words[1]] " " words[2]
+        }
+    }
+    NF == 4 && $4 !~ /^[._]|^main$/ {
+        n = split($1, path, "/")
+        file = path[n]
+        sub(/^rhetor-/, "", file)
+        sub(/\.c$/, "", file)
+        gsub(/[_-]/, " ", file)
+        words_of_file = file " " path[n - 1] more[$1]
+        count = split(words_of_file, good, " ")
+        for (i = 1; i <= count; i++)
+            if (index($4, good[i]) == 1) next
+        print $1 ":1: exports " $4 ", which begins with none of: " words_of_file
+    }')
+finding "${foreign[@]}"
 
 if [ "$findings" != 0 ]; then
     echo "lint: $findings findings" >&2
