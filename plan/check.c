@@ -85,7 +85,7 @@ static int check_stage(const PlanStage *s, const char *folder, int64_t steps, do
                                      : xasprintf("train.steps=%" PRId64, steps);
     argv[n++] = xstrdup("run.log_every=1");
     /* Not in every step: it counts in a step's time. At the end alone it would miss arenas that the
-     * last step has made anew and not yet filled. */
+     * last step has made afresh and not yet filled. */
     argv[n++] = xasprintf("eval.every=%" PRId64, steps - 1);
     if (s->kind == STAGE_SFT) argv[n++] = xstrdup("save.every_epoch=false");
     argv[n++] = xasprintf("save.every=%" PRId64, steps);

@@ -1,4 +1,4 @@
-/* own.c: a recipe for somebody's own data. See own.h.
+/* own.c: a recipe for one's own data. See own.h.
  *
  * The text says how large a vocabulary, and how large a model at most, is worth its while; the time
  * and the measured speed, how large a model can be trained to about twenty tokens a parameter

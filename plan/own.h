@@ -1,4 +1,4 @@
-/* own.h: a recipe for somebody's own data: sizes of tokenizer, model, context and steps by the text
+/* own.h: a recipe for one's own data: sizes of tokenizer, model, context and steps by the text
  * and the machine. The work of rhetor-size, which configs/own runs before its first step. */
 #ifndef PLAN_OWN_H
 #define PLAN_OWN_H

@@ -1,4 +1,4 @@
-/* own_data.c: what somebody's folder holds to train on. See own_data.h. */
+/* own_data.c: what a folder holds to train on. See own_data.h. */
 #include "plan/own_data.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-/* own_data.h: what somebody's folder holds to train on: texts, demonstrations, rankings, prompts. A
- * file's name says whether it is text or records, its records (as rhetor-data inspect sees them) what
- * they are. Nothing here is collective. */
+/* own_data.h: what a folder holds to train on: texts, demonstrations, rankings, prompts. A file's
+ * name says whether it is text or records, its records (as rhetor-data inspect sees them) what they
+ * are. Nothing here is collective. */
 #ifndef PLAN_OWN_DATA_H
 #define PLAN_OWN_DATA_H
 

@@ -37,7 +37,7 @@ typedef struct Stage {
     int32_t stop[LOAD_STOPS]; /* [nstop] the stop token, then others that end a text */
     int nstop;
     int64_t *item; /* [batch] prompts of the iteration */
-    bool gap_told, no_stop_told;
+    bool gap_reported, no_stop_reported;
 } Stage;
 
 /* --- opening ---------------------------------------------------------------------------------- */
@@ -284,21 +284,21 @@ static int evaluate(Stage *s, Run *run) {
     return 0;
 }
 
-/* Samples whose log-probabilities are not the training forward's are not the policy's: told once.
- */
+/* Samples whose log-probabilities are not the training forward's are not the policy's: reported
+ * once. */
 static void watch_decode_gap(Stage *s, const Run *run, double gap) {
-    if (gap <= PPO_DECODE_GAP || s->gap_told || !run->main_rank) return;
-    s->gap_told = true;
+    if (gap <= PPO_DECODE_GAP || s->gap_reported || !run->main_rank) return;
+    s->gap_reported = true;
     log_warn("iteration %" PRId64 ": the sampler's log-probabilities differ from the training "
              "forward's by up to %.1e (rollout/decode_gap_max), expected at most %.0e: the samples "
              "are not quite the policy's; rhetor-ppo --selftest checks this machine",
              run->step + 1, gap, PPO_DECODE_GAP);
 }
 
-/* All scores are the same then, and there is nothing to learn from: told once. */
+/* All scores are the same then, and there is nothing to learn from: reported once. */
 static void watch_stops(Stage *s, const Run *run, double stopped) {
-    if (stopped > 0 || s->no_stop_told || !run->main_rank) return;
-    s->no_stop_told = true;
+    if (stopped > 0 || s->no_stop_reported || !run->main_rank) return;
+    s->no_stop_reported = true;
     log_warn("iteration %" PRId64 ": none of the %" PRId64 " responses ended with the stop token, "
              "so each scores ppo.no_stop_score (%g) whatever it says; a longer SFT or a larger "
              "ppo.max_response (%" PRId64 ") may help",

@@ -178,7 +178,7 @@ static int encode_by_merges(const Tokenizer *t, const char *piece, size_t len, I
 
 /* --- pieces as keys ------------------------------------------------------------------------ */
 
-/* Up to 16 bytes as two words, which overlap for the middle lengths; the length tells those apart
+/* Up to 16 bytes as two words, which overlap for the middle lengths; the length distinguishes those
  * that have the same words. Longer pieces by their hash. */
 static inline PieceKey piece_key(const char *s, size_t len) {
     PieceKey k = {.len = (uint32_t)len};
@@ -222,7 +222,7 @@ static inline WholeSlot *whole_slot(const Tokenizer *t, const PieceKey *k, const
 /* --- pieces met before --------------------------------------------------------------------- */
 
 /* Text repeats its words. Each thread remembers the ids of short pieces that are no token; what
- * hashes to the same place takes it. Tokenizers share the memory, told apart by their number. */
+ * hashes to the same place takes it. Tokenizers share the memory, distinguished by their number. */
 enum { MEMORY = 4096, MEMORY_IDS = 8 };
 
 typedef struct Remembered {

@@ -35,17 +35,17 @@ const NormalStep *normalizer_step(const Normalizer *m, int i) {
     return i < m->n ? &m->step[i] : NULL;
 }
 
-int normalizer_add(Normalizer *m, const NormalStep *told) {
-    const bool replace = told->kind == NORMAL_REPLACE, literal = replace && !told->is_regex;
+int normalizer_add(Normalizer *m, const NormalStep *spec) {
+    const bool replace = spec->kind == NORMAL_REPLACE, literal = replace && !spec->is_regex;
     Regex *regex = NULL;
-    if (m->n > 0 && told->kind <= NORMAL_FORM_LAST && m->step[m->n - 1].kind == told->kind)
+    if (m->n > 0 && spec->kind <= NORMAL_FORM_LAST && m->step[m->n - 1].kind == spec->kind)
         return 0; /* once is enough */
-    if (literal && !*told->pattern)
+    if (literal && !*spec->pattern)
         return error_set(ERR_DATA, "Replace: an empty pattern is not supported");
-    if (told->kind == NORMAL_PREPEND && !*told->content)
+    if (spec->kind == NORMAL_PREPEND && !*spec->content)
         return error_set(ERR_DATA, "Prepend: an empty \"prepend\" is not supported");
-    if (replace && told->is_regex) {
-        if (!(regex = regex_new(told->pattern))) return error_wrap(ERR_DATA, "Replace");
+    if (replace && spec->is_regex) {
+        if (!(regex = regex_new(spec->pattern))) return error_wrap(ERR_DATA, "Replace");
         size_t at[REGEX_MATCHES + 1];
         RegexMatches *match = regex_matches_new();
         const int empty = regex_matches(regex, match, "", 0, 0, at);
@@ -54,14 +54,14 @@ int normalizer_add(Normalizer *m, const NormalStep *told) {
             regex_free(regex);
             return error_set(ERR_DATA,
                              "Replace: pattern \"%s\" may match nothing, which is not supported",
-                             told->pattern);
+                             spec->pattern);
         }
     }
     m->step = xrealloc(m->step, (size_t)(m->n + 1) * sizeof *m->step);
     m->regex = xrealloc(m->regex, (size_t)(m->n + 1) * sizeof *m->regex);
     NormalStep *s = &m->step[m->n];
     m->regex[m->n++] = regex;
-    *s = *told;
+    *s = *spec;
     if (s->pattern) s->pattern = xstrdup(s->pattern);
     if (s->content) s->content = xstrdup(s->content);
     return 0;

@@ -1,9 +1,9 @@
 /* pretokenize.c: cuts text into the pieces that merges may not cross.
  *
- * The steps are those of the tokenizer's file; their patterns are run by Oniguruma (regex.c), the usual
- * ones by hand (splitter.c). Text that is not UTF-8 is matched through a copy in which each stray
- * byte is U+0001, which is, as U+FFFD is, neither space nor letter nor number. The copy has the
- * same length, so offsets hold in the original and no byte is lost.
+ * The steps are those of the tokenizer's file; their patterns are run by Oniguruma (regex.c), the
+ * usual ones by hand (splitter.c). Text that is not UTF-8 is matched through a copy in which each
+ * stray byte is U+0001, which is, as U+FFFD is, neither space nor letter nor number. The copy has
+ * the same length, so offsets hold in the original and no byte is lost.
  *
  * What follows ByteLevel sees each byte as a character of GPT-2's alphabet, whose places are
  * places between bytes again. */
@@ -19,8 +19,8 @@ const char *const behavior_names[BEHAVIORS] = {"Isolated", "Contiguous", "Merged
                                                "MergedWithNext", "Removed"};
 
 typedef struct PatternStep {
-    SplitStep told;
-    char *pattern;           /* told.pattern, owned */
+    SplitStep spec;
+    char *pattern;           /* spec.pattern, owned */
     Regex *regex;            /* NULL: a ByteLevel that does not split */
     const Splitter *by_hand; /* NULL: Oniguruma has to do it */
 } PatternStep;
@@ -44,22 +44,22 @@ void pretokenizer_free(Pretokenizer *p) {
 }
 
 const SplitStep *pretokenizer_step(const Pretokenizer *p, int i) {
-    return i < p->n ? &p->step[i].told : NULL;
+    return i < p->n ? &p->step[i].spec : NULL;
 }
 
-int pretokenizer_add(Pretokenizer *p, const SplitStep *told) {
-    PatternStep s = {.told = *told};
-    if (told->pattern && !(s.regex = regex_new(told->pattern))) return ERR_DATA;
-    if (told->pattern) s.told.pattern = s.pattern = xstrdup(told->pattern);
-    const Splitter *known = told->pattern ? splitter_find(told->pattern) : NULL;
+int pretokenizer_add(Pretokenizer *p, const SplitStep *spec) {
+    PatternStep s = {.spec = *spec};
+    if (spec->pattern && !(s.regex = regex_new(spec->pattern))) return ERR_DATA;
+    if (spec->pattern) s.spec.pattern = s.pattern = xstrdup(spec->pattern);
+    const Splitter *known = spec->pattern ? splitter_find(spec->pattern) : NULL;
     /* these leave nothing between matches that could be removed */
-    if (known && known->family < SPLIT_RUNS && told->behavior == BEHAVIOR_REMOVED && told->invert) {
-        s.told.behavior = BEHAVIOR_ISOLATED;
-        s.told.invert = false;
+    if (known && known->family < SPLIT_RUNS && spec->behavior == BEHAVIOR_REMOVED && spec->invert) {
+        s.spec.behavior = BEHAVIOR_ISOLATED;
+        s.spec.invert = false;
     }
-    if (s.told.behavior == BEHAVIOR_ISOLATED) s.by_hand = known;
+    if (s.spec.behavior == BEHAVIOR_ISOLATED) s.by_hand = known;
     p->step = xrealloc(p->step, (size_t)(p->n + 1) * sizeof *p->step);
-    if (p->byte_level == p->n && !told->byte_level) p->byte_level++;
+    if (p->byte_level == p->n && !spec->byte_level) p->byte_level++;
     if (s.regex) p->last_regex = p->n;
     p->step[p->n++] = s;
     return 0;
@@ -72,7 +72,7 @@ static const char a_word[] = "\\A[\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200c}\\x{
                              "24e9}\\x{1f130}-\\x{1f149}"
                              "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}]";
 
-/* Compiled anew each time: tokens that ask for whole words are rare, and met rarely. */
+/* Compiled each time: tokens that ask for whole words are rare, and met rarely. */
 static bool is_word(const char *s, size_t n) {
     Regex *re = regex_new(a_word);
     CHECK(re, "%s", error_message());
@@ -247,21 +247,21 @@ static int split_by_regex(const SplitWalk *w, const PatternStep *step, int level
             /* an empty match cuts too, but not right after another; after it look further on */
             from = b > a ? b : a + (a < n ? utf8_char(s + a, n - a) : 1);
             if (a == b && any && a == done) break;
-            if (done < a) TRY(add_piece(&pieces, &step->told, begin + done, begin + a, false));
-            TRY(add_piece(&pieces, &step->told, begin + a, begin + b, true));
+            if (done < a) TRY(add_piece(&pieces, &step->spec, begin + done, begin + a, false));
+            TRY(add_piece(&pieces, &step->spec, begin + a, begin + b, true));
             done = b;
             any = true;
             if (a == b) break;
         }
     }
-    if (done < n) TRY(add_piece(&pieces, &step->told, begin + done, end, false));
-    return flush_piece(&pieces, step->told.behavior);
+    if (done < n) TRY(add_piece(&pieces, &step->spec, begin + done, end, false));
+    return flush_piece(&pieces, step->spec.behavior);
 }
 
 static int split_at(const SplitWalk *w, int level, size_t begin, size_t end) {
     if (level > w->p->byte_level && !w->alphabet) return split_in_alphabet(w, level, begin, end);
     const PatternStep *step = &w->p->step[level];
-    if (step->told.prefix_space && w->text[begin] != ' ')
+    if (step->spec.prefix_space && w->text[begin] != ' ')
         return split_with_space(w, level, begin, end);
     if (!step->regex) return split(w, level + 1, begin, end);
     if (step->by_hand && pretokenize_by_hand)
@@ -290,7 +290,7 @@ static int split(const SplitWalk *w, int level, size_t begin, size_t end) {
 
 size_t pretokenizer_cut(const Pretokenizer *p, const char *text, size_t len) {
     const PatternStep *first = p->n > 0 ? p->step : NULL;
-    if (!first || !first->by_hand || first->told.prefix_space) return 0;
+    if (!first || !first->by_hand || first->spec.prefix_space) return 0;
     return splitter_cut(first->by_hand, text, len);
 }
 

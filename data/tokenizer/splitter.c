@@ -1,9 +1,9 @@
 /* splitter.c: the splitting patterns that most tokenizers have, by hand.
  *
  * A regular expression spends most of the time of encoding. These families (GPT-2, cl100k, o200k,
- * DeepSeek V3 and their variants, runs of one class) need no backtracking: the class of a character, looked up in a table,
- * says what a piece may go on with. Oniguruma stays the oracle (tests/tokenizer/test_tokenizer_pieces.c
- * compares piece by piece) and does all other patterns.
+ * DeepSeek V3 and their variants, runs of one class) need no backtracking: the class of a
+ * character, looked up in a table, says what a piece may go on with. Oniguruma stays the oracle
+ * (tests/tokenizer/test_tokenizer_pieces.c compares piece by piece) and does all other patterns.
  *
  * Both see the same characters: the table is made from Oniguruma's own properties, when a
  * tokenizer first has such a pattern. */

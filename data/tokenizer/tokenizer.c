@@ -115,7 +115,7 @@ static int by_first_byte_longest(const void *x, const void *y, void *ctx) {
     return a.n != b.n ? (a.n > b.n ? -1 : 1) : memcmp(a.s, b.s, a.n);
 }
 
-/* The added tokens whose TOKEN_NORMALIZED is as told. */
+/* The added tokens whose TOKEN_NORMALIZED is as given. */
 static void index_added(Tokenizer *t, AddedTokens *a, int normalized) {
     a->id = xcalloc((size_t)t->vocab + 1, sizeof *a->id);
     for (int64_t i = 0; i < t->vocab; i++) {

@@ -18,19 +18,18 @@ void ids_free(IdList *l);
 
 /* Reads a Hugging Face `tokenizer.json` (byte-level BPE), or a folder that has one; a folder or
  * prefix with vocab.json and merges.txt (or encoder.json and vocab.bpe), "VOCAB,MERGES"; tiktoken's
- * ranks
- * (.tiktoken). ERR_DATA (malformed, unsupported: says which part), ERR_CONFIG (ranks of an unknown
- * encoding), ERR_IO. A post-processor (one that adds bos, say) is not read. */
+ * ranks (.tiktoken). ERR_DATA (malformed, unsupported: says which part), ERR_CONFIG (ranks of an
+ * unknown encoding), ERR_IO. A post-processor (one that adds bos, say) is not read. */
 int tokenizer_load(Tokenizer **out, const char *path);
 /* encoding: how tiktoken calls the splitting pattern and special tokens that go with the ranks:
- * gpt2, r50k, p50k, cl100k, o200k. NULL: told by the beginning of the file's name, or the number of
- * ranks. */
+ * gpt2, r50k, p50k, cl100k, o200k. NULL: found by the beginning of the file's name, or the number
+ * of ranks. */
 int tokenizer_load_as(Tokenizer **out, const char *path, const char *encoding);
 /* The text of such a file; `origin` is its name. */
 int tokenizer_parse_tiktoken(Tokenizer **out, const char *text, size_t len, const char *encoding,
                              const char *origin);
-/* The same from the text of a tokenizer.json; `origin` names it in messages. Checkpoints carry it.
- */
+/* The same from the text of a tokenizer.json; `origin` names it in messages. Checkpoints carry
+ * it. */
 int tokenizer_parse(Tokenizer **out, const char *json, size_t len, const char *origin);
 void tokenizer_close(Tokenizer **t);
 
@@ -55,10 +54,9 @@ typedef struct TrainOptions {
                            that occur. To encode another one is ERR_DATA */
 } TrainOptions;
 
-/* Trains on the texts that `next` hands out until it returns 0 (negative: error, passed on; NULL: no
- * text). A
- * special token within a text ends a document, and nothing is learned from it. The result is the
- * same for any number of threads. ERR_CONFIG: impossible options. */
+/* Trains on the texts that `next` hands out until it returns 0 (negative: error, passed on; NULL:
+ * no text). A special token within a text ends a document, and nothing is learned from it. The
+ * result is the same for any number of threads. ERR_CONFIG: impossible options. */
 typedef int TextSource(void *ctx, const char **text, size_t *len);
 int tokenizer_train(Tokenizer **out, TextSource *next, void *ctx, const TrainOptions *o);
 int64_t tokenizer_vocab(const Tokenizer *t); /* number of ids */
@@ -70,7 +68,7 @@ int64_t tokenizer_vocab(const Tokenizer *t); /* number of ids */
 int tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool specials, IdList *out);
 /* For texts that are to be encoded in parts, in constant memory or by several threads: the largest
  * n below len such that the ids of text[0, n) and of what follows it are those of the whole,
- * whatever comes after text[0, len); 0 if there is none or if it cannot be told (patterns that
+ * whatever comes after text[0, len); 0 if there is none or if it cannot be known (patterns that
  * splitter.c does not know, add_prefix_space, normalizers but NFC, added tokens with spaces). */
 size_t tokenizer_cut(const Tokenizer *t, const char *text, size_t len);
 /* Bytes of the ids, malloc'd and NUL-terminated; *len (may be NULL) without the NUL. Ids out of
@@ -84,8 +82,8 @@ int32_t tokenizer_id(const Tokenizer *t, const char *token);
 /* The same among the special tokens only, at once: for every record, where tokenizer_id may search
  * the whole vocabulary. */
 int32_t tokenizer_special(const Tokenizer *t, const char *token);
-/* The token that ends a text: the first of those that are set, else the special token that is called
- * "<|endoftext|>" or one of the other usual names; -1: none. */
+/* The token that ends a text: the first of those that are set, else the special token that is
+ * called "<|endoftext|>" or one of the other usual names; -1: none. */
 int32_t tokenizer_eos(const Tokenizer *t);
 /* What its model says about the end of a text; a folder's tokenizer_config.json does when it is
  * loaded. They are no part of tokenizer_json. n = 0: by name. */

@@ -333,7 +333,7 @@ int tokenizer_parse(Tokenizer **out, const char *json, size_t len, const char *o
 /* --- writing ------------------------------------------------------------------------------- */
 
 /* Hugging Face's library takes an added token's id from the vocabulary, and numbers those that are
- * not in it anew, from the end of the vocabulary on. Would any get another id so? */
+ * not in it new ids, from the end of the vocabulary on. Would any get another id so? */
 static bool would_be_numbered_otherwise(const Tokenizer *t) {
     int64_t vocab = 0, last = -1;
     for (int64_t i = 0; i < t->vocab; i++)

@@ -307,7 +307,7 @@ static void merge_word(Word *w, int32_t *symbols, int32_t index, int32_t a, int3
     w->len = n;
 }
 
-/* Plain text must never become a special token. A TOKEN_RAW one may have a plain twin: the file
+/* Plain text must never become a special token. A TOKEN_RAW one may have a plain double: the file
  * writes the two differently. */
 static bool is_special(const Tokenizer *t, const char *bytes, size_t len) {
     for (int64_t i = 0; i < t->vocab && t->token[i].flags & TOKEN_SPECIAL; i++) {
