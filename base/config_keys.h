@@ -76,6 +76,7 @@ KEY(save_keep_best, "save.keep_best", Bool, false, 0, 1, "", RESULT, "also keep 
 ENUM(save_compression, "save.compression", "zstd", WORD(COMPRESS_ZSTD, "zstd") WORD(COMPRESS_NONE, "none"), SAME, "chunks of checkpoints")
 
 /* --- the optimizer -------------------------------------------------------------------------------- */
+ENUM(optim_name, "optim.name", "adamw", WORD(OPTIM_ADAMW, "adamw") WORD(OPTIM_MUON, "muon"), RESULT, "what makes updates of gradients. muon: orthogonalised momentum for the matrices of the layers, AdamW for embeddings, head, norms and biases; learning rate and decay mean the same (docs/MATH.md); 4 bytes a parameter less")
 KEY(optim_lr, "optim.lr", F64, 3e-4, 0, 10, "", RESULT, "peak learning rate (PPO: the policy's). The defaults of SFT, reward and PPO are InstructGPT's for 1.3 billion parameters; smaller models bear more, as the recipes in configs/ show")
 ENUM(optim_schedule, "optim.schedule", "cosine", WORD(SCHEDULE_CONSTANT, "constant") WORD(SCHEDULE_LINEAR, "linear") WORD(SCHEDULE_COSINE, "cosine"), RESULT, "course of the learning rate after the warm-up")
 KEY(optim_lr_end, "optim.lr_end", F64, 0.1, 0, 1, "", RESULT, "learning rate at the end as a share of the peak (linear, cosine)")
@@ -84,6 +85,7 @@ KEY(optim_warmup_from, "optim.warmup_from", F64, 0, 0, 1, "", RESULT, "where the
 KEY(optim_beta1, "optim.beta1", F64, 0.9, 0, 0.999999, "", RESULT, "Adam: decay of the first moment")
 KEY(optim_beta2, "optim.beta2", F64, 0.95, 0, 0.999999, "", RESULT, "Adam: decay of the second moment")
 KEY(optim_eps, "optim.eps", F64, 1e-8, 0, 1, "", RESULT, "Adam: epsilon")
+KEY(optim_momentum, "optim.momentum", F64, 0.95, 0, 0.999999, "", RESULT, "Muon: decay of the momentum (Nesterov's)")
 KEY(optim_decay, "optim.decay", F64, 0, 0, 10, "", RESULT, "decoupled weight decay, matrices only")
 KEY(optim_clip, "optim.clip", F64, 1, 0, 1e9, "", RESULT, "largest global gradient norm; 0: no clipping")
 KEY(optim_max_skips, "optim.max_skips", I64, 3, 0, 1e9, "", RESULT, "steps in a row whose gradient is not finite that are skipped before the run ends with 70")

@@ -16,6 +16,7 @@ typedef struct Param {
     Tensor tensor;             /* data and grad point into the flat buffers */
     int64_t offset;            /* element offset in the flat buffers, a multiple of PARAM_ALIGN */
     bool decay;                /* weight decay applies (matrices) */
+    int matrices; /* hidden matrices, one above another; 0: embedding, head, norm or bias */
 } Param;
 
 /* Parameters that follow each other and whose gradients the backward pass completes together; it

@@ -242,6 +242,8 @@ bool arch_next(const GptConfig *c, ArchParam *p) {
     if (p->ndim == 2) p->n *= p->shape[1];
     p->decay = p->ndim == 2;
     p->transposed = p->decay && r->transposed;
+    p->matrices =
+        p->decay && (r->kind == LINEAR || r->kind == RESIDUAL) ? (r->shape[0] == C3 ? 3 : 1) : 0;
     p->residual = p->decay && r->kind == RESIDUAL;
     p->gain = !bias && r->kind == NORM;
     p->multiplies = p->decay && r->kind != TABLE;
@@ -262,7 +264,8 @@ void arch_params(const GptConfig *c, ParamSet *ps) {
         const int mine = p.layer >= 0 || part < 0 ? p.layer : (int)c->layers;
         /* wte is written to in the whole backward pass where it also makes the logits */
         if (mine != part) paramset_part(ps, mine < 0 && !c->untied && !c->scalar_head);
-        paramset_add(ps, p.name, p.ndim, p.shape, p.decay);
+        const int i = paramset_add(ps, p.name, p.ndim, p.shape, p.decay);
+        ps->v[i].matrices = p.matrices;
         part = mine;
     }
 }

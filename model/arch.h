@@ -91,6 +91,7 @@ typedef struct ArchParam {
     int64_t shape[2], n;
     bool transposed;               /* in Hugging Face's file: Conv1D keeps [in,out] */
     bool decay;                    /* matrices, and only they */
+    int matrices;                  /* as in Param: those of a layer; queries, keys, values are 3 */
     bool residual;                 /* its product is added to the residual stream */
     bool gain;                     /* of a layer norm: begins as 1 */
     bool multiplies;               /* each token once: not a table of rows */

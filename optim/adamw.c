@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "core/kernel.h"
+#include "optim/grad_impl.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -30,21 +31,35 @@ static real *alloc_flat(int64_t n) {
 
 void adamw_init(AdamW *a, const ParamSet *ps, const Shard *shard, double beta1, double beta2,
                 double eps, double decay) {
-    CHECK(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1 && eps >= 0 && decay >= 0,
-          "beta1 %g, beta2 %g, eps %g, decay %g", beta1, beta2, eps, decay);
-    *a = (AdamW){.beta1 = beta1, .beta2 = beta2, .eps = eps, .decay = decay};
+    adamw_start(a, ps, shard, &(AdamW){.beta1 = beta1, .beta2 = beta2, .eps = eps, .decay = decay});
+}
+
+void adamw_start(AdamW *a, const ParamSet *ps, const Shard *shard, const AdamW *o) {
+    CHECK(o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->eps >= 0 &&
+              o->decay >= 0 && o->momentum >= 0 && o->momentum < 1,
+          "beta1 %g, beta2 %g, eps %g, decay %g, momentum %g", o->beta1, o->beta2, o->eps, o->decay,
+          o->momentum);
+    *a = (AdamW){.beta1 = o->beta1,
+                 .beta2 = o->beta2,
+                 .eps = o->eps,
+                 .decay = o->decay,
+                 .muon = o->muon,
+                 .momentum = o->momentum,
+                 .shard = shard};
     if (!shard) shard_open(&a->whole, ps, 0, 1);
-    a->shard = shard;
-    const int64_t n = shard ? shard->size : a->whole.size;
-    a->m = alloc_flat(n);
-    a->v = alloc_flat(n);
+    if (!shard) shard = &a->whole;
+    a->v_at = xmalloc((size_t)ps->n * sizeof *a->v_at);
+    a->m = alloc_flat(shard->size);
+    a->v = alloc_flat(shard_second_moments(shard, ps, a->muon, a->v_at));
 }
 
 void adamw_free(AdamW *a) {
     free(a->m);
     free(a->v);
+    free(a->v_at);
     shard_close(&a->whole);
     a->m = a->v = NULL;
+    a->v_at = NULL;
 }
 
 /* The constants of one update. */
@@ -117,9 +132,10 @@ void adamw_part(AdamW *a, ParamSet *ps, int part, double lr, double grad_scale) 
             if (from < begin) from = begin;
             if (to > end) to = end;
             if (to <= from) continue; /* padding */
+            if (a->muon && p->matrices) continue;
             const int64_t i = from - s->begin;
             u.decay_rate = p->decay ? decay_rate : 0;
-            update_range(to - from, u, s->grad + i, a->m + s->at + i, a->v + s->at + i,
+            update_range(to - from, u, s->grad + i, a->m + s->at + i, a->v + a->v_at[k] + from,
                          ps->data + from);
         }
     }

@@ -46,7 +46,7 @@ static int64_t sums_size(const ParamSet *ps, const Shard *s) {
     return n;
 }
 
-OptimBytes optim_bytes(const ParamSet *ps, int shard, int ranks) {
+OptimBytes optim_bytes(const ParamSet *ps, int shard, int ranks, bool muon) {
     if (ranks == 1) shard = SHARD_NONE;
     Shard s;
     shard_open(&s, ps, 0, shard == SHARD_NONE ? 1 : ranks);
@@ -58,7 +58,9 @@ OptimBytes optim_bytes(const ParamSet *ps, int shard, int ranks) {
     }
     const OptimBytes b = {.weights = (size_t)ps->size * sizeof(real),
                           .gradients = (size_t)gradients * sizeof(real),
-                          .moments = 2 * (size_t)s.size * sizeof(real),
+                          .moments =
+                              (size_t)(s.size + shard_second_moments(&s, ps, muon, NULL)) *
+                              sizeof(real),
                           .exchange = exchange_bytes(ranks, sizeof(real))};
     shard_close(&s);
     return b;
@@ -243,6 +245,10 @@ double grads_norm(Grads *g) {
 void grads_updated(Grads *g, int k) {
     if (g->kind != SHARD_NONE)
         exchange_gather(g->x, g->ps->data + g->ps->part[k].offset, part_size(g, k));
+}
+
+void grads_gather(Grads *g, int k, real *buf) {
+    if (g->kind != SHARD_NONE) exchange_wait(g->x, exchange_gather(g->x, buf, part_size(g, k)));
 }
 
 void grads_end(Grads *g) {

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/arena.h"
 #include "core/param.h"
 #include "dist/exchange.h"
 
@@ -30,18 +31,24 @@ void shard_close(Shard *s);
 int64_t shard_of_param(const Shard *s, const ParamSet *ps, int p, int64_t *begin, int64_t *end);
 
 /* AdamW (Loshchilov & Hutter 2019) in PyTorch's form: w -= lr * (mhat / (sqrt(vhat) + eps) +
- * decay * w), decay on parameters whose flag says so (matrices only). */
+ * decay * w), decay on parameters whose flag says so (matrices only). With `muon` the hidden
+ * matrices (Param.matrices) are left to muon_part: m holds their momentum, v nothing. */
 typedef struct AdamW {
     double beta1, beta2, eps, decay;
-    int64_t step; /* updates done; the bias correction's t is step+1 in the next one */
-    Shard whole;  /* when none was given */
+    bool muon;
+    double momentum; /* Muon's */
+    int64_t step;    /* updates done; the bias correction's t is step+1 in the next one */
+    Shard whole;     /* when none was given */
     const Shard *shard;
-    real *m, *v; /* [shard->size], owned */
+    real *m, *v;   /* [shard->size], of v what is not Muon's; owned */
+    int64_t *v_at; /* [parameters] element i of the flat buffers has its v at v_at[p] + i */
 } AdamW;
 
 /* shard: what is updated (borrowed); NULL: everything, with the gradients of the flat buffer. */
 void adamw_init(AdamW *a, const ParamSet *ps, const Shard *shard, double beta1, double beta2,
                 double eps, double decay);
+/* The same from the options of *o: beta1, beta2, eps, decay, muon, momentum. */
+void adamw_start(AdamW *a, const ParamSet *ps, const Shard *shard, const AdamW *o);
 void adamw_free(AdamW *a);
 
 /* One update with the gradients scaled by grad_scale (what clipping asks for), in one sweep.
@@ -88,6 +95,9 @@ void grads_finish(Grads *g);
 double grads_norm(Grads *g);
 /* This rank's share of the part's parameters has been updated: hands it to the others. */
 void grads_updated(Grads *g, int part);
+/* Puts together what the ranks have of buf [size of the part], each its share, and waits for it;
+ * buf is whole already where every rank updates everything. Collective. */
+void grads_gather(Grads *g, int part, real *buf);
 /* Waits for the others' shares and clears the gradients. Collective. */
 void grads_end(Grads *g);
 double grads_waited(const Grads *g); /* seconds so far. Not collective. */
@@ -97,7 +107,18 @@ double grads_waited(const Grads *g); /* seconds so far. Not collective. */
 typedef struct OptimBytes {
     size_t weights, gradients, moments, exchange;
 } OptimBytes;
-OptimBytes optim_bytes(const ParamSet *ps, int shard, int ranks);
+OptimBytes optim_bytes(const ParamSet *ps, int shard, int ranks, bool muon);
+
+/* Muon (Jordan 2024): the update of a part's hidden matrices, momentum orthogonalised; see muon.c.
+ * Between adamw_begin and adamw_part of the same part, which updates the rest of it. Scratch from
+ * the arena is given back. Collective where the update is shared among the ranks. */
+void muon_part(AdamW *a, ParamSet *ps, Grads *g, Arena *arena, int part, double lr,
+               double grad_scale);
+/* The scratch of all its calls. Not collective. */
+size_t muon_bytes(const ParamSet *ps);
+/* X [rows,cols] = about U V^T of its singular value decomposition U S V^T: five Newton-Schulz
+ * iterations, which leave singular values between 0.7 and 1.2. Not collective. */
+void muon_orthogonalize(Arena *arena, int64_t rows, int64_t cols, real *x);
 
 /* Learning rate for `step` (from 0) of `steps`: linear warm-up from warmup_from*peak over `warmup`
  * steps (step s has the share warmup_from + (1-warmup_from) (s+1)/warmup: never lr 0), then from

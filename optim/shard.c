@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "optim/optim.h"
+#include "optim/grad_impl.h"
 
 void shard_open(Shard *s, const ParamSet *ps, int rank, int ranks) {
     *s = (Shard){
@@ -37,4 +37,17 @@ int64_t shard_of_param(const Shard *s, const ParamSet *ps, int p, int64_t *begin
     *end = a->end - offset < n ? a->end - offset : n;
     if (*end <= *begin) *begin = *end = 0;
     return *end > *begin ? a->at + offset + *begin - a->begin : 0;
+}
+
+int64_t shard_second_moments(const Shard *s, const ParamSet *ps, bool muon, int64_t *at) {
+    int64_t without = 0;
+    for (int p = 0; p < ps->n; p++) {
+        const Share *a = &s->v[part_of_param(ps, p)];
+        if (at) at[p] = a->at - a->begin - without;
+        if (!muon || !ps->v[p].matrices) continue;
+        int64_t begin, end;
+        shard_of_param(s, ps, p, &begin, &end);
+        without += end - begin;
+    }
+    return s->size - without;
 }

@@ -9,7 +9,7 @@
 #   /* timeout: 900 */     seconds instead of 600            (in scripts: # timeout: 900)
 #   # asan: yes            a script that other variants run too (make asan, .ci/run's clang); the
 #                          others are too slow for that
-# The gradient checks and the model's tests also run in double precision (VARIANT=double).
+# The gradient checks, Muon and the model's tests also run in double precision (VARIANT=double).
 # tests/fuzz/fuzz_*.c are programs of their own kind (tests/fuzz/fuzz.h): one test each, which runs for
 # FUZZ_SECONDS (2).
 # A script gets RHETOR_BIN (the programs), RHETOR_ROOT (the tree) and an empty folder as its
@@ -69,7 +69,7 @@ for source in tests/*/test_*.c; do
     done
     if [ "$VARIANT" = release ]; then
         case $name in
-        core/test_gradcheck | core/test_ops_golden | model/* | exchange/test_golden)
+        core/test_gradcheck | core/test_ops_golden | model/* | exchange/test_golden | optim/test_muon)
             plan "$name, double" "$source" "build/double/tests/$name" 0
             ;;
         esac

@@ -40,6 +40,7 @@ PlanWork plan_work(const Config *c) {
                   .virtual_ranks = c->dist_reproducible ? (int64_t)1 << c->dist_virtual_ranks : 0,
                   .recompute = c->train_recompute,
                   .dropout = c->model_dropout > 0,
+                  .muon = c->optim_name == OPTIM_MUON,
                   .packed = c->save_compression == COMPRESS_ZSTD};
     if (ppo) {
         w.longest = c->ppo_max_response;
@@ -131,6 +132,18 @@ double plan_flops(const PlanWork *w, double part[3]) {
     return p[0] + p[1] + p[2];
 }
 
+/* Newton-Schulz of a model's hidden matrices (optim/muon.c). */
+static double muon_flops(const GptConfig *g) {
+    double flops = 0;
+    for (ArchParam p = {0}; arch_next(g, &p);) {
+        if (p.matrices == 0) continue;
+        const double rows = (double)(p.shape[0] / p.matrices), cols = (double)p.shape[1];
+        const double n = fmin(rows, cols);
+        flops += p.matrices * 5 * (4 * n * rows * cols + 2 * n * n * n);
+    }
+    return flops;
+}
+
 /* --- shares ----------------------------------------------------------------------------------- */
 
 /* The largest share of n items: comm_share's. */
@@ -199,7 +212,7 @@ static Model open_model(const GptConfig *cfg, const PlanWork *w, const PlanLayou
     CHECK(rc >= 0, "%s", error_message());
     m.gpt->recompute = w->recompute;
     if (virtual_ranks(w, l) > 0) gpt_split_tied(m.gpt);
-    m.state = optim_bytes(&m.gpt->params, l->shard, ranks);
+    m.state = optim_bytes(&m.gpt->params, l->shard, ranks, w->muon);
     m.state.gradients += trainer_tree_bytes(m.gpt, (int)leaves_of(w, l));
     return m;
 }
@@ -240,7 +253,8 @@ static double pass_bytes(Gpt *g, const PlanWork *w, double n, double length, dou
     tape_close(&t.tape);
     batch_free(&t.batch);
     arena_free(&arena);
-    return high;
+    /* The update's scratch lies where the activations were. */
+    return record && w->muon ? fmax(high, (double)muon_bytes(&g->params)) : high;
 }
 
 /* Of response and prompt, all ranks' longest. */
@@ -302,7 +316,8 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
         m->gradients += (double)model[i].state.gradients;
         m->moments += (double)model[i].state.moments;
         m->exchange += (double)model[i].state.exchange;
-        saved += 3 * (double)model[i].state.weights; /* with the moments */
+        const OptimBytes all = optim_bytes(&model[i].gpt->params, SHARD_NONE, 1, w->muon);
+        saved += (double)(all.weights + all.moments);
     }
     if (ppo)
         ppo_memory(w, l, &model[0], &model[1], m);
@@ -332,9 +347,18 @@ static double halves(const PlanWork *w, const PlanLayout *l) {
     return 1 + (l->shard == SHARD_GRADIENTS ? fmax(item_micros(w, l) + window_micros(w, l), 1) : 1);
 }
 
+/* Muon's updates of hidden matrices, gathered before they are orthogonalised. */
+static double gathered_bytes(const PlanWork *w, const PlanLayout *l) {
+    double n = 0;
+    if (!w->muon || l->shard == SHARD_NONE) return 0;
+    for (ArchParam p = {0}; arch_next(&w->model, &p);)
+        if (p.matrices) n += (double)p.n;
+    return n * (double)sizeof(real) * (w->stage == STAGE_PPO ? 2 : 1);
+}
+
 double plan_exchange_bytes(const PlanWork *w, const PlanLayout *l) {
     const double R = (double)l->ranks;
-    return updates(w) * halves(w, l) * trained_bytes(w) * (R - 1) / R;
+    return updates(w) * (halves(w, l) * trained_bytes(w) + gathered_bytes(w, l)) * (R - 1) / R;
 }
 
 static double half_seconds(double bytes, const PlanLayout *l, const PlanNet *n) {
@@ -409,7 +433,9 @@ void plan_time(const PlanWork *w, const PlanLayout *l, const PlanRates *measured
     /* A virtual rank's gradient joins another's: two arrays read and both written. */
     const double joins = (double)(leaves_of(w, l) - 1) * 4;
     t->update = updates(w) * (UPDATE_ARRAYS * slice + joins) * byte / r.update;
-    t->exposed = t->exchange + updates(w) * (exchange - hidden);
-    t->exchange += updates(w) * exchange;
+    if (w->muon) t->update += updates(w) * each * slice * muon_flops(&w->model) / r.train;
+    const double gather = half_seconds(gathered_bytes(w, l), l, n);
+    t->exposed = t->exchange + updates(w) * (exchange - hidden + gather);
+    t->exchange += updates(w) * (exchange + gather);
     t->step = t->rollout + t->scoring + t->compute + t->update + t->exposed;
 }

@@ -25,7 +25,7 @@ typedef struct PlanWork {
     int64_t micro_tokens;
     int shard;             /* dist.shard; what is planned for is the layout's */
     int64_t virtual_ranks; /* dist.virtual_ranks; 0: not dist.reproducible */
-    bool recompute, dropout;
+    bool recompute, dropout, muon;
     bool packed;        /* save.compression */
     double eval_tokens; /* of an evaluation on held-out data (reward: of the reference answers) */
     double response; /* tokens of a sequence whose hidden states the loss reads; 0: all. PPO: of the

@@ -43,30 +43,37 @@ static CkptArray *keep(RunPriv *p, char *name, int type, void *data, int ndim,
     return a;
 }
 
-/* s: of the parameters only what this rank keeps, `flat` the buffer of its shard. NULL: all. */
-static void keep_params(RunPriv *p, const char *group, const ParamSet *ps, const Shard *s,
-                        real *flat) {
-    for (int i = 0; i < ps->n; i++) {
-        const Param *param = &ps->v[i];
-        int64_t begin, end;
-        const int64_t at = s ? shard_of_param(s, ps, i, &begin, &end) : param->offset;
-        CkptArray *a = keep(p, xasprintf("%s/%s", group, param->name), H5_F32, flat + at,
-                            param->tensor.ndim, param->tensor.shape);
-        if (s) ckpt_set_part(a, begin, end);
-    }
+static CkptArray *keep_param(Run *run, const char *group, const char *kind, const Param *p,
+                             real *data) {
+    return keep(run->priv, xasprintf("%s%s/%s", group, kind, p->name), H5_F32, data, p->tensor.ndim,
+                p->tensor.shape);
 }
 
 void run_keep_params(Run *run, const char *group, const ParamSet *ps, real *data) {
-    keep_params(run->priv, group, ps, NULL, data);
+    for (int i = 0; i < ps->n; i++) keep_param(run, group, "", &ps->v[i], data + ps->v[i].offset);
 }
 
+/* Muon's momentum has a name of its own: neither optimizer resumes with the other's state. */
 void run_keep_adamw(Run *run, const char *group, const ParamSet *ps, AdamW *a) {
     char name[PARAM_NAME_MAX];
-    for (int k = 0; k < 2; k++) {
-        snprintf(name, sizeof name, "%s/%c", group, "mv"[k]);
-        const Shard *shard = a->shard && !a->shard->whole ? a->shard : NULL;
-        keep_params(run->priv, name, ps, shard, k ? a->v : a->m);
-    }
+    const Shard *shard = a->shard ? a->shard : &a->whole;
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < ps->n; i++) {
+            const Param *p = &ps->v[i];
+            const bool muon = a->muon && p->matrices;
+            if (muon && k == 1) continue;
+            int64_t begin, end;
+            const int64_t at = shard_of_param(shard, ps, i, &begin, &end);
+            real *data = k == 0        ? a->m + at
+                         : begin < end ? a->v + a->v_at[i] + p->offset + begin
+                                       : a->v;
+            CkptArray *array = keep_param(run, group,
+                                          muon ? "/momentum"
+                                          : k  ? "/v"
+                                               : "/m",
+                                          p, data);
+            if (!shard->whole) ckpt_set_part(array, begin, end);
+        }
     snprintf(name, sizeof name, "%s/step", group);
     run_keep_i64(run, name, &a->step);
 }
@@ -249,7 +256,13 @@ static int check_saved(Run *run, Ckpt *k, CkptArray *there, int *n) {
         const CkptArray *a = &p->array[i];
         const char *name = a->name;
         if (a->type == H5_F64 && !ckpt_has(k, name)) continue; /* run_keep_doubles */
-        if (!ckpt_has(k, name)) /* only the moving average is a choice */
+        if (!ckpt_has(k, name) && strstr(name, "optimizer/"))
+            return error_set(ERR_CONFIG,
+                             "%s has no %s: it was made with another optim.name than %s; resume "
+                             "with the same one, or choose another run.dir",
+                             ckpt_path(k), name,
+                             run->cfg.optim_name == OPTIM_MUON ? "muon" : "adamw");
+        if (!ckpt_has(k, name)) /* else only the moving average is a choice */
             return error_set(
                 ERR_CONFIG,
                 "%s has no %s: it was made without %.*s (ppo.ema: 0?); resume with the "

@@ -33,8 +33,7 @@ static void between_ops(void *comm) { exchange_progress_all(comm); }
 void trainer_start(Trainer *t, Gpt *gpt, Comm *comm, int shard, const AdamW *adam) {
     *t = (Trainer){.gpt = gpt, .comm = comm, .shard = shard, .unjoined = gpt->params.nparts - 1};
     grads_open(&t->grads, &gpt->params, comm, shard);
-    adamw_init(&t->adam, &gpt->params, grads_shard(t->grads), adam->beta1, adam->beta2, adam->eps,
-               adam->decay);
+    adamw_start(&t->adam, &gpt->params, grads_shard(t->grads), adam);
     t->tape = tape_open(&t->arena, true);
     virtual_open(&t->ranks, 0, comm);
     if (comm_size(comm) == 1) return;
@@ -49,7 +48,9 @@ void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix) {
                   &(AdamW){.beta1 = c->optim_beta1,
                            .beta2 = c->optim_beta2,
                            .eps = c->optim_eps,
-                           .decay = c->optim_decay});
+                           .decay = c->optim_decay,
+                           .muon = c->optim_name == OPTIM_MUON,
+                           .momentum = c->optim_momentum});
     t->run = run;
     run->exchange_bytes += exchange_bytes(comm_size(run->comm), sizeof(real));
     t->clip = c->optim_clip;
@@ -145,7 +146,7 @@ size_t trainer_tree_bytes(const Gpt *g, int leaves) {
 }
 
 size_t trainer_bytes(const Trainer *t) {
-    const OptimBytes b = optim_bytes(&t->gpt->params, t->shard, comm_size(t->comm));
+    const OptimBytes b = optim_bytes(&t->gpt->params, t->shard, comm_size(t->comm), t->adam.muon);
     return b.weights + b.gradients + b.moments + b.exchange +
            trainer_tree_bytes(t->gpt, t->ranks.end - t->ranks.begin);
 }
@@ -206,6 +207,7 @@ static void update(Trainer *t, double lr, double scale) {
     ParamSet *ps = &t->gpt->params;
     adamw_begin(&t->adam);
     for (int k = 0; k < ps->nparts; k++) {
+        if (t->adam.muon) muon_part(&t->adam, ps, t->grads, &t->arena, k, lr, scale);
         adamw_part(&t->adam, ps, k, lr, scale);
         grads_updated(t->grads, k);
     }

@@ -35,8 +35,8 @@ typedef struct Trainer {
     SpikeWindow spikes;
 } Trainer;
 
-/* For a model that is not part of a run; each rank is a virtual one. Of `adam` beta1, beta2, eps
- * and decay are read. Not collective, but all ranks start their trainers in the same order. */
+/* For a model that is not part of a run; each rank is a virtual one. Of `adam` the options
+ * are read (adamw_start). Not collective, but all ranks start their trainers in the same order. */
 void trainer_start(Trainer *t, Gpt *gpt, Comm *comm, int shard, const AdamW *adam);
 /* Reads the optim.* and dist.* keys. Registers weights and moments with the run under `prefix` (""
  * or "critic/"). Not collective. */

@@ -32,6 +32,10 @@ layouts reward train.steps=6 train.batch=7 data.heldout=ranked.jsonl from.model=
 ppo=(from.model=sft-1-300 from.reward=reward-1-300 ppo.episodes=66 ppo.batch=22 ppo.minibatches=2 ppo.max_response=12
     ppo.save_rollouts=true optim.lr=1e-3 data.heldout=data/ppo_prompts.jsonl eval.records=9)
 layouts ppo "${ppo[@]}"
+# Muon, of policy and critic
+stage ppo 1 muon-ppo-1 "${ppo[@]}" optim.name=muon
+stage ppo 4 muon-ppo-4 "${ppo[@]}" optim.name=muon dist.shard=optimizer
+same_run muon-ppo-1 muon-ppo-4
 
 # Runs that move: a step on each of 4, 1, 3 and 2 ranks, saved by the deadline, the rest on 4; an
 # iteration on 4, the others on 2.

@@ -221,8 +221,8 @@ static void test_shards(void **state) {
         }
         for (int p = 0; p < ps.n; p++) assert_int_equal(next[p], tensor_size(&ps.v[p].tensor));
         const size_t exchange = exchange_bytes(ranks, sizeof(real)), size = (size_t)ps.size;
-        const OptimBytes none = optim_bytes(&ps, SHARD_NONE, ranks),
-                         shared = optim_bytes(&ps, SHARD_OPTIMIZER, ranks);
+        const OptimBytes none = optim_bytes(&ps, SHARD_NONE, ranks, false),
+                         shared = optim_bytes(&ps, SHARD_OPTIMIZER, ranks, false);
         assert_int_equal(none.weights + none.gradients + none.moments, 4 * size * sizeof(real));
         assert_int_equal(shared.weights + shared.gradients, 2 * size * sizeof(real));
         assert_int_equal(shared.moments, 2 * most * sizeof(real));

@@ -220,6 +220,13 @@ static void test_memory(void **state) {
     l.micro_tokens = 1024; /* an eighth of the tokens, and what the loss takes */
     plan_memory(&w, &l, &small);
     assert_true(small.activations < grad.activations / 3 && small.weights == grad.weights);
+    /* Muon: one moment of the hidden matrices; its scratch lies where the activations do */
+    w.muon = true;
+    l = ranks(1, 1);
+    l.micro_tokens = 16;
+    plan_memory(&w, &l, &small);
+    assert_near(small.moments, 4 * (2 * 124439808.0 - 12.0 * 12 * 768 * 768), 1e-12);
+    assert_true(small.activations >= 4 * (12.0 + 4) * 768 * 768);
     /* PPO: reference, reward model and moving average beside policy and critic */
     w = ppo_work();
     l = ranks(1, 1);
@@ -241,6 +248,12 @@ static void test_exchange(void **state) {
     assert_near(plan_exchange_bytes(&w, &l), 17 * bytes * 3 / 4, 1e-12);
     l = ranks(1, 1);
     assert_true(plan_exchange_bytes(&w, &l) == 0);
+    l = ranks(4, 1);
+    w.muon = true; /* without sharding each orthogonalises all; else the updates are gathered */
+    assert_near(plan_exchange_bytes(&w, &l), 2 * bytes * 3 / 4, 1e-12);
+    l.shard = SHARD_OPTIMIZER;
+    assert_near(plan_exchange_bytes(&w, &l), (2 * bytes + 4.0 * 12 * 12 * 768 * 768) * 3 / 4, 1e-12);
+    l = ranks(1, 1);
     w = ppo_work(); /* 8 updates of both models */
     l = ranks(2, 2);
     assert_near(plan_exchange_bytes(&w, &l), 8 * 2 * 4.0 * 273985 / 2, 1e-12);
