@@ -155,7 +155,7 @@ static int dry_run(Reward *w, Run *run) {
     const double length = (double)w->ranked.tokens / (double)w->ranked.first[w->ranked.n];
     run_plan(run, "reward model", clock_seconds() - began, ps->count, tokens,
              gpt_train_flops(&w->model.gpt->cfg, tokens, tokens / length, length),
-             trainer_bytes(&w->trainer), w->trainer.arena.high);
+             trainer_bytes(&w->trainer), trainer_scratch(&w->trainer));
     const Dataset *d = &w->ranked;
     for (int64_t s = d->first[0]; s < d->first[1]; s++) {
         const Sequence *q = &d->seq[s];

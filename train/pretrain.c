@@ -68,7 +68,7 @@ static int dry_run(Pretrain *p, Run *run) {
     const double tokens = (double)s.tokens;
     run_plan(run, "pretraining", clock_seconds() - began, p->gpt->params.count, tokens,
              gpt_train_flops(&p->gpt->cfg, tokens, tokens, tokens / (double)w->n),
-             trainer_bytes(&p->trainer), p->trainer.arena.high);
+             trainer_bytes(&p->trainer), trainer_scratch(&p->trainer));
     TRY(corpus_window(w->corpus, w->seed, 0, w->context, w->buffer, &n, NULL));
     TRY(tokenizer_decode(p->tokenizer, w->buffer, n + 1, false, &text, NULL));
     printf("  a window:\n%s\n", text);

@@ -134,7 +134,7 @@ static int dry_run(Sft *s, Run *run) {
     run_plan(run, "supervised fine-tuning", clock_seconds() - began, ps->count, tokens,
              gpt_train_flops(&s->model.gpt->cfg, tokens, (double)s->learns,
                              (double)s->demos.tokens / (double)s->demos.n),
-             trainer_bytes(&s->trainer), s->trainer.arena.high);
+             trainer_bytes(&s->trainer), trainer_scratch(&s->trainer));
     return print_example(s);
 }
 

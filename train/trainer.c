@@ -151,6 +151,11 @@ size_t trainer_bytes(const Trainer *t) {
            trainer_tree_bytes(t->gpt, t->ranks.end - t->ranks.begin);
 }
 
+size_t trainer_scratch(const Trainer *t) {
+    const size_t update = t->adam.muon ? muon_bytes(&t->gpt->params) : 0;
+    return update > t->arena.high ? update : t->arena.high;
+}
+
 /* --- the update ------------------------------------------------------------------------------- */
 
 Schedule trainer_schedule(const Run *run) {

@@ -62,6 +62,9 @@ void trainer_rank_end(Trainer *t);
 /* Of this rank: weights, moments, gradients with the further ones above, and their exchange. Not
  * collective. */
 size_t trainer_bytes(const Trainer *t);
+/* Of the passes so far or of an update, whichever takes more: activations, Muon's matrices. Not
+ * collective. */
+size_t trainer_scratch(const Trainer *t);
 /* The further gradients of a rank that stands for `leaves` virtual ones. */
 size_t trainer_tree_bytes(const Gpt *g, int leaves);
 

@@ -45,3 +45,18 @@ settings=(run.tensorboard=false optim.name=muon train.steps=2)
 stage sft 2 sft from.model=one train.batch=7 save.every_epoch=false dist.shard=optimizer
 stage sft 1 sft-1 from.model=one train.batch=7 save.every_epoch=false
 same_run sft-1 sft
+
+# The update's scratch is in the plan, also where it is larger than the activations.
+settings+=(model.layers=2 model.width=160 train.batch=1 train.micro_tokens=8 model.context=8 run.threads=1)
+must rhetor-pretrain "$tiny/pretrain.yaml" --dry-run "${settings[@]}"
+dry=$(sed -n 's/.*weights, gradients, moments \([0-9.]*\), activations \([0-9.]*\),.*/\1 \2/p' must.out)
+cat >rates.json <<'END'
+{"origin": "made up", "rates": [{"threads": 1, "train_gflops": 50, "micro_gbs": 10, "forward_gflops": 60,
+ "update_gbs": 20, "decode_gbs": 12, "decode_gflops": 80}]}
+END
+must rhetor-plan --rates rates.json --cores 1 --memory 8 "$tiny/pretrain.yaml" --json "${settings[@]}"
+for key in activations weights gradients moments; do
+    sed -n "s/^ *\"$key\": \([0-9][0-9.]*\).*/\1/p" must.out | head -n 1
+done | tr '\n' ' ' | awk -v dry="$dry" '{
+    split(dry, d, " "); a = d[2] * 1048576 / $1 - 1; s = d[1] * 1048576 / ($2 + $3 + $4) - 1
+    exit !(NF == 4 && a * a < 0.05 ^ 2 && s * s < 0.05 ^ 2)}' || fail "--dry-run says $dry MiB: $(cat must.out)"

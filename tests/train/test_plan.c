@@ -252,7 +252,8 @@ static void test_exchange(void **state) {
     w.muon = true; /* without sharding each orthogonalises all; else the updates are gathered */
     assert_near(plan_exchange_bytes(&w, &l), 2 * bytes * 3 / 4, 1e-12);
     l.shard = SHARD_OPTIMIZER;
-    assert_near(plan_exchange_bytes(&w, &l), (2 * bytes + 4.0 * 12 * 12 * 768 * 768) * 3 / 4, 1e-12);
+    assert_near(plan_exchange_bytes(&w, &l), (2 * bytes + 4.0 * 12 * 12 * 768 * 768) * 3 / 4,
+                1e-12);
     l = ranks(1, 1);
     w = ppo_work(); /* 8 updates of both models */
     l = ranks(2, 2);
