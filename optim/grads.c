@@ -58,9 +58,8 @@ OptimBytes optim_bytes(const ParamSet *ps, int shard, int ranks, bool muon) {
     }
     const OptimBytes b = {.weights = (size_t)ps->size * sizeof(real),
                           .gradients = (size_t)gradients * sizeof(real),
-                          .moments =
-                              (size_t)(s.size + shard_second_moments(&s, ps, muon, NULL)) *
-                              sizeof(real),
+                          .moments = (size_t)(s.size + shard_second_moments(&s, ps, muon, NULL)) *
+                                     sizeof(real),
                           .exchange = exchange_bytes(ranks, sizeof(real))};
     shard_close(&s);
     return b;
