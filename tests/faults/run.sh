@@ -194,7 +194,8 @@ killed_in_save() {
     all_gone
     last_is_good
     finish
-    grep -q 'resuming at step' "$dir/log.txt" || fail "did not resume: neither N nor N-1 was there"
+    grep -qE 'resuming at step|this run ended with step' "$dir/log.txt" ||
+        fail "did not resume: neither N nor N-1 was there"
 }
 row_save() {
     local point s n
