@@ -63,7 +63,7 @@ KEY(data_reference, "data.reference", Paths, "", 0, 0, "", RESULT, "prompt and c
 KEY(train_steps, "train.steps", I64, 0, 0, 1e12, "", RESULT, "optimizer steps; 0: as many as train.epochs needs")
 KEY(train_epochs, "train.epochs", F64, 1, 0.001, 1e6, "", RESULT, "passes over the data where train.steps is 0")
 KEY(train_batch, "train.batch", I64, 32, 1, 1e9, "", RESULT, "global batch of a step. Pretraining: windows of model.context tokens; SFT: examples; reward: prompts")
-KEY(train_micro_tokens, "train.micro_tokens", I64, 8192, 1, 1e9, "", SAME, "packed tokens of one forward and backward pass on a rank: memory against speed, no change of the result")
+KEY(train_micro_tokens, "train.micro_tokens", I64, 8192, 1, 1e9, "", SAME, "packed tokens of a micro-batch, one forward and backward pass on a rank (gradient accumulation makes the batch of several): memory against speed, no change of the result")
 KEY(train_recompute, "train.recompute", Bool, false, 0, 1, "", SAME, "activation checkpointing: keep only the layers' inputs and recompute each layer in the backward pass: about a third of the activations, a forward pass more, the same bits")
 KEY(train_overfit, "train.overfit", I64, 0, 0, 1e9, "", RESULT, "train on the first so many batches only (--overfit N); 0: off")
 KEY(eval_every, "eval.every", I64, 0, 0, 1e12, "", RESULT, "steps between evaluations on held-out data; 0: at the end only")

@@ -39,8 +39,8 @@ int comm_agree(Comm *c, int rc);
 
 /* Sums in a fixed order, so equal inputs give equal bits on every rank and in every run: a balanced
  * binary tree over the ranks, ((r0 + r1) + (r2 + r3)) + ..., of n ranks cut at the largest power of
- * two below n. buf[n] holds each rank's part, afterwards the sum. Slices are exchanged
- * (MPI_Alltoallv), added, gathered (MPI_Allgatherv). */
+ * two below n: an all-reduce in a fixed order. buf[n] holds each rank's part, afterwards the sum.
+ * Slices are exchanged (MPI_Alltoallv), added, gathered (MPI_Allgatherv). */
 void comm_sum_f32(Comm *c, float *buf, int64_t n);
 void comm_sum_f64(Comm *c, double *buf, int64_t n);
 void comm_max_f64(Comm *c, double *buf, int64_t n);

@@ -25,8 +25,8 @@ void exchange_share(int64_t n, int rank, int size, int64_t *begin, int64_t *end)
 size_t exchange_bytes(int ranks, size_t element);
 
 /* Queues a sum of buf[n]. Until it is over buf belongs to the exchange. Where the sum goes:
- * EXCHANGE_ALL: into buf, everywhere; EXCHANGE_OWN: into this rank's share of buf, the rest is left
- * as it was; EXCHANGE_ADD: it is added to `into`, the memory of this rank's share; with buf NULL
+ * EXCHANGE_ALL (an all-reduce): into buf, everywhere; EXCHANGE_OWN (a reduce-scatter): into this
+ * rank's share of buf, the rest is left as it was; EXCHANGE_ADD: it is added to `into`, the memory of this rank's share; with buf NULL
  * this rank adds zeros. Returns a ticket for exchange_wait. */
 enum { EXCHANGE_ALL, EXCHANGE_OWN, EXCHANGE_ADD };
 int64_t exchange_sum(Exchange *x, void *buf, int64_t n, int where, void *into);
