@@ -50,9 +50,9 @@ static size_t high_of(const Case *c, bool dry) {
     Batch b = {0};
     fill(&b, &c->cfg, c->sequences, c->len, c->every);
     const GptDropout drop = {.p = c->dropout ? 0.1 : 0, .seed = 1, .row = b.row};
+    int64_t at[] = {0, c->len - 1}; /* the backward pass reads it, too */
     for (int pass = 0; pass < 2; pass++) {
         if (c->cfg.scalar_head) {
-            int64_t at[] = {0, c->len - 1};
             gpt_values(g, t, &b, &(GptRows){2, at});
         } else {
             gpt_loss(g, t, &b, &drop, NULL);
