@@ -68,14 +68,14 @@ static int find_field(const HfConfig *c, const ArchField *f, const json_t **v, c
 static int read_flag(HfConfig *c, const ArchField *f, const char *name, const json_t *v) {
     const char *text =
         json_is_boolean(v) ? (json_is_true(v) ? "true" : "false") : json_string_value(v);
-    Text known = {0};
-    for (const ArchWord *w = arch_words(f); w->word; w++) {
+    for (const ArchWord *w = arch_words(f); w->word; w++)
         if (text && strcmp(text, w->word) == 0) {
             arch_set(&c->cfg, f, w->value);
             return 0;
         }
+    Text known = {0};
+    for (const ArchWord *w = arch_words(f); w->word; w++)
         text_put(&known, "%s%s", known.n ? " or " : "", w->word);
-    }
     AUTOFREE char *expected = text_take(&known);
     return bad(c, name, v, expected);
 }
