@@ -25,10 +25,10 @@ int paramset_add(ParamSet *ps, const char *name, int ndim, const int64_t *shape,
     CHECK(!ps->data, "parameter %s is added after paramset_alloc", name);
     CHECK(strlen(name) < PARAM_NAME_MAX, "parameter name %s is longer than %d bytes", name,
           PARAM_NAME_MAX - 1);
-    CHECK(!paramset_find(ps, name), "there are two parameters named %s", name);
     if (ps->nparts == 0) paramset_part(ps, true);
     CHECK(ndim >= 1 && ndim <= TENSOR_MAX_DIM, "parameter %s has %d dimensions", name, ndim);
-    ps->v = xrealloc(ps->v, (size_t)(ps->n + 1) * sizeof *ps->v);
+    if ((ps->n & (ps->n - 1)) == 0) /* full: it doubles */
+        ps->v = xrealloc(ps->v, (size_t)(ps->n ? 2 * ps->n : 1) * sizeof *ps->v);
     Param *p = &ps->v[ps->n];
     memset(p, 0, sizeof *p);
     strcpy(p->name, name);
@@ -61,6 +61,9 @@ static void place(ParamSet *ps, real *data, real *grad) {
 }
 
 void paramset_alloc(ParamSet *ps, bool with_grad) {
+    for (int i = 0; i < ps->n; i++)
+        CHECK(paramset_find(ps, ps->v[i].name) == &ps->v[i].tensor,
+              "there are two parameters named %s", ps->v[i].name);
     place(ps, flat(ps->size), with_grad ? flat(ps->size) : NULL);
 }
 
