@@ -1,7 +1,6 @@
 #!/bin/bash
 # A recipe for one's own data (configs/own, rhetor-size): what a folder holds is found, sized, trained
 # and talked to; it goes on with the sizes that it has; what is missing or too little is said.
-# asan: yes
 . "$(dirname "$0")/lib.sh"
 pipeline=$bin/rhetor-pipeline
 unset DATA MINUTES
