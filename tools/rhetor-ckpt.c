@@ -121,6 +121,7 @@ __attribute__((format(printf, 2, 3))) static void print_line(const char *name, c
 
 /* "a 12, b 0.5" of an object of small values; '-' when it is empty or missing. */
 static void print_object(const char *name, const json_t *object) {
+    print_line(name, "%s", "");
     const char *key, *comma = "";
     json_t *v;
     json_object_foreach((json_t *)(uintptr_t)object, key, v) {
