@@ -234,9 +234,18 @@ static void fill(Batch *b, const GptConfig *cfg, double n, double length, double
     free(zeros);
 }
 
-/* High-water mark of the arena of n tokens; record: with the backward pass. */
+enum { DRY_TOKENS = 1 << 18 /* at most in a dry pass, whose batch is real */ };
+
+/* High-water mark of the arena of n tokens; record: with the backward pass. Of more than a dry pass
+ * takes, each sequence more costs what one of the second half does. */
 static double pass_bytes(Gpt *g, const PlanWork *w, double n, double length, double active,
                          bool record) {
+    if (n > DRY_TOKENS) {
+        const double part = DRY_TOKENS / n;
+        const double whole = pass_bytes(g, w, DRY_TOKENS, length, active * part, record);
+        const double half = pass_bytes(g, w, DRY_TOKENS / 2, length, active * part / 2, record);
+        return whole + (whole - half) * (n - DRY_TOKENS) / (DRY_TOKENS / 2);
+    }
     Arena arena = {.dry = true};
     Trainer t = {.gpt = g, .tape = tape_open(&arena, record)};
     const Step step = {.trainer = &t, .dropout = record && w->dropout ? 0.1 : 0};
