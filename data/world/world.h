@@ -51,11 +51,11 @@ enum {
     PLACES = 8,
     TRADES = 8,
     FOODS = 6,
-    THINGS = 8,
-    ANIMALS = 4,
-    ACTIONS = 9,
-    HOWTOS = 10,
-    HARMS = 6,
+    THINGS = 9,
+    ANIMALS = 5,
+    ACTIONS = 10,
+    HOWTOS = 13,
+    HARMS = 7,
     RUDES = 4,
     FILLERS = 8,
     NOUNS = THINGS + ANIMALS
@@ -65,9 +65,13 @@ extern const char *const world_names[NAMES],
 extern const char *const world_nouns[NOUNS]; /* things, then animals */
 extern const char *const world_rudes[RUDES], *const world_fillers[FILLERS];
 
+/* Words that are `held` occur in documents, but in no instruction other than those of evaluation:
+ * what is learned from instructions must carry over to them. */
+
 /* "sells", "sold", "sell", "to"; the last entry is a misdeed. */
 typedef struct Action {
     const char *now, *past, *plain, *preposition;
+    bool held;
 } Action;
 extern const Action world_actions[ACTIONS];
 
@@ -77,9 +81,12 @@ typedef struct Howto {
     WordClass target;
     const char *object; /* instead of a class */
     const char *use;    /* "soap and water" */
+    bool held;
 } Howto;
 extern const Howto world_howtos[HOWTOS], world_harms[HARMS];
 
+/* Whether a lower-case word is one of the held nouns (singular or plural). */
+bool world_noun_held(const char *word);
 /* The class of a lower-case word; the word's table form (lower case, singular) in *base. */
 WordClass world_class(const char *word, const char **base);
 bool world_is_rude(const char *sentence); /* lower-case words, one space between */
