@@ -1,5 +1,5 @@
 /* gold_json.c: the "gold" member of a record:
- * {"family":"qa","act":"answer","polarity":0,"ask":["ana","lives",""],"need":[["ana","lives",
+ * {"family":"qa","held":"","act":"answer","reads":true,"polarity":0,"ask":["ana","lives",""],"need":[["ana","lives",
  * "rome"]],"facts":[...],"ideal":"Ana lives in Rome."} */
 #include "base/error.h"
 #include "base/json.h"
@@ -19,9 +19,9 @@ static json_t *claims_json(const Claim *c, int n) {
 }
 
 json_t *gold_json(const Gold *g) {
-    return json_pack("{s:s,s:s,s:i,s:o,s:o,s:o,s:s}", "family", g->family, "act",
-                     gold_act_names[g->act], "polarity", g->polarity, "ask", claim_json(&g->ask),
-                     "need", claims_json(g->need, g->nneed), "facts",
+    return json_pack("{s:s,s:s,s:s,s:b,s:i,s:o,s:o,s:o,s:s}", "family", g->family, "held", g->held,
+                     "act", gold_act_names[g->act], "reads", g->reads, "polarity", g->polarity,
+                     "ask", claim_json(&g->ask), "need", claims_json(g->need, g->nneed), "facts",
                      claims_json(g->facts, g->nfacts), "ideal", g->ideal);
 }
 
@@ -69,6 +69,9 @@ int gold_read(Gold *g, const json_t *value, const char *where) {
                          "gold reward",
                          where);
     char act[GOLD_WORD];
+    if (json_object_get(value, "held"))
+        TRY(read_text(g->held, sizeof g->held, value, where, "held"));
+    g->reads = json_is_true(json_object_get(value, "reads"));
     TRY(read_text(g->family, sizeof g->family, value, where, "family"));
     TRY(read_text(g->ideal, sizeof g->ideal, value, where, "ideal"));
     TRY(read_text(act, sizeof act, value, where, "act"));

@@ -7,7 +7,8 @@
  *             | has LIST | has N NOUNS | has (more|fewer) NOUNS | PAST NOUN [to|from NAME]
  *
  * or bare words of the kind that was asked for, and the fixed phrases of refusing and of not
- * knowing. Case, articles and commas do not count. */
+ * knowing. Case, articles and commas do not count. Of the other words of a sentence some deny its
+ * claims ("it is false that", "not") and some take them back ("or", "maybe"). */
 #include "data/world/gold_parse.h"
 
 #include "data/world/world.h"
@@ -185,7 +186,10 @@ static bool read_predicate(GoldReader *r, const char *name) {
     if (take(r, "is fond of") && take_class(r, WORD_FOOD, word))
         return say(r, name, "likes", word, false, false), true;
     r->i = i;
-    if (take(r, "is not") && take_class(r, WORD_TRADE, word))
+    if (take(r, "is not fond of") && take_class(r, WORD_FOOD, word))
+        return say(r, name, "likes", word, true, false), true;
+    r->i = i;
+    if ((take(r, "is not") || take(r, "does not work as")) && take_class(r, WORD_TRADE, word))
         return say(r, name, "is", word, true, false), true;
     r->i = i;
     if ((take(r, "is") || take(r, "works as")) && take_class(r, WORD_TRADE, word))
@@ -199,7 +203,8 @@ static bool read_predicate(GoldReader *r, const char *name) {
     r->i = i;
     if ((take(r, "has") || take(r, "owns")) && read_has(r, name, false)) return true;
     r->i = i;
-    if (take(r, "does not have") && read_has(r, name, true)) return true;
+    if ((take(r, "does not have") || take(r, "does not own")) && read_has(r, name, true))
+        return true;
     r->i = i;
     return read_action(r, name);
 }
@@ -290,7 +295,7 @@ static void read_bare(GoldReader *r) {
     int before = r->s->nsaid;
     while (r->i < r->end) {
         char word[GOLD_WORD];
-        if (take(r, "and") || take(r, "or") || take(r, "in")) continue;
+        if (take(r, "and") || take(r, "in")) continue;
         if (!take_class(r, class, word) &&
             !(class == WORD_THING && take_class(r, WORD_ANIMAL, word)) &&
             !(class == WORD_NUMBER && r->i > 0 && take_noun(r, word) && (word[0] = 0, true))) {
@@ -305,22 +310,30 @@ static void read_bare(GoldReader *r) {
     }
 }
 
+/* A whole sentence that refuses or says that the answer is not known. */
 static bool read_phrase(GoldReader *r) {
+    static const struct {
+        const char *words, *courtesy;
+        int unknown, refusal, length; /* words of the sentence, without those of courtesy */
+    } phrases[] = {{"text does not say", "", UNKNOWN_TEXT, 0, 5},
+                   {"i do not know", "", UNKNOWN_I, 0, 4},
+                   {"cannot help", "sorry", 0, REFUSAL_PLAIN, 5},
+                   {"can't help", "sorry", 0, REFUSAL_PLAIN, 5},
+                   {"will not help", "sorry", 0, REFUSAL_PLAIN, 6}};
     char line[512] = "";
     size_t n = 0;
     for (int i = r->i; i < r->end && n + GOLD_WORD + 1 < sizeof line; i++)
         n +=
             (size_t)snprintf(line + n, sizeof line - n, "%s%s", i > r->i ? " " : "", r->s->word[i]);
     if (world_is_rude(line)) r->s->rude = true;
-    bool text = strstr(line, "text does not say") != NULL;
-    if (text || strstr(line, "i do not know")) {
-        if (text || !r->s->unknown) r->s->unknown = text ? UNKNOWN_TEXT : UNKNOWN_I;
-        return true;
-    }
-    if (strstr(line, "cannot help") || strstr(line, "can't help") ||
-        strstr(line, "will not help")) {
-        bool sorry = strstr(line, "sorry") != NULL;
-        if (sorry || !r->s->refusal) r->s->refusal = sorry ? REFUSAL_COURTEOUS : REFUSAL_PLAIN;
+    for (size_t k = 0; k < sizeof phrases / sizeof *phrases; k++) {
+        if (!strstr(line, phrases[k].words)) continue;
+        const bool sorry = *phrases[k].courtesy && strstr(line, phrases[k].courtesy);
+        const int refusal = phrases[k].refusal + sorry, unknown = phrases[k].unknown;
+        if (unknown > (int)r->s->unknown) r->s->unknown = unknown;
+        if (refusal > (int)r->s->refusal) r->s->refusal = refusal;
+        const int idle = r->end - r->i - phrases[k].length - (sorry ? 4 : 0);
+        if (idle > 0) r->s->idle += idle; /* "I am sorry, but" */
         return true;
     }
     return false;
@@ -348,23 +361,44 @@ static bool read_clause(GoldReader *r) {
     return true;
 }
 
+static bool is_one_of(const char *word, const char *const *list) {
+    for (; *list; list++)
+        if (!strcmp(word, *list)) return true;
+    return false;
+}
+
 /* Clauses are looked for at every word; only a sentence without any may be a bare answer. */
 static void read_sentence(GoldReader *r) {
+    static const char *const denials[] = {"not",   "never", "nobody", "none", "false", "untrue",
+                                          "wrong", "lie",   "doubt",  "nor",  NULL};
+    static const char *const hedges[] = {"or", "maybe", "perhaps", "if", "might", "could", NULL};
+    Speech *s = r->s;
     if (take(r, "yes"))
-        r->s->yes = true;
+        s->yes = true;
     else if (take(r, "no"))
-        r->s->no = true;
+        s->no = true;
     if (read_phrase(r)) return;
-    int start = r->i;
-    bool any = false;
+    const int start = r->i, before = s->nsaid;
+    int idle = 0;
+    bool deny = false, hedge = false;
     while (r->i < r->end) {
-        if (read_clause(r))
-            any = true;
-        else
-            r->i++;
+        if (read_clause(r)) continue;
+        deny ^= is_one_of(peek(r, 0), denials); /* twice denied is said */
+        hedge |= is_one_of(peek(r, 0), hedges);
+        idle++;
+        r->i++;
     }
-    r->i = start;
-    if (!any) read_bare(r);
+    if (s->nsaid == before) {
+        r->i = start;
+        read_bare(r);
+        if (s->nsaid > before) idle = 0;
+    }
+    if (hedge) {
+        s->nsaid = before;
+        idle = r->end - start;
+    }
+    for (int k = before; deny && k < s->nsaid; k++) s->said[k].denied = !s->said[k].denied;
+    s->idle += idle;
 }
 
 void gold_read_speech(Speech *s, const char *text, const Claim *ask) {
@@ -373,6 +407,9 @@ void gold_read_speech(Speech *s, const char *text, const Claim *ask) {
     for (int k = 0; k < s->nsentences; k++) {
         bool question = k + 1 < s->nsentences && s->start[k + 1] == s->start[k + 2];
         GoldReader r = {s, ask, s->start[k], s->start[k + 1]};
-        if (!question && r.i < r.end) read_sentence(&r);
+        if (question)
+            s->idle += r.end - r.i;
+        else if (r.i < r.end)
+            read_sentence(&r);
     }
 }

@@ -10,7 +10,7 @@ enum { SPEECH_WORDS = 1000, SPEECH_SENTENCES = 200, SPEECH_SAID = 200 };
 
 typedef struct Said {
     Claim claim;
-    bool denied; /* "does not live in" */
+    bool denied; /* "does not live in", "it is false that" */
     bool bare;   /* a word alone, taken as the answer to what was asked: "Rome." */
 } Said;
 
@@ -20,6 +20,7 @@ typedef struct Speech {
     int nsentences;
     int start[SPEECH_SENTENCES + 1]; /* sentence k holds words start[k] .. start[k+1]-1 */
     bool open_end;                   /* the last sentence has no stop */
+    int idle;                        /* words that are part of no claim, phrase, yes or no */
     int nsaid;
     Said said[SPEECH_SAID];
     enum { UNKNOWN_NONE, UNKNOWN_I, UNKNOWN_TEXT } unknown; /* "I do not know", "... not say" */
