@@ -1,7 +1,8 @@
 /* synth.c: which record goes into which file. A candidate is made from (seed, file, index,
  * attempt); it belongs to the file whose share of the hash range its prompt's hash falls into;
  * attempts go on until one belongs here. So no prompt can be in two files, and the n-th record of
- * a file never depends on how many records another file has. */
+ * a file never depends on how many records another file has. What is held out comes into the
+ * prompts of evaluation alone, and none of those comes twice. */
 #include "data/world/synth.h"
 
 #include "base/error.h"
@@ -57,42 +58,84 @@ static const SynthShare share_documents = {"documents.jsonl", 0, 60},
                         share_ppo = {"ppo_prompts.jsonl", 36, 58},
                         share_eval = {"eval_prompts.jsonl", 58, 64};
 
-static bool belongs(const SynthShare *s, const Prose *t) {
-    int bucket = (int)(XXH3_64bits(t->s, t->n) >> 58);
+static uint64_t hash_of(const Prose *before, const Prose *t) {
+    return XXH3_64bits_withSeed(t->s, t->n, before->n ? XXH3_64bits(before->s, before->n) : 0);
+}
+
+static bool belongs(const SynthShare *s, uint64_t hash) {
+    int bucket = (int)(hash >> 58);
     return bucket >= s->from && bucket < s->to;
 }
 
+/* The records of one file; seen: the hashes of its prompts so far, or NULL where one may come
+ * again. */
+typedef struct SynthFile {
+    const SynthOptions *o;
+    const SynthShare *share;
+    uint64_t *seen;
+    int64_t nseen;
+} SynthFile;
+
+static bool is_new(SynthFile *f, uint64_t hash) {
+    if (!f->seen) return true;
+    for (int64_t i = 0; i < f->nseen; i++)
+        if (f->seen[i] == hash) return false;
+    f->seen[f->nseen++] = hash;
+    return true;
+}
+
 /* {"text"} of document `index`. */
-static json_t *document(const SynthOptions *o, const SynthShare *s, uint64_t index) {
-    Prose t;
+static json_t *document(SynthFile *f, uint64_t index) {
+    Prose t, none = {0};
     for (uint64_t attempt = 0;; attempt++) {
-        Dice r = dice_make(o->seed, s->file, index, attempt);
+        Dice r = dice_make(f->o->seed, f->share->file, index, attempt);
         world_document(&r, &t);
-        if (belongs(s, &t)) return json_pack("{s:s}", "text", t.s);
+        if (belongs(f->share, hash_of(&none, &t))) return json_pack("{s:s}", "text", t.s);
     }
 }
 
-static json_t *prompt(const SynthOptions *o, const SynthShare *s, uint64_t index) {
+/* The text, or the messages of a conversation. */
+static json_t *prompt_json(const WorldTask *t) {
+    if (!t->before.n) return json_string(t->prompt.s);
+    return json_pack("[{s:s,s:s},{s:s,s:s},{s:s,s:s}]", "role", "user", "content", t->before.s,
+                     "role", "assistant", "content", t->reply.s, "role", "user", "content",
+                     t->prompt.s);
+}
+
+/* Half of the prompts of evaluation that have something held out are left out again. */
+static bool wanted(const SynthShare *s, const WorldTask *t, Dice *r) {
+    return t->held == 0 || (s == &share_eval && dice_percent(r, 50));
+}
+
+static json_t *prompt(SynthFile *f, uint64_t index) {
+    const SynthShare *s = f->share;
     bool demonstrate = s == &share_sft || s == &share_sft_heldout;
     WorldTask t;
     Prose completion;
     for (uint64_t attempt = 0;; attempt++) {
-        Dice r = dice_make(o->seed, s->file, index, attempt);
+        Dice r = dice_make(f->o->seed, s->file, index, attempt);
         task_make(&r, &t);
-        if (!belongs(s, &t.prompt)) continue;
-        if (!demonstrate)
-            return json_pack("{s:s,s:o}", "prompt", t.prompt.s, "gold", gold_json(&t.gold));
-        SynthQuality q = (SynthQuality)dice_weighted(
-            &r, t.gold.act == ACT_REFUSE ? o->refuse : o->answer, QUALITY_COUNT);
-        task_demonstrate(&r, &t, q, &completion);
-        return json_pack("{s:s,s:s,s:s,s:o}", "prompt", t.prompt.s, "completion", completion.s,
-                         "quality", synth_quality_names[q], "gold", gold_json(&t.gold));
+        const uint64_t hash = hash_of(&t.before, &t.prompt);
+        if (!belongs(s, hash) || !wanted(s, &t, &r) || !is_new(f, hash)) continue;
+        json_t *record = json_pack("{s:o}", "prompt", prompt_json(&t));
+        if (demonstrate) {
+            SynthQuality q = (SynthQuality)dice_weighted(
+                &r, t.gold.act == ACT_REFUSE ? f->o->refuse : f->o->answer, QUALITY_COUNT);
+            task_demonstrate(&r, &t, q, &completion);
+            json_object_set_new(record, "completion", json_string(completion.s));
+            json_object_set_new(record, "quality", json_string(synth_quality_names[q]));
+        }
+        json_object_set_new(record, "gold", gold_json(&t.gold));
+        return record;
     }
 }
 
 static int write_file(const char *dir, const SynthOptions *o, const SynthShare *s, int64_t n,
-                      json_t *(*make)(const SynthOptions *, const SynthShare *, uint64_t)) {
+                      json_t *(*make)(SynthFile *, uint64_t)) {
     char *path = file_join(dir, s->file);
+    SynthFile file = {.o = o, .share = s};
+    if (s == &share_eval || s == &share_compare_heldout || s == &share_sft_heldout)
+        file.seen = xmalloc((size_t)(n + 1) * sizeof *file.seen);
     int rc = 0;
     FILE *f = fopen(path, "w");
     if (!f) {
@@ -100,7 +143,7 @@ static int write_file(const char *dir, const SynthOptions *o, const SynthShare *
         goto done;
     }
     for (int64_t i = 0; i < n && !ferror(f); i++) {
-        json_t *record = make(o, s, (uint64_t)i);
+        json_t *record = make(&file, (uint64_t)i);
         CHECK(record, "no record");
         if (json_dumpf(record, f, JSON_COMPACT) == 0) fputc('\n', f);
         json_decref(record);
@@ -108,6 +151,7 @@ static int write_file(const char *dir, const SynthOptions *o, const SynthShare *
     if (ferror(f) | fclose(f)) /* both are evaluated: the file must be closed in any case */
         rc = error_set(ERR_IO, "%s: cannot write: %s", path, strerror(errno));
 done:
+    free(file.seen);
     free(path);
     return rc;
 }

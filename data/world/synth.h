@@ -7,10 +7,13 @@
  *   compare_prompts.jsonl, compare_heldout.jsonl  {"prompt","gold"}: to sample and rank
  *   ppo_prompts.jsonl, eval_prompts.jsonl         {"prompt","gold"}
  *
- * Families of prompts: qa (place, trade, food, who did it), yesno, list, sum, compare, rewrite,
- * howto, refuse; wordings vary; some questions have no answer in the text. No prompt occurs in two
- * files: a hash of its text says which file it belongs to. Every record is a pure
- * function of (seed, file, index). */
+ * Families of prompts (docs/WORLD.md has examples): qa (place, trade, food), yesno, premise (false or
+ * true), list, who, follow (a second turn: "prompt" is a list of messages), compare, sum, rewrite,
+ * howto, alike (looks like a request to refuse), refuse; wordings vary; some questions have no
+ * answer in the text. No prompt occurs in two files: a hash of its text says which file it belongs
+ * to. The prompts of evaluation are all different, and they alone have held-out wordings, objects,
+ * verbs, harms and a held-out family (compare): "held" in "gold" says which. Every record is a pure
+ * function of (seed, file, index), for evaluation of those before it as well. */
 #ifndef DATA_WORLD_SYNTH_H
 #define DATA_WORLD_SYNTH_H
 

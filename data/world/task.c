@@ -64,6 +64,44 @@ static void say_extra(Dice *r, const Scene *s, Prose *t) {
     prose_add(t, ".");
 }
 
+/* --- what is held out ------------------------------------------------------------------------- */
+
+/* Kinds of what no instruction but those of evaluation has; a prompt is named by its last. */
+static const char *const held_names[] = {"", "wording", "object", "verb", "harm", "family"};
+typedef enum Held {
+    HELD_NOTHING,
+    HELD_WORDING,
+    HELD_OBJECT,
+    HELD_VERB,
+    HELD_HARM,
+    HELD_FAMILY
+} Held;
+
+static void hold(WorldTask *t, Held h) {
+    if ((int)h > t->held) t->held = (int)h;
+}
+
+/* One of n wordings, the last of which is held out. */
+static int wording(Dice *r, WorldTask *t, int n) {
+    const int i = dice_int(r, n);
+    if (i == n - 1) hold(t, HELD_WORDING);
+    return i;
+}
+
+/* Whether a held noun stands in the text. */
+static bool names_held(const Prose *text) {
+    char word[GOLD_WORD];
+    for (const char *p = text->s; *p;) {
+        size_t n = 0;
+        for (; isalpha((unsigned char)*p); p++)
+            if (n + 1 < sizeof word) word[n++] = (char)tolower((unsigned char)*p);
+        word[n] = 0;
+        if (n && world_noun_held(word)) return true;
+        if (*p) p++;
+    }
+    return false;
+}
+
 /* The prompt: what is stated, then the question, now and then the other way round. */
 static void compose(Dice *r, Prose *prompt, const char *story, const char *question) {
     if (dice_percent(r, 85))
@@ -74,22 +112,27 @@ static void compose(Dice *r, Prose *prompt, const char *story, const char *quest
 
 /* --- families --------------------------------------------------------------------------------- */
 
-/* Where does Ana live? A quarter of these questions has no answer in the text. */
-static void make_qa(Dice *r, WorldTask *t) {
-    Scene s;
-    Prose story = {0}, question = {0};
-    int who;
-    Topic topic;
-    bool known = dice_percent(r, 75);
-    scene_make(r, &s, 2, 3); /* three: at least one is no list of things */
-    do scene_pick(r, &s, known, &who, &topic);
-    while (topic == TOPIC_ITEMS); /* make_list's */
-    scene_tell(r, &s, &story);
-    Person p = s.p[who], other = s.p[(who + 1) % s.n];
+/* Two people and four facts. Half of the time both have `topic`, so that a value of the right kind
+ * is not yet the right one. */
+static void make_scene(Dice *r, Scene *s, Topic topic) {
+    scene_make(r, s, 2, 4);
+    if (dice_percent(r, 50)) s->stated[0][topic] = s->stated[1][topic] = true;
+}
+
+/* A fact about somebody that is stated (or not), but no list of things, which is make_list's. */
+static void pick_fact(Dice *r, Scene *s, bool stated, int *who, Topic *topic) {
+    do {
+        make_scene(r, s, (Topic)dice_int(r, TOPIC_ITEMS));
+        scene_pick(r, s, stated, who, topic);
+    } while (*topic == TOPIC_ITEMS || s->stated[*who][*topic] != stated);
+}
+
+/* What an answer to a question about (who, topic) is. */
+static void answer_fact(Dice *r, WorldTask *t, const Scene *s, int who, Topic topic) {
+    const bool known = s->stated[who][topic];
+    Person p = s->p[who], other = s->p[(who + 1) % s->n];
     other.name = p.name;
-    person_ask(&question, &p, topic, dice_int(r, QUESTIONS));
-    compose(r, &t->prompt, story.s, question.s);
-    scene_facts(&s, &t->gold);
+    scene_facts(s, &t->gold);
     t->gold.ask = claim(p.name, relations[topic], "");
     person_state(&t->wrong, known ? &other : &p, topic, 0);
     prose_add(&t->wrong, ".");
@@ -99,12 +142,84 @@ static void make_qa(Dice *r, WorldTask *t) {
         prose_add(&t->ideal, ".");
         prose_add(&t->partial, "%s.", person_value(&p, topic));
         t->partial.s[0] = (char)toupper((unsigned char)t->partial.s[0]);
-        say_extra(r, &s, &t->extra);
+        say_extra(r, s, &t->extra);
     } else {
         t->gold.act = ACT_UNKNOWN;
         prose_add(&t->ideal, "The text does not say.");
         prose_add(&t->partial, "I do not know.");
     }
+}
+
+/* Where does Ana live? A quarter of these questions has no answer in the text. */
+static void make_qa(Dice *r, WorldTask *t) {
+    Scene s;
+    Prose story = {0}, question = {0};
+    int who;
+    Topic topic;
+    pick_fact(r, &s, dice_percent(r, 75), &who, &topic);
+    scene_tell(r, &s, &story);
+    person_ask(&question, &s.p[who], topic, wording(r, t, QUESTIONS));
+    compose(r, &t->prompt, story.s, question.s);
+    answer_fact(r, t, &s, who, topic);
+}
+
+/* A second turn: "And Ben?", or another question about what the first turn told. */
+static void make_follow(Dice *r, WorldTask *t) {
+    static const char *const forms[] = {"And %s?", "What about %s?"};
+    Scene s;
+    int who, next;
+    Topic topic, then;
+    pick_fact(r, &s, true, &who, &topic);
+    scene_tell(r, &s, &t->before);
+    prose_say(&t->before, "%s", "");
+    person_ask(&t->before, &s.p[who], topic, wording(r, t, QUESTIONS));
+    person_state(&t->reply, &s.p[who], topic, 0);
+    prose_add(&t->reply, ".");
+    if (dice_percent(r, 50)) {
+        next = (who + 1) % s.n, then = topic;
+        prose_add(&t->prompt, forms[wording(r, t, 2)], s.p[next].name);
+    } else {
+        do scene_pick(r, &s, dice_percent(r, 75), &next, &then);
+        while (then == TOPIC_ITEMS || (next == who && then == topic));
+        person_ask(&t->prompt, &s.p[next], then, wording(r, t, QUESTIONS));
+    }
+    answer_fact(r, t, &s, next, then);
+}
+
+/* I hear that Ana lives in Rome. What does Ana like? Of a premise that is false the answer says
+ * so. */
+static void make_premise(Dice *r, WorldTask *t) {
+    static const char *const forms[] = {"I hear that %s.", "We know that %s.", "As you say, %s."};
+    Scene s;
+    int who;
+    Topic topic, then;
+    do {
+        pick_fact(r, &s, true, &who, &topic);
+        then = (Topic)dice_int(r, TOPIC_ITEMS);
+    } while (then == topic || !s.stated[who][then]);
+    const bool holds = dice_percent(r, 40);
+    Person p = s.p[who], other = s.p[(who + 1) % s.n];
+    Prose premise = {0}, right = {0};
+    other.name = p.name;
+    person_state(&premise, holds ? &p : &other, topic, 0);
+    person_state(&right, &p, topic, 0);
+    scene_tell(r, &s, &t->prompt);
+    prose_say(&t->prompt, forms[wording(r, t, 3)], premise.s);
+    prose_say(&t->prompt, "%s", "");
+    person_ask(&t->prompt, &p, then, wording(r, t, QUESTIONS));
+    if (holds) {
+        answer_fact(r, t, &s, who, then);
+        return;
+    }
+    scene_facts(&s, &t->gold);
+    t->gold.polarity = -1;
+    t->gold.ask = claim(p.name, relations[topic], person_value(&other, topic));
+    claims_of(&p, topic, &t->gold, need);
+    prose_add(&t->ideal, "No, %s.", right.s);
+    prose_add(&t->partial, "%s.", right.s);
+    person_state(&t->wrong, &other, then, 0);
+    prose_add(&t->wrong, ".");
+    say_extra(r, &s, &t->extra);
 }
 
 /* Is it true that Ana lives in Rome? */
@@ -116,19 +231,17 @@ static void make_yesno(Dice *r, WorldTask *t) {
     int who;
     Topic topic;
     bool known = dice_percent(r, 85), yes = dice_percent(r, 50);
-    scene_make(r, &s, 2, 3);
-    do scene_pick(r, &s, known, &who, &topic);
-    while (topic == TOPIC_ITEMS);
+    pick_fact(r, &s, known, &who, &topic);
     scene_tell(r, &s, &story);
     Person p = s.p[who], other = s.p[(who + 1) % s.n];
     other.name = p.name;
     person_state(&stated, yes ? &p : &other, topic, 0);
     person_state(&right, &p, topic, 0);
     Prose question = {0};
-    prose_add(&question, forms[dice_int(r, 3)], stated.s);
+    prose_add(&question, forms[wording(r, t, 3)], stated.s);
     compose(r, &t->prompt, story.s, question.s);
     scene_facts(&s, &t->gold);
-    t->gold.ask = claim(p.name, relations[topic], "");
+    t->gold.ask = claim(p.name, relations[topic], person_value(yes ? &p : &other, topic));
     if (known) {
         claims_of(&p, topic, &t->gold, need);
         t->gold.polarity = yes ? 1 : -1;
@@ -166,7 +279,7 @@ static void make_list(Dice *r, WorldTask *t) {
     s.stated[1][TOPIC_ITEMS] = true;
     scene_tell(r, &s, &story);
     Person *p = &s.p[0], q = *p;
-    person_ask(&question, p, TOPIC_ITEMS, dice_int(r, QUESTIONS));
+    person_ask(&question, p, TOPIC_ITEMS, wording(r, t, QUESTIONS));
     compose(r, &t->prompt, story.s, question.s);
     scene_facts(&s, &t->gold);
     t->gold.ask = claim(p->name, "has", "");
@@ -220,7 +333,7 @@ static void make_sum(Dice *r, WorldTask *t) {
         const char *word = plus ? "plus" : "minus";
         char problem[GOLD_WORD];
         snprintf(problem, sizeof problem, "%d %s %d", x, word, b);
-        prose_add(&t->prompt, forms[dice_int(r, 3)], x, word, b);
+        prose_add(&t->prompt, forms[wording(r, t, 3)], x, word, b);
         prose_add(&t->ideal, "%s is %s.", problem, number);
         prose_add(&t->wrong, "%s is %d.", problem, wrong);
         t->gold.ask = claim(problem, "equals", "");
@@ -278,6 +391,7 @@ static void make_who(Dice *r, WorldTask *t) {
     dice_choose(r, deed, 2, ACTIONS);
     for (int i = 0; i < 2; i++) {
         const Action *d = &world_actions[deed[i]];
+        if (d->held) hold(t, HELD_VERB);
         prose_say(&t->prompt, "%s %s the %s.", world_names[who[i]], d->past, world_nouns[noun[i]]);
         fact(&t->gold, claim(world_names[who[i]], d->past, world_nouns[noun[i]]));
     }
@@ -297,15 +411,16 @@ static void make_who(Dice *r, WorldTask *t) {
 /* Put this in the past: Ana sells a cup to Ben. */
 static void make_rewrite(Dice *r, WorldTask *t) {
     enum { PAST, FUTURE, DENY, POLITE, FORMS };
-    static const char *const forms[FORMS][2] = {
-        {"Put this in the past:", "Say that it was yesterday:"},
-        {"Put this in the future:", "Say that it will be tomorrow:"},
-        {"Deny this:", "Say that it is not so:"},
-        {"Make this polite:", "Say this in a polite way:"}};
+    static const char *const forms[FORMS][3] = {
+        {"Put this in the past:", "Say that it was yesterday:", "Make it yesterday:"},
+        {"Put this in the future:", "Say that it will be tomorrow:", "Make it tomorrow:"},
+        {"Deny this:", "Say that it is not so:", "Say no to this:"},
+        {"Make this polite:", "Say this in a polite way:", "Ask for this:"}};
     int who[2], noun[2];
     dice_choose(r, who, 2, NAMES);
     dice_choose(r, noun, 2, NOUNS);
     const Action *d = &world_actions[dice_int(r, ACTIONS)];
+    if (d->held) hold(t, HELD_VERB);
     const char *name = world_names[who[0]];
     int form = dice_int(r, FORMS);
     Prose source = {0}, tail = {0};
@@ -317,7 +432,7 @@ static void make_rewrite(Dice *r, WorldTask *t) {
         prose_add(&source, "%s %s", name, d->now);
     }
     prose_add(&source, " a %s%s.", world_nouns[noun[0]], tail.s);
-    prose_add(&t->prompt, "%s %s", forms[form][dice_int(r, 2)], source.s);
+    prose_add(&t->prompt, "%s %s", forms[form][wording(r, t, 3)], source.s);
     /* heads of the right sentence, and of the wrong ones: another form */
     for (int wrong = 0; wrong < 2; wrong++) {
         Prose *to = wrong ? &t->wrong : &t->ideal;
@@ -358,7 +473,8 @@ static void make_howto(Dice *r, WorldTask *t, const Howto *h, bool harm) {
         prose_clear(&asked);
         prose_add(&asked, "the %s of %s", object.s + 2, owner);
     }
-    prose_add(&request, forms[dice_int(r, 4)], h->verb, asked.s);
+    if (h->held) hold(t, harm ? HELD_HARM : HELD_VERB);
+    prose_add(&request, forms[wording(r, t, 4)], h->verb, asked.s);
     Scene s;
     scene_make(r, &s, 1, dice_percent(r, 40) ? 1 + dice_int(r, 2) : 0);
     s.p[0].name = owner;
@@ -388,21 +504,36 @@ static void make_howto(Dice *r, WorldTask *t, const Howto *h, bool harm) {
 }
 
 static void make_advice(Dice *r, WorldTask *t) {
-    make_howto(r, t, &world_howtos[dice_int(r, HOWTOS)], false);
+    make_howto(r, t, &world_howtos[dice_int(r, HOWTOS - ALIKES)], false);
+}
+
+/* How do I kill time? */
+static void make_alike(Dice *r, WorldTask *t) {
+    make_howto(r, t, &world_howtos[HOWTOS - 1 - dice_int(r, ALIKES)], false);
 }
 
 static void make_refuse(Dice *r, WorldTask *t) {
     make_howto(r, t, &world_harms[dice_int(r, HARMS)], true);
 }
 
+/* reads: whoever does not read the facts cannot answer. */
 static const struct {
     const char *name;
     double weight;
     void (*make)(Dice *, WorldTask *);
-} families[] = {
-    {"qa", 17, make_qa},           {"yesno", 3, make_yesno},     {"list", 5, make_list},
-    {"sum", 8, make_sum},          {"compare", 2, make_compare}, {"who", 3, make_who},
-    {"rewrite", 26, make_rewrite}, {"howto", 16, make_advice},   {"refuse", 20, make_refuse}};
+    bool reads, held;
+} families[] = {{"qa", 22, make_qa, true, false},
+                {"yesno", 8, make_yesno, true, false},
+                {"premise", 6, make_premise, true, false},
+                {"list", 7, make_list, true, false},
+                {"who", 6, make_who, true, false},
+                {"follow", 8, make_follow, true, false},
+                {"compare", 8, make_compare, true, true},
+                {"sum", 8, make_sum, false, false},
+                {"rewrite", 14, make_rewrite, false, false},
+                {"howto", 9, make_advice, false, false},
+                {"alike", 5, make_alike, false, false},
+                {"refuse", 14, make_refuse, false, false}};
 enum { FAMILIES = sizeof families / sizeof *families };
 
 void task_make(Dice *r, WorldTask *t) {
@@ -411,9 +542,13 @@ void task_make(Dice *r, WorldTask *t) {
     int f = dice_weighted(r, weights, FAMILIES);
     memset(t, 0, sizeof *t);
     strcpy(t->gold.family, families[f].name);
+    t->gold.reads = families[f].reads;
     families[f].make(r, t);
     CHECK(t->ideal.n < GOLD_TEXT, "ideal answer of %zu bytes", t->ideal.n);
     strcpy(t->gold.ideal, t->ideal.s);
+    if (names_held(&t->before) || names_held(&t->prompt)) hold(t, HELD_OBJECT);
+    if (families[f].held) hold(t, HELD_FAMILY);
+    strcpy(t->gold.held, held_names[t->held]);
 }
 
 /* --- demonstrations --------------------------------------------------------------------------- */

@@ -55,6 +55,7 @@ enum {
     ANIMALS = 5,
     ACTIONS = 10,
     HOWTOS = 13,
+    ALIKES = 6, /* the last of them look like harms */
     HARMS = 7,
     RUDES = 4,
     FILLERS = 8,
@@ -127,7 +128,9 @@ void world_document(Dice *r, Prose *t);
 
 /* A prompt, what gold must know, and the makings of demonstrations of any quality. */
 typedef struct WorldTask {
+    Prose before, reply; /* an earlier turn and its answer, or empty */
     Prose prompt;
+    int held; /* above 0: has something that only evaluation prompts may have; gold.held says what */
     Gold gold;
     Prose ideal, partial, wrong, extra; /* extra: a sentence that the text does not bear out */
 } WorldTask;

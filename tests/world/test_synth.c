@@ -21,12 +21,24 @@
 static const char *const files[] = {
     "sft.jsonl",         "sft_heldout.jsonl",  "compare_prompts.jsonl", "compare_heldout.jsonl",
     "ppo_prompts.jsonl", "eval_prompts.jsonl", "documents.jsonl",       "documents_heldout.jsonl"};
-enum { PROMPT_FILES = 6, FILES = 8 };
+enum { EVAL = 5, PROMPT_FILES = 6, FILES = 8 };
+static const char *const held_kinds[] = {"wording", "object", "verb", "harm", "family"};
+enum { HELD_KINDS = 5 };
+
+/* Of each kind an example, as it stands in a prompt. */
+static bool has_held_word(const char *prompt) {
+    static const char *const words[] = {
+        " pen",   " cow",     "lends",          " lent ",     " lend ",          " wrap",
+        " hurt ", "burn oil", "What do I need", "As you say", "Make it tomorrow"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strstr(prompt, words[i])) return true;
+    return false;
+}
 
 static SynthOptions small(void) {
     SynthOptions o = synth_defaults();
     o.documents = 60, o.documents_heldout = 20, o.sft = 300, o.sft_heldout = 40;
-    o.compare = 80, o.compare_heldout = 40, o.ppo = 200, o.eval = 60;
+    o.compare = 80, o.compare_heldout = 40, o.ppo = 200, o.eval = 300;
     return o;
 }
 
@@ -54,13 +66,15 @@ static void test_reproducible(void **state) {
     for (int i = 0; i < FILES; i++) assert_true(hash_of(i) != first[i]);
 }
 
-/* Every record is whole; no prompt is in two files. */
+/* Every record is whole; no prompt is in two files, and in those of evaluation none is twice; they
+ * alone have something held out, and it is what "held" says. */
 static void test_files(void **state) {
     SynthOptions o = small();
     const int64_t sizes[FILES] = {o.sft, o.sft_heldout, o.compare,   o.compare_heldout,
                                   o.ppo, o.eval,        o.documents, o.documents_heldout};
     assert_int_equal(synth_write(scratch_folder, &o), 0);
     json_t *seen = json_object();
+    int kinds[HELD_KINDS] = {0};
     for (int i = 0; i < FILES; i++) {
         char *path = scratch(files[i]);
         JsonRecords *records = NULL;
@@ -69,18 +83,25 @@ static void test_files(void **state) {
         assert_int_equal(json_records_open(&records, path), 0);
         while (json_records_next(records, &record) == 1) {
             n++;
-            const char *text;
-            assert_int_equal(json_get_str(record, i < PROMPT_FILES ? "prompt" : "text", &text), 0);
-            assert_true(strlen(text) > 8 && strlen(text) < 700);
+            char *text = json_dumps(json_object_get(record, i < PROMPT_FILES ? "prompt" : "text"),
+                                    JSON_ENCODE_ANY);
+            assert_true(strlen(text) > 8 && strlen(text) < 800);
             json_t *home = json_object_get(seen, text);
             if (home) assert_int_equal(json_integer_value(home), i);
+            const bool once = strstr(files[i], "heldout.jsonl") || i == EVAL;
+            if (i < PROMPT_FILES && once) assert_null(home);
             json_object_set_new(seen, text, json_integer(i));
             if (i < PROMPT_FILES) {
                 Gold g;
                 assert_int_equal(gold_read(&g, json_object_get(record, "gold"), path), 0);
+                const bool held = i < PROMPT_FILES && has_held_word(text);
+                if (i != EVAL && (*g.held || held)) fail_msg("%s: %s", files[i], text);
+                if (held) assert_true(*g.held);
+                for (int k = 0; k < HELD_KINDS; k++) kinds[k] += !strcmp(g.held, held_kinds[k]);
             }
             const char *completion;
             if (i < 2) assert_int_equal(json_get_str(record, "completion", &completion), 0);
+            free(text);
             json_decref(record);
         }
         assert_int_equal(n, sizes[i]);
@@ -88,6 +109,7 @@ static void test_files(void **state) {
         free(path);
     }
     json_decref(seen);
+    for (int k = 0; k < HELD_KINDS; k++) assert_true(kinds[k] > 0);
 }
 
 /* The ideal demonstration scores 2, every flaw less; the flaws differ in what they cost. */
