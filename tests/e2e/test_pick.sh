@@ -7,8 +7,12 @@ pick() { "$bin/rhetor-eval" pick -m run/sft --reward run/reward --prompts run/da
 
 # Long enough that most answers end; three epochs, and other checkpoints between them.
 must "$bin/rhetor-pipeline" "$tiny" --run run --until pretrain
-must "$bin/rhetor-data" synth --out run/data --documents 1 --documents-heldout 1 --sft 600 --sft-heldout 50 --compare 40 \
+must "$bin/rhetor-data" synth --out run/data --documents 1 --documents-heldout 1 --sft 600 --sft-heldout 150 --compare 40 \
     --compare-heldout 1 --ppo 1 --eval 1
+# fifty that leave room for 32 tokens
+grep -v '^{"prompt":\[' run/data/sft_heldout.jsonl | grep -E '^\{"prompt":"[^"]{1,90}"' | head -50 >short.jsonl
+[ "$(wc -l <short.jsonl)" = 50 ] || fail "only $(wc -l <short.jsonl) short prompts"
+mv short.jsonl run/data/sft_heldout.jsonl
 must "$bin/rhetor-sft" "$tiny/sft.yaml" train.steps=0 train.epochs=3 train.batch=8 optim.lr=3e-3 save.every=50
 must "$bin/rhetor-pipeline" "$tiny" --run run --only sample
 must "$bin/rhetor-pipeline" "$tiny" --run run --only rank
