@@ -1,5 +1,5 @@
 /* rhetor-eval: how good is a model? loss, logprobs, reward, rank, win, compare,
- * pick. Each subcommand has its own --help, and is in tools/eval/. */
+ * pick, probe. Each subcommand has its own --help, and is in tools/eval/. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,6 +102,15 @@ static const Option pick_options[] = {
     MAX,
     {0}};
 
+static const Option probe_options[] = {
+    MODEL,
+    {"probes", 0, "N", "of each kind (240)", OPT_WHOLE(probes, 1, 1000000)},
+    SEED,
+    {"json", 0, "FILE", "also write the table as JSON", OPT_TEXT(json)},
+    {"expect", 0, "X", "fail (exit 70) where a kind's accuracy is below X",
+     OPT_NUMBER(expect_accuracy, 0, 1)},
+    {0}};
+
 json_t *eval_decimals(double v, int n) {
     return isfinite(v) ? json_real(round(v * pow(10, n)) / pow(10, n)) : json_null();
 }
@@ -153,6 +162,13 @@ static const struct {
       pick_options, NULL},
      eval_pick,
      true},
+    {{"probe",
+      "Can a model of the embedded world read? It looks facts up, tells whose they are, copies, "
+      "adds "
+      "and subtracts, in the form of the documents it was pretrained on.",
+      probe_options, NULL},
+     eval_probe,
+     true},
 };
 
 int main(int argc, char **argv) {
@@ -163,7 +179,8 @@ int main(int argc, char **argv) {
                     .seed = 1,
                     .samples = 4,
                     .micro_tokens = MICRO_TOKENS},
-              .expect_se = 5};
+              .expect_se = 5,
+              .probes = 240};
     a.o.name = a.name;
     a.o.path = a.path;
     const int c = option_command(&commands[0].command, sizeof commands / sizeof *commands,

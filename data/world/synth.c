@@ -44,26 +44,26 @@ SynthOptions synth_defaults(void) {
     };
 }
 
-/* Shares of the hash range, of 64 in all, of prompts' files and of documents' files. */
+/* Shares of the BUCKETS, of prompts' files and of documents' files. */
 typedef struct SynthShare {
     const char *file;
     int from, to;
 } SynthShare;
-static const SynthShare share_documents = {"documents.jsonl", 0, 60},
-                        share_documents_heldout = {"documents_heldout.jsonl", 60, 64},
+static const SynthShare share_documents = {"documents.jsonl", 0, DOCUMENT_BUCKETS},
+                        share_documents_heldout = {"documents_heldout.jsonl", DOCUMENT_BUCKETS,
+                                                   BUCKETS},
                         share_sft = {"sft.jsonl", 0, 20},
                         share_sft_heldout = {"sft_heldout.jsonl", 20, 24},
                         share_compare = {"compare_prompts.jsonl", 24, 32},
                         share_compare_heldout = {"compare_heldout.jsonl", 32, 36},
                         share_ppo = {"ppo_prompts.jsonl", 36, 58},
-                        share_eval = {"eval_prompts.jsonl", 58, 64};
+                        share_eval = {"eval_prompts.jsonl", 58, BUCKETS};
 
 static uint64_t hash_of(const Prose *before, const Prose *t) {
     return XXH3_64bits_withSeed(t->s, t->n, before->n ? XXH3_64bits(before->s, before->n) : 0);
 }
 
-static bool belongs(const SynthShare *s, uint64_t hash) {
-    int bucket = (int)(hash >> 58);
+static bool belongs(const SynthShare *s, int bucket) {
     return bucket >= s->from && bucket < s->to;
 }
 
@@ -84,13 +84,15 @@ static bool is_new(SynthFile *f, uint64_t hash) {
     return true;
 }
 
-/* {"text"} of document `index`. */
+/* {"text"} of document `index`. The file is that of the story: its facts in this order are news to
+ * a model that was trained on other files. */
 static json_t *document(SynthFile *f, uint64_t index) {
-    Prose t, none = {0};
+    Prose t;
     for (uint64_t attempt = 0;; attempt++) {
         Dice r = dice_make(f->o->seed, f->share->file, index, attempt);
-        world_document(&r, &t);
-        if (belongs(f->share, hash_of(&none, &t))) return json_pack("{s:s}", "text", t.s);
+        size_t story;
+        world_document(&r, &t, &story);
+        if (belongs(f->share, world_bucket(t.s, story))) return json_pack("{s:s}", "text", t.s);
     }
 }
 
@@ -116,7 +118,7 @@ static json_t *prompt(SynthFile *f, uint64_t index) {
         Dice r = dice_make(f->o->seed, s->file, index, attempt);
         task_make(&r, &t);
         const uint64_t hash = hash_of(&t.before, &t.prompt);
-        if (!belongs(s, hash) || !wanted(s, &t, &r) || !is_new(f, hash)) continue;
+        if (!belongs(s, (int)(hash >> 58)) || !wanted(s, &t, &r) || !is_new(f, hash)) continue;
         json_t *record = json_pack("{s:o}", "prompt", prompt_json(&t));
         if (demonstrate) {
             SynthQuality q = (SynthQuality)dice_weighted(

@@ -59,6 +59,8 @@ void dice_choose(Dice *r, int *out, int k, int n) {
     }
 }
 
+int world_bucket(const char *text, size_t n) { return (int)(XXH3_64bits(text, n) >> 58); }
+
 /* --- text ------------------------------------------------------------------------------------- */
 
 void prose_clear(Prose *t) {
@@ -210,6 +212,12 @@ void person_list(Prose *t, const Person *p) {
 
 const char *person_value(const Person *p, Topic topic) {
     return topic == TOPIC_PLACE ? p->place : topic == TOPIC_TRADE ? p->trade : p->food;
+}
+
+const char *const *person_values(Topic topic, int *n) {
+    CHECK(topic != TOPIC_ITEMS, "a list of items has no one value");
+    *n = topic == TOPIC_PLACE ? PLACES : topic == TOPIC_TRADE ? TRADES : FOODS;
+    return topic == TOPIC_PLACE ? world_places : topic == TOPIC_TRADE ? world_trades : world_foods;
 }
 
 /* wording 0, wording 1; a list of items follows "has" */

@@ -110,6 +110,7 @@ void person_list(Prose *t, const Person *p); /* "a cup, a map and a key" */
 enum { QUESTIONS = 3 };
 void person_ask(Prose *t, const Person *p, Topic topic, int wording);
 const char *person_value(const Person *p, Topic topic); /* not for TOPIC_ITEMS */
+const char *const *person_values(Topic topic, int *n);  /* all that there are; as above */
 
 /* A few people, and which of the facts about them the text tells. */
 enum { SCENE_PEOPLE = 3 };
@@ -124,7 +125,13 @@ void scene_tell(Dice *r, const Scene *s, Prose *t); /* all that is stated, in ra
 bool scene_pick(Dice *r, const Scene *s, bool stated, int *person, Topic *topic);
 
 /* --- documents and tasks ---------------------------------------------------------------------- */
-void world_document(Dice *r, Prose *t);
+/* *story: the length of the facts that it begins with. */
+void world_document(Dice *r, Prose *t, size_t *story);
+
+/* Which file a text may be in: a hash of it, 0 .. BUCKETS-1. Documents to train on begin with
+ * stories of the first DOCUMENT_BUCKETS; held-out ones and probes have the others. */
+enum { BUCKETS = 64, DOCUMENT_BUCKETS = 60 };
+int world_bucket(const char *text, size_t n);
 
 /* A prompt, what gold must know, and the makings of demonstrations of any quality. */
 typedef struct WorldTask {

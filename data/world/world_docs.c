@@ -150,7 +150,7 @@ static void recite(Dice *r, const Scene *s, Prose *t) {
     }
 }
 
-void world_document(Dice *r, Prose *t) {
+void world_document(Dice *r, Prose *t, size_t *story) {
     static void (*const passages[])(Dice *, const Scene *, Prose *) = {
         ask, ask_whether, restate, sum, compare, tenses, deeds, advise, chat};
     static const double weights[] = {40, 18, 16, 15, 9, 8, 9, 7, 2};
@@ -158,6 +158,7 @@ void world_document(Dice *r, Prose *t) {
     scene_make(r, &s, 2, 2 + dice_int(r, 3));
     prose_clear(t);
     scene_tell(r, &s, t);
+    *story = t->n;
     if (dice_percent(r, 33)) recite(r, &s, t);
     size_t length = 250 + (size_t)dice_int(r, 100);
     while (t->n < length) passages[dice_weighted(r, weights, 9)](r, &s, t);

@@ -121,5 +121,14 @@ expect 64 '--expect sft>bsae: "bsae" is none of the models' -- "${compare[@]}" -
 expect 64 "two or more names" -- "${compare[@]}" --expect sft
 expect 64 "--best-of 4 needs --reward" -- "${compare[@]}" --best-of 4
 ! grep -q "held-out prompts" expect.out || fail "a table: $(cat expect.out)"
+# Forty steps teach nothing: near the best constant everywhere. Two looks see the same.
+probe=("$bin/rhetor-eval" probe -m "$RUN/pretrain" --probes 48)
+expect 70 "does not hold: look-up is 0." -- "${probe[@]}" --json probe.json --expect 0.9
+awk '/"accuracy"/ {n++; bad += $2 + 0 > 0.35} END {exit n != 5 || bad}' probe.json || fail "it reads: $(cat probe.json)"
+expect 0 "best constant" -- "${probe[@]}" --json again.json
+cmp probe.json again.json || fail "another look, another result"
+must "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" run.dir=run/short model.context=32 train.steps=1
+expect 78 "probe has" "context is 32" -- "$bin/rhetor-eval" probe -m run/short
+expect 78 "is a reward model" -- "$bin/rhetor-eval" probe -m "$RUN/reward"
 echo hi | timeout 120 "$bin/rhetor-generate" -m "$RUN/sft" --chat --max-new 8 >chat.out 2>&1 || fail "chat: $(cat chat.out)"
 exit 0

@@ -15,6 +15,7 @@ typedef struct Args {
     const char *name[MAX_LIST], *path[MAX_LIST]; /* [o.n] --model NAME=PATH */
     OptionList file;
     double expect_se, expect_accuracy;
+    int64_t probes;
     bool gold;
 } Args;
 
@@ -32,5 +33,6 @@ int eval_rank(const Args *a);
 int eval_win(const Args *a);
 int eval_compare(const Args *a);
 int eval_pick(const Args *a);
+int eval_probe(const Args *a);
 
 #endif

@@ -1,5 +1,6 @@
-/* eval_tables.c: rhetor-eval compare, pick. */
+/* eval_tables.c: rhetor-eval compare, pick, probe. */
 #include "eval/pick.h"
+#include "eval/probe.h"
 #include "tools/eval/eval.h"
 
 #include <inttypes.h>
@@ -73,4 +74,24 @@ int eval_pick(const Args *a) {
     if (!a->o.reward || !a->o.prompts)
         return error_set(ERR_USAGE, "expected --reward PATH and --prompts FILE");
     return pick(&a->o, a->model, a->out, stdout);
+}
+
+int eval_probe(const Args *a) {
+    Loaded m;
+    ProbeScore score[PROBE_KINDS];
+    TRY(load_model(&m, a->model, "--model", LOAD_LANGUAGE));
+    int rc = probe_run(score, &m, a->o.seed, a->probes, MICRO_TOKENS);
+    if (rc == 0) probe_print(score, stdout);
+    if (rc == 0 && a->json) {
+        json_auto_t *j = probe_json(score, &m, a->o.seed);
+        rc = json_write_file(j, a->json);
+    }
+    for (ProbeKind k = 0; k < PROBE_KINDS && rc == 0; k++) {
+        double se, p = probe_accuracy(&score[k], &se);
+        if (p < a->expect_accuracy)
+            rc = error_set(ERR_INTERNAL, "--expect %g does not hold: %s is %.3f",
+                           a->expect_accuracy, world_probe_names[k], p);
+    }
+    load_free(&m);
+    return rc;
 }
