@@ -408,6 +408,17 @@ done:
     return rc;
 }
 
+void dataset_best(Dataset *out, const Dataset *d) {
+    *out = (Dataset){.n = d->n, .seq = xmalloc((size_t)(d->n + 1) * sizeof *d->seq)};
+    for (int64_t i = 0; i < d->n; i++) {
+        int64_t best = d->first[i];
+        for (int64_t s = best; s < d->first[i + 1]; s++)
+            if (d->rank[s] < d->rank[best]) best = s;
+        out->seq[i] = d->seq[best];
+        out->tokens += d->seq[best].n;
+    }
+}
+
 void dataset_free(Dataset *d) {
     Store *s = d->priv;
     if (s) {

@@ -78,6 +78,8 @@ void dataset_options(DatasetOptions *o, const Config *c, const Tokenizer *t, Tem
  * is kept (it has no pairs). Warns of records that teach nothing or the wrong thing. Not
  * collective. */
 int dataset_load(Dataset *out, DatasetKind kind, const StrList *files, const DatasetOptions *o);
+/* Of rankings the best answer of each, as demonstrations. Borrows from d. */
+void dataset_best(Dataset *out, const Dataset *d);
 void dataset_free(Dataset *d);
 
 #endif

@@ -90,6 +90,6 @@ int prompts_sample(DecodeResult *r, const Loaded *m, const PromptFile *p, int64_
     with.nstop = m->nstop;
     int rc = decode(r, m->gpt, tokens, start, n, NULL, &with);
     for (int64_t i = 0; i < r->n && rc >= 0; i++)
-        r->v[i].stopped = r->v[i].stopped && r->v[i].tokens[r->v[i].n - 1] == m->stop[0];
+        r->v[i].stopped = r->v[i].stopped && load_finished(m, r->v[i].tokens[r->v[i].n - 1]);
     return rc;
 }

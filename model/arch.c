@@ -67,6 +67,16 @@ void arch_set(GptConfig *c, const ArchField *f, double v) {
     }
 }
 
+GptConfig arch_of_config(const Config *c, int64_t vocab) {
+    return (GptConfig){.vocab = vocab,
+                       .context = c->model_context,
+                       .layers = c->model_layers,
+                       .heads = c->model_heads,
+                       .width = c->model_width,
+                       .bias = c->model_bias,
+                       .norm_eps = 1e-5};
+}
+
 int arch_check(const GptConfig *c) {
     for (const ArchField *f = arch_fields; f < arch_fields + arch_nfields; f++) {
         const double v = arch_get(c, f);

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/config.h"
 #include "core/param.h"
 
 /* X(C type, field, lowest, highest, since, fallback, names in Hugging Face's config.json...)
@@ -67,6 +68,8 @@ const ArchWord *arch_words(const ArchField *f); /* of a flag; the first of each 
 double arch_get(const GptConfig *c, const ArchField *f);
 void arch_set(GptConfig *c, const ArchField *f, double v);
 
+/* What the settings model.* ask for. */
+GptConfig arch_of_config(const Config *c, int64_t vocab);
 int arch_check(const GptConfig *c); /* ERR_CONFIG names the field */
 /* Name of the first field in which two models differ, a scalar head aside; NULL: none. */
 const ArchField *arch_differ(const GptConfig *a, const GptConfig *b);

@@ -15,6 +15,7 @@
 #include "data/dataset.h"
 #include "pipeline/recipe.h"
 #include "plan/forecast.h"
+#include "rlhf/iteration.h"
 
 enum { ANSWERS = 4 };
 
@@ -64,13 +65,6 @@ static int know_tokenizer(Known *k, const Config *c, Corpus *corpus) {
                      "tokenizer (from.tokenizer: %s) is there yet; give its size, --vocab N",
                      c->origin, c->data_train.n ? c->data_train.v[0] : "not set",
                      c->from_tokenizer[0] ? c->from_tokenizer : "not set");
-}
-
-static int check_model(const GptConfig *g, const Config *c) {
-    if (g->width % g->heads == 0) return 0;
-    return config_bad(c, "model.heads",
-                      "is %" PRId64 ", which does not divide model.width (%" PRId64 ")", g->heads,
-                      g->width);
 }
 
 /* The parent's architecture, tokenizer and template, where no stage before has them. */
@@ -130,7 +124,7 @@ static int records_of(PlanStage *s, const Known *k, const Config *c, DatasetKind
         if (kind == DATASET_PROMPTS) o.max_prompt = k->cfg.context - c->ppo_max_response;
         TRY(dataset_load(&d, kind, &c->data_train, &o));
         *records = d.n;
-        plan_records(w, &d, kind, c->data_loss_on == LOSS_ON_ALL);
+        plan_records(w, &d);
         dataset_free(&d);
         return 0;
     }
@@ -148,31 +142,19 @@ static int records_of(PlanStage *s, const Known *k, const Config *c, DatasetKind
     return 0;
 }
 
-/* Tokens of an evaluation; not known: as many as there is room for. */
-static int eval_tokens(const Known *k, const Config *c, DatasetKind kind, double *tokens) {
-    const StrList *files = c->stage == STAGE_REWARD ? &c->data_reference : &c->data_heldout;
-    *tokens = 0;
+/* Of an evaluation; not known: as many tokens as there is room for. */
+static int evaluation_of(PlanStage *s, const Known *k, const Config *c, const StrList *files,
+                         int64_t records) {
     if (files->n == 0) return 0;
-    *tokens = HUGE_VAL;
+    s->work.eval_tokens = HUGE_VAL;
     if (!have(files) || !k->tokenizer) return 0;
     Dataset d;
     DatasetOptions o;
     dataset_options(&o, c, k->tokenizer, k->tmpl, k->cfg.context);
-    TRY(dataset_load(&d, kind, files, &o));
-    const double n = (double)d.n, some = c->eval_records > 0 && c->stage != STAGE_REWARD
-                                             ? fmin(n, (double)c->eval_records)
-                                             : n;
-    *tokens = (double)d.tokens * some / n;
+    TRY(dataset_load(&d, DATASET_DEMOS, files, &o));
+    plan_evaluation(&s->work, &d, records);
     dataset_free(&d);
     return 0;
-}
-
-static int64_t steps_of(const Config *c, int64_t records) {
-    if (c->train_steps > 0) return c->train_steps;
-    if (records == 0) return 0;
-    double n = c->train_epochs * (double)records / (double)c->train_batch;
-    n = c->stage == STAGE_PRETRAIN ? floor(n + 0.5) : ceil(n - 1e-9); /* as the stages do */
-    return n < 1 ? 1 : (int64_t)n;
 }
 
 /* --- the stages ------------------------------------------------------------------------------- */
@@ -183,23 +165,16 @@ static int plan_pretrain(PlanStage *s, Known *k, const Config *c, const PlanGive
     int64_t count = 0;
     if (have(&c->data_train)) TRY(corpus_open(&corpus, &c->data_train, 0));
     int rc = know_tokenizer(k, c, corpus);
-    k->cfg = (GptConfig){.vocab = k->vocab,
-                         .context = c->model_context,
-                         .layers = c->model_layers,
-                         .heads = c->model_heads,
-                         .width = c->model_width,
-                         .bias = c->model_bias,
-                         .norm_eps = 1e-5};
+    k->cfg = arch_of_config(c, k->vocab);
     k->model = true;
-    if (rc >= 0) rc = check_model(&k->cfg, c);
+    if (rc >= 0) rc = arch_check(&k->cfg);
+    *w = plan_work(c, &k->cfg);
     if (rc >= 0) rc = windows_of(s, "data.train", corpus, c, k->cfg.context, &w->length, &count);
     corpus_close(&corpus);
     TRY(rc);
-    if (count == 0) count = g->records;
-    if (c->data_heldout.n > 0) w->eval_tokens = HUGE_VAL;
-    if (c->data_heldout.n > 0 && c->eval_records > 0)
-        w->eval_tokens = (double)c->eval_records * w->length;
-    w->steps = steps_of(c, count);
+    if (c->data_heldout.n > 0)
+        w->eval_tokens = c->eval_records > 0 ? (double)c->eval_records * w->length : HUGE_VAL;
+    w->steps = plan_steps(c, count ? count : g->records);
     return 0;
 }
 
@@ -208,14 +183,14 @@ static int plan_sft(PlanStage *s, Known *k, const Config *c, const PlanGiven *g)
     int64_t records;
     TRY(know_parent(k, c));
     TRY(template_of_config(c, &k->tmpl));
+    *w = plan_work(c, &k->cfg);
     TRY(records_of(s, k, c, DATASET_DEMOS, g, &records));
-    TRY(eval_tokens(k, c, DATASET_DEMOS, &w->eval_tokens));
-    if (c->data_mix_ratio > 0) { /* as train/sft.c */
+    TRY(evaluation_of(s, k, c, &c->data_heldout, c->eval_records));
+    if (c->data_mix_ratio > 0) {
         TRY(mixed_windows(s, k, c, &w->window));
-        const double r = c->data_mix_ratio;
-        w->windows = r / (1 - r) * w->items * w->length / w->window;
+        plan_mix(w, c->data_mix_ratio);
     }
-    w->steps = steps_of(c, records);
+    w->steps = plan_steps(c, records);
     return 0;
 }
 
@@ -223,11 +198,14 @@ static int plan_reward(PlanStage *s, Known *k, const Config *c, const PlanGiven 
     PlanWork *w = &s->work;
     int64_t records;
     TRY(know_parent(k, c));
+    GptConfig cfg = k->cfg;
+    cfg.scalar_head = true;
+    cfg.untied = false;
+    *w = plan_work(c, &cfg);
     TRY(records_of(s, k, c, DATASET_RANKED, g, &records));
-    w->steps = steps_of(c, records);
-    TRY(eval_tokens(k, c, DATASET_DEMOS, &w->eval_tokens));
-    if (c->data_reference.n == 0) /* the best answers */
-        w->eval_tokens = records > 0 ? (double)records * w->length : HUGE_VAL;
+    w->eval_tokens = records > 0 ? (double)records * w->length : HUGE_VAL; /* the best answers */
+    TRY(evaluation_of(s, k, c, &c->data_reference, 0));
+    w->steps = plan_steps(c, records);
     return 0;
 }
 
@@ -238,12 +216,13 @@ static int plan_ppo(PlanStage *s, Known *k, const Config *c, const PlanGiven *g)
     if (c->ppo_max_response >= k->cfg.context)
         return config_bad(c, "ppo.max_response",
                           "leaves no room for a prompt in the context of %" PRId64, k->cfg.context);
+    *w = iteration_plan(c, &k->cfg);
     TRY(records_of(s, k, c, DATASET_PROMPTS, g, &records));
     w->response = g->response > 0 ? fmin(g->response, (double)w->longest) : (double)w->longest;
     if (g->response <= 0)
         assume(s, "responses of %" PRId64 " tokens, the longest (--response)", w->longest);
     w->length += w->response;
-    w->steps = (c->ppo_episodes + c->ppo_batch - 1) / c->ppo_batch;
+    w->steps = plan_steps(c, records);
     if (c->ptx_coef > 0) TRY(mixed_windows(s, k, c, &w->window));
     return 0;
 }
@@ -256,11 +235,9 @@ static int plan_stage(PlanStage *s, Known *k, const PlanGiven *g) {
                                                     [STAGE_SFT] = plan_sft,
                                                     [STAGE_REWARD] = plan_reward,
                                                     [STAGE_PPO] = plan_ppo};
-    s->work = plan_work(&c);
     int rc = plan[s->kind] ? plan[s->kind](s, k, &c, g)
                            : error_set(ERR_CONFIG, "%s: rhetor-plan knows no plan of %s", s->config,
                                        config_stage_name(s->kind));
-    s->work.model = k->cfg;
     if (rc >= 0 && s->work.steps == 0)
         assume(s, "the number of steps is not known: %s is not there yet (--records)",
                c.data_train.n ? c.data_train.v[0] : "data.train");

@@ -20,6 +20,35 @@
 #include "data/order.h"
 #include "dist/watchdog.h"
 
+/* --- settings --------------------------------------------------------------------------------- */
+
+int iteration_options(const Config *c, PpoOptions *o, KlControl *kl) {
+    *o = (PpoOptions){.batch = c->ppo_batch,
+                      .minibatches = c->ppo_minibatches,
+                      .epochs = c->ppo_epochs,
+                      .micro_tokens = c->train_micro_tokens,
+                      .temperature = c->ppo_temperature,
+                      .clip = c->ppo_clip,
+                      .clip_value = c->ppo_clip_value,
+                      .gamma = c->ppo_gamma,
+                      .lambda = c->ppo_lambda,
+                      .no_stop_score = c->ppo_no_stop_score,
+                      .whiten = c->ppo_whiten,
+                      .ptx_coef = c->ptx_coef,
+                      .ptx_ratio = c->ptx_ratio,
+                      .seed = (uint64_t)c->run_seed};
+    *kl = (KlControl){c->ppo_kl == KL_ADAPTIVE, c->ppo_beta, c->ppo_kl_target, c->ppo_kl_horizon};
+    if (o->minibatches > o->batch)
+        return config_bad(c, "ppo.minibatches",
+                          "is more than the %" PRId64 " episodes of ppo.batch", o->batch);
+    if (kl->adaptive && 0.2 * (double)o->batch >= kl->horizon)
+        return config_bad(c, "ppo.kl_horizon",
+                          "a batch of %" PRId64 " may lower beta by %.0f %%; expected more than a "
+                          "fifth of ppo.batch, many times that as a rule",
+                          o->batch, 20 * (double)o->batch / kl->horizon);
+    return 0;
+}
+
 /* --- minibatches ------------------------------------------------------------------------------ */
 
 static int64_t item_tokens(void *minibatch, int64_t j) {
@@ -35,13 +64,12 @@ static int add_item(void *minibatch, int64_t j, Batch *b) {
     return 0;
 }
 
-/* Places of the response tokens of the episodes pick[begin..end) in the arrays of Episodes, in the
- * order of the positions in a batch that have a weight. In the tape's memory. */
-static int64_t *places(Tape *t, const Minibatch *m, int64_t begin, int64_t end) {
-    int64_t n = 0;
-    for (int64_t j = begin; j < end; j++) n += rollout_length(m->e, m->pick[j]);
-    int64_t *at = tape_alloc(t, (size_t)n * sizeof *at), *next = at;
-    for (int64_t j = begin; j < end; j++)
+/* Places of the response tokens of the episodes pick[begin..end) in the arrays of Episodes: of the
+ * rows, which are the positions that have a weight. In the tape's memory. */
+static int64_t *places(Tape *t, const Minibatch *m, const GptRows *rows, int64_t begin,
+                       int64_t end) {
+    int64_t *at = tape_alloc(t, (size_t)rows->m * sizeof *at), *next = at;
+    for (int64_t j = begin; j < end && !tape_dry(t); j++)
         for (int64_t k = m->e->first[m->pick[j]]; k < m->e->first[m->pick[j] + 1]; k++) *next++ = k;
     return at;
 }
@@ -65,7 +93,7 @@ static void choose(const Ppo *p, int64_t iteration, int64_t epoch, int64_t k, Mi
 static void score_tokens(Gpt *g, Tape *t, const Minibatch *m, const Batch *b, int64_t begin,
                          int64_t end, float *logp, float *entropy) {
     const GptRows rows = gpt_weighted_rows(t, b);
-    const int64_t *at = places(t, m, begin, end);
+    const int64_t *at = places(t, m, &rows, begin, end);
     real *lp = tape_alloc(t, (size_t)rows.m * sizeof *lp);
     real *en = tape_alloc(t, (size_t)rows.m * sizeof *en);
     gpt_token_loss(g, t, b, &rows, m->ppo->o.temperature, NULL, NULL, lp, en);
@@ -82,7 +110,7 @@ static void score_batch(const Minibatch *m, Episodes *e, Tape *t, const Batch *b
     score_tokens(p->policy.gpt, t, m, b, begin, end, e->logp, e->entropy);
     score_tokens(p->reference, t, m, b, begin, end, e->ref_logp, NULL);
     const GptRows rows = gpt_weighted_rows(t, b);
-    const int64_t *at = places(t, m, begin, end);
+    const int64_t *at = places(t, m, &rows, begin, end);
     const Tensor *v = gpt_values(p->critic.gpt, t, b, &rows);
     for (int64_t k = 0; k < rows.m; k++) e->value[at[k]] = v->data[k];
     tape_reset(t);
@@ -208,8 +236,8 @@ static void policy_loss(const Step *s, void *minibatch, const Batch *b, int64_t 
                         double *sum) {
     const Minibatch *m = minibatch;
     Tape *t = s->trainer->tape;
-    PolicyCtx ctx = {m, places(t, m, begin, end), sum};
     const GptRows rows = gpt_weighted_rows(t, b);
+    PolicyCtx ctx = {m, places(t, m, &rows, begin, end), sum};
     gpt_token_loss(s->trainer->gpt, t, b, &rows, m->ppo->o.temperature, token_loss, &ctx, NULL,
                    NULL);
 }
@@ -223,8 +251,8 @@ static void value_loss(const Step *s, void *minibatch, const Batch *b, int64_t b
                        double *sum) {
     const Minibatch *m = minibatch;
     Tape *t = s->trainer->tape;
-    const int64_t *at = places(t, m, begin, end);
     const GptRows rows = gpt_weighted_rows(t, b);
+    const int64_t *at = places(t, m, &rows, begin, end);
     Tensor *v = gpt_values(s->trainer->gpt, t, b, &rows);
     for (int64_t k = 0; k < rows.m && !tape_dry(t); k++) {
         double dv;
@@ -251,6 +279,28 @@ void iteration_steps(Minibatch *m, Step step[2]) {
     critic->items[0] = items;
     critic->items[0].loss = value_loss;
     critic->nsum = VALUE_SUMS;
+}
+
+PlanWork iteration_plan(const Config *c, const GptConfig *policy) {
+    static Ppo ppo = {.o.temperature = 1};
+    static Minibatch dry = {.ppo = &ppo};
+    PlanWork w = plan_work(c, policy);
+    GptConfig head = *policy;
+    head.scalar_head = true;
+    head.untied = false;
+    w.items = (double)c->ppo_batch;
+    w.minibatches = c->ppo_minibatches;
+    w.epochs = c->ppo_epochs;
+    w.longest = c->ppo_max_response;
+    w.response = (double)w.longest;
+    if (c->ptx_coef > 0) w.windows = c->ptx_ratio * w.items / (double)w.minibatches;
+    w.nets = 0;
+    plan_net(&w, policy, policy_loss, &dry);
+    plan_net(&w, &head, value_loss, &dry);
+    plan_net(&w, policy, NULL, NULL); /* the reference */
+    plan_net(&w, &head, NULL, NULL);  /* the reward model */
+    if (c->ppo_ema > 0) plan_net(&w, policy, NULL, NULL);
+    return w;
 }
 
 /* The minibatch's pretraining windows, ptx_ratio an episode; which ones follows from the episodes

@@ -5,7 +5,7 @@
 
 #include "rlhf/ppo_math.h"
 #include "rlhf/rollout.h"
-#include "train/windows.h"
+#include "train/opening.h"
 
 /* Bound on PpoStats.decode_gap: sampler and training forward are the same function. */
 #define PPO_DECODE_GAP 1e-4
@@ -43,6 +43,11 @@ typedef struct PpoStats {
     double policy_norm, critic_norm, value_mean, return_mean, return_var, explained;
     double beta; /* used in this iteration */
 } PpoStats;
+
+/* What the settings say; ERR_CONFIG where they contradict each other. Not collective. */
+int iteration_options(const Config *c, PpoOptions *o, KlControl *kl);
+/* The plan of an iteration; critic and reward model are taken to be as large as the policy. */
+PlanWork iteration_plan(const Config *c, const GptConfig *policy);
 
 /* Old and reference log-probabilities, values and scores of all episodes, from the training forward
  * on the minibatches of the first inner epoch. The ranks share them without regard to who trains on

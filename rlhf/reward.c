@@ -7,19 +7,12 @@
  * 0. */
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "base/text.h"
-#include "checkpoints/exchange/load.h"
 #include "data/order.h"
-#include "dist/watchdog.h"
-#include "rlhf/ranking.h"
 #include "rlhf/score.h"
-#include "train/memory.h"
-#include "train/step.h"
+#include "train/opening.h"
 
 /* What is reported of a step, in doubles only. */
 typedef struct Report {
@@ -31,6 +24,7 @@ typedef struct Reward {
     Loaded model;
     Dataset ranked, heldout, reference;
     Trainer trainer;
+    PlanWork plan;
     double mean, std; /* of the rewards, after training */
     uint64_t seed;
     /* of a step: its first prompt's place in the stream, the weight of each that has pairs */
@@ -99,17 +93,9 @@ static Step next_step(Reward *w, const Run *run, const Schedule *lr) {
 }
 
 static void evaluate(Reward *w, Run *run) {
-    const Dataset *d = &w->heldout;
-    const int64_t records = run->cfg.eval_records,
-                  n = records > 0 && records < d->n ? records : d->n;
-    if (n == 0) return;
-    watchdog_enter(PHASE_EVAL);
-    RankStats s = {0};
-    float *r = xmalloc((size_t)(d->first[n] + 1) * sizeof *r);
-    score_shared(w->model.gpt, d->seq, d->first[n], run->cfg.train_micro_tokens, run->comm, r);
-    for (int64_t i = 0; i < n; i++)
-        rank_stats_add(&s, r + d->first[i], d->rank + d->first[i], d->first[i + 1] - d->first[i]);
-    free(r);
+    RankStats s;
+    score_rankings(w->model.gpt, &w->heldout, run->cfg.eval_records, run->cfg.train_micro_tokens,
+                   run->comm, &s);
     run_metric(run, "eval/loss", rank_loss(&s));
     run_metric(run, "eval/accuracy", rank_accuracy(&s));
     run_metric(run, "eval/margin", rank_margin(&s));
@@ -123,7 +109,6 @@ static void evaluate(Reward *w, Run *run) {
 
 static void normalise(Reward *w, Run *run) {
     RankStats s;
-    watchdog_enter(PHASE_EVAL);
     score_normalise(w->model.gpt, w->reference.seq, w->reference.n, run->cfg.train_micro_tokens,
                     run->comm, &s);
     w->mean = rank_mean(&s);
@@ -134,68 +119,47 @@ static void normalise(Reward *w, Run *run) {
             s.n, w->mean, w->std);
 }
 
-/* Without data.reference: the best ranked completion of every prompt of the training set. */
-static void best_as_reference(Reward *w) {
-    const Dataset *d = &w->ranked;
-    w->reference = (Dataset){.n = d->n, .seq = xmalloc((size_t)d->n * sizeof *d->seq)};
-    for (int64_t i = 0; i < d->n; i++) {
-        int64_t best = d->first[i];
-        for (int64_t s = best; s < d->first[i + 1]; s++)
-            if (d->rank[s] < d->rank[best]) best = s;
-        w->reference.seq[i] = d->seq[best];
-    }
-}
-
 static int dry_run(Reward *w, Run *run) {
     Step step = next_step(w, run, NULL);
-    const double began = clock_seconds();
-    TRY(step_passes(&step));
-    const ParamSet *ps = &w->model.gpt->params;
-    const double tokens = (double)step.tokens;
-    const double length = (double)w->ranked.tokens / (double)w->ranked.first[w->ranked.n];
-    run_plan(run, "reward model", clock_seconds() - began, ps->count, tokens,
-             gpt_train_flops(&w->model.gpt->cfg, tokens, tokens / length, length),
-             trainer_bytes(&w->trainer), trainer_scratch(&w->trainer));
+    TRY(memory_dry_run(run, &w->plan, &step));
     const Dataset *d = &w->ranked;
     for (int64_t s = d->first[0]; s < d->first[1]; s++) {
         const Sequence *q = &d->seq[s];
         const int64_t from = s == d->first[0] ? 0 : q->prompt; /* the prompt once */
-        char *text;
+        AUTOFREE char *text = NULL;
         TRY(tokenizer_decode(w->model.tokenizer, q->tokens + from, q->n - from, false, &text,
                              NULL));
         printf("  rank %d: %s\n", d->rank[s], text);
-        free(text);
     }
     return 0;
 }
 
-static int check_memory(Reward *w, Run *run) {
-    PlanWork work = plan_work(&run->cfg);
-    work.model = w->model.cfg;
-    plan_records(&work, &w->ranked, DATASET_RANKED, false);
-    for (int64_t i = 0; i < w->reference.n; i++) work.eval_tokens += (double)w->reference.seq[i].n;
-    return memory_check(run, &work);
+static int open_reference(Reward *w, const Config *c) {
+    DatasetOptions o;
+    dataset_options(&o, c, w->model.tokenizer, w->model.tmpl, w->model.cfg.context);
+    if (c->data_reference.n > 0)
+        return dataset_load(&w->reference, DATASET_DEMOS, &c->data_reference, &o);
+    dataset_best(&w->reference, &w->ranked);
+    return 0;
 }
 
 static int open_all(Reward *w, Run *run) {
-    const Config *c = &run->cfg;
-    w->seed = (uint64_t)c->run_seed;
-    TRY(load_open(&w->model, c->from_model, "from.model", LOAD_TRUNK, run->comm));
-    DatasetOptions o;
-    dataset_options(&o, c, w->model.tokenizer, w->model.tmpl, w->model.cfg.context);
-    TRY(dataset_load(&w->ranked, DATASET_RANKED, &c->data_train, &o));
-    if (c->data_heldout.n > 0) TRY(dataset_load(&w->heldout, DATASET_RANKED, &c->data_heldout, &o));
-    if (c->data_reference.n > 0)
-        TRY(dataset_load(&w->reference, DATASET_DEMOS, &c->data_reference, &o));
-    else
-        best_as_reference(w);
-    TRY(check_memory(w, run));
-    TRY(load_weights(&w->model, true));
-    gpt_init_head(w->model.gpt, w->seed);
-    run_describe(run, &w->model.cfg, w->model.tokenizer, w->model.tmpl, "params");
-    run_parent(run, "model", w->model.id);
-    run_data(run, "train", w->ranked.hash);
-    step_count(run, w->ranked.n);
+    Loaded *m = &w->model;
+    w->seed = (uint64_t)run->cfg.run_seed;
+    TRY(opening_parent(run, m, "from.model", LOAD_TRUNK));
+    TRY(opening_records(run, m, DATASET_RANKED, 0, &w->ranked, &w->heldout));
+    TRY(open_reference(w, &run->cfg));
+    w->plan = plan_work(&run->cfg, &m->cfg);
+    plan_records(&w->plan, &w->ranked);
+    plan_evaluation(&w->plan, &w->reference, 0);
+    TRY(memory_check(run, &w->plan));
+    TRY(load_weights(m, true));
+    gpt_init_head(m->gpt, w->seed);
+    trainer_open(&w->trainer, m->gpt, run, "");
+    run_keep_f64(run, "reward_mean_before", &w->mean);
+    run_keep_f64(run, "reward_std", &w->std);
+    run_describe(run, &m->cfg, m->tokenizer, m->tmpl, "params");
+    run->steps = plan_steps(&run->cfg, w->ranked.n);
     return 0;
 }
 
@@ -211,27 +175,16 @@ static void report(Run *run, const Step *step, const Report *r) {
 }
 
 static int train(Reward *w, Run *run) {
-    const Config *c = &run->cfg;
-    trainer_open(&w->trainer, w->model.gpt, run, "");
-    run_keep_f64(run, "reward_mean_before", &w->mean);
-    run_keep_f64(run, "reward_std", &w->std);
-    if (run->dry) return dry_run(w, run);
     TRY(run_resume(run));
-    if (run->main_rank)
-        log_info("%" PRId64 " prompt%s with %" PRId64 " completions (%" PRId64 " too long, %" PRId64
-                 " bad), %" PRId64 " step%s of %" PRId64 " prompt%s",
-                 w->ranked.n, TEXT_S(w->ranked.n), w->ranked.first[w->ranked.n], w->ranked.too_long,
-                 w->ranked.bad, run->steps, TEXT_S(run->steps), c->train_batch,
-                 TEXT_S(c->train_batch));
-
+    opening_report(run, &w->ranked, run->cfg.train_batch);
     const Schedule schedule = trainer_schedule(run);
     while (run_goes_on(run)) {
         Step step = next_step(w, run, &schedule);
         TRY(step_run(&step, 1));
         report(run, &step, &w->report);
-        if (run_eval_due(run)) evaluate(w, run);
+        if (w->heldout.n > 0 && run_eval_due(run)) evaluate(w, run);
         /* the bias does not change the loss, so a checkpoint that may be the best gets it too */
-        if (run->step + 1 == run->steps || (c->save_keep_best && run_eval_due(run)))
+        if (run->step + 1 == run->steps || (run->cfg.save_keep_best && run_eval_due(run)))
             normalise(w, run);
         TRY(run_step_end(run, step.tokens));
     }
@@ -239,11 +192,9 @@ static int train(Reward *w, Run *run) {
 }
 
 static int reward(Run *run) {
-    if (run->cfg.data_train.n == 0)
-        return config_bad(&run->cfg, "data.train", "no rankings are given");
     Reward w = {0};
     int rc = open_all(&w, run);
-    if (rc == 0) rc = train(&w, run);
+    if (rc == 0) rc = run->dry ? dry_run(&w, run) : train(&w, run);
     trainer_close(&w.trainer);
     dataset_free(&w.ranked);
     dataset_free(&w.heldout);

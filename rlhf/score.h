@@ -14,6 +14,10 @@ void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens
 /* The same, shared among the ranks; all of them get all of r. Collective. */
 void score_shared(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, Comm *c, float *r);
 
+/* Rankings, the first `records` (0: all) of d, as the model ranks them. Collective. */
+void score_rankings(Gpt *rm, const Dataset *d, int64_t records, int64_t micro_tokens, Comm *c,
+                    RankStats *s);
+
 /* The scores of a policy's samples as PPO sees them: an answer that did not come to its end
  * (ended[i] == 0) has no_stop_score, whatever the reward model says. Not collective. */
 void score_samples(Gpt *rm, const Sequence *q, const unsigned char *ended, int64_t n,

@@ -1,10 +1,13 @@
 /* evaluate.c: held-out losses. See evaluate.h. */
 #include "train/evaluate.h"
 
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "core/batch.h"
 #include "core/tape.h"
 #include "dist/watchdog.h"
@@ -175,4 +178,17 @@ void evaluate_logp(Gpt *gpt, const Sequence *q, int64_t n, double temperature, i
     losses(gpt, &items, 0, n, temperature, micro_tokens, nll, nll + n);
     for (int64_t i = 0; i < n; i++) logp[i] = -nll[i];
     free(nll);
+}
+
+void evaluate_report(Run *run, const EvalLoss *e) {
+    char bits[64] = "";
+    run_metric(run, "eval/loss", e->nll);
+    if (e->bits_per_byte > 0) {
+        run_metric(run, "eval/bits_per_byte", e->bits_per_byte);
+        snprintf(bits, sizeof bits, ", %.4f bits a byte", e->bits_per_byte);
+    }
+    run_eval_result(run, e->nll);
+    if (run->main_rank)
+        log_info("step %" PRId64 ": held-out loss %.4f nats a token%s", run->step + 1, e->nll,
+                 bits);
 }

@@ -25,6 +25,9 @@ int evaluate_documents(Gpt *gpt, const int32_t *ids, const int64_t *start, int64
 int evaluate_demos(Gpt *gpt, const Dataset *d, int64_t records, int64_t micro_tokens, Comm *comm,
                    EvalLoss *out);
 
+/* The metrics and the line of the log of a stage whose result is this loss. */
+void evaluate_report(Run *run, const EvalLoss *e);
+
 /* Sequences as items: learned tokens (without such marks, the response's) have weight 1. */
 BatchItems evaluate_items(const Sequence *q);
 /* logp[i]: sum over the learned tokens of q[i] of their log-probabilities. Not collective. */

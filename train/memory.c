@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -309,7 +310,7 @@ int memory_check(Run *run, const PlanWork *w) {
     enum { TRIES = 3 };
     Rank mine = {0};
     bool may = false;
-    TRY(arch_check(&w->model));
+    for (int i = 0; i < w->nets; i++) TRY(arch_check(&w->net[i].cfg));
     mine.least = least_need(run, w, &mine.may);
     name_host(mine.host);
     int rc = check_once(run, &mine, &may);
@@ -323,4 +324,12 @@ int memory_check(Run *run, const PlanWork *w) {
         log_warn("memory may not suffice (rhetor-%s --dry-run says what there is)",
                  config_stage_name(run->cfg.stage));
     return rc;
+}
+
+int memory_dry_run(Run *run, const PlanWork *w, Step *s) {
+    const double began = clock_seconds();
+    TRY(step_passes(s));
+    run_plan(run, clock_seconds() - began, plan_parameters(w), (double)s->tokens,
+             plan_flops(w, NULL), trainer_bytes(s->trainer), trainer_scratch(s->trainer));
+    return 0;
 }

@@ -39,4 +39,7 @@ int memory_least(const MemoryLimit *v, int n);
  * shortest responses there are. Collective; in a dry run for this process alone. */
 int memory_check(Run *run, const PlanWork *w);
 
+/* --dry-run: does the passes of a step and prints the plan with what they took. Not collective. */
+int memory_dry_run(Run *run, const PlanWork *w, Step *s);
+
 #endif

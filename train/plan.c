@@ -30,10 +30,21 @@ const char *plan_shard_name(int shard) {
     return names[shard];
 }
 
-PlanWork plan_work(const Config *c) {
-    const bool ppo = c->stage == STAGE_PPO;
+void plan_values(const Step *s, void *ctx, const Batch *b, int64_t begin, int64_t end,
+                 double *sum) {
+    const GptRows rows = gpt_weighted_rows(s->trainer->tape, b);
+    gpt_values(s->trainer->gpt, s->trainer->tape, b, &rows);
+}
+
+void plan_net(PlanWork *w, const GptConfig *cfg, StepLoss *loss, void *ctx) {
+    CHECK(w->nets < PLAN_MODELS, "%d networks", w->nets);
+    w->net[w->nets++] = (PlanModel){*cfg, loss, ctx};
+}
+
+PlanWork plan_work(const Config *c, const GptConfig *model) {
     PlanWork w = {.stage = c->stage,
-                  .items = (double)(ppo ? c->ppo_batch : c->train_batch),
+                  .model = *model,
+                  .items = (double)c->train_batch,
                   .sequences = 1,
                   .micro_tokens = c->train_micro_tokens,
                   .shard = c->dist_shard,
@@ -41,42 +52,46 @@ PlanWork plan_work(const Config *c) {
                   .recompute = c->train_recompute,
                   .dropout = c->model_dropout > 0,
                   .muon = c->optim_name == OPTIM_MUON,
+                  .learn_all = c->data_loss_on == LOSS_ON_ALL,
                   .packed = c->save_compression == COMPRESS_ZSTD};
-    if (ppo) {
-        w.longest = c->ppo_max_response;
-        w.response = (double)w.longest;
-        w.minibatches = c->ppo_minibatches;
-        w.epochs = c->ppo_epochs;
-        w.ema = c->ppo_ema > 0;
-        if (c->ptx_coef > 0) w.windows = c->ptx_ratio * w.items / (double)w.minibatches;
-    }
+    plan_net(&w, model, model->scalar_head ? plan_values : step_lm, NULL);
     return w;
 }
 
-void plan_records(PlanWork *w, const Dataset *d, DatasetKind kind, bool all) {
+void plan_records(PlanWork *w, const Dataset *d) {
     const double n = (double)d->first[d->n];
+    if (d->n == 0) return;
     w->sequences = n / (double)d->n;
     w->length = (double)d->tokens / n;
-    if (kind == DATASET_RANKED) w->response = 1; /* the last token's reward */
-    if (kind != DATASET_DEMOS) return;
-    w->response = all ? w->length - 1 : 0;
-    for (int64_t i = 0; !all && i < d->first[d->n]; i++)
+    if (d->kind == DATASET_RANKED) w->response = 1; /* the last token's reward */
+    if (d->kind != DATASET_DEMOS) return;
+    w->response = w->learn_all ? w->length - 1 : 0;
+    for (int64_t i = 0; !w->learn_all && i < d->first[d->n]; i++)
         for (int64_t t = 1; t < d->seq[i].n; t++) w->response += (d->seq[i].learn[t] != 0) / n;
 }
 
-static GptConfig with_head(GptConfig cfg) {
-    cfg.scalar_head = true;
-    cfg.untied = false;
-    return cfg;
+void plan_evaluation(PlanWork *w, const Dataset *d, int64_t records) {
+    if (d->n > 0) w->eval_tokens = (double)d->tokens;
+    if (records > 0 && records < d->n) w->eval_tokens *= (double)records / (double)d->n;
 }
-/* PPO's critic and reward model are taken to be as large as the policy. */
-static GptConfig trained(const PlanWork *w) {
-    return w->stage == STAGE_REWARD ? with_head(w->model) : w->model;
+
+void plan_mix(PlanWork *w, double ratio) {
+    w->windows = ratio / (1 - ratio) * w->items * w->length / w->window;
+}
+
+int64_t plan_steps(const Config *c, int64_t n) {
+    if (c->stage == STAGE_PPO) return (c->ppo_episodes + c->ppo_batch - 1) / c->ppo_batch;
+    if (c->train_steps > 0 || n == 0) return c->train_steps;
+    const double steps = c->train_epochs * (double)n / (double)c->train_batch;
+    const int64_t whole = (int64_t)(c->stage == STAGE_PRETRAIN ? steps + 0.5 : ceil(steps - 1e-9));
+    return whole < 1 ? 1 : whole;
 }
 
 int64_t plan_parameters(const PlanWork *w) {
-    const GptConfig m = trained(w), critic = with_head(w->model);
-    return arch_count(&m) + (w->stage == STAGE_PPO ? arch_count(&critic) : 0);
+    int64_t n = 0;
+    for (int i = 0; i < w->nets; i++)
+        if (w->net[i].loss) n += arch_count(&w->net[i].cfg);
+    return n;
 }
 
 /* --- FLOPs ------------------------------------------------------------------------------------ */
@@ -95,8 +110,7 @@ static double active_of(const PlanWork *w, double n) {
     return w->response > 0 ? n * w->response / w->length : n;
 }
 static double train_flops(const PlanWork *w, double n) {
-    const GptConfig g = trained(w);
-    return gpt_train_flops(&g, n, active_of(w, n), w->length);
+    return gpt_train_flops(&w->net[0].cfg, n, active_of(w, n), w->length);
 }
 static double window_flops(const PlanWork *w, double windows) {
     const double n = windows * w->window;
@@ -236,34 +250,32 @@ static void fill(Batch *b, const GptConfig *cfg, double n, double length, double
 
 enum { DRY_TOKENS = 1 << 18 /* at most in a dry pass, whose batch is real */ };
 
-/* High-water mark of the arena of n tokens; record: with the backward pass. Of more than a dry pass
- * takes, each sequence more costs what one of the second half does. */
-static double pass_bytes(Gpt *g, const PlanWork *w, double n, double length, double active,
-                         bool record) {
+/* High-water mark of the arena of n tokens: with a loss forward and backward, else a forward pass
+ * for scores. Of more than a dry pass takes, each sequence more costs what one of the second half
+ * does. */
+static double pass_bytes(const Model *m, StepLoss *loss, void *ctx, const PlanWork *w, double n,
+                         double length, double active) {
     if (n > DRY_TOKENS) {
         const double part = DRY_TOKENS / n;
-        const double whole = pass_bytes(g, w, DRY_TOKENS, length, active * part, record);
-        const double half = pass_bytes(g, w, DRY_TOKENS / 2, length, active * part / 2, record);
+        const double whole = pass_bytes(m, loss, ctx, w, DRY_TOKENS, length, active * part);
+        const double half = pass_bytes(m, loss, ctx, w, DRY_TOKENS / 2, length, active * part / 2);
         return whole + (whole - half) * (n - DRY_TOKENS) / (DRY_TOKENS / 2);
     }
     Arena arena = {.dry = true};
-    Trainer t = {.gpt = g, .tape = tape_open(&arena, record)};
-    const Step step = {.trainer = &t, .dropout = record && w->dropout ? 0.1 : 0};
-    double sum = 0;
-    fill(&t.batch, &g->cfg, n, length, active);
-    if (g->cfg.scalar_head) {
-        const GptRows rows = gpt_weighted_rows(t.tape, &t.batch);
-        gpt_values(g, t.tape, &t.batch, &rows);
-    } else {
-        step_lm(&step, NULL, &t.batch, 0, 0, &sum);
-    }
-    if (record) tape_backward(t.tape);
-    const double high = (double)arena.high;
+    Trainer t = {.gpt = m->gpt, .tape = tape_open(&arena, loss != NULL)};
+    const Step step = {.trainer = &t, .dropout = loss && w->dropout ? 0.1 : 0};
+    double sum[STEP_SUMS] = {0};
+    fill(&t.batch, &m->gpt->cfg, n, length, active);
+    if (!loss) loss = m->gpt->cfg.scalar_head ? plan_values : step_lm;
+    loss(&step, ctx, &t.batch, 0, t.batch.nseq, sum);
+    if (tape_records(t.tape)) tape_backward(t.tape);
+    double high = (double)arena.high;
+    /* The update's scratch lies where the activations were. */
+    if (tape_records(t.tape) && w->muon) high = fmax(high, (double)muon_bytes(&m->gpt->params));
     tape_close(&t.tape);
     batch_free(&t.batch);
     arena_free(&arena);
-    /* The update's scratch lies where the activations were. */
-    return record && w->muon ? fmax(high, (double)muon_bytes(&g->params)) : high;
+    return high;
 }
 
 /* Of response and prompt, all ranks' longest. */
@@ -278,61 +290,67 @@ static double slots(const PlanWork *w, const PlanLayout *l) {
     return (double)decode_slots(&w->model, episodes_of(w, l), longest_of(w), l->threads);
 }
 
-/* Policy and critic are held through the iteration with their largest micro-batch; sampling and
- * scoring come beside them, one after the other. */
-static void ppo_memory(const PlanWork *w, const PlanLayout *l, const Model *policy,
-                       const Model *critic, PlanMemory *m) {
-    const double micro = (double)micro_of(w, l), read = w->response / w->length;
-    const double n = micro_batch(micro, leaf_share(w, l, step_items(w)), w->length);
-    const double k = micro_batch(micro, leaf_share(w, l, w->windows), w->window);
-    /* Scoring is shared among the ranks, not the virtual ones, so its micro-batches are fuller. */
-    const double scored = micro_batch(micro, share(step_items(w), l->ranks), w->length);
-    DecodeBytes d;
-    decode_bytes(&d, policy->gpt, episodes_of(w, l), (int64_t)(w->length - w->response + 0.5),
-                 longest_of(w), l->threads);
-    double most = pass_bytes(policy->gpt, w, n, w->length, n * read, true);
-    if (w->windows > 0) most = fmax(most, pass_bytes(policy->gpt, w, k, w->window, k, true));
-    m->frozen = (double)policy->state.weights * (1 + w->ema) + (double)critic->state.weights;
-    m->activations =
-        fmax(most, (double)d.weights) + pass_bytes(critic->gpt, w, n, w->length, n * read, true);
-    m->decoding = fmax((double)d.passes,
-                       fmax(pass_bytes(policy->gpt, w, scored, w->length, scored * read, false),
-                            pass_bytes(critic->gpt, w, scored, w->length, scored * read, false)));
+/* Tokens of the largest micro-batch that a network learns from: items, and windows, which fill the
+ * last micro-batch up where both have one loss, and are the first network's. */
+static double learned_bytes(const PlanWork *w, const PlanLayout *l, const Model *m, int net) {
+    const PlanModel *p = &w->net[net];
+    const double micro = (double)micro_of(w, l), more = leaf_share(w, l, w->windows);
+    const double items = micro_batch(micro, leaf_share(w, l, step_items(w)), item_tokens(w));
+    const bool together = p->loss == step_lm;
+    double n = items;
+    if (together) n = fmin(n + fmin(more, ceil(w->windows)) * w->window, fmax(n, micro));
+    double most = pass_bytes(m, p->loss, p->ctx, w, n, w->length, active_of(w, n));
+    n = micro_batch(micro, more, w->window);
+    if (net == 0 && !together && n > 0)
+        most = fmax(most, pass_bytes(m, step_lm, NULL, w, n, w->window, n));
+    return most;
 }
 
-/* Windows of pretraining text fill the last micro-batch up. */
-static void lm_memory(const PlanWork *w, const PlanLayout *l, const Model *model, PlanMemory *m) {
-    const double micro = (double)micro_of(w, l);
-    double n = micro_batch(micro, leaf_share(w, l, step_items(w)), item_tokens(w));
-    const double more = fmin(leaf_share(w, l, w->windows), ceil(w->windows));
-    n = fmin(n + more * w->window, fmax(n, micro));
-    m->activations = pass_bytes(model->gpt, w, n, w->length, active_of(w, n), true);
-    n = fmin(w->eval_tokens / (double)l->ranks, micro_batch(micro, micro, w->length));
-    if (n > 0) m->evaluation = pass_bytes(model->gpt, w, n, w->length, active_of(w, n), false);
+/* What comes and goes beside the networks that learn: passes that only score. PPO's scoring is
+ * shared among the ranks, not the virtual ones, so its micro-batches are fuller. */
+static double scoring_bytes(const PlanWork *w, const PlanLayout *l, const Model *m, double n) {
+    return n > 0 ? pass_bytes(m, NULL, NULL, w, n, w->length, active_of(w, n)) : 0;
 }
 
+/* The networks that learn are held through the step with their largest micro-batches; sampling,
+ * scoring, evaluating and saving come beside them, one after the other. */
 void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
-    const bool ppo = w->stage == STAGE_PPO;
-    const GptConfig cfg[2] = {trained(w), with_head(w->model)};
+    const double micro = (double)micro_of(w, l);
     const int threads = omp_get_max_threads();
-    Model model[2] = {0};
     double saved = 0;
     omp_set_num_threads((int)fmin((double)l->threads, 1 << 14)); /* some scratch is a thread's */
     *m = (PlanMemory){0};
-    for (int i = 0; i <= ppo; i++) {
-        model[i] = open_model(&cfg[i], w, l);
-        m->weights += (double)model[i].state.weights;
-        m->gradients += (double)model[i].state.gradients;
-        m->moments += (double)model[i].state.moments;
-        m->exchange += (double)model[i].state.exchange;
-        const OptimBytes all = optim_bytes(&model[i].gpt->params, SHARD_NONE, 1, w->muon);
+    for (int i = 0; i < w->nets; i++) {
+        Model net = open_model(&w->net[i].cfg, w, l);
+        double held = 0;
+        if (!w->net[i].loss) {
+            m->frozen += (double)net.state.weights;
+            gpt_close(&net.gpt);
+            continue;
+        }
+        m->weights += (double)net.state.weights;
+        m->gradients += (double)net.state.gradients;
+        m->moments += (double)net.state.moments;
+        m->exchange += (double)net.state.exchange;
+        const OptimBytes all = optim_bytes(&net.gpt->params, SHARD_NONE, 1, w->muon);
         saved += (double)(all.weights + all.moments);
+        held = learned_bytes(w, l, &net, i);
+        if (w->longest > 0) { /* it samples: the first one */
+            const double n = micro_batch(micro, share(step_items(w), l->ranks), w->length);
+            DecodeBytes d = {0};
+            if (i == 0)
+                decode_bytes(&d, net.gpt, episodes_of(w, l),
+                             (int64_t)(w->length - w->response + 0.5), longest_of(w), l->threads);
+            held = fmax(held, (double)d.weights); /* which lie where its activations do */
+            m->decoding = fmax(m->decoding, fmax((double)d.passes, scoring_bytes(w, l, &net, n)));
+        } else {
+            m->evaluation = scoring_bytes(
+                w, l, &net,
+                fmin(w->eval_tokens / (double)l->ranks, micro_batch(micro, micro, w->length)));
+        }
+        m->activations += held;
+        gpt_close(&net.gpt);
     }
-    if (ppo)
-        ppo_memory(w, l, &model[0], &model[1], m);
-    else
-        lm_memory(w, l, &model[0], m);
-    for (int i = 0; i <= ppo; i++) gpt_close(&model[i].gpt);
     omp_set_num_threads(threads);
     m->program =
         ((l->ranks > 1 ? program_mpi : program_alone) + program_thread * (double)l->threads) * mib;

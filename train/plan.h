@@ -9,15 +9,25 @@
 
 #include "base/config.h"
 #include "data/dataset.h"
-#include "model/gpt.h"
+#include "train/step.h"
 
 enum { PLAN_SHARDS = SHARD_GRADIENTS + 1 }; /* kinds of dist.shard */
+
+/* A network of a stage. */
+typedef struct PlanModel {
+    GptConfig cfg;
+    StepLoss *loss; /* of the micro-batches that train it; NULL: frozen */
+    void *ctx;      /* of the loss */
+} PlanModel;
+enum { PLAN_MODELS = 6 };
 
 /* A step of a stage, all ranks together. Lengths are means. An item is what ranks share out: a
  * window, an example, a prompt with its ranked answers, an episode. */
 typedef struct PlanWork {
     int stage;       /* IN_* */
-    GptConfig model; /* that is trained (PPO: the policy) */
+    GptConfig model; /* the parent's, or what pretraining makes */
+    PlanModel net[PLAN_MODELS];
+    int nets;
     int64_t steps;
     double items, sequences, length; /* items a step, sequences an item, tokens a sequence */
     double windows, window; /* windows of pretraining text mixed in a step (PPO: an optimizer step)
@@ -26,13 +36,13 @@ typedef struct PlanWork {
     int shard;             /* dist.shard; what is planned for is the layout's */
     int64_t virtual_ranks; /* dist.virtual_ranks; 0: not dist.reproducible */
     bool recompute, dropout, muon;
+    bool learn_all;     /* data.loss_on: all tokens of demonstrations */
     bool packed;        /* save.compression */
     double eval_tokens; /* of an evaluation on held-out data (reward: of the reference answers) */
     double response; /* tokens of a sequence whose hidden states the loss reads; 0: all. PPO: of the
                         response (length is of prompt and response together) */
     int64_t longest; /* PPO: longest response */
     int64_t minibatches, epochs;
-    bool ema;
 } PlanWork;
 
 /* Ranks, their threads, and what is set for them. */
@@ -85,13 +95,21 @@ enum { PLAN_ROUND_BYTES = 64 << 20 /* of dist/comm.c */ };
 
 const char *plan_shard_name(int shard); /* "none", "optimizer", "gradients" */
 
-/* What the settings of a stage say; the model, steps, lengths and what else depends on the data are
- * the caller's to fill in. */
-PlanWork plan_work(const Config *c);
-
-/* Sequences, their lengths and, but for prompts, what the loss reads of them, by the records of
- * data.train; all: all tokens of demonstrations are learned (data.loss_on). */
-void plan_records(PlanWork *w, const Dataset *d, DatasetKind kind, bool all);
+/* What the settings of a stage say of its work on a model; what depends on the data is filled in by
+ * those that follow, or by a caller who has to assume it. One network learns, by step_lm or, with a
+ * scalar head, by a loss of its values; a stage that has others says so. */
+PlanWork plan_work(const Config *c, const GptConfig *model);
+void plan_net(PlanWork *w, const GptConfig *cfg, StepLoss *loss, void *ctx);
+/* The loss of a scalar head's values at the positions that have a weight, where nothing computes. */
+StepLoss plan_values;
+/* Sequences, their lengths and, but for prompts, what the loss reads of them: data.train's. */
+void plan_records(PlanWork *w, const Dataset *d);
+/* The first `records` (0: all) of held-out demonstrations or rankings. */
+void plan_evaluation(PlanWork *w, const Dataset *d, int64_t records);
+/* So large a share of the tokens is text, in windows of w->window tokens (data.mix_ratio). */
+void plan_mix(PlanWork *w, double ratio);
+/* Steps of the run over n items; 0: not known. */
+int64_t plan_steps(const Config *c, int64_t n);
 
 /* Parameters that are trained (PPO: policy and critic). */
 int64_t plan_parameters(const PlanWork *w);

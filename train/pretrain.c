@@ -7,13 +7,10 @@
  * ranks and accumulation change the speed, not the experiment. */
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "checkpoints/exchange/load.h"
 #include "train/evaluate.h"
 #include "train/memory.h"
 #include "train/windows.h"
@@ -24,6 +21,7 @@ typedef struct Pretrain {
     Tokenizer *tokenizer;
     Gpt *gpt;
     Trainer trainer;
+    PlanWork plan;
     int64_t nwindows; /* an epoch */
     double loss;
 } Pretrain;
@@ -44,94 +42,71 @@ static int next_step(Pretrain *p, Run *run, const Schedule *lr, Step *s) {
 }
 
 static int evaluate(Pretrain *p, Run *run) {
-    if (!p->heldout) return 0;
     EvalLoss e;
     TRY(evaluate_corpus(p->gpt, p->heldout, run->cfg.eval_records, run->cfg.train_micro_tokens,
                         run->comm, &e));
-    run_metric(run, "eval/loss", e.nll);
-    run_metric(run, "eval/bits_per_byte", e.bits_per_byte);
-    run_eval_result(run, e.nll);
-    if (run->main_rank)
-        log_info("step %" PRId64 ": held-out loss %.4f nats a token, %.4f bits a byte",
-                 run->step + 1, e.nll, e.bits_per_byte);
+    evaluate_report(run, &e);
     return 0;
 }
 
 static int dry_run(Pretrain *p, Run *run) {
     Windows *w = &p->text;
     int64_t n;
-    char *text;
     Step s;
     TRY(next_step(p, run, NULL, &s));
-    const double began = clock_seconds();
-    TRY(step_passes(&s));
-    const double tokens = (double)s.tokens;
-    run_plan(run, "pretraining", clock_seconds() - began, p->gpt->params.count, tokens,
-             gpt_train_flops(&p->gpt->cfg, tokens, tokens, tokens / (double)w->n),
-             trainer_bytes(&p->trainer), trainer_scratch(&p->trainer));
+    TRY(memory_dry_run(run, &p->plan, &s));
     TRY(corpus_window(w->corpus, w->seed, 0, w->context, w->buffer, &n, NULL));
+    AUTOFREE char *text = NULL;
     TRY(tokenizer_decode(p->tokenizer, w->buffer, n + 1, false, &text, NULL));
     printf("  a window:\n%s\n", text);
-    free(text);
     return 0;
 }
 
-static int check_memory(Pretrain *p, Run *run, const GptConfig *g) {
-    const Config *c = &run->cfg;
-    PlanWork w = plan_work(c);
-    w.model = *g;
-    TRY(corpus_window_mean(p->text.corpus, (uint64_t)c->run_seed, g->context, &w.length));
-    if (p->heldout)
-        w.eval_tokens = c->eval_records > 0 ? (double)c->eval_records * w.length
-                                            : (double)corpus_tokens(p->heldout);
-    return memory_check(run, &w);
+/* The corpus carries its tokenizer; a given one must be the same. */
+static int open_tokenizer(Pretrain *p, const Config *c) {
+    size_t len;
+    const char *text = corpus_tokenizer(p->text.corpus, &len);
+    Tokenizer *given;
+    TRY(tokenizer_parse(&p->tokenizer, text, len, "the tokenizer in data.train"));
+    if (!c->from_tokenizer[0]) return 0;
+    TRY(tokenizer_load(&given, c->from_tokenizer));
+    const bool same = tokenizer_hash(given) == tokenizer_hash(p->tokenizer);
+    tokenizer_close(&given);
+    if (same) return 0;
+    return config_bad(c, "from.tokenizer",
+                      "%s is not the tokenizer that %s was encoded with; encode it again "
+                      "(rhetor-data encode --tokenizer %s) or leave the key out",
+                      c->from_tokenizer, c->data_train.v[0], c->from_tokenizer);
 }
 
 static int open_all(Pretrain *p, Run *run) {
     const Config *c = &run->cfg;
+    if (c->data_train.n == 0)
+        return config_bad(c, "data.train", "no corpus is given; rhetor-data encode makes one");
     TRY(windows_open(&p->text, &c->data_train, 0, (uint64_t)c->run_seed, c->model_context));
-    size_t len;
-    const char *text = corpus_tokenizer(p->text.corpus, &len);
-    TRY(tokenizer_parse(&p->tokenizer, text, len, "the tokenizer in data.train"));
-    if (c->from_tokenizer[0]) { /* the corpus carries one; a given one must be the same */
-        Tokenizer *given;
-        TRY(tokenizer_load(&given, c->from_tokenizer));
-        bool same = tokenizer_hash(given) == tokenizer_hash(p->tokenizer);
-        tokenizer_close(&given);
-        if (!same)
-            return config_bad(c, "from.tokenizer",
-                              "%s is not the tokenizer that %s was encoded with; encode it again "
-                              "(rhetor-data encode --tokenizer %s) or leave the key out",
-                              c->from_tokenizer, c->data_train.v[0], c->from_tokenizer);
-    }
+    TRY(open_tokenizer(p, c));
     if (c->data_heldout.n > 0)
         TRY(corpus_open(&p->heldout, &c->data_heldout, tokenizer_hash(p->tokenizer)));
-    GptConfig g = {.vocab = tokenizer_vocab(p->tokenizer),
-                   .context = c->model_context,
-                   .layers = c->model_layers,
-                   .heads = c->model_heads,
-                   .width = c->model_width,
-                   .bias = c->model_bias,
-                   .norm_eps = 1e-5};
-    TRY(check_memory(p, run, &g));
-    TRY(gpt_open(&p->gpt, &g, true));
-    gpt_init(p->gpt, (uint64_t)c->run_seed);
+    const GptConfig g = arch_of_config(c, tokenizer_vocab(p->tokenizer));
     p->nwindows = corpus_windows(p->text.corpus, g.context);
     if (p->nwindows < 0) return (int)p->nwindows;
-    run->steps =
-        c->train_steps > 0
-            ? c->train_steps
-            : (int64_t)(c->train_epochs * (double)p->nwindows / (double)c->train_batch + 0.5);
-    if (run->steps < 1) run->steps = 1;
+    p->plan = plan_work(c, &g);
+    TRY(corpus_window_mean(p->text.corpus, p->text.seed, g.context, &p->plan.length));
+    if (p->heldout)
+        p->plan.eval_tokens = c->eval_records > 0 ? (double)c->eval_records * p->plan.length
+                                                  : (double)corpus_tokens(p->heldout);
+    TRY(memory_check(run, &p->plan));
+    TRY(gpt_open(&p->gpt, &g, true));
+    gpt_init(p->gpt, (uint64_t)c->run_seed);
+    trainer_open(&p->trainer, p->gpt, run, "");
+    run_describe(run, &g, p->tokenizer, TEMPLATE_PLAIN, "params");
+    run_data(run, "train", corpus_hash(p->text.corpus));
+    run->steps = plan_steps(c, p->nwindows);
     return 0;
 }
 
 static int train(Pretrain *p, Run *run) {
     const Config *c = &run->cfg;
-    trainer_open(&p->trainer, p->gpt, run, "");
-    run_describe(run, &p->gpt->cfg, p->tokenizer, TEMPLATE_PLAIN, "params");
-    run_data(run, "train", corpus_hash(p->text.corpus));
-    if (run->dry) return dry_run(p, run);
     TRY(run_resume(run));
     if (run->main_rank)
         log_info("%" PRId64 " parameters, %" PRId64 " tokens (%" PRId64 " window%s of %" PRId64
@@ -140,28 +115,23 @@ static int train(Pretrain *p, Run *run) {
                  TEXT_S(p->nwindows), p->text.context, run->steps, TEXT_S(run->steps),
                  c->train_batch, TEXT_S(c->train_batch),
                  (double)run->steps * (double)c->train_batch / (double)p->nwindows);
-
     const Schedule schedule = trainer_schedule(run);
     while (run_goes_on(run)) {
-        const double waited = windows_waited(&p->text);
         Step s;
         TRY(next_step(p, run, &schedule, &s));
         TRY(step_run(&s, 1));
         step_report(&s, run);
-        run_timing(run, "data/wait_s", windows_waited(&p->text) - waited);
-        if (run_eval_due(run)) TRY(evaluate(p, run));
+        windows_report(&p->text, run);
+        if (p->heldout && run_eval_due(run)) TRY(evaluate(p, run));
         TRY(run_step_end(run, s.tokens));
     }
     return 0;
 }
 
 static int pretrain(Run *run) {
-    if (run->cfg.data_train.n == 0)
-        return config_bad(&run->cfg, "data.train",
-                          "no corpus is given; rhetor-data encode makes one");
     Pretrain p = {0};
     int rc = open_all(&p, run);
-    if (rc == 0) rc = train(&p, run);
+    if (rc == 0) rc = run->dry ? dry_run(&p, run) : train(&p, run);
     trainer_close(&p.trainer);
     gpt_close(&p.gpt);
     tokenizer_close(&p.tokenizer);

@@ -99,8 +99,7 @@ int run_save(Run *run);
 const char *run_path(const Run *run, const char *name);
 /* Prints the plan for --dry-run: parameters, tokens a step, time (of the step that was done),
  * memory. Not collective. */
-void run_plan(const Run *run, const char *what, double step_seconds, int64_t parameters,
-              double tokens_per_step, double flops_per_step, size_t state_bytes,
-              size_t arena_bytes);
+void run_plan(const Run *run, double step_seconds, int64_t parameters, double tokens_per_step,
+              double flops_per_step, size_t state_bytes, size_t arena_bytes);
 
 #endif

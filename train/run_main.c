@@ -373,9 +373,8 @@ static const char *rough_time(double s, char out[24]) {
     return out;
 }
 
-void run_plan(const Run *run, const char *what, double step_seconds, int64_t parameters,
-              double tokens_per_step, double flops_per_step, size_t state_bytes,
-              size_t arena_bytes) {
+void run_plan(const Run *run, double step_seconds, int64_t parameters, double tokens_per_step,
+              double flops_per_step, size_t state_bytes, size_t arena_bytes) {
     /* The step was done, so what the process needs beside the two has been seen: programs and
      * libraries, buffers, the data at hand. What takes several ranks to exist has not. */
     const double mib = 1024.0 * 1024.0, each_mpi = 10;
@@ -403,9 +402,10 @@ void run_plan(const Run *run, const char *what, double step_seconds, int64_t par
            "  memory a rank     %.1f MiB: weights, gradients, moments %.1f, activations %.1f, "
            "program and buffers %.1f, a save %.1f\n"
            "  memory available  %.1f MiB here%s%s\n",
-           what, parameters, run->steps, tokens_per_step, flops_per_step,
-           flops_per_step * (double)run->steps, rough_time(step_seconds * (double)run->steps, all),
-           rough_time(step_seconds, one), ranks, known + other + save, (double)state_bytes / mib,
-           (double)arena_bytes / mib, other, save, run->priv->available / mib,
-           run->priv->available_of[0] ? ": " : "", run->priv->available_of);
+           config_stage[run->cfg.stage].what, parameters, run->steps, tokens_per_step,
+           flops_per_step, flops_per_step * (double)run->steps,
+           rough_time(step_seconds * (double)run->steps, all), rough_time(step_seconds, one), ranks,
+           known + other + save, (double)state_bytes / mib, (double)arena_bytes / mib, other, save,
+           run->priv->available / mib, run->priv->available_of[0] ? ": " : "",
+           run->priv->available_of);
 }

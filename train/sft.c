@@ -10,25 +10,19 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "base/text.h"
-#include "checkpoints/exchange/load.h"
 #include "data/order.h"
 #include "train/evaluate.h"
-#include "train/memory.h"
-#include "train/windows.h"
+#include "train/opening.h"
 
 typedef struct Sft {
     Loaded model;
     Dataset demos, heldout;
     Windows mix;
-    double mix_windows, mix_length; /* pretraining windows a step, their tokens, on average */
     Trainer trainer;
-    bool all;           /* data.loss_on: all tokens are learned */
+    PlanWork plan;      /* windows: pretraining windows a step, on average */
     int64_t *epoch_end; /* steps at which an epoch ends */
-    int nepoch;
     uint64_t seed;
     /* of a step: its first example's place in the stream, the tokens that are learned */
     int64_t first, learns;
@@ -37,7 +31,9 @@ typedef struct Sft {
 } Sft;
 
 /* Which tokens of an example are learned; NULL: all. */
-static const uint8_t *learned(const Sft *s, const Sequence *q) { return s->all ? NULL : q->learn; }
+static const uint8_t *learned(const Sft *s, const Sequence *q) {
+    return s->plan.learn_all ? NULL : q->learn;
+}
 
 static int64_t learned_tokens(const Sequence *q, const uint8_t *learn) {
     if (!learn) return q->n - 1;
@@ -69,7 +65,7 @@ static int next_step(Sft *s, Run *run, const Schedule *lr, Step *step) {
     s->first = n * c->train_batch;
     s->learns = 0;
     if (s->mix.corpus) {
-        s->learns = windows_mix(&s->mix, s->mix_windows, n, 1);
+        s->learns = windows_mix(&s->mix, s->plan.windows, n, 1);
         if (s->learns < 0) return (int)s->learns;
         windows_ahead(&s->mix, &s->trainer.ranks, s->mix.first, s->mix.n);
     }
@@ -88,150 +84,90 @@ static int next_step(Sft *s, Run *run, const Schedule *lr, Step *step) {
 }
 
 static int evaluate(Sft *s, Run *run) {
-    if (s->heldout.n == 0) return 0;
     EvalLoss e;
     TRY(evaluate_demos(s->model.gpt, &s->heldout, run->cfg.eval_records,
                        run->cfg.train_micro_tokens, run->comm, &e));
-    run_metric(run, "eval/loss", e.nll);
-    run_eval_result(run, e.nll);
-    if (run->main_rank)
-        log_info("step %" PRId64 ": held-out loss %.4f nats a response token", run->step + 1,
-                 e.nll);
+    evaluate_report(run, &e);
     return 0;
 }
 
 /* Shows an example with the learned tokens marked. */
-static int print_example(const Sft *s) {
+static int dry_run(Sft *s, Run *run) {
+    Step step;
+    TRY(next_step(s, run, NULL, &step));
+    TRY(memory_dry_run(run, &s->plan, &step));
     const Sequence *q = example(s, 0);
     const uint8_t *learn = learned(s, q);
     const bool colour = log_has_colours(STDOUT_FILENO);
+    const char *const mark = colour ? "\033[32m%s\033[0m" : "[%s]";
     printf("  an example (%s is learned):\n",
            colour ? "\033[32mgreen\033[0m" : "what stands in [ ]");
-    for (int64_t i = 0; i < q->n;) {
-        int64_t end = i;
+    for (int64_t i = 0, end; i < q->n; i = end) {
         const bool on = !learn || learn[i];
-        while (end < q->n && (!learn || learn[end]) == on) end++;
-        char *text;
+        for (end = i; end < q->n && (!learn || learn[end]) == on;) end++;
+        AUTOFREE char *text = NULL;
         TRY(tokenizer_decode(s->model.tokenizer, q->tokens + i, end - i, false, &text, NULL));
-        if (on)
-            printf(colour ? "\033[32m%s\033[0m" : "[%s]", text);
-        else
-            printf("%s", text);
-        free(text);
-        i = end;
+        printf(on ? mark : "%s", text);
     }
     printf("\n");
     return 0;
 }
 
-static int dry_run(Sft *s, Run *run) {
-    Step step;
-    TRY(next_step(s, run, NULL, &step));
-    const double began = clock_seconds();
-    TRY(step_passes(&step));
-    const double tokens = (double)step.tokens;
-    const ParamSet *ps = &s->model.gpt->params;
-    run_plan(run, "supervised fine-tuning", clock_seconds() - began, ps->count, tokens,
-             gpt_train_flops(&s->model.gpt->cfg, tokens, (double)s->learns,
-                             (double)s->demos.tokens / (double)s->demos.n),
-             trainer_bytes(&s->trainer), trainer_scratch(&s->trainer));
-    return print_example(s);
-}
-
-static void plan_steps(Sft *s, Run *run) {
-    const Config *c = &run->cfg;
-    const double per_epoch = (double)s->demos.n / (double)c->train_batch;
-    step_count(run, s->demos.n);
-    if (!c->save_every_epoch) return;
-    const int epochs =
-        (int)(((double)run->steps + 0.5) / per_epoch); /* several may end in one step */
-    s->epoch_end = xcalloc((size_t)epochs + 1, sizeof *s->epoch_end);
-    for (int e = 1; e <= epochs; e++)
-        s->epoch_end[s->nepoch++] = (int64_t)ceil((double)e * per_epoch - 1e-9);
-    run_keep_steps(run, s->epoch_end, s->nepoch);
-}
-
-static int check_memory(Sft *s, Run *run) {
-    const Config *c = &run->cfg;
-    PlanWork w = plan_work(c);
-    w.model = s->model.cfg;
-    plan_records(&w, &s->demos, DATASET_DEMOS, s->all);
-    w.windows = s->mix_windows;
-    w.window = s->mix_length;
-    if (s->heldout.n > 0) {
-        w.eval_tokens = (double)s->heldout.tokens;
-        if (c->eval_records > 0 && c->eval_records < s->heldout.n)
-            w.eval_tokens *= (double)c->eval_records / (double)s->heldout.n;
-    }
-    return memory_check(run, &w);
+/* The checkpoint at the end of each epoch stays. */
+static void keep_epochs(Sft *s, Run *run) {
+    const double epoch = (double)s->demos.n / (double)run->cfg.train_batch;
+    const int n = (int)(((double)run->steps + 0.5) / epoch); /* several may end in one step */
+    if (!run->cfg.save_every_epoch) return;
+    s->epoch_end = xcalloc((size_t)n + 1, sizeof *s->epoch_end);
+    for (int e = 0; e < n; e++) s->epoch_end[e] = (int64_t)ceil((e + 1.0) * epoch - 1e-9);
+    run_keep_steps(run, s->epoch_end, n);
 }
 
 static int open_all(Sft *s, Run *run) {
     const Config *c = &run->cfg;
+    Loaded *m = &s->model;
     s->seed = (uint64_t)c->run_seed;
-    s->all = c->data_loss_on == LOSS_ON_ALL;
-    TRY(load_open(&s->model, c->from_model, "from.model", LOAD_LANGUAGE, run->comm));
-    DatasetOptions o;
-    Template tmpl;
-    TRY(template_of_config(c, &tmpl));
-    dataset_options(&o, c, s->model.tokenizer, tmpl, s->model.cfg.context);
-    TRY(dataset_load(&s->demos, DATASET_DEMOS, &c->data_train, &o));
-    if (c->data_heldout.n > 0) TRY(dataset_load(&s->heldout, DATASET_DEMOS, &c->data_heldout, &o));
+    TRY(opening_parent(run, m, "from.model", LOAD_LANGUAGE));
+    TRY(template_of_config(c, &m->tmpl));
+    TRY(opening_records(run, m, DATASET_DEMOS, 0, &s->demos, &s->heldout));
+    s->plan = plan_work(c, &m->cfg);
+    plan_records(&s->plan, &s->demos);
+    plan_evaluation(&s->plan, &s->heldout, c->eval_records);
     if (c->data_mix_ratio > 0) {
-        if (c->data_mix.n == 0)
-            return config_bad(c, "data.mix_ratio",
-                              "pretraining text is to be mixed in, but data.mix "
-                              "names no corpus");
-        TRY(windows_open(&s->mix, &c->data_mix, tokenizer_hash(s->model.tokenizer), s->seed,
-                         s->model.cfg.context));
+        TRY(opening_text(run, m, "data.mix_ratio", &s->mix, &s->plan));
         s->mix.stream = (uint64_t)1 << 43;
-        run_data(run, "mix", corpus_hash(s->mix.corpus));
-        TRY(corpus_window_mean(s->mix.corpus, s->seed, s->mix.context, &s->mix_length));
-        const double r = c->data_mix_ratio, example = (double)s->demos.tokens / (double)s->demos.n;
-        s->mix_windows = r / (1 - r) * (double)c->train_batch * example / s->mix_length;
-    }
-    TRY(check_memory(s, run));
-    TRY(load_weights(&s->model, true));
-    if (c->data_mix.n > 0 && !s->mix.corpus && run->main_rank)
+        plan_mix(&s->plan, c->data_mix_ratio);
+    } else if (c->data_mix.n > 0 && run->main_rank)
         log_warn("data.mix is not read: data.mix_ratio is 0 and says how much of it is mixed in");
-    run_describe(run, &s->model.cfg, s->model.tokenizer, tmpl, "params");
-    run_parent(run, "model", s->model.id);
-    run_data(run, "train", s->demos.hash);
-    plan_steps(s, run);
+    TRY(memory_check(run, &s->plan));
+    TRY(load_weights(m, true));
+    trainer_open(&s->trainer, m->gpt, run, "");
+    run_describe(run, &m->cfg, m->tokenizer, m->tmpl, "params");
+    run->steps = plan_steps(c, s->demos.n);
+    keep_epochs(s, run);
     return 0;
 }
 
 static int train(Sft *s, Run *run) {
-    const Config *c = &run->cfg;
-    trainer_open(&s->trainer, s->model.gpt, run, "");
-    if (run->dry) return dry_run(s, run);
     TRY(run_resume(run));
-    if (run->main_rank)
-        log_info("%" PRId64 " demonstration%s (%" PRId64 " tokens, %" PRId64 " too long, %" PRId64
-                 " bad), %" PRId64 " step%s of %" PRId64,
-                 s->demos.n, TEXT_S(s->demos.n), s->demos.tokens, s->demos.too_long, s->demos.bad,
-                 run->steps, TEXT_S(run->steps), c->train_batch);
-
+    opening_report(run, &s->demos, run->cfg.train_batch);
     const Schedule schedule = trainer_schedule(run);
     while (run_goes_on(run)) {
-        const double waited = windows_waited(&s->mix);
         Step step;
         TRY(next_step(s, run, &schedule, &step));
         TRY(step_run(&step, 1));
         step_report(&step, run);
-        if (s->mix.corpus) run_timing(run, "data/wait_s", windows_waited(&s->mix) - waited);
-        if (run_eval_due(run)) TRY(evaluate(s, run));
+        windows_report(&s->mix, run);
+        if (s->heldout.n > 0 && run_eval_due(run)) TRY(evaluate(s, run));
         TRY(run_step_end(run, step.tokens));
     }
     return 0;
 }
 
 static int sft(Run *run) {
-    if (run->cfg.data_train.n == 0)
-        return config_bad(&run->cfg, "data.train", "no demonstrations are given");
     Sft s = {0};
     int rc = open_all(&s, run);
-    if (rc == 0) rc = train(&s, run);
+    if (rc == 0) rc = run->dry ? dry_run(&s, run) : train(&s, run);
     trainer_close(&s.trainer);
     free(s.epoch_end);
     windows_close(&s.mix);

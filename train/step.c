@@ -2,20 +2,12 @@
 #include "train/step.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 
 #include "base/error.h"
 #include "dist/watchdog.h"
 
 enum { KINDS = sizeof((Step){0}.items) / sizeof(StepItems) };
-
-void step_count(Run *run, int64_t n) {
-    const Config *c = &run->cfg;
-    const double passes = c->train_epochs * (double)n / (double)c->train_batch;
-    run->steps = c->train_steps > 0 ? c->train_steps : (int64_t)ceil(passes - 1e-9);
-    if (run->steps < 1) run->steps = 1;
-}
 
 Step step_begin(Trainer *t, const Run *run, const Schedule *lr, const char *unit) {
     const Config *c = &run->cfg;

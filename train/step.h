@@ -10,6 +10,8 @@
 
 #include "train/trainer.h"
 
+enum { STEP_SUMS = 512 }; /* numbers that are reported, at most */
+
 typedef struct Step Step;
 
 /* The forward pass of a micro-batch, which holds the items begin .. end-1, and the gradient of its
@@ -40,8 +42,6 @@ struct Step {
     double norm;  /* out: of the gradient, before clipping */
 };
 
-/* run->steps, from train.steps or train.epochs over n items. Not collective. */
-void step_count(Run *run, int64_t n);
 /* The step that the run does next, without its items. `unit`: what they are ("windows"). */
 Step step_begin(Trainer *t, const Run *run, const Schedule *lr, const char *unit);
 

@@ -54,4 +54,9 @@ StepItems windows_items(Windows *w, StepLoss *loss) {
     return (StepItems){.v = {w, tokens, add}, .n = w->corpus ? w->n : 0, .loss = loss};
 }
 
-double windows_waited(const Windows *w) { return w->corpus ? corpus_waited(w->corpus) : 0; }
+void windows_report(Windows *w, Run *run) {
+    if (!w->corpus) return;
+    const double waited = corpus_waited(w->corpus);
+    run_timing(run, "data/wait_s", waited - w->waited);
+    w->waited = waited;
+}

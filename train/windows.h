@@ -14,6 +14,7 @@ typedef struct Windows {
     int64_t first, n; /* of this step: windows first .. first + n - 1 of the stream */
     float weight;     /* of each token, the caller's to set */
     uint64_t stream;  /* added to a window's number in random numbers: distinct from other items */
+    double waited;    /* seconds that reading has kept steps waiting, as reported so far */
 } Windows;
 
 /* Not collective; errors as corpus_open. */
@@ -28,7 +29,7 @@ int64_t windows_mix(Windows *w, double rate, int64_t before, int64_t n);
 /* Reads this rank's share of n windows beforehand, while the caller goes on. Not collective. */
 void windows_ahead(Windows *w, const VirtualRanks *v, int64_t first, int64_t n);
 StepItems windows_items(Windows *w, StepLoss *loss);
-/* Seconds that reading has kept the step waiting so far. */
-double windows_waited(const Windows *w);
+/* data/wait_s: how long reading has kept the step waiting. Not collective. */
+void windows_report(Windows *w, Run *run);
 
 #endif

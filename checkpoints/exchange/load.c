@@ -40,6 +40,22 @@ static void add_stop(Loaded *l, int64_t id) {
     l->stop[l->nstop++] = (int32_t)id;
 }
 
+void load_end_with(Loaded *l, int32_t token) {
+    int32_t others[LOAD_STOPS];
+    const int n = l->nstop;
+    memcpy(others, l->stop, sizeof others);
+    l->nstop = 0;
+    add_stop(l, token);
+    l->nend = l->nstop;
+    for (int i = 0; i < n; i++) add_stop(l, others[i]);
+}
+
+bool load_finished(const Loaded *l, int32_t token) {
+    for (int i = 0; i < l->nend; i++)
+        if (l->stop[i] == token) return true;
+    return false;
+}
+
 /* "eos": the tokens that an imported model names, in all that descends from it; "stop": the one
  * that PPO trained it to end with. */
 static void read_stops(Loaded *l, const json_t *meta) {
@@ -49,13 +65,8 @@ static void read_stops(Loaded *l, const json_t *meta) {
     if (l->tokenizer) tokenizer_set_stops(l->tokenizer, l->stop, l->nstop);
     if (l->tokenizer) add_stop(l, tokenizer_eos(l->tokenizer));
     l->eos = l->nstop ? l->stop[0] : -1;
-    if (!json_is_integer(trained)) return;
-    int32_t others[LOAD_STOPS];
-    const int n = l->nstop;
-    memcpy(others, l->stop, sizeof others);
-    l->nstop = 0;
-    add_stop(l, json_integer_value(trained));
-    for (int i = 0; i < n; i++) add_stop(l, others[i]);
+    l->nend = l->nstop;
+    if (json_is_integer(trained)) load_end_with(l, (int32_t)json_integer_value(trained));
 }
 
 /* Rows that no token has are never sampled. */

@@ -19,6 +19,7 @@ typedef struct Loaded {
      * those that the imported model names, else the tokenizer's end of text. */
     int32_t stop[LOAD_STOPS];
     int nstop;   /* 0: none is known */
+    int nend;    /* the first so many of them are an answer's proper end */
     int32_t eos; /* the token that ends a text; -1: none is known */
     char *id;    /* the checkpoint's, for the lineage */
     char *path;
@@ -49,6 +50,10 @@ int load_weights(Loaded *l, bool with_grad);
 /* Both, for this process alone, without a gradient. */
 int load_model(Loaded *out, const char *path, const char *key, LoadKind kind);
 void load_free(Loaded *l);
+/* From now on this token alone is an answer's proper end. */
+void load_end_with(Loaded *l, int32_t token);
+/* Has an answer that ends with this token come to its proper end? */
+bool load_finished(const Loaded *l, int32_t token);
 
 /* ERR_CONFIG unless both have the same tokenizer and template: then b knows every id that a may
  * sample. Names both checkpoints. */

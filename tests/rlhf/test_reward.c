@@ -101,7 +101,6 @@ static void test_gradients(void **state) {
         Reward w;
         Run run;
         open_reward(&w, &run, NULL, (const char *const[]){"train.batch=6", micro[k], NULL});
-        trainer_open(&w.trainer, w.model.gpt, &run, "");
         ParamSet *ps = &w.model.gpt->params;
         Report r;
         run.step = 1;

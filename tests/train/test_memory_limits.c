@@ -154,22 +154,22 @@ static void test_check(void **state) {
     RunPriv priv = {0};
     Run run = {.main_rank = true, .priv = &priv};
     OK(comm_open_alone(&run.comm));
-    PlanWork w = {
-        .stage = STAGE_PRETRAIN,
-        .model =
-            {.vocab = 512, .context = 64, .layers = 2, .heads = 4, .width = 64, .norm_eps = 1e-5},
-        .items = 16,
-        .sequences = 1,
-        .length = 64,
-        .micro_tokens = 8192,
-        .virtual_ranks = 4};
+    GptConfig g = {
+        .vocab = 512, .context = 64, .layers = 2, .heads = 4, .width = 64, .norm_eps = 1e-5};
+    PlanWork w = {.stage = STAGE_PRETRAIN,
+                  .items = 16,
+                  .sequences = 1,
+                  .length = 64,
+                  .micro_tokens = 8192,
+                  .virtual_ranks = 4};
+    plan_net(&w, &g, step_lm, NULL);
     OK(memory_check(&run, &w));
-    w.model.width = 1 << 20;
-    w.model.layers = 4096;
+    w.net[0].cfg.width = 1 << 20;
+    w.net[0].cfg.layers = 4096;
     const int n = memory_limits("", limit, &groups); /* a container may have less than the node */
     FAILS(memory_check(&run, &w), ERR_CONFIG, "memory does not suffice: 1 rank on",
           limit[memory_least(limit, n)].what);
-    w.model.heads = 3;
+    w.net[0].cfg.heads = 3;
     FAILS(memory_check(&run, &w), ERR_CONFIG, "model.width", "multiple of model.heads");
     comm_close(&run.comm);
 }

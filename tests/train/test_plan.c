@@ -36,27 +36,39 @@ static void assert_near(double a, double b, double share) {
 }
 
 static PlanWork lm_work(GptConfig g, double windows, double T) {
-    return (PlanWork){.stage = STAGE_PRETRAIN,
-                      .model = g,
-                      .steps = 10,
-                      .items = windows,
-                      .sequences = 1,
-                      .length = T,
-                      .micro_tokens = 8192};
+    PlanWork w = {.stage = STAGE_PRETRAIN,
+                  .model = g,
+                  .steps = 10,
+                  .items = windows,
+                  .sequences = 1,
+                  .length = T,
+                  .micro_tokens = 8192};
+    plan_net(&w, &g, g.scalar_head ? plan_values : step_lm, NULL);
+    return w;
+}
+static GptConfig with_head(GptConfig g) {
+    g.scalar_head = true;
+    return g;
 }
 static PlanWork ppo_work(void) {
-    return (PlanWork){.stage = STAGE_PPO,
-                      .model = tiny,
-                      .steps = 2,
-                      .items = 64,
-                      .sequences = 1,
-                      .length = 40,
-                      .response = 16,
-                      .longest = 16,
-                      .micro_tokens = 8192,
-                      .minibatches = 4,
-                      .epochs = 2,
-                      .ema = true};
+    const GptConfig head = with_head(tiny);
+    PlanWork w = {.stage = STAGE_PPO,
+                  .model = tiny,
+                  .steps = 2,
+                  .items = 64,
+                  .sequences = 1,
+                  .length = 40,
+                  .response = 16,
+                  .longest = 16,
+                  .micro_tokens = 8192,
+                  .minibatches = 4,
+                  .epochs = 2};
+    plan_net(&w, &tiny, step_lm, NULL);
+    plan_net(&w, &head, plan_values, NULL);
+    plan_net(&w, &tiny, NULL, NULL); /* reference, reward model, moving average */
+    plan_net(&w, &head, NULL, NULL);
+    plan_net(&w, &tiny, NULL, NULL);
+    return w;
 }
 static PlanLayout ranks(int64_t n, int64_t per_node) {
     return (PlanLayout){.ranks = n, .per_node = per_node, .threads = 1};
@@ -69,9 +81,9 @@ static void test_parameters(void **state) {
     assert_int_equal(plan_parameters(&w), 124439808); /* as Hugging Face counts GPT-2 */
     w = lm_work(tiny, 1, 64);
     assert_int_equal(plan_parameters(&w), 136960);
-    w.stage = STAGE_REWARD; /* a head of 64 weights and a bias */
+    w = lm_work(with_head(tiny), 1, 64); /* a head of 64 weights and a bias */
     assert_int_equal(plan_parameters(&w), 137025);
-    w.stage = STAGE_PPO; /* policy and critic */
+    w = ppo_work(); /* policy and critic */
     assert_int_equal(plan_parameters(&w), 273985);
 }
 
@@ -79,7 +91,7 @@ static void test_flops(void **state) {
     /* 1024 tokens in windows of 64: 6 (12 L C^2 + V C) + 6 L C T = 786432 + 49152 a token */
     PlanWork w = lm_work(tiny, 16, 64);
     assert_near(plan_flops(&w, NULL), 1024.0 * (6 * (98304 + 32768) + 49152), 1e-12);
-    w.stage = STAGE_REWARD; /* no vocabulary */
+    w = lm_work(with_head(tiny), 16, 64); /* no vocabulary */
     assert_near(plan_flops(&w, NULL), 1024.0 * (6 * 98304 + 49152), 1e-12);
     w.response = 1; /* of 63 of 64 only the last layer's keys and values */
     assert_near(plan_flops(&w, NULL),
@@ -190,7 +202,6 @@ static void test_activations(void **state) {
         PlanLayout l = ranks(1, 1);
         PlanMemory m;
         l.threads = omp_get_max_threads();
-        w.stage = g.scalar_head ? STAGE_REWARD : STAGE_PRETRAIN;
         w.response = cases[i].read < 256 ? (double)cases[i].read : 0;
         w.recompute = cases[i].recompute;
         w.dropout = cases[i].dropout;

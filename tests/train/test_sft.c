@@ -70,7 +70,6 @@ static void open_sft(Sft *s, Run *run, const char *const *more) {
     for (int i = 0; i < 3; i++) free(own[i]);
     *s = (Sft){0};
     OK(open_all(s, run));
-    trainer_open(&s->trainer, s->model.gpt, run, "");
 }
 
 static void close_sft(Sft *s, Run *run) {
@@ -95,7 +94,7 @@ static void test_share_of_pretraining(void **state) {
         open_sft(&s, &run, (const char *const[]){ratio[k], "train.batch=5", NULL});
         double mixed = 0, all = 0;
         for (run.step = 0; run.step < STEPS; run.step++) {
-            const double windows = floor((double)(run.step + 1) * s.mix_windows);
+            const double windows = floor((double)(run.step + 1) * s.plan.windows);
             int64_t examples = 0;
             Step step;
             OK(next_step(&s, &run, NULL, &step));
@@ -134,7 +133,7 @@ static void test_loss(void **state) {
             nll += lab_nll(g, q->tokens, q->tokens + 1, on_all ? NULL : q->learn + 1, q->n - 1);
             count += (double)learns;
         }
-        const int64_t first = (int64_t)(2 * s.mix_windows), end = (int64_t)(3 * s.mix_windows);
+        const int64_t first = (int64_t)(2 * s.plan.windows), end = (int64_t)(3 * s.plan.windows);
         assert_true(end > first);
         for (int64_t w = first; w < end; w++) {
             int32_t window[T + 1];
@@ -168,8 +167,8 @@ static void test_epochs(void **state) {
             &s, &run,
             (const char *const[]){want[k].batch, want[k].epochs, "save.every_epoch=true", NULL});
         assert_int_equal(run.steps, want[k].steps);
-        assert_int_equal(s.nepoch, want[k].n);
-        for (int e = 0; k < 2 && e < s.nepoch; e++)
+        assert_int_equal(run.priv->nkeep_step, want[k].n);
+        for (int e = 0; k < 2 && e < want[k].n; e++)
             assert_int_equal(s.epoch_end[e], want[k].end[e]);
         close_sft(&s, &run);
     }
