@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "data/record.h"
 #include "data/record_writer.h"
+#include "data/world/policy.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -169,6 +170,73 @@ int records_score(const char *in, const char *field, FILE *out) {
     for (int i = 0; i < s.nfamilies; i++) print_means(out, s.family[i].family, &s.family[i]);
     print_means(out, "all", &s.all);
     return 0;
+}
+
+/* --- policies --------------------------------------------------------------------------------- */
+
+typedef struct Asked {
+    int64_t n, cap;
+    Gold *gold;
+    const char **prompt;
+    json_t *records; /* that own the prompts */
+} Asked;
+
+static int add_asked(void *ctx, json_t *record, const char *where) {
+    Asked *a = ctx;
+    const char *prompt = policy_prompt(record);
+    if (!prompt) return error_set(ERR_DATA, "%s: no \"prompt\"", where);
+    if (a->n == a->cap) {
+        a->cap = 2 * a->cap + 64;
+        a->gold = xrealloc(a->gold, (size_t)a->cap * sizeof *a->gold);
+        a->prompt = xrealloc(a->prompt, (size_t)a->cap * sizeof *a->prompt);
+    }
+    TRY(gold_read(&a->gold[a->n], json_object_get(record, "gold"), where));
+    a->prompt[a->n++] = prompt;
+    json_array_append(a->records, record);
+    return 0;
+}
+
+/* Its mean, standard error, and the shares of what it does. */
+static void print_policy(FILE *out, const char *name, const Asked *a, char *const *answer) {
+    double sum = 0, squares = 0, verdicts[VERDICT_COUNT] = {0};
+    const double n = (double)a->n;
+    for (int64_t i = 0; i < a->n; i++) {
+        GoldParts p;
+        const double x = gold_score(&a->gold[i], answer[i], &p);
+        sum += x;
+        squares += x * x;
+        verdicts[p.verdict] += 100 / n;
+    }
+    const double mean = sum / n, variance = n > 1 ? (squares - n * mean * mean) / (n - 1) : 0;
+    fprintf(out, "| %s | %.3f ± %.3f |", name, mean, sqrt(variance > 0 ? variance / n : 0));
+    for (int v = 0; v < VERDICT_COUNT; v++)
+        fprintf(out, verdicts[v] > 0 ? " %.0f |" : " |", verdicts[v]);
+    fprintf(out, "\n");
+}
+
+int records_policies(const char *in, FILE *out) {
+    Asked a = {.records = json_array()};
+    int rc = each_record(in, add_asked, &a);
+    if (rc >= 0 && a.n == 0) rc = error_set(ERR_DATA, "%s holds no records", in);
+    AUTOFREE char **answer = xcalloc((size_t)a.n + 1, sizeof *answer);
+    if (rc >= 0) {
+        fprintf(out, "| policy | gold |");
+        for (int v = 0; v < VERDICT_COUNT; v++) fprintf(out, " %s |", gold_verdict_names[v]);
+        fprintf(out, "\n|---|---|");
+        for (int v = 0; v < VERDICT_COUNT; v++) fprintf(out, "---|");
+        fprintf(out, "\n");
+        for (int64_t i = 0; i < a.n; i++) answer[i] = a.gold[i].ideal;
+        print_policy(out, "ideal", &a, answer);
+    }
+    for (int p = 0; p < policy_count() && rc >= 0; p++) {
+        policy_answer(p, a.gold, a.prompt, a.n, 1, answer);
+        print_policy(out, policy_name(p), &a, answer);
+        for (int64_t i = 0; i < a.n; i++) free(answer[i]);
+    }
+    json_decref(a.records);
+    free(a.gold);
+    free(a.prompt);
+    return rc < 0 ? rc : 0;
 }
 
 /* --- split ------------------------------------------------------------------------------------ */

@@ -1,5 +1,5 @@
 /* records.h: files of records in, files of records out: ranking by the gold reward, its means,
- * splitting. The work of rhetor-data rank, score, split. */
+ * what adversarial policies score, splitting. The work of rhetor-data rank, score, policies, split. */
 #ifndef DATA_RECORDS_H
 #define DATA_RECORDS_H
 
@@ -16,6 +16,10 @@ int records_rank(const char *in, const char *out, GoldNoise noise);
 /* Prints the mean gold reward and its parts, over all and by family, of the records of `in` with
  * "gold" and "completion" or "completions" (the field `field` where it is not NULL). */
 int records_score(const char *in, const char *field, FILE *out);
+
+/* Prints what the policies of data/world/policy.h score on the records of `in` with "gold" and
+ * "prompt": as Markdown, for docs/WORLD.md. */
+int records_policies(const char *in, FILE *out);
 
 /* Divides the records of `in`: a hash of the prompt (of the whole record where none is recognised)
  * says which side a record belongs to, so no prompt is on both. Counts come back. */

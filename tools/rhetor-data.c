@@ -183,6 +183,8 @@ static const Option score_options[] = {
     IN,
     {0}};
 
+static const Option policies_options[] = {IN, {0}};
+
 static const Option split_options[] = {
     {"heldout", 0, "SHARE", "share of the records to hold out", OPT_NUMBER(heldout, 0, 1)},
     {"train", 0, "FILE", "where the others go", OPT_TEXT(train_out)},
@@ -252,6 +254,12 @@ static const struct {
     {{"score", "Prints the mean gold reward of completions, by family. " STDIN, score_options,
       "--gold IN.jsonl"},
      data_score},
+    {{"policies",
+      "What answers without understanding score by the gold reward: constants, copies, claims at "
+      "random, spoilt ideals, the best that reads no facts. IN: eval_prompts.jsonl of "
+      "synth. " STDIN,
+      policies_options, "IN.jsonl"},
+     data_policies},
 };
 
 int main(int argc, char **argv) {

@@ -39,5 +39,6 @@ int data_split(Args *a);
 int data_synth(Args *a);
 int data_rank(Args *a);
 int data_score(Args *a);
+int data_policies(Args *a);
 
 #endif

@@ -1,4 +1,4 @@
-/* data_records.c: rhetor-data inspect, split, synth, rank, score. */
+/* data_records.c: rhetor-data inspect, split, synth, rank, score, policies. */
 #include "base/h5/h5.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -45,6 +45,8 @@ int data_score(Args *a) {
     TRY(need_gold(a));
     return records_score(a->file[0], a->field.n ? a->field.v[0] : NULL, stdout);
 }
+
+int data_policies(Args *a) { return records_policies(a->file[0], stdout); }
 
 int data_split(Args *a) {
     TRY(data_need(a->train_out, "--train FILE"));
