@@ -125,6 +125,16 @@ KEY(ppo_save_rollouts, "ppo.save_rollouts", Bool, false, 0, 1, "", RESULT, "writ
 KEY(ptx_coef, "ptx.coef", F64, 0, 0, 1e6, "", RESULT, "weight of the pretraining term (PPO-ptx), per token mean; 0: off")
 KEY(ptx_ratio, "ptx.ratio", F64, 1, 0, 1e6, "", RESULT, "pretraining windows for each episode")
 
+/* --- DPO and its relatives (rhetor-dpo) ------------------------------------------------------------- */
+ENUM(dpo_loss, "dpo.loss", "sigmoid", WORD(DPO_SIGMOID, "sigmoid") WORD(DPO_IPO, "ipo") WORD(DPO_SIMPO, "simpo") WORD(DPO_ORPO, "orpo") WORD(DPO_KTO, "kto") WORD(DPO_HINGE, "hinge"), RESULT, "what is learned from preferences. sigmoid: DPO; simpo and orpo need no reference; kto learns from single answers (records with \"label\")")
+KEY(dpo_beta, "dpo.beta", F64, 0.1, 1e-9, 1e9, "", RESULT, "how close to the reference the policy stays: factor of the log-ratio. SimPO: of the mean log-probability, 2 is usual; ORPO: weight of the odds ratio")
+KEY(dpo_smoothing, "dpo.smoothing", F64, 0, 0, 0.5, "", RESULT, "share of the labels that are taken to be wrong (sigmoid, simpo)")
+ENUM(dpo_length, "dpo.length", "method", WORD(LENGTH_METHOD, "method") WORD(LENGTH_SUM, "sum") WORD(LENGTH_MEAN, "mean"), RESULT, "log-probabilities of an answer: their sum, or their mean over its tokens. method: mean for ipo, simpo and orpo, as these were run (equation 17 of IPO as printed is sum), sum for the others")
+KEY(dpo_margin, "dpo.margin", F64, 0.5, 0, 1e6, "", RESULT, "simpo: the margin gamma by which the better answer's reward shall be larger")
+KEY(dpo_sft, "dpo.sft", F64, 0, 0, 1e6, "", RESULT, "weight of the mean -log p of the better answer's tokens, added to any loss (orpo has it with weight 1 besides)")
+KEY(dpo_desirable, "dpo.desirable", F64, 1, 0, 1e6, "", RESULT, "kto: weight of desirable answers")
+KEY(dpo_undesirable, "dpo.undesirable", F64, 1, 0, 1e6, "", RESULT, "kto: weight of undesirable answers")
+
 /* --- cluster.yaml of a recipe: its jobs (rhetor-submit) ------------------------------------------------- */
 KEY(cluster_scheduler, "cluster.scheduler", Str, "auto", 0, 0, "", SAME, "the queue: slurm, pbs, lsf; auto: the one whose program to submit (sbatch, qsub, bsub) is in PATH")
 ENUM(cluster_launcher, "cluster.launcher", "auto", WORD(LAUNCHER_AUTO, "auto") WORD(LAUNCHER_SRUN, "srun") WORD(LAUNCHER_MPIRUN, "mpirun"), SAME, "what starts the ranks; auto: srun under Slurm, else mpirun")

@@ -24,10 +24,13 @@ STAGE(SFT, "sft", "supervised fine-tuning on demonstrations", "eval/loss",
 STAGE(REWARD, "reward", "a reward model from ranked completions", "eval/accuracy",
       COMMON RECORDS "data.fields.chosen data.fields.rejected data.reference train. train.batch=64 "
                      "optim.lr=9e-6")
+STAGE(DPO, "dpo", "a policy from preferences, without a reward model", "eval/rewards/accuracies",
+      COMMON RECORDS "data.fields.chosen data.fields.rejected train. train.batch=64 dpo. "
+                     "optim.lr=1e-6 optim.warmup=150")
 STAGE(PPO, "ppo", "reinforcement learning from the reward model", "eval/score",
       COMMON RECORDS "from.reward data.mix data.fields.messages ppo. ptx. optim.lr=9e-6 "
                      "optim.schedule=constant optim.warmup=10 optim.warmup_from=0.1 optim.eps=1e-5")
-/* Defaults of their own: Ouyang 2022, App. C; epsilon: Ziegler 2019. */
+/* Defaults of their own: Ouyang 2022, App. C; epsilon: Ziegler 2019; DPO: Rafailov 2023, App. B. */
 
 #undef STAGE
 #undef COMMON

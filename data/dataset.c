@@ -126,6 +126,10 @@ static void item_free(Incoming *it) {
 
 /* --- committing it ---------------------------------------------------------------------------- */
 
+static bool has_answers(DatasetKind kind) {
+    return kind == DATASET_RANKED || kind == DATASET_LABELLED;
+}
+
 static void reserve(Dataset *d, Store *s, int64_t tokens) {
     if (s->n + tokens > s->cap) {
         s->cap = 2 * (s->n + tokens) + 4096;
@@ -136,7 +140,7 @@ static void reserve(Dataset *d, Store *s, int64_t tokens) {
     const size_t cap = (size_t)(s->seqcap = 2 * s->seqcap + 256);
     s->offset = xrealloc(s->offset, cap * sizeof *s->offset);
     d->seq = xrealloc(d->seq, cap * sizeof *d->seq);
-    if (d->kind == DATASET_RANKED) d->rank = xrealloc(d->rank, cap * sizeof *d->rank);
+    if (has_answers(d->kind)) d->rank = xrealloc(d->rank, cap * sizeof *d->rank);
 }
 
 /* A sequence of the prompt's tokens from `cut` on and, for ranked ones, an answer. */
@@ -229,11 +233,12 @@ static void close_ranks(const int32_t *rank, const bool *kept, int k, int32_t *o
 }
 
 /* The answers that fit; all with the same prompt, so it is cut for the longest of them. A group in
- * which fewer than two fit is dropped. */
+ * which fewer than two fit is dropped (labelled ones: in which none does). */
 static int commit_ranked(Loading *l, const Incoming *it) {
     const DatasetOptions *o = l->o;
     const Record *r = &it->record;
-    int k = r->nanswer, nkept = 0;
+    const bool labelled = l->d->kind == DATASET_LABELLED;
+    int k = r->nanswer, nkept = 0, least = labelled ? 1 : 2;
     int64_t head = it->prompt.n, room = o->on_long == ON_LONG_TRUNCATE_LEFT ? 1 : head, longest = 0;
     bool *kept = xcalloc((size_t)k, sizeof *kept);
     int32_t *rank = xmalloc((size_t)k * sizeof *rank);
@@ -248,11 +253,12 @@ static int commit_ranked(Loading *l, const Incoming *it) {
         if (kept[i]) nkept++;
         if (kept[i] && n > longest) longest = n;
     }
-    l->d->too_long += nkept < 2 ? k : k - nkept;
-    if (nkept < 2) goto done;
+    l->d->too_long += nkept < least ? k : k - nkept;
+    if (nkept < least) goto done;
     int64_t cut = head + longest > o->context ? head + longest - o->context : 0;
     if (cut > 0) l->d->truncated++;
-    close_ranks(r->rank, kept, k, rank);
+    memcpy(rank, r->rank, (size_t)k * sizeof *rank);
+    if (!labelled) close_ranks(r->rank, kept, k, rank);
     for (int i = 0; i < k; i++)
         if (kept[i]) add_sequence(l, it, cut, &it->answer[i], rank[i]);
     add_item(l, it);
@@ -281,7 +287,7 @@ static int commit(Loading *l, const Incoming *it) {
     Dataset *d = l->d;
     if (it->rc >= 0) {
         look_at(d, &it->record);
-        return d->kind == DATASET_RANKED ? commit_ranked(l, it) : commit_single(l, it);
+        return has_answers(d->kind) ? commit_ranked(l, it) : commit_single(l, it);
     }
     if (it->rc != ERR_DATA || l->o->on_bad == ON_BAD_STOP)
         return error_set(it->rc, "%s", it->message);
@@ -364,7 +370,7 @@ static void warn(const Loading *l, const char *names) {
                  "out: set data.on_long to truncate_left, shorten them, or take a model with a "
                  "larger context",
                  names, (long long)d->too_long, (long long)sequences,
-                 d->kind == DATASET_RANKED ? "answers" : "records",
+                 has_answers(d->kind) ? "answers" : "records",
                  100 * (double)d->too_long / (double)sequences, (long long)longest(l),
                  l->o->bytes ? "bytes" : "tokens",
                  d->kind == DATASET_PROMPTS ? " before a response" : "");

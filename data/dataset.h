@@ -6,8 +6,9 @@
  * {"prompt","chosen","rejected"} (strings or message lists; also with the prompt only implicit in
  * chosen and rejected, as the common prefix, hh-rlhf's "\n\nHuman: ... \n\nAssistant: ..."
  * dialogues included); K-way {"prompt","completions":[...],"ranks":[...]} (1 is best; ties allowed)
- * or "scores" (higher is better); {"prompt"}; other names through data.fields. "prompt" may be a
- * string or a list of messages; "stopped": false beside an answer says that it was cut off.
+ * or "scores" (higher is better); {"prompt"}; {"prompt","completion","label": true or false};
+ * other names through data.fields. "prompt" may be a string or a list of messages; "stopped": false
+ * beside an answer says that it was cut off.
  * docs/FORMATS.md lists all shapes with their variants (ShareGPT's "conversations", "responses"
  * with a score in each, message parts). */
 #ifndef DATA_DATASET_H
@@ -16,7 +17,12 @@
 #include "base/config.h"
 #include "data/template.h"
 
-typedef enum DatasetKind { DATASET_DEMOS, DATASET_RANKED, DATASET_PROMPTS } DatasetKind;
+typedef enum DatasetKind {
+    DATASET_DEMOS,
+    DATASET_RANKED,
+    DATASET_PROMPTS,
+    DATASET_LABELLED /* answers that are good (rank 1) or not (2), at least one a prompt */
+} DatasetKind;
 
 /* A token sequence; prompt tokens first. */
 typedef struct Sequence {
@@ -32,7 +38,7 @@ typedef struct Dataset {
     int64_t n;      /* items */
     int64_t *first; /* [n+1] */
     Sequence *seq;  /* [first[n]] */
-    int32_t *rank;  /* [first[n]] 1 is best, equal is a tie; NULL unless ranked */
+    int32_t *rank;  /* [first[n]] 1 is best, equal is a tie; NULL without answers to compare */
     int64_t *line;  /* [n] where the item came from */
     int32_t *file;  /* [n] index into files */
     int64_t tokens, too_long, truncated, bad; /* counts */

@@ -179,10 +179,11 @@ int inspect_kind(const char *path, const DatasetOptions *o, int *kind) {
                   json_object_get(j, "responses") || json_is_array(output);
     bool answered = json_object_get(j, completion) || output || json_object_get(j, messages) ||
                     json_object_get(j, "conversations");
-    *kind = ranked                       ? DATASET_RANKED
-            : answered                   ? DATASET_DEMOS
-            : json_object_get(j, "text") ? INSPECT_TEXTS
-                                         : DATASET_PROMPTS;
+    *kind = ranked                                                     ? DATASET_RANKED
+            : answered && json_is_boolean(json_object_get(j, "label")) ? DATASET_LABELLED
+            : answered                                                 ? DATASET_DEMOS
+            : json_object_get(j, "text")                               ? INSPECT_TEXTS
+                                                                       : DATASET_PROMPTS;
     json_decref(j);
     return 0;
 }
@@ -225,7 +226,8 @@ static int sample_item(FILE *out, const Dataset *d, int64_t i, const DatasetOpti
 
 static int dataset_report(FILE *out, const Dataset *d, const DatasetOptions *o, int samples,
                           bool colour) {
-    static const char *const names[] = {"demonstrations", "rankings", "prompts"};
+    static const char *const names[] = {"demonstrations", "rankings", "prompts",
+                                        "labelled answers"};
     Lengths whole = {0}, prompt = {0}, answer = {0};
     int64_t learned = 0, compared = 0; /* compared: two answers of a record */
     for (int64_t i = 0; i < d->n; i++) {
@@ -246,7 +248,7 @@ static int dataset_report(FILE *out, const Dataset *d, const DatasetOptions *o, 
     if (learned > 0)
         fprintf(out, ", %lld of them learned (%.1f %%)", (long long)learned,
                 100 * (double)learned / (double)d->tokens);
-    if (d->rank)
+    if (d->kind == DATASET_RANKED)
         fprintf(out, ", %lld pair%s, %lld tie%s", (long long)d->pairs, TEXT_S(d->pairs),
                 (long long)(compared - d->pairs), TEXT_S(compared - d->pairs));
     fprintf(out, "\ntemplate %s; %lld malformed", template_name(o->tmpl), (long long)d->bad);

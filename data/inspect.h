@@ -13,7 +13,7 @@ int inspect_corpus(FILE *out, const char *path, int samples, bool colour);
 /* A file of records. kind: a DatasetKind, or texts ({"text"}, or a file of another name as it is);
  * < 0: recognised by the file's name and its first record. What is learned is shown in colour, or between
  * guillemets without it. */
-enum { INSPECT_TEXTS = DATASET_PROMPTS + 1 };
+enum { INSPECT_TEXTS = DATASET_LABELLED + 1 };
 int inspect_records(FILE *out, const char *path, int kind, const DatasetOptions *o, int samples,
                     bool colour);
 

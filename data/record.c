@@ -423,6 +423,18 @@ static int demonstration(Record *r, const DatasetOptions *o, bool has_prompt) {
     return 0;
 }
 
+/* A demonstration with "label": is it a good one? Of ranked answers the best are. */
+static int labelled(Record *r, const DatasetOptions *o, bool has_prompt) {
+    const json_t *label = get(r->json, "label");
+    if (label && !json_is_boolean(label))
+        return error_set(ERR_DATA, "\"label\" is neither true nor false");
+    TRY(label ? demonstration(r, o, has_prompt) : ranked(r, o, has_prompt));
+    if (label) r->rank = xcalloc(1, sizeof *r->rank);
+    if (label) r->rank[0] = json_is_true(label) ? 1 : 2;
+    for (int i = 0; i < r->nanswer; i++) r->rank[i] = r->rank[i] == 1 ? 1 : 2;
+    return 0;
+}
+
 /* "stopped": true or false for each answer, as rhetor-generate writes it. */
 static int read_stopped(Record *r) {
     const json_t *v = get(r->json, "stopped");
@@ -448,6 +460,7 @@ int record_parse(Record *r, DatasetKind kind, json_t *json, const DatasetOptions
     switch (kind) {
     case DATASET_DEMOS: TRY(demonstration(r, o, has_prompt)); break;
     case DATASET_RANKED: TRY(ranked(r, o, has_prompt)); break;
+    case DATASET_LABELLED: TRY(labelled(r, o, has_prompt)); break;
     case DATASET_PROMPTS:
         if (!has_prompt) {
             if (!get(json, dataset_field(o, FIELD_CHOSEN)))

@@ -311,6 +311,23 @@ double gpt_token_loss(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, doub
     return op_token_loss(t, h, g->out_w, targets, temperature, loss, ctx, logp_out, entropy_out);
 }
 
+static double given(void *ctx, int64_t i, double logp, double entropy, double *dlogp) {
+    *dlogp = ((const double *)ctx)[i];
+    return 0;
+}
+
+double gpt_joint_loss(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, double temperature,
+                      JointLossFn *loss, void *ctx) {
+    const int32_t *targets = targets_of(t, b, rows);
+    Tensor *h = gpt_forward(g, t, b, rows, NULL);
+    real *logp = tape_alloc(t, (size_t)rows->m * sizeof *logp);
+    double *dlogp = tape_alloc(t, (size_t)rows->m * sizeof *dlogp), value = 0;
+    op_token_loss(t, h, g->out_w, targets, temperature, NULL, NULL, logp, NULL);
+    if (!tape_dry(t)) value = loss(ctx, rows->m, logp, dlogp);
+    op_token_loss(t, h, g->out_w, targets, temperature, given, dlogp, NULL, NULL);
+    return value;
+}
+
 void gpt_score(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, double temperature,
                real *logp_out, real *entropy_out) {
     gpt_token_loss(g, t, b, rows, temperature, NULL, NULL, logp_out, entropy_out);

@@ -94,6 +94,13 @@ double gpt_loss(Gpt *g, Tape *t, const Batch *b, const GptDropout *drop, real *l
 double gpt_token_loss(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, double temperature,
                       TokenLossFn *loss, void *ctx, real *logp_out, real *entropy_out);
 
+/* A loss of all log-probabilities together, such as DPO's of pairs of sequences: loss(ctx, m, logp,
+ * dlogp) returns it and writes its m derivatives. The trunk goes forward once, the logits are made
+ * twice, since the loss must be known before its gradient can be. */
+typedef double JointLossFn(void *ctx, int64_t m, const real *logp, double *dlogp);
+double gpt_joint_loss(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, double temperature,
+                      JointLossFn *loss, void *ctx);
+
 /* The log-probabilities alone, without gradient. Resets the tape. */
 void gpt_score(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, double temperature,
                real *logp_out, real *entropy_out);

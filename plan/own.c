@@ -492,12 +492,15 @@ static void put_time(double s) {
 }
 
 static void print_data(const Own *o) {
-    static const char *const names[] = {"demonstrations", "rankings", "prompts", "texts"};
-    static const int order[] = {INSPECT_TEXTS, DATASET_DEMOS, DATASET_RANKED, DATASET_PROMPTS};
+    static const char *const names[] = {"demonstrations", "rankings", "prompts", "labelled",
+                                        "texts"};
+    static const int order[] = {INSPECT_TEXTS, DATASET_DEMOS, DATASET_RANKED, DATASET_PROMPTS,
+                                DATASET_LABELLED};
     char text[48];
     printf("in %s:\n", o->folder);
     for (int i = 0; i < OWN_KINDS; i++) {
         const OwnGroup *g = group(o, order[i]);
+        if (order[i] == DATASET_LABELLED && g->n == 0) continue; /* rarely there */
         printf("  %-15s", names[order[i]]);
         if (g->n == 0)
             printf("none\n");

@@ -132,7 +132,7 @@ static int records_of(PlanStage *s, const Known *k, const Config *c, DatasetKind
     *records = g->records;
     w->sequences = kind != DATASET_RANKED ? 1 : g->answers > 0 ? g->answers : ANSWERS;
     w->length = g->length > 0 ? g->length : (double)room / 2;
-    w->response = kind == DATASET_RANKED ? 1 : fmin(g->response, w->length); /* 0: all */
+    w->response = c->stage == STAGE_REWARD ? 1 : fmin(g->response, w->length); /* 0: all */
     if (kind == DATASET_PROMPTS && g->length > 0 && g->response > 0) w->length -= g->response;
     if (kind == DATASET_RANKED && g->answers <= 0)
         assume(s, "%d answers a prompt (--answers)", ANSWERS);
@@ -209,6 +209,19 @@ static int plan_reward(PlanStage *s, Known *k, const Config *c, const PlanGiven 
     return 0;
 }
 
+static int plan_dpo(PlanStage *s, Known *k, const Config *c, const PlanGiven *g) {
+    PlanWork *w = &s->work;
+    const bool kto = c->dpo_loss == DPO_KTO;
+    int64_t records;
+    TRY(know_parent(k, c));
+    *w = plan_work(c, &k->cfg);
+    TRY(records_of(s, k, c, kto ? DATASET_LABELLED : DATASET_RANKED, g, &records));
+    /* the reference's pass */
+    w->eval_tokens = records > 0 ? (double)records * w->sequences * w->length : HUGE_VAL;
+    w->steps = plan_steps(c, records);
+    return 0;
+}
+
 static int plan_ppo(PlanStage *s, Known *k, const Config *c, const PlanGiven *g) {
     PlanWork *w = &s->work;
     int64_t records;
@@ -234,6 +247,7 @@ static int plan_stage(PlanStage *s, Known *k, const PlanGiven *g) {
                               const PlanGiven *) = {[STAGE_PRETRAIN] = plan_pretrain,
                                                     [STAGE_SFT] = plan_sft,
                                                     [STAGE_REWARD] = plan_reward,
+                                                    [STAGE_DPO] = plan_dpo,
                                                     [STAGE_PPO] = plan_ppo};
     int rc = plan[s->kind] ? plan[s->kind](s, k, &c, g)
                            : error_set(ERR_CONFIG, "%s: rhetor-plan knows no plan of %s", s->config,

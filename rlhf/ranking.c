@@ -3,15 +3,6 @@
 
 #include <math.h>
 
-/* log(1 + e^x) without overflow. */
-static double softplus(double x) { return (x > 0 ? x : 0) + log1p(exp(-fabs(x))); }
-
-static double sigmoid(double x) {
-    if (x >= 0) return 1 / (1 + exp(-x));
-    double e = exp(x);
-    return e / (1 + e);
-}
-
 int64_t ranking_pairs(const int32_t *rank, int64_t K) {
     int64_t n = 0;
     for (int64_t i = 0; i < K; i++)

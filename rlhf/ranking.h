@@ -3,6 +3,7 @@
 #ifndef RLHF_RANKING_H
 #define RLHF_RANKING_H
 
+#include <math.h>
 #include <stdint.h>
 
 /* The K completions of one prompt: rewards r[K], ranks rank[K] (1 is best, equal ranks tie). Over
@@ -17,6 +18,13 @@
  * (may be NULL; 0 pairs: the loss is 0). */
 double ranking_loss(const float *r, const int32_t *rank, int64_t K, double *dr, int64_t *pairs);
 int64_t ranking_pairs(const int32_t *rank, int64_t K);
+
+/* Without overflow; softplus: log(1 + e^x). */
+static inline double sigmoid(double x) {
+    const double e = exp(-fabs(x));
+    return (x >= 0 ? 1 : e) / (1 + e);
+}
+static inline double softplus(double x) { return (x > 0 ? x : 0) + log1p(exp(-fabs(x))); }
 
 /* What is reported of a reward model over many groups. */
 enum { RANK_BINS = 8 };

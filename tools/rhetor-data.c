@@ -151,8 +151,9 @@ static const Option decode_options[] = {TOKENIZER, OUT, IN, {0}};
 static const Option inspect_options[] = {
     {"tokenizer", 't', "FILE", "for records and texts; without it lengths are in bytes",
      OPT_TEXT(tokenizer)},
-    {"kind", 0, "KIND", "demos, ranked, prompts or texts (recognised by the first record)",
-     OPT_WORD(kind, "demos|ranked|prompts|texts")},
+    {"kind", 0, "KIND",
+     "demos, ranked, prompts, labelled or texts (recognised by the first record)",
+     OPT_WORD(kind, "demos|ranked|prompts|labelled|texts")},
     {"template", 0, "NAME",
      "chat template: plain, chatml, hh, alpaca (plain), or roles as JSON: '{\"user\": \"Q: \", "
      "...}'",

@@ -8,8 +8,10 @@
 #include "base/log.h"
 #include "base/text.h"
 
-static const char *const records[] = {
-    [DATASET_DEMOS] = "demonstration", [DATASET_RANKED] = "ranking", [DATASET_PROMPTS] = "prompt"};
+static const char *const records[] = {[DATASET_DEMOS] = "demonstration",
+                                      [DATASET_RANKED] = "ranking",
+                                      [DATASET_PROMPTS] = "prompt",
+                                      [DATASET_LABELLED] = "labelled answer"};
 
 int opening_parent(Run *run, Loaded *l, const char *key, LoadKind kind) {
     const bool reward = strcmp(key, "from.reward") == 0;

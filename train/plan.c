@@ -63,8 +63,11 @@ void plan_records(PlanWork *w, const Dataset *d) {
     if (d->n == 0) return;
     w->sequences = n / (double)d->n;
     w->length = (double)d->tokens / n;
-    if (d->kind == DATASET_RANKED) w->response = 1; /* the last token's reward */
-    if (d->kind != DATASET_DEMOS) return;
+    if (d->kind == DATASET_PROMPTS) return;
+    if (w->model.scalar_head) { /* the last token's reward */
+        w->response = 1;
+        return;
+    }
     w->response = w->learn_all ? w->length - 1 : 0;
     for (int64_t i = 0; !w->learn_all && i < d->first[d->n]; i++)
         for (int64_t t = 1; t < d->seq[i].n; t++) w->response += (d->seq[i].learn[t] != 0) / n;

@@ -79,8 +79,8 @@ static void test_stage_defaults(void **unused) {
     assert_non_null(strstr(ppo, "    optim.eps=1e-5\n"));
     assert_non_null(strstr(ppo, "    optim.schedule=constant\n"));
     assert_non_null(strstr(md, "| `optim.eps` | number | 1e-8; ppo: 1e-5 |"));
-    assert_non_null(
-        strstr(md, "| `optim.lr` | number | 0.0003; sft: 9.65e-6; reward: 9e-6; ppo: 9e-6 |"));
+    assert_non_null(strstr(
+        md, "| `optim.lr` | number | 0.0003; sft: 9.65e-6; reward: 9e-6; dpo: 1e-6; ppo: 9e-6 |"));
     free(sft);
     free(ppo);
     free(md);
@@ -263,7 +263,7 @@ static void test_messages(void **unused) {
         {"model.layers: 3\n", ":1:15: model.layers is a setting of pretrain, not of ppo",
          "from.model"},
         {"train:\n  epochs: 2\n", ":2:11",
-         "is a setting of pretrain, sft, reward, not of ppo; remove"},
+         "is a setting of pretrain, sft, reward, dpo, not of ppo; remove"},
         {"ppo: 3\n", ":1:6: ppo is a section", "--help"},
         {"ppo.batch: 8\nppo: {batch: 9}\n", ":2:14: ppo.batch is set again", "recipe.yaml:1:12"},
         {"ppo.batch: {a: 1}\n", "unknown setting ppo.batch.a", "did you mean"},

@@ -25,7 +25,7 @@ full) KILLS=${KILLS:-200} FLIPS=${FLIPS:-10000} JOBS=${JOBS:-1} ;;
 *) echo "FAULTS=$FAULTS: expected quick or full" >&2 && exit 64 ;;
 esac
 quick() { [ "$FAULTS" = quick ]; }
-stages=(pretrain sft reward ppo)
+stages=(pretrain sft reward ppo dpo)
 HANG=2 # dist.hang_seconds where something hangs
 
 # --- cases -------------------------------------------------------------------------------------------
@@ -159,15 +159,15 @@ kills() {
 }
 row_kills() {
     local i n
-    for i in 0 1 2 3; do
-        n=$(((KILLS * 6 / 10 + 3 - i) / 4))
+    n=$(((KILLS * 6 / 10 + ${#stages[@]} - 1) / ${#stages[@]}))
+    for i in "${!stages[@]}"; do
         try "$n kills of ${stages[i]}" kills ${stages[i]} 1 $n $((SEED + i))
     done
     if quick; then
         try "kills of ppo on 2 ranks" kills ppo 2 2 "$SEED"
     else
-        for i in 0 1 2 3; do
-            n=$(((KILLS * 4 / 10 + 3 - i) / 4))
+        n=$(((KILLS * 4 / 10 + ${#stages[@]} - 1) / ${#stages[@]}))
+        for i in "${!stages[@]}"; do
             try "$n kills of ${stages[i]} on 2 ranks" kills ${stages[i]} 2 $n $((SEED + i))
         done
     fi
@@ -201,7 +201,7 @@ row_save() {
     local point s n
     for point in $points; do
         for s in "${stages[@]}"; do
-            case $FAULTS,$s in quick,pretrain | quick,reward | quick,ppo) continue ;; esac
+            case $FAULTS,$s in quick,pretrain | quick,reward | quick,dpo | quick,ppo) continue ;; esac
             try "$s killed at $point" killed_in_save "$s" 1 "$point"
         done
         quick || try "sft killed at $point on 2 ranks" killed_in_save sft 2 "$point"
@@ -230,7 +230,7 @@ row_disk() {
         [ "$point" != ckpt_save.committed ] || continue # nothing can fail any more
         for action in enospc eio; do
             for s in "${stages[@]}"; do
-                case $FAULTS,$s,$action in quick,pretrain,* | quick,reward,* | quick,ppo,* | quick,*,eio) continue ;; esac
+                case $FAULTS,$s,$action in quick,pretrain,* | quick,reward,* | quick,dpo,* | quick,ppo,* | quick,*,eio) continue ;; esac
                 try "$s, $action once at $point" disk_once "$s" 1 "$point" $action
                 try "$s, $action for good at $point" disk_for_good "$s" 1 "$point" $action
             done
@@ -450,6 +450,7 @@ phases_of() {
     pretrain) echo start step data forward exchange update eval save ;;
     sft) echo start step forward exchange update eval save ;;
     reward) echo start step forward exchange update save ;;
+    dpo) echo start step forward exchange update eval score save ;;
     ppo) echo start step forward exchange update rollout score save ;;
     esac
 }
@@ -675,7 +676,7 @@ row_memory() {
 
 # --- all of it -----------------------------------------------------------------------------------------------
 # The run that is left alone, with all its checkpoints. On more ranks it has the same bits.
-must "$bin/rhetor-pipeline" "$tiny" --run ref {pretrain,sft,reward,ppo}:save.keep_last=1000
+must "$bin/rhetor-pipeline" "$tiny" --run ref {pretrain,sft,dpo,reward,ppo}:save.keep_last=1000
 export RUN=ref
 
 # run_row ROW: in a folder of its own, whose `counts` are what passed, failed and was skipped. What it
