@@ -61,7 +61,7 @@ dpo=("$bin/rhetor-dpo" "$tiny/dpo.yaml" run.dir=out)
 expect 78 "dpo.smoothing is 0.1: is for dpo.loss sigmoid and simpo" -- "${dpo[@]}" dpo.loss=ipo dpo.smoothing=0.1
 expect 78 "dpo.loss is dp" "sigmoid, ipo, simpo, orpo, kto, hinge" -- "${dpo[@]}" dpo.loss=dp
 expect 78 "dpo.beta is 0" -- "${dpo[@]}" dpo.beta=0
-expect 78 "no preferences are given" -- "${dpo[@]}" data.train=
+expect 78 "no rankings are given" -- "${dpo[@]}" data.train=
 expect 65 "labelled.jsonl:1: no ranked answers" -- "${dpo[@]}" data.train=labelled.jsonl
 sed 's/true/"yes"/' labelled.jsonl >yes.jsonl
 expect 65 'yes.jsonl:1: "label" is neither true nor false' -- "${dpo[@]}" data.train=yes.jsonl dpo.loss=kto
