@@ -6,12 +6,18 @@
 #include <stdio.h>
 
 #include "base/option.h"
+#include "eval/groups.h"
 #include "eval/prompts.h"
 
 typedef struct CompareOptions {
     const char *const *name; /* [n] what to call the models */
     const char *const *path; /* [n] run folders or checkpoints */
     int n;
+    const char *raw; /* name of a model that has never seen the template, or NULL: it goes on
+                            from the prompt's text, and its answer is what it writes up to the first
+                            full stop, as the prompted GPT-3 of Ouyang 2022 */
+    const char *const *policy_name, *const *policy; /* [npolicy] rows of data/world/policy.h */
+    int npolicy;
     const char *base;    /* name of the model that win rates and KL refer to (the SFT model) */
     const char *reward;  /* reward model, or NULL */
     const char *prompts; /* prompt records; with "gold" they are scored by the gold program */
@@ -32,6 +38,8 @@ typedef struct CompareOptions {
  * paired differences with `base`. NaN where there is nothing to measure. */
 typedef struct CompareRow {
     char name[64];
+    GoldVerdict *verdict;         /* [prompts] with gold: what each answer does ... */
+    int *made_up;                 /* ... and how many claims it makes up; else NULL */
     double *score;                /* [prompts] gold, or the reward model's when there is no gold
                                      (or by_reward) */
     double gold, gold_se, reward; /* gold_se: standard error of the mean */
@@ -56,8 +64,21 @@ typedef struct Comparison {
     int nbest;
     int64_t n; /* prompts */
     bool has_gold;
-    char **prompt; /* [n] texts */
+    char **prompt;    /* [n] texts */
+    int64_t *cluster; /* [n] or NULL: which records have the same prompt */
+    Groups groups;
+    /* [groups.n] with gold and best_of: how often the reward model puts the better of two samples of
+     * a prompt first (NaN: no pairs). */
+    double *accuracy;
+    double above_abstaining; /* share of the answerable prompts where it puts the ideal answer above
+                                "The text does not say."; NaN: not measured */
+    const char *kernel;
 } Comparison;
+
+/* What is compared: the score, the share of a verdict, the share of answers that make something
+ * up. */
+enum { MEASURE_SCORE = -1, MEASURE_MADE_UP = VERDICT_COUNT };
+int compare_measure(const char *name); /* "score", "right", ..., "made up"; -2: none of them */
 
 int compare(Comparison *out, const CompareOptions *o);
 void compare_free(Comparison *c);
@@ -69,5 +90,8 @@ double compare_score(const Comparison *c, int i, double *se);
 /* Mean and standard error of the paired difference of two rows' scores. */
 void compare_difference(const Comparison *c, const char *a, const char *b, double *mean,
                         double *se);
+/* The same of any measure over a group. NaN where a row, the group or gold is missing. */
+void compare_difference_of(const Comparison *c, int measure, const char *a, const char *b,
+                           const Group *g, double *mean, double *se);
 
 #endif

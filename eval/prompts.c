@@ -7,15 +7,28 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "data/record.h"
+
+int prompts_raw(IdList *ids, const Loaded *m, const json_t *record, const char *field) {
+    const json_t *prompt = json_object_get(record, field ? field : "prompt"), *message;
+    Text all = {0};
+    size_t i;
+    if (json_is_string(prompt)) text_put(&all, "%s", json_string_value(prompt));
+    json_array_foreach(prompt, i, message) {
+        const char *content = json_string_value(json_object_get(message, "content"));
+        text_put(&all, "%s%s", i ? " " : "", content ? content : "");
+    }
+    AUTOFREE char *text = text_take(&all);
+    return tokenizer_encode(m->tokenizer, text, strlen(text), false, ids);
+}
 
 static int encode_prompt(IdList *ids, const Loaded *m, json_t *record, bool raw,
                          const char *field) {
     const char *name = field ? field : "prompt";
     const json_t *text = json_object_get(record, name);
-    if (raw && json_is_string(text))
-        return tokenizer_encode(m->tokenizer, json_string_value(text), json_string_length(text),
-                                false, ids);
+    if (raw && (json_is_string(text) || json_is_array(text)))
+        return prompts_raw(ids, m, record, field);
     DatasetOptions o = {.tokenizer = m->tokenizer,
                         .tmpl = m->tmpl,
                         .context = m->gpt->cfg.context,

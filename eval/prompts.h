@@ -23,6 +23,9 @@ int prompts_load(PromptFile *p, const char *path, const Loaded *m, bool raw, int
                  int64_t max, const char *field);
 void prompts_free(PromptFile *p);
 
+/* ids of the text of a record's prompt without a template: its messages with a space between. */
+int prompts_raw(IdList *ids, const Loaded *m, const json_t *record, const char *field);
+
 /* K responses for each prompt: response k of prompt i is r->v[i * K + k]. Sample ids are i * K + k.
  * They end with the model's stop tokens (o->stop is not read); `stopped` says: with stop[0]. */
 int prompts_sample(DecodeResult *r, const Loaded *m, const PromptFile *p, int64_t K,

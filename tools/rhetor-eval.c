@@ -21,6 +21,17 @@ static int add_model(void *args, const Option *o, char *arg) {
     return 0;
 }
 
+static int add_policy(void *args, const Option *o, char *arg) {
+    Args *a = args;
+    char *eq = strchr(arg, '=');
+    if (!eq) return error_set(ERR_USAGE, "--policy is \"%s\"; expected NAME=POLICY", arg);
+    if (a->o.npolicy == MAX_LIST) return error_set(ERR_USAGE, "at most %d policies", MAX_LIST);
+    *eq = '\0';
+    a->policy_name[a->o.npolicy] = arg;
+    a->policy[a->o.npolicy++] = eq + 1;
+    return 0;
+}
+
 #define MODEL \
     { "model", 'm', "PATH", "run folder or checkpoint", OPT_TEXT(model) }
 #define REWARD \
@@ -70,6 +81,15 @@ static const Option compare_options[] = {
     {"model", 'm', "NAME=PATH", "a model; give one for each row", OPT_CALL(add_model)},
     {"base", 0, "NAME", "the model that differences, win rates and KL refer to (sft)",
      OPT_TEXT(o.base)},
+    {"raw", 0, "NAME",
+     "this model goes on from the prompt without a template, up to the first full stop: one that "
+     "was "
+     "only pretrained",
+     OPT_TEXT(o.raw)},
+    {"policy", 0, "NAME=POLICY",
+     "a row for answers without understanding, such as \"best that reads no facts\" (rhetor-data "
+     "policies lists them)",
+     OPT_CALL(add_policy)},
     REWARD,
     {"prompts", 0, "FILE", "held-out prompts; with \"gold\" they are scored by the gold program",
      OPT_TEXT(o.prompts)},
@@ -81,10 +101,12 @@ static const Option compare_options[] = {
     SEED,
     {"samples", 0, "N", "show the answers to N prompts (4)", OPT_WHOLE(o.samples, 0, 0)},
     {"json", 0, "FILE", "also write the table as JSON", OPT_TEXT(json)},
-    {"expect", 0, "A>B>C", "fail (exit 70) unless each model's score is above the next one's",
-     OPT_TEXT(expect)},
-    {"expect-se", 0, "X", "... by more than X paired standard errors (5)",
-     OPT_NUMBER(expect_se, 0, 0)},
+    {"expect", 0, "A>B>C",
+     "fail (exit 70) unless each score is above the next one's. Also of a group, by so many paired "
+     "standard errors, and of the share of an act: \"ppo>sft on answerable by 3 se\", \"falsely "
+     "abstained: ppo<sft+0.02 by 0 se\". May be given often",
+     OPT_LIST(expect)},
+    {"expect-se", 0, "X", "by how many where it does not say (5)", OPT_NUMBER(expect_se, 0, 0)},
     MAX,
     {0}};
 static const Option pick_options[] = {
@@ -183,6 +205,8 @@ int main(int argc, char **argv) {
               .probes = 240};
     a.o.name = a.name;
     a.o.path = a.path;
+    a.o.policy_name = a.policy_name;
+    a.o.policy = a.policy;
     const int c = option_command(&commands[0].command, sizeof commands / sizeof *commands,
                                  sizeof *commands, argc, argv, &a);
     core_init();

@@ -63,9 +63,7 @@ static uint64_t hash_of(const Prose *before, const Prose *t) {
     return XXH3_64bits_withSeed(t->s, t->n, before->n ? XXH3_64bits(before->s, before->n) : 0);
 }
 
-static bool belongs(const SynthShare *s, int bucket) {
-    return bucket >= s->from && bucket < s->to;
-}
+static bool belongs(const SynthShare *s, int bucket) { return bucket >= s->from && bucket < s->to; }
 
 /* The records of one file; seen: the hashes of its prompts so far, or NULL where one may come
  * again. */

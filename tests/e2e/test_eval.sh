@@ -114,6 +114,21 @@ for value in gold reward kl; do
 done
 expect 70 "does NOT hold" -- "$bin/rhetor-eval" compare --model base="$RUN/pretrain" --model sft="$RUN/sft" --max-new 16 \
     --prompts "$RUN/data/eval_prompts.jsonl" --expect "base>sft"
+# A model without the template, a policy, groups, shares of acts; each condition can fail and can hold.
+table=("$bin/rhetor-eval" compare --model base="$RUN/pretrain" --model sft="$RUN/sft" --raw base --max-new 16
+    --policy "blind=best that reads no facts" --policy "nothing=nothing" --policy "refuse=refuse everything"
+    --prompts "$RUN/data/eval_prompts.jsonl")
+must "${table[@]}" --reward "$RUN/reward" --best-of 2 --json table.json --expect "blind>nothing by 3 se" \
+    --expect "over-refused: sft<refuse by 0 se" --expect "blind>refuse on answerable by 0 se"
+grep -q 'blind>refuse on answerable by 0 se: blind minus refuse .*: holds' must.out || fail "$(cat must.out)"
+for key in kernel reward_accuracy reward_above_abstaining groups; do grep -q "\"$key\":" table.json || fail "no $key: $(cat table.json)"; done
+grep -Eq '^base +-[0-9.]+ .* - +- +[0-9.]+$' must.out || fail "a KL of a model without the template: $(cat must.out)"
+expect 70 "nothing>blind does not hold" -- "${table[@]}" --expect "nothing>blind"
+expect 70 "does not hold" -- "${table[@]}" --expect "over-refused: refuse<sft+0.5 by 0 se"
+expect 70 "on family/cat does not hold" -- "${table[@]}" --expect "blind>nothing on family/cat"
+expect 64 "no measure" -- "${table[@]}" --expect "wisdom: blind>sft"
+expect 64 "no number" -- "${table[@]}" --expect "blind>sft by many se"
+expect 64 "--policy x=wisdom: there is none of this name" -- "${table[@]}" --policy x=wisdom
 # What cannot be is said at once, not after the sampling.
 compare=("$bin/rhetor-eval" compare --model base="$RUN/pretrain" --model sft="$RUN/sft" --prompts "$RUN/data/eval_prompts.jsonl")
 expect 64 "--max-new 1000: expected 1 to 63" -- "${compare[@]}" --max-new 1000

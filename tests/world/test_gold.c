@@ -118,7 +118,7 @@ static void test_parts(void **state) {
     /* no floor: each lie, each idle word more costs more */
     char text[1000] = "";
     for (double before = 9; strlen(text) < 900; before = parts.total) {
-        strcat(text, "Ben is a cook. Ana is a cook. Blah blah. " + 14 * (strlen(text) > 0));
+        strcat(text, *text ? "Ana is a cook. Blah blah. " : "Ben is a cook. ");
         score(qa, text);
         assert_true(parts.total < before);
     }

@@ -11,9 +11,10 @@ enum { MAX_LIST = 64, MICRO_TOKENS = 8192 };
 
 typedef struct Args {
     CompareOptions o; /* what the subcommands share with compare is here */
-    const char *model, *json, *expect, *out;
-    const char *name[MAX_LIST], *path[MAX_LIST]; /* [o.n] --model NAME=PATH */
-    OptionList file;
+    const char *model, *json, *out;
+    const char *name[MAX_LIST], *path[MAX_LIST];          /* [o.n] --model NAME=PATH */
+    const char *policy_name[MAX_LIST], *policy[MAX_LIST]; /* [o.npolicy] --policy NAME=POLICY */
+    OptionList file, expect;
     double expect_se, expect_accuracy;
     int64_t probes;
     bool gold;
