@@ -28,11 +28,24 @@ KEY(from_model, "from.model", Path, "", 0, 0, "", RESULT, "parent: a run folder 
 KEY(from_reward, "from.reward", Path, "", 0, 0, "", RESULT, "the reward model: scores the samples and starts the critic")
 
 /* --- the model (the other stages inherit it) ----------------------------------------------------- */
+ENUM(model_family, "model.family", "gpt2", WORD(MODEL_GPT2, "gpt2") WORD(MODEL_LLAMA, "llama") WORD(MODEL_QWEN2, "qwen2") WORD(MODEL_QWEN3, "qwen3") WORD(MODEL_GPT_NEOX, "gpt_neox") WORD(MODEL_OPT, "opt"), RESULT, "what the block is like: norm, mlp, positions, biases as the models of this family have them; the keys below whose default is `family`, or 0, set one of these by itself. llama is today's usual choice (SmolLM, Llama 3)")
 KEY(model_layers, "model.layers", I64, 4, 1, 1000, "", RESULT, "transformer blocks")
-KEY(model_heads, "model.heads", I64, 4, 1, 1000, "", RESULT, "attention heads; divides model.width")
+KEY(model_heads, "model.heads", I64, 4, 1, 1000, "", RESULT, "attention heads; divides model.width unless model.head_size is given")
+KEY(model_kv_heads, "model.kv_heads", I64, 0, 0, 1000, "", RESULT, "heads of keys and values, each seen by several heads (grouped-query attention); divides model.heads; 0: as many as these")
+KEY(model_head_size, "model.head_size", I64, 0, 0, 65536, "", RESULT, "columns of a head; 0: model.width / model.heads")
 KEY(model_width, "model.width", I64, 128, 8, 65536, "", RESULT, "width of the residual stream")
-KEY(model_context, "model.context", I64, 128, 8, 65536, "", RESULT, "longest sequence: learned positions")
-KEY(model_bias, "model.bias", Bool, true, 0, 1, "", RESULT, "biases in the linear layers and layer norms")
+KEY(model_ffn, "model.ffn", I64, 0, 0, 1000000, "", RESULT, "width inside the mlp; 0: 4 widths, with swiglu 8/3 widths, rounded up to a multiple of 32")
+KEY(model_context, "model.context", I64, 128, 8, 65536, "", RESULT, "longest sequence")
+KEY(model_bias, "model.bias", Enum, "family", 0, 0, "family|true|false|qkv", RESULT, "biases in the linear layers and layer norms: all, none, or those of queries, keys and values alone")
+KEY(model_norm, "model.norm", Enum, "family", 0, 0, "family|layer|rms", RESULT, "LayerNorm or RMSNorm")
+KEY(model_norm_eps, "model.norm_eps", F64, 0, 0, 0.1, "", RESULT, "the norms' epsilon; 0: the family's")
+KEY(model_mlp, "model.mlp", Enum, "family", 0, 0, "family|gelu_tanh|gelu_erf|relu|swiglu", RESULT, "the mlp's activation")
+KEY(model_positions, "model.positions", Enum, "family", 0, 0, "family|learned|rope", RESULT, "positions: learned vectors, or rotation of queries and keys (RoPE)")
+KEY(model_rope_theta, "model.rope_theta", F64, 0, 0, 1e12, "", RESULT, "base of RoPE's wave lengths; 0: the family's, or 10000")
+KEY(model_rope_fraction, "model.rope_fraction", F64, 0, 0, 1, "", RESULT, "share of a head's columns that RoPE rotates; 0: the family's (gpt_neox 0.25), or 1")
+KEY(model_qk_norm, "model.qk_norm", Enum, "family", 0, 0, "family|true|false", RESULT, "RMSNorm of each head's queries and keys")
+KEY(model_residual, "model.residual", Enum, "family", 0, 0, "family|serial|parallel", RESULT, "attention and mlp one after the other, or both of the same input")
+KEY(model_tied, "model.tied", Enum, "family", 0, 0, "family|true|false", RESULT, "logits from the embedding's matrix, or from one of their own")
 KEY(model_dropout, "model.dropout", F64, 0, 0, 0.9, "", RESULT, "residual and embedding dropout while training")
 
 /* --- data -------------------------------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /* op_embed.c: x_i = wte[token_i] + wpe[position of i in its sequence].
  *
- *   forward   wte [V,C], wpe [T,C] -> x [n,C]
+ *   forward   wte [V,C], wpe [T,C] or none -> x [n,C]
  *   backward  dwte[token_i] += dx_i,  dwpe[position_i] += dx_i   (saved: the indices)
  *
  * Many tokens add to one row, so the backward pass shares out columns, not tokens: each thread
@@ -19,7 +19,7 @@ typedef struct Embed {
 
 KERNEL(embed_row, (int64_t C, const real *restrict a, const real *restrict b, real *restrict y),
        (C, a, b, y)) {
-    for (int64_t j = 0; j < C; j++) y[j] = a[j] + b[j];
+    for (int64_t j = 0; j < C; j++) y[j] = b ? a[j] + b[j] : a[j];
 }
 
 /* Some columns; dy, dwte and dwpe begin with the first. */
@@ -43,7 +43,7 @@ KERNEL(embed_backward_columns,
 static void embed_backward(Tape *t, void *ctx) {
     const Embed *e = ctx;
     int64_t C = e->y->shape[1];
-    real *dwte = tape_grad(t, e->wte), *dwpe = tape_grad(t, e->wpe);
+    real *dwte = tape_grad(t, e->wte), *dwpe = e->wpe ? tape_grad(t, e->wpe) : NULL;
     if (tape_dry(t)) return;
 #pragma omp parallel for schedule(static) if (e->b->n * C > PARALLEL_MIN)
     for (int64_t c = 0; c < C; c += COLUMNS)
@@ -52,11 +52,11 @@ static void embed_backward(Tape *t, void *ctx) {
 }
 
 Tensor *op_embed(Tape *t, Tensor *wte, Tensor *wpe, const Batch *b) {
-    CHECK(wte->ndim == 2 && wpe->ndim == 2, "op_embed: wte has %d dimensions, wpe %d, expected 2",
-          wte->ndim, wpe->ndim);
+    CHECK(wte->ndim == 2 && (!wpe || wpe->ndim == 2),
+          "op_embed: wte has %d dimensions, wpe %d, expected 2", wte->ndim, wpe ? wpe->ndim : 0);
     int64_t C = wte->shape[1];
-    tensor_expect(wpe, "op_embed: wpe", 2, (int64_t[]){wpe->shape[0], C});
-    batch_check(b, wte->shape[0], wpe->shape[0]);
+    if (wpe) tensor_expect(wpe, "op_embed: wpe", 2, (int64_t[]){wpe->shape[0], C});
+    batch_check(b, wte->shape[0], wpe ? wpe->shape[0] : b->n);
     Tensor *y = tape_tensor(t, 2, (int64_t[]){b->n, C});
     Embed *e = tape_alloc(t, sizeof *e);
     *e = (Embed){wte, wpe, y, b};
@@ -65,8 +65,8 @@ Tensor *op_embed(Tape *t, Tensor *wte, Tensor *wpe, const Batch *b) {
 #pragma omp parallel for schedule(static) if (b->n * C > PARALLEL_MIN)
     for (int64_t s = 0; s < b->nseq; s++)
         for (int64_t i = b->start[s]; i < b->start[s + 1]; i++)
-            embed_row(C, wte->data + b->tokens[i] * C, wpe->data + (i - b->start[s]) * C,
-                      y->data + i * C);
+            embed_row(C, wte->data + b->tokens[i] * C,
+                      wpe ? wpe->data + (i - b->start[s]) * C : NULL, y->data + i * C);
     return y;
 }
 
@@ -75,15 +75,16 @@ static const int32_t case_tokens[] = {3, 1, 0, 3, 4, 4, 4, 2, 0, 1, 3, 3};
 
 static double embed_run(Tape *t, const GradCase *c) {
     static const Batch b = {.n = 12, .nseq = 4, .tokens = case_tokens, .start = case_start};
-    return gradcheck_project(t, op_embed(t, c->in[0], c->in[1], &b));
+    return gradcheck_project(t, op_embed(t, c->in[0], c->variant ? NULL : c->in[1], &b));
 }
 
 bool op_embed_case(GradCase *c, int i) {
-    static const int64_t widths[] = {3, 50};
-    if (i >= 2) return false;
-    c->what = i == 0 ? "narrow" : "several chunks of columns";
+    static const int64_t widths[] = {3, 50, 7};
+    if (i >= 3) return false;
+    c->what = i == 0 ? "narrow" : i == 1 ? "several chunks of columns" : "without positions";
+    c->variant = i == 2;
     gradcheck_input(c, 2, (int64_t[]){5, widths[i]});
-    gradcheck_input(c, 2, (int64_t[]){8, widths[i]});
+    if (!c->variant) gradcheck_input(c, 2, (int64_t[]){8, widths[i]});
     c->run = embed_run;
     return true;
 }

@@ -28,10 +28,10 @@ static double frequency(const RopeConfig *c, int64_t j, int64_t m) {
 }
 
 void rope_open(Rope *r, const RopeConfig *c, int64_t positions) {
-    int64_t columns = (int64_t)((double)c->head * c->fraction), m = columns / 2;
+    int64_t columns = c->columns ? c->columns : c->head, m = columns / 2;
     CHECK(columns > 0 && columns <= c->head && columns % 2 == 0,
-          "rope: %g of a head of %lld columns is rotated, expected an even number of columns",
-          c->fraction, (long long)c->head);
+          "rope: %lld of a head's %lld columns are rotated, expected an even number",
+          (long long)columns, (long long)c->head);
     *r = (Rope){.head = c->head, .half = m, .positions = positions};
     r->cos = xmalloc((size_t)(2 * positions * m) * sizeof(real));
     r->sin = r->cos + positions * m;
@@ -127,9 +127,9 @@ Tensor *op_rope(Tape *t, Tensor *x, const Batch *b, const Rope *rope, int heads)
 /* The tables live to the end of the program. */
 static double rope_run(Tape *t, const GradCase *c) {
     static const RopeConfig configs[] = {
-        {.head = 6, .fraction = 1, .theta = 100},
-        {.head = 12, .fraction = 0.34, .theta = 1e4},
-        {.head = 6, .fraction = 1, .theta = 100, .factor = 8, .low = 1, .high = 4, .original = 64},
+        {.head = 6, .theta = 100},
+        {.head = 12, .columns = 4, .theta = 1e4},
+        {.head = 6, .theta = 100, .factor = 8, .low = 1, .high = 4, .original = 64},
     };
     static Rope ropes[3];
     Rope *rope = &ropes[c->variant];

@@ -16,7 +16,7 @@
 #include "core/rng.h"
 #include "core/tape.h"
 
-/* x[i] = wte[tokens[i]] + wpe[i - start of i's sequence].  wte [V,C], wpe [T,C] -> [n,C]
+/* x[i] = wte[tokens[i]] + wpe[i - start of i's sequence].  wte [V,C], wpe [T,C] or NULL -> [n,C]
  * The batch and its arrays must live until tape_reset. */
 Tensor *op_embed(Tape *t, Tensor *wte, Tensor *wpe, const Batch *b);
 
@@ -56,11 +56,11 @@ Tensor *op_attention(Tape *t, Tensor *qkv, const Batch *b, int heads);
  * another; d is what qkv's width says.  qkv [n, (heads + 2 kv_heads) d] -> [n, heads d] */
 Tensor *op_attention_grouped(Tape *t, Tensor *qkv, const Batch *b, int heads, int kv_heads);
 
-/* Rotary positions. `fraction` of each head of `head` columns is rotated, the first ones; factor,
- * low, high, original: Llama 3's stretching of the frequencies, factor 0: none. */
+/* Rotary positions. The first `columns` (0: all) of each head of `head` are rotated; factor, low,
+ * high, original: Llama 3's stretching of the frequencies, factor 0: none. */
 typedef struct RopeConfig {
-    int64_t head;
-    double fraction, theta;
+    int64_t head, columns;
+    double theta;
     double factor, low, high;
     int64_t original;
 } RopeConfig;

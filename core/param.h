@@ -16,7 +16,8 @@ typedef struct Param {
     Tensor tensor;             /* data and grad point into the flat buffers */
     int64_t offset;            /* element offset in the flat buffers, a multiple of PARAM_ALIGN */
     bool decay;                /* weight decay applies (matrices) */
-    int matrices; /* hidden matrices, one above another; 0: embedding, head, norm or bias */
+    int matrices;       /* hidden matrices, one above another; 0: embedding, head, norm or bias */
+    int64_t first_rows; /* of the first; the others are equally high. 0: all are */
 } Param;
 
 /* Parameters that follow each other and whose gradients the backward pass completes together; it

@@ -239,6 +239,7 @@ typedef struct Segment {
 } Segment;
 
 static void move_grad(Lent *to, Lent *from) {
+    if (to == from) return; /* a tensor that goes through unchanged */
     to->tensor.grad = from->tensor.grad;
     to->tensor.grad_unset = from->tensor.grad_unset;
     to->own_grad = from->own_grad;

@@ -133,8 +133,16 @@ static Tensor *linear(void *ctx, Tape *t, Tensor *x, Tensor *w, Tensor *b, Activ
 
 static Tensor *attend(void *ctx, Tape *t, int64_t layer, Tensor *qkv) {
     Worker *k = ctx;
-    Tensor *y = tape_tensor(t, 2, (int64_t[]){k->n, qkv->shape[1] / 3});
-    if (!tape_dry(t)) kv_attend(&k->kv, layer, k->n, k->slot, k->pos, qkv->data, y->data);
+    const Gpt *g = k->w->g;
+    const int64_t W = qkv->shape[1], heads = g->cfg.heads + arch_kv_heads(&g->cfg);
+    Tensor *y = tape_tensor(t, 2, (int64_t[]){k->n, g->cfg.heads * arch_head(&g->cfg)});
+    if (!tape_dry(t)) {
+#pragma omp parallel for schedule(static) if (k->n * W > PARALLEL_MIN)
+        for (int64_t i = 0; i < k->n; i++)
+            if (g->cfg.rope) rope_rotate(&g->rope, k->pos[i], heads, qkv->data + i * W);
+        kv_attend(&k->kv, layer, k->n, k->slot, k->pos, qkv->data, y->data);
+    }
+    tape_done(t, qkv);
     return y;
 }
 
@@ -143,8 +151,9 @@ static Tensor *embed_rows(Worker *k) {
     int64_t C = g->cfg.width;
     Tensor *x = tape_tensor(k->tape, 2, (int64_t[]){k->n, C});
     for (int64_t i = 0; i < k->n && !tape_dry(k->tape); i++) {
-        const real *a = g->wte->data + k->token[i] * C, *b = g->wpe->data + k->pos[i] * C;
-        for (int64_t j = 0; j < C; j++) x->data[i * C + j] = a[j] + b[j];
+        const real *a = g->wte->data + k->token[i] * C;
+        const real *b = g->wpe ? g->wpe->data + k->pos[i] * C : NULL;
+        for (int64_t j = 0; j < C; j++) x->data[i * C + j] = b ? a[j] + b[j] : a[j];
     }
     return x;
 }

@@ -1,4 +1,4 @@
-/* gpt.c: GPT-2's architecture out of core's ops.
+/* gpt.c: the block with its switches out of core's ops. GPT-2's:
  *
  *     x = wte[token] + wpe[position]
  *     for each block:
@@ -7,10 +7,13 @@
  *     hidden = norm_f(x);  logits = hidden wte^T (untied: a matrix of its own),
  *                          or a scalar = head . hidden + b
  *
- * The additions to the residual stream are done by the layer norm that comes next (op_layernorm
- * takes x and what is added to it, and hands the sum back), which saves one pass over memory each.
- * Dropout sits where GPT-2 has it, without the one inside attention: on the embedding and on each
- * branch before it joins the residual stream. */
+ * With `rope` there is no wpe: q and k are turned by their positions, after their heads' norm where
+ * there is one. With SwiGLU fc makes gate and up. With `parallel` both branches read the same x.
+ *
+ * The additions to the residual stream are done by the norm that comes next (op_layernorm takes x
+ * and what is added to it, and hands the sum back), which saves one pass over memory each. Dropout
+ * sits where GPT-2 has it, without the one inside attention: on the embedding and on each branch
+ * before it joins the residual stream. */
 #include "model/gpt.h"
 
 #include <math.h>
@@ -26,11 +29,26 @@ static const double init_std = 0.02; /* Radford 2019 */
 
 double gpt_train_flops(const GptConfig *c, double n, double rows, double T) {
     const double C = (double)c->width, L = (double)c->layers;
+    const double d = (double)arch_head(c), H = (double)c->heads * d;
+    const double kv = 2 * (double)arch_kv_heads(c) * d * C;
     double block = 0, out = c->scalar_head ? 0 : (double)c->vocab * C;
     for (ArchParam p = {0}; arch_next(c, &p) && p.layer < 1;)
         if (p.layer == 0 && p.multiplies) block += (double)p.n;
-    return n * (6 * (L * block + out) + 6 * L * C * T) -
-           (n - rows) * 6 * (block - 2 * C * C + C * T + out);
+    return n * (6 * (L * block + out) + 6 * L * H * T) -
+           (n - rows) * 6 * (block - kv + H * T + out);
+}
+
+/* In a dry model only its sizes. */
+static void open_rope(Rope *r, const GptConfig *c, bool dry) {
+    const RopeConfig k = {.head = arch_head(c),
+                          .columns = c->rope_columns,
+                          .theta = c->rope_theta,
+                          .factor = c->rope_factor,
+                          .low = c->rope_low,
+                          .high = c->rope_high,
+                          .original = c->rope_original};
+    rope_open(r, &k, dry ? 0 : c->context);
+    r->positions = c->context;
 }
 
 static int open_model(Gpt **out, const GptConfig *cfg, bool with_grad, bool dry) {
@@ -48,6 +66,7 @@ static int open_model(Gpt **out, const GptConfig *cfg, bool with_grad, bool dry)
         *(Tensor **)(void *)(at + p.slot) = &g->params.v[p.index].tensor;
     }
     if (!cfg->untied && !cfg->scalar_head) g->out_w = g->wte;
+    if (cfg->rope) open_rope(&g->rope, cfg, dry);
     *out = g;
     return 0;
 }
@@ -62,6 +81,7 @@ void gpt_close(Gpt **g) {
     if (!*g) return;
     if (!(*g)->params.dry) free((*g)->embed.grad);
     paramset_free(&(*g)->params);
+    rope_free(&(*g)->rope);
     free((*g)->block);
     free((*g)->masked);
     free(*g);
@@ -141,9 +161,10 @@ static Tensor *dropout(Tape *t, Tensor *x, const GptDropout *d, int64_t site) {
     return y;
 }
 
-/* LayerNorm of *x + branch, which becomes *x. */
-static Tensor *norm(Tape *t, Tensor **x, Tensor *branch, Tensor *w, Tensor *b, double eps) {
-    Tensor *sum, *y = op_layernorm(t, *x, branch, w, b, eps, &sum);
+/* The norm of *x + branch, which becomes *x. */
+static Tensor *norm(Tape *t, const GptConfig *c, Tensor **x, Tensor *branch, Tensor *w, Tensor *b) {
+    Tensor *sum, *y = c->rms ? op_rmsnorm(t, *x, branch, w, c->norm_eps, &sum)
+                             : op_layernorm(t, *x, branch, w, b, c->norm_eps, &sum);
     if (!branch) return y;
     tape_done(t, *x);
     tape_done(t, branch);
@@ -168,6 +189,42 @@ typedef struct Layer {
     GptDropout drop; /* of those rows; p 0: none */
 } Layer;
 
+/* The rows' q, k and v -> what they attend to, of the rows that go on. */
+static Tensor *attention(Tape *t, const Layer *a, Tensor *qkv, Tensor **x) {
+    const GptBlock *b = &a->g->block[a->l];
+    const GptConfig *c = &a->g->cfg;
+    if (c->qk_norm) {
+        Tensor *y = op_headnorm(t, qkv, b->q_norm, b->k_norm, (int)c->heads, (int)arch_kv_heads(c),
+                                c->norm_eps);
+        tape_done(t, qkv);
+        qkv = y;
+    }
+    Tensor *y = a->o.attend(a->o.ctx, t, a->l, qkv);
+    if (!a->rows.at) return y;
+    keep_rows(t, x, &a->rows);
+    keep_rows(t, &y, &a->rows);
+    return y;
+}
+
+static Tensor *mlp(Tape *t, const Layer *a, Tensor *h) {
+    static const Activation act[] = {
+        [MLP_GELU_TANH] = ACT_GELU_TANH, [MLP_GELU_ERF] = ACT_GELU_ERF, [MLP_RELU] = ACT_RELU};
+    const TrunkOps *o = &a->o;
+    const GptBlock *b = &a->g->block[a->l];
+    const ArchMlp kind = (ArchMlp)a->g->cfg.mlp;
+    Tensor *y =
+        o->linear(o->ctx, t, h, b->fc_w, b->fc_b, kind == MLP_SWIGLU ? ACT_NONE : act[kind]);
+    tape_done(t, h);
+    if (kind == MLP_SWIGLU) {
+        Tensor *z = op_swiglu(t, y);
+        tape_done(t, y);
+        y = z;
+    }
+    Tensor *z = o->linear(o->ctx, t, y, b->fc2_w, b->fc2_b, ACT_NONE);
+    tape_done(t, y);
+    return z;
+}
+
 /* x[0], the residual stream, and x[1], which the next norm adds to it (NULL at first), become those
  * after the layer. tape_done says from where on the forward pass can do without a tensor: without a
  * backward pass the same few buffers serve all layers, and with one only what it reads is kept. */
@@ -176,25 +233,23 @@ static void layer_forward(Tape *t, const void *ctx, Tensor **x) {
     const TrunkOps *o = &a->o;
     const GptBlock *b = &a->g->block[a->l];
     const GptConfig *c = &a->g->cfg;
-    Tensor *h = norm(t, &x[0], x[1], b->norm1_w, b->norm1_b, c->norm_eps);
+    Tensor *h = norm(t, c, &x[0], x[1], b->norm1_w, b->norm1_b);
     Tensor *qkv = o->linear(o->ctx, t, h, b->qkv_w, b->qkv_b, ACT_NONE);
     tape_done(t, h);
-    Tensor *y = o->attend(o->ctx, t, a->l, qkv);
-    tape_done(t, qkv);
-    if (a->rows.at) {
-        keep_rows(t, &x[0], &a->rows);
-        keep_rows(t, &y, &a->rows);
-    }
+    Tensor *y = attention(t, a, qkv, &x[0]);
     x[1] = o->linear(o->ctx, t, y, b->proj_w, b->proj_b, ACT_NONE);
     tape_done(t, y);
     x[1] = dropout(t, x[1], &a->drop, 2 * a->l + 1);
 
-    h = norm(t, &x[0], x[1], b->norm2_w, b->norm2_b, c->norm_eps);
-    y = o->linear(o->ctx, t, h, b->fc_w, b->fc_b, c->gelu_erf ? ACT_GELU_ERF : ACT_GELU_TANH);
-    tape_done(t, h);
-    x[1] = o->linear(o->ctx, t, y, b->fc2_w, b->fc2_b, ACT_NONE);
-    tape_done(t, y);
-    x[1] = dropout(t, x[1], &a->drop, 2 * a->l + 2);
+    h = norm(t, c, &x[0], c->parallel ? NULL : x[1], b->norm2_w, b->norm2_b);
+    y = dropout(t, mlp(t, a, h), &a->drop, 2 * a->l + 2);
+    if (c->parallel) {
+        Tensor *both = op_add(t, y, x[1]);
+        tape_done(t, y);
+        tape_done(t, x[1]);
+        y = both;
+    }
+    x[1] = y;
 }
 
 /* A node that is reached when the backward pass has done all that is computed after here. */
@@ -243,13 +298,13 @@ Tensor *gpt_trunk(Gpt *g, Tape *t, Tensor *x0, const TrunkOps *o, const GptRows 
             layer_forward(t, a, x);
     }
     part_begins(g, t, g->cfg.layers + 1);
-    return norm(t, &x[0], x[1], g->norm_f_w, g->norm_f_b, g->cfg.norm_eps);
+    return norm(t, &g->cfg, &x[0], x[1], g->norm_f_w, g->norm_f_b);
 }
 
 /* The batch of a training forward, in the tape's memory: the backward pass reads it. */
 typedef struct Pass {
     Batch b;
-    int heads;
+    const Gpt *g;
 } Pass;
 
 static Tensor *linear(void *ctx, Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act) {
@@ -258,13 +313,21 @@ static Tensor *linear(void *ctx, Tape *t, Tensor *x, Tensor *w, Tensor *b, Activ
 
 static Tensor *attend(void *ctx, Tape *t, int64_t layer, Tensor *qkv) {
     const Pass *p = ctx;
-    return op_attention(t, qkv, &p->b, p->heads);
+    const int H = (int)p->g->cfg.heads, kv = (int)arch_kv_heads(&p->g->cfg);
+    if (p->g->cfg.rope) {
+        Tensor *turned = op_rope(t, qkv, &p->b, &p->g->rope, H + kv);
+        tape_done(t, qkv);
+        qkv = turned;
+    }
+    Tensor *y = op_attention_grouped(t, qkv, &p->b, H, kv);
+    tape_done(t, qkv);
+    return y;
 }
 
 Tensor *gpt_forward(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, const GptDropout *drop) {
     batch_check(b, g->cfg.vocab, g->cfg.context);
     Pass *p = tape_alloc(t, sizeof *p);
-    *p = (Pass){*b, (int)g->cfg.heads};
+    *p = (Pass){*b, g};
     part_begins(g, t, 0);
     Tensor *x = op_embed(t, g->embed.grad ? &g->embed : g->wte, g->wpe, &p->b);
     return gpt_trunk(g, t, x, &(TrunkOps){p, linear, attend}, rows, drop);

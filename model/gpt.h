@@ -1,7 +1,7 @@
-/* gpt.h: the GPT-2/GPT-3 architecture (Radford 2019, Brown 2020): pre-norm blocks, learned
- * positions, GELU (tanh), tied embeddings; residual projections initialised with std
- * 0.02/sqrt(2 layers). Imported models may have the exact GELU, no biases, an output matrix of
- * their own. A reward or value model is the same trunk with a scalar head. */
+/* gpt.h: one block with switches, after GPT-2 (Radford 2019): pre-norm, residual projections
+ * initialised with std 0.02/sqrt(2 layers). The fields of model/arch.h say which norm, mlp,
+ * positions, heads and biases it has; its families are GPT-2's, Llama's, Qwen's, GPT-NeoX's and
+ * OPT's. A reward or value model is the same trunk with a scalar head. */
 #ifndef MODEL_GPT_H
 #define MODEL_GPT_H
 
@@ -14,12 +14,14 @@
 #include "core/tape.h"
 #include "model/arch.h"
 
+/* d: columns of a head; F: ffn; Q: (heads + 2 kv_heads) d. NULL: the model has it not. */
 typedef struct GptBlock {
     Tensor *norm1_w, *norm1_b;           /* [C] */
-    Tensor *qkv_w, *qkv_b;               /* [3C,C] [3C] */
-    Tensor *proj_w, *proj_b;             /* [C,C] [C] */
+    Tensor *qkv_w, *qkv_b;               /* [Q,C] [Q] */
+    Tensor *q_norm, *k_norm;             /* [d] */
+    Tensor *proj_w, *proj_b;             /* [C,heads d] [C] */
     Tensor *norm2_w, *norm2_b;           /* [C] */
-    Tensor *fc_w, *fc_b, *fc2_w, *fc2_b; /* [4C,C] [4C] [C,4C] [C] */
+    Tensor *fc_w, *fc_b, *fc2_w, *fc2_b; /* [F,C] (SwiGLU: gate and up, [2F,C]) [F] [C,F] [C] */
 } GptBlock;
 
 /* arch.c lists the parameters with their names and shapes. */
@@ -30,6 +32,7 @@ typedef struct Gpt {
     Tensor *out_w;   /* [V,C] logits = hidden out_w^T: wte, or lm_head.weight when untied */
     Tensor embed;    /* wte with a gradient of its own; grad NULL: not split */
     GptBlock *block; /* [layers] */
+    Rope rope;       /* of `context` positions, where cfg.rope */
     int32_t *masked; /* [nmasked] tokens that are never sampled, ascending */
     int64_t nmasked;
     bool recompute; /* activation checkpointing, a segment a layer: a third of the activations, a
@@ -109,8 +112,8 @@ void gpt_score(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, double temp
 Tensor *gpt_values(Gpt *g, Tape *t, const Batch *b, const GptRows *rows);
 
 /* FLOPs of forward and backward for n tokens in sequences of mean length T, of which `rows` are
- * wanted (GptRows): n (6 (12 L C^2 + V C) + 6 L C T), less 60 C^2 + 6 (C T + V C) for each of the
- * other n - rows: they need the last layer's keys and values only. The causal half of attention,
+ * wanted (GptRows): of GPT-2 n (6 (12 L C^2 + V C) + 6 L C T), less 60 C^2 + 6 (C T + V C) for each
+ * of the other n - rows: they need the last layer's keys and values only. The causal half of attention,
  * the tied head once; a scalar head counts nothing. */
 double gpt_train_flops(const GptConfig *cfg, double n, double rows, double T);
 

@@ -19,24 +19,28 @@ enum { CHUNK = 8 /* rows that share a pass over keys and values; divides KV_BLOC
 static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 int64_t kv_bytes_per_slot(const GptConfig *cfg, int64_t context) {
-    int64_t hd = cfg->width / cfg->heads;
+    int64_t hd = arch_head(cfg);
     int64_t per_head = round_up(context, KV_BLOCK) * (hd + round_up(hd, TILE_WIDTH));
-    return cfg->layers * cfg->heads * per_head * (int64_t)sizeof(real);
+    return cfg->layers * arch_kv_heads(cfg) * per_head * (int64_t)sizeof(real);
 }
 
 /* Of a thread: scores and outputs of a chunk. */
 static int64_t scratch_size(const KvCache *c) { return CHUNK * (c->context + c->v_stride); }
 
 void kv_open(KvCache *c, const GptConfig *cfg, int64_t slots, int64_t context) {
-    int64_t hd = cfg->width / cfg->heads;
-    *c = (KvCache){.layers = cfg->layers, .heads = cfg->heads, .head_dim = hd, .slots = slots};
+    int64_t hd = arch_head(cfg);
+    *c = (KvCache){.layers = cfg->layers,
+                   .heads = cfg->heads,
+                   .kv_heads = arch_kv_heads(cfg),
+                   .head_dim = hd,
+                   .slots = slots};
     c->context = round_up(context, KV_BLOCK);
     c->v_stride = round_up(hd, TILE_WIDTH);
     c->k_size = c->context * hd;
     c->v_size = c->context * c->v_stride;
     /* Cleared: kernels read whole blocks, past a sequence's end, and ignore what they find
      * there. */
-    size_t heads = (size_t)(c->layers * slots * c->heads);
+    size_t heads = (size_t)(c->layers * slots * c->kv_heads);
     c->k = arena_zalloc(&c->arena, sizeof(real) * heads * (size_t)c->k_size);
     c->v = arena_zalloc(&c->arena, sizeof(real) * heads * (size_t)c->v_size);
     c->scores =
@@ -71,14 +75,14 @@ static int64_t strip_cols(const KvCache *c, int64_t j) {
 }
 
 /* m rows of one sequence, at positions pos, pos + 1, ..., and one head: row r attends to the first
- * pos + r + 1 positions. q: row stride 3C. k, v: of the (layer, slot, head). s [CHUNK][context] and
+ * pos + r + 1 positions. q: row stride ld. k, v: of the (layer, slot, head). s [CHUNK][context] and
  * y [CHUNK][v_stride] are scratch. out: row stride C. */
-static void attend_rows(const KvCache *c, int64_t m, int64_t pos, const real *q, const real *k,
-                        const real *v, real *s, real *y, real *out) {
+static void attend_rows(const KvCache *c, int64_t m, int64_t pos, const real *q, int64_t ld,
+                        const real *k, const real *v, real *s, real *y, real *out) {
     int64_t hd = c->head_dim, C = c->heads * hd, T = c->context, longest = pos + m;
     real scale = (real)(1 / sqrt((double)hd)), sum[CHUNK];
     for (int64_t t = 0; t < longest; t += KV_BLOCK, k += hd * KV_BLOCK)
-        tile_gemm(m, KV_BLOCK, hd, q, 3 * C, 1, k, KV_BLOCK, false, s + t, T);
+        tile_gemm(m, KV_BLOCK, hd, q, ld, 1, k, KV_BLOCK, false, s + t, T);
     /* A chunk ends in one block, so the zeros behind a row's own positions reach the longest's. */
     for (int64_t r = 0; r < m; r++) exponentials(s + r * T, pos + r + 1, scale, &sum[r]);
     for (int64_t j = 0; j < hd; j += V_STRIP) {
@@ -106,7 +110,7 @@ static bool begins_chunk(int64_t i, const int32_t *slot, const int32_t *pos) {
 
 void kv_attend(KvCache *c, int64_t layer, int64_t n, const int32_t *slot, const int32_t *pos,
                const real *qkv, real *out) {
-    int64_t hd = c->head_dim, H = c->heads, C = H * hd;
+    int64_t hd = c->head_dim, H = c->heads, C = H * hd, KV = c->kv_heads, ld = C + 2 * KV * hd;
     int64_t work = 0;
     for (int64_t i = 0; i < n; i++) work += C * (pos[i] + 1);
 #pragma omp parallel if (work > 4 * PARALLEL_MIN)
@@ -114,17 +118,17 @@ void kv_attend(KvCache *c, int64_t layer, int64_t n, const int32_t *slot, const 
         real *s = c->scores + omp_get_thread_num() * scratch_size(c);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < n; i++)
-            for (int64_t h = 0; h < H; h++) {
-                const real *k = qkv + i * 3 * C + C + h * hd;
-                store(c, (layer * c->slots + slot[i]) * H + h, pos[i], k, k + C);
+            for (int64_t h = 0; h < KV; h++) {
+                const real *k = qkv + i * ld + C + h * hd;
+                store(c, (layer * c->slots + slot[i]) * KV + h, pos[i], k, k + KV * hd);
             }
 #pragma omp for collapse(2) schedule(static)
         for (int64_t i = 0; i < n; i++)
             for (int64_t h = 0; h < H; h++) {
                 if (!begins_chunk(i, slot, pos)) continue;
-                int64_t head = (layer * c->slots + slot[i]) * H + h, m = 1;
+                int64_t head = (layer * c->slots + slot[i]) * KV + h / (H / KV), m = 1;
                 while (i + m < n && !begins_chunk(i + m, slot, pos)) m++;
-                attend_rows(c, m, pos[i], qkv + i * 3 * C + h * hd, c->k + head * c->k_size,
+                attend_rows(c, m, pos[i], qkv + i * ld + h * hd, ld, c->k + head * c->k_size,
                             c->v + head * c->v_size, s, s + CHUNK * c->context,
                             out + i * C + h * hd);
             }

@@ -10,12 +10,12 @@ enum { KV_BLOCK = 32, V_STRIP = 32 };
 
 typedef struct KvCache {
     Arena arena; /* owns what follows */
-    int64_t layers, heads, head_dim, slots;
+    int64_t layers, heads, kv_heads, head_dim, slots;
     int64_t context;        /* positions a slot holds, a multiple of KV_BLOCK */
     int64_t v_stride;       /* head_dim rounded up, so that vectors need no tail */
-    int64_t k_size, v_size; /* elements of one (layer, slot, head) */
-    real *k;                /* [layers][slots][heads][context/KV_BLOCK][head_dim][KV_BLOCK] */
-    real *v;                /* [layers][slots][heads][v_stride/V_STRIP][context][V_STRIP]; a last
+    int64_t k_size, v_size; /* elements of one (layer, slot, head of keys and values) */
+    real *k;                /* [layers][slots][kv_heads][context/KV_BLOCK][head_dim][KV_BLOCK] */
+    real *v;                /* [layers][slots][kv_heads][v_stride/V_STRIP][context][V_STRIP]; a last
                              * strip of 16 columns lies as [context][16] */
     real *scores;           /* scratch of each thread */
 } KvCache;
@@ -27,7 +27,8 @@ int64_t kv_bytes_per_slot(const GptConfig *cfg, int64_t context);
 
 /* n rows of a layer: row i is position pos[i] of the sequence in slot[i]. Stores their keys and
  * values, then lets each attend to positions 0 .. pos[i] of its slot. A row's earlier positions are
- * in the cache or among the same rows. qkv [n,3C] -> out [n,C] */
+ * in the cache or among the same rows. qkv [n, (heads + 2 kv_heads) d], already rotated ->
+ * out [n, heads d] */
 void kv_attend(KvCache *c, int64_t layer, int64_t n, const int32_t *slot, const int32_t *pos,
                const real *qkv, real *out);
 

@@ -11,7 +11,8 @@ typedef struct TrunkOps {
     /* act(x w^T + b), as op_linear; called for each layer with its qkv, proj, fc, fc2 weights. In
      * the last layer x may have fewer rows after `attend`. */
     Tensor *(*linear)(void *ctx, Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act);
-    /* qkv [n,3C] of layer `layer` -> [n,C] */
+    /* qkv [n, (heads + 2 kv_heads) d] of layer `layer`, rotated here where the model has rotary
+     * positions -> [n, heads d]. qkv is used up. */
     Tensor *(*attend)(void *ctx, Tape *t, int64_t layer, Tensor *qkv);
 } TrunkOps;
 

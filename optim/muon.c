@@ -12,7 +12,8 @@
  *
  *     A = X Xt        X = (a I + b A + c A^2) X        a, b, c = 3.4445, -4.7750, 2.0315
  *
- * Queries, keys and values lie in one parameter and are three matrices here.
+ * Queries, keys and values lie in one parameter and are three matrices here, SwiGLU's gate and up
+ * two.
  *
  * Ranks share the elements, as with AdamW, and so the momentum; a matrix is needed whole. Each rank
  * makes U of its share, the shares are gathered, and it orthogonalises every matrix of which it has
@@ -137,11 +138,14 @@ static bool next_matrix(const ParamSet *ps, int part, Matrix *x) {
     for (x->k++; x->p < end; x->p++, x->k = 0) {
         const Param *p = &ps->v[x->p];
         if (x->k >= p->matrices) continue;
-        CHECK(p->tensor.ndim == 2 && p->tensor.shape[0] % p->matrices == 0, "%s is not %d matrices",
+        const int64_t all = p->tensor.shape[0], n = p->matrices;
+        const int64_t first = p->first_rows ? p->first_rows : all / n;
+        const int64_t others = n > 1 ? (all - first) / (n - 1) : 0;
+        CHECK(p->tensor.ndim == 2 && first + others * (n - 1) == all, "%s is not %d matrices",
               p->name, p->matrices);
-        x->rows = p->tensor.shape[0] / p->matrices;
+        x->rows = x->k == 0 ? first : others;
         x->cols = p->tensor.shape[1];
-        x->offset = p->offset + x->k * x->rows * x->cols;
+        x->offset = p->offset + (x->k > 0 ? first + (x->k - 1) * others : 0) * x->cols;
         return true;
     }
     return false;

@@ -165,9 +165,8 @@ static int plan_pretrain(PlanStage *s, Known *k, const Config *c, const PlanGive
     int64_t count = 0;
     if (have(&c->data_train)) TRY(corpus_open(&corpus, &c->data_train, 0));
     int rc = know_tokenizer(k, c, corpus);
-    k->cfg = arch_of_config(c, k->vocab);
     k->model = true;
-    if (rc >= 0) rc = arch_check(&k->cfg);
+    if (rc >= 0) rc = arch_of_config(&k->cfg, c, k->vocab);
     *w = plan_work(c, &k->cfg);
     if (rc >= 0) rc = windows_of(s, "data.train", corpus, c, k->cfg.context, &w->length, &count);
     corpus_close(&corpus);

@@ -154,9 +154,13 @@ static double muon_flops(const GptConfig *g) {
     double flops = 0;
     for (ArchParam p = {0}; arch_next(g, &p);) {
         if (p.matrices == 0) continue;
-        const double rows = (double)(p.shape[0] / p.matrices), cols = (double)p.shape[1];
-        const double n = fmin(rows, cols);
-        flops += p.matrices * 5 * (4 * n * rows * cols + 2 * n * n * n);
+        for (int k = 0; k < p.matrices; k++) {
+            const int64_t others =
+                (p.shape[0] - p.first_rows) / (p.matrices > 1 ? p.matrices - 1 : 1);
+            const double rows = (double)(k ? others : p.first_rows), cols = (double)p.shape[1];
+            const double n = fmin(rows, cols);
+            flops += 5 * (4 * n * rows * cols + 2 * n * n * n);
+        }
     }
     return flops;
 }

@@ -87,7 +87,8 @@ static int open_all(Pretrain *p, Run *run) {
     TRY(open_tokenizer(p, c));
     if (c->data_heldout.n > 0)
         TRY(corpus_open(&p->heldout, &c->data_heldout, tokenizer_hash(p->tokenizer)));
-    const GptConfig g = arch_of_config(c, tokenizer_vocab(p->tokenizer));
+    GptConfig g;
+    TRY(arch_of_config(&g, c, tokenizer_vocab(p->tokenizer)));
     p->nwindows = corpus_windows(p->text.corpus, g.context);
     if (p->nwindows < 0) return (int)p->nwindows;
     p->plan = plan_work(c, &g);

@@ -65,17 +65,38 @@ static int find_field(const HfConfig *c, const ArchField *f, const json_t **v, c
     return 0;
 }
 
-static int read_flag(HfConfig *c, const ArchField *f, const char *name, const json_t *v) {
+/* How values that are words here, or the other way round, stand in config.json; the first of a value
+ * is written. */
+static const struct Word {
+    const char *field, *word;
+    int value;
+} hf_words[] = {
+    {"mlp", "gelu_new", MLP_GELU_TANH},
+    {"mlp", "gelu", MLP_GELU_ERF},
+    {"mlp", "gelu_python", MLP_GELU_ERF},
+    {"mlp", "gelu_fast", MLP_GELU_TANH},
+    {"mlp", "gelu_pytorch_tanh", MLP_GELU_TANH},
+    {"mlp", "relu", MLP_RELU},
+    {"bias", "true", BIAS_ALL},
+    {"bias", "false", BIAS_NONE},
+    {"untied", "true", false},
+    {"untied", "false", true},
+};
+#define HF_WORDS (hf_words + sizeof hf_words / sizeof *hf_words)
+
+static int read_word(HfConfig *c, const ArchField *f, const char *name, const json_t *v) {
     const char *text =
         json_is_boolean(v) ? (json_is_true(v) ? "true" : "false") : json_string_value(v);
-    for (const ArchWord *w = arch_words(f); w->word; w++)
+    Text known = {0};
+    for (const struct Word *w = hf_words; w < HF_WORDS; w++) {
+        if (strcmp(w->field, f->name) != 0) continue;
         if (text && strcmp(text, w->word) == 0) {
             arch_set(&c->cfg, f, w->value);
+            free(text_take(&known));
             return 0;
         }
-    Text known = {0};
-    for (const ArchWord *w = arch_words(f); w->word; w++)
         text_put(&known, "%s%s", known.n ? " or " : "", w->word);
+    }
     AUTOFREE char *expected = text_take(&known);
     return bad(c, name, v, expected);
 }
@@ -88,7 +109,7 @@ static int read_field(HfConfig *c, const ArchField *f) {
         arch_set(&c->cfg, f, f->fallback);
         return 0;
     }
-    if (f->type == ARCH_FLAG) return read_flag(c, f, name, v);
+    if (f->type == ARCH_FLAG || f->type == ARCH_WORD) return read_word(c, f, name, v);
     const double x = json_number_value(v);
     const bool right = f->type == ARCH_COUNT
                            ? json_is_integer(v) && x >= f->lowest && x <= f->highest
@@ -132,9 +153,9 @@ json_t *hf_config_json(const GptConfig *c) {
         const double v = arch_get(c, f);
         if (!*f->hf[0]) continue;
         json_t *value = f->type == ARCH_COUNT ? json_integer((json_int_t)v) : json_real(v);
-        if (f->type == ARCH_FLAG) {
-            const ArchWord *w = arch_words(f);
-            while (w->value != (v != 0)) w++;
+        if (f->type == ARCH_FLAG || f->type == ARCH_WORD) {
+            const struct Word *w = hf_words;
+            while (strcmp(w->field, f->name) != 0 || w->value != (int)v) w++;
             json_decref(value);
             value = strcmp(w->word, "true") == 0    ? json_true()
                     : strcmp(w->word, "false") == 0 ? json_false()

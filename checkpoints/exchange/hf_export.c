@@ -32,21 +32,26 @@ typedef struct Export {
 
 /* --- tensors ---------------------------------------------------------------------------------- */
 
-/* Element i of what the file holds for a parameter: 0 where the model has none. */
-static float element(const Tensor *t, const ArchParam *p, int64_t i) {
-    if (!t || i >= tensor_size(t)) return 0; /* a bias, or rows of wte, that we do not have */
-    if (!p->transposed) return (float)t->data[i];
-    return (float)t->data[i % t->shape[0] * t->shape[1] + i / t->shape[0]];
+/* Element i of what the file holds for a piece of a parameter: 0 where the model has none. */
+static float element(const Export *e, const Tensor *t, const ArchParam *p, const ArchPiece *q,
+                     int64_t i) {
+    const int64_t cols = p->ndim == 2 ? p->shape[1] : 1;
+    const bool turned = q->order == ORDER_TRANSPOSED;
+    const int64_t row = arch_row(&e->cfg, q, turned ? i % q->rows : i / cols);
+    const int64_t at = (q->row + row) * cols + (turned ? i / q->rows : i % cols);
+    /* not there: a bias, rows of wte, rows before the first position */
+    return t && row >= 0 && at < tensor_size(t) ? (float)t->data[at] : 0;
 }
 
-static int write_param(Export *e, const ArchParam *p) {
+static int write_piece(Export *e, const ArchParam *p, const ArchPiece *q) {
     Gpt *g = e->model.gpt;
     const Tensor *t = paramset_find(&g->params, p->name);
     const real *w = e->fold != 0 && strcmp(p->name, "norm_f.bias") == 0 ? g->head_w->data : NULL;
-    for (int64_t from = 0; from < p->n; from += HF_PIECE) {
-        const int64_t m = p->n - from < HF_PIECE ? p->n - from : HF_PIECE;
+    const int64_t n = (q->rows + q->skip) * (p->ndim == 2 ? p->shape[1] : 1);
+    for (int64_t from = 0; from < n; from += HF_PIECE) {
+        const int64_t m = n - from < HF_PIECE ? n - from : HF_PIECE;
         for (int64_t i = 0; i < m; i++) {
-            e->piece[i] = element(t, p, from + i);
+            e->piece[i] = element(e, t, p, q, from + i);
             if (w) e->piece[i] += (float)(e->fold * (double)w[from + i]);
         }
         TRY(safetensors_write(e->file, e->piece, m));
@@ -69,22 +74,27 @@ static int fold_bias(Export *e) {
 
 static int write_tensors(Export *e) {
     GptConfig full = e->cfg;
-    full.bias = true;
+    if (full.family == FAMILY_GPT2) full.bias = BIAS_ALL;
     if (full.scalar_head) TRY(fold_bias(e));
+    ArchPiece q[ARCH_PIECES];
     int n = 0, rc;
-    for (ArchParam p = {0}; arch_next(&full, &p);) n++;
+    for (ArchParam p = {0}; arch_next(&full, &p);) n += ARCH_PIECES;
     AUTOFREE StTensor *t = xcalloc((size_t)n, sizeof *t);
     n = 0;
     for (ArchParam p = {0}; arch_next(&full, &p);)
-        if (*p.hf)
-            t[n++] = (StTensor){.name = xstrdup(p.hf),
+        for (int k = 0, m = arch_pieces(&full, &p, ARCH_HF, q); k < m; k++) {
+            const int64_t rows = q[k].rows + q[k].skip;
+            const bool turned = q[k].order == ORDER_TRANSPOSED;
+            t[n++] = (StTensor){.name = xstrdup(q[k].name),
                                 .ndim = p.ndim,
-                                .shape = {p.shape[p.transposed], p.shape[!p.transposed]}};
+                                .shape = {turned ? p.shape[1] : rows, turned ? rows : p.shape[1]}};
+        }
     AUTOFREE char *path = file_join(e->dir, "model.safetensors");
     e->piece = xmalloc(HF_PIECE * sizeof *e->piece);
     TRY_GOTO(done, safetensors_create(&e->file, path, t, n));
     for (ArchParam p = {0}; arch_next(&full, &p);)
-        if (*p.hf) TRY_GOTO(done, write_param(e, &p));
+        for (int k = 0, m = arch_pieces(&full, &p, ARCH_HF, q); k < m; k++)
+            TRY_GOTO(done, write_piece(e, &p, &q[k]));
     rc = safetensors_commit(&e->file);
 done:
     safetensors_abandon(&e->file);

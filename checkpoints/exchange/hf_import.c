@@ -21,8 +21,6 @@
 #include "checkpoints/exchange/load.h"
 #include "checkpoints/exchange/safetensors.h"
 
-#define TRUNK   "transformer." /* before the names, unless the trunk was saved alone (GPT2Model) */
-#define LM_HEAD "lm_head.weight"
 enum { MAX_FILES = 1000 };
 
 typedef struct Import {
@@ -31,9 +29,10 @@ typedef struct Import {
     GptConfig cfg;
     SafeTensors *file[MAX_FILES];
     int nfile;
-    bool bare;     /* the names have no TRUNK */
-    uint64_t hash; /* of the files' bytes */
-    json_t *used;  /* names of the tensors that became parameters */
+    bool bare;                  /* the trunk was saved alone: names lack the family's prefix */
+    char output[ARCH_NAME_MAX]; /* the tensor that makes the logits in an untied model */
+    uint64_t hash;              /* of the files' bytes */
+    json_t *used;               /* names of the tensors that became parameters */
     Gpt *gpt;
 } Import;
 
@@ -102,26 +101,40 @@ static const StTensor *find(const Import *m, const char *name, const SafeTensors
     return t;
 }
 
-static const char *name_of(const Import *m, const ArchParam *p) {
-    const bool trunk = strncmp(p->hf, TRUNK, strlen(TRUNK)) == 0;
-    return p->hf + (m->bare && trunk ? strlen(TRUNK) : 0);
+static const char *prefix(const Import *m) { return arch_family[m->cfg.family].prefix; }
+
+static const char *name_of(const Import *m, const ArchPiece *q) {
+    const size_t n = strlen(prefix(m));
+    return q->name + (m->bare && strncmp(q->name, prefix(m), n) == 0 ? n : 0);
 }
 
-/* The tensor of a parameter. A tied model may have been saved with the matrix that makes the
- * logits alone: it is wte too. */
-static const StTensor *find_param(const Import *m, const ArchParam *p, const SafeTensors **file) {
-    const StTensor *t = find(m, name_of(m, p), file);
-    if (t || m->cfg.untied || strcmp(p->hf, TRUNK "wte.weight") != 0) return t;
-    return find(m, LM_HEAD, file);
+static bool is_embedding(const ArchParam *p) { return strcmp(p->name, "wte.weight") == 0; }
+
+/* The tensor of a piece of a parameter. A tied model may have been saved with the matrix that makes
+ * the logits alone: it is the embedding too. */
+static const StTensor *find_piece(const Import *m, const ArchParam *p, const ArchPiece *q,
+                                  const SafeTensors **file) {
+    const StTensor *t = find(m, name_of(m, q), file);
+    return t || m->cfg.untied || !is_embedding(p) ? t : find(m, m->output, file);
 }
 
-static int missing(const Import *m, const ArchParam *p) {
-    return error_set(ERR_DATA, "%s: no tensor %s%s", m->dir, name_of(m, p),
-                     strcmp(p->hf, LM_HEAD) == 0
-                         ? ", though config.json says that it is not tied to wte"
-                     : !m->cfg.untied && strcmp(p->hf, TRUNK "wte.weight") == 0
-                         ? ", nor " LM_HEAD " that stands for it in a tied model"
-                         : "; the model is incomplete or of another architecture");
+static int missing(const Import *m, const ArchParam *p, const ArchPiece *q) {
+    AUTOFREE char *more =
+        strcmp(q->name, m->output) == 0
+            ? xstrdup(", though config.json says that it is not tied to the embedding")
+        : !m->cfg.untied && is_embedding(p)
+            ? xasprintf(", nor %s that stands for it in a tied model", m->output)
+            : xstrdup("; the model is incomplete or of another architecture");
+    return error_set(ERR_DATA, "%s: no tensor %s%s", m->dir, name_of(m, q), more);
+}
+
+static void name_output(Import *m) {
+    GptConfig untied = m->cfg;
+    untied.untied = true;
+    ArchPiece q[ARCH_PIECES];
+    for (ArchParam p = {0}; arch_next(&untied, &p);)
+        if (strcmp(p.name, "lm_head.weight") == 0 && arch_pieces(&untied, &p, ARCH_HF, q))
+            snprintf(m->output, sizeof m->output, "%s", q[0].name);
 }
 
 /* How the tensors are named, whether there are biases, whether they are as many numbers as the
@@ -130,14 +143,15 @@ static int find_layout(Import *m) {
     const SafeTensors *f;
     int64_t held = 0;
     GptConfig full = m->cfg;
-    full.bias = true;
+    full.bias = BIAS_ALL;
     m->bare = true;
+    name_output(m);
     for (int i = 0; i < m->nfile; i++) {
         int n;
         const StTensor *t = safetensors_list(m->file[i], &n);
         for (int k = 0; k < n; k++) {
             held += t[k].n;
-            if (strncmp(t[k].name, TRUNK, strlen(TRUNK)) == 0) m->bare = false;
+            if (strncmp(t[k].name, prefix(m), strlen(prefix(m))) == 0) m->bare = false;
             for (int j = 0; j < i; j++)
                 if (safetensors_find(m->file[j], t[k].name))
                     return error_set(ERR_DATA, "%s: %.200s is also in %s",
@@ -145,14 +159,19 @@ static int find_layout(Import *m) {
                                      file_basename(safetensors_path(m->file[j])));
         }
     }
-    if (!hf_config_get(&m->config, "bias")) { /* nanoGPT's word, and that of our exports */
-        m->cfg.bias = false;
+    ArchPiece q[ARCH_PIECES];
+    /* nanoGPT's word, and that of our exports */
+    if (m->cfg.family == FAMILY_GPT2 && !hf_config_get(&m->config, "bias")) {
+        m->cfg.bias = BIAS_NONE;
         for (ArchParam p = {0}; arch_next(&full, &p);)
-            if (p.ndim == 1 && !p.gain && find_param(m, &p, &f)) m->cfg.bias = true;
+            if (p.ndim == 1 && !p.gain && arch_pieces(&full, &p, ARCH_HF, q) &&
+                find_piece(m, &p, q, &f))
+                m->cfg.bias = BIAS_ALL;
     }
     if (arch_count(&m->cfg) <= held) return 0;
     for (ArchParam p = {0}; arch_next(&m->cfg, &p);)
-        if (!find_param(m, &p, &f)) return missing(m, &p);
+        for (int k = 0, n = arch_pieces(&m->cfg, &p, ARCH_HF, q); k < n; k++)
+            if (!find_piece(m, &p, &q[k], &f)) return missing(m, &p, &q[k]);
     return error_set(ERR_DATA,
                      "%s: describes a model of %" PRId64 " parameters, the tensors beside it "
                      "have %" PRId64,
@@ -161,8 +180,11 @@ static int find_layout(Import *m) {
 
 /* --- values ----------------------------------------------------------------------------------- */
 
-static int check_shape(const SafeTensors *f, const StTensor *t, const ArchParam *p) {
-    const int64_t want[2] = {p->shape[p->transposed], p->shape[!p->transposed]};
+static int check_shape(const SafeTensors *f, const StTensor *t, const ArchParam *p,
+                       const ArchPiece *q) {
+    const bool turned = q->order == ORDER_TRANSPOSED;
+    const int64_t rows = q->rows + q->skip, cols = p->shape[1];
+    const int64_t want[2] = {turned ? cols : rows, turned ? rows : cols};
     if (t->ndim == p->ndim && t->shape[0] == want[0] && (t->ndim < 2 || t->shape[1] == want[1]))
         return 0;
     AUTOFREE char *found = text_shape(t->ndim, t->shape), *expected = text_shape(p->ndim, want);
@@ -184,32 +206,43 @@ static int each_piece(const SafeTensors *f, const StTensor *t, PieceFn *fn, void
 }
 
 typedef struct TensorPlace {
-    real *to;
-    int64_t rows, cols; /* of theirs; cols = 0: not transposed */
+    const GptConfig *cfg;
+    const ArchPiece *piece;
+    int64_t cols;
+    real *to; /* of the piece */
 } TensorPlace;
 
-/* Their [rows,cols] is our [cols,rows]. */
 static int take(void *ctx, const double *x, int64_t from, int64_t n) {
     const TensorPlace *p = ctx;
+    const int64_t rows = p->piece->rows, cols = p->cols;
+    const bool turned = p->piece->order == ORDER_TRANSPOSED;
     for (int64_t i = 0; i < n; i++) {
         const real v = (real)x[i];
         if (!isfinite(v)) return error_set(ERR_DATA, "element %" PRId64 " is %g", from + i, x[i]);
         const int64_t at = from + i;
-        p->to[p->cols ? at % p->cols * p->rows + at / p->cols : at] = v;
+        const int64_t row = arch_row(p->cfg, p->piece, turned ? at % rows : at / cols);
+        if (row >= 0) p->to[row * cols + (turned ? at / rows : at % cols)] = v;
     }
     return 0;
 }
 
-static int read_param(Import *m, const ArchParam *p) {
+static int read_piece(Import *m, const ArchParam *p, const ArchPiece *q) {
     const SafeTensors *f;
-    const StTensor *t = find_param(m, p, &f);
-    if (!t) return missing(m, p);
-    TRY(check_shape(f, t, p));
-    TensorPlace place = {m->gpt->params.v[p->index].tensor.data, t->shape[0],
-                         p->transposed ? t->shape[1] : 0};
+    const StTensor *t = find_piece(m, p, q, &f);
+    if (!t) return missing(m, p, q);
+    TRY(check_shape(f, t, p, q));
+    const int64_t cols = p->ndim == 2 ? p->shape[1] : 1;
+    TensorPlace place = {&m->cfg, q, cols, m->gpt->params.v[p->index].tensor.data + q->row * cols};
     int rc = each_piece(f, t, take, &place);
     if (rc < 0) return error_wrap(rc, "%s: %s", safetensors_path(f), t->name);
     json_object_set_new(m->used, t->name, json_true());
+    return 0;
+}
+
+static int read_param(Import *m, const ArchParam *p) {
+    ArchPiece q[ARCH_PIECES];
+    const int n = arch_pieces(&m->cfg, p, ARCH_HF, q);
+    for (int k = 0; k < n; k++) TRY(read_piece(m, p, &q[k]));
     return 0;
 }
 
@@ -223,8 +256,9 @@ static int same_as_wte(void *ctx, const double *x, int64_t from, int64_t n) {
     const real *wte = ctx;
     for (int64_t i = 0; i < n; i++)
         if ((real)x[i] != wte[from + i])
-            return error_set(ERR_DATA, "differs from wte, but config.json says that they are tied; "
-                                       "set \"tie_word_embeddings\" to what is true");
+            return error_set(ERR_DATA,
+                             "differs from the embedding, but config.json says that they are tied; "
+                             "set \"tie_word_embeddings\" to what is true");
     return 0;
 }
 
@@ -238,12 +272,13 @@ static int check_unused(const Import *m, const SafeTensors *f, const StTensor *t
     if (ends_with(t->name, ".attn.bias") || ends_with(t->name, ".attn.masked_bias"))
         return 0; /* the causal mask */
     int rc;
-    if (strcmp(t->name, LM_HEAD) == 0 && !m->cfg.untied && t->n == tensor_size(m->gpt->wte))
+    if (strcmp(t->name, m->output) == 0 && !m->cfg.untied && t->n == tensor_size(m->gpt->wte))
         rc = each_piece(f, t, same_as_wte, m->gpt->wte->data);
-    else if (ends_with(t->name, ".bias") && !m->cfg.bias)
+    else if (ends_with(t->name, ".bias") && m->cfg.bias == BIAS_NONE)
         rc = each_piece(f, t, all_zero, NULL);
     else
-        rc = error_set(ERR_DATA, "is no tensor of the GPT-2 that config.json describes");
+        rc = error_set(ERR_DATA, "is no tensor of the %s that config.json describes",
+                       arch_family[m->cfg.family].classes);
     return rc < 0 ? error_wrap(rc, "%s: %.200s", safetensors_path(f), t->name) : 0;
 }
 

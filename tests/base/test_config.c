@@ -381,7 +381,7 @@ static void test_help_and_markdown(void **unused) {
     assert_non_null(strstr(
         md,
         "| `optim.schedule` | word | cosine; ppo: constant | constant, linear, cosine | all |"));
-    assert_non_null(strstr(md, "| `model.bias` | true or false | true |  | pretrain |"));
+    assert_non_null(strstr(md, "| `save.keep_best` | true or false | false |  |"));
     /* every key of the table, once */
 #define KEY(field, name, ...)                          \
     {                                                  \

@@ -61,7 +61,7 @@ static void net_open(Net *net) {
         paramset_add(ps, "r2", 1, (int64_t[]){C}, false);
         paramset_add(ps, "wgu", 2, (int64_t[]){2 * F, C}, true);
         paramset_add(ps, "wdown", 2, (int64_t[]){C, F}, true);
-        rope_open(&net->rope, &(RopeConfig){.head = D, .fraction = 0.5, .theta = 1e3}, T);
+        rope_open(&net->rope, &(RopeConfig){.head = D, .columns = D / 2, .theta = 1e3}, T);
     }
     paramset_alloc(ps, true);
     const RngKey key = {.seed = 1, .purpose = RNG_INIT};

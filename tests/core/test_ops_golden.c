@@ -47,7 +47,7 @@ static Rope table_of(const json_t *o, int64_t head, int64_t positions) {
     Rope r;
     rope_open(&r,
               &(RopeConfig){.head = head,
-                            .fraction = number(o, "fraction"),
+                            .columns = (int64_t)((double)head * number(o, "fraction")),
                             .theta = number(o, "theta"),
                             .factor = number(o, "factor"),
                             .low = number(o, "low"),

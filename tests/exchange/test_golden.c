@@ -151,7 +151,7 @@ static void test_no_bias(void **state) { check_language_model(false, "nobias", 9
 
 static void test_gelu_erf(void **state) {
     Golden t;
-    golden_open(&t, (GptConfig){.bias = true, .gelu_erf = true});
+    golden_open(&t, (GptConfig){.bias = true, .mlp = MLP_GELU_ERF});
     real *logits = logits_of(t.g, gpt_forward(t.g, t.tape, &t.b, NULL, NULL));
     expect_tensor(t.st, "erf.logits", logits, t.b.n * t.g->cfg.vocab, EXACT);
     free(logits);

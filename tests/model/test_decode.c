@@ -145,6 +145,12 @@ static void test_untied(void **state) {
     check_model(*state, cfg, 1);
 }
 
+static void test_families(void **state) {
+    GptConfig odd = config;
+    odd.heads = 4, odd.width = 24;
+    for (int f = 0; f < FAMILIES; f++) check_model(*state, family_of(odd, (ArchFamily)f), 1);
+}
+
 /* Values in several strips of columns, the last one narrower and not full. */
 static void test_wide_heads(void **state) {
     GptConfig cfg = config;
@@ -577,6 +583,7 @@ int main(void) {
         cmocka_unit_test(test_greedy_is_argmax),
         cmocka_unit_test(test_logp_is_the_models),
         cmocka_unit_test(test_untied),
+        cmocka_unit_test(test_families),
         cmocka_unit_test(test_wide_heads),
         cmocka_unit_test(test_masked),
         cmocka_unit_test(test_masked_sure),

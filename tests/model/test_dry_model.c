@@ -79,7 +79,7 @@ static void whole_model(void **state) {
                              .bias = true,
                              .norm_eps = 1e-5};
     GptConfig other = small, head = small, wide = small;
-    other.bias = false, other.gelu_erf = other.untied = true;
+    other.bias = false, other.mlp = MLP_GELU_ERF, other.untied = true;
     head.scalar_head = true;
     wide.width = 192, wide.vocab = 3000, wide.layers = 2;
     const Case cases[] = {
@@ -90,13 +90,20 @@ static void whole_model(void **state) {
         {head, 6, 31, 1, false, false, false},  {head, 6, 31, 1, true, false, false},
         {wide, 4, 64, 1, false, false, true},   {wide, 4, 64, 2, true, false, true},
     };
+    enum { GIVEN = sizeof cases / sizeof *cases, ALL = GIVEN + 3 * (FAMILIES - 1) };
+    Case all[ALL];
+    memcpy(all, cases, sizeof cases);
+    for (int i = GIVEN; i < ALL; i++) {
+        all[i] = cases[i % 3 + 2];
+        all[i].cfg = family_of(i % 3 ? small : head, (ArchFamily)(1 + (i - GIVEN) / 3));
+    }
     const int before = omp_get_max_threads();
     for (int threads = 1; threads <= 2; threads++)
-        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (int i = 0; i < ALL; i++) {
             omp_set_num_threads(threads);
-            const size_t want = high_of(&cases[i], false), have = high_of(&cases[i], true);
+            const size_t want = high_of(&all[i], false), have = high_of(&all[i], true);
             if (have != want)
-                fail_msg("case %zu, %d threads: %zu bytes dry, %zu otherwise", i, threads, have,
+                fail_msg("case %d, %d threads: %zu bytes dry, %zu otherwise", i, threads, have,
                          want);
         }
     omp_set_num_threads(before);

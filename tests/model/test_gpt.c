@@ -92,7 +92,8 @@ static void test_names(void **state) {
     GptConfig cfg = small;
     cfg.layers = 1;
     for (int i = 0; i < 4; i++) {
-        const bool bias = cfg.bias = i & 1;
+        const bool bias = i & 1;
+        cfg.bias = bias;
         cfg.scalar_head = i & 2, cfg.untied = !cfg.scalar_head;
         Gpt *g = random_gpt(cfg, 1);
         int at = 0;
@@ -405,6 +406,13 @@ static void test_rows(void **state) {
         check_rows(cfg, i & 4, some + 5, 1);
     }
     check_rows(small, false, some, 0);
+    for (int i = 0; i < 2 * FAMILIES; i++) {
+        GptConfig cfg = family_of(small, (ArchFamily)(i / 2));
+        check_rows(cfg, i & 1, some, 7);
+        check_rows(cfg, i & 1, all, N);
+        cfg.scalar_head = true, cfg.untied = false;
+        check_rows(cfg, i & 1, some + 5, 1);
+    }
 }
 
 /* Every parameter tensor, at some elements, in a model with dropout and zero weights. */
@@ -453,7 +461,7 @@ static void test_slopes(void **state) { check_slopes(small); }
 
 static void test_slopes_no_bias(void **state) {
     GptConfig cfg = small;
-    cfg.bias = false, cfg.gelu_erf = true;
+    cfg.bias = false, cfg.mlp = MLP_GELU_ERF;
     check_slopes(cfg);
 }
 
@@ -461,6 +469,10 @@ static void test_slopes_untied(void **state) {
     GptConfig cfg = small;
     cfg.untied = true;
     check_slopes(cfg);
+}
+
+static void test_slopes_of_families(void **state) {
+    for (int f = 1; f < FAMILIES; f++) check_slopes(family_of(small, (ArchFamily)f));
 }
 
 /* The sum over micro-batches is the batch, dropout included: masks follow the token, not the
@@ -563,7 +575,7 @@ int main(void) {
         cmocka_unit_test(test_slopes),        cmocka_unit_test(test_slopes_no_bias),
         cmocka_unit_test(test_slopes_untied), cmocka_unit_test(test_accumulation),
         cmocka_unit_test(test_dropout),       cmocka_unit_test(test_dropout_sites),
-        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_rows),          cmocka_unit_test(test_slopes_of_families),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -108,7 +108,7 @@ static void test_golden(void **state) {
         check_golden(dir, models[k]);
         OK(load_model(&l, out, "from.model", LOAD_EITHER));
         assert_int_equal(l.cfg.untied, k == 1);
-        assert_int_equal(l.cfg.gelu_erf, k == 1);
+        assert_int_equal(l.cfg.mlp, k == 1 ? MLP_GELU_ERF : MLP_GELU_TANH);
         assert_int_equal(l.cfg.bias, k != 3);
         load_free(&l);
         forget_out();
@@ -256,15 +256,21 @@ static void write_others(const Gpt *g) {
     StWriter *w;
     int n = 0;
     OK(file_make_dirs(folder));
-    for (ArchParam p = {0}; arch_next(&g->cfg, &p);)
-        t[n++] = (StTensor){.name = xstrdup(p.hf + strlen("transformer.")),
+    ArchPiece q[ARCH_PIECES];
+    for (ArchParam p = {0}; arch_next(&g->cfg, &p);) {
+        assert_int_equal(arch_pieces(&g->cfg, &p, ARCH_HF, q), 1);
+        const bool turned = q[0].order == ORDER_TRANSPOSED;
+        t[n++] = (StTensor){.name = xstrdup(q[0].name + strlen("transformer.")),
                             .ndim = p.ndim,
-                            .shape = {p.shape[p.transposed], p.shape[!p.transposed]}};
+                            .shape = {p.shape[turned], p.shape[!turned]}};
+    }
     char *path = file_join(folder, "model.safetensors");
     OK(safetensors_create(&w, path, t, n));
     for (ArchParam p = {0}; arch_next(&g->cfg, &p);)
         for (int64_t i = 0; i < p.n; i++) {
-            const int64_t at = p.transposed ? i % p.shape[0] * p.shape[1] + i / p.shape[0] : i;
+            arch_pieces(&g->cfg, &p, ARCH_HF, q);
+            const bool turned = q[0].order == ORDER_TRANSPOSED;
+            const int64_t at = turned ? i % p.shape[0] * p.shape[1] + i / p.shape[0] : i;
             const float x = (float)g->params.v[p.index].tensor.data[at];
             OK(safetensors_write(w, &x, 1));
         }
@@ -284,7 +290,13 @@ static void test_others(void **state) {
          "\"n_positions\": 8, \"n_ctx\": 8, \"n_embd\": 16, \"n_layer\": 2, \"n_head\": 2, "
          "\"activation_function\": \"gelu\", \"layer_norm_epsilon\": 1e-05, "
          "\"tie_word_embeddings\": true, \"bias\": false}",
-         {32, 8, 2, 2, 16, false, false, true, false, 1e-5}},
+         {.vocab = 32,
+          .context = 8,
+          .layers = 2,
+          .heads = 2,
+          .width = 16,
+          .mlp = MLP_GELU_ERF,
+          .norm_eps = 1e-5}},
         {"../shared/data/weights/lmbuddy_tiny_gpt2",
          "{\"activation_function\": \"gelu_new\", \"architectures\": [\"GPT2Model\"], "
          "\"attn_pdrop\": 0.1, \"bos_token_id\": 20, \"embd_pdrop\": 0.1, \"eos_token_id\": 20, "
@@ -292,7 +304,13 @@ static void test_others(void **state) {
          "\"n_inner\": null, \"n_layer\": 1, \"n_positions\": 1024, "
          "\"scale_attn_by_inverse_layer_idx\": false, \"scale_attn_weights\": true, "
          "\"summary_type\": \"cls_index\", \"use_cache\": true, \"vocab_size\": 21}",
-         {21, 1024, 1, 1, 2, true, false, false, false, 1e-5}},
+         {.vocab = 21,
+          .context = 1024,
+          .layers = 1,
+          .heads = 1,
+          .width = 2,
+          .bias = BIAS_ALL,
+          .norm_eps = 1e-5}},
     };
     for (int i = 0; i < 2; i++) {
         Gpt *g = random_gpt(other[i].cfg, 1);
@@ -326,7 +344,7 @@ static Gpt *variant(int i) {
                                   .heads = 2,
                                   .width = 24,
                                   .bias = i != 1,
-                                  .gelu_erf = i == 1,
+                                  .mlp = i == 1 ? MLP_GELU_ERF : MLP_GELU_TANH,
                                   .untied = i == 2},
                       (uint64_t)i + 1);
 }
@@ -536,8 +554,8 @@ static void test_bad_config(void **state) {
         {"{\"layer_norm_epsilon\": 0}",
          "\"layer_norm_epsilon\" is 0, expected a number between 0 and 1"},
         {"{\"layer_norm_epsilon\": \"1e-5\"}", "\"layer_norm_epsilon\" is \"1e-5\", expected"},
-        {"{\"activation_function\": \"relu\"}",
-         "\"activation_function\" is \"relu\", expected gelu_new or gelu or"},
+        {"{\"activation_function\": \"silu\"}",
+         "\"activation_function\" is \"silu\", expected gelu_new or gelu or"},
         {"{\"tie_word_embeddings\": 1}", "\"tie_word_embeddings\" is 1, expected true or false"},
         {"{\"scale_attn_weights\": false}", "\"scale_attn_weights\" is false, expected true"},
         {"{\"scale_attn_by_inverse_layer_idx\": true}", "expected false"},
@@ -572,7 +590,7 @@ static void test_bad_tensors(void **state) {
     write_model("h.0.attn.c_proj.bias", NULL, NULL, 0);
     refused("no tensor h.0.attn.c_proj.bias");
     write_model(NULL, "h.1.ln_1.weight", NULL, 0);
-    refused("h.1.ln_1.weight: is no tensor of the GPT-2");
+    refused("h.1.ln_1.weight: is no tensor of the GPT2");
     write_model(NULL, "score.weight", NULL, 0);
     refused("score.weight: is no tensor");
     write_model(NULL, NULL, "h.0.attn.c_attn.weight", 0);

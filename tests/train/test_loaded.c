@@ -217,7 +217,7 @@ static void test_description_round_trip(void **state) {
                          .width = 5,
                          .bias = false,
                          .scalar_head = true,
-                         .gelu_erf = true,
+                         .mlp = MLP_GELU_ERF,
                          .untied = true,
                          .norm_eps = 0.1};
     GptConfig d = {0};
@@ -225,8 +225,8 @@ static void test_description_round_trip(void **state) {
     OK(arch_from_json(&d, j));
     assert_true(c.vocab == d.vocab && c.context == d.context && c.layers == d.layers);
     assert_true(c.heads == d.heads && c.width == d.width && c.bias == d.bias);
-    assert_true(c.scalar_head == d.scalar_head && c.gelu_erf == d.gelu_erf &&
-                c.untied == d.untied && c.norm_eps == d.norm_eps);
+    assert_true(c.scalar_head == d.scalar_head && c.mlp == d.mlp && c.untied == d.untied &&
+                c.norm_eps == d.norm_eps);
     json_object_del(j, "untied"); /* files of version 0.1 have no such member */
     OK(arch_from_json(&d, j));
     assert_false(d.untied);
