@@ -600,7 +600,7 @@ static void test_bad_tensors(void **state) {
     write_model(NULL, "h.0.attn.bias", "ln_f.bias", (float)INFINITY);
     refused("ln_f.bias: element 1 is inf");
     write_model(NULL, "lm_head.weight", "lm_head.weight", 3);
-    refused("lm_head.weight: differs from wte");
+    refused("lm_head.weight: differs from the embedding");
 
     write_config("\"bias\": false");
     write_model(NULL, "h.0.attn.bias", "ln_f.bias", 2);
