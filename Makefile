@@ -4,6 +4,7 @@
 #   make demo       the whole pipeline on data that Rhetor generates itself  [SEED=1]
 #   make test       all tests; make test T=name runs those whose name contains it
 #   make test-slurm rhetor-submit on a real Slurm of two nodes on this machine (root), in a minute or two
+#   make test-web   the pages of rhetor-label and rhetor-serve in a real browser  [PICTURES=DIR]
 #   make bench      measures the machine's limits and our share of them, in some five minutes
 #   make bench-peers  the same work in PyTorch and others, in turns  [PEERS="step-small ..."]
 #   make lint       format, warnings, who-includes-whom
@@ -27,11 +28,12 @@ VERSION := 0.1.0
 
 # --- the house: a room may include itself and the rooms on its line (make lint checks it) -------
 # A room inside a room goes by its own name here; FOLDER_ says where it lies.
-ROOMS            := base h5 core tokenizer world data dist model optim checkpoints exchange train rlhf eval serve pipeline plan
+ROOMS            := base h5 core tokenizer world data dist model optim checkpoints exchange train rlhf eval serve http pipeline plan
 FOLDER_h5        := base/h5
 FOLDER_tokenizer := data/tokenizer
 FOLDER_world     := data/world
 FOLDER_exchange  := checkpoints/exchange
+FOLDER_http      := serve/http
 USES_base        := base
 USES_h5          := h5 base
 USES_core        := core base
@@ -47,9 +49,10 @@ USES_train       := train exchange checkpoints optim model data tokenizer world 
 USES_rlhf        := rlhf $(USES_train)
 USES_eval        := eval $(USES_rlhf)
 USES_serve       := serve $(USES_eval)
+USES_http        := http $(USES_serve)
 USES_pipeline    := pipeline base
 USES_plan        := plan pipeline $(USES_rlhf)
-USES_tools       := plan pipeline $(USES_serve)
+USES_tools       := plan pipeline $(USES_http)
 USES_e2e         := $(USES_tools)
 USES_fuzz        := $(USES_tools)
 USES_faults      := $(USES_tools)
@@ -86,14 +89,18 @@ libs     := $(DEPS_LIBS) -ldl -lm
 strict_rooms := base base/h5 data data/tokenizer data/world checkpoints
 
 # --- what there is to build ----------------------------------------------------------------------
+# Without libmicrohttpd or SQLite all but the programs that serve pages is built.
+no_http  := $(filter MICROHTTPD SQLITE,$(MISSING))
 STAGES   := $(shell awk -F'"' '/^STAGE/ {print $$2}' base/stages.h)
 STAGES   := $(basename $(foreach s,$(STAGES),$(wildcard train/$(s).c rlhf/$(s).c)))
 TOOLS    := $(patsubst %.c,%,$(wildcard tools/*.c))
+TOOLS    := $(if $(no_http),$(filter-out tools/rhetor-label tools/rhetor-serve,$(TOOLS)),$(TOOLS))
 MAINS    := $(STAGES) $(TOOLS)
-sources   = $(filter-out $(STAGES:=.c),$(wildcard $(call folder,$(1))/*.c))
+sources   = $(if $(no_http),$(filter-out serve/http/%,$(all_sources)),$(all_sources))
+all_sources = $(filter-out $(STAGES:=.c),$(wildcard $(call folder,$(1))/*.c))
 archive   = $(B)/lib$(1).a
 archives  = $(foreach r,$(1),$(call archive,$(r)))
-TESTS    := $(patsubst %.c,$(B)/%,$(foreach r,$(ROOMS) e2e faults,$(wildcard tests/$(r)/test_*.c)))
+TESTS    := $(patsubst %.c,$(B)/%,$(foreach r,$(if $(no_http),$(filter-out http,$(ROOMS)),$(ROOMS)) e2e faults,$(wildcard tests/$(r)/test_*.c)))
 FUZZERS  := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 # say WORD,FILE: the line that stands for a command; none with V=1 or -s
@@ -120,7 +127,7 @@ endef
 $(foreach r,$(ROOMS),$(eval $(call room_rule,$(r))))
 
 # link LIBRARIES: a program of the objects and archives that it depends on
-link = $(call say,LD,$@)mkdir -p $(@D) && $(CC) $(CFLAGS) $(cflags) $(LDFLAGS) -o $@ $^ $(libs) $(1)
+link = $(call say,LD,$@)mkdir -p $(@D) && $(CC) $(CFLAGS) $(cflags) $(LDFLAGS) -o $@ $^ $(libs) -Wl,--as-needed $(HTTP_LIBS) $(1)
 
 # A program that is too long for one file has its further parts in the folder of its name: those of
 # tools/rhetor-data.c in tools/data/.
@@ -147,18 +154,24 @@ $(FUZZERS): %: %.o $(call archives,$(USES_fuzz))
 .PHONY: all
 .DEFAULT_GOAL := all
 all: $(PROGRAMS)
+ifneq ($(no_http),)
+	@echo "not built, for want of$(patsubst %, %,$(no_http)): rhetor-label rhetor-serve (make deps)"
+endif
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
 # --- the rest ------------------------------------------------------------------------------------
-.PHONY: deps demo test test-faults test-slurm objects bench bench-peers lint format asan fuzz docs install deb test-build clean plugin real-small uses
+.PHONY: deps demo test test-faults test-slurm test-web objects bench bench-peers lint format asan fuzz docs install deb test-build clean plugin real-small uses
 T    ?=
 SEED ?= 1
 J     = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
+# The pages are put into the program by the assembler.
+$(B)/serve/http/pages.o: $(wildcard serve/pages/*)
+
 # Without the packages only these can do anything useful; of the others, say it before gcc does.
-ifneq ($(filter-out deps demo test test-faults test-slurm real-small asan fuzz lint format deb test-build clean uses,$(or $(MAKECMDGOALS),all)),)
-ifneq ($(filter-out CMOCKA,$(MISSING)),)
+ifneq ($(filter-out deps demo test test-faults test-slurm test-web real-small asan fuzz lint format deb test-build clean uses,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out CMOCKA MICROHTTPD SQLITE,$(MISSING)),)
 $(shell $(said) tools/detect.sh --missing)
 $(error libraries are missing; "make deps" installs them on Debian)
 endif
@@ -176,6 +189,11 @@ test: deps
 test-slurm: deps
 	+@$(MAKE) --no-print-directory -s $(J) all
 	@tests/slurm/run.sh
+
+# Installs chromium, its driver and python3-selenium where they are missing.
+test-web: deps
+	+@$(MAKE) --no-print-directory -s $(J) all
+	@tests/web/run.sh $(PICTURES)
 
 demo: deps
 	+@$(MAKE) --no-print-directory -s $(J) all

@@ -7,7 +7,7 @@ set -u
 
 packages="gcc make pkg-config libopenmpi-dev openmpi-bin libopenblas-openmp-dev libhdf5-dev
     libzstd-dev libyaml-dev libjansson-dev libonig-dev libutf8proc-dev libxxhash-dev
-    libcmocka-dev zlib1g-dev procps"
+    libmicrohttpd-dev libsqlite3-dev libcmocka-dev zlib1g-dev procps"
 
 # --- what is there, from whatever package or module it is ----------------------------------------------
 here=$(dirname "$0")

@@ -1,6 +1,6 @@
 #!/bin/sh
 # detect.sh: where the libraries are. The Makefile includes what this prints.
-#   tools/detect.sh            DEPS_CFLAGS, DEPS_LIBS, MPI_CFLAGS, CMOCKA_LIBS, MISSING
+#   tools/detect.sh            DEPS_CFLAGS, DEPS_LIBS, MPI_CFLAGS, HTTP_LIBS, CMOCKA_LIBS, MISSING
 #   tools/detect.sh --missing  a line for each library that is missing, with its packages; status 1
 # A library is looked for in this order: NAME_DIR, NAME_ROOT or EBROOTNAME (the folder that holds
 # include and lib); the folders of LIBRARY_PATH, its header then in CPATH; pkg-config; the compiler's
@@ -25,6 +25,8 @@ ZLIB|zlib|zlib.h|z|zlibVersion|zlib1g-dev|zlib-devel|zlib|zlib
 HDF5|*|hdf5.h|hdf5|H5open|libhdf5-dev|hdf5-devel|hdf5|hdf5
 MPI|*|mpi.h|mpi|MPI_Init|libopenmpi-dev|openmpi-devel, then: module load mpi|openmpi or mpich|openmpi or mpich
 BLAS|*|cblas.h|openblas|cblas_sgemm|libopenblas-openmp-dev|openblas-devel|openblas threads=openmp|openblas
+MICROHTTPD|libmicrohttpd|microhttpd.h|microhttpd|MHD_get_version|libmicrohttpd-dev|libmicrohttpd-devel|libmicrohttpd|libmicrohttpd
+SQLITE|sqlite3|sqlite3.h|sqlite3|sqlite3_libversion|libsqlite3-dev|sqlite-devel|sqlite|sqlite
 CMOCKA|cmocka|cmocka.h|cmocka|_run_test|libcmocka-dev|libcmocka-devel|cmocka|cmocka'
 
 # sort_flags WORD...: those of the compiler to C, those of the linker to L
@@ -182,7 +184,7 @@ find_other() { # find_other NAME PKG-CONFIG HEADER LIB FUNCTION
     fi
 }
 
-MPI_CFLAGS= MPI_LIBS= DEPS_CFLAGS= DEPS_LIBS= CMOCKA_LIBS= MISSING=
+MPI_CFLAGS= MPI_LIBS= DEPS_CFLAGS= DEPS_LIBS= HTTP_LIBS= CMOCKA_LIBS= MISSING=
 find_mpi && MPI_CFLAGS=$C MPI_LIBS=$L || MISSING=" MPI"
 while IFS='|' read -r name module head lib function debian rhel spack conda; do
     case $name in
@@ -193,6 +195,7 @@ while IFS='|' read -r name module head lib function debian rhel spack conda; do
     esac || { MISSING="$MISSING $name" && continue; }
     case $name in
     CMOCKA) CMOCKA_LIBS=$L ;;
+    MICROHTTPD | SQLITE) DEPS_CFLAGS="$DEPS_CFLAGS $C" HTTP_LIBS="$HTTP_LIBS $L" ;;
     BLAS) DEPS_CFLAGS="$DEPS_CFLAGS $C" DEPS_LIBS="$DEPS_LIBS $MPI_LIBS $L" ;;
     *) DEPS_CFLAGS="$DEPS_CFLAGS $C" DEPS_LIBS="$DEPS_LIBS $L" ;;
     esac
@@ -205,6 +208,7 @@ if [ "${1:-}" = --missing ]; then
         variable=${name}_DIR note=
         [ "$name" != BLAS ] || { variable=OPENBLAS_DIR note=${BLAS:+, BLAS=$BLAS,}; }
         [ "$name" != CMOCKA ] || note=", for the tests only,"
+        case $name in MICROHTTPD | SQLITE) note=", for rhetor-label and rhetor-serve only," ;; esac
         [ -z "$(folder_of "$name")" ] || note=" in $variable=$(folder_of "$name")"
         echo "$libraries" | awk -F'|' -v n="$name" -v note="$note" -v variable="$variable" '$1 == n {
             printf "%s (%s)%s is missing: Debian %s; RHEL, EPEL %s; Spack %s; conda %s; or say %s=\n", n, $3,
@@ -213,6 +217,6 @@ if [ "${1:-}" = --missing ]; then
     [ -z "$MISSING" ]
     exit
 fi
-for name in MPI_CFLAGS DEPS_CFLAGS DEPS_LIBS CMOCKA_LIBS MISSING; do
+for name in MPI_CFLAGS DEPS_CFLAGS DEPS_LIBS HTTP_LIBS CMOCKA_LIBS MISSING; do
     eval "echo $name := \$$name"
 done
