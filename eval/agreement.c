@@ -15,7 +15,7 @@ double agreement_cohen(const double *count, int k) {
         same += count[i * k + i];
         chance += in_a * in_b;
     }
-    if (n == 0 || chance == n * n) return NAN;
+    if (n == 0 || chance == n * n) return (double)NAN;
     return (same / n - chance / (n * n)) / (1 - chance / (n * n));
 }
 
@@ -33,7 +33,7 @@ double agreement_fleiss(const int *count, int64_t n, int k) {
         same += pairs / (raters * (raters - 1));
         for (int j = 0; j < k; j++) share[j] += count[i * k + j] / raters;
     }
-    if (subjects == 0) return NAN;
+    if (subjects == 0) return (double)NAN;
     same /= subjects;
     for (int j = 0; j < k; j++) chance += share[j] / subjects * (share[j] / subjects);
     return chance >= 1 ? (double)NAN : (same - chance) / (1 - chance);

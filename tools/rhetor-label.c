@@ -6,7 +6,7 @@
 
 #include "base/option.h"
 #include "serve/http/label_report.h"
-#include "tools/label/label.h"
+#include "tools/label/commands.h"
 
 /* DB, then the others. */
 static int take_db(void *args, const Option *o, char *arg) {

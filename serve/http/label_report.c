@@ -36,7 +36,7 @@ typedef struct ReportLabeller {
     int64_t n, cap, written;
 } ReportLabeller;
 
-typedef struct Report {
+typedef struct LabelReport {
     Label *l;
     Vote *vote; /* by item, then pass */
     int64_t n, cap;
@@ -46,11 +46,11 @@ typedef struct Report {
     ReportLabeller *who;
     int whos, whos_cap;
     int flag; /* that the measure is about */
-} Report;
+} LabelReport;
 
 /* --- what there is ---------------------------------------------------------------------------- */
 
-static int who_of(Report *r, const char *name) {
+static int who_of(LabelReport *r, const char *name) {
     for (int i = 0; i < r->whos; i++)
         if (strcmp(r->who[i].name, name) == 0) return i;
     XGROW(r->who, r->whos, r->whos_cap);
@@ -72,7 +72,7 @@ static double number_or_nan(const json_t *list, int i) {
     return json_is_number(v) ? json_number_value(v) : (double)NAN;
 }
 
-static void add_vote(Report *r, const LabelAnswer *a, int who) {
+static void add_vote(LabelReport *r, const LabelAnswer *a, int who) {
     const json_t *rank = json_object_get(a->body, "rank");
     Vote v = {.item = a->item,
               .labeller = a->labeller,
@@ -93,7 +93,7 @@ static void add_vote(Report *r, const LabelAnswer *a, int who) {
     r->vote[r->n++] = v;
 }
 
-static int read_answers(Report *r) {
+static int read_answers(LabelReport *r) {
     AUTOSTMT *cursor = NULL;
     LabelAnswer a;
     int rc;
@@ -110,7 +110,7 @@ static int read_answers(Report *r) {
     return rc;
 }
 
-static void find_items(Report *r) {
+static void find_items(LabelReport *r) {
     r->first = xmalloc((size_t)(r->n + 1) * sizeof *r->first);
     r->last = xmalloc((size_t)(r->n + 1) * sizeof *r->last);
     for (int64_t i = 0, j; i < r->n; i = j) {
@@ -145,7 +145,7 @@ static void compare_ranks(PairCount *c, const double *a, const double *b, int k)
         }
 }
 
-static PairCount count_pairs(const Report *r, const int64_t *item, int64_t n) {
+static PairCount count_pairs(const LabelReport *r, const int64_t *item, int64_t n) {
     PairCount c = {0};
     for (int64_t i = 0; i < n; i++)
         for (int64_t a = r->first[item[i]]; a < r->last[item[i]]; a++)
@@ -154,17 +154,17 @@ static PairCount count_pairs(const Report *r, const int64_t *item, int64_t n) {
     return c;
 }
 
-static double pairs_with_ties(Report *r, const int64_t *item, int64_t n) {
+static double pairs_with_ties(LabelReport *r, const int64_t *item, int64_t n) {
     const PairCount c = count_pairs(r, item, n);
     return c.same / c.all;
 }
 
-static double pairs_without_ties(Report *r, const int64_t *item, int64_t n) {
+static double pairs_without_ties(LabelReport *r, const int64_t *item, int64_t n) {
     const PairCount c = count_pairs(r, item, n);
     return c.same_strict / c.all_strict;
 }
 
-static double mean_tau(Report *r, const int64_t *item, int64_t n) {
+static double mean_tau(LabelReport *r, const int64_t *item, int64_t n) {
     double sum = 0, all = 0;
     for (int64_t i = 0; i < n; i++)
         for (int64_t a = r->first[item[i]]; a < r->last[item[i]]; a++)
@@ -176,7 +176,7 @@ static double mean_tau(Report *r, const int64_t *item, int64_t n) {
 }
 
 /* Over the pairs of labellers who share items, each counted as often as it has pairs. */
-static double mean_cohen(Report *r, const int64_t *item, int64_t n) {
+static double mean_cohen(LabelReport *r, const int64_t *item, int64_t n) {
     const int64_t W = r->whos;
     AUTOFREE double *count = xcalloc((size_t)(W * W * CLASSES * CLASSES), sizeof *count);
     for (int64_t i = 0; i < n; i++)
@@ -199,7 +199,7 @@ static double mean_cohen(Report *r, const int64_t *item, int64_t n) {
     return sum / all;
 }
 
-static double fleiss(Report *r, const int64_t *item, int64_t n) {
+static double fleiss(LabelReport *r, const int64_t *item, int64_t n) {
     AUTOFREE int *count = xcalloc((size_t)(n * PAIRS_MAX * CLASSES + 1), sizeof *count);
     int64_t subjects = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -213,14 +213,14 @@ static double fleiss(Report *r, const int64_t *item, int64_t n) {
 }
 
 /* Who said it does not matter to alpha: row v holds each item's v-th vote. */
-static double alpha(Report *r, const int64_t *item, int64_t n, bool flag) {
+static double alpha(LabelReport *r, const int64_t *item, int64_t n, bool flag) {
     int64_t rows = 0, units = n * LABEL_COMPLETIONS;
     for (int64_t i = 0; i < n; i++) {
         const int64_t votes = r->last[item[i]] - r->first[item[i]];
         rows = votes > rows ? votes : rows;
     }
     AUTOFREE double *value = xmalloc((size_t)(rows * units + 1) * sizeof *value);
-    for (int64_t i = 0; i < rows * units; i++) value[i] = NAN;
+    for (int64_t i = 0; i < rows * units; i++) value[i] = (double)NAN;
     for (int64_t i = 0; i < n; i++)
         for (int64_t a = r->first[item[i]]; a < r->last[item[i]]; a++)
             for (int c = 0; c < r->vote[a].k; c++)
@@ -229,14 +229,14 @@ static double alpha(Report *r, const int64_t *item, int64_t n, bool flag) {
     return agreement_alpha(value, rows, units, flag ? ALPHA_NOMINAL : ALPHA_ORDINAL);
 }
 
-static double alpha_quality(Report *r, const int64_t *item, int64_t n) {
+static double alpha_quality(LabelReport *r, const int64_t *item, int64_t n) {
     return alpha(r, item, n, false);
 }
-static double alpha_flag(Report *r, const int64_t *item, int64_t n) {
+static double alpha_flag(LabelReport *r, const int64_t *item, int64_t n) {
     return alpha(r, item, n, true);
 }
 
-typedef double Measure(Report *r, const int64_t *item, int64_t n);
+typedef double Measure(LabelReport *r, const int64_t *item, int64_t n);
 
 static int by_value(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
@@ -246,7 +246,7 @@ static int by_value(const void *a, const void *b) {
 static json_t *real_or_null(double v) { return isfinite(v) ? json_real(v) : json_null(); }
 
 /* With its interval: the items drawn again and again with replacement. */
-static json_t *measured(Report *r, Measure *measure, int64_t n) {
+static json_t *measured(LabelReport *r, Measure *measure, int64_t n) {
     AUTOFREE int64_t *item = xmalloc((size_t)(n + 1) * sizeof *item);
     AUTOFREE double *drawn = xmalloc(BOOTSTRAPS * sizeof *drawn);
     int64_t good = 0;
@@ -279,7 +279,7 @@ static const struct {
 /* --- each labeller ---------------------------------------------------------------------------- */
 
 /* The mean rank by the item's other labellers; false: there is none. */
-static bool others_rank(const Report *r, int64_t item, const Vote *v, double *mean) {
+static bool others_rank(const LabelReport *r, int64_t item, const Vote *v, double *mean) {
     int64_t n = 0;
     memset(mean, 0, LABEL_COMPLETIONS * sizeof *mean);
     for (int64_t a = r->first[item]; a < r->last[item]; a++) {
@@ -299,7 +299,7 @@ static void add_tau(TauMean *t, const double *a, const double *b, int k) {
     if (!isnan(tau)) t->sum += tau, t->n++;
 }
 
-static json_t *labeller_report(Report *r, int who) {
+static json_t *labeller_report(LabelReport *r, int who) {
     ReportLabeller *w = &r->who[who];
     PairCount consensus = {0}, retest = {0}, gold = {0};
     TauMean with_others = {0}, length = {0}, position = {0};
@@ -364,7 +364,7 @@ static json_t *progress(Label *l) {
     return p;
 }
 
-static json_t *agreement(Report *r) {
+static json_t *agreement(LabelReport *r) {
     json_t *a = json_object(), *flag;
     size_t i;
     for (i = 0; i < sizeof measures / sizeof *measures; i++)
@@ -379,7 +379,7 @@ static json_t *agreement(Report *r) {
 }
 
 int label_report(Label *l, json_t **out) {
-    Report r = {.l = l};
+    LabelReport r = {.l = l};
     int rc = read_answers(&r);
     if (rc >= 0) {
         find_items(&r);

@@ -13,21 +13,21 @@
     X(login_html, "/login.html", "login.html", "text/html")    \
     X(login_js, "/login.js", "login.js", "text/javascript")
 
-#define X(name, path, file, type)                                                          \
-    __asm__(".section .rodata\n.global page_" #name "\npage_" #name                        \
-            ":\n.incbin \"serve/pages/" file "\"\n.global page_" #name "_end\npage_" #name \
-            "_end:\n.byte 0\n.previous\n");                                                \
-    extern const char page_##name[], page_##name##_end[];
+#define X(name, path, file, type)                                                           \
+    __asm__(".section .rodata\n.global pages_" #name "\npage_" #name                        \
+            ":\n.incbin \"serve/pages/" file "\"\n.global pages_" #name "_end\npage_" #name \
+            "_end:\n.byte 0\n.previous\n");                                                 \
+    extern const char pages_##name[], pages_##name##_end[];
 PAGES(X)
 #undef X
 
 bool pages_reply(const char *path, HttpReply *r) {
-#define X(name, at, file, mime)                                   \
-    if (strcmp(path, at) == 0) {                                  \
-        r->page = page_##name;                                    \
-        r->page_size = (size_t)(page_##name##_end - page_##name); \
-        r->type = mime "; charset=utf-8";                         \
-        return true;                                              \
+#define X(name, at, file, mime)                                     \
+    if (strcmp(path, at) == 0) {                                    \
+        r->page = pages_##name;                                     \
+        r->page_size = (size_t)(pages_##name##_end - pages_##name); \
+        r->type = mime "; charset=utf-8";                           \
+        return true;                                                \
     }
     PAGES(X)
 #undef X

@@ -11,7 +11,7 @@
 #include "data/record_writer.h"
 #include "rlhf/score.h"
 #include "serve/http/label_form.h"
-#include "tools/label/label.h"
+#include "tools/label/commands.h"
 
 enum { MICRO_TOKENS = 4096 };
 

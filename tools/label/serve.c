@@ -3,7 +3,7 @@
 
 #include "base/log.h"
 #include "serve/http/label_service.h"
-#include "tools/label/label.h"
+#include "tools/label/commands.h"
 
 enum { BODY_MAX = 1 << 20 };
 

@@ -9,7 +9,7 @@
 #include "base/text.h"
 #include "serve/http/http.h"
 #include "serve/http/label_form.h"
-#include "tools/label/label.h"
+#include "tools/label/commands.h"
 
 typedef struct Terminal {
     Label *l;

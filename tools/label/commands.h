@@ -1,6 +1,6 @@
-/* label.h: what the parts of rhetor-label share. */
-#ifndef TOOLS_LABEL_LABEL_H
-#define TOOLS_LABEL_LABEL_H
+/* commands.h: what the parts of rhetor-label share. */
+#ifndef TOOLS_LABEL_COMMANDS_H
+#define TOOLS_LABEL_COMMANDS_H
 
 #include <stdio.h>
 
