@@ -120,7 +120,7 @@ KEY(ppo_minibatches, "ppo.minibatches", I64, 8, 1, 1e9, "", RESULT, "minibatches
 KEY(ppo_epochs, "ppo.epochs", I64, 1, 1, 1000, "", RESULT, "inner epochs over an iteration's episodes")
 KEY(ppo_max_response, "ppo.max_response", I64, 64, 1, 1e6, "", RESULT, "longest response in tokens")
 KEY(ppo_temperature, "ppo.temperature", F64, 1, 0.01, 100, "", RESULT, "divides the logits in sampling and in all log-probabilities")
-KEY(ppo_stop, "ppo.stop", Str, "", 0, 0, "", RESULT, "text of the stop token; not set: the end-of-text token")
+KEY(ppo_stop, "ppo.stop", Str, "", 0, 0, "", RESULT, "text of the stop token; not set: any of the model's own")
 KEY(ppo_no_stop_score, "ppo.no_stop_score", F64, -1, -1e9, 1e9, "", RESULT, "score of a response without the stop token")
 KEY(ppo_clip, "ppo.clip", F64, 0.2, 0.001, 100, "", RESULT, "clipping of the probability ratio")
 KEY(ppo_clip_value, "ppo.clip_value", F64, 0.2, 0, 1e9, "", RESULT, "clipping of the value around the old one; 0: none")

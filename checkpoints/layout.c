@@ -20,6 +20,7 @@
 #include "dist/watchdog.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -215,16 +216,15 @@ int layout_make(Layout **out, const CkptArray *v, int n, Comm *c) {
 }
 
 size_t ckpt_save_memory(double bytes, int64_t ranks, bool compress, int64_t threads) {
-    enum {
-        THREAD = 3 << 20,
-        HDF5 = 4 << 20
-    }; /* measured: chunkers with zstd's contexts; the file */
+    /* Measured: a thread's chunker with zstd's context, the file. Of a small model's short chunks
+     * about half of what there is to save. */
+    const double thread = fmin(3 << 20, bytes / 2), file = fmin(4 << 20, bytes / 2);
     /* One window is written while the next is packed; a chunk may reach beyond its window. */
-    double window = (double)(STRETCHES + 1) * WINDOW_STEP;
-    if (bytes < window) window = bytes;
+    const double most = (double)(STRETCHES + 1) * WINDOW_STEP;
+    double windows = bytes <= (double)STRETCHES * WINDOW_STEP ? bytes : 2 * fmin(most, bytes);
     /* One rank packs into slots as long as a chunk may become; several send what came out. */
-    if (ranks > 1 && compress) window *= 0.85;
-    return (size_t)(2 * window) + HDF5 + (compress ? (size_t)threads * THREAD : 0);
+    if (ranks > 1 && compress) windows *= 0.85;
+    return (size_t)(windows + file + (compress ? (double)threads * thread : 0));
 }
 
 void layout_free(Layout **lp) {

@@ -503,3 +503,8 @@ void corpus_ahead(Corpus *c, uint64_t seed, int64_t first, int64_t count, int64_
 }
 
 double corpus_waited(Corpus *c) { return c->waited; }
+
+int64_t corpus_chunks(const Corpus *c, size_t *bytes) {
+    *bytes = (size_t)c->chunk * c->id_bytes;
+    return c->max_slots;
+}

@@ -73,5 +73,7 @@ int corpus_window_mean(Corpus *c, uint64_t seed, int64_t T, double *mean);
 void corpus_ahead(Corpus *c, uint64_t seed, int64_t first, int64_t count, int64_t T);
 /* Seconds that reading has waited for chunks that were not in the cache, so far. */
 double corpus_waited(Corpus *c);
+/* Chunks that the cache may hold, and the bytes of each. */
+int64_t corpus_chunks(const Corpus *c, size_t *bytes);
 
 #endif

@@ -119,7 +119,9 @@ int check_stages(const PlanStages *s, const PlanMachine *m, const PlanLayout *l,
         PlanTime t;
         PlanMemory memory;
         plan_time(&s->v[i].work, l, machine_rates(m, l->threads), &m->net, &t);
-        plan_memory(&s->v[i].work, l, &memory);
+        PlanWork work = s->v[i].work;
+        work.steps = o->steps;
+        plan_memory(&work, l, &memory);
         rc = check_stage(&s->v[i], folder, o->steps, &seconds, &peak);
         if (rc < 0) break;
         const double time_off = t.step / seconds - 1, memory_off = memory.total / peak - 1;

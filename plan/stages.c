@@ -2,6 +2,7 @@
  * records, tokenizers, checkpoints), so that lengths and numbers are the real ones; what does not
  * exist yet is assumed, and each assumption is said. */
 #include <inttypes.h>
+#include <malloc.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,6 +91,26 @@ static int know_parent(Known *k, const Config *c) {
 
 /* --- the data --------------------------------------------------------------------------------- */
 
+/* A rank holds what is opened here, too: what closing it gives back to the heap. */
+static double heap_bytes(void) {
+    const struct mallinfo2 m = mallinfo2();
+    return (double)(m.uordblks + m.hblkhd);
+}
+static void close_corpus(PlanStage *s, Corpus **c, bool trained) {
+    PlanWork *w = &s->work;
+    size_t bytes = 0;
+    if (trained && *c) w->chunks = (double)corpus_chunks(*c, &bytes);
+    w->chunk_bytes = trained ? (double)bytes : w->chunk_bytes;
+    s->work.data += heap_bytes();
+    corpus_close(c);
+    s->work.data -= heap_bytes();
+}
+static void close_records(PlanStage *s, Dataset *d) {
+    s->work.data += heap_bytes();
+    dataset_free(d);
+    s->work.data -= heap_bytes();
+}
+
 /* Mean tokens of a window, and windows an epoch (0: not known). */
 static int windows_of(PlanStage *s, const char *key, Corpus *corpus, const Config *c, int64_t T,
                       double *length, int64_t *count) {
@@ -99,7 +120,8 @@ static int windows_of(PlanStage *s, const char *key, Corpus *corpus, const Confi
         assume(s, "windows of %" PRId64 " tokens (%s is not there yet)", T, key);
         return 0;
     }
-    TRY(*count = corpus_windows(corpus, T));
+    *count = corpus_windows(corpus, T);
+    if (*count < 0) return (int)*count;
     return corpus_window_mean(corpus, (uint64_t)c->run_seed, T, length);
 }
 
@@ -109,7 +131,7 @@ static int mixed_windows(PlanStage *s, const Known *k, const Config *c, double *
     if (have(&c->data_mix) && k->tokenizer)
         TRY(corpus_open(&mix, &c->data_mix, tokenizer_hash(k->tokenizer)));
     int rc = windows_of(s, "data.mix", mix, c, k->cfg.context, length, &count);
-    corpus_close(&mix);
+    close_corpus(s, &mix, true);
     return rc;
 }
 
@@ -125,7 +147,7 @@ static int records_of(PlanStage *s, const Known *k, const Config *c, DatasetKind
         TRY(dataset_load(&d, kind, &c->data_train, &o));
         *records = d.n;
         plan_records(w, &d);
-        dataset_free(&d);
+        close_records(s, &d);
         return 0;
     }
     const int64_t room = k->cfg.context - (kind == DATASET_PROMPTS ? c->ppo_max_response : 0);
@@ -153,7 +175,7 @@ static int evaluation_of(PlanStage *s, const Known *k, const Config *c, const St
     dataset_options(&o, c, k->tokenizer, k->tmpl, k->cfg.context);
     TRY(dataset_load(&d, DATASET_DEMOS, files, &o));
     plan_evaluation(&s->work, &d, records);
-    dataset_free(&d);
+    close_records(s, &d);
     return 0;
 }
 
@@ -161,18 +183,23 @@ static int evaluation_of(PlanStage *s, const Known *k, const Config *c, const St
 
 static int plan_pretrain(PlanStage *s, Known *k, const Config *c, const PlanGiven *g) {
     PlanWork *w = &s->work;
-    Corpus *corpus = NULL;
+    Corpus *corpus = NULL, *heldout = NULL;
     int64_t count = 0;
     if (have(&c->data_train)) TRY(corpus_open(&corpus, &c->data_train, 0));
     int rc = know_tokenizer(k, c, corpus);
+    if (rc >= 0 && k->tokenizer && have(&c->data_heldout))
+        rc = corpus_open(&heldout, &c->data_heldout, tokenizer_hash(k->tokenizer));
     k->model = true;
     if (rc >= 0) rc = arch_of_config(&k->cfg, c, k->vocab);
     *w = plan_work(c, &k->cfg);
     if (rc >= 0) rc = windows_of(s, "data.train", corpus, c, k->cfg.context, &w->length, &count);
-    corpus_close(&corpus);
-    TRY(rc);
     if (c->data_heldout.n > 0)
-        w->eval_tokens = c->eval_records > 0 ? (double)c->eval_records * w->length : HUGE_VAL;
+        w->eval_tokens = c->eval_records > 0 ? (double)c->eval_records * w->length
+                         : heldout           ? (double)corpus_tokens(heldout)
+                                             : HUGE_VAL;
+    close_corpus(s, &corpus, true);
+    close_corpus(s, &heldout, false);
+    TRY(rc);
     w->steps = plan_steps(c, count ? count : g->records);
     return 0;
 }

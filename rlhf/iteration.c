@@ -299,7 +299,10 @@ PlanWork iteration_plan(const Config *c, const GptConfig *policy) {
     plan_net(&w, &head, value_loss, &dry);
     plan_net(&w, policy, NULL, NULL); /* the reference */
     plan_net(&w, &head, NULL, NULL);  /* the reward model */
-    if (c->ppo_ema > 0) plan_net(&w, policy, NULL, NULL);
+    if (c->ppo_ema > 0) {
+        plan_net(&w, policy, NULL, NULL);
+        w.net[w.nets - 1].saved = true;
+    }
     return w;
 }
 

@@ -38,7 +38,7 @@ void plan_values(const Step *s, void *ctx, const Batch *b, int64_t begin, int64_
 
 void plan_net(PlanWork *w, const GptConfig *cfg, StepLoss *loss, void *ctx) {
     CHECK(w->nets < PLAN_MODELS, "%d networks", w->nets);
-    w->net[w->nets++] = (PlanModel){*cfg, loss, ctx};
+    w->net[w->nets++] = (PlanModel){*cfg, loss, ctx, loss != NULL};
 }
 
 PlanWork plan_work(const Config *c, const GptConfig *model) {
@@ -204,6 +204,10 @@ static double micro_batches(double micro, double items, double length) {
     return items > 0 ? fmax(ceil(items / fmax(floor(micro / length), 1) - 1e-9), 1) : 0;
 }
 
+/* Optimizer steps of a step of the run. */
+static double updates(const PlanWork *w) {
+    return w->stage == STAGE_PPO ? (double)(w->epochs * w->minibatches) : 1;
+}
 /* Items between two optimizer steps, and their tokens. PPO: episodes of a minibatch. */
 static double step_items(const PlanWork *w) {
     return w->stage == STAGE_PPO ? ceil(w->items / (double)w->minibatches) : w->items;
@@ -319,6 +323,14 @@ static double scoring_bytes(const PlanWork *w, const PlanLayout *l, const Model 
     return n > 0 ? pass_bytes(m, NULL, NULL, w, n, w->length, active_of(w, n)) : 0;
 }
 
+/* Of text, whose chunks are kept as windows from all over it are read; two are being unpacked. */
+static double cached_bytes(const PlanWork *w, const PlanLayout *l) {
+    const double windows = w->windows > 0 ? w->windows : w->items;
+    const double reads = (double)w->steps * updates(w) * rank_share(w, l, windows);
+    if (w->chunks <= 0) return 0;
+    return w->chunk_bytes * (w->chunks * (1 - pow(1 - 1 / w->chunks, reads)) + 2);
+}
+
 /* The networks that learn are held through the step with their largest micro-batches; sampling,
  * scoring, evaluating and saving come beside them, one after the other. */
 void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
@@ -330,6 +342,8 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
     for (int i = 0; i < w->nets; i++) {
         Model net = open_model(&w->net[i].cfg, w, l);
         double held = 0;
+        const OptimBytes all = optim_bytes(&net.gpt->params, SHARD_NONE, 1, w->muon);
+        if (w->net[i].saved) saved += (double)(all.weights + (w->net[i].loss ? all.moments : 0));
         if (!w->net[i].loss) {
             m->frozen += (double)net.state.weights;
             gpt_close(&net.gpt);
@@ -339,8 +353,6 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
         m->gradients += (double)net.state.gradients;
         m->moments += (double)net.state.moments;
         m->exchange += (double)net.state.exchange;
-        const OptimBytes all = optim_bytes(&net.gpt->params, SHARD_NONE, 1, w->muon);
-        saved += (double)(all.weights + all.moments);
         held = learned_bytes(w, l, &net, i);
         if (w->longest > 0) { /* it samples: the first one */
             const double n = micro_batch(micro, share(step_items(w), l->ranks), w->length);
@@ -359,8 +371,9 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
         gpt_close(&net.gpt);
     }
     omp_set_num_threads(threads);
+    const double libraries = l->ranks > 1 ? program_mpi : program_alone;
     m->program =
-        ((l->ranks > 1 ? program_mpi : program_alone) + program_thread * (double)l->threads) * mib;
+        (libraries + program_thread * (double)l->threads) * mib + w->data + cached_bytes(w, l);
     m->save = (double)ckpt_save_memory(saved, l->ranks, w->packed, l->threads);
     m->total = m->weights + m->gradients + m->moments + m->frozen + m->activations +
                fmax(fmax(m->decoding, m->evaluation), m->save) + m->exchange + m->program;
@@ -368,10 +381,7 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
 
 /* --- messages --------------------------------------------------------------------------------- */
 
-/* Optimizer steps of a step of the run, and the bytes of the weights that each updates. */
-static double updates(const PlanWork *w) {
-    return w->stage == STAGE_PPO ? (double)(w->epochs * w->minibatches) : 1;
-}
+/* Bytes of the weights that an optimizer step updates. */
 static double trained_bytes(const PlanWork *w) {
     return (double)plan_parameters(w) * (double)sizeof(real);
 }

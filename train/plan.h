@@ -18,6 +18,7 @@ typedef struct PlanModel {
     GptConfig cfg;
     StepLoss *loss; /* of the micro-batches that train it; NULL: frozen */
     void *ctx;      /* of the loss */
+    bool saved;     /* with the checkpoints; else it is again what it began as */
 } PlanModel;
 enum { PLAN_MODELS = 6 };
 
@@ -36,8 +37,10 @@ typedef struct PlanWork {
     int shard;             /* dist.shard; what is planned for is the layout's */
     int64_t virtual_ranks; /* dist.virtual_ranks; 0: not dist.reproducible */
     bool recompute, dropout, muon;
-    bool learn_all;     /* data.loss_on: all tokens of demonstrations */
-    bool packed;        /* save.compression */
+    bool learn_all;             /* data.loss_on: all tokens of demonstrations */
+    bool packed;                /* save.compression */
+    double data;                /* bytes of the records and corpora at hand */
+    double chunks, chunk_bytes; /* of text: in its cache at most */
     double eval_tokens; /* of an evaluation on held-out data (reward: of the reference answers) */
     double response; /* tokens of a sequence whose hidden states the loss reads; 0: all. PPO: of the
                         response (length is of prompt and response together) */

@@ -296,8 +296,9 @@ void run_priv_free(RunPriv *p) {
  * system. Else glibc raises the size from which it does that with every block that is freed, up to
  * 32 MiB, and keeps what is below: peaks would follow each other on top of it. */
 static void give_memory_back(void) {
+    mallopt(M_ARENA_MAX, 1); /* or every thread keeps its own */
     mallopt(M_MMAP_THRESHOLD, 1 << 20);
-    mallopt(M_TRIM_THRESHOLD, 4 << 20);
+    mallopt(M_TRIM_THRESHOLD, 1 << 20);
 }
 
 int run_main(int argc, char **argv, int stage, StageFn *fn) {

@@ -87,6 +87,28 @@ static void test_average(void **state) {
     load_free(&l);
 }
 
+/* Any of a model's own stop tokens is an answer's proper end, until one is chosen. */
+static void test_ends(void **state) {
+    Loaded l;
+    Tokenizer *t = tokens_train("", 257 + 2, true);
+    const int32_t two[] = {3, 7};
+    char *dir = scratch("ends");
+    tokenizer_set_stops(t, two, 2);
+    Gpt *g =
+        random_gpt((GptConfig){.vocab = 300, .context = 8, .layers = 1, .heads = 1, .width = 8}, 1);
+    lab_save(dir, STAGE_SFT, g, t, TEMPLATE_ALPACA, NULL);
+    OK(load_model(&l, dir, "from.model", LOAD_LANGUAGE));
+    assert_int_equal(l.nend, 2);
+    assert_true(load_finished(&l, 3) && load_finished(&l, 7) && !load_finished(&l, 5));
+    load_end_with(&l, 7);
+    assert_true(load_finished(&l, 7) && !load_finished(&l, 3));
+    assert_int_equal(l.nstop, 2); /* both still end a text */
+    load_free(&l);
+    gpt_close(&g);
+    tokenizer_close(&t);
+    free(dir);
+}
+
 /* Answers end with the end-of-text token, or first with what PPO was given. */
 static void test_stop(void **state) {
     Loaded l;
@@ -241,6 +263,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_language_model),
         cmocka_unit_test(test_average),
+        cmocka_unit_test(test_ends),
         cmocka_unit_test(test_stop),
         cmocka_unit_test(test_rows_without_token),
         cmocka_unit_test(test_reward_model),
