@@ -15,7 +15,8 @@ typedef enum RngPurpose {
     RNG_SAMPLE, /* decoding */
     RNG_SYNTH,  /* the embedded world */
     RNG_NOISE,  /* label noise */
-    RNG_TEST
+    RNG_TEST,
+    RNG_RESAMPLE /* bootstrap and permutations */
 } RngPurpose;
 
 typedef struct RngKey {
