@@ -28,7 +28,7 @@ VERSION := 0.1.0
 
 # --- the house: a room may include itself and the rooms on its line (make lint checks it) -------
 # A room inside a room goes by its own name here; FOLDER_ says where it lies.
-ROOMS            := base h5 core tokenizer world data dist model optim checkpoints exchange train rlhf eval serve http pipeline plan
+ROOMS            := base h5 core tokenizer world data dist model optim checkpoints exchange train rlhf eval serve http pipeline plan lab
 FOLDER_h5        := base/h5
 FOLDER_tokenizer := data/tokenizer
 FOLDER_world     := data/world
@@ -51,8 +51,9 @@ USES_eval        := eval $(USES_rlhf)
 USES_serve       := serve $(USES_eval)
 USES_http        := http $(USES_serve)
 USES_pipeline    := pipeline base
+USES_lab         := lab pipeline $(USES_eval)
 USES_plan        := plan pipeline $(USES_rlhf)
-USES_tools       := plan pipeline $(USES_http)
+USES_tools       := lab plan pipeline $(USES_http)
 USES_e2e         := $(USES_tools)
 USES_fuzz        := $(USES_tools)
 USES_faults      := $(USES_tools)

@@ -18,6 +18,7 @@ typedef struct Walk {
     YamlVisit *visit;
     void *ctx;
     int line, column; /* of the current event, from 1 */
+    bool all;         /* empty sections, too */
 } Walk;
 
 /* Lines and columns from 1; the reader, which looks for characters that YAML does not have, knows
@@ -64,7 +65,8 @@ static void add(YamlValue *v, char *item) {
     v->items[v->n++] = item;
 }
 
-static int walk_section(Walk *w, const char *prefix);
+/* `none`: NULL, or what an empty section is. */
+static int walk_section(Walk *w, const char *prefix, const YamlValue *none);
 
 /* Scalars become items of v; sections become settings of "key.0", "key.1", ... */
 static int walk_list(Walk *w, YamlValue *v, int *sections) {
@@ -76,7 +78,7 @@ static int walk_list(Walk *w, YamlValue *v, int *sections) {
             add(v, scalar(w));
         else if (w->event.type == YAML_MAPPING_START_EVENT && v->n == 0) {
             AUTOFREE char *prefix = xasprintf("%s.%d.", v->key, (*sections)++);
-            int rc = walk_section(w, prefix);
+            int rc = walk_section(w, prefix, NULL);
             if (rc < 0) return rc;
         } else
             return refuse(w, "a list inside a list, or one of values and sections");
@@ -88,7 +90,8 @@ static int walk_value(Walk *w, const char *key) {
     TRY(advance(w));
     if (w->event.type == YAML_MAPPING_START_EVENT) {
         AUTOFREE char *prefix = xasprintf("%s.", key);
-        return walk_section(w, prefix);
+        const YamlValue none = {.key = key, .null = true, .line = w->line, .column = w->column};
+        return walk_section(w, prefix, w->all ? &none : NULL);
     }
     YamlValue v = {.key = key, .line = w->line, .column = w->column};
     int rc = 0, sections = 0;
@@ -105,10 +108,10 @@ static int walk_value(Walk *w, const char *key) {
     return rc;
 }
 
-static int walk_section(Walk *w, const char *prefix) {
-    for (;;) {
+static int walk_section(Walk *w, const char *prefix, const YamlValue *none) {
+    for (;; none = NULL) {
         TRY(advance(w));
-        if (w->event.type == YAML_MAPPING_END_EVENT) return 0;
+        if (w->event.type == YAML_MAPPING_END_EVENT) return none ? w->visit(w->ctx, none) : 0;
         if (w->event.type != YAML_SCALAR_EVENT) return refuse(w, "a key that is no word");
         AUTOFREE char *name = scalar(w), *key = xasprintf("%s%s", prefix, name);
         int rc = walk_value(w, key);
@@ -126,7 +129,7 @@ static int walk_documents(Walk *w) {
         case YAML_DOCUMENT_START_EVENT:
             if (documents++) return refuse(w, "a second document");
             break;
-        case YAML_MAPPING_START_EVENT: TRY(walk_section(w, "")); break;
+        case YAML_MAPPING_START_EVENT: TRY(walk_section(w, "", NULL)); break;
         case YAML_SCALAR_EVENT: { /* an empty document is one without settings */
             char *s = scalar(w);
             bool nothing = is_null(w, s);
@@ -139,7 +142,8 @@ static int walk_documents(Walk *w) {
     }
 }
 
-int yaml_settings(const char *text, size_t len, const char *path, YamlVisit *visit, void *ctx) {
+static int settings(const char *text, size_t len, const char *path, YamlVisit *visit, void *ctx,
+                    bool all) {
     const size_t valid = utf8_valid(text, len);
     if (valid < len) {
         int line = 1;
@@ -147,7 +151,7 @@ int yaml_settings(const char *text, size_t len, const char *path, YamlVisit *vis
         return error_set(ERR_CONFIG, "%s:%d: not valid UTF-8; re-encode the file, e.g. with iconv",
                          path, line);
     }
-    Walk w = {.path = path, .visit = visit, .ctx = ctx, .line = 1, .column = 1};
+    Walk w = {.path = path, .visit = visit, .ctx = ctx, .line = 1, .column = 1, .all = all};
     CHECK(yaml_parser_initialize(&w.parser), "libyaml");
     yaml_parser_set_encoding(&w.parser, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(&w.parser, (const unsigned char *)text, len);
@@ -155,4 +159,12 @@ int yaml_settings(const char *text, size_t len, const char *path, YamlVisit *vis
     yaml_event_delete(&w.event);
     yaml_parser_delete(&w.parser);
     return rc;
+}
+
+int yaml_settings(const char *text, size_t len, const char *path, YamlVisit *visit, void *ctx) {
+    return settings(text, len, path, visit, ctx, false);
+}
+
+int yaml_settings_all(const char *text, size_t len, const char *path, YamlVisit *visit, void *ctx) {
+    return settings(text, len, path, visit, ctx, true);
 }

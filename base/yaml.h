@@ -23,5 +23,7 @@ typedef int YamlVisit(void *ctx, const YamlValue *v);
 /* ERR_CONFIG "path:line:column: ..." for what is no YAML, or more than sections, scalars and lists
  * of either. */
 int yaml_settings(const char *text, size_t len, const char *path, YamlVisit *visit, void *ctx);
+/* The same, where an empty section, {}, is a setting too: null, without items. */
+int yaml_settings_all(const char *text, size_t len, const char *path, YamlVisit *visit, void *ctx);
 
 #endif

@@ -20,6 +20,7 @@ typedef struct Reader {
     Recipe *r;
     const char *path;
     int current; /* number of the step in the file */
+    bool more;   /* a file of further steps, and of other things */
 } Reader;
 
 static int set_stage(RecipeStep *s, const char *place, const char *word) {
@@ -66,6 +67,7 @@ static int take_setting(void *ctx, const YamlValue *v) {
     Recipe *r = reader->r;
     int number, end = 0;
     char place[512];
+    if (reader->more && strncmp(v->key, "steps", 5) != 0) return 0;
     snprintf(place, sizeof place, "%s:%d", reader->path, v->line);
     char **text = strcmp(v->key, "make") == 0  ? &r->make
                   : strcmp(v->key, "end") == 0 ? &r->end
@@ -93,10 +95,11 @@ static int take_setting(void *ctx, const YamlValue *v) {
     return set_member(&r->step[r->n - 1], place, v->key + end, v);
 }
 
-static int check_step(const Recipe *r, int i) {
+/* A step of a file whose steps begin at `first`. */
+static int check_step(const Recipe *r, int first, int i) {
     RecipeStep *s = &r->step[i];
     if (!s->name) return error_set(ERR_CONFIG, "%s: a step without a name", s->place);
-    for (int j = 0; j < i; j++)
+    for (int j = first; j < i; j++)
         if (strcmp(r->step[j].name, s->name) == 0)
             return error_set(ERR_CONFIG, "%s: a second step %s, the first is at %s", s->place,
                              s->name, r->step[j].place);
@@ -115,7 +118,7 @@ static int check_step(const Recipe *r, int i) {
 static int read_steps(Recipe *r) {
     AUTOFREE char *path = file_join(r->folder, "pipeline.yaml"), *text = NULL;
     size_t len;
-    Reader reader = {r, path, -1};
+    Reader reader = {r, path, -1, false};
     int rc = file_is_dir(r->folder) && file_exists(path)
                  ? file_read(path, &text, &len)
                  : error_set(ERR_CONFIG,
@@ -124,12 +127,55 @@ static int read_steps(Recipe *r) {
                              "one, such as demo",
                              r->folder);
     if (rc >= 0) rc = yaml_settings(text, len, path, take_setting, &reader);
-    for (int i = 0; rc >= 0 && i < r->n; i++) rc = check_step(r, i);
+    for (int i = 0; rc >= 0 && i < r->n; i++) rc = check_step(r, 0, i);
     if (rc >= 0 && !r->n == !r->make)
         rc = error_set(ERR_CONFIG,
                        r->n ? "%s: has steps and make, expected one of both" : "%s: lists no steps",
                        path);
     return rc;
+}
+
+static void free_step(RecipeStep *s) {
+    free(s->name);
+    free(s->place);
+    free(s->run);
+    free(s->config);
+    free(s->set);
+    free(s->own);
+    free(s->dir);
+}
+
+/* The step at place i, which was added, goes to the one of its name, if there is one. */
+static void put_in_place(Recipe *r, int i) {
+    RecipeStep *s = &r->step[i];
+    if (s->stage) {
+        s->own = xasprintf("run.dir=%s/%s", getenv("RUN"), s->name);
+        s->set = xcalloc(1, sizeof *s->set);
+        s->set[s->nset++] = s->own;
+    }
+    for (int k = 0; k < i; k++) {
+        if (strcmp(r->step[k].name, s->name) != 0) continue;
+        free_step(&r->step[k]);
+        r->step[k] = *s;
+        memmove(s, s + 1, (size_t)(--r->n - i) * sizeof *s);
+        return;
+    }
+}
+
+static int read_more(Recipe *r, const char *path) {
+    Reader reader = {r, path, -1, true};
+    AUTOFREE char *text = NULL;
+    size_t len;
+    const int before = r->n;
+    TRY(file_read(path, &text, &len));
+    TRY(yaml_settings(text, len, path, take_setting, &reader));
+    for (int i = before; i < r->n; i++) TRY(check_step(r, before, i));
+    for (int i = before; i < r->n;) {
+        const int were = r->n;
+        put_in_place(r, i);
+        i += r->n == were;
+    }
+    return 0;
 }
 
 /* Does ${name} stand outside of quotes in a command of the shell? */
@@ -313,11 +359,17 @@ int recipe_make(const char *folder, bool dry) {
     return rc < 0 ? rc : has;
 }
 
-int recipe_load(Recipe *out, const char *folder, const char *const *overrides, int n) {
+static int load(Recipe *out, const char *folder, const char *more, const char *const *overrides,
+                int n) {
     const char *run = getenv("RUN");
     CHECK(run, "RUN is not set");
     *out = (Recipe){.folder = xstrdup(folder), .marks = file_join(run, ".pipeline")};
     int rc = read_steps(out);
+    if (rc >= 0 && out->make && more)
+        rc = error_set(ERR_CONFIG,
+                       "%s: its steps are made from the data of each run; a recipe with steps of its "
+                       "own is needed here",
+                       folder);
     if (rc >= 0 && out->make) {
         free(out->folder);
         free(out->make);
@@ -330,22 +382,24 @@ int recipe_load(Recipe *out, const char *folder, const char *const *overrides, i
                              "%s; rhetor-pipeline %s --data DIR",
                              folder, out->folder, folder);
     }
+    if (rc >= 0 && more) rc = read_more(out, more);
     if (rc >= 0) rc = give_overrides(out, overrides, n);
     for (int i = 0; rc >= 0 && i < out->n; i++) rc = resolve(out, i);
     if (rc < 0) recipe_free(out);
     return rc < 0 ? rc : 0;
 }
 
+int recipe_load(Recipe *out, const char *folder, const char *const *overrides, int n) {
+    return load(out, folder, NULL, overrides, n);
+}
+
+int recipe_load_with(Recipe *out, const char *folder, const char *more,
+                     const char *const *overrides, int n) {
+    return load(out, folder, more, overrides, n);
+}
+
 void recipe_free(Recipe *r) {
-    for (int i = 0; i < r->n; i++) {
-        RecipeStep *s = &r->step[i];
-        free(s->name);
-        free(s->place);
-        free(s->run);
-        free(s->config);
-        free(s->set);
-        free(s->dir);
-    }
+    for (int i = 0; i < r->n; i++) free_step(&r->step[i]);
     free(r->step);
     free(r->folder);
     free(r->marks);

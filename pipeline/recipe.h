@@ -36,6 +36,7 @@ typedef struct RecipeStep {
     char *config;       /* of a stage: path of its file */
     const char **set;   /* of a stage: the overrides that it knows; borrowed */
     int nset;
+    char *own;     /* of a stage that recipe_load_with added: "run.dir=...", one of its set */
     char *dir;     /* of a stage: its run folder */
     uint64_t what; /* hash of what it does */
 } RecipeStep;
@@ -57,6 +58,11 @@ int recipe_make(const char *folder, bool dry);
  * borrowed. RUN and the other variables must be set. ERR_CONFIG with file:line, or the override and
  * what was probably meant. */
 int recipe_load(Recipe *out, const char *folder, const char *const *overrides, int n);
+/* The same with the further steps that the list `steps` of the YAML file `more` has (its other keys
+ * are not read): one with the name of a step takes its place, others come last. A stage among them
+ * works in ${RUN}/NAME. ERR_CONFIG for a recipe with `make`. */
+int recipe_load_with(Recipe *out, const char *folder, const char *more,
+                     const char *const *overrides, int n);
 void recipe_free(Recipe *r);
 /* ERR_CONFIG if a command of the recipe asks for ${DATA} and nobody has set it (the shell would
  * take it for ""), or has a folder outside of quotes whose name the shell would divide into
