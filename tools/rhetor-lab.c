@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "core/kernel.h"
 #include "lab/lab.h"
+#include "lab/panel.h"
 #include "lab/report.h"
 
 typedef struct Args {
@@ -60,7 +61,8 @@ static int conclude(LabGraph *g) {
 
 static int check_out(const char *out) {
     if (out[strcspn(out, " \t\n*?[\"'$`\\")])
-        return error_set(ERR_USAGE, "--out %s: expected a name without spaces, quotes and patterns", out);
+        return error_set(ERR_USAGE, "--out %s: expected a name without spaces, quotes and patterns",
+                         out);
     return 0;
 }
 
@@ -71,7 +73,10 @@ static int run_labs(Args *a) {
     AUTOFREE char *whole = realpath(a->out, NULL);
     TRY(steps_load(&g, a->lab.v, a->lab.n, whole ? whole : a->out, a->data));
     int rc = 0;
-    if (a->dry)
+    for (int l = 0; l < g.nlab && rc >= 0; l++) rc = panel_check(&g.lab[l]);
+    if (rc < 0)
+        ;
+    else if (a->dry)
         work_plan(&g, a->jobs);
     else if (a->status)
         work_status(&g);
