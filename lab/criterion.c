@@ -39,32 +39,32 @@ enum { RESAMPLES = 2000 }; /* of the bootstrap */
 static const double level = 0.95;
 
 /* --- functions -------------------------------------------------------------------------------- */
-/* Values in the order of the records. */
-typedef struct Values {
+/* Series in the order of the records. */
+typedef struct Series {
     double *v;
     int n; /* -1: an error, ctx->problem */
-} Values;
+} Series;
 
-static double mean_of(const Values *a, int n) { return stats_mean(a[0].v, a[0].n); }
-static double last_of(const Values *a, int n) { return a[0].v[a[0].n - 1]; }
-static double first_of(const Values *a, int n) { return a[0].v[0]; }
-static double count_of(const Values *a, int n) { return a[0].n; }
-static int place_of(const Values *a, double sign) {
+static double mean_of(const Series *a, int n) { return stats_mean(a[0].v, a[0].n); }
+static double last_of(const Series *a, int n) { return a[0].v[a[0].n - 1]; }
+static double first_of(const Series *a, int n) { return a[0].v[0]; }
+static double count_of(const Series *a, int n) { return a[0].n; }
+static int place_of(const Series *a, double sign) {
     int at = 0;
     for (int i = 1; i < a->n; i++)
         if (sign * a->v[i] > sign * a->v[at]) at = i;
     return at;
 }
-static double max_of(const Values *a, int n) { return a[0].v[place_of(a, 1)]; }
-static double min_of(const Values *a, int n) { return a[0].v[place_of(a, -1)]; }
-static double argmax_of(const Values *a, int n) { return a[1].v[place_of(a, 1)]; }
-static double argmin_of(const Values *a, int n) { return a[1].v[place_of(a, -1)]; }
-static double slope_of(const Values *a, int n) { return stats_slope(a[1].v, a[0].v, a[0].n); }
-static double spearman_of(const Values *a, int n) {
+static double max_of(const Series *a, int n) { return a[0].v[place_of(a, 1)]; }
+static double min_of(const Series *a, int n) { return a[0].v[place_of(a, -1)]; }
+static double argmax_of(const Series *a, int n) { return a[1].v[place_of(a, 1)]; }
+static double argmin_of(const Series *a, int n) { return a[1].v[place_of(a, -1)]; }
+static double slope_of(const Series *a, int n) { return stats_slope(a[1].v, a[0].v, a[0].n); }
+static double spearman_of(const Series *a, int n) {
     return stats_spearman(a[1].v, a[0].v, a[0].n, 0, 1, NULL);
 }
 /* y where x is `to`, between its neighbours on the way there; NAN outside of them. */
-static double at_of(const Values *a, int n) {
+static double at_of(const Series *a, int n) {
     const double to = a[2].v[0];
     for (int i = 0; i < a[0].n; i++) {
         const double x = a[1].v[i], next = a[1].v[i + 1 < a[0].n ? i + 1 : i];
@@ -75,21 +75,21 @@ static double at_of(const Values *a, int n) {
     }
     return (double)NAN;
 }
-static double gain(const Values *a, StatsForm form) {
+static double gain(const Series *a, StatsForm form) {
     StatsFit gao, up;
     if (!stats_fit(form, a[1].v, a[0].v, a[0].n, level, &gao) ||
         !stats_fit(STATS_MONOTONE, a[1].v, a[0].v, a[0].n, level, &up))
         return (double)NAN;
     return up.aic - gao.aic;
 }
-static double gain_rl(const Values *a, int n) { return gain(a, STATS_GAO_RL); }
-static double gain_bon(const Values *a, int n) { return gain(a, STATS_GAO_BON); }
-static double peak(const Values *a, StatsForm form) {
+static double gain_rl(const Series *a, int n) { return gain(a, STATS_GAO_RL); }
+static double gain_bon(const Series *a, int n) { return gain(a, STATS_GAO_BON); }
+static double peak(const Series *a, StatsForm form) {
     StatsFit f;
     return stats_fit(form, a[1].v, a[0].v, a[0].n, level, &f) ? f.peak : (double)NAN;
 }
-static double peak_rl(const Values *a, int n) { return peak(a, STATS_GAO_RL); }
-static double peak_bon(const Values *a, int n) { return peak(a, STATS_GAO_BON); }
+static double peak_rl(const Series *a, int n) { return peak(a, STATS_GAO_RL); }
+static double peak_bon(const Series *a, int n) { return peak(a, STATS_GAO_BON); }
 
 typedef enum FunctionKind { EACH, REDUCE, SEEDS } FunctionKind;
 static const struct {
@@ -97,7 +97,7 @@ static const struct {
     int args;
     FunctionKind kind;
     double (*each)(double);                      /* EACH: of every value */
-    double (*reduce)(const Values *args, int n); /* REDUCE: one number of the series */
+    double (*reduce)(const Series *args, int n); /* REDUCE: one number of the series */
     double (*seeds)(const double *x, int64_t n); /* SEEDS: of all units */
 } functions[] = {
     {"sqrt", 1, EACH, sqrt, NULL, NULL},
@@ -346,28 +346,28 @@ typedef struct Scope {
     char **names; /* of the units */
 } Scope;
 
-static Values fail(Scope *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static Values fail(Scope *s, const char *fmt, ...) {
+static Series fail(Scope *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static Series fail(Scope *s, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     if (!*s->problem) vsnprintf(s->problem, s->room, fmt, ap);
     va_end(ap);
-    return (Values){NULL, -1};
+    return (Series){NULL, -1};
 }
 
-static Values number_value(double v) {
-    Values out = {xmalloc(sizeof *out.v), 1};
+static Series number_value(double v) {
+    Series out = {xmalloc(sizeof *out.v), 1};
     *out.v = v;
     return out;
 }
 
-static Values field_values(const Node *node, Scope *s) {
+static Series field_values(const Node *node, Scope *s) {
     const char *dot = s->plain ? NULL : strchr(node->name, '.');
     const char *field = dot ? dot + 1 : node->name;
     const size_t n = dot ? (size_t)(dot - node->name) : 0;
     if (!s->plain && !dot) return fail(s, "%s: expected MEASURE.FIELD", node->name);
     if (s->current < 0) return fail(s, "%s stands outside of seeds_mean() or its like", node->name);
-    Values out = {xcalloc((size_t)s->n + 1, sizeof *out.v), 0};
+    Series out = {xcalloc((size_t)s->n + 1, sizeof *out.v), 0};
     for (int i = 0; i < s->n; i++) {
         const json_t *r = s->record[i];
         const char *measure = json_string_value(json_object_get(r, "measure"));
@@ -391,7 +391,7 @@ static Values field_values(const Node *node, Scope *s) {
                 s->names ? s->names[s->current] : "");
 }
 
-static Values evaluate(const Node *n, Scope *s);
+static Series evaluate(const Node *n, Scope *s);
 
 static double operate(char op, double a, double b) {
     switch (op) {
@@ -404,12 +404,12 @@ static double operate(char op, double a, double b) {
     }
 }
 
-static Values of_seeds(const Node *n, Scope *s) {
+static Series of_seeds(const Node *n, Scope *s) {
     const int was = s->current;
     AUTOFREE double *x = xcalloc((size_t)s->ndrawn + 1, sizeof *x);
     for (int64_t i = 0; i < s->ndrawn; i++) {
         s->current = (int)s->drawn[i];
-        Values v = evaluate(n->arg[0], s);
+        Series v = evaluate(n->arg[0], s);
         x[i] = v.n == 1 ? *v.v : (double)NAN;
         free(v.v);
         if (v.n > 1)
@@ -421,8 +421,8 @@ static Values of_seeds(const Node *n, Scope *s) {
     return number_value(functions[n->function].seeds(x, s->ndrawn));
 }
 
-static Values call(const Node *n, Scope *s) {
-    Values a[3] = {{NULL, 0}}, out = {NULL, 0};
+static Series call(const Node *n, Scope *s) {
+    Series a[3] = {{NULL, 0}}, out = {NULL, 0};
     if (functions[n->function].kind == SEEDS) return of_seeds(n, s);
     for (int k = 0; k < n->narg && out.n >= 0; k++) {
         a[k] = evaluate(n->arg[k], s);
@@ -442,8 +442,8 @@ static Values call(const Node *n, Scope *s) {
     return out;
 }
 
-static Values binary(const Node *n, Scope *s) {
-    Values a = evaluate(n->arg[0], s), b = a.n < 0 ? a : evaluate(n->arg[1], s), out = {NULL, -1};
+static Series binary(const Node *n, Scope *s) {
+    Series a = evaluate(n->arg[0], s), b = a.n < 0 ? a : evaluate(n->arg[1], s), out = {NULL, -1};
     if (a.n >= 0 && b.n >= 0 && a.n != b.n && a.n != 1 && b.n != 1)
         out = fail(s, "%d values %c %d values", a.n, n->op, b.n);
     else if (a.n >= 0 && b.n >= 0) {
@@ -457,7 +457,7 @@ static Values binary(const Node *n, Scope *s) {
     return out;
 }
 
-static Values evaluate(const Node *n, Scope *s) {
+static Series evaluate(const Node *n, Scope *s) {
     switch (n->kind) {
     case NODE_NUMBER: return number_value(n->number);
     case NODE_FIELD: return field_values(n, s);
@@ -468,7 +468,7 @@ static Values evaluate(const Node *n, Scope *s) {
 
 /* One number, or NAN with a problem. */
 static double one_number(const Node *n, Scope *s) {
-    Values v = evaluate(n, s);
+    Series v = evaluate(n, s);
     const double x = v.n == 1 ? *v.v : (double)NAN;
     free(v.v);
     if (v.n > 1)
@@ -490,7 +490,7 @@ int criterion_series(const char *text, const json_t *const *record, int n, doubl
     int rc = parse_sum(&p, &node);
     if (rc >= 0 && *p.at) rc = bad(&p, "expected the end");
     if (rc >= 0) {
-        Values v = evaluate(node, &s);
+        Series v = evaluate(node, &s);
         if (v.n != n && v.n != 1)
             rc = error_set(ERR_CONFIG, "\"%s\": %s", text,
                            *problem ? problem : "not a value a record");

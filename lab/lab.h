@@ -47,7 +47,7 @@ typedef struct LabPanel {
     int nplot;
 } LabPanel;
 
-typedef struct Lab {
+typedef struct LabFile {
     char *path, *name, *about, *recipe;
     OptionList set;
     LabFactor *factor;
@@ -56,15 +56,15 @@ typedef struct Lab {
     int nmeasure;
     LabPanel *panel;
     int npanel;
-} Lab;
+} LabFile;
 
 /* ERR_CONFIG with file:line. */
-int matrix_read(Lab *out, const char *path);
-void matrix_free(Lab *lab);
-int matrix_cells(const Lab *lab);
+int matrix_read(LabFile *out, const char *path);
+void matrix_free(LabFile *lab);
+int matrix_cells(const LabFile *lab);
 /* Level of factor f in a cell; the last factor changes fastest. */
-const LabLevel *matrix_level(const Lab *lab, int cell, int f);
-char *matrix_name(const Lab *lab, int cell); /* "seed=1,rm=r350"; malloc'd */
+const LabLevel *matrix_level(const LabFile *lab, int cell, int f);
+char *matrix_name(const LabFile *lab, int cell); /* "seed=1,rm=r350"; malloc'd */
 
 /* --- what is to be done (lab/steps.c) --------------------------------------------------------- */
 /* READY: all it needs is done; FAILED: it, or what it needs, has failed. */
@@ -99,7 +99,7 @@ typedef struct LabCell {
 
 typedef struct LabGraph {
     char *out; /* steps lie in OUT/steps */
-    Lab *lab;
+    LabFile *lab;
     int nlab;
     LabCell *cell;
     int ncell;

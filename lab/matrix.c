@@ -9,12 +9,12 @@
 #include "base/nearest.h"
 #include "lab/lab.h"
 
-typedef struct Reader {
-    Lab *lab;
+typedef struct LabReader {
+    LabFile *lab;
     char place[512]; /* "overopt.yaml:7" */
     int number;      /* of the section that the last setting belonged to: measure, panel, plot */
     int panel;
-} Reader;
+} LabReader;
 
 static const char *const keys[] = {"about", "recipe",  "set",   "matrix",
                                    "steps", "measure", "panels"};
@@ -33,13 +33,13 @@ static const char *numbered(const char *key, int *number) {
     return sscanf(key, "%d.%n", number, &end) == 1 && end ? key + end : NULL;
 }
 
-static int unknown(const Reader *r, const char *what, const char *word, const char *const *words,
+static int unknown(const LabReader *r, const char *what, const char *word, const char *const *words,
                    int n) {
     AUTOFREE char *hint = nearest_hint(word, words, n);
     return error_set(ERR_CONFIG, "%s: unknown key %s of %s%s", r->place, word, what, hint);
 }
 
-static int text_of(const Reader *r, const YamlValue *v, char **out) {
+static int text_of(const LabReader *r, const YamlValue *v, char **out) {
     if (v->list || v->null || !*v->items[0])
         return error_set(ERR_CONFIG, "%s: %s is %s, expected a text", r->place, v->key,
                          v->list ? "a list" : "empty");
@@ -48,7 +48,7 @@ static int text_of(const Reader *r, const YamlValue *v, char **out) {
     return 0;
 }
 
-static int texts_of(const Reader *r, const YamlValue *v, OptionList *out) {
+static int texts_of(const LabReader *r, const YamlValue *v, OptionList *out) {
     if (v->null || v->n == 0) return error_set(ERR_CONFIG, "%s: %s is empty", r->place, v->key);
     for (int i = 0; i < v->n; i++) option_add(&out->v, &out->n, xstrdup(v->items[i]));
     return 0;
@@ -61,7 +61,7 @@ typedef struct Member {
     OptionList *list; /* or this */
 } Member;
 
-static int take_member(const Reader *r, const char *what, const char *key, const YamlValue *v,
+static int take_member(const LabReader *r, const char *what, const char *key, const YamlValue *v,
                        const Member *m, int n) {
     const char *names[12];
     for (int i = 0; i < n; i++) {
@@ -74,7 +74,7 @@ static int take_member(const Reader *r, const char *what, const char *key, const
 
 /* --- the matrix ------------------------------------------------------------------------------- */
 /* Names become names of folders and words of filters. */
-static int check_word(const Reader *r, const char *what, const char *word) {
+static int check_word(const LabReader *r, const char *what, const char *word) {
     const size_t good =
         strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.+");
     if (*word && !word[good]) return 0;
@@ -82,7 +82,7 @@ static int check_word(const Reader *r, const char *what, const char *word) {
                      r->place, what, word);
 }
 
-static LabFactor *factor_named(Lab *lab, const char *name) {
+static LabFactor *factor_named(LabFile *lab, const char *name) {
     for (int i = 0; i < lab->nfactor; i++)
         if (strcmp(lab->factor[i].name, name) == 0) return &lab->factor[i];
     lab->factor = xrealloc(lab->factor, (size_t)(lab->nfactor + 1) * sizeof *lab->factor);
@@ -100,7 +100,7 @@ static LabLevel *level_named(LabFactor *f, const char *name) {
 
 /* `seed: [1, 2]` or `ppo.beta: [0, 0.1]`: a level a value; the factor goes by the last part of the
  * key. */
-static int take_sweep(Reader *r, const char *key, const YamlValue *v) {
+static int take_sweep(LabReader *r, const char *key, const YamlValue *v) {
     const char *dot = strrchr(key, '.'), *colon = strrchr(key, ':');
     const char *name = dot ? dot + 1 : colon ? colon + 1 : key;
     const bool seed = strcmp(key, "seed") == 0;
@@ -121,7 +121,7 @@ static int take_sweep(Reader *r, const char *key, const YamlValue *v) {
 }
 
 /* `rm.r350.reward:data.max_records: 350`, or `rm.r7000: {}` for a level that changes nothing. */
-static int take_level(Reader *r, const char *key, const YamlValue *v) {
+static int take_level(LabReader *r, const char *key, const YamlValue *v) {
     const char *dot = strchr(key, '.'), *second = dot ? strchr(dot + 1, '.') : NULL;
     if (!dot || (!second && !v->null))
         return error_set(ERR_CONFIG,
@@ -141,18 +141,18 @@ static int take_level(Reader *r, const char *key, const YamlValue *v) {
     return 0;
 }
 
-int matrix_cells(const Lab *lab) {
+int matrix_cells(const LabFile *lab) {
     int n = 1;
     for (int f = 0; f < lab->nfactor; f++) n *= lab->factor[f].n;
     return n;
 }
 
-const LabLevel *matrix_level(const Lab *lab, int cell, int f) {
+const LabLevel *matrix_level(const LabFile *lab, int cell, int f) {
     for (int k = lab->nfactor - 1; k > f; k--) cell /= lab->factor[k].n;
     return &lab->factor[f].level[cell % lab->factor[f].n];
 }
 
-char *matrix_name(const Lab *lab, int cell) {
+char *matrix_name(const LabFile *lab, int cell) {
     char *name = xstrdup("");
     for (int f = 0; f < lab->nfactor; f++) {
         char *longer = xasprintf("%s%s%s=%s", name, f ? "," : "", lab->factor[f].name,
@@ -164,8 +164,8 @@ char *matrix_name(const Lab *lab, int cell) {
 }
 
 /* --- measures and panels ---------------------------------------------------------------------- */
-static int take_measure(Reader *r, const char *key, const YamlValue *v) {
-    Lab *lab = r->lab;
+static int take_measure(LabReader *r, const char *key, const YamlValue *v) {
+    LabFile *lab = r->lab;
     int number;
     const char *member = numbered(key, &number), *field;
     if (!member)
@@ -192,7 +192,7 @@ static int take_measure(Reader *r, const char *key, const YamlValue *v) {
     return take_member(r, "a measure", member, v, members, 4);
 }
 
-static int take_plot(Reader *r, LabPlot *p, const char *key, const YamlValue *v) {
+static int take_plot(LabReader *r, LabPlot *p, const char *key, const YamlValue *v) {
     AUTOFREE char *kind = NULL, *log_x = NULL;
     const Member members[] = {{"of", &p->of, NULL},   {"x", &p->x, NULL},
                               {"y", NULL, &p->y},     {"lines", &p->lines, NULL},
@@ -210,8 +210,8 @@ static int take_plot(Reader *r, LabPlot *p, const char *key, const YamlValue *v)
     return 0;
 }
 
-static int take_panel(Reader *r, const char *key, const YamlValue *v) {
-    Lab *lab = r->lab;
+static int take_panel(LabReader *r, const char *key, const YamlValue *v) {
+    LabFile *lab = r->lab;
     int number, plot = 0;
     const char *member = numbered(key, &number), *of_plot;
     if (!member)
@@ -241,8 +241,8 @@ static int take_panel(Reader *r, const char *key, const YamlValue *v) {
 
 /* --- the file --------------------------------------------------------------------------------- */
 static int take(void *ctx, const YamlValue *v) {
-    Reader *r = ctx;
-    Lab *lab = r->lab;
+    LabReader *r = ctx;
+    LabFile *lab = r->lab;
     const char *rest;
     snprintf(r->place, sizeof r->place, "%s:%d", lab->path, v->line);
     if (strcmp(v->key, "about") == 0) return text_of(r, v, &lab->about);
@@ -264,7 +264,7 @@ static int take(void *ctx, const YamlValue *v) {
     return unknown(r, "a lab", word, keys, KEYS);
 }
 
-static int check_names(const Lab *lab) {
+static int check_names(const LabFile *lab) {
     for (int i = 0; i < lab->nmeasure; i++) {
         const LabMeasure *m = &lab->measure[i];
         if (!m->name || !m->read)
@@ -284,7 +284,7 @@ static int check_names(const Lab *lab) {
     return 0;
 }
 
-static int check(Lab *lab) {
+static int check(LabFile *lab) {
     if (!lab->recipe)
         return error_set(ERR_CONFIG, "%s: which recipe? e.g. recipe: configs/demo", lab->path);
     if (lab->nmeasure == 0) return error_set(ERR_CONFIG, "%s: measures nothing", lab->path);
@@ -303,11 +303,11 @@ static int check(Lab *lab) {
     return 0;
 }
 
-int matrix_read(Lab *out, const char *path) {
+int matrix_read(LabFile *out, const char *path) {
     const char *base = file_basename(path), *dot = strrchr(base, '.');
-    *out = (Lab){.path = xstrdup(path),
-                 .name = dot ? xasprintf("%.*s", (int)(dot - base), base) : xstrdup(base)};
-    Reader r = {.lab = out, .number = -1, .panel = -1};
+    *out = (LabFile){.path = xstrdup(path),
+                     .name = dot ? xasprintf("%.*s", (int)(dot - base), base) : xstrdup(base)};
+    LabReader r = {.lab = out, .number = -1, .panel = -1};
     AUTOFREE char *text = NULL;
     size_t len;
     int rc = file_read(path, &text, &len);
@@ -317,7 +317,7 @@ int matrix_read(Lab *out, const char *path) {
     return rc < 0 ? rc : 0;
 }
 
-void matrix_free(Lab *lab) {
+void matrix_free(LabFile *lab) {
     for (int f = 0; f < lab->nfactor; f++) {
         for (int i = 0; i < lab->factor[f].n; i++) {
             free(lab->factor[f].level[i].name);
@@ -351,5 +351,5 @@ void matrix_free(Lab *lab) {
     free(lab->factor);
     free(lab->measure);
     free(lab->panel);
-    *lab = (Lab){0};
+    *lab = (LabFile){0};
 }

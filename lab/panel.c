@@ -9,7 +9,8 @@
 #include "base/error.h"
 
 /* --- verdicts --------------------------------------------------------------------------------- */
-int panel_judge(PanelResult *out, const Lab *lab, const LabPanel *panel, const json_t *records) {
+int panel_judge(PanelResult *out, const LabFile *lab, const LabPanel *panel,
+                const json_t *records) {
     *out = (PanelResult){.lab = lab, .panel = panel, .p = (double)NAN, .holm = (double)NAN};
     out->finding = xcalloc((size_t)panel->holds.n + 1, sizeof *out->finding);
     for (int i = 0; i < panel->holds.n; i++) {
@@ -22,13 +23,13 @@ int panel_judge(PanelResult *out, const Lab *lab, const LabPanel *panel, const j
     return 0;
 }
 
-static bool has_measure(const Lab *lab, const char *name) {
+static bool has_measure(const LabFile *lab, const char *name) {
     for (int i = 0; i < lab->nmeasure; i++)
         if (strcmp(lab->measure[i].name, name) == 0) return true;
     return false;
 }
 
-int panel_check(const Lab *lab) {
+int panel_check(const LabFile *lab) {
     for (int i = 0; i < lab->npanel; i++) {
         const LabPanel *p = &lab->panel[i];
         for (int k = 0; k < p->holds.n; k++) {

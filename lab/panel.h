@@ -7,7 +7,7 @@
 #include "lab/svg.h"
 
 typedef struct PanelResult {
-    const Lab *lab;
+    const LabFile *lab;
     const LabPanel *panel;
     Finding *finding; /* of each of its criteria */
     double p, holm;   /* one-sided: the largest of the criteria's; adjusted over all panels. NAN:
@@ -16,9 +16,9 @@ typedef struct PanelResult {
 } PanelResult;
 
 /* Before anything runs: are the criteria of all panels well formed, the plots of measures? ERR_CONFIG. */
-int panel_check(const Lab *lab);
+int panel_check(const LabFile *lab);
 /* ERR_CONFIG where a criterion is none. */
-int panel_judge(PanelResult *out, const Lab *lab, const LabPanel *panel, const json_t *records);
+int panel_judge(PanelResult *out, const LabFile *lab, const LabPanel *panel, const json_t *records);
 /* Holm over the panels, and their verdicts: holds where all criteria do and the adjusted p is at
  * most 0.025 (a side of 95 %), fails where one fails, undecided else. */
 void panel_decide(PanelResult *r, int n);

@@ -37,7 +37,7 @@ static json_t *taken(const LabMeasure *m, json_t *all) {
     return some;
 }
 
-static void add_row(const Lab *lab, int cell, const LabMeasure *m, const json_t *row,
+static void add_row(const LabFile *lab, int cell, const LabMeasure *m, const json_t *row,
                     const char *key, json_t *out) {
     json_auto_t *all = json_object();
     if (json_is_object(row))
@@ -58,7 +58,7 @@ static void add_row(const Lab *lab, int cell, const LabMeasure *m, const json_t 
 }
 
 /* The rows of a JSON value: those of a list, the members of an object (named by "key"), itself. */
-static int add_rows(const Lab *lab, int cell, const LabMeasure *m, const json_t *v,
+static int add_rows(const LabFile *lab, int cell, const LabMeasure *m, const json_t *v,
                     const char *path, json_t *out) {
     const json_t *rows = m->rows ? json_object_get(v, m->rows) : v, *one;
     size_t i;
@@ -77,7 +77,7 @@ static int add_rows(const Lab *lab, int cell, const LabMeasure *m, const json_t 
     return 0;
 }
 
-static int read_measure(const Lab *lab, int cell, const LabMeasure *m, const char *path,
+static int read_measure(const LabFile *lab, int cell, const LabMeasure *m, const char *path,
                         json_t *out) {
     const char *dot = strrchr(path, '.');
     if (!dot || strcmp(dot, ".jsonl") != 0) {

@@ -1,4 +1,4 @@
-/* run_report.c: the report of one run's or pipeline's folder. See report.h. */
+/* run_report.c: the report of one run's or pipeline's folder. See lab_report.h. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -9,8 +9,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "lab/lab_report.h"
 #include "lab/page.h"
-#include "lab/report.h"
 
 enum { SAMPLES = 6000 }; /* bytes of samples.txt that are shown, its end */
 

@@ -61,7 +61,7 @@ typedef struct Draft {
 typedef struct Drafts {
     Draft *v;
     int n;
-    const Lab *lab;
+    const LabFile *lab;
     const OptionList *env;
 } Drafts;
 
@@ -189,7 +189,7 @@ static bool is_variable(const char *setting) {
     return n > 0 && setting[n] == '=';
 }
 
-static int sort_setting(const Lab *lab, const char *setting, OptionList *env, OptionList *set) {
+static int sort_setting(const LabFile *lab, const char *setting, OptionList *env, OptionList *set) {
     static const char *const ours[] = {"RUN=", "RECIPE=", "BIN=", "PATH=", "DATA="};
     for (int i = 0; i < 5; i++)
         if (strncmp(setting, ours[i], strlen(ours[i])) == 0)
@@ -199,7 +199,7 @@ static int sort_setting(const Lab *lab, const char *setting, OptionList *env, Op
     return 0;
 }
 
-static int settings_of(const Lab *lab, int cell, OptionList *env, OptionList *set) {
+static int settings_of(const LabFile *lab, int cell, OptionList *env, OptionList *set) {
     for (int i = 0; i < lab->set.n; i++) TRY(sort_setting(lab, lab->set.v[i], env, set));
     for (int f = 0; f < lab->nfactor; f++) {
         const LabLevel *l = matrix_level(lab, cell, f);
@@ -226,7 +226,7 @@ static int check_commands(const LabGraph *g, const Recipe *r) {
 }
 
 static int load_cell(LabGraph *g, int l, int index, const char *data) {
-    const Lab *lab = &g->lab[l];
+    const LabFile *lab = &g->lab[l];
     OptionList env = {0}, set = {0};
     Recipe recipe = {0};
     Request request = {.recipe = lab->recipe, .run = "${RUN}", .seed = SEED_OPEN, .data = data};

@@ -348,7 +348,7 @@ void work_plan(LabGraph *g, int64_t jobs) {
     int cells = 0, unknown;
     steps_look(g);
     for (int l = 0; l < g->nlab; l++) {
-        const Lab *lab = &g->lab[l];
+        const LabFile *lab = &g->lab[l];
         printf("%s: %s%s\n  recipe %s; %d cells:", lab->name, lab->about ? lab->about : "",
                lab->about ? "" : "(no word about it)", lab->recipe, matrix_cells(lab));
         for (int f = 0; f < lab->nfactor; f++) {

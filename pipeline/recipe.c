@@ -366,10 +366,11 @@ static int load(Recipe *out, const char *folder, const char *more, const char *c
     *out = (Recipe){.folder = xstrdup(folder), .marks = file_join(run, ".pipeline")};
     int rc = read_steps(out);
     if (rc >= 0 && out->make && more)
-        rc = error_set(ERR_CONFIG,
-                       "%s: its steps are made from the data of each run; a recipe with steps of its "
-                       "own is needed here",
-                       folder);
+        rc = error_set(
+            ERR_CONFIG,
+            "%s: its steps are made from the data of each run; a recipe with steps of its "
+            "own is needed here",
+            folder);
     if (rc >= 0 && out->make) {
         free(out->folder);
         free(out->make);

@@ -15,8 +15,8 @@
 #include "base/text.h"
 #include "core/kernel.h"
 #include "lab/lab.h"
+#include "lab/lab_report.h"
 #include "lab/panel.h"
-#include "lab/report.h"
 
 typedef struct Args {
     OptionList lab;

@@ -141,7 +141,7 @@ static void test_panels(void **state) {
                               {.name = "weak", .unit = "seed", .holds = {weak, 1}},
                               {.name = "bad", .unit = "seed", .holds = {bad, 2}}};
     PanelResult r[4];
-    const Lab lab = {.path = "x"};
+    const LabFile lab = {.path = "x"};
     json_t *list = records();
     for (int i = 0; i < 4; i++) assert_int_equal(panel_judge(&r[i], &lab, &panel[i], list), 0);
     assert_int_equal(r[2].finding[0].verdict,

@@ -1,6 +1,6 @@
-/* report.h: what a lab found, as one HTML file that needs no scripts and no network. */
-#ifndef LAB_REPORT_H
-#define LAB_REPORT_H
+/* lab_report.h: what a lab found, as one HTML file that needs no scripts and no network. */
+#ifndef LAB_LAB_REPORT_H
+#define LAB_LAB_REPORT_H
 
 #include "lab/lab.h"
 

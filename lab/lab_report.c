@@ -1,5 +1,5 @@
-/* report.c: the report of labs. See report.h; that of a single run is in run_report.c. */
-#include "lab/report.h"
+/* lab_report.c: the report of labs. See lab_report.h; that of a single run is in run_report.c. */
+#include "lab/lab_report.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -204,7 +204,7 @@ static int put_labs(Text *t, const LabGraph *g) {
         "lab", "recipe", "cells", "XXH3 of the lab", "XXH3 of results.jsonl", "command"};
     page_table(t, head, 6);
     for (int l = 0; l < g->nlab; l++) {
-        const Lab *lab = &g->lab[l];
+        const LabFile *lab = &g->lab[l];
         uint64_t of_lab = 0, of_results = 0;
         AUTOFREE char *results = xasprintf("%s/%s/results.jsonl", g->out, lab->name);
         TRY(file_hash(lab->path, &of_lab));
