@@ -111,7 +111,7 @@ wrong() { # wrong SED TEXT...: the lab, changed, is refused with these texts
 }
 wrong 's/recipe: .*/recipe: configs\/nothing/' "no such recipe"
 wrong 's/^panels:/panel:/' "unknown key panel of a lab; did you mean panels?"
-wrong 's/ppo.beta: 0}/ppo.betta: 0}/' "did you mean ppo.beta?"
+wrong 's/ppo.beta: 0}/ppo.betta: 0}/' "unknown setting ppo.betta"
 wrong 's/seed: \[1, 2\]/seed: [1, 1]/' "level 1 is there twice"
 wrong 's/seed: \[1, 2\]/seed: [one]/' "seed one, expected a whole number"
 wrong 's/read: word.json/read: words.json/' "which no step makes"
