@@ -24,6 +24,7 @@
 #include "model/trunk.h"
 
 static const double init_std = 0.02; /* Radford 2019 */
+static const double embed_std = 0.5; /* tokens and positions beside branches of about 1 */
 
 /* --- parameters ------------------------------------------------------------------------------- */
 
@@ -113,14 +114,21 @@ void gpt_never_sample(Gpt *g, const int32_t *tokens, int64_t n) {
     g->nmasked = n;
 }
 
-void gpt_init(Gpt *g, uint64_t seed) {
+/* A residual matrix adds to a stream to which each block adds twice: with that factor the stream's
+ * variance does not depend on depth (Radford 2019). */
+static double deviation(const GptConfig *c, const ArchParam *p, int init) {
+    const double branch = p->residual ? 1 / sqrt(2 * (double)c->layers) : 1;
+    if (init == INIT_GPT2) return init_std * branch;
+    if (p->multiplies) return branch / sqrt((double)p->shape[1]);
+    return embed_std;
+}
+
+void gpt_init(Gpt *g, uint64_t seed, int init) {
     RngKey key = {.seed = seed, .purpose = RNG_INIT};
-    /* Each block adds twice to the residual stream: its variance does not depend on depth. */
-    double residual_std = init_std / sqrt(2 * (double)g->cfg.layers);
     for (ArchParam p = {0}; arch_next(&g->cfg, &p);) {
         real *x = g->params.v[p.index].tensor.data;
         if (p.decay)
-            rng_normal_fill(&key, (uint64_t)p.index, x, p.n, p.residual ? residual_std : init_std);
+            rng_normal_fill(&key, (uint64_t)p.index, x, p.n, deviation(&g->cfg, &p, init));
         else
             for (int64_t j = 0; j < p.n; j++) x[j] = p.gain;
     }

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/config.h"
 #include "core/batch.h"
 #include "core/ops.h"
 #include "core/param.h"
@@ -52,7 +53,14 @@ void gpt_close(Gpt **g);
  * probabilities they count, so that those of sampling and training agree. */
 void gpt_never_sample(Gpt *g, const int32_t *tokens, int64_t n);
 
-void gpt_init(Gpt *g, uint64_t seed);      /* random weights, a function of seed alone */
+/* Random weights, a function of seed and init alone; biases 0, gains 1. Matrices that add to the
+ * residual stream have 1/sqrt(2 layers) of the deviation.
+ *   INIT_GPT2    N(0, 0.02^2) whatever the width (Radford 2019)
+ *   INIT_FAN_IN  N(0, 1/fan_in), so that what a matrix makes of inputs of variance 1 has variance 1
+ *                at any width (LeCun 1998, Glorot 2010); tables N(0, 0.5^2). GPT-2's 0.02 is about
+ *                that at its width of 768; in a narrow model it all but mutes the branches, and
+ *                attention long stays uniform. */
+void gpt_init(Gpt *g, uint64_t seed, int init); /* as model.init */
 void gpt_init_head(Gpt *g, uint64_t seed); /* head ~ N(0, 1/(C+1)), bias 0 */
 /* Copies all parameters that both have; a head that only dst has is left alone. Shapes must agree:
  * ERR_CONFIG. */

@@ -112,7 +112,7 @@ static int open_lab(MachineLab *l, const PlanStages *s, double seconds) {
     const PlanWork *w = &stage->work;
     const GptConfig *g = &w->model;
     TRY(gpt_open(&l->gpt, g, true));
-    gpt_init(l->gpt, 1);
+    gpt_init(l->gpt, 1, INIT_GPT2);
     l->gpt->recompute = false;
     adamw_init(&l->adam, &l->gpt->params, NULL, 0.9, 0.95, 1e-8, 0);
     l->tape = tape_open(&l->arena, true);

@@ -41,7 +41,7 @@ static int open_model(Gpt **g, bool head, uint64_t seed) {
                    .scalar_head = head,
                    .norm_eps = 1e-5};
     TRY(gpt_open(g, &c, true));
-    gpt_init(*g, seed);
+    gpt_init(*g, seed, INIT_GPT2);
     /* larger weights than those of a fresh model, so that distributions are not all alike */
     for (int64_t i = 0; i < (*g)->params.size; i++) (*g)->params.data[i] *= 4;
     if (head) gpt_init_head(*g, seed);

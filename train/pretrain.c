@@ -98,7 +98,7 @@ static int open_all(Pretrain *p, Run *run) {
                                                   : (double)corpus_tokens(p->heldout);
     TRY(memory_check(run, &p->plan));
     TRY(gpt_open(&p->gpt, &g, true));
-    gpt_init(p->gpt, (uint64_t)c->run_seed);
+    gpt_init(p->gpt, (uint64_t)c->run_seed, c->model_init);
     trainer_open(&p->trainer, p->gpt, run, "");
     run_describe(run, &g, p->tokenizer, TEMPLATE_PLAIN, "params");
     run_data(run, "train", corpus_hash(p->text.corpus));

@@ -184,6 +184,26 @@ static double deviation(const Tensor *t) {
     return sqrt(sum2 / (double)n);
 }
 
+/* Every matrix has the deviation that `init` asks for, within four of its standard errors. */
+static void expect_init(const Gpt *g, int init) {
+    for (int i = 0; i < g->params.n; i++) {
+        const Param *p = &g->params.v[i];
+        int64_t n = tensor_size(&p->tensor);
+        double want = init == INIT_GPT2 ? 0.02 : 1 / sqrt((double)p->tensor.shape[1]), have = deviation(&p->tensor), off = 4 / sqrt(2 * (double)n);
+        if (init == INIT_FAN_IN && (p->tensor.data == g->wte->data || p->tensor.data == g->wpe->data))
+            want = 0.5;
+        if (strstr(p->name, "proj.weight")) want /= sqrt(16.0);
+        if (strcmp(p->name, "head.weight") == 0) want = 1 / sqrt(65.0);
+        if (p->tensor.ndim == 2) {
+            assert_true(have > want * (1 - off) && have < want * (1 + off));
+        } else {
+            for (int64_t j = 0; j < n; j++)
+                assert_true(p->tensor.data[j] ==
+                            (strstr(p->name, "norm") && strstr(p->name, "weight")));
+        }
+    }
+}
+
 static void test_init(void **state) {
     GptConfig cfg = {.vocab = 300,
                      .context = 64,
@@ -196,28 +216,19 @@ static void test_init(void **state) {
     Gpt *g, *h;
     assert_int_equal(gpt_open(&g, &cfg, true), 0);
     assert_int_equal(gpt_open(&h, &cfg, false), 0);
-    gpt_init(g, 11);
-    for (int i = 0; i < g->params.n; i++) {
-        const Param *p = &g->params.v[i];
-        int64_t n = tensor_size(&p->tensor);
-        double want = 0.02, have = deviation(&p->tensor), off = 4 / sqrt(2 * (double)n);
-        if (strstr(p->name, "proj.weight")) want = 0.02 / sqrt(16.0);
-        if (strcmp(p->name, "head.weight") == 0) want = 1 / sqrt(65.0);
-        if (p->tensor.ndim == 2) {
-            assert_true(have > want * (1 - off) && have < want * (1 + off));
-        } else {
-            for (int64_t j = 0; j < n; j++)
-                assert_true(p->tensor.data[j] ==
-                            (strstr(p->name, "norm") && strstr(p->name, "weight")));
-        }
-    }
+    gpt_init(g, 11, INIT_FAN_IN);
+    expect_init(g, INIT_FAN_IN);
+    gpt_init(g, 11, INIT_GPT2);
+    expect_init(g, INIT_GPT2);
     /* The head has numbers of its own, not those of the embedding. */
     assert_true(fabs((double)(g->head_w->data[0] / g->head_w->data[1]) -
                      (double)(g->wte->data[0] / g->wte->data[1])) > 1e-3);
     size_t bytes = sizeof(real) * (size_t)g->params.size;
-    gpt_init(h, 11);
+    gpt_init(h, 11, INIT_GPT2);
     assert_memory_equal(g->params.data, h->params.data, bytes);
-    gpt_init(h, 12);
+    gpt_init(h, 11, INIT_FAN_IN);
+    assert_memory_not_equal(g->params.data, h->params.data, bytes);
+    gpt_init(h, 12, INIT_GPT2);
     assert_memory_not_equal(g->params.data, h->params.data, bytes);
     assert_null(h->params.grad);
     gpt_close(&g);

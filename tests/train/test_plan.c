@@ -154,7 +154,7 @@ static double arena_of(const GptConfig *g, int sequences, int64_t T, int64_t rea
     int64_t at[4096];
     GptRows rows = {0, at};
     assert_int_equal(gpt_open(&gpt, g, true), 0);
-    gpt_init(gpt, 1);
+    gpt_init(gpt, 1, INIT_GPT2);
     gpt->recompute = recompute;
     for (int s = 0; s < sequences; s++) batch_add_window(&p, tokens, T, 1e-3f, (uint64_t)s);
     float weight[4096];

@@ -61,7 +61,7 @@ static void make_state(CheckpointLab *l) {
                      .norm_eps = 1e-5};
     Gpt *gpt;
     CHECK(gpt_open(&gpt, &cfg, false) >= 0, "%s", error_message());
-    gpt_init(gpt, 1);
+    gpt_init(gpt, 1, INIT_GPT2);
     const ParamSet *ps = &gpt->params; /* never closed: the process ends */
     l->array = xcalloc((size_t)(GROUPS * ps->n), sizeof *l->array);
     for (int g = 0; g < GROUPS; g++)

@@ -44,7 +44,7 @@ static int lab_open(BenchWork *w, DecodeLab **out) {
     DecodeLab *l = *out = w->priv = xcalloc(1, sizeof *l);
     const RngKey key = {.seed = 1, .purpose = RNG_TEST};
     TRY(gpt_open(&l->gpt, c->model, false));
-    gpt_init(l->gpt, 1);
+    gpt_init(l->gpt, 1, INIT_GPT2);
     l->tokens = xmalloc((size_t)(c->B * c->T) * sizeof *l->tokens);
     l->start = xmalloc((size_t)(c->B + 1) * sizeof *l->start);
     l->made = xcalloc((size_t)c->B, sizeof *l->made);

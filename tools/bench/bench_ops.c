@@ -57,7 +57,7 @@ static int open_lab(BenchWork *w, OpsLab **out) {
     OpsLab *l = *out = w->priv = xcalloc(1, sizeof *l);
     l->tape = tape_open(&l->arena, true);
     TRY(gpt_open(&l->gpt, w->c->model, true));
-    gpt_init(l->gpt, 1);
+    gpt_init(l->gpt, 1, INIT_GPT2);
     open_batch(l, w->c);
     w->nparts = 1;
     w->tokens = (double)l->batch.n;

@@ -46,7 +46,7 @@ static int open_model(Gpt **out, const GptConfig *base, bool head, bool train, u
     GptConfig cfg = *base;
     cfg.scalar_head = head;
     TRY(gpt_open(out, &cfg, train));
-    gpt_init(*out, seed);
+    gpt_init(*out, seed, INIT_GPT2);
     if (head) gpt_init_head(*out, seed);
     return 0;
 }
