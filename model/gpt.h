@@ -61,7 +61,7 @@ void gpt_never_sample(Gpt *g, const int32_t *tokens, int64_t n);
  *                that at its width of 768; in a narrow model it all but mutes the branches, and
  *                attention long stays uniform. */
 void gpt_init(Gpt *g, uint64_t seed, int init); /* as model.init */
-void gpt_init_head(Gpt *g, uint64_t seed); /* head ~ N(0, 1/(C+1)), bias 0 */
+void gpt_init_head(Gpt *g, uint64_t seed);      /* head ~ N(0, 1/(C+1)), bias 0 */
 /* Copies all parameters that both have; a head that only dst has is left alone. Shapes must agree:
  * ERR_CONFIG. */
 int gpt_copy(Gpt *dst, const Gpt *src);

@@ -189,8 +189,10 @@ static void expect_init(const Gpt *g, int init) {
     for (int i = 0; i < g->params.n; i++) {
         const Param *p = &g->params.v[i];
         int64_t n = tensor_size(&p->tensor);
-        double want = init == INIT_GPT2 ? 0.02 : 1 / sqrt((double)p->tensor.shape[1]), have = deviation(&p->tensor), off = 4 / sqrt(2 * (double)n);
-        if (init == INIT_FAN_IN && (p->tensor.data == g->wte->data || p->tensor.data == g->wpe->data))
+        double want = init == INIT_GPT2 ? 0.02 : 1 / sqrt((double)p->tensor.shape[1]),
+               have = deviation(&p->tensor), off = 4 / sqrt(2 * (double)n);
+        if (init == INIT_FAN_IN &&
+            (p->tensor.data == g->wte->data || p->tensor.data == g->wpe->data))
             want = 0.5;
         if (strstr(p->name, "proj.weight")) want /= sqrt(16.0);
         if (strcmp(p->name, "head.weight") == 0) want = 1 / sqrt(65.0);
