@@ -235,8 +235,9 @@ fuzz: deps
 
 # docs/CONFIG.md comes from the table of settings, the tables of docs/SCALING.md from rhetor-plan;
 # tests/e2e/test_docs.sh and test_plan.sh compare.
-docs: $(BIN)/rhetor $(BIN)/rhetor-plan
+docs: $(BIN)/rhetor $(BIN)/rhetor-plan $(BIN)/rhetor-data
 	$(BIN)/rhetor --settings > docs/CONFIG.md
+	tools/world.sh $(abspath $(BIN)) docs/WORLD.md > docs/WORLD.md.new && mv docs/WORLD.md.new docs/WORLD.md
 	tools/scaling.sh $(abspath $(BIN)) > docs/SCALING.md.new && mv docs/SCALING.md.new docs/SCALING.md
 
 objects: $(patsubst %.c,$(B)/%.o,$(wildcard $(FOLDERS:%=%/*.c) tools/*.c tools/*/*.c tests/*/*.c))

@@ -42,7 +42,25 @@ static int each_record(const char *path, RecordFn *fn, void *ctx) {
 typedef struct Ranking {
     RecordWriter out;
     GoldNoise noise;
+    const Raters *raters; /* or NULL */
+    Agreement agreement;
 } Ranking;
+
+/* The record's rater, who is named in it, ranks the answers; all of them say how they would have.
+ * parts, text: [k] */
+static void rank_by_rater(Ranking *r, json_t *record, uint64_t id, const GoldParts *parts,
+                          const json_t *list, const int *same, int k, int *rank) {
+    const Raters *all = r->raters;
+    const Rater *one = raters_of(all, r->noise.seed, id);
+    AUTOFREE double *score = xmalloc((size_t)(all->n * k + 1) * sizeof *score);
+    for (int i = 0; i < all->n; i++)
+        for (int j = 0; j < k; j++)
+            score[i * k + j] = rater_score(&all->v[i], &parts[j],
+                                           json_string_value(json_array_get(list, (size_t)j)));
+    rater_rank(one, score + (one - all->v) * k, same, k, r->noise.seed, id, rank);
+    raters_agree(all, score, same, k, r->noise.seed, id, &r->agreement);
+    json_object_set_new(record, "rater", json_string(one->name));
+}
 
 static int rank_record(void *ctx, json_t *record, const char *where) {
     Ranking *r = ctx;
@@ -55,6 +73,7 @@ static int rank_record(void *ctx, json_t *record, const char *where) {
                          where);
     Gold gold;
     TRY(gold_read(&gold, json_object_get(record, "gold"), where));
+    AUTOFREE GoldParts *parts = xmalloc((size_t)k * sizeof *parts);
     double *score = xmalloc((size_t)k * sizeof *score);
     int *same = xmalloc((size_t)k * sizeof *same), *rank = xmalloc((size_t)k * sizeof *rank);
     int rc = 0;
@@ -67,14 +86,17 @@ static int rank_record(void *ctx, json_t *record, const char *where) {
         same[i] = i;
         for (int j = i - 1; j >= 0; j--)
             if (strcmp(text, json_string_value(json_array_get(list, (size_t)j))) == 0) same[i] = j;
-        score[i] = gold_score(&gold, text, NULL);
+        score[i] = gold_score(&gold, text, &parts[i]);
     }
     if (rc == 0) {
         char *prompt =
             json_dumps(json_object_get(record, "prompt"), JSON_ENCODE_ANY | JSON_SORT_KEYS);
         uint64_t id = prompt ? hash_text(prompt) : 0;
         free(prompt);
-        gold_rank(score, same, k, r->noise, id, rank);
+        if (r->raters)
+            rank_by_rater(r, record, id, parts, list, same, k, rank);
+        else
+            gold_rank(score, same, k, r->noise, id, rank);
         json_t *scores = json_array(), *ranks = json_array();
         for (int i = 0; i < k; i++) {
             json_array_append_new(scores, json_real(score[i]));
@@ -90,10 +112,14 @@ static int rank_record(void *ctx, json_t *record, const char *where) {
     return rc;
 }
 
-int records_rank(const char *in, const char *out, GoldNoise noise) {
-    Ranking r = {.noise = noise};
+int records_rank(const char *in, const char *out, GoldNoise noise, const Raters *raters,
+                 double *agreement) {
+    Ranking r = {.noise = noise, .raters = raters};
     TRY(record_writer_open(&r.out, out));
-    return record_writer_close(&r.out, each_record(in, rank_record, &r));
+    TRY(record_writer_close(&r.out, each_record(in, rank_record, &r)));
+    if (agreement)
+        *agreement = r.agreement.pairs > 0 ? r.agreement.alike / r.agreement.pairs : (double)NAN;
+    return 0;
 }
 
 /* --- score ------------------------------------------------------------------------------------ */

@@ -7,11 +7,15 @@
 
 #include "data/dataset.h"
 #include "data/world/gold.h"
+#include "data/world/rater.h"
 
 /* For each record of `in` with "gold" and "completions" (rhetor-generate --n K) the same record
  * with "scores" (of the gold reward) and "ranks" (of the scores with noise: 1 is best, ties share
- * one). Equal completions share a rank. ERR_DATA "file:line", ERR_IO. */
-int records_rank(const char *in, const char *out, GoldNoise noise);
+ * one). Equal completions share a rank. With raters (or NULL) each record is ranked by one of them, who
+ * is named in "rater"; then only the seed of `noise` counts, and *agreement (or NULL) is how often
+ * two of them order two answers alike (NaN: there is one). ERR_DATA "file:line", ERR_IO. */
+int records_rank(const char *in, const char *out, GoldNoise noise, const Raters *raters,
+                 double *agreement);
 
 /* Prints the mean gold reward and its parts, over all and by family, of the records of `in` with
  * "gold" and "completion" or "completions" (the field `field` where it is not NULL). */

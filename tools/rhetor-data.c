@@ -174,6 +174,11 @@ static const Option rank_options[] = {
      OPT_NUMBER(grain, 0, 1e6)},
     {"noise", 0, "SD", "standard deviation of a noise on the scores before they are ranked (0)",
      OPT_NUMBER(noise, 0, 1e6)},
+    {"raters", 0, "FILE",
+     "raters with weights, noise and biases of their own, a JSON record each (docs/WORLD.md); each "
+     "prompt is ranked by one of them",
+     OPT_TEXT(raters)},
+    {"rater", 0, "NAME", "only this one of them", OPT_TEXT(rater)},
     {"seed", 0, "N", "of the noise (1)", OPT_WHOLE(seed, 0, 0)},
     IN,
     {0}};
@@ -183,6 +188,8 @@ static const Option score_options[] = {
     {"field", 0, "NAME", "field with the text or texts (completion, completions)", OPT_LIST(field)},
     IN,
     {0}};
+
+static const Option examples_options[] = {{0}};
 
 static const Option policies_options[] = {IN, {0}};
 
@@ -255,6 +262,10 @@ static const struct {
     {{"score", "Prints the mean gold reward of completions, by family. " STDIN, score_options,
       "--gold IN.jsonl"},
      data_score},
+    {{"examples",
+      "Examples of the embedded world's prompts and demonstrations, as docs/WORLD.md has them.",
+      examples_options, NULL},
+     data_examples},
     {{"policies",
       "What answers without understanding score by the gold reward: constants, copies, claims at "
       "random, spoilt ideals, the best that reads no facts. IN: eval_prompts.jsonl of "

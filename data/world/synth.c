@@ -104,7 +104,8 @@ static json_t *prompt_json(const WorldTask *t) {
 
 /* Half of the prompts of evaluation that have something held out are left out again. */
 static bool wanted(const SynthShare *s, const WorldTask *t, Dice *r) {
-    return t->held == 0 || (s == &share_eval && dice_percent(r, 50));
+    if (s == &share_eval) return !t->held || dice_percent(r, 50);
+    return !t->held && !t->held_beside;
 }
 
 static json_t *prompt(SynthFile *f, uint64_t index) {
@@ -194,4 +195,42 @@ int synth_write(const char *dir, const SynthOptions *o) {
     TRY(write_file(dir, o, &share_compare_heldout, o->compare_heldout, prompt));
     TRY(write_file(dir, o, &share_ppo, o->ppo, prompt));
     return write_file(dir, o, &share_eval, o->eval, prompt);
+}
+
+/* --- examples --------------------------------------------------------------------------------- */
+
+static void print_example(FILE *out, const WorldTask *t) {
+    fprintf(out, "| %s%s%s | ", t->gold.family, t->held ? ", held out: " : "", t->gold.held);
+    if (t->before.n) fprintf(out, "%s — *%s* — ", t->before.s, t->reply.s);
+    fprintf(out, "%s | %s | %s |\n", t->prompt.s, t->ideal.s, t->wrong.s);
+}
+
+void synth_examples(FILE *out) {
+    enum { TRIES = 4000, EACH = 2 };
+    WorldTask *t = xmalloc(sizeof *t);
+    fprintf(out, "| family | prompt | ideal | wrong |\n|---|---|---|---|\n");
+    for (int f = 0; f < task_families; f++)
+        for (int held = 0; held < 2; held++) {
+            int shown = 0;
+            for (uint64_t i = 0; i < TRIES && shown < (held ? 1 : EACH); i++) {
+                Dice r = dice_make(1, "examples", i, 0);
+                task_make(&r, t);
+                if (strcmp(t->gold.family, task_family(f)) != 0 || (t->held > 0) != held) continue;
+                /* one of each polarity, where there are two */
+                if (shown && t->gold.polarity > 0) continue;
+                print_example(out, t);
+                shown++;
+            }
+        }
+    Dice r = dice_make(2, "examples", 0, 0);
+    do task_make(&r, t);
+    while (strcmp(t->gold.family, "list") != 0 || t->gold.act != ACT_ANSWER || t->held);
+    fprintf(out, "\n| demonstration | answer to: %s | gold |\n|---|---|---|\n", t->prompt.s);
+    for (SynthQuality q = 0; q < QUALITY_COUNT; q++) {
+        Prose answer;
+        task_demonstrate(&r, t, q, &answer);
+        fprintf(out, "| %s | %s | %.2f |\n", synth_quality_names[q], answer.s,
+                gold_score(&t->gold, answer.s, NULL));
+    }
+    free(t);
 }

@@ -18,6 +18,7 @@
 #define DATA_WORLD_SYNTH_H
 
 #include <stdint.h>
+#include <stdio.h>
 
 /* The demonstrations are of uneven quality, so that SFT leaves room above itself. */
 typedef enum SynthQuality {
@@ -48,5 +49,8 @@ SynthOptions synth_defaults(void);
 /* Writes all eight files into dir (made if missing). ERR_IO, ERR_CONFIG (impossible options: a
  * size below 0, no positive weight). */
 int synth_write(const char *dir, const SynthOptions *o);
+
+/* Examples of every family and every quality of demonstrations, as Markdown: docs/WORLD.md. */
+void synth_examples(FILE *out);
 
 #endif

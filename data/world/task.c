@@ -536,6 +536,10 @@ static const struct {
                 {"refuse", 14, make_refuse, false, false}};
 enum { FAMILIES = sizeof families / sizeof *families };
 
+const int task_families = FAMILIES;
+
+const char *task_family(int i) { return families[i].name; }
+
 void task_make(Dice *r, WorldTask *t) {
     double weights[FAMILIES];
     for (int i = 0; i < FAMILIES; i++) weights[i] = families[i].weight;
@@ -547,6 +551,7 @@ void task_make(Dice *r, WorldTask *t) {
     CHECK(t->ideal.n < GOLD_TEXT, "ideal answer of %zu bytes", t->ideal.n);
     strcpy(t->gold.ideal, t->ideal.s);
     if (names_held(&t->before) || names_held(&t->prompt)) hold(t, HELD_OBJECT);
+    t->held_beside = names_held(&t->wrong) || names_held(&t->extra);
     if (families[f].held) hold(t, HELD_FAMILY);
     strcpy(t->gold.held, held_names[t->held]);
 }

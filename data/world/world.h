@@ -138,11 +138,14 @@ typedef struct WorldTask {
     Prose before, reply; /* an earlier turn and its answer, or empty */
     Prose prompt;
     int held; /* above 0: has something that only evaluation prompts may have; gold.held says what */
+    bool held_beside; /* such a word is in wrong or extra */
     Gold gold;
     Prose ideal, partial, wrong, extra; /* extra: a sentence that the text does not bear out */
 } WorldTask;
 /* "a cup", "Ben", "wood": what h is done to */
 void task_howto_object(Dice *r, const Howto *h, Prose *t);
+extern const int task_families;
+const char *task_family(int i);
 void task_make(Dice *r, WorldTask *t);
 void task_demonstrate(Dice *r, const WorldTask *t, SynthQuality quality, Prose *out);
 

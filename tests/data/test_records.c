@@ -87,7 +87,7 @@ static char *make_samples(void) {
 
 static void test_rank(void **state) {
     char *in = make_samples(), *out = scratch("ranked.jsonl"), *again = scratch("again.jsonl");
-    OK(records_rank(in, out, (GoldNoise){.sd = 0, .seed = 1}));
+    OK(records_rank(in, out, (GoldNoise){.sd = 0, .seed = 1}, NULL, NULL));
     assert_int_equal(count_records(out), 30);
     for (int i = 0; i < 30; i++) {
         json_t *j = record_of(out, i);
@@ -105,8 +105,8 @@ static void test_rank(void **state) {
      * scores stay true. The same seed gives the same file. */
     char *bytes[2];
     size_t len[2];
-    OK(records_rank(in, out, (GoldNoise){.sd = 4, .seed = 1}));
-    OK(records_rank(in, again, (GoldNoise){.sd = 4, .seed = 1}));
+    OK(records_rank(in, out, (GoldNoise){.sd = 4, .seed = 1}, NULL, NULL));
+    OK(records_rank(in, again, (GoldNoise){.sd = 4, .seed = 1}, NULL, NULL));
     OK(file_read(out, &bytes[0], &len[0]));
     OK(file_read(again, &bytes[1], &len[1]));
     assert_true(len[0] == len[1] && memcmp(bytes[0], bytes[1], len[0]) == 0);
@@ -159,13 +159,13 @@ static void test_bad(void **state) {
     char *in = write_file("bad.jsonl", "{\"prompt\":\"a\",\"completions\":[\"b\",\"c\"]}\n");
     char *single = write_file("single.jsonl", "{\"prompt\":\"a\",\"completions\":[\"b\"]}\n");
     char *out = scratch("out.jsonl"), *left = scratch("out.jsonl.tmp");
-    FAILS(records_rank(in, out, (GoldNoise){.sd = 0, .seed = 1}), ERR_DATA, "bad.jsonl:1", "gold");
-    FAILS(records_rank(single, out, (GoldNoise){.sd = 0, .seed = 1}), ERR_DATA, "single.jsonl:1",
+    FAILS(records_rank(in, out, (GoldNoise){.sd = 0, .seed = 1}, NULL, NULL), ERR_DATA, "bad.jsonl:1", "gold");
+    FAILS(records_rank(single, out, (GoldNoise){.sd = 0, .seed = 1}, NULL, NULL), ERR_DATA, "single.jsonl:1",
           "--n K");
     assert_false(file_exists(out));
     assert_false(file_exists(left));
     char *nowhere = file_join(left, "x.jsonl");
-    FAILS(records_rank(in, nowhere, (GoldNoise){.sd = 0, .seed = 1}), ERR_IO, "x.jsonl", "folder");
+    FAILS(records_rank(in, nowhere, (GoldNoise){.sd = 0, .seed = 1}, NULL, NULL), ERR_IO, "x.jsonl", "folder");
     free(nowhere);
     free(in);
     free(single);

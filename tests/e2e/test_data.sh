@@ -94,10 +94,27 @@ sed 's/"completion":\("[^"]*"\)/"completions":[\1,"","I do not know."]/' world/s
 must "$data" rank --gold --noise 0.5 --seed 3 --out ranked.jsonl samples.jsonl
 expect 0 "rankings: 40 records" -- "$data" inspect --kind ranked -t chat.json --template chatml ranked.jsonl
 expect 65 "cats.jsonl:1: " "--n K" -- "$data" rank --gold cats.jsonl
+expect 0 "5 raters; two of them order two answers alike in 0." -- "$data" rank --gold --raters "$root/configs/demo/raters.jsonl" \
+    --out rated.jsonl samples.jsonl
+[ "$(grep -o '"rater":"[a-z]*"' rated.jsonl | sort -u | wc -l)" = 5 ] || fail "not five raters: $(cat rated.jsonl)"
+must "$data" rank --gold --raters "$root/configs/demo/raters.jsonl" --rater eli --out eli.jsonl samples.jsonl
+[ "$(grep -c '"rater":"eli"' eli.jsonl)" = 40 ] || fail "not eli: $(cat eli.jsonl)"
+expect 65 'no rater "zoe"' -- "$data" rank --gold --raters "$root/configs/demo/raters.jsonl" --rater zoe samples.jsonl
+expect 64 "--noise and --grain" -- "$data" rank --gold --raters "$root/configs/demo/raters.jsonl" --noise 1 samples.jsonl
+expect 64 "--rater ann needs --raters" -- "$data" rank --gold --rater ann samples.jsonl
+expect 0 "| ideal | 2.000 ± 0.000 |" "best that reads no facts" -- "$data" policies world/eval_prompts.jsonl
+
+# its documentation is what the programs say
+must "$data" synth --out eval --documents 0 --documents-heldout 0 --sft 0 --sft-heldout 0 --compare 0 --compare-heldout 0 \
+    --ppo 0 --eval 1200
+{ "$data" examples && "$data" policies eval/eval_prompts.jsonl; } >world.md
+while IFS= read -r line; do
+    grep -qxF -- "$line" "$root/docs/WORLD.md" || fail "docs/WORLD.md does not have (make docs): $line"
+done <world.md
 
 # --- the command line ------------------------------------------------------------------------------------
 expect 0 "tokenizer" "inspect" "synth" -- "$data" --help
-for command in tokenizer encode decode inspect split synth rank score; do
+for command in tokenizer encode decode inspect split synth examples rank score policies; do
     expect 0 "Usage: rhetor-data $command" -- "$data" $command --help
 done
 expect 64 'no command "tokenise"' "tokenizer" -- "$data" tokenise

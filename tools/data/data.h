@@ -19,7 +19,7 @@ typedef struct Args {
     bool dedup;
     int64_t vocab, min_frequency, samples, seed;
     double heldout, noise, grain;
-    const char *from, *encoding;
+    const char *from, *encoding, *raters, *rater;
     TieBreak tie_break;
     bool heldout_tail, no_eot, ids, count, chars, gold, specials;
     int kind; /* -1: recognised by the first record */
@@ -40,5 +40,6 @@ int data_synth(Args *a);
 int data_rank(Args *a);
 int data_score(Args *a);
 int data_policies(Args *a);
+int data_examples(Args *a);
 
 #endif

@@ -1,10 +1,11 @@
-/* data_records.c: rhetor-data inspect, split, synth, rank, score, policies. */
+/* data_records.c: rhetor-data inspect, split, synth, rank, score, policies, examples. */
 #include "base/h5/h5.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "data/inspect.h"
 #include "tools/data/data.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,12 +39,32 @@ static int need_gold(const Args *a) {
 
 int data_rank(Args *a) {
     TRY(need_gold(a));
-    return records_rank(a->file[0], a->out, (GoldNoise){a->noise, (uint64_t)a->seed, a->grain});
+    const GoldNoise noise = {a->noise, (uint64_t)a->seed, a->grain};
+    if (!a->raters && a->rater)
+        return error_set(ERR_USAGE, "--rater %s needs --raters FILE", a->rater);
+    if (!a->raters) return records_rank(a->file[0], a->out, noise, NULL, NULL);
+    if (a->noise > 0 || a->grain > 0)
+        return error_set(ERR_USAGE,
+                         "--noise and --grain are the raters' own where --raters is given");
+    Raters raters;
+    double agreement = 0;
+    TRY(raters_read(&raters, a->raters, a->rater));
+    const int rc = records_rank(a->file[0], a->out, noise, &raters, &agreement);
+    if (rc == 0 && isfinite(agreement))
+        log_info("%d raters; two of them order two answers alike in %.3f of the cases", raters.n,
+                 agreement);
+    raters_free(&raters);
+    return rc;
 }
 
 int data_score(Args *a) {
     TRY(need_gold(a));
     return records_score(a->file[0], a->field.n ? a->field.v[0] : NULL, stdout);
+}
+
+int data_examples(Args *a) {
+    synth_examples(stdout);
+    return 0;
 }
 
 int data_policies(Args *a) { return records_policies(a->file[0], stdout); }
