@@ -9,13 +9,15 @@
  * Many sequences: a worker a thread, so that threads never wait for one another. Few: one worker,
  * whose matrix products and attention use all threads. What a sequence decodes does not depend, to
  * the last bit, on who decodes it with which others (packed.h), so workers take prompts as they
- * come free. Nothing is allocated for a token: rows live in the worker's arena, responses in one
- * allocation. */
+ * come free. For the same reason a prompt may take over keys and values that another slot holds of
+ * the same first tokens. Nothing is allocated for a token: rows live in the worker's arena,
+ * responses in one allocation. */
 #include "model/decode.h"
 
 #include <math.h>
 #include <omp.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "core/kernel.h"
@@ -37,33 +39,27 @@ enum { QKV, PROJ, FC, FC2, LINEARS }; /* of a block, in the order of use */
 
 typedef struct DecodeWork {
     Gpt *g;
-    const DecodeOptions *o;
-    const int32_t *tokens; /* prompts */
-    const int64_t *start;
-    const uint64_t *id;
-    int64_t n;
-    Response *v;
-    int32_t *out_tokens; /* responses: prompt i's begins at room[i] */
-    float *out_logp;
-    int64_t *room;   /* [n+1] */
+    DecodeSource source;
     int64_t longest; /* prompt and response together */
     int64_t longest_prompt;
-    int64_t next;   /* prompt that no worker has taken yet */
+    bool share;     /* prompts may take over what slots hold */
     Packed *linear; /* [layers][LINEARS], then out_w */
     Arena *arena;   /* of the packed weights */
 } DecodeWork;
 
 /* A sequence in a slot. */
-typedef struct SlotSequence {
-    int64_t prompt; /* -1: free */
-    int64_t cached; /* tokens in the cache */
-    int64_t row;    /* of its last token in this pass */
-} SlotSequence;
+typedef struct Slot {
+    DecodeSequence *seq; /* NULL: free */
+    int64_t cached;      /* tokens in the cache, also when it is free */
+    int32_t *held;       /* [longest] these tokens, where w->share */
+    int64_t row;         /* of its last token in this pass */
+    int64_t fresh;       /* tokens that this pass adds: they cannot be taken over yet */
+} Slot;
 
 typedef struct Worker {
     DecodeWork *w;
-    int64_t slots, rows_max;
-    SlotSequence *seq; /* [slots] */
+    int64_t slots, active, rows_max;
+    Slot *at; /* [slots] */
     Arena arena;
     Tape *tape;
     KvCache kv;
@@ -75,47 +71,64 @@ typedef struct Worker {
 
 static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t prompt_len(const DecodeWork *w, int64_t i) { return w->start[i + 1] - w->start[i]; }
-static int64_t room_of(const DecodeWork *w, int64_t i) { return w->room[i + 1] - w->room[i]; }
 
 /* --- one pass --------------------------------------------------------------------------------- */
 
 static void add_row(Worker *k, int64_t slot, int32_t token) {
+    Slot *s = &k->at[slot];
     k->token[k->n] = token;
     k->slot[k->n] = (int32_t)slot;
-    k->pos[k->n] = (int32_t)k->seq[slot].cached++;
-    k->n++;
+    k->pos[k->n] = (int32_t)s->cached;
+    if (s->held) s->held[s->cached] = token;
+    s->cached++, s->fresh++;
+    s->row = k->n++;
 }
 
-/* The next prompt if its rows fit into this pass (an empty pass takes any), else -1. */
-static int64_t take_prompt(Worker *k) {
-    DecodeWork *w = k->w;
-    int64_t p = -1;
-#pragma omp critical(decode_take_prompt)
-    if (w->next < w->n && (k->n == 0 || k->n + prompt_len(w, w->next) <= k->rows_max))
-        p = w->next++;
-    return p;
+/* How many tokens of the prompt, its last one not among them, slot s holds. */
+static int64_t common(const Slot *s, const DecodeSequence *q) {
+    const int64_t most = at_most(s->cached - s->fresh, q->nprompt - 1);
+    int64_t n = 0;
+    while (n < most && s->held[n] == q->prompt[n]) n++;
+    return n;
 }
 
-/* Lays out the rows of the next pass; fills free slots while the pass has room for whole prompts.
- * Returns the number of rows, 0 when all is done. */
+/* The free slot for a new sequence, what can be taken over copied into it: the one that holds most
+ * of the prompt itself, else the one that holds least of anything. */
+static int64_t seat(Worker *k, const DecodeSequence *q) {
+    int64_t to = -1, from = -1, most = 0;
+    for (int64_t s = 0; s < k->slots; s++) {
+        const int64_t n = k->w->share ? common(&k->at[s], q) : 0;
+        const bool is_free = !k->at[s].seq;
+        if (is_free && (to < 0 || k->at[s].cached < k->at[to].cached)) to = s;
+        if (n > most || (n == most && n > 0 && is_free)) from = s, most = n;
+    }
+    if (from >= 0 && !k->at[from].seq) to = from;
+    if (from >= 0 && from != to) {
+        kv_copy(&k->kv, from, to, most);
+        memcpy(k->at[to].held, k->at[from].held, sizeof(int32_t) * (size_t)most);
+    }
+    k->at[to].cached = most;
+    return to;
+}
+
+/* Lays out the rows of the next pass; fills free slots while the pass has room for whole prompts (an
+ * empty pass takes any). Returns the number of rows, 0 when all is done. */
 static int64_t collect_rows(Worker *k) {
     const DecodeWork *w = k->w;
     k->n = 0;
     for (int64_t s = 0; s < k->slots; s++) {
-        SlotSequence *seq = &k->seq[s];
-        if (seq->prompt < 0) continue;
-        int64_t last = w->room[seq->prompt] + w->v[seq->prompt].n - 1;
-        add_row(k, s, w->out_tokens[last]);
-        seq->row = k->n - 1;
+        const DecodeSequence *q = k->at[s].seq;
+        k->at[s].fresh = 0;
+        if (q) add_row(k, s, q->tokens[q->n - 1]);
     }
-    for (int64_t s = 0; s < k->slots; s++) {
-        if (k->seq[s].prompt >= 0) continue;
-        int64_t p = take_prompt(k);
-        if (p < 0) break;
-        k->seq[s] = (SlotSequence){.prompt = p};
-        for (int64_t i = w->start[p]; i < w->start[p + 1]; i++) add_row(k, s, w->tokens[i]);
-        k->seq[s].row = k->n - 1;
+    while (k->active < k->slots) {
+        const int64_t rows = k->n == 0 ? INT64_MAX : k->rows_max - k->n;
+        DecodeSequence *q = w->source.next(w->source.ctx, rows, k->n == 0);
+        if (!q) break;
+        const int64_t s = seat(k, q);
+        k->at[s].seq = q;
+        k->active++;
+        for (int64_t i = k->at[s].cached; i < q->nprompt; i++) add_row(k, s, q->prompt[i]);
     }
     return k->n;
 }
@@ -160,24 +173,31 @@ static Tensor *embed_rows(Worker *k) {
 
 /* Gives the sequence in slot s its next token; frees the slot if it was the last. */
 static void take_token(Worker *k, int64_t s, int32_t token, float logp) {
-    const DecodeWork *w = k->w;
-    const DecodeOptions *o = w->o;
-    int64_t p = k->seq[s].prompt;
-    Response *r = &w->v[p];
-    w->out_tokens[w->room[p] + r->n] = token;
-    w->out_logp[w->room[p] + r->n] = logp;
-    r->n++;
-    bool end = r->n == room_of(w, p);
-    for (int i = 0; i < o->nstop; i++) r->stopped |= token == o->stop[i];
+    DecodeSequence *q = k->at[s].seq;
+    const DecodeOptions *o = q->o;
+    q->tokens[q->n] = token;
+    q->logp[q->n] = logp;
+    q->n++;
+    bool end = q->n == q->room;
+    for (int i = 0; i < o->nstop; i++) q->stopped |= token == o->stop[i];
     if (o->on_token) {
 #pragma omp critical(decode_on_token)
-        end |= o->on_token(o->ctx, p, token) != 0;
+        end |= o->on_token(o->ctx, q->index, token) != 0;
     }
-    if (end || r->stopped) k->seq[s].prompt = -1;
+    if (!end && !q->stopped) return;
+    k->at[s].seq = NULL;
+    k->active--;
+    if (k->w->source.done) k->w->source.done(k->w->source.ctx, q);
 }
 
 static bool filters(const DecodeOptions *o, int64_t V) {
     return o->temperature > 0 && ((o->top_k > 0 && o->top_k < V) || o->top_p < 1);
+}
+
+static bool any_filters(const Worker *k) {
+    for (int64_t s = 0; k->at && s < k->slots; s++)
+        if (k->at[s].seq && filters(k->at[s].seq->o, k->w->g->cfg.vocab)) return true;
+    return false;
 }
 
 /* Logits of the rows [m,V]; *heap: room for as many ids if tokens are filtered, else NULL. */
@@ -187,7 +207,7 @@ static real *forward(Worker *k, const GptRows *rows, int32_t **heap) {
     k->linear = 0;
     Tensor *h = gpt_trunk(w->g, k->tape, embed_rows(k), &(TrunkOps){k, linear, attend}, rows, NULL);
     real *logits = tape_numbers(k->tape, sizeof *logits * (size_t)(rows->m * V));
-    *heap = filters(w->o, V) ? tape_numbers(k->tape, sizeof **heap * (size_t)(rows->m * V)) : NULL;
+    *heap = any_filters(k) ? tape_numbers(k->tape, sizeof **heap * (size_t)(rows->m * V)) : NULL;
     if (!tape_dry(k->tape))
         packed_linear(&w->linear[w->g->cfg.layers * LINEARS], &k->arena, rows->m, h->data, NULL,
                       ACT_NONE, logits);
@@ -195,25 +215,24 @@ static real *forward(Worker *k, const GptRows *rows, int32_t **heap) {
 }
 
 static void one_pass(Worker *k) {
-    const DecodeWork *w = k->w;
-    const DecodeOptions *o = w->o;
-    Gpt *g = w->g;
+    Gpt *g = k->w->g;
     int64_t V = g->cfg.vocab, m = 0;
     int64_t *last = tape_alloc(k->tape, sizeof *last * (size_t)k->slots); /* sequences' last rows */
     int64_t *slot = tape_alloc(k->tape, sizeof *slot * (size_t)k->slots);
     for (int64_t i = 0; i < k->n; i++)
-        if (k->seq[k->slot[i]].row == i) slot[m] = k->slot[i], last[m++] = i;
+        if (k->at[k->slot[i]].row == i) slot[m] = k->slot[i], last[m++] = i;
     int32_t *heap;
     real *logits = forward(k, &(GptRows){m, last}, &heap);
     int32_t *token = tape_alloc(k->tape, sizeof *token * (size_t)m);
     float *logp = tape_alloc(k->tape, sizeof *logp * (size_t)m);
 
-    RngKey key = {.seed = o->seed, .purpose = RNG_SAMPLE, .step = o->step};
 #pragma omp parallel for schedule(static) if (m * V > PARALLEL_MIN)
     for (int64_t i = 0; i < m; i++) {
-        int64_t s = slot[i], p = k->seq[s].prompt;
-        uint64_t id = w->id ? w->id[p] : (uint64_t)p;
-        token[i] = sample_token(g, logits + i * V, o, &key, id, (uint32_t)k->seq[s].cached,
+        const Slot *s = &k->at[slot[i]];
+        const DecodeOptions *o = s->seq->o;
+        const RngKey key = {.seed = o->seed, .purpose = RNG_SAMPLE, .step = o->step};
+        if (o->see) o->see(o->ctx, s->seq->index, logits + i * V);
+        token[i] = sample_token(g, logits + i * V, o, &key, s->seq->id, (uint32_t)s->cached,
                                 heap ? heap + i * V : NULL, &logp[i]);
     }
     for (int64_t i = 0; i < m; i++) take_token(k, slot[i], token[i], logp[i]);
@@ -232,11 +251,12 @@ static void worker_run(DecodeWork *w, int64_t slots) {
     Worker k = {.w = w, .slots = slots};
     k.rows_max = rows_of(w, slots);
     int64_t rows = at_least(k.rows_max, w->longest_prompt);
-    k.seq = xmalloc(sizeof *k.seq * (size_t)slots);
+    AUTOFREE int32_t *held = w->share ? xmalloc((size_t)(slots * w->longest) * sizeof *held) : NULL;
+    k.at = xcalloc((size_t)slots, sizeof *k.at);
     k.token = xmalloc(3 * sizeof *k.token * (size_t)rows);
     k.slot = k.token + rows;
     k.pos = k.slot + rows;
-    for (int64_t s = 0; s < slots; s++) k.seq[s].prompt = -1;
+    for (int64_t s = 0; held && s < slots; s++) k.at[s].held = held + s * w->longest;
     kv_open(&k.kv, cfg, slots, w->longest);
     k.tape = tape_open(&k.arena, false);
     while (collect_rows(&k) > 0) one_pass(&k);
@@ -244,7 +264,7 @@ static void worker_run(DecodeWork *w, int64_t slots) {
     arena_free(&k.arena);
     kv_close(&k.kv);
     free(k.token);
-    free(k.seq);
+    free(k.at);
 }
 
 int64_t decode_slots(const GptConfig *cfg, int64_t n, int64_t longest, int64_t threads) {
@@ -257,10 +277,9 @@ static int64_t workers_of(const DecodeWork *w, int64_t slots, int64_t threads) {
     return at_least(1, at_most(threads, slots / SLOTS_PER_WORKER_MIN));
 }
 
-static void run_workers(DecodeWork *w) {
+static void run_workers(DecodeWork *w, int64_t n, int64_t slots) {
     int64_t threads = omp_in_parallel() ? 1 : omp_get_max_threads();
-    int64_t slots = w->o->slots ? at_most(w->o->slots, w->n)
-                                : decode_slots(&w->g->cfg, w->n, w->longest, threads);
+    slots = slots ? at_most(slots, n) : decode_slots(&w->g->cfg, n, w->longest, threads);
     int64_t workers = workers_of(w, slots, threads);
     if (workers == 1) { /* outside a parallel region, so that the ops have all threads */
         worker_run(w, slots);
@@ -296,9 +315,8 @@ static void pack_weights(DecodeWork *w) {
 
 void decode_bytes(DecodeBytes *out, Gpt *g, int64_t n, int64_t prompt, int64_t longest,
                   int64_t threads) {
-    const DecodeOptions o = {.top_p = 1};
     Arena packed = {.dry = true};
-    DecodeWork w = {.g = g, .o = &o, .n = n, .longest = longest, .arena = &packed};
+    DecodeWork w = {.g = g, .longest = longest, .arena = &packed};
     const int64_t slots = decode_slots(&g->cfg, n, longest, threads);
     const int64_t workers = workers_of(&w, slots, threads);
     Worker k = {.w = &w, .slots = (slots + workers - 1) / workers, .arena = {.dry = true}};
@@ -338,60 +356,98 @@ static int check_options(const DecodeOptions *o) {
     return 0;
 }
 
-static int check_prompt(const DecodeWork *w, int64_t i) {
-    int64_t len = prompt_len(w, i), T = w->g->cfg.context, V = w->g->cfg.vocab;
-    if (len < 1)
-        return error_set(ERR_DATA, "prompt %lld is empty, expected at least one token",
-                         (long long)i);
-    if (len >= T)
+static int check_prompt(const Gpt *g, const DecodeSequence *q) {
+    const int64_t T = g->cfg.context, V = g->cfg.vocab;
+    const long long i = q->index;
+    if (q->nprompt < 1)
+        return error_set(ERR_DATA, "prompt %lld is empty, expected at least one token", i);
+    if (q->nprompt >= T)
         return error_set(ERR_DATA,
                          "prompt %lld has %lld tokens, expected at most %lld: the model's context "
                          "is %lld and the response needs room; shorten the prompt",
-                         (long long)i, (long long)len, (long long)T - 1, (long long)T);
-    for (int64_t j = w->start[i]; j < w->start[i + 1]; j++)
-        if (w->tokens[j] < 0 || w->tokens[j] >= V)
+                         i, (long long)q->nprompt, (long long)T - 1, (long long)T);
+    for (int64_t j = 0; j < q->nprompt; j++)
+        if (q->prompt[j] < 0 || q->prompt[j] >= V)
             return error_set(ERR_DATA,
                              "prompt %lld has token %d, expected 0 to %lld: was it encoded with "
                              "the model's tokenizer?",
-                             (long long)i, w->tokens[j], (long long)V - 1);
+                             i, q->prompt[j], (long long)V - 1);
     return 0;
+}
+
+int decode_check(const Gpt *g, const DecodeSequence *q) {
+    TRY(check_options(q->o));
+    return check_prompt(g, q);
+}
+
+/* The prompts of one call, as a source. */
+typedef struct PromptList {
+    DecodeSequence *v;
+    int64_t n, next;
+} PromptList;
+
+static DecodeSequence *next_prompt(void *ctx, int64_t rows, bool idle) {
+    PromptList *l = ctx;
+    DecodeSequence *q = NULL;
+#pragma omp critical(decode_take_prompt)
+    if (l->next < l->n && l->v[l->next].nprompt <= rows) q = &l->v[l->next++];
+    return q;
 }
 
 int decode(DecodeResult *out, Gpt *g, const int32_t *tokens, const int64_t *start, int64_t n,
            const uint64_t *id, const DecodeOptions *o) {
     *out = (DecodeResult){0};
     TRY(check_options(o));
-    Arena own = {0};
-    DecodeWork w = {.g = g, .o = o, .tokens = tokens, .start = start, .id = id, .n = n};
-    w.arena = o->scratch ? o->scratch : &own;
-    for (int64_t i = 0; i < n; i++) TRY(check_prompt(&w, i));
     if (n == 0) return 0;
-
-    w.room = xmalloc(sizeof *w.room * (size_t)(n + 1));
-    w.room[0] = 0;
+    Arena own = {0};
+    AUTOFREE DecodeSequence *v = xcalloc((size_t)n, sizeof *v);
+    PromptList list = {v, n, 0};
+    DecodeWork w = {.g = g, .source = {next_prompt, NULL, &list}};
+    w.arena = o->scratch ? o->scratch : &own;
+    int64_t total = 0;
     for (int64_t i = 0; i < n; i++) {
-        int64_t room = at_most(o->max_new, g->cfg.context - prompt_len(&w, i));
-        w.room[i + 1] = w.room[i] + room;
-        w.longest = at_least(w.longest, prompt_len(&w, i) + room);
-        w.longest_prompt = at_least(w.longest_prompt, prompt_len(&w, i));
+        v[i] = (DecodeSequence){.o = o,
+                                .prompt = tokens + start[i],
+                                .nprompt = start[i + 1] - start[i],
+                                .id = id ? id[i] : (uint64_t)i,
+                                .index = i};
+        TRY(check_prompt(g, &v[i]));
+        v[i].room = at_most(o->max_new, g->cfg.context - v[i].nprompt);
+        total += v[i].room;
+        w.longest = at_least(w.longest, v[i].nprompt + v[i].room);
+        w.longest_prompt = at_least(w.longest_prompt, v[i].nprompt);
     }
-    int64_t total = w.room[n];
-    out->n = n;
-    out->v = w.v = xcalloc((size_t)n, sizeof *w.v);
-    out->priv = w.out_tokens = xmalloc((sizeof *w.out_tokens + sizeof *w.out_logp) * (size_t)total);
-    w.out_logp = (float *)(w.out_tokens + total);
+    int32_t *out_tokens = xmalloc((sizeof(int32_t) + sizeof(float)) * (size_t)total);
+    float *out_logp = (float *)(out_tokens + total);
+    for (int64_t i = 0, at = 0; i < n; at += v[i++].room)
+        v[i].tokens = out_tokens + at, v[i].logp = out_logp + at;
 
     pack_weights(&w);
-    run_workers(&w);
+    run_workers(&w, n, o->slots);
 
+    out->n = n;
+    out->v = xcalloc((size_t)n, sizeof *out->v);
+    out->priv = out_tokens;
     for (int64_t i = 0; i < n; i++) {
-        w.v[i].tokens = w.out_tokens + w.room[i];
-        w.v[i].logp = w.out_logp + w.room[i];
-        out->tokens += w.v[i].n;
+        out->v[i] = (Response){v[i].tokens, v[i].logp, v[i].n, v[i].stopped};
+        out->tokens += v[i].n;
     }
     if (o->scratch) arena_reset(o->scratch);
     arena_free(&own);
-    free(w.room);
+    return 0;
+}
+
+int decode_serve(Gpt *g, const DecodeSource *source, int64_t slots) {
+    Arena own = {0};
+    const int64_t T = g->cfg.context;
+    DecodeWork w = {.g = g, .source = *source, .longest = T, .longest_prompt = T, .share = true};
+    if (slots < 0)
+        return error_set(ERR_CONFIG, "slots are %lld, expected 0 (automatic) or more",
+                         (long long)slots);
+    w.arena = &own;
+    pack_weights(&w);
+    run_workers(&w, INT32_MAX, slots);
+    arena_free(&own);
     return 0;
 }
 

@@ -23,6 +23,9 @@ typedef struct DecodeOptions {
     /* Called after every token of every sequence (streaming), by one thread at a time; NULL: not. A
      * non-zero return ends the sequence. */
     int (*on_token)(void *ctx, int64_t prompt, int32_t token);
+    /* Sees the logits [vocab] that the next token of a sequence is drawn from; several threads at a
+     * time, of different sequences. NULL: not. */
+    void (*see)(void *ctx, int64_t prompt, const real *logits);
     void *ctx;
 } DecodeOptions;
 
@@ -50,6 +53,36 @@ typedef struct DecodeResult {
 int decode(DecodeResult *out, Gpt *g, const int32_t *tokens, const int64_t *start, int64_t n,
            const uint64_t *id, const DecodeOptions *o);
 void decode_free(DecodeResult *r);
+
+/* A sequence with options of its own (slots and scratch are not read), which joins others between
+ * two tokens. What it decodes is what decode() gives for its prompt, id and options, bit for bit. */
+typedef struct DecodeSequence {
+    const DecodeOptions *o;
+    const int32_t *prompt; /* [nprompt] */
+    int64_t nprompt;
+    uint64_t id;     /* sample id */
+    int64_t index;   /* what the callbacks get as `prompt` */
+    int32_t *tokens; /* [room] the response and its log-probabilities, as a Response has them */
+    float *logp;
+    int64_t room, n; /* n: decoded so far */
+    bool stopped;
+} DecodeSequence;
+
+/* Where the sequences come from. Several threads call these. */
+typedef struct DecodeSource {
+    /* The next sequence, whose prompt has at most `rows` tokens; NULL: none now. With `idle` nothing
+     * else is to do: it may wait, and NULL ends the caller's work. */
+    DecodeSequence *(*next)(void *ctx, int64_t rows, bool idle);
+    void (*done)(void *ctx, DecodeSequence *s); /* it has its last token */
+    void *ctx;
+} DecodeSource;
+
+/* Decodes what `next` gives until it has no more, `slots` (0: chosen for the machine) sequences of
+ * up to the model's context at once. A prompt that begins as one that a slot still holds takes its
+ * keys and values. ERR_CONFIG. Not collective. */
+int decode_serve(Gpt *g, const DecodeSource *source, int64_t slots);
+/* ERR_DATA, ERR_CONFIG where the sequence cannot be decoded. */
+int decode_check(const Gpt *g, const DecodeSequence *s);
 
 /* Sequences that are decoded at once with slots = 0: of n, `longest` tokens with their prompts. */
 int64_t decode_slots(const GptConfig *cfg, int64_t n, int64_t longest, int64_t threads);

@@ -103,6 +103,21 @@ static void store(KvCache *c, int64_t head, int64_t pos, const real *k, const re
     }
 }
 
+void kv_copy(KvCache *c, int64_t from, int64_t to, int64_t n) {
+    const int64_t hd = c->head_dim, blocks = (n + KV_BLOCK - 1) / KV_BLOCK;
+#pragma omp parallel for collapse(2) schedule(static)
+    for (int64_t l = 0; l < c->layers; l++)
+        for (int64_t h = 0; h < c->kv_heads; h++) {
+            const int64_t a = (l * c->slots + from) * c->kv_heads + h;
+            const int64_t b = (l * c->slots + to) * c->kv_heads + h;
+            memcpy(c->k + b * c->k_size, c->k + a * c->k_size,
+                   sizeof(real) * (size_t)(blocks * hd * KV_BLOCK));
+            for (int64_t j = 0; j < hd; j += V_STRIP)
+                memcpy(c->v + b * c->v_size + j * c->context, c->v + a * c->v_size + j * c->context,
+                       sizeof(real) * (size_t)(n * strip_cols(c, j)));
+        }
+}
+
 /* Rows of a prompt are done several at a time. */
 static bool begins_chunk(int64_t i, const int32_t *slot, const int32_t *pos) {
     return i == 0 || slot[i] != slot[i - 1] || pos[i] % CHUNK == 0;

@@ -25,6 +25,9 @@ void kv_open(KvCache *c, const GptConfig *cfg, int64_t slots, int64_t context);
 void kv_close(KvCache *c);
 int64_t kv_bytes_per_slot(const GptConfig *cfg, int64_t context);
 
+/* The first n positions of slot `from` become those of slot `to`. */
+void kv_copy(KvCache *c, int64_t from, int64_t to, int64_t n);
+
 /* n rows of a layer: row i is position pos[i] of the sequence in slot[i]. Stores their keys and
  * values, then lets each attend to positions 0 .. pos[i] of its slot. A row's earlier positions are
  * in the cache or among the same rows. qkv [n, (heads + 2 kv_heads) d], already rotated ->

@@ -509,6 +509,73 @@ static void test_stream(void **state) {
     free(s);
 }
 
+/* --- a decoder that goes on -------------------------------------------------------------------- */
+
+enum { SERVED = 90 };
+
+/* Sequence i is prompt i % 30 with its own options and as many tokens of it as i says, so that many
+ * begin alike; they come a few at a time. */
+typedef struct Arrivals {
+    DecodeSequence seq[SERVED];
+    DecodeOptions o[SERVED];
+    int32_t tokens[SERVED][CONTEXT];
+    float logp[SERVED][CONTEXT];
+    int next, done, calls;
+} Arrivals;
+
+static DecodeSequence *arrive(void *ctx, int64_t rows, bool idle) {
+    Arrivals *a = ctx;
+    DecodeSequence *q = NULL;
+#pragma omp critical(test_arrive)
+    if (a->next < SERVED && a->seq[a->next].nprompt <= rows && (idle || a->calls++ % 3))
+        q = &a->seq[a->next++];
+    return q;
+}
+
+static void leave(void *ctx, DecodeSequence *q) {
+    Arrivals *a = ctx;
+#pragma omp atomic
+    a->done++;
+}
+
+static void test_serve(void **state) {
+    World *w = *state;
+    Arrivals *a = calloc(1, sizeof *a);
+    for (int threads = 1; threads <= 4; threads += 3)
+        for (int64_t slots = 1; slots <= 16; slots += 15) {
+            omp_set_num_threads(threads);
+            memset(a, 0, sizeof *a);
+            for (int i = 0; i < SERVED; i++) {
+                const int64_t p = i % 30;
+                a->o[i] = (DecodeOptions){.temperature = i % 4 ? 0.5 * (i % 4) : 0,
+                                          .top_p = i % 5 ? 1 : 0.8,
+                                          .top_k = i % 7 ? 0 : 5,
+                                          .max_new = 3 + i % 20,
+                                          .seed = (uint64_t)(i / 4)};
+                a->seq[i] = (DecodeSequence){.o = &a->o[i],
+                                             .prompt = w->tokens + w->start[p],
+                                             .nprompt = w->start[p + 1] - w->start[p],
+                                             .id = (uint64_t)i,
+                                             .tokens = a->tokens[i],
+                                             .logp = a->logp[i]};
+                a->seq[i].room = 3 + i % 20;
+                assert_int_equal(decode_check(w->g, &a->seq[i]), 0);
+            }
+            assert_int_equal(decode_serve(w->g, &(DecodeSource){arrive, leave, a}, slots), 0);
+            assert_int_equal(a->done, SERVED);
+            for (int i = 0; i < SERVED; i++) {
+                const DecodeSequence *q = &a->seq[i];
+                DecodeResult r;
+                assert_int_equal(
+                    decode(&r, w->g, q->prompt, (int64_t[]){0, q->nprompt}, 1, &q->id, q->o), 0);
+                expect_same(&r.v[0], &(Response){q->tokens, q->logp, q->n, q->stopped});
+                decode_free(&r);
+            }
+        }
+    omp_set_num_threads(omp_get_num_procs());
+    free(a);
+}
+
 /* --- what is wrong ---------------------------------------------------------------------------- */
 
 static void expect_error(World *w, const int32_t *tokens, const int64_t *start, int64_t n,
@@ -597,6 +664,7 @@ int main(void) {
         cmocka_unit_test(test_race_in_blocks),
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_serve),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_bytes),
