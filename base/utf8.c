@@ -28,6 +28,13 @@ size_t utf8_char(const char *s, size_t left) {
     return well_formed((const unsigned char *)s, left, &n) ? n : 0;
 }
 
+uint32_t utf8_code(const char *s, size_t n) {
+    const uint8_t *c = (const uint8_t *)s;
+    uint32_t code = n == 1 ? c[0] : c[0] & (0x7fu >> n);
+    for (size_t i = 1; i < n; i++) code = code << 6 | (c[i] & 63u);
+    return code;
+}
+
 size_t utf8_valid(const char *text, size_t len) {
     const unsigned char *s = (const unsigned char *)text;
     for (size_t i = 0, n; i < len; i += n) {

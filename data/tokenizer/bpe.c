@@ -58,9 +58,17 @@ static void no_such_byte(const char *piece, size_t len, const Tokenizer *t) {
               (uint8_t)piece[i]);
 }
 
-/* The id that the byte at i begins as; -2: none, it belongs to the unknown token before. -1: an
- * error is set. */
-static inline int32_t first_id(const Tokenizer *t, const char *piece, size_t len, size_t i) {
+/* The id that the byte at i begins as, or the character there, and the bytes of it; -2: none, it
+ * belongs to the unknown token before. -1: an error is set. */
+static inline int32_t first_id(const Tokenizer *t, const char *piece, size_t len, size_t i,
+                               size_t *width) {
+    *width = 1;
+    if (t->by_chars) {
+        const size_t n = utf8_char(piece + i, len - i);
+        const int32_t c = n > 0 ? t->char_id[utf8_code(piece + i, n)] : 0;
+        if (c > 0) *width = n;
+        if (c > 0) return c - 1;
+    }
     const int32_t id = t->byte_id[(uint8_t)piece[i]];
     if (id >= 0) return id;
     if (t->unknown < 0) {
@@ -77,8 +85,8 @@ typedef struct BytePair {
 static int encode_short(const Tokenizer *t, const char *piece, size_t len, IdList *out) {
     int32_t id[SHORT], rank[SHORT], merged[SHORT]; /* rank and result of the pair i, i + 1 */
     int n = 0;
-    for (size_t i = 0; i < len; i++) {
-        id[n] = first_id(t, piece, len, i);
+    for (size_t i = 0, width; i < len; i += width) {
+        id[n] = first_id(t, piece, len, i, &width);
         if (id[n] == -1) return ERR_DATA;
         n += id[n] >= 0;
     }
@@ -133,8 +141,8 @@ static int encode_long(const Tokenizer *t, const char *piece, size_t len, IdList
     MergeHeap heap = {0};
     int rc = 0;
     int32_t id = -1;
-    for (size_t i = 0; i < len; i++) {
-        s[n] = (Symbol){first_id(t, piece, len, i), n - 1, n + 1};
+    for (size_t i = 0, width; i < len; i += width) {
+        s[n] = (Symbol){first_id(t, piece, len, i, &width), n - 1, n + 1};
         if (s[n].id == -1) {
             rc = ERR_DATA;
             goto end;
@@ -302,7 +310,25 @@ static int encode_parts(const Tokenizer *t, const char *piece, size_t len, IdLis
     return 0;
 }
 
+/* By characters, in parts that no merge joins. */
+static int encode_chars(const Tokenizer *t, const char *piece, size_t len, IdList *out) {
+    for (size_t i = 0, end; i < len; i = end) {
+        for (end = i; end == i || (end < len && joined(t, piece, end));) {
+            const size_t n = utf8_char(piece + end, len - end);
+            end += n > 0 ? n : 1;
+        }
+        const PieceKey key = piece_key(piece + i, end - i);
+        const WholeSlot *whole = t->ignore_merges ? NULL : whole_slot(t, &key, piece + i);
+        if (whole && whole->key.len)
+            ids_push(out, whole->id);
+        else
+            TRY(encode_remembered(t, &key, piece + i, end - i, out));
+    }
+    return 0;
+}
+
 int bpe_encode(const Tokenizer *t, const char *piece, size_t len, IdList *out) {
+    if (t->by_chars && !t->ignore_merges) return encode_chars(t, piece, len, out);
     /* Letters that are not ASCII are mostly in pieces of nothing else. */
     const bool parts = t->three && (piece[len - 1] & 0x80);
     if (parts && !t->ignore_merges) return encode_parts(t, piece, len, out);
@@ -312,6 +338,7 @@ int bpe_encode(const Tokenizer *t, const char *piece, size_t len, IdList *out) {
         ids_push(out, whole->id);
         return 0;
     }
+    if (t->by_chars) return encode_chars(t, piece, len, out);
     return parts ? encode_parts(t, piece, len, out) : encode_remembered(t, &key, piece, len, out);
 }
 
@@ -337,10 +364,17 @@ static void build_pairs(Tokenizer *t) {
 
 static void find_bytes(Tokenizer *t) {
     for (int i = 0; i < 256; i++) t->byte_id[i] = -1;
+    if (t->by_chars) t->char_id = xcalloc(0x110000, sizeof *t->char_id);
     for (int64_t i = 0; i < t->vocab; i++) {
         const Token *k = &t->token[i];
-        if (k->bytes && k->len == 1 && k->flags & TOKEN_IN_VOCAB && !(k->flags & TOKEN_RAW))
+        if (!k->bytes || k->len == 0 || !(k->flags & TOKEN_IN_VOCAB) || k->flags & TOKEN_RAW)
+            continue;
+        if (t->by_chars && !(k->flags & TOKEN_BYTE)) {
+            if (utf8_char(k->bytes, (size_t)k->len) == (size_t)k->len)
+                t->char_id[utf8_code(k->bytes, (size_t)k->len)] = (int32_t)i + 1;
+        } else if (k->len == 1) {
             t->byte_id[(uint8_t)k->bytes[0]] = (int32_t)i;
+        }
     }
 }
 
@@ -364,7 +398,8 @@ static void build_whole(Tokenizer *t) {
     IdList ids = {0};
     for (int64_t i = 0; i < t->vocab; i++) {
         const Token *k = &t->token[i];
-        if (!k->bytes || k->len == 0 || k->flags & TOKEN_RAW || !(k->flags & TOKEN_IN_VOCAB))
+        if (!k->bytes || k->len == 0 || k->flags & (TOKEN_RAW | TOKEN_BYTE) ||
+            !(k->flags & TOKEN_IN_VOCAB))
             continue;
         if (!t->ignore_merges) { /* then a token counts only if merges lead to it */
             ids.n = 0;
@@ -378,7 +413,7 @@ static void build_whole(Tokenizer *t) {
 
 static void build_byte_pairs(Tokenizer *t) {
     for (int i = 0; i < 256; i++)
-        if (t->byte_id[i] < 0) return;
+        if (t->byte_id[i] < 0 || t->by_chars) return;
     t->byte_pair = xcalloc(256 * 256, sizeof *t->byte_pair);
     for (int i = 0; i < 256 * 256; i++) {
         BytePair *p = &t->byte_pair[i];
@@ -388,13 +423,14 @@ static void build_byte_pairs(Tokenizer *t) {
 
 /* Only where each byte is a token: a character of no token may be fused with its neighbours. */
 static void build_parts(Tokenizer *t) {
-    if (!t->byte_pair) return;
+    if (!t->byte_pair && !t->by_chars) return;
     t->joins = xcalloc(256 * 256 / 64, sizeof *t->joins);
     for (int64_t i = 0; i < t->nmerge; i++) {
         const Token *a = &t->token[t->merge[i].a], *b = &t->token[t->merge[i].b];
         const unsigned pair = (unsigned)(uint8_t)a->bytes[a->len - 1] << 8 | (uint8_t)b->bytes[0];
         t->joins[pair / 64] |= (uint64_t)1 << pair % 64;
     }
+    if (t->by_chars) return;
     t->three = xmalloc((1 << 16) * sizeof *t->three);
     IdList ids = {0};
     for (int i = 0; i < 1 << 16; i++) {

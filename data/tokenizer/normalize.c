@@ -185,10 +185,12 @@ static int apply(const Normalizer *m, int i, const char *text, size_t len, char 
     return 0;
 }
 
-int normalize(const Normalizer *m, const char *text, size_t len, char **out, size_t *out_len) {
+int normalize(const Normalizer *m, bool goes_on, const char *text, size_t len, char **out,
+              size_t *out_len) {
     *out = NULL;
     for (int i = 0; i < m->n && len > 0; i++) {
         char *next;
+        if (goes_on && m->step[i].kind == NORMAL_PREPEND) continue;
         size_t n = 0;
         const int rc = apply(m, i, text, len, &next, &n);
         if (rc == 0 && !next) continue;

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/text.h"
 #include "data/tokenizer/tokenizer_impl.h"
 
 void ids_room(IdList *l, int64_t more) {
@@ -60,6 +61,7 @@ void tokenizer_close(Tokenizer **out) {
     free(t->merge);
     free(t->pair);
     free(t->byte_pair);
+    free(t->char_id);
     free(t->joins);
     free(t->three);
     free(t->whole);
@@ -97,7 +99,8 @@ void tokenizer_add_merge(Tokenizer *t, int32_t a, int32_t b, int32_t id) {
     t->merge[t->nmerge++] = (Merge){a, b, id};
 }
 
-/* What a token is in text: what it decodes to, and of an added token what is looked for. */
+/* What a token is in text: what it decodes to, and of an added token what is looked for. By characters
+ * the latter has U+2581 where the former has spaces. */
 typedef struct Seen {
     const char *s;
     size_t n;
@@ -137,7 +140,7 @@ static void index_added(Tokenizer *t, AddedTokens *a, int normalized) {
 /* May text be cut where pieces end (tokenizer_cut)? Not if that could cut an added token, or what
  * such a token wants to see around it. */
 static bool may_cut(const Tokenizer *t) {
-    if (!normalizer_cuts(t->normal)) return false;
+    if (!normalizer_cuts(t->normal) || t->by_chars) return false;
     for (int64_t i = 0; i < t->vocab; i++) {
         const Token *k = &t->token[i];
         if (!(k->flags & TOKEN_ADDED)) continue;
@@ -188,6 +191,32 @@ static int encode_piece(void *ctx, const char *piece, size_t len) {
     return bpe_encode(e->t, piece, len, &e->ids);
 }
 
+static int encode_char_piece(void *ctx, const char *piece, size_t len) {
+    size_t n;
+    AUTOFREE char *spaces = tokenizer_spaces(piece, len, &n);
+    return encode_piece(ctx, spaces, n);
+}
+
+/* By Metaspace: one piece, or one from each space to the next. */
+static int encode_metaspace(Encoder *e, TextPlace place, const char *text, size_t len) {
+    const Metaspace *m = &e->t->metaspace;
+    const bool prepends = (m->prepend == PREPEND_ALWAYS && place != TEXT_GOES_ON) ||
+                          (m->prepend == PREPEND_FIRST && place == TEXT_BEGINS);
+    size_t n;
+    AUTOFREE char *spaces = tokenizer_spaces(text, len, &n);
+    Text s = {0};
+    if (prepends && n > 0 && *spaces != ' ') text_bytes(&s, " ", 1);
+    text_bytes(&s, spaces, n);
+    int rc = 0;
+    for (size_t i = 0, end; i < s.n && rc == 0; i = end) {
+        const char *space = m->split ? memchr(s.s + i + 1, ' ', s.n - i - 1) : NULL;
+        end = space ? (size_t)(space - s.s) : s.n;
+        rc = encode_piece(e, s.s + i, end - i);
+    }
+    free(s.s);
+    return rc;
+}
+
 enum { PART = 1 << 20 }; /* bytes that are worth a thread's while */
 
 /* A long text by all threads, in parts. */
@@ -207,34 +236,38 @@ static int encode_parts(const Tokenizer *t, const char *text, size_t len, IdList
 }
 
 /* Text that holds no added token. */
-static int encode_plain(const Tokenizer *t, const char *text, size_t len, IdList *out) {
-    if (len >= 2 * PART && !omp_in_parallel() && omp_get_max_threads() > 1)
+static int encode_plain(const Tokenizer *t, TextPlace place, const char *text, size_t len,
+                        IdList *out) {
+    if (len >= 2 * PART && !t->by_chars && !omp_in_parallel() && omp_get_max_threads() > 1)
         return encode_parts(t, text, len, out);
     Encoder e = {t, *out};
-    const int rc = pretokenize(t->pre, text, len, encode_piece, &e);
+    const int rc =
+        t->metaspace.used
+            ? encode_metaspace(&e, place, text, len)
+            : pretokenize(t->pre, text, len, t->by_chars ? encode_char_piece : encode_piece, &e);
     *out = e.ids;
     return rc;
 }
 
-static int encode_text(const Tokenizer *t, int set, const char *text, size_t len, bool specials,
-                       IdList *out);
+static int encode_text(const Tokenizer *t, int set, TextPlace place, const char *text, size_t len,
+                       bool specials, IdList *out);
 
 /* What the added tokens of the sets before `set` have left. */
-static int encode_left(const Tokenizer *t, int set, const char *text, size_t len, bool specials,
-                       IdList *out) {
+static int encode_left(const Tokenizer *t, int set, TextPlace place, const char *text, size_t len,
+                       bool specials, IdList *out) {
     size_t n;
     char *normal = NULL;
-    if (set == 2) return encode_plain(t, text, len, out);
-    if (set == 1) TRY(normalize(t->normal, text, len, &normal, &n));
-    if (!normal) return encode_text(t, set, text, len, specials, out);
-    const int rc = encode_text(t, set, normal, n, specials, out);
+    if (set == 2) return encode_plain(t, place, text, len, out);
+    if (set == 1) TRY(normalize(t->normal, place == TEXT_GOES_ON, text, len, &normal, &n));
+    if (!normal) return encode_text(t, set, place, text, len, specials, out);
+    const int rc = encode_text(t, set, place, normal, n, specials, out);
     free(normal);
     return rc;
 }
 
 /* Finds the added tokens of one set. */
-static int encode_text(const Tokenizer *t, int set, const char *text, size_t len, bool specials,
-                       IdList *out) {
+static int encode_text(const Tokenizer *t, int set, TextPlace place, const char *text, size_t len,
+                       bool specials, IdList *out) {
     const AddedTokens *a = &t->added[set];
     size_t done = 0;
     for (size_t i = 0; (i = next_candidate(a, text, len, i)) < len;) {
@@ -254,15 +287,22 @@ static int encode_text(const Tokenizer *t, int set, const char *text, size_t len
             begin -= splitter_space_at_end(text + done, begin - done);
         if (flags & TOKEN_RSTRIP) end += splitter_space_at_start(text + end, len - end);
         /* What a token before it has stripped may hold this one nonetheless, as there. */
-        if (begin > done) TRY(encode_left(t, set + 1, text + done, begin - done, specials, out));
+        if (begin > done)
+            TRY(encode_left(t, set + 1, place, text + done, begin - done, specials, out));
         ids_push(out, id);
+        place = TEXT_AFTER_SPECIAL;
         done = end;
     }
-    return encode_left(t, set + 1, text + done, len - done, specials, out);
+    return encode_left(t, set + 1, place, text + done, len - done, specials, out);
+}
+
+int tokenizer_encode_at(const Tokenizer *t, TextPlace place, const char *text, size_t len,
+                        bool specials, IdList *out) {
+    return encode_text(t, 0, place, text, len, specials, out);
 }
 
 int tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool specials, IdList *out) {
-    return encode_text(t, 0, text, len, specials, out);
+    return tokenizer_encode_at(t, TEXT_BEGINS, text, len, specials, out);
 }
 
 size_t tokenizer_cut(const Tokenizer *t, const char *text, size_t len) {
@@ -270,6 +310,8 @@ size_t tokenizer_cut(const Tokenizer *t, const char *text, size_t len) {
 }
 
 /* --- decoding and looking up --------------------------------------------------------------- */
+
+bool tokenizer_drops_space(const Tokenizer *t) { return t->drops_space; }
 
 int tokenizer_decode(const Tokenizer *t, const int32_t *ids, int64_t n, bool skip_special,
                      char **text, size_t *len) {
@@ -281,15 +323,22 @@ int tokenizer_decode(const Tokenizer *t, const int32_t *ids, int64_t n, bool ski
                 "id %d (number %lld of %lld) is no token: the tokenizer has ids 0 to %lld", ids[i],
                 (long long)i + 1, (long long)n, (long long)t->vocab - 1);
         }
-        total += seen(t, ids[i]).n;
+        total += seen(t, ids[i]).n + (size_t)t->token[ids[i]].len;
     }
     char *o = *text = xmalloc(total + 1);
     for (int64_t i = 0; i < n; i++) {
         if (skip_special && t->token[ids[i]].flags & TOKEN_SPECIAL) continue;
-        const Seen k = seen(t, ids[i]);
-        o = mempcpy(o, k.s, k.n);
+        const Token *k = &t->token[ids[i]];
+        Seen s = seen(t, ids[i]);
+        AUTOFREE char *spaces = NULL;
+        if (t->by_chars && k->form && k->flags & TOKEN_NORMALIZED)
+            s.s = spaces = tokenizer_spaces(k->form, (size_t)k->form_len, &s.n);
+        else if (t->by_chars)
+            s = (Seen){k->bytes, (size_t)k->len};
+        o = mempcpy(o, s.s, s.n);
     }
     *o = 0;
+    if (t->drops_space && **text == ' ') memmove(*text, *text + 1, (size_t)(o-- - *text));
     if (len) *len = (size_t)(o - *text);
     return 0;
 }

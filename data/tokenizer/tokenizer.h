@@ -1,7 +1,9 @@
-/* tokenizer.h: byte-level BPE (Sennrich 2016; GPT-2's byte alphabet and splitting pattern). */
+/* tokenizer.h: byte-level BPE (Sennrich 2016; GPT-2's byte alphabet and splitting pattern), and
+ * SentencePiece's BPE of characters with tokens for the bytes of the others (Llama 2, TinyLlama). */
 #ifndef DATA_TOKENIZER_H
 #define DATA_TOKENIZER_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -32,6 +34,11 @@ int tokenizer_parse_tiktoken(Tokenizer **out, const char *text, size_t len, cons
  * it. */
 int tokenizer_parse(Tokenizer **out, const char *json, size_t len, const char *origin);
 void tokenizer_close(Tokenizer **t);
+/* The tokenizer of a GGUF file from its metadata ("tokenizer.ggml.*"), and the reverse, which adds
+ * to the object; rows: of the model, of which the last may have no token. ERR_DATA: malformed, of a
+ * kind that is not read; that GGUF has no word for. */
+int tokenizer_from_gguf(Tokenizer **out, const json_t *meta, const char *origin);
+int tokenizer_to_gguf(const Tokenizer *t, int64_t rows, json_t *meta);
 
 /* The text of a tokenizer.json that Hugging Face `tokenizers` loads with the same ids. malloc'd,
  * the caller frees. Deterministic: equal tokenizers give equal bytes. */
@@ -66,11 +73,19 @@ int64_t tokenizer_vocab(const Tokenizer *t); /* number of ids */
  * the vocabulary of the file has no token. Any number of threads may encode at a time; outside of a
  * parallel region the threads of OpenMP share long texts. */
 int tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool specials, IdList *out);
+/* The same where SentencePiece puts a space before a text: does this text begin one, does it come
+ * after a special token of it, or does it go on where other text ended? */
+typedef enum TextPlace { TEXT_BEGINS, TEXT_AFTER_SPECIAL, TEXT_GOES_ON } TextPlace;
+int tokenizer_encode_at(const Tokenizer *t, TextPlace place, const char *text, size_t len,
+                        bool specials, IdList *out);
 /* For texts that are to be encoded in parts, in constant memory or by several threads: the largest
  * n below len such that the ids of text[0, n) and of what follows it are those of the whole,
  * whatever comes after text[0, len); 0 if there is none or if it cannot be known (patterns that
  * splitter.c does not know, add_prefix_space, normalizers but NFC, added tokens with spaces). */
 size_t tokenizer_cut(const Tokenizer *t, const char *text, size_t len);
+/* Does decoding drop a space at the beginning, as SentencePiece's does? Who shows tokens one by one
+ * must do it. */
+bool tokenizer_drops_space(const Tokenizer *t);
 /* Bytes of the ids, malloc'd and NUL-terminated; *len (may be NULL) without the NUL. Ids out of
  * range: ERR_DATA. skip_special leaves special tokens out. */
 int tokenizer_decode(const Tokenizer *t, const int32_t *ids, int64_t n, bool skip_special,

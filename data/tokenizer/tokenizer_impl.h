@@ -10,6 +10,7 @@
  * tokenizer_json.c  tokenizer.json
  * tokenizer_steps.c its normalizer and pre-tokenizer
  * tokenizer_files.c vocab.json + merges.txt, .tiktoken
+ * tokenizer_gguf.c  the metadata of a GGUF file
  * tokenizer.c       the object, encode, decode */
 #ifndef DATA_TOKENIZER_IMPL_H
 #define DATA_TOKENIZER_IMPL_H
@@ -163,8 +164,9 @@ int normalizer_add(Normalizer *m, const NormalStep *step);     /* copied. ERR_DA
 const NormalStep *normalizer_step(const Normalizer *m, int i); /* NULL: there are no more */
 void normalizer_free(Normalizer *m);
 /* *out: the new text, malloc'd, with its length; NULL if the text stays. ERR_DATA: a pattern that
- * Oniguruma gives up on. */
-int normalize(const Normalizer *m, const char *text, size_t len, char **out, size_t *out_len);
+ * Oniguruma gives up on. goes_on: nothing is prepended. */
+int normalize(const Normalizer *m, bool goes_on, const char *text, size_t len, char **out,
+              size_t *out_len);
 /* Does it give the same for a text in parts, cut where a space or line begins? */
 bool normalizer_cuts(const Normalizer *m);
 
@@ -181,17 +183,34 @@ enum {
     TOKEN_LSTRIP = 16,      /* takes the white space before it */
     TOKEN_RSTRIP = 32,      /* and after it */
     TOKEN_SINGLE_WORD = 64, /* only where no word goes on before or after it */
-    TOKEN_NORMALIZED = 128  /* looked for after those that are not, in what they leave */
+    TOKEN_NORMALIZED = 128, /* looked for after those that are not, in what they leave */
+    TOKEN_BYTE = 256        /* with by_chars: stands for a byte of a character that is no token */
 };
 
-/* A token's bytes as they stand in text. In a tokenizer.json it is written in the byte alphabet,
- * except TOKEN_RAW ones (added tokens, and what is not in the alphabet), which are as they are.
- * bytes == NULL: no token has this id. */
+/* SentencePiece writes a space as this. Within a tokenizer by characters it is a space. */
+#define METASPACE "\xe2\x96\x81"
+
+/* Hugging Face's pre-tokenizer of that name. */
+typedef struct Metaspace {
+    bool used, split; /* split: a piece begins at each space */
+    enum {
+        PREPEND_ALWAYS,
+        PREPEND_FIRST,
+        PREPEND_NEVER,
+        PREPENDS
+    } prepend; /* a space, and where */
+} Metaspace;
+
+/* A token's bytes as they stand in text. In a tokenizer.json it is written in the byte alphabet
+ * (by_chars: with METASPACE for spaces, bytes as <0x0A>), except TOKEN_RAW ones (added tokens, and
+ * what is not in the alphabet), which are as they are. bytes == NULL: no token has this id. */
 typedef struct Token {
     char *bytes;
     int32_t len;
     int flags;
-    char *form; /* of an added token: what the normalizer makes of it, if that is something else */
+    char
+        *form; /* of an added token: what the normalizer makes of it (by_chars: what is looked for),
+                   if that is something else */
     int32_t form_len;
 } Token;
 
@@ -239,13 +258,17 @@ struct Tokenizer {
     int32_t unknown;    /* token for bytes that are none; -1: they are an error */
     bool fuse_unknown;  /* one for several in a row */
     IdList stops;       /* tokenizer_set_stops */
+    bool by_chars;      /* SentencePiece's: begins with characters, not bytes */
+    Metaspace metaspace;
+    bool drops_space; /* decoding does, at the beginning */
 
     /* made by tokenizer_finish, read-only afterwards */
     int32_t byte_id[256];
+    int32_t *char_id;           /* [0x110000], by_chars: id + 1; 0: no token */
     struct BytePair *byte_pair; /* [256 * 256]: the merges of bytes once more, where the cache keeps
-                                   them; NULL: some byte is no token */
+                                   them; NULL: some byte is no token, or by_chars */
     uint64_t *joins; /* a bit for each pair of bytes: some merge joins what ends with the first and
-                        what begins with the second; NULL as byte_pair */
+                        what begins with the second; NULL: some byte is no token */
     ThreeBytes *three; /* [1 << 16], by the bits of the character; NULL as byte_pair */
     MergeSlot *pair;   /* open addressing */
     uint64_t pair_mask;
@@ -307,6 +330,12 @@ int tokenizer_read_vocab(Tokenizer *t, json_t *vocab, const json_t *added);
 /* A merge, "a b"; vocab as above. ERR_DATA. */
 int tokenizer_read_merge(Tokenizer *t, const json_t *vocab, const char *line, size_t len);
 
+/* From the value of a whole tokenizer.json. ERR_DATA. */
+int tokenizer_of(Tokenizer **out, const json_t *root, const char *origin);
+
+/* A token as the file writes it; malloc'd. */
+char *tokenizer_key(const Tokenizer *t, int64_t id);
+
 /* What v calls its "type", as parts of a tokenizer.json do; borrowed. */
 const char *tokenizer_part_type(const json_t *v);
 
@@ -316,14 +345,20 @@ const char *tokenizer_part_type(const json_t *v);
  * supported. */
 int tokenizer_read_normalizer(Normalizer *out, const json_t *v);
 int tokenizer_read_pre_tokenizer(Pretokenizer *out, const json_t *v);
+/* The same without ByteLevel, for a tokenizer by characters. */
+int tokenizer_read_char_steps(Tokenizer *t, const json_t *v);
 json_t *tokenizer_write_normalizer(const Normalizer *m);
 json_t *tokenizer_write_pre_tokenizer(const Pretokenizer *p);
+json_t *tokenizer_write_metaspace(const Metaspace *m);
 json_t *tokenizer_write_byte_level(bool prefix_space, bool trim_offsets, bool regex);
 
 /* --- the byte alphabet of GPT-2 (tokenizer_json.c): each byte a printable character ---------- */
 
 uint32_t alphabet_char(uint8_t byte);
 int alphabet_byte(uint32_t codepoint); /* -1: not in the alphabet */
+/* The text with METASPACE for spaces, or the reverse; malloc'd. */
+char *tokenizer_metaspaces(const char *text, size_t len, size_t *out_len);
+char *tokenizer_spaces(const char *text, size_t len, size_t *out_len);
 /* Bytes as characters; out has room for 2 n. Returns the length. */
 size_t alphabet_encode(const char *bytes, size_t n, char *out);
 /* The reverse; out has room for n. -1: a character is not in the alphabet. */

@@ -1,5 +1,5 @@
-/* tokenizer_json.c: Hugging Face's tokenizer.json with a byte-level BPE in it: model, added tokens,
- * normalizer, pre-tokenizer. What would change the ids and is not supported is an error that names
+/* tokenizer_json.c: Hugging Face's tokenizer.json with a byte-level BPE in it, or SentencePiece's by
+ * characters ("byte_fallback"): model, added tokens, normalizer, pre-tokenizer. What would change the ids and is not supported is an error that names
  * the part. The post-processor (bos and the like) is not read: Rhetor's templates say which special
  * tokens stand where.
  *
@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "data/tokenizer/tokenizer_impl.h"
 
 /* --- the byte alphabet --------------------------------------------------------------------- */
@@ -54,9 +55,36 @@ size_t alphabet_encode(const char *bytes, size_t n, char *out) {
     return (size_t)(o - out);
 }
 
-/* A token as the file writes it; malloc'd. */
-static char *token_key(const Token *k) {
-    if (k->flags & TOKEN_RAW) return xstrdup(k->bytes);
+/* --- spaces ---------------------------------------------------------------------------------- */
+
+static char *replace(const char *text, size_t len, const char *from, const char *to, size_t *n) {
+    const size_t width = strlen(from);
+    Text out = {0};
+    for (const char *at; (at = memmem(text, len, from, width));) {
+        text_bytes(&out, text, (size_t)(at - text));
+        text_bytes(&out, to, strlen(to));
+        len -= (size_t)(at - text) + width;
+        text = at + width;
+    }
+    text_bytes(&out, text, len);
+    *n = out.n;
+    return text_take(&out);
+}
+
+char *tokenizer_metaspaces(const char *text, size_t len, size_t *n) {
+    return replace(text, len, " ", METASPACE, n);
+}
+char *tokenizer_spaces(const char *text, size_t len, size_t *n) {
+    return replace(text, len, METASPACE, " ", n);
+}
+
+char *tokenizer_key(const Tokenizer *t, int64_t id) {
+    const Token *k = &t->token[id];
+    size_t n;
+    if (k->flags & TOKEN_BYTE) return xasprintf("<0x%02X>", (uint8_t)*k->bytes);
+    if (k->form && t->by_chars && !(k->flags & TOKEN_NORMALIZED)) return xstrdup(k->form);
+    if (k->flags & TOKEN_RAW || (t->by_chars && k->flags & TOKEN_ADDED)) return xstrdup(k->bytes);
+    if (t->by_chars) return tokenizer_metaspaces(k->bytes, (size_t)k->len, &n);
     char *key = xmalloc(2 * (size_t)k->len + 1);
     key[alphabet_encode(k->bytes, (size_t)k->len, key)] = 0;
     return key;
@@ -76,9 +104,39 @@ const char *tokenizer_part_type(const json_t *obj) {
     return type ? type : "(none)";
 }
 
+/* The byte that "<0x0A>" stands for; -1: it is no such token. */
+static int byte_of(const char *content) {
+    static const char digits[] = "0123456789ABCDEF";
+    if (strlen(content) != 6 || strncmp(content, "<0x", 3) != 0 || content[5] != '>') return -1;
+    const char *high = strchr(digits, content[3]), *low = strchr(digits, content[4]);
+    return high && low ? (int)((high - digits) << 4 | (low - digits)) : -1;
+}
+
+/* The same by characters. An added token is looked for as it is written, and decodes with spaces. */
+static int add_char_token(Tokenizer *t, const char *content, int64_t id, int flags) {
+    size_t n;
+    const int byte = flags & TOKEN_ADDED ? -1 : byte_of(content);
+    if (byte >= 0) return tokenizer_set_token(t, id, &(char){(char)byte}, 1, flags | TOKEN_BYTE);
+    if (!(flags & TOKEN_ADDED) && strchr(content, ' '))
+        return error_set(ERR_DATA, "it holds a space, where SentencePiece has U+2581");
+    AUTOFREE char *spaces = tokenizer_spaces(content, strlen(content), &n);
+    TRY(tokenizer_set_token(t, id, spaces, n, flags));
+    if (strcmp(spaces, content) == 0 || !(flags & TOKEN_ADDED)) return 0;
+    if (flags & TOKEN_NORMALIZED)
+        return error_set(ERR_DATA, "an added token with U+2581 in it that is \"normalized\" is not "
+                                   "supported");
+    t->token[id].form = xstrdup(content);
+    t->token[id].form_len = (int32_t)strlen(content);
+    return 0;
+}
+
 /* Adds a token of the vocabulary: `content` as it stands in the file. */
 static int add_token(Tokenizer *t, const char *content, int64_t id, int flags) {
     const size_t len = strlen(content);
+    if (t->by_chars) {
+        const int rc = add_char_token(t, content, id, flags);
+        return rc < 0 ? error_wrap(rc, "token \"%s\"", content) : 0;
+    }
     char *bytes = xmalloc(len + 1);
     const int64_t n = alphabet_decode(content, len, bytes);
     bool raw = n < 0;
@@ -247,8 +305,7 @@ static int read_model(Tokenizer *t, const json_t *model, const json_t *added) {
     }
     if (json_number_value(json_object_get(model, "dropout")) > 0)
         return error_set(ERR_DATA, "\"model\".\"dropout\" is not supported: set it to null");
-    if (json_is_true(json_object_get(model, "byte_fallback")))
-        return error_set(ERR_DATA, "\"model\".\"byte_fallback\" is true: not a byte-level BPE");
+    t->by_chars = json_is_true(json_object_get(model, "byte_fallback"));
     t->ignore_merges = json_is_true(json_object_get(model, "ignore_merges"));
     json_t *vocab = json_object_get(model, "vocab");
     const json_t *merges = json_object_get(model, "merges");
@@ -280,7 +337,8 @@ static int normalize_added(Tokenizer *t) {
         Token *k = &t->token[i];
         size_t n = 0;
         if (!(k->flags & TOKEN_ADDED) || !(k->flags & TOKEN_NORMALIZED)) continue;
-        if ((rc = normalize(t->normal, k->bytes, (size_t)k->len, &k->form, &n)) < 0) break;
+        if (k->form) continue; /* by characters, with U+2581 in it */
+        if ((rc = normalize(t->normal, false, k->bytes, (size_t)k->len, &k->form, &n)) < 0) break;
         k->form_len = (int32_t)n;
         const char *form = k->form ? k->form : k->bytes;
         n = k->form ? n : (size_t)k->len;
@@ -297,12 +355,67 @@ static int normalize_added(Tokenizer *t) {
     return rc;
 }
 
+/* SentencePiece's: without a token for each byte some text would have no ids. */
+static int check_bytes(const Tokenizer *t) {
+    bool there[256] = {false};
+    for (int64_t i = 0; i < t->vocab; i++)
+        if (t->token[i].bytes && t->token[i].flags & TOKEN_BYTE)
+            there[(uint8_t)*t->token[i].bytes] = true;
+    for (int i = 0; i < 256; i++)
+        if (!there[i])
+            return error_set(ERR_DATA, "\"byte_fallback\" is true, but there is no token <0x%02X>",
+                             i);
+    return 0;
+}
+
+/* Decoders of such: spaces for U+2581, bytes, and whether a space at the beginning is dropped. */
+static int read_char_decoder(Tokenizer *t, const json_t *d) {
+    const char *type = tokenizer_part_type(d);
+    size_t i;
+    json_t *e;
+    if (strcmp(type, "Sequence") == 0) {
+        json_array_foreach(json_object_get(d, "decoders"), i, e) TRY(read_char_decoder(t, e));
+        return 0;
+    }
+    const char *pattern =
+        json_string_value(json_object_get(json_object_get(d, "pattern"), "String"));
+    const char *content = json_string_value(json_object_get(d, "content"));
+    const bool space = content && strcmp(content, " ") == 0;
+    if (strcmp(type, "ByteFallback") == 0 || strcmp(type, "Fuse") == 0) return 0;
+    if (strcmp(type, "Replace") == 0 && space && pattern && strcmp(pattern, METASPACE) == 0)
+        return 0;
+    if (strcmp(type, "Strip") == 0 && space &&
+        json_integer_value(json_object_get(d, "stop")) == 0 &&
+        json_integer_value(json_object_get(d, "start")) <= 1) {
+        t->drops_space = json_integer_value(json_object_get(d, "start")) == 1;
+        return 0;
+    }
+    if (strcmp(type, "Metaspace") == 0) {
+        const char *scheme = json_string_value(json_object_get(d, "prepend_scheme"));
+        t->drops_space = scheme ? strcmp(scheme, "never") != 0
+                                : !json_is_false(json_object_get(d, "add_prefix_space"));
+        return 0;
+    }
+    return error_set(ERR_DATA,
+                     "\"decoder\" has %s, expected Replace of U+2581 by a space, "
+                     "ByteFallback, Fuse, Strip of one space, or Metaspace",
+                     type);
+}
+
+static int read_chars(Tokenizer *t, const json_t *root) {
+    TRY(check_bytes(t));
+    TRY(read_char_decoder(t, json_object_get(root, "decoder")));
+    const int rc = tokenizer_read_char_steps(t, json_object_get(root, "pre_tokenizer"));
+    return rc < 0 ? error_wrap(rc, "\"pre_tokenizer\"") : 0;
+}
+
 static int read_root(Tokenizer *t, const json_t *root) {
     TRY(expect(root, JSON_OBJECT, "the file", "an object"));
     TRY(read_model(t, json_object_get(root, "model"), json_object_get(root, "added_tokens")));
     int rc = tokenizer_read_normalizer(t->normal, json_object_get(root, "normalizer"));
     if (rc == 0) rc = normalize_added(t);
     if (rc < 0) return error_wrap(rc, "\"normalizer\"");
+    if (t->by_chars) return read_chars(t, root);
     const json_t *decoder = json_object_get(root, "decoder");
     if (!only(decoder, "ByteLevel", "decoders")) {
         return error_set(ERR_DATA, "\"decoder\" is %s, expected ByteLevel",
@@ -314,13 +427,10 @@ static int read_root(Tokenizer *t, const json_t *root) {
     return rc < 0 ? error_wrap(rc, "\"pre_tokenizer\"") : 0;
 }
 
-int tokenizer_parse(Tokenizer **out, const char *json, size_t len, const char *origin) {
-    json_t *root = NULL;
+int tokenizer_of(Tokenizer **out, const json_t *root, const char *origin) {
     *out = NULL;
-    TRY(json_parse(&root, json, len, origin, 1));
     Tokenizer *t = tokenizer_new();
     int rc = read_root(t, root);
-    json_decref(root);
     if (rc < 0) {
         tokenizer_close(&t);
         return error_wrap(rc, "%s", origin);
@@ -328,6 +438,13 @@ int tokenizer_parse(Tokenizer **out, const char *json, size_t len, const char *o
     tokenizer_finish(t);
     *out = t;
     return 0;
+}
+
+int tokenizer_parse(Tokenizer **out, const char *json, size_t len, const char *origin) {
+    json_auto_t *root = NULL;
+    *out = NULL;
+    TRY(json_parse(&root, json, len, origin, 1));
+    return tokenizer_of(out, root, origin);
 }
 
 /* --- writing ------------------------------------------------------------------------------- */
@@ -347,6 +464,17 @@ static bool would_be_numbered_otherwise(const Tokenizer *t) {
     return false;
 }
 
+static json_t *write_char_decoder(const Tokenizer *t) {
+    json_t *v = json_pack("{s:s, s:[{s:s, s:{s:s}, s:s}, {s:s}, {s:s}]}", "type", "Sequence",
+                          "decoders", "type", "Replace", "pattern", "String", METASPACE, "content",
+                          " ", "type", "ByteFallback", "type", "Fuse");
+    if (t->drops_space)
+        json_array_append_new(json_object_get(v, "decoders"),
+                              json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content", " ",
+                                        "start", 1, "stop", 0));
+    return v;
+}
+
 char *tokenizer_json(const Tokenizer *t) {
     const int in_vocab = TOKEN_IN_VOCAB | (would_be_numbered_otherwise(t) ? TOKEN_ADDED : 0);
     json_t *added = json_array(), *vocab = json_object(), *merges = json_array();
@@ -354,11 +482,12 @@ char *tokenizer_json(const Tokenizer *t) {
     for (int64_t i = 0; i < t->vocab; i++) {
         const Token *k = &t->token[i];
         if (!k->bytes) continue;
-        key[i] = token_key(k);
+        key[i] = tokenizer_key(t, i);
         if (k->flags & in_vocab && !json_object_get(vocab, key[i]))
             json_object_set_new(vocab, key[i], json_integer(i));
         if (k->flags & TOKEN_ADDED) {
-            json_t *a = json_pack("{s:I, s:s}", "id", (json_int_t)i, "content", k->bytes);
+            const char *content = t->by_chars ? key[i] : k->bytes;
+            json_t *a = json_pack("{s:I, s:s}", "id", (json_int_t)i, "content", content);
             for (int f = 0; f < ADDED_FLAGS; f++) {
                 const bool set = k->flags & added_flags[f].flag;
                 json_object_set_new(a, added_flags[f].name, json_boolean(set));
@@ -376,12 +505,15 @@ char *tokenizer_json(const Tokenizer *t) {
         "s:o}}",
         "version", "1.0", "truncation", "padding", "added_tokens", added, "normalizer",
         tokenizer_write_normalizer(t->normal), "pre_tokenizer",
-        tokenizer_write_pre_tokenizer(t->pre), "post_processor",
-        tokenizer_write_byte_level(true, false, true), "decoder",
-        tokenizer_write_byte_level(true, true, true), "model", "type", "BPE", "dropout",
-        "unk_token", t->unknown >= 0 ? key[t->unknown] : NULL, "continuing_subword_prefix",
-        "end_of_word_suffix", "fuse_unk", (int)t->fuse_unknown, "byte_fallback", 0, "ignore_merges",
-        t->ignore_merges, "vocab", vocab, "merges", merges);
+        t->metaspace.used ? tokenizer_write_metaspace(&t->metaspace)
+                          : tokenizer_write_pre_tokenizer(t->pre),
+        "post_processor", t->by_chars ? json_null() : tokenizer_write_byte_level(true, false, true),
+        "decoder",
+        t->by_chars ? write_char_decoder(t) : tokenizer_write_byte_level(true, true, true), "model",
+        "type", "BPE", "dropout", "unk_token", t->unknown >= 0 ? key[t->unknown] : NULL,
+        "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", (int)t->fuse_unknown,
+        "byte_fallback", (int)t->by_chars, "ignore_merges", t->ignore_merges, "vocab", vocab,
+        "merges", merges);
     CHECK(root, "a token of the tokenizer is not UTF-8");
     char *text = json_dumps(root, JSON_INDENT(2));
     CHECK(text, "out of memory writing a tokenizer");

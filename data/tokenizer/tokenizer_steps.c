@@ -93,6 +93,41 @@ int tokenizer_read_pre_tokenizer(Pretokenizer *out, const json_t *p) {
                      tokenizer_part_type(p));
 }
 
+static const char *const prepend_names[PREPENDS] = {"always", "first", "never"};
+
+/* Old files say add_prefix_space, newer ones prepend_scheme. */
+static int read_metaspace(Metaspace *m, const json_t *p) {
+    const char *mark = json_string_value(json_object_get(p, "replacement"));
+    const char *scheme = json_string_value(json_object_get(p, "prepend_scheme"));
+    if (!mark || strcmp(mark, METASPACE) != 0)
+        return error_set(ERR_DATA, "Metaspace has the replacement \"%s\", expected U+2581",
+                         mark ? mark : "(none)");
+    if (!scheme)
+        scheme = json_is_false(json_object_get(p, "add_prefix_space")) ? "never" : "always";
+    int k = 0;
+    while (k < PREPENDS && strcmp(scheme, prepend_names[k]) != 0) k++;
+    if (k == PREPENDS)
+        return error_set(ERR_DATA,
+                         "Metaspace has the prepend_scheme \"%s\", expected always, first "
+                         "or never",
+                         scheme);
+    *m = (Metaspace){.used = true, .split = !json_is_false(json_object_get(p, "split"))};
+    m->prepend = (typeof(m->prepend))k;
+    return 0;
+}
+
+int tokenizer_read_char_steps(Tokenizer *t, const json_t *v) {
+    bool byte_level = true; /* none may come */
+    if (!v || json_is_null(v)) return 0;
+    if (strcmp(tokenizer_part_type(v), "Metaspace") == 0) return read_metaspace(&t->metaspace, v);
+    return read_step(t->pre, v, &byte_level);
+}
+
+json_t *tokenizer_write_metaspace(const Metaspace *m) {
+    return json_pack("{s:s, s:s, s:s, s:b}", "type", "Metaspace", "replacement", METASPACE,
+                     "prepend_scheme", prepend_names[m->prepend], "split", (int)m->split);
+}
+
 json_t *tokenizer_write_byte_level(bool prefix_space, bool trim_offsets, bool regex) {
     return json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", prefix_space,
                      "trim_offsets", trim_offsets, "use_regex", regex);
