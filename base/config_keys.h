@@ -54,7 +54,7 @@ KEY(data_train, "data.train", Paths, "", 0, 0, "", RESULT, "training files. Pret
 KEY(data_heldout, "data.heldout", Paths, "", 0, 0, "", RESULT, "held-out files of the same kind")
 KEY(data_mix, "data.mix", Paths, "", 0, 0, "", RESULT, "pretraining corpora mixed in (SFT: data.mix_ratio; PPO: the ptx term)")
 KEY(data_mix_ratio, "data.mix_ratio", F64, 0, 0, 0.9, "", RESULT, "share of the tokens of a step that are pretraining text")
-KEY(data_template, "data.template", Enum, "plain", 0, 0, "plain|chatml|hh|alpaca|roles", RESULT, "chat template; it travels with the checkpoint. roles: the words of data.roles")
+KEY(data_template, "data.template", Enum, "parent", 0, 0, "plain|chatml|hh|alpaca|smollm2|qwen2|qwen2.5|qwen3|qwen3-direct|llama3|llama3.1|zephyr|gemma|llama2|roles|parent", RESULT, "chat template; it travels with the checkpoint. roles: the words of data.roles; parent: that of from.model (of one that rhetor-pretrain made plain)")
 KEY(data_roles_system, "data.roles.system", Str, "", 0, 0, "", RESULT, "with template: roles, what stands before a message of the system; special tokens of the tokenizer are recognised")
 KEY(data_roles_system_end, "data.roles.system_end", Str, "", 0, 0, "", RESULT, "... and after it")
 KEY(data_roles_user, "data.roles.user", Str, "", 0, 0, "", RESULT, "what stands before a message of the user")

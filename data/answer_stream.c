@@ -27,9 +27,10 @@ AnswerStream *answer_stream(Template tp, const Tokenizer *tk, bool raw) {
     AnswerStream *s = xcalloc(1, sizeof *s);
     const struct TemplateFormat *f = template_format(tp);
     s->tk = tk;
-    s->before = raw ? "" : f->answer;
-    s->after = raw ? "" : f->answer_end;
-    s->after_id = tokenizer_special(tk, s->after);
+    s->before = !raw && f->answer ? f->answer : "";
+    if (!*s->before && tokenizer_drops_space(tk)) s->before = " ";
+    s->after = raw ? "" : template_end(f);
+    s->after_id = tokenizer_added(tk, s->after);
     return s;
 }
 

@@ -13,13 +13,26 @@
 /* TEMPLATE_PLAIN: prompt "\n" completion EOS, nothing else. HH: "\n\nHuman: " prompt
  * "\n\nAssistant:" " " completion EOS. ALPACA: "### Instruction:\n" prompt "\n\n### Response:\n"
  * completion EOS. CHATML: "<|im_start|>user\n" prompt "<|im_end|>\n<|im_start|>assistant\n"
- * completion "<|im_end|>" EOS. (Order: the choices of data.template.) From TEMPLATE_ROLES on:
- * templates of the user's own words, made by template_roles; equal words, equal numbers. */
+ * completion "<|im_end|>" EOS, where EOS is another token. From SMOLLM2 to LLAMA2: those of published
+ * models (template.c), whose ids are transformers' apply_chat_template's, but that an answer ends
+ * with the token that the model emits, without the line break that some put behind it. (Order: the
+ * choices of data.template.) From TEMPLATE_ROLES on: templates of the user's own words, made by
+ * template_roles; equal words, equal numbers. */
 typedef enum Template {
     TEMPLATE_PLAIN,
     TEMPLATE_CHATML,
     TEMPLATE_HH,
     TEMPLATE_ALPACA,
+    TEMPLATE_SMOLLM2,
+    TEMPLATE_QWEN2,
+    TEMPLATE_QWEN25,
+    TEMPLATE_QWEN3,
+    TEMPLATE_QWEN3_DIRECT,
+    TEMPLATE_LLAMA3,
+    TEMPLATE_LLAMA31,
+    TEMPLATE_ZEPHYR,
+    TEMPLATE_GEMMA,
+    TEMPLATE_LLAMA2,
     TEMPLATE_ROLES
 } Template;
 
@@ -38,10 +51,16 @@ typedef struct Message {
 
 const char *template_name(Template t);
 int template_by_name(const char *name, Template *out); /* ERR_CONFIG with the choices */
+/* The template that a model's own text in the Jinja language is, recognised by what it holds.
+ * ERR_DATA with the choices: none of those known. */
+int template_of_jinja(const char *text, Template *out);
+/* The token that ends an answer: the template's, or the tokenizer's end of text; -1: none. */
+int32_t template_stop(Template t, const Tokenizer *tk);
 /* The words are copied. Neither user nor assistant has any: ERR_CONFIG. One thread at a time. */
 int template_roles(const TemplateRoles *r, Template *out);
-/* The template of data.template and data.roles. ERR_CONFIG with the place. */
-int template_of_config(const Config *c, Template *out);
+/* The template of data.template and data.roles; *t is the parent's before. ERR_CONFIG with the
+ * place. */
+int template_of_config(const Config *c, Template *t);
 /* As checkpoints carry it: the name, or an object with the words of its roles. ERR_CONFIG. */
 json_t *template_to_json(Template t);
 int template_from_json(const json_t *j, Template *out);

@@ -98,6 +98,10 @@ void run_describe(Run *run, const GptConfig *model, const Tokenizer *tk, Templat
     json_object_set_new(p->meta, "model", arch_to_json(model));
     json_object_set_new(p->meta, "template", template_to_json(tmpl));
     json_object_set_new(p->meta, "use", json_string(use));
+    const char *jinja = tokenizer_chat_template(tk);
+    Template own;
+    if (jinja && template_of_jinja(jinja, &own) == 0 && own == tmpl)
+        json_object_set_new(p->meta, "chat_template", json_string(jinja));
     free(p->tokenizer);
     p->tokenizer = tokenizer_json(tk);
     int64_t n;

@@ -65,8 +65,13 @@ static void read_stops(Loaded *l, const json_t *meta) {
     if (l->tokenizer) tokenizer_set_stops(l->tokenizer, l->stop, l->nstop);
     if (l->tokenizer) add_stop(l, tokenizer_eos(l->tokenizer));
     l->eos = l->nstop ? l->stop[0] : -1;
+    const int32_t end = l->tokenizer ? template_stop(l->tmpl, l->tokenizer) : -1;
+    if (end >= 0 && l->stop[0] != end) load_end_with(l, end); /* which the template adds */
     l->nend = l->nstop;
     if (json_is_integer(trained)) load_end_with(l, (int32_t)json_integer_value(trained));
+    if (l->tokenizer)
+        tokenizer_set_chat_template(l->tokenizer,
+                                    json_string_value(json_object_get(meta, "chat_template")));
 }
 
 /* Rows that no token has are never sampled. */

@@ -15,8 +15,8 @@ typedef struct Loaded {
     Gpt *gpt;
     Tokenizer *tokenizer;
     Template tmpl;
-    /* [nstop] tokens that end an answer: the one that PPO trained it to end with, then the others:
-     * those that the imported model names, else the tokenizer's end of text. */
+    /* [nstop] tokens that end an answer: the one that PPO trained it to end with, the template's,
+     * then the others: those that the imported model names, else the tokenizer's end of text. */
     int32_t stop[LOAD_STOPS];
     int nstop;   /* 0: none is known */
     int nend;    /* the first so many of them are an answer's proper end */

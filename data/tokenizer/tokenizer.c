@@ -58,6 +58,7 @@ void tokenizer_close(Tokenizer **out) {
     }
     free(t->token);
     ids_free(&t->stops);
+    free(t->chat_template);
     free(t->merge);
     free(t->pair);
     free(t->byte_pair);
@@ -351,13 +352,18 @@ const char *tokenizer_token_bytes(const Tokenizer *t, int32_t id, size_t *len) {
 
 int64_t tokenizer_vocab(const Tokenizer *t) { return t->vocab; }
 
-int32_t tokenizer_special(const Tokenizer *t, const char *token) {
+int32_t tokenizer_added(const Tokenizer *t, const char *token) {
     const size_t len = strlen(token);
     for (int set = 0; set < 2 && len > 0; set++) {
         const int32_t id = added_at(t, &t->added[set], token, len);
-        if (id >= 0 && seen(t, id).n == len && t->token[id].flags & TOKEN_SPECIAL) return id;
+        if (id >= 0 && seen(t, id).n == len) return id;
     }
     return -1;
+}
+
+int32_t tokenizer_special(const Tokenizer *t, const char *token) {
+    const int32_t id = tokenizer_added(t, token);
+    return id >= 0 && t->token[id].flags & TOKEN_SPECIAL ? id : -1;
 }
 
 int32_t tokenizer_id(const Tokenizer *t, const char *token) {
@@ -381,6 +387,13 @@ const int32_t *tokenizer_stops(const Tokenizer *t, int64_t *n) {
     *n = t->stops.n;
     return t->stops.v;
 }
+
+void tokenizer_set_chat_template(Tokenizer *t, const char *text) {
+    free(t->chat_template);
+    t->chat_template = text ? xstrdup(text) : NULL;
+}
+
+const char *tokenizer_chat_template(const Tokenizer *t) { return t->chat_template; }
 
 int32_t tokenizer_eos(const Tokenizer *t) {
     if (t->stops.n > 0) return t->stops.v[0];

@@ -97,6 +97,8 @@ int32_t tokenizer_id(const Tokenizer *t, const char *token);
 /* The same among the special tokens only, at once: for every record, where tokenizer_id may search
  * the whole vocabulary. */
 int32_t tokenizer_special(const Tokenizer *t, const char *token);
+/* And among all added ones. */
+int32_t tokenizer_added(const Tokenizer *t, const char *token);
 /* The token that ends a text: the first of those that are set, else the special token that is
  * called "<|endoftext|>" or one of the other usual names; -1: none. */
 int32_t tokenizer_eos(const Tokenizer *t);
@@ -104,5 +106,8 @@ int32_t tokenizer_eos(const Tokenizer *t);
  * loaded. They are no part of tokenizer_json. n = 0: by name. */
 void tokenizer_set_stops(Tokenizer *t, const int32_t *ids, int64_t n);
 const int32_t *tokenizer_stops(const Tokenizer *t, int64_t *n); /* borrowed; n 0: none are set */
+/* Its model's chat template, in the Jinja language, likewise. Copied; NULL: none. */
+void tokenizer_set_chat_template(Tokenizer *t, const char *text);
+const char *tokenizer_chat_template(const Tokenizer *t);
 
 #endif

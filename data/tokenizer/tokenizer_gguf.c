@@ -290,7 +290,11 @@ int tokenizer_from_gguf(Tokenizer **out, const json_t *meta, const char *origin)
                                                                     "(SentencePiece's)",
                                                        model);
     if (rc == 0) rc = tokenizer_of(out, root, "as a tokenizer.json");
-    if (rc == 0) set_stops(*out, meta);
+    if (rc == 0) {
+        set_stops(*out, meta);
+        tokenizer_set_chat_template(
+            *out, json_string_value(json_object_get(meta, "tokenizer.chat_template")));
+    }
     json_decref(root);
     json_decref(l.vocab);
     return rc < 0 ? error_wrap(rc, "%s", origin) : 0;
@@ -413,5 +417,7 @@ int tokenizer_to_gguf(const Tokenizer *t, int64_t rows, json_t *meta) {
         json_object_set_new(meta, keys[0], json_integer(tokenizer_eos(t)));
     for (int64_t i = 0; i < t->stops.n && i < 3; i++)
         json_object_set_new(meta, keys[i], json_integer(t->stops.v[i]));
+    if (t->chat_template)
+        json_object_set_new(meta, "tokenizer.chat_template", json_string(t->chat_template));
     return check_written(t, meta);
 }

@@ -254,11 +254,12 @@ struct Tokenizer {
     int64_t nmerge;
     Normalizer *normal; /* of text that is no added token */
     Pretokenizer *pre;
-    bool ignore_merges; /* a piece that is a token is that token */
-    int32_t unknown;    /* token for bytes that are none; -1: they are an error */
-    bool fuse_unknown;  /* one for several in a row */
-    IdList stops;       /* tokenizer_set_stops */
-    bool by_chars;      /* SentencePiece's: begins with characters, not bytes */
+    bool ignore_merges;  /* a piece that is a token is that token */
+    int32_t unknown;     /* token for bytes that are none; -1: they are an error */
+    bool fuse_unknown;   /* one for several in a row */
+    IdList stops;        /* tokenizer_set_stops */
+    char *chat_template; /* NULL: none */
+    bool by_chars;       /* SentencePiece's: begins with characters, not bytes */
     Metaspace metaspace;
     bool drops_space; /* decoding does, at the beginning */
 
