@@ -32,13 +32,13 @@ __attribute__((unused)) static Tokenizer *from_case(const json_t *c) {
     return t;
 }
 
-static int golden_setup(void **state) {
+__attribute__((unused)) static int golden_setup(void **state) {
     if (json_read_file(&golden, "tests/golden/tokenizer_golden.json") < 0) return -1;
     small = from_json(json_object_get(golden, "tokenizer"), "golden");
     return 0;
 }
 
-static int golden_teardown(void **state) {
+__attribute__((unused)) static int golden_teardown(void **state) {
     tokenizer_close(&small);
     json_decref(golden);
     return 0;
