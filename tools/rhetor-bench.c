@@ -25,6 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/openmp.h"
@@ -300,7 +301,7 @@ static json_t *limits_json(const Result *r) {
 /* --- main ------------------------------------------------------------------------------------- */
 
 typedef struct Args {
-    bool list, run[NCASE_MAX], named, all;
+    bool list, run[NCASE_MAX], named, all, cpu;
     const char *json, *turns;
     double seconds;
 } Args;
@@ -327,6 +328,7 @@ static int choose(void *args, const Option *o, char *name) {
 
 static const Option options[] = {
     {"all", 'a', NULL, "the slow cases too", OPT_FLAG(all)},
+    {"cpu", 'c', NULL, "one thread, whose own time counts instead of the clock's", OPT_FLAG(cpu)},
     {"json", 'j', "FILE", "also write the results as JSON", OPT_TEXT(json)},
     {"list", 'l', NULL, "print the names of the cases and leave", OPT_FLAG(list)},
     {"seconds", 's', "X", "time for each case, at least three rounds (3)",
@@ -350,7 +352,7 @@ static int bench(const Args *a) {
     json_t *all = json_array();
     bool head = true;
     int rc = 0;
-    kernel_level = kernel_supported(); /* for the name; core_init would start threads */
+    kernel_level = kernel_wanted(); /* for the name; core_init would start threads */
     if (!a->turns)
         printf("%s; sgemm: %s\nOPENBLAS_CORETYPE %s\n\n", kernel_text(), blas_name(),
                type ? type : "is not set");
@@ -382,19 +384,23 @@ int main(int argc, char **argv) {
     openmp_wait_briefly(argv);
     if (argc > 1 && strcmp(argv[1], "checkpoint") == 0) return bench_checkpoint(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "comm") == 0) return bench_comm(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "products") == 0) return bench_products(argc - 1, argv + 1);
     CHECK(bench_cases <= NCASE_MAX, "%d cases, room for %d", bench_cases, NCASE_MAX);
     Args a = {.seconds = 3};
-    option_parse(options, NULL,
-                 "Measures this machine's limits and Rhetor's share of them. NAME is a "
-                 "case or the beginning of several; without one all quick ones run. \"rhetor-bench "
-                 "checkpoint\" measures saving and loading beside the disk, \"mpirun -n N "
-                 "rhetor-bench comm\" the exchange between ranks; both have a --help of their own.",
-                 argc, argv, &a);
+    option_parse(
+        options, NULL,
+        "Measures this machine's limits and Rhetor's share of them. NAME is a "
+        "case or the beginning of several; without one all quick ones run. \"rhetor-bench "
+        "checkpoint\" measures saving and loading beside the disk, \"mpirun -n N "
+        "rhetor-bench comm\" the exchange between ranks, \"rhetor-bench products\" each product "
+        "beside OpenBLAS's; these have a --help of their own.",
+        argc, argv, &a);
     if (a.list) {
         for (int i = 0; i < bench_cases; i++)
             printf("%-16s %s%s\n", bench_case[i].name, bench_case[i].what,
                    bench_case[i].slow ? " (only when named in full, or with --all)" : "");
         return 0;
     }
+    if (a.cpu) bench_count_cpu();
     return option_end(bench(&a));
 }

@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/clock.h"
 #include "core/arena.h"
 #include "core/tensor.h"
 #include "model/gpt.h"
@@ -63,15 +62,21 @@ double bench_read(void);
 double bench_triad(void);
 void bench_limits_open(bool sgemm, int memory_arrays);
 
+/* The seconds that are counted: the clock's, or after bench_count_cpu this process's own, on one
+ * thread from then on, which other jobs disturb less. Call the latter before any thread starts. */
+double bench_seconds(void);
+void bench_count_cpu(void);
+
 /* The median of v[n], n at most BENCH_ROUNDS. */
 enum { BENCH_ROUNDS = 25 };
 double bench_median(const double *v, int n);
 
 /* Measurements of their own kind, on any number of ranks: rhetor-bench checkpoint [...], whose
- * limit is the disk, and rhetor-bench comm [...], the exchange between the ranks. Return the exit
- * status. */
+ * limit is the disk, and rhetor-bench comm [...], the exchange between the ranks; on one rank
+ * rhetor-bench products [...], our products beside OpenBLAS's. Return the exit status. */
 int bench_checkpoint(int argc, char **argv);
 int bench_comm(int argc, char **argv);
+int bench_products(int argc, char **argv);
 
 /* FLOPs of the blocks and of the head, forward. A sequence of n tokens attends to n (n+1) / 2
  * pairs. All but `rows` of them need no more of the last block than keys and values. */

@@ -28,7 +28,7 @@ static int on_token(void *ctx, int64_t prompt, int32_t token) {
     if (l->made[prompt]++ == 0) {
         l->begun++;
         l->before = l->total;
-        l->decoding = clock_seconds();
+        l->decoding = bench_seconds();
     }
     return 0;
 }
@@ -69,9 +69,9 @@ static double call(BenchWork *w, double *begin) {
     l->total = l->before = 0;
     for (int64_t s = 0; s < c->B; s++) l->made[s] = 0;
     DecodeResult r;
-    *begin = clock_seconds();
+    *begin = bench_seconds();
     int rc = decode(&r, l->gpt, l->tokens, l->start, c->B, NULL, &l->o);
-    double end = clock_seconds();
+    double end = bench_seconds();
     CHECK(rc == 0 && r.tokens == c->B * c->max_new, "decode: %s", error_message());
     decode_free(&r);
     return end;

@@ -157,7 +157,7 @@ static double ppo_run(BenchWork *w, int part) {
     PpoLab *l = w->priv;
     PpoStats stats = {0};
     int rc = 0;
-    double t = clock_seconds();
+    double t = bench_seconds();
     switch (part) {
     case ROLLOUT: rc = run_rollout(l, w->c); break;
     case SCORING:
@@ -167,7 +167,7 @@ static double ppo_run(BenchWork *w, int part) {
     case UPDATE: rc = iteration_update(&l->ppo, &l->e, l->iteration, 1e-5, 1e-5, &stats); break;
     }
     CHECK(rc == 0, "%s: %s", w->c->name, error_message());
-    return clock_seconds() - t;
+    return bench_seconds() - t;
 }
 
 const BenchKind bench_ppo = {ppo_open, ppo_run};
