@@ -1,11 +1,11 @@
-/* gemm.c: products in blocks (Goto and van de Geijn 2008), with one operand packed.
+/* gemm.c: products in blocks (Goto and van de Geijn 2008), with both operands packed into the order
+ * in which the kernels read them.
  *
- * A panel of B, BLOCK_K x PANEL, is packed by all threads into strips of 32 columns; then the
- * threads take tiles of C, about GEMM_ROWS rows by TILE_COLS columns, as they come free, and go
- * through each strip of the panel with tile_gemm: a strip stays in the first cache while the tile's
- * rows of A pass by it. A is read where it lies, since broadcasts need no order; only where its
- * rows are a multiple of 4 KiB long, and so would all share few lines of the cache, a tile's rows
- * are copied.
+ * A panel of B, BLOCK_K x PANEL, is packed by all threads into strips of as many columns as the
+ * kernels take at a time; then the threads take tiles of C, about GEMM_ROWS rows by TILE_COLS
+ * columns, as they come free. A thread packs the rows of A that its tile needs, unless they are
+ * those of its last tile, and goes through each strip of the panel with tile_gemm_packed: a strip
+ * stays in the first cache while the tile's rows of A pass by it.
  *
  * prepare() of a part of A runs while the panel of B is packed. finish() of a tile runs on few
  * columns at a time right after their last partial sum. */
@@ -19,10 +19,9 @@
 #include "core/kernel.h"
 #include "core/tile.h"
 
-enum { STRIP = GEMM_STRIP, BLOCK_K = 512, PANEL = 2048, TILE_COLS = 512, FINISH_COLS = 128 };
+enum { BLOCK_K = 512, PANEL = 2048, TILE_COLS = 512, FINISH_COLS = 128, PACK_COLS = 128 };
 enum { WIDE_TILES = 16, HIGH_TILES = 4 /* for a thread, or they are made smaller */ };
 enum { ROWS_UNIT = 12 /* rows that the kernels take at a time, or a multiple */ };
-enum { ALIAS = 4096 / sizeof(real), COPY_LD = BLOCK_K + 16 };
 
 static int64_t parts(int64_t n, int64_t each) { return (n + each - 1) / each; }
 
@@ -34,64 +33,61 @@ static int64_t even(int64_t n, int64_t most, int64_t unit) {
 
 /* --- packing ---------------------------------------------------------------------------------- */
 
-/* One strip: out [K][STRIP] from b [K][cols], or [cols][K] if trans; zeros beyond cols. */
-static void pack_strip(bool trans, int64_t cols, int64_t K, const real *b, int64_t ldb,
-                       real *restrict out) {
-    if (cols < STRIP) memset(out, 0, (size_t)(K * STRIP) * sizeof *out);
-    if (!trans && cols == STRIP) { /* the usual case: a copy of known length is done in place */
-        for (int64_t k = 0; k < K; k++)
-            for (int64_t j = 0; j < STRIP; j++) out[k * STRIP + j] = b[k * ldb + j];
-        return;
-    }
-    if (!trans) {
-        for (int64_t k = 0; k < K; k++)
-            memcpy(out + k * STRIP, b + k * ldb, (size_t)cols * sizeof *out);
-        return;
-    }
-    tile_transpose(cols, K, b, ldb, out, STRIP);
+int64_t gemm_strip_cols(void) { return kernel_level == KERNEL_BLAS ? GEMM_STRIP_MAX : tile_cols(); }
+
+/* Columns j.. of B, terms k..k+K. */
+static void pack_columns(bool trans, int64_t j, int64_t cols, int64_t k, int64_t K, const real *b,
+                         int64_t ldb, real *out) {
+    tile_pack(gemm_strip_cols(), cols, K, trans ? b + j * ldb + k : b + k * ldb + j,
+              trans ? ldb : 1, trans ? 1 : ldb, out);
 }
 
-int64_t gemm_packed_size(int64_t N, int64_t K) { return parts(N, STRIP) * STRIP * K; }
+int64_t gemm_packed_size(int64_t N, int64_t K) {
+    return parts(N, GEMM_STRIP_MAX) * GEMM_STRIP_MAX * K; /* on any level */
+}
 
 void gemm_pack(bool trans, int64_t N, int64_t K, const real *b, int64_t ldb, real *out) {
 #pragma omp parallel for schedule(static) if (N * K > PARALLEL_MIN)
-    for (int64_t j = 0; j < N; j += STRIP)
-        pack_strip(trans, N - j < STRIP ? N - j : STRIP, K, b + (trans ? j * ldb : j), ldb,
-                   out + j * K);
+    for (int64_t j = 0; j < N; j += PACK_COLS)
+        pack_columns(trans, j, N - j < PACK_COLS ? N - j : PACK_COLS, 0, K, b, ldb, out + j * K);
 }
 
 /* --- products --------------------------------------------------------------------------------- */
 
-/* M rows of one strip, of which the first cols columns are in C. */
+/* M rows of one strip, of which the first cols columns are in C. A as it lies, or packed if ak is 0. */
 static void strip_rows(int64_t M, int64_t K, const real *a, int64_t ai, int64_t ak,
                        const real *strip, int64_t cols, bool add, real *c, int64_t ldc) {
-    if (cols == STRIP) {
-        tile_gemm_far(M, STRIP, K, a, ai, ak, strip, add, c, ldc);
-        return;
-    }
-    real full[GEMM_ROWS * STRIP];
-    for (int64_t i0 = 0; i0 < M; i0 += GEMM_ROWS) {
-        int64_t rows = M - i0 < GEMM_ROWS ? M - i0 : GEMM_ROWS;
-        real *part = c + i0 * ldc;
-        if (add) memset(full, 0, (size_t)(rows * STRIP) * sizeof *full);
-        for (int64_t i = 0; add && i < rows; i++)
-            memcpy(full + i * STRIP, part + i * ldc, (size_t)cols * sizeof *full);
-        tile_gemm_far(rows, STRIP, K, a + i0 * ai, ai, ak, strip, add, full, STRIP);
-        for (int64_t i = 0; i < rows; i++)
-            memcpy(part + i * ldc, full + i * STRIP, (size_t)cols * sizeof *full);
+    const int64_t width = tile_cols();
+    real full[GEMM_ROWS * GEMM_STRIP_MAX];
+    const bool part = cols < width;
+    const int64_t most = part ? GEMM_ROWS : M;
+    for (int64_t i0 = 0; i0 < M; i0 += most) {
+        const int64_t rows = M - i0 < most ? M - i0 : most;
+        const real *from = ak ? a + i0 * ai : a + i0 * K /* whole groups */;
+        real *to = part ? full : c + i0 * ldc;
+        const int64_t ld = part ? width : ldc;
+        if (part && add) memset(full, 0, (size_t)(rows * width) * sizeof *full);
+        for (int64_t i = 0; part && add && i < rows; i++)
+            memcpy(full + i * width, c + (i0 + i) * ldc, (size_t)cols * sizeof *full);
+        if (ak)
+            tile_gemm_far(rows, width, K, from, ai, ak, strip, add, to, ld);
+        else
+            tile_gemm_packed(rows, K, from, strip, add, to, ld);
+        for (int64_t i = 0; part && i < rows; i++)
+            memcpy(c + (i0 + i) * ldc, full + i * width, (size_t)cols * sizeof *full);
     }
 }
 
 void gemm_strip(int64_t M, int64_t K, const real *a, int64_t lda, const real *strip, int64_t cols,
                 real *c, int64_t ldc) {
     if (kernel_level == KERNEL_BLAS) {
-        blas_gemm(false, false, M, cols, K, 1, a, lda, strip, STRIP, 0, c, ldc);
+        blas_gemm(false, false, M, cols, K, 1, a, lda, strip, GEMM_STRIP_MAX, 0, c, ldc);
         return;
     }
     int64_t block = even(K, BLOCK_K, 1);
     for (int64_t k = 0; k < K; k += block)
-        strip_rows(M, K - k < block ? K - k : block, a + k, lda, 1, strip + k * STRIP, cols, k > 0,
-                   c, ldc);
+        strip_rows(M, K - k < block ? K - k : block, a + k, lda, 1, strip + k * tile_cols(), cols,
+                   k > 0, c, ldc);
 }
 
 /* sum[i] += a[k][i] for each k. */
@@ -101,27 +97,25 @@ KERNEL(add_rows, (int64_t K, int64_t n, const real *restrict a, int64_t ld, real
         for (int64_t i = 0; i < n; i++) sum[i] += a[i];
 }
 
-/* Terms [k0, k0 + K) of a tile; `packed` begins with its strips. */
-static void tile(const Gemm *g, const real *packed, real *copy, int64_t i, int64_t rows, int64_t j,
-                 int64_t cols, int64_t k0, int64_t K) {
-    const real *a = g->trans_a ? g->a + k0 * g->lda + i : g->a + i * g->lda + k0;
-    int64_t ai = g->trans_a ? 1 : g->lda, ak = g->trans_a ? g->lda : 1;
-    if (ai % ALIAS == 0) {
-        for (int64_t r = 0; r < rows; r++)
-            memcpy(copy + r * COPY_LD, a + r * ai, (size_t)K * sizeof *copy);
-        a = copy;
-        ai = COPY_LD;
-    }
-    /* on their way into the cache anyway; blocks of K come one after another */
-    if (g->a_sum && j == 0) add_rows(K, rows, a, ak, g->a_sum + i);
+/* Terms [k0, k0 + K) of a tile; `packed` begins with its strips, `a` has its rows as tile_pack lays
+ * them out. */
+static void tile(const Gemm *g, const real *packed, const real *a, int64_t i, int64_t rows,
+                 int64_t j, int64_t cols, int64_t k0, int64_t K) {
+    const int64_t width = tile_cols();
     bool last = k0 + K == g->K;
     for (int64_t from = j; from < j + cols; from += FINISH_COLS) {
         int64_t to = from + FINISH_COLS < j + cols ? from + FINISH_COLS : j + cols;
-        for (int64_t s = from; s < to; s += STRIP)
-            strip_rows(rows, K, a, ai, ak, packed + (s - j) * K, to - s < STRIP ? to - s : STRIP,
+        for (int64_t s = from; s < to; s += width)
+            strip_rows(rows, K, a, 0, 0, packed + (s - j) * K, to - s < width ? to - s : width,
                        g->add || k0 > 0, g->c + i * g->ldc + s, g->ldc);
         if (last && g->finish) g->finish(g->ctx, i, from, rows, to - from);
     }
+}
+
+/* Rows i.. of A, terms k0.., packed. */
+static void pack_rows(const Gemm *g, int64_t i, int64_t rows, int64_t k0, int64_t K, real *out) {
+    const real *a = g->trans_a ? g->a + k0 * g->lda + i : g->a + i * g->lda + k0;
+    tile_pack(tile_rows(), rows, K, a, g->trans_a ? 1 : g->lda, g->trans_a ? g->lda : 1, out);
 }
 
 /* The tiles of a part of C. Threads end together only where there are several for each, so they are
@@ -172,43 +166,42 @@ void gemm(Arena *arena, const Gemm *g) {
     int64_t block_k = g->K ? even(g->K, BLOCK_K, 1) : 1, panel_cols = even(g->N, PANEL, TILE_COLS);
     ArenaMark mark = arena_mark(arena);
     int threads = parallel ? omp_get_max_threads() : 1;
-    int64_t rows, tile_cols;
-    tile_shape(g->M, panel_cols < g->N ? panel_cols : g->N, threads, &rows, &tile_cols);
+    int64_t rows, wide;
+    tile_shape(g->M, panel_cols < g->N ? panel_cols : g->N, threads, &rows, &wide);
     const int64_t nrow = parts(g->M, rows);
     int64_t panel_size = gemm_packed_size(panel_cols < g->N ? panel_cols : g->N, block_k);
     real *packed = arena_numbers(arena, (size_t)panel_size * sizeof *packed);
-    const bool alias = !g->trans_a && g->lda % ALIAS == 0;
-    const int64_t copied = alias ? GEMM_ROWS * COPY_LD : 0; /* for a thread */
-    real *copy = alias ? arena_numbers(arena, (size_t)(threads * copied) * sizeof *copy) : NULL;
+    const int64_t each = GEMM_ROWS * block_k; /* of A, for a thread */
+    real *packed_a = arena_numbers(arena, (size_t)(threads * each) * sizeof *packed_a);
     if (arena->dry) { /* the memory is all that a dry pass needs; no threads either */
         arena_release(arena, mark);
         return;
     }
 #pragma omp parallel num_threads(threads)
     for (int64_t j0 = 0; j0 < g->N; j0 += panel_cols) {
-        int64_t cols = g->N - j0 < panel_cols ? g->N - j0 : panel_cols,
-                ncol = parts(cols, tile_cols);
+        int64_t cols = g->N - j0 < panel_cols ? g->N - j0 : panel_cols, ncol = parts(cols, wide);
+        real *a = packed_a + omp_get_thread_num() * each;
         for (int64_t k0 = 0; k0 == 0 || k0 < g->K; k0 += block_k) { /* K = 0: C is cleared */
-            int64_t K = g->K - k0 < block_k ? g->K - k0 : block_k;
+            int64_t K = g->K - k0 < block_k ? g->K - k0 : block_k, has = -1; /* rows in `a` */
             if (j0 == 0 && k0 == 0 && g->prepare) {
 #pragma omp for schedule(dynamic) nowait
                 for (int64_t i = 0; i < g->M; i += rows)
                     g->prepare(g->ctx, i, g->M - i < rows ? g->M - i : rows);
             }
 #pragma omp for schedule(dynamic)
-            for (int64_t s = 0; s < cols; s += STRIP) {
-                int64_t j = j0 + s;
-                pack_strip(g->trans_b, cols - s < STRIP ? cols - s : STRIP, K,
-                           g->trans_b ? g->b + j * g->ldb + k0 : g->b + k0 * g->ldb + j, g->ldb,
-                           packed + s * K);
-            }
+            for (int64_t s = 0; s < cols; s += PACK_COLS)
+                pack_columns(g->trans_b, j0 + s, cols - s < PACK_COLS ? cols - s : PACK_COLS, k0, K,
+                             g->b, g->ldb, packed + s * K);
 #pragma omp for schedule(dynamic)
             for (int64_t t = 0; t < nrow * ncol; t++) {
-                int64_t i = t / ncol * rows, j = t % ncol * tile_cols;
+                int64_t i = t / ncol * rows, j = t % ncol * wide;
                 int64_t m = g->M - i < rows ? g->M - i : rows,
-                        n = cols - j < tile_cols ? cols - j : tile_cols;
-                tile(g, packed + j * K, alias ? copy + omp_get_thread_num() * copied : NULL, i, m,
-                     j0 + j, n, k0, K);
+                        n = cols - j < wide ? cols - j : wide;
+                if (i != has) pack_rows(g, i, m, k0, K, a);
+                has = i;
+                if (g->a_sum && j0 + j == 0)
+                    add_rows(K, m, g->a + k0 * g->lda + i, g->lda, g->a_sum + i);
+                tile(g, packed + j * K, a, i, m, j0 + j, n, k0, K);
             }
         }
     }

@@ -37,13 +37,14 @@ enum { GEMM_ROWS = 144 /* most rows of a part */ };
  * back. */
 void gemm(Arena *arena, const Gemm *g);
 
-/* The right-hand side of many small products, packed once: strips of GEMM_STRIP columns,
- * [N rounded up / GEMM_STRIP][K][GEMM_STRIP], columns beyond N zero. */
-enum { GEMM_STRIP = 32 };
+/* The right-hand side of many small products, packed once: strips of S = gemm_strip_cols() columns,
+ * as many as the kernels in use take at a time, [N rounded up / S][K][S], columns beyond N zero. */
+enum { GEMM_STRIP_MAX = 32 };
+int64_t gemm_strip_cols(void);
 int64_t gemm_packed_size(int64_t N, int64_t K); /* elements */
 void gemm_pack(bool trans, int64_t N, int64_t K, const real *b, int64_t ldb, real *out);
 
-/* C[M, j..j+cols) = A times the strip of columns j.. (cols <= GEMM_STRIP). A [M,K]. One thread. */
+/* C[M, j..j+cols) = A times the strip of columns j.. (cols <= S). A [M,K]. One thread. */
 void gemm_strip(int64_t M, int64_t K, const real *a, int64_t lda, const real *strip, int64_t cols,
                 real *c, int64_t ldc);
 

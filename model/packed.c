@@ -21,9 +21,9 @@ void packed_make(Packed *p, const Tensor *w, real *strips) {
 /* Unit u: strip u % strips of a block of rows. */
 static void unit(const Packed *p, int64_t u, int64_t n, const real *x, int64_t ldx, const Tensor *b,
                  Activation act, real *y) {
-    int64_t strips = (p->M + GEMM_STRIP - 1) / GEMM_STRIP, i = u / strips * ROWS,
-            j = u % strips * GEMM_STRIP, rows = n - i < ROWS ? n - i : ROWS,
-            cols = p->M - j < GEMM_STRIP ? p->M - j : GEMM_STRIP;
+    const int64_t width = gemm_strip_cols(), strips = (p->M + width - 1) / width;
+    int64_t i = u / strips * ROWS, j = u % strips * width, rows = n - i < ROWS ? n - i : ROWS,
+            cols = p->M - j < width ? p->M - j : width;
     y += i * p->M + j;
     gemm_strip(rows, p->K, x + i * ldx, ldx, p->strips + j * p->K, cols, y, p->M);
     op_linear_finish(act, rows, cols, p->M, b ? b->data + j : NULL, y, y);
@@ -42,7 +42,8 @@ void packed_linear(const Packed *p, Arena *arena, int64_t n, const real *x, cons
         x = spread;
         ldx = K + LINE;
     }
-    int64_t units = (n + ROWS - 1) / ROWS * ((p->M + GEMM_STRIP - 1) / GEMM_STRIP);
+    const int64_t width = gemm_strip_cols();
+    int64_t units = (n + ROWS - 1) / ROWS * ((p->M + width - 1) / width);
     if (omp_in_parallel() || n * p->M * K <= 16 * PARALLEL_MIN) {
         for (int64_t u = 0; u < units; u++) unit(p, u, n, x, ldx, b, act, y);
     } else {

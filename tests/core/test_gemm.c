@@ -104,9 +104,9 @@ static void any_rows(void **state) {
     }
     real *strips = malloc((size_t)gemm_packed_size(N, K) * sizeof(real));
     gemm_pack(true, N, K, b, K, strips);
-    for (int64_t j = 0; j < N; j += GEMM_STRIP)
-        gemm_strip(M, K, a, K, strips + j * K, N - j < GEMM_STRIP ? N - j : GEMM_STRIP, part + j,
-                   N);
+    const int64_t width = gemm_strip_cols();
+    for (int64_t j = 0; j < N; j += width)
+        gemm_strip(M, K, a, K, strips + j * K, N - j < width ? N - j : width, part + j, N);
     assert_memory_equal(whole, part, M * N * sizeof(real));
     free(a), free(b), free(whole), free(part), free(strips);
     arena_free(&arena);
