@@ -99,40 +99,34 @@ int64_t plan_parameters(const PlanWork *w) {
 
 /* --- FLOPs ------------------------------------------------------------------------------------ */
 
-/* Blocks, forward: n tokens in sequences of t. A sequence attends to t (t+1) / 2 pairs. All but
- * `rows` of them need no more of the last block than keys and values. */
-static double trunk_flops(const GptConfig *g, double n, double rows, double t) {
-    const double C = (double)g->width, L = (double)g->layers, attend = 2 * C * (t + 1);
-    return n * L * (24 * C * C + attend) - (n - rows) * (20 * C * C + attend);
-}
-static double head_flops(const GptConfig *g, double rows) {
-    return 2 * (double)g->vocab * (double)g->width * rows;
-}
 /* Of n tokens of items those whose hidden states the loss reads. */
 static double active_of(const PlanWork *w, double n) {
     return w->response > 0 ? n * w->response / w->length : n;
 }
+/* Forward and backward of items of n tokens: the networks that learn, in one inner epoch. */
 static double train_flops(const PlanWork *w, double n) {
-    return gpt_train_flops(&w->net[0].cfg, n, active_of(w, n), w->length);
+    double flops = 0;
+    for (int i = 0; i < w->nets; i++)
+        if (w->net[i].loss) flops += gpt_train_flops(&w->net[i].cfg, n, active_of(w, n), w->length);
+    return flops;
 }
 static double window_flops(const PlanWork *w, double windows) {
     const double n = windows * w->window;
     return gpt_train_flops(&w->model, n, n, w->window);
 }
 
-/* PPO, for e episodes: what one rank samples, scores, and trains on in one inner epoch. */
+/* Forward is a third of that. PPO, for e episodes: what one rank samples (all tokens but the last
+ * go through the policy), and scores, by every network but the moving average. */
 static double rollout_flops(const PlanWork *w, double e) {
-    return trunk_flops(&w->model, e * (w->length - 1), e * w->response, w->length - 1) +
-           head_flops(&w->model, e * w->response);
+    const double T = w->length - 1;
+    return gpt_train_flops(&w->model, e * T, e * w->response, T) / 3;
 }
 static double scoring_flops(const PlanWork *w, double e) {
-    return 3 * trunk_flops(&w->model, e * w->length, e * w->response, w->length) +
-           trunk_flops(&w->model, e * w->length, e, w->length) +
-           2 * head_flops(&w->model, e * w->response);
-}
-static double episodes_flops(const PlanWork *w, double e) {
-    return 3 * (2 * trunk_flops(&w->model, e * w->length, e * w->response, w->length) +
-                head_flops(&w->model, e * w->response));
+    double flops = 0;
+    for (int i = 0; i < w->nets; i++)
+        if (w->net[i].loss || !w->net[i].saved)
+            flops += gpt_train_flops(&w->net[i].cfg, e * w->length, e * w->response, w->length) / 3;
+    return flops;
 }
 
 double plan_flops(const PlanWork *w, double part[3]) {
@@ -141,7 +135,8 @@ double plan_flops(const PlanWork *w, double part[3]) {
         const double epochs = (double)w->epochs, updates = epochs * (double)w->minibatches;
         p[0] = rollout_flops(w, w->items);
         p[1] = scoring_flops(w, w->items);
-        p[2] = epochs * episodes_flops(w, w->items) + updates * window_flops(w, w->windows);
+        p[2] =
+            epochs * train_flops(w, w->items * w->length) + updates * window_flops(w, w->windows);
     } else {
         p[2] = train_flops(w, w->items * w->sequences * w->length) + window_flops(w, w->windows);
     }
@@ -456,11 +451,7 @@ void plan_time(const PlanWork *w, const PlanLayout *l, const PlanRates *measured
     const double again = w->recompute ? 4.0 / 3 : 1;
     const double byte = trained_bytes(w), model = byte / each;
     const double micros = each * item_micros(w, l) + window_micros(w, l);
-    double flops = window_flops(w, windows);
-    if (w->stage == STAGE_PPO)
-        flops += episodes_flops(w, items);
-    else
-        flops += train_flops(w, items * item_tokens(w));
+    const double flops = window_flops(w, windows) + train_flops(w, items * item_tokens(w));
     *t = (PlanTime){0};
     if (w->stage == STAGE_PPO) {
         t->rollout = rollout_seconds(w, l, &r);

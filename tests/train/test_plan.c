@@ -68,6 +68,7 @@ static PlanWork ppo_work(void) {
     plan_net(&w, &tiny, NULL, NULL); /* reference, reward model, moving average */
     plan_net(&w, &head, NULL, NULL);
     plan_net(&w, &tiny, NULL, NULL);
+    w.net[w.nets - 1].saved = true;
     return w;
 }
 static PlanLayout ranks(int64_t n, int64_t per_node) {
@@ -96,18 +97,16 @@ static void test_flops(void **state) {
     w.response = 1; /* of 63 of 64 only the last layer's keys and values */
     assert_near(plan_flops(&w, NULL),
                 1024.0 * (6 * 98304 + 49152) - 1008 * (60 * 4096.0 + 6 * 64 * 64), 1e-12);
-    /* PPO, 64 episodes of 24 + 16 tokens; a sequence of n: 24 L C^2 n + 2 L C n (n + 1); in the
-     * last layer 4 C^2 for all, the rest for 16 rows, and for one of the reward model. */
+    /* PPO, 64 episodes of 24 + 16 tokens, forward: a token 2 (12 L C^2 + V C) + 2 L C T, but of the
+     * last layer keys and values only, and no logits, for all but 16; scored by four models. */
     w = ppo_work();
     double part[3];
     const double sum = plan_flops(&w, part);
-    const double row39 = 20 * 4096.0 + 128 * 40, row40 = 20 * 4096.0 + 128 * 41;
-    const double trunk39 = 24 * 4096.0 * 39 + 128.0 * 39 * 40 + 4 * 4096 * 39 + 16 * row39,
-                 most40 = 24 * 4096.0 * 40 + 128.0 * 40 * 41 + 4 * 4096 * 40,
-                 trunk40 = most40 + 16 * row40, reward40 = most40 + row40;
+    const double trunk39 = 39 * (2 * 98304.0 + 4 * 64 * 39) - 23 * (20 * 4096.0 + 2 * 64 * 39),
+                 trunk40 = 40 * (2 * 98304.0 + 4 * 64 * 40) - 24 * (20 * 4096.0 + 2 * 64 * 40);
     const double head = 2 * 32768.0 * 16;
     assert_near(part[0], 64 * (trunk39 + head), 1e-12);
-    assert_near(part[1], 64 * (3 * trunk40 + reward40 + 2 * head), 1e-12);
+    assert_near(part[1], 64 * (4 * trunk40 + 2 * head), 1e-12);
     assert_near(part[2], 2 * 64 * 3 * (2 * trunk40 + head), 1e-12);
     assert_near(sum, part[0] + part[1] + part[2], 1e-12);
     w.windows = 4, w.window = 64; /* an optimizer step, of which there are 8 */
