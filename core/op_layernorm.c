@@ -210,66 +210,53 @@ Tensor *op_rmsnorm(Tape *t, Tensor *x, Tensor *r, Tensor *g, double eps, Tensor 
     return norm(t, x, r, g, NULL, true, eps, sum);
 }
 
-/* variant: bit 0 bias, bit 1 residual, bit 2 the sum is used as well */
-static double layernorm_run(Tape *t, const GradCase *c) {
-    Tensor *b = c->variant & 1 ? c->in[2] : NULL, *sum = NULL;
-    Tensor *r = c->variant & 2 ? c->in[c->nin - 1] : NULL;
-    Tensor *y = op_layernorm(t, c->in[0], r, c->in[1], b, 1e-5, c->variant & 4 ? &sum : NULL);
+/* Of the variants: a bias, a residual, its sum is used as well, the root mean square alone. */
+enum { BIAS = 1, RESIDUAL = 2, SUM = 4, RMS = 8 };
+
+static double norm_run(Tape *t, const GradCase *c) {
+    Tensor *b = c->variant & BIAS ? c->in[2] : NULL, *sum = NULL;
+    Tensor *r = c->variant & RESIDUAL ? c->in[c->nin - 1] : NULL;
+    Tensor *y =
+        norm(t, c->in[0], r, c->in[1], b, c->variant & RMS, 1e-5, c->variant & SUM ? &sum : NULL);
     double loss = gradcheck_project(t, y);
     return sum ? loss + gradcheck_project(t, sum) : loss;
+}
+
+typedef struct NormCase {
+    int64_t n, C;
+    int variant;
+    const char *what;
+} NormCase;
+
+static bool norm_case(GradCase *c, const NormCase *of) {
+    c->variant = of->variant;
+    c->what = of->what;
+    gradcheck_input(c, 2, (int64_t[]){of->n, of->C});
+    gradcheck_input(c, 1, (int64_t[]){of->C});
+    if (c->variant & BIAS) gradcheck_input(c, 1, (int64_t[]){of->C});
+    if (c->variant & RESIDUAL) gradcheck_input(c, 2, (int64_t[]){of->n, of->C});
+    c->run = norm_run;
+    return true;
 }
 
 bool op_layernorm_case(GradCase *c, int i) {
-    static const struct {
-        int64_t n, C;
-        int variant;
-        const char *what;
-    } cases[] = {
+    static const NormCase cases[] = {
         {5, 8, 0, "no bias"},
-        {5, 9, 1, "bias"},
-        {150, 7, 3, "bias, residual, several blocks"},
-        {6, 20, 7, "bias, residual, sum used"},
-        {6, 20, 6, "residual, sum used"},
+        {5, 9, BIAS, "bias"},
+        {150, 7, BIAS | RESIDUAL, "bias, residual, several blocks"},
+        {6, 20, BIAS | RESIDUAL | SUM, "bias, residual, sum used"},
+        {6, 20, RESIDUAL | SUM, "residual, sum used"},
     };
-    if (i >= (int)(sizeof cases / sizeof cases[0])) return false;
-    int64_t n = cases[i].n, C = cases[i].C;
-    c->variant = cases[i].variant;
-    c->what = cases[i].what;
-    gradcheck_input(c, 2, (int64_t[]){n, C});
-    gradcheck_input(c, 1, (int64_t[]){C});
-    if (c->variant & 1) gradcheck_input(c, 1, (int64_t[]){C});
-    if (c->variant & 2) gradcheck_input(c, 2, (int64_t[]){n, C});
-    c->run = layernorm_run;
-    return true;
-}
-
-/* variant: bit 1 residual, bit 2 the sum is used as well */
-static double rmsnorm_run(Tape *t, const GradCase *c) {
-    Tensor *sum = NULL, *r = c->variant & 2 ? c->in[2] : NULL;
-    Tensor *y = op_rmsnorm(t, c->in[0], r, c->in[1], 1e-5, c->variant & 4 ? &sum : NULL);
-    double loss = gradcheck_project(t, y);
-    return sum ? loss + gradcheck_project(t, sum) : loss;
+    return i < (int)(sizeof cases / sizeof *cases) && norm_case(c, &cases[i]);
 }
 
 bool op_rmsnorm_case(GradCase *c, int i) {
-    static const struct {
-        int64_t n, C;
-        int variant;
-        const char *what;
-    } cases[] = {
-        {5, 9, 0, "alone"},
-        {150, 7, 2, "residual, several blocks"},
-        {6, 20, 6, "residual, sum used"},
+    static const NormCase cases[] = {
+        {5, 9, RMS, "alone"},
+        {150, 7, RMS | RESIDUAL, "residual, several blocks"},
+        {6, 20, RMS | RESIDUAL | SUM, "residual, sum used"},
     };
-    if (i >= (int)(sizeof cases / sizeof cases[0])) return false;
-    int64_t n = cases[i].n, C = cases[i].C;
-    c->variant = cases[i].variant;
-    c->what = cases[i].what;
-    gradcheck_input(c, 2, (int64_t[]){n, C});
-    gradcheck_input(c, 1, (int64_t[]){C});
-    if (c->variant & 2) gradcheck_input(c, 2, (int64_t[]){n, C});
-    c->run = rmsnorm_run;
-    return true;
+    return i < (int)(sizeof cases / sizeof *cases) && norm_case(c, &cases[i]);
 }
 
 typedef struct HeadNorm {

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "data/order.h"
 #include "dist/watchdog.h"
 
@@ -63,4 +64,30 @@ void actor_show(const Actor *a, Run *run, const Episodes *e, int64_t i) {
         return;
     run_text(run, "--- iteration %" PRId64 ", score %.3f\n%s[%s]\n", run->step + 1,
              (double)e->score[i], prompt, response);
+}
+
+int actor_evaluate(const Actor *a, Run *run, const Dataset *heldout,
+                   void (*score)(void *ctx, Episodes *e), void *ctx) {
+    const int64_t most = run->cfg.eval_records,
+                  n = most > 0 && most < heldout->n ? most : heldout->n;
+    double mean = 0, stopped = 0;
+    Episodes e = {0};
+    TRY(actor_answer(a, heldout, NULL, n, 0, UINT32_MAX, &e));
+    watchdog_enter(PHASE_EVAL);
+    score(ctx, &e);
+    for (int64_t i = 0; i < n; i++) {
+        mean += (double)e.score[i] / (double)n;
+        stopped += e.stopped[i] / (double)n;
+    }
+    const double length = (double)e.first[n] / (double)n;
+    run_metric(run, "eval/score", mean);
+    run_metric(run, "eval/length", length);
+    run_metric(run, "eval/stopped", stopped);
+    run_eval_result(run, -mean);
+    for (int64_t i = 0; i < n && i < 4; i++) actor_show(a, run, &e, i);
+    if (run->main_rank)
+        log_info("step %" PRId64 ": held-out score %.4f, %.1f tokens, %.1f %% stopped",
+                 run->step + 1, mean, length, 100 * stopped);
+    rollout_free(&e);
+    return 0;
 }

@@ -21,6 +21,11 @@ int actor_answer(const Actor *a, const Dataset *prompts, const int64_t *item, in
 /* The n episodes of the run's next iteration: sampled (and kept, ppo.save_rollouts) or replayed
  * (ppo.replay). Collective. */
 int actor_episodes(const Actor *a, Run *run, int64_t n, Episodes *e);
+/* Answers to the first eval.records of the held-out prompts: their mean score, which is the run's
+ * result, as score(ctx, e) has it, lengths, stops. Always with the same random numbers.
+ * Collective. */
+int actor_evaluate(const Actor *a, Run *run, const Dataset *heldout,
+                   void (*score)(void *ctx, Episodes *e), void *ctx);
 /* An episode, to samples.txt. Not collective. */
 void actor_show(const Actor *a, Run *run, const Episodes *e, int64_t i);
 

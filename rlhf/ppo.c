@@ -17,7 +17,6 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "dist/watchdog.h"
 #include "rlhf/actor.h"
 #include "rlhf/iteration.h"
 #include "rlhf/score.h"
@@ -130,38 +129,21 @@ static int open_all(Stage *s, Run *run) {
 
 /* --- the report ------------------------------------------------------------------------------- */
 
-/* Mean score of the model that will be saved (the average, if there is one) on held-out prompts. */
+static void score(void *ppo, Episodes *e) {
+    const Ppo *p = ppo;
+    AUTOFREE Sequence *q = xmalloc((size_t)(e->n + 1) * sizeof *q);
+    for (int64_t i = 0; i < e->n; i++)
+        q[i] = (Sequence){.tokens = e->tokens + e->start[i], .n = e->start[i + 1] - e->start[i]};
+    score_samples(p->reward, q, e->stopped, e->n, p->o.micro_tokens, p->o.no_stop_score, e->score);
+}
+
+/* Of the model that will be saved: the average, if there is one. */
 static int evaluate(Stage *s, Run *run) {
     Ppo *p = &s->ppo;
-    const int64_t most = run->cfg.eval_records, all = s->heldout.n,
-                  n = most > 0 && most < all ? most : all;
-    const uint32_t same = UINT32_MAX; /* the same random numbers in every evaluation */
-    Episodes e = {0};
     if (p->ema.decay > 0) ema_swap(&p->ema, &s->policy.gpt->params);
-    int rc = actor_answer(&s->actor, &s->heldout, NULL, n, 0, same, &e);
+    int rc = actor_evaluate(&s->actor, run, &s->heldout, score, p);
     if (p->ema.decay > 0) ema_swap(&p->ema, &s->policy.gpt->params);
-    TRY(rc);
-    watchdog_enter(PHASE_EVAL);
-    AUTOFREE Sequence *q = xmalloc((size_t)n * sizeof *q);
-    for (int64_t i = 0; i < n; i++)
-        q[i] = (Sequence){.tokens = e.tokens + e.start[i], .n = e.start[i + 1] - e.start[i]};
-    score_samples(p->reward, q, e.stopped, n, p->o.micro_tokens, p->o.no_stop_score, e.score);
-    double score = 0, stopped = 0;
-    for (int64_t i = 0; i < n; i++) {
-        score += (double)e.score[i] / (double)n;
-        stopped += e.stopped[i] / (double)n;
-    }
-    const double length = (double)e.first[n] / (double)n;
-    run_metric(run, "eval/score", score);
-    run_metric(run, "eval/length", length);
-    run_metric(run, "eval/stopped", stopped);
-    run_eval_result(run, -score);
-    for (int64_t i = 0; i < n && i < 4; i++) actor_show(&s->actor, run, &e, i);
-    if (run->main_rank)
-        log_info("step %" PRId64 ": held-out score %.4f, %.1f tokens, %.1f %% stopped",
-                 run->step + 1, score, length, 100 * stopped);
-    rollout_free(&e);
-    return 0;
+    return rc;
 }
 
 /* Said once: samples whose log-probabilities are not the training forward's are not the policy's;
