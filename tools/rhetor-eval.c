@@ -143,6 +143,16 @@ void eval_print(json_t *j) {
     json_decref(j);
 }
 
+static const Option best_options[] = {
+    {"model", 'm', "NAME=PATH", "a reward model; give one or several", OPT_CALL(add_model)},
+    NO_STOP,
+    {"json", 0, "FILE", "also write the tables as JSON", OPT_TEXT(json)},
+    {"out", 0, "FILE", "also write the records with their gold and reward models' scores",
+     OPT_TEXT(out)},
+    MAX,
+    FILES("SAMPLES.jsonl", 1, 1),
+    {0}};
+
 static const struct {
     OptionCommand command;
     int (*run)(const Args *);
@@ -191,6 +201,12 @@ static const struct {
       probe_options, NULL},
      eval_probe,
      true},
+    {{"best-of",
+      "Best of n for many n, by several reward models, from the samples that rhetor-generate --n K "
+      "kept: means over all subsets of n, so without bias.",
+      best_options, NULL},
+     eval_best,
+     false},
 };
 
 int main(int argc, char **argv) {

@@ -35,5 +35,6 @@ int eval_win(const Args *a);
 int eval_compare(const Args *a);
 int eval_pick(const Args *a);
 int eval_probe(const Args *a);
+int eval_best(const Args *a);
 
 #endif
