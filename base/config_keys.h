@@ -82,6 +82,7 @@ KEY(train_recompute, "train.recompute", Bool, false, 0, 1, "", SAME, "activation
 KEY(train_overfit, "train.overfit", I64, 0, 0, 1e9, "", RESULT, "train on the first so many batches only (--overfit N); 0: off")
 KEY(eval_every, "eval.every", I64, 0, 0, 1e12, "", RESULT, "steps between evaluations on held-out data; 0: at the end only")
 KEY(eval_records, "eval.records", I64, 0, 0, 1e12, "", RESULT, "held-out records (pretraining: windows) an evaluation uses; 0: all")
+KEY(eval_prompts, "eval.prompts", Path, "", 0, 0, "", SAME, "held-out prompts of the embedded world: at each evaluation the policy answers them, and gold score, KL, length, the reward model's score and what the answers do go into the metrics (gold/...)")
 KEY(save_every, "save.every", I64, 0, 0, 1e12, "", SAME, "steps between checkpoints; 0: only by save.every_seconds and at the end")
 KEY(save_every_seconds, "save.every_seconds", F64, 600, 0, 1e9, "", SAME, "a checkpoint also where the last one is so old; 0: never")
 KEY(save_every_epoch, "save.every_epoch", Bool, false, 0, 1, "", RESULT, "keep the checkpoint of every epoch")

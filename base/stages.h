@@ -10,7 +10,7 @@
 
 /* Every stage; the ones that start from a model and read records. */
 #define COMMON                                                                     \
-    "run. data.train data.heldout train.micro_tokens train.recompute eval. save. " \
+    "run. data.train data.heldout train.micro_tokens train.recompute eval. -eval.prompts save. " \
     "-save.every_epoch optim. dist. "
 #define RECORDS                                                                             \
     "from.model data.on_long data.on_bad data.max_bad data.max_records data.fields.prompt " \
@@ -28,7 +28,7 @@ STAGE(DPO, "dpo", "a policy from preferences, without a reward model", "eval/rew
       COMMON RECORDS "data.fields.chosen data.fields.rejected train. train.batch=64 dpo. "
                      "optim.lr=1e-6 optim.warmup=150")
 STAGE(PPO, "ppo", "reinforcement learning from the reward model", "eval/score",
-      COMMON RECORDS "from.reward data.mix data.fields.messages ppo. ptx. optim.lr=9e-6 "
+      COMMON RECORDS "from.reward eval.prompts data.mix data.fields.messages ppo. ptx. optim.lr=9e-6 "
                      "optim.schedule=constant optim.warmup=10 optim.warmup_from=0.1 optim.eps=1e-5")
 /* Defaults of their own: Ouyang 2022, App. C; epsilon: Ziegler 2019; DPO: Rafailov 2023, App. B. */
 

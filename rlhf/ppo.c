@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "rlhf/actor.h"
+#include "rlhf/gold_curve.h"
 #include "rlhf/iteration.h"
 #include "rlhf/score.h"
 #include "rlhf/selftest.h"
@@ -26,6 +27,7 @@ typedef struct Stage {
     Loaded policy, reward;
     Gpt *reference, *critic; /* begin as those */
     Dataset prompts, heldout;
+    GoldCurve gold;
     Actor actor;
     Ppo ppo;
     PlanWork plan;
@@ -65,6 +67,7 @@ static int open_data(Stage *s, Run *run) {
     if (!c->ppo_replay[0] || c->data_train.n > 0)
         TRY(opening_records(run, &s->policy, DATASET_PROMPTS, c->ppo_max_response, &s->prompts,
                             &s->heldout));
+    TRY(gold_curve_open(&s->gold, run, &s->policy));
     s->plan = iteration_plan(c, g);
     plan_records(&s->plan, &s->prompts);
     s->plan.length += s->plan.response;
@@ -142,6 +145,15 @@ static int evaluate(Stage *s, Run *run) {
     Ppo *p = &s->ppo;
     if (p->ema.decay > 0) ema_swap(&p->ema, &s->policy.gpt->params);
     int rc = actor_evaluate(&s->actor, run, &s->heldout, score, p);
+    if (p->ema.decay > 0) ema_swap(&p->ema, &s->policy.gpt->params);
+    return rc;
+}
+
+static int measure_gold(Stage *s, Run *run) {
+    Ppo *p = &s->ppo;
+    if (p->ema.decay > 0) ema_swap(&p->ema, &s->policy.gpt->params);
+    const int rc =
+        gold_curve_measure(&s->gold, &s->actor, run, p->reference, p->reward, p->o.no_stop_score);
     if (p->ema.decay > 0) ema_swap(&p->ema, &s->policy.gpt->params);
     return rc;
 }
@@ -253,6 +265,7 @@ static int train(Stage *s, Run *run) {
         TRY(rc);
         windows_report(&p->ptx, run);
         if (s->heldout.n > 0 && run_eval_due(run)) TRY(evaluate(s, run));
+        if (s->gold.prompts.n > 0 && run_eval_due(run)) TRY(measure_gold(s, run));
         TRY(run_step_end(run, tokens));
     }
     return 0;
@@ -268,6 +281,7 @@ static int ppo(Run *run) {
     ema_free(&s.ppo.ema);
     windows_close(&s.ppo.ptx);
     if (run->dry) comm_close(&s.ppo.comm);
+    gold_curve_close(&s.gold);
     dataset_free(&s.prompts);
     dataset_free(&s.heldout);
     load_free(&s.policy);
