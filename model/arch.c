@@ -19,15 +19,9 @@
 enum { ALWAYS, LATER };
 
 const ArchField arch_fields[] = {
-#define X(type, field, lowest, highest, since, fallback, ...) \
-    {#field,                                                  \
-     TYPE(((GptConfig *)0)->field),                           \
-     offsetof(GptConfig, field),                              \
-     lowest,                                                  \
-     highest,                                                 \
-     fallback,                                                \
-     since == LATER,                                          \
-     {__VA_ARGS__}},
+#define X(type, field, lowest, highest, since)                                                  \
+    {#field,        TYPE(((GptConfig *)0)->field), offsetof(GptConfig, field), lowest, highest, \
+     since == LATER},
     ARCH_FIELDS(X)
 #undef X
 };
@@ -69,6 +63,8 @@ double arch_get(const GptConfig *c, const ArchField *f) {
     case offsetof(GptConfig, kv_heads): return (double)arch_kv_heads(c);
     case offsetof(GptConfig, head): return (double)arch_head(c);
     case offsetof(GptConfig, ffn): return (double)arch_ffn(c);
+    case offsetof(GptConfig, rope_columns):
+        return (double)(c->rope_columns ? c->rope_columns : arch_head(c));
     default: return value(c, f);
     }
 }
@@ -377,6 +373,8 @@ void arch_params(const GptConfig *c, ParamSet *ps) {
 
 #define LLAMA_BLOCK .mlp = MLP_SWIGLU, .rms = true, .rope = true
 static_assert(MODEL_OPT + 1 == FAMILIES, "model.family lists the families in their order");
+#define ROPE_FREE  "rope_theta rope_factor rope_low rope_high rope_original"
+#define LLAMA_FREE "untied norm_eps kv_heads head ffn " ROPE_FREE
 const ArchFamilyInfo arch_family[FAMILIES] = {
     {"gpt2",
      "GPT2",
@@ -384,6 +382,7 @@ const ArchFamilyInfo arch_family[FAMILIES] = {
      "transformer.",
      HF_GPT2,
      GGUF_ONE,
+     "bias mlp untied norm_eps ffn",
      {.bias = BIAS_ALL, .norm_eps = 1e-5}},
     {"llama",
      "Llama",
@@ -391,6 +390,7 @@ const ArchFamilyInfo arch_family[FAMILIES] = {
      "model.",
      HF_LLAMA,
      GGUF_THREE,
+     LLAMA_FREE,
      {LLAMA_BLOCK, .norm_eps = 1e-5, .rope_theta = 1e4}},
     {"qwen2",
      "Qwen2",
@@ -398,6 +398,7 @@ const ArchFamilyInfo arch_family[FAMILIES] = {
      "model.",
      HF_LLAMA,
      GGUF_THREE,
+     LLAMA_FREE,
      {LLAMA_BLOCK, .bias = BIAS_QKV, .norm_eps = 1e-6, .rope_theta = 1e6}},
     {"qwen3",
      "Qwen3",
@@ -405,6 +406,7 @@ const ArchFamilyInfo arch_family[FAMILIES] = {
      "model.",
      HF_LLAMA,
      GGUF_THREE,
+     LLAMA_FREE,
      {LLAMA_BLOCK, .qk_norm = true, .norm_eps = 1e-6, .rope_theta = 1e6}},
     {"gpt_neox",
      "GPTNeoX",
@@ -412,6 +414,7 @@ const ArchFamilyInfo arch_family[FAMILIES] = {
      "gpt_neox.",
      HF_NEOX,
      GGUF_ONE,
+     "mlp untied norm_eps ffn parallel rope_columns " ROPE_FREE,
      {.bias = BIAS_ALL,
       .mlp = MLP_GELU_ERF,
       .untied = true,
@@ -425,8 +428,37 @@ const ArchFamilyInfo arch_family[FAMILIES] = {
      "model.",
      HF_OPT,
      GGUF_ONE,
+     "mlp untied ffn",
      {.bias = BIAS_ALL, .mlp = MLP_RELU, .norm_eps = 1e-5}},
 };
+
+static bool has_word(const char *list, const char *word) {
+    const size_t n = strlen(word);
+    for (const char *at = list; (at = strstr(at, word)); at += n)
+        if ((at == list || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return true;
+    return false;
+}
+
+const ArchField *arch_unlike(const GptConfig *c) {
+    GptConfig like = arch_family[c->family].is;
+    like.heads = c->heads, like.width = c->width;
+    for (const ArchField *f = arch_fields; f < arch_fields + arch_nfields; f++) {
+        const bool is_free = has_word(arch_family[c->family].free, f->name);
+        const bool gate =
+            f->at == offsetof(GptConfig, mlp) && (c->mlp == MLP_SWIGLU) != (like.mlp == MLP_SWIGLU);
+        const bool size = f->type == ARCH_COUNT && f->lowest > 0;
+        const bool role = f->at == offsetof(GptConfig, family) ||
+                          f->at == offsetof(GptConfig, scalar_head) ||
+                          (f->at == offsetof(GptConfig, untied) && c->scalar_head);
+        const bool qkv =
+            f->at == offsetof(GptConfig, bias) && c->bias == BIAS_QKV && like.bias != BIAS_QKV;
+        if (gate || qkv) return f;
+        if (is_free || size || role || (is_rope(f) && !c->rope)) continue;
+        const bool whole = f->at == offsetof(GptConfig, rope_columns);
+        if (arch_get(c, f) != (whole ? (double)arch_head(c) : arch_get(&like, f))) return f;
+    }
+    return NULL;
+}
 
 static ArchOrder order_of(const ArchFamilyInfo *f, const struct Row *r, bool matrix,
                           ArchFormat format, int piece) {

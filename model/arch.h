@@ -26,11 +26,10 @@ typedef enum ArchFamily {
 typedef enum ArchMlp { MLP_GELU_TANH, MLP_GELU_ERF, MLP_RELU, MLP_SWIGLU } ArchMlp;
 typedef enum ArchBias { BIAS_NONE, BIAS_ALL, BIAS_QKV } ArchBias;
 
-/* X(C type, field, lowest, highest, since, fallback, names in Hugging Face's config.json...)
+/* X(C type, field, lowest, highest, since)
  * The order is that of the checkpoint's description. Integers may be the bounds themselves, reals
  * lie between; an int is one of a list of words (arch_words). since: ALWAYS, or LATER where older
- * checkpoints lack the field and mean 0. fallback: what GPT2Config means where it is left out. The
- * first name is GPT-2's, the others are aliases; "": config.json does not say.
+ * checkpoints lack the field and mean 0. Hugging Face's names for them: hf_config.c.
  *     kv_heads      heads of keys and values, each seen by heads / kv_heads; 0: heads
  *     head          columns of a head; 0: width / heads
  *     ffn           columns between the mlp's matrices; 0: 4 width, of SwiGLU 8/3 width, rounded up
@@ -45,31 +44,31 @@ typedef enum ArchBias { BIAS_NONE, BIAS_ALL, BIAS_QKV } ArchBias;
  *     rope_columns  of a head that are rotated; 0: all
  *     rope_factor   Llama 3's stretching of the frequencies: RopeConfig; 0: none */
 /* clang-format off */
-#define ARCH_FIELDS(X)                                                                         \
-    X(int64_t, vocab,       1, INT32_MAX, ALWAYS, 50257, "vocab_size")                         \
-    X(int64_t, context,     1, 1 << 24,   ALWAYS, 1024,  "n_positions", "max_position_embeddings")\
-    X(int64_t, layers,      1, 4096,      ALWAYS, 12,    "n_layer", "num_hidden_layers")       \
-    X(int64_t, heads,       1, 1 << 20,   ALWAYS, 12,    "n_head", "num_attention_heads")      \
-    X(int64_t, width,       1, 1 << 20,   ALWAYS, 768,   "n_embd", "hidden_size")              \
-    X(int,     bias,        0, BIAS_QKV,  ALWAYS, BIAS_ALL, "bias")                            \
-    X(bool,    scalar_head, 0, 1,         ALWAYS, false, "")                                   \
-    X(int,     mlp,         0, MLP_SWIGLU, ALWAYS, 0,    "activation_function")                \
-    X(bool,    untied,      0, 1,         LATER,  false, "tie_word_embeddings")                \
-    X(double,  norm_eps,    0, 1,         ALWAYS, 1e-5,  "layer_norm_epsilon")                 \
-    X(int,     family,      0, FAMILIES-1, LATER, 0,     "")                                   \
-    X(int64_t, kv_heads,    0, 1 << 20,   LATER,  0,     "")                                   \
-    X(int64_t, head,        0, 1 << 20,   LATER,  0,     "")                                   \
-    X(int64_t, ffn,         0, 1 << 24,   LATER,  0,     "")                                   \
-    X(bool,    rms,         0, 1,         LATER,  false, "")                                   \
-    X(bool,    parallel,    0, 1,         LATER,  false, "")                                   \
-    X(bool,    qk_norm,     0, 1,         LATER,  false, "")                                   \
-    X(bool,    rope,        0, 1,         LATER,  false, "")                                   \
-    X(int64_t, rope_columns, 0, 1 << 20,  LATER,  0,     "")                                   \
-    X(double,  rope_theta,  1, 1e12,      LATER,  0,     "")                                   \
-    X(double,  rope_factor, -1, 1e6,      LATER,  0,     "")                                   \
-    X(double,  rope_low,    -1, 1e6,      LATER,  0,     "")                                   \
-    X(double,  rope_high,   -1, 1e6,      LATER,  0,     "")                                   \
-    X(int64_t, rope_original, 0, 1 << 24, LATER,  0,     "")
+#define ARCH_FIELDS(X)                                      \
+    X(int64_t, vocab,         1,  INT32_MAX,   ALWAYS)      \
+    X(int64_t, context,       1,  1 << 24,     ALWAYS)      \
+    X(int64_t, layers,        1,  4096,        ALWAYS)      \
+    X(int64_t, heads,         1,  1 << 20,     ALWAYS)      \
+    X(int64_t, width,         1,  1 << 20,     ALWAYS)      \
+    X(int,     bias,          0,  BIAS_QKV,    ALWAYS)      \
+    X(bool,    scalar_head,   0,  1,           ALWAYS)      \
+    X(int,     mlp,           0,  MLP_SWIGLU,  ALWAYS)      \
+    X(bool,    untied,        0,  1,           LATER)       \
+    X(double,  norm_eps,      0,  1,           ALWAYS)      \
+    X(int,     family,        0,  FAMILIES-1,  LATER)       \
+    X(int64_t, kv_heads,      0,  1 << 20,     LATER)       \
+    X(int64_t, head,          0,  1 << 20,     LATER)       \
+    X(int64_t, ffn,           0,  1 << 24,     LATER)       \
+    X(bool,    rms,           0,  1,           LATER)       \
+    X(bool,    parallel,      0,  1,           LATER)       \
+    X(bool,    qk_norm,       0,  1,           LATER)       \
+    X(bool,    rope,          0,  1,           LATER)       \
+    X(int64_t, rope_columns,  0,  1 << 20,     LATER)       \
+    X(double,  rope_theta,    1,  1e12,        LATER)       \
+    X(double,  rope_factor,   -1, 1e6,         LATER)       \
+    X(double,  rope_low,      -1, 1e6,         LATER)       \
+    X(double,  rope_high,     -1, 1e6,         LATER)       \
+    X(int64_t, rope_original, 0,  1 << 24,     LATER)
 /* clang-format on */
 
 typedef struct GptConfig {
@@ -81,15 +80,13 @@ typedef struct GptConfig {
 /* --- fields ----------------------------------------------------------------------------------- */
 
 typedef enum ArchType { ARCH_COUNT, ARCH_FLAG, ARCH_REAL, ARCH_WORD } ArchType;
-enum { ARCH_NAMES = 4 };
 
 typedef struct ArchField {
     const char *name;
     ArchType type;
     size_t at; /* in GptConfig */
-    double lowest, highest, fallback;
+    double lowest, highest;
     bool later;
-    const char *hf[ARCH_NAMES]; /* NULL after the last */
 } ArchField;
 
 extern const ArchField arch_fields[];
@@ -154,9 +151,13 @@ typedef struct ArchFamilyInfo {
     const char *gguf;    /* general.architecture; NULL: there is none */
     const char *prefix;  /* of names in Hugging Face's files, unless the trunk was saved alone */
     int hf_names, gguf_names;
-    GptConfig is; /* the switches as the family has them */
+    const char *free; /* the switches that its models may have otherwise */
+    GptConfig is;     /* the switches as the family has them */
 } ArchFamilyInfo;
 extern const ArchFamilyInfo arch_family[FAMILIES];
+
+/* The first switch that no file of the model's family can have so; NULL: it is one of them. */
+const ArchField *arch_unlike(const GptConfig *c);
 
 /* How a parameter lies in files: in one tensor or several, one below the other, its rows in this
  * order.

@@ -1,4 +1,4 @@
-/* hf.h: GPT-2 models as Hugging Face's transformers keep them: a folder with config.json,
+/* hf.h: models as Hugging Face's transformers keep them: a folder with config.json,
  * model.safetensors and tokenizer.json. Not collective. docs/FORMATS.md has what is understood and
  * what is written. */
 #ifndef CHECKPOINTS_EXCHANGE_HF_H

@@ -1,6 +1,6 @@
-/* hf_export.c: a checkpoint becomes a Hugging Face GPT-2.
+/* hf_export.c: a checkpoint becomes a Hugging Face folder.
  *
- * GPT2ForSequenceClassification differs from our reward model in two ways. Its head has no bias:
+ * ...ForSequenceClassification differs from our reward model in two ways. Its head has no bias:
  * with hidden = norm(x) and reward = w hidden + b, adding b w / |w|^2 to the bias of the last layer
  * norm makes w hidden alone give the same. And it scores the last token before the padding, so it
  * needs a padding token that no text contains (the end of text is a token that counts): the first
@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "checkpoints/exchange/hf_impl.h"
 #include "checkpoints/exchange/load.h"
 #include "checkpoints/exchange/safetensors.h"
@@ -59,10 +60,16 @@ static int write_piece(Export *e, const ArchParam *p, const ArchPiece *q) {
     return 0;
 }
 
-/* b / |w|^2 */
+/* b / |w|^2. RMSNorm has no bias to take it up. */
 static int fold_bias(Export *e) {
     const Gpt *g = e->model.gpt;
     double square = 0, b = (double)g->head_b->data[0];
+    if (g->cfg.rms) {
+        log_warn("%s: transformers' scores will all be %g higher: its head has no bias, and "
+                 "RMSNorm none that could take ours",
+                 e->dir, -b);
+        return 0;
+    }
     for (int64_t i = 0; i < g->cfg.width; i++)
         square += (double)g->head_w->data[i] * (double)g->head_w->data[i];
     if (b != 0 && square == 0)
@@ -162,13 +169,21 @@ static json_t *id_or_null(int64_t id) { return id < 0 ? json_null() : json_integ
 static int write_config(const Export *e) {
     const Loaded *l = &e->model;
     const GptConfig *c = &e->cfg;
+    const ArchFamilyInfo *f = &arch_family[c->family];
     json_t *j = hf_config_json(c), *ours;
-    json_auto_t *more = json_pack(
-        "{s:s, s:[s], s:I, s:o, s:o, s:f, s:f, s:f, s:s}", "model_type", "gpt2", "architectures",
-        c->scalar_head ? "GPT2ForSequenceClassification" : "GPT2LMHeadModel", "n_ctx",
-        (json_int_t)c->context, "bos_token_id", id_or_null(l->eos), "eos_token_id",
-        id_or_null(l->eos), "resid_pdrop", 0.0, "embd_pdrop", 0.0, "attn_pdrop", 0.0, "torch_dtype",
-        "float32");
+    AUTOFREE char *class = xasprintf("%s%s", f->classes,
+                                     c->scalar_head             ? "ForSequenceClassification"
+                                     : c->family == FAMILY_GPT2 ? "LMHeadModel"
+                                                                : "ForCausalLM");
+    json_auto_t *more = json_pack("{s:s, s:[s], s:o, s:o, s:s}", "model_type", f->name,
+                                  "architectures", class, "bos_token_id", id_or_null(l->eos),
+                                  "eos_token_id", id_or_null(l->eos), "torch_dtype", "float32");
+    if (c->family == FAMILY_GPT2)
+        json_object_update_new(more,
+                               json_pack("{s:I, s:f, s:f, s:f}", "n_ctx", (json_int_t)c->context,
+                                         "resid_pdrop", 0.0, "embd_pdrop", 0.0, "attn_pdrop", 0.0));
+    if (c->family == FAMILY_OPT)
+        json_object_update_new(more, json_pack("{s:f, s:n}", "dropout", 0.0, "pad_token_id"));
     json_object_update(j, more);
     ours = json_pack("{s:s, s:s, s:I, s:o, s:s}", "checkpoint", l->id, "stage", l->stage, "step",
                      (json_int_t)l->step, "template", template_to_json(l->tmpl), "version",
@@ -217,6 +232,15 @@ int hf_export(const char *path, const char *dir) {
     int rc;
     TRY_GOTO(done, load_model(&e.model, path, "the model", LOAD_EITHER));
     e.cfg = e.model.cfg;
+    const ArchField *unlike = arch_unlike(&e.cfg);
+    if (unlike) {
+        rc = error_set(ERR_CONFIG,
+                       "%s: model.%s is %g; no Hugging Face model of the family %s has it so, and "
+                       "transformers could not compute it",
+                       e.model.path, unlike->name, arch_get(&e.cfg, unlike),
+                       arch_family[e.cfg.family].name);
+        goto done;
+    }
     if (e.cfg.scalar_head) choose_pad(&e);
     TRY_GOTO(done, file_make_dirs(dir));
     TRY_GOTO(done, write_tensors(&e));

@@ -1,4 +1,4 @@
-/* hf_import.c: a Hugging Face GPT-2 becomes a checkpoint.
+/* hf_import.c: a model in a Hugging Face folder becomes a checkpoint.
  *
  * config.json says what the model is; the tensors must bear it out: every parameter is there, in
  * its shape, finite, and no tensor is left over. Before memory is taken the parameters are counted
@@ -269,12 +269,16 @@ static bool ends_with(const char *s, const char *end) {
 
 /* A tensor that became no parameter must be one that says nothing. */
 static int check_unused(const Import *m, const SafeTensors *f, const StTensor *t) {
-    if (ends_with(t->name, ".attn.bias") || ends_with(t->name, ".attn.masked_bias"))
-        return 0; /* the causal mask */
+    static const char *const says_nothing[] = {/* the causal mask, RoPE's frequencies */
+                                               ".attn.bias", ".attn.masked_bias", ".attention.bias",
+                                               ".attention.masked_bias", ".rotary_emb.inv_freq"};
+    for (int i = 0; i < 5; i++)
+        if (ends_with(t->name, says_nothing[i])) return 0;
     int rc;
     if (strcmp(t->name, m->output) == 0 && !m->cfg.untied && t->n == tensor_size(m->gpt->wte))
         rc = each_piece(f, t, same_as_wte, m->gpt->wte->data);
-    else if (ends_with(t->name, ".bias") && m->cfg.bias == BIAS_NONE)
+    else if (ends_with(t->name, ".bias") && m->cfg.family == FAMILY_GPT2 &&
+             m->cfg.bias == BIAS_NONE)
         rc = each_piece(f, t, all_zero, NULL);
     else
         rc = error_set(ERR_DATA, "is no tensor of the %s that config.json describes",
