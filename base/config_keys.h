@@ -46,7 +46,7 @@ KEY(model_rope_fraction, "model.rope_fraction", F64, 0, 0, 1, "", RESULT, "share
 KEY(model_qk_norm, "model.qk_norm", Enum, "family", 0, 0, "family|true|false", RESULT, "RMSNorm of each head's queries and keys")
 KEY(model_residual, "model.residual", Enum, "family", 0, 0, "family|serial|parallel", RESULT, "attention and mlp one after the other, or both of the same input")
 KEY(model_tied, "model.tied", Enum, "family", 0, 0, "family|true|false", RESULT, "logits from the embedding's matrix, or from one of their own")
-ENUM(model_init, "model.init", "gpt2", WORD(INIT_GPT2, "gpt2") WORD(INIT_FAN_IN, "fan_in"), RESULT, "first weights. gpt2: normal, deviation 0.02. fan_in: 1/sqrt(inputs) for matrices, 0.5 for embeddings; narrow models (a width of 100 or so) learn to read with it, and hardly with 0.02")
+ENUM(model_init, "model.init", "gpt2", WORD(INIT_GPT2, "gpt2") WORD(INIT_FAN_IN, "fan_in"), RESULT, "first weights. gpt2: normal, deviation 0.02. fan_in: 1/sqrt(inputs) for matrices, 0.2 for embeddings; narrow models (a width of 100 or so) learn to read with it, and hardly with 0.02")
 KEY(model_dropout, "model.dropout", F64, 0, 0, 0.9, "", RESULT, "residual and embedding dropout while training")
 
 /* --- data -------------------------------------------------------------------------------------- */

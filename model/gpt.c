@@ -24,7 +24,7 @@
 #include "model/trunk.h"
 
 static const double init_std = 0.02; /* Radford 2019 */
-static const double embed_std = 0.5; /* tokens and positions beside branches of about 1 */
+static const double embed_std = 0.2; /* tokens and positions beside branches of about 1 */
 
 /* --- parameters ------------------------------------------------------------------------------- */
 

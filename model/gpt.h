@@ -57,7 +57,7 @@ void gpt_never_sample(Gpt *g, const int32_t *tokens, int64_t n);
  * residual stream have 1/sqrt(2 layers) of the deviation.
  *   INIT_GPT2    N(0, 0.02^2) whatever the width (Radford 2019)
  *   INIT_FAN_IN  N(0, 1/fan_in), so that what a matrix makes of inputs of variance 1 has variance 1
- *                at any width (LeCun 1998, Glorot 2010); tables N(0, 0.5^2). GPT-2's 0.02 is about
+ *                at any width (LeCun 1998, Glorot 2010); tables N(0, 0.2^2). GPT-2's 0.02 is about
  *                that at its width of 768; in a narrow model it all but mutes the branches, and
  *                attention long stays uniform. */
 void gpt_init(Gpt *g, uint64_t seed, int init); /* as model.init */

@@ -113,7 +113,7 @@ const char *person_value(const Person *p, Topic topic); /* not for TOPIC_ITEMS *
 const char *const *person_values(Topic topic, int *n);  /* all that there are; as above */
 
 /* A few people, and which of the facts about them the text tells. */
-enum { SCENE_PEOPLE = 3 };
+enum { SCENE_PEOPLE = 4 };
 typedef struct Scene {
     int n;
     Person p[SCENE_PEOPLE];

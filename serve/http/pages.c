@@ -13,10 +13,10 @@
     X(login_html, "/login.html", "login.html", "text/html")    \
     X(login_js, "/login.js", "login.js", "text/javascript")
 
-#define X(name, path, file, type)                                                           \
+#define X(name, path, file, type)                                                            \
     __asm__(".section .rodata\n.global pages_" #name "\npages_" #name                        \
             ":\n.incbin \"serve/pages/" file "\"\n.global pages_" #name "_end\npages_" #name \
-            "_end:\n.byte 0\n.previous\n");                                                 \
+            "_end:\n.byte 0\n.previous\n");                                                  \
     extern const char pages_##name[], pages_##name##_end[];
 PAGES(X)
 #undef X

@@ -159,13 +159,15 @@ static void test_bad(void **state) {
     char *in = write_file("bad.jsonl", "{\"prompt\":\"a\",\"completions\":[\"b\",\"c\"]}\n");
     char *single = write_file("single.jsonl", "{\"prompt\":\"a\",\"completions\":[\"b\"]}\n");
     char *out = scratch("out.jsonl"), *left = scratch("out.jsonl.tmp");
-    FAILS(records_rank(in, out, (GoldNoise){.sd = 0, .seed = 1}, NULL, NULL), ERR_DATA, "bad.jsonl:1", "gold");
-    FAILS(records_rank(single, out, (GoldNoise){.sd = 0, .seed = 1}, NULL, NULL), ERR_DATA, "single.jsonl:1",
-          "--n K");
+    FAILS(records_rank(in, out, (GoldNoise){.sd = 0, .seed = 1}, NULL, NULL), ERR_DATA,
+          "bad.jsonl:1", "gold");
+    FAILS(records_rank(single, out, (GoldNoise){.sd = 0, .seed = 1}, NULL, NULL), ERR_DATA,
+          "single.jsonl:1", "--n K");
     assert_false(file_exists(out));
     assert_false(file_exists(left));
     char *nowhere = file_join(left, "x.jsonl");
-    FAILS(records_rank(in, nowhere, (GoldNoise){.sd = 0, .seed = 1}, NULL, NULL), ERR_IO, "x.jsonl", "folder");
+    FAILS(records_rank(in, nowhere, (GoldNoise){.sd = 0, .seed = 1}, NULL, NULL), ERR_IO, "x.jsonl",
+          "folder");
     free(nowhere);
     free(in);
     free(single);

@@ -193,7 +193,7 @@ static void expect_init(const Gpt *g, int init) {
                have = deviation(&p->tensor), off = 4 / sqrt(2 * (double)n);
         if (init == INIT_FAN_IN &&
             (p->tensor.data == g->wte->data || p->tensor.data == g->wpe->data))
-            want = 0.5;
+            want = 0.2;
         if (strstr(p->name, "proj.weight")) want /= sqrt(16.0);
         if (strcmp(p->name, "head.weight") == 0) want = 1 / sqrt(65.0);
         if (p->tensor.ndim == 2) {

@@ -159,9 +159,44 @@ static void test_bad_options(void **state) {
     }
 }
 
+/* Documents begin with their story, do not contradict themselves and reckon rightly; those that
+ * drill one kind of fact tell it of several people. */
+static void test_documents(void **state) {
+    int homes = 0, sums = 0, restarts = 0, several = 0;
+    for (uint64_t i = 0; i < 1000; i++) {
+        Dice r = dice_make(3, "test", i, 0);
+        Prose t;
+        size_t story;
+        world_document(&r, &t, &story);
+        assert_true(story > 10 && story < t.n && t.s[story] == ' ' && t.s[story - 1] == '.');
+        char home[NAMES][16] = {{0}}, name[16], place[16], *save = NULL;
+        int told = 0;
+        for (char *s = strtok_r(t.s, ".?\"", &save); s; s = strtok_r(NULL, ".?\"", &save)) {
+            int a, b, c, end = 0;
+            if (sscanf(s, " %d plus %d is %d", &a, &b, &c) == 3 && ++sums)
+                assert_int_equal(a + b, c);
+            if (sscanf(s, " %d minus %d is %d", &a, &b, &c) == 3 && ++sums)
+                assert_int_equal(a - b, c);
+            sscanf(s, " %15s lives in %15s%n", name, place, &end);
+            for (int k = 0; k < NAMES && end; k++) {
+                if (strcmp(name, world_names[k])) continue;
+                restarts += s[end] != 0;
+                if (s[end]) continue; /* begun anew */
+                homes++;
+                told += !home[k][0];
+                if (!home[k][0]) snprintf(home[k], sizeof home[k], "%s", place);
+                assert_string_equal(home[k], place);
+            }
+        }
+        several += told > 1;
+    }
+    assert_true(homes > 1000 && sums > 500 && restarts > 50 && several > 100);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reproducible), cmocka_unit_test(test_files),
-        cmocka_unit_test(test_qualities), cmocka_unit_test(test_bad_options)};
+        cmocka_unit_test(test_qualities), cmocka_unit_test(test_documents),
+        cmocka_unit_test(test_bad_options)};
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
