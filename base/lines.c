@@ -129,10 +129,15 @@ static int decode(Lines *l, char *dst, size_t room, size_t *got) {
     return 0;
 }
 
-static void start_decoder(Lines *l) {
+static int start_decoder(Lines *l) {
     static const unsigned char zstd_magic[] = {0x28, 0xB5, 0x2F, 0xFD};
     const unsigned char *b = l->in;
     size_t n = l->in_end;
+    if (n >= 4 && memcmp(b, "\x89HDF", 4) == 0)
+        return error_set(ERR_DATA,
+                         "%s: is an HDF5 file (a corpus or a checkpoint), expected text or JSON "
+                         "lines; rhetor-data inspect says what it holds",
+                         l->path);
     if (n >= 2 && b[0] == 0x1F && b[1] == 0x8B) {
         l->format = GZIP;
         CHECK(inflateInit2(&l->gz, 15 + 16) == Z_OK, "zlib: %s", l->gz.msg ? l->gz.msg : "?");
@@ -143,6 +148,7 @@ static void start_decoder(Lines *l) {
         CHECK(l->zst, "zstd stream");
         ZSTD_DCtx_setParameter(l->zst, ZSTD_d_windowLogMax, 31); /* files made with --long */
     }
+    return 0;
 }
 
 int lines_open(Lines **out, const char *path) {
@@ -159,7 +165,7 @@ int lines_open(Lines **out, const char *path) {
     int rc = 0;
     /* A pipe may hand out the first bytes one at a time. */
     while (rc == 0 && l->in_end < 4 && !l->in_eof) rc = read_more(l);
-    if (rc == 0) start_decoder(l);
+    if (rc == 0) rc = start_decoder(l);
     *out = l;
     if (rc < 0) lines_close(out);
     return rc;

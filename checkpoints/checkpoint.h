@@ -69,9 +69,11 @@ int ckpt_save_file(const char *path, const CkptContent *content);
 
 /* Deletes committed checkpoints except the newest keep_last, those whose step is in keep[nkeep],
  * and never the only verified one; damaged ones do not count and stay. Also removes stale
- * temporaries and files of earlier steps that were never committed. The caller owns the run
+ * temporaries and files of earlier steps that were never committed. saved: the step that this
+ * process has just written and hashed, which need not be read again; -1: none. The caller owns the run
  * directory and is not inside ckpt_save. Collective. */
-int ckpt_rotate(const char *dir, int64_t keep_last, const int64_t *keep, int nkeep, Comm *c);
+int ckpt_rotate(const char *dir, int64_t saved, int64_t keep_last, const int64_t *keep, int nkeep,
+                Comm *c);
 
 /* Files of a run's checkpoints that no rotation and no interruption takes away: those whose meta
  * says "kept", and the newest; oldest first. `run`: run or checkpoints directory. The caller frees

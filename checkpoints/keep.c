@@ -43,7 +43,8 @@ static int remove_uncommitted(const char *dir, int64_t before) {
 
 /* From the newest: nothing goes before one that verifies has been met, and that one stays. A
  * damaged one does not count as kept, and stays for inspection. */
-static int rotate(const char *dir, int64_t keep_last, const int64_t *keep, int nkeep) {
+static int rotate(const char *dir, int64_t saved, int64_t keep_last, const int64_t *keep,
+                  int nkeep) {
     TRY(manifest_remove_temporaries(dir));
     AUTOFREE Committed *v = NULL;
     int n, rc = 0;
@@ -53,7 +54,7 @@ static int rotate(const char *dir, int64_t keep_last, const int64_t *keep, int n
         AUTOFREE char *file = manifest_name(dir, v[i].step, v[i].aside, CKPT_FILE);
         if (good < 0) {
             Manifest m;
-            if (manifest_verify(&m, file) >= 0) {
+            if ((v[i].step == saved && !v[i].aside) || manifest_verify(&m, file) >= 0) {
                 good = v[i].step;
                 kept++;
             } else {
@@ -69,8 +70,9 @@ static int rotate(const char *dir, int64_t keep_last, const int64_t *keep, int n
     return rc;
 }
 
-int ckpt_rotate(const char *dir, int64_t keep_last, const int64_t *keep, int nkeep, Comm *c) {
-    return comm_agree(c, comm_rank(c) == 0 ? rotate(dir, keep_last, keep, nkeep) : 0);
+int ckpt_rotate(const char *dir, int64_t saved, int64_t keep_last, const int64_t *keep, int nkeep,
+                Comm *c) {
+    return comm_agree(c, comm_rank(c) == 0 ? rotate(dir, saved, keep_last, keep, nkeep) : 0);
 }
 
 /* --- the best --------------------------------------------------------------------------------- */

@@ -50,6 +50,9 @@ void signals_saved(int64_t step) {
     lost = text;
 }
 
+static void (*on_leave)(const char *lost);
+void signals_on_leave(void (*fn)(const char *lost)) { on_leave = fn; }
+
 /* Within a handler, and on a terminal behind its "^C". */
 static void say(const char *a, const char *b) {
     if (log_my_rank() != 0) return;
@@ -64,6 +67,7 @@ static void on_signal(int sig) {
         if (signal_of[r] == sig) got[r] = 1;
     if (again) { /* no more patience */
         say("interrupted again: leaving at once; ", lost);
+        if (on_leave) on_leave(lost);
         signal(SIGINT, SIG_DFL);
         raise(SIGINT); /* delivered when the handler returns */
     } else if (sig == SIGINT)

@@ -9,6 +9,8 @@ enum { STOP_NONE, STOP_SAVE_GO_ON, STOP_SAVE_AND_LEAVE };
 /* Catches SIGTERM, SIGUSR1, SIGHUP (unless nohup has it ignored) and SIGINT, which is answered on
  * stderr (the second SIGINT ends at once); ignores SIGPIPE. Not collective. */
 void signals_install(void);
+/* Called within the second SIGINT, with what is lost: nothing that takes memory. Not collective. */
+void signals_on_leave(void (*fn)(const char *lost));
 /* What a second SIGINT would lose is what came after this step. Not collective. */
 void signals_saved(int64_t step);
 

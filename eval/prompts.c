@@ -102,6 +102,7 @@ int prompts_sample(DecodeResult *r, const Loaded *m, const PromptFile *p, int64_
     with.stop = m->stop;
     with.nstop = m->nstop;
     int rc = decode(r, m->gpt, tokens, start, n, NULL, &with);
+    if (rc >= 0) rc = decode_finite(r);
     for (int64_t i = 0; i < r->n && rc >= 0; i++)
         r->v[i].stopped = r->v[i].stopped && load_finished(m, r->v[i].tokens[r->v[i].n - 1]);
     return rc;

@@ -451,6 +451,17 @@ int decode_serve(Gpt *g, const DecodeSource *source, int64_t slots) {
     return 0;
 }
 
+int decode_finite(const DecodeResult *r) {
+    for (int64_t i = 0; i < r->n; i++)
+        for (int64_t k = 0; k < r->v[i].n; k++)
+            if (!isfinite((double)r->v[i].logp[k]))
+                return error_set(ERR_INTERNAL,
+                                 "the model gives no finite probabilities (response %lld, token "
+                                 "%lld): it has diverged or is damaged; use an earlier checkpoint",
+                                 (long long)i + 1, (long long)k + 1);
+    return 0;
+}
+
 void decode_free(DecodeResult *r) {
     free(r->v);
     free(r->priv);

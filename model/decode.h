@@ -53,6 +53,8 @@ typedef struct DecodeResult {
 int decode(DecodeResult *out, Gpt *g, const int32_t *tokens, const int64_t *start, int64_t n,
            const uint64_t *id, const DecodeOptions *o);
 void decode_free(DecodeResult *r);
+/* ERR_INTERNAL if a response was chosen from logits that are not finite: a diverged model. */
+int decode_finite(const DecodeResult *r);
 
 /* A sequence with options of its own (slots and scratch are not read), which joins others between
  * two tokens. What it decodes is what decode() gives for its prompt, id and options, bit for bit. */

@@ -173,15 +173,24 @@ static void print_choice(const PlanStages *s, const PlanMachine *m, int64_t node
     }
 }
 
+/* Reading the weights of a small model may take no time that can be measured. */
+static const char *reading_text(double rate, char out[48]) {
+    if (rate < 1e14)
+        snprintf(out, 48, "%.3g GB/s of weights", rate * 1e-9);
+    else
+        snprintf(out, 48, "its weights in no measurable time");
+    return out;
+}
+
 static void print_assumptions(const PlanMachine *m, const PlanLayout *l) {
     const PlanRates *r = machine_rates(m, l->threads);
     const PlanNet *n = &m->net;
-    printf(
-        "rates of a rank of %" PRId64 " thread%s, from one of %" PRId64 " (%s): training %.4g "
-        "GFLOP/s, forward %.4g, update %.3g GB/s, decoding %.4g GFLOP/s and %.3g GB/s of weights\n",
-        l->threads, l->threads == 1 ? "" : "s", r->threads, m->origin ? m->origin : "",
-        r->train * 1e-9, r->forward * 1e-9, r->update * 1e-9, r->decode * 1e-9,
-        r->decode_read * 1e-9);
+    char reading[48];
+    printf("rates of a rank of %" PRId64 " thread%s, from one of %" PRId64 " (%s): training %.4g "
+           "GFLOP/s, forward %.4g, update %.3g GB/s, decoding %.4g GFLOP/s and %s\n",
+           l->threads, l->threads == 1 ? "" : "s", r->threads, m->origin ? m->origin : "",
+           r->train * 1e-9, r->forward * 1e-9, r->update * 1e-9, r->decode * 1e-9,
+           reading_text(r->decode_read, reading));
     printf("network: %.3g us and %.3g GB/s a node, within a node %.3g us and %.3g GB/s; %.0f %% of "
            "the last backward pass hides the exchange\n\n",
            n->latency * 1e6, n->bandwidth * 1e-9, n->node_latency * 1e6, n->node_bandwidth * 1e-9,

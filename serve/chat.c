@@ -48,6 +48,7 @@ int chat_answer(const Loaded *m, const DecodeOptions *options, const int32_t *id
     o.ctx = &p;
     DecodeResult r = {0};
     int rc = decode(&r, m->gpt, ids, (const int64_t[2]){0, n}, 1, NULL, &o);
+    if (rc >= 0) rc = decode_finite(&r);
     print_piece(out, answer_stream_end(p.stream));
     if (rc >= 0 && text) rc = template_decode(m->tmpl, m->tokenizer, r.v[0].tokens, r.v[0].n, text);
     if (rc >= 0 && tokens) *tokens = r.v[0].n;

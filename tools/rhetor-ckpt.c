@@ -360,16 +360,17 @@ static int cmd_diff(const Args *a) {
     compare_texts(&d);
     compare_json("", ckpt_meta(d.k[0]), ckpt_meta(d.k[1]));
     TRY_GOTO(done, compare_arrays(&d));
+    const char *differ = d.different == 1 ? "differs" : "differ";
     if (d.arrays == 0)
         rc = error_set(ERR_USAGE, "no array is in %s; rhetor-ckpt show --arrays lists them",
                        a->only ? a->only : "either file");
     else if (d.different == 0)
         printf("all %d arrays are bit-identical (%" PRId64 " numbers)\n", d.arrays, d.numbers);
     else if (d.different == d.unlike)
-        printf("%d of %d arrays differ, all in name or shape\n", d.different, d.arrays);
+        printf("%d of %d arrays %s, all in name or shape\n", d.different, d.arrays, differ);
     else
-        printf("%d of %d arrays differ, by at most %.3g, %d of them in name or shape\n",
-               d.different, d.arrays, d.largest, d.unlike);
+        printf("%d of %d arrays %s, by at most %.3g, %d of them in name or shape\n", d.different,
+               d.arrays, differ, d.largest, d.unlike);
     if (rc == 0 && d.different) rc = EXIT_DIFFERENT;
 done:
     ckpt_close(&d.k[0]);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/openmp.h"
 #include "base/option.h"
+#include "base/text.h"
 #include "base/utf8.h"
 #include "core/kernel.h"
 #include "data/record_writer.h"
@@ -112,8 +113,9 @@ static int sample_records(RecordWriter *w, const Args *a, const Loaded *m, const
     if (rc >= 0) {
         double s = clock_seconds() - began;
         log_info("%" PRId64 " completion%s, %" PRId64 " tokens, %.1f s, %.0f tokens/s (%" PRId64
-                 " prompts too long)",
-                 r.n, r.n == 1 ? "" : "s", r.tokens, s, (double)r.tokens / s, p->skipped);
+                 " prompt%s too long)",
+                 r.n, TEXT_S(r.n), r.tokens, s, (double)r.tokens / s, p->skipped,
+                 TEXT_S(p->skipped));
     }
     for (int64_t i = 0; i < p->n && rc >= 0; i++)
         rc = write_record(w, a, m, p->record[i], &r.v[i * a->n]);

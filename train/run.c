@@ -225,7 +225,8 @@ int run_save(Run *run) {
     if (nkeep) memcpy(keep, p->keep_step, (size_t)nkeep * sizeof *keep);
     int64_t best = run->cfg.save_keep_best ? ckpt_best_step(p->ckpt_dir, NULL) : -1;
     if (best >= 0) keep[nkeep++] = best;
-    if (rc == 0) rc = ckpt_rotate(p->ckpt_dir, run->cfg.save_keep_last, keep, nkeep, run->comm);
+    if (rc == 0)
+        rc = ckpt_rotate(p->ckpt_dir, run->step, run->cfg.save_keep_last, keep, nkeep, run->comm);
     free(keep);
     if (rc < 0 && run->main_rank) log_warn("%s; training goes on", error_message());
     if (run->main_rank) run_write_status(run, "running", 0, "");

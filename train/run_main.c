@@ -168,6 +168,11 @@ static void hung(const char *reason) {
     if (current && current->priv->ours) write_status(current, "failed", 70, reason);
 }
 
+static void interrupted(const char *lost) {
+    if (current && current->main_rank && current->priv->ours)
+        write_status(current, "failed", 130, lost);
+}
+
 /* Prints the failure once. Ranks that fail together carry the same message: the others give rank 0
  * a moment to print and to end the job; a failure that only they have is then theirs to print. */
 static int fail(Run *run, int stage, int rc) {
@@ -233,6 +238,7 @@ static int run_stage(Run *run, StageFn *fn) {
                           "their sums depend on the layout; set dist.reproducible=false, "
                           "too, or choose optimizer");
     if (!run->dry && !run->selftest) {
+        signals_on_leave(interrupted);
         signals_install();
         TRY(watchdog_open(run->cfg.dist_hang_seconds, hung));
         TRY(open_run_dir(run));

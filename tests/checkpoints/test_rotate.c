@@ -12,7 +12,7 @@ static void save(int64_t step) {
 }
 
 static void rotate(int64_t keep_last, const int64_t *keep, int nkeep) {
-    if (ckpt_rotate(dir, keep_last, keep, nkeep, comm) < 0) fail_msg("%s", error_message());
+    if (ckpt_rotate(dir, -1, keep_last, keep, nkeep, comm) < 0) fail_msg("%s", error_message());
 }
 
 /* The steps whose file and manifest are there, as text. Asked between barriers, which comm_agree is
@@ -71,6 +71,15 @@ static void test_keep(void **state) {
     expect("7 ");
     rotate(1, NULL, 0);
     expect("7 ");
+    clean();
+}
+
+/* What was just written is not read again. */
+static void test_saved(void **state) {
+    for (int64_t s = 1; s <= 3; s++) save(s);
+    damage(3);
+    assert_int_equal(ckpt_rotate(dir, 3, 2, NULL, 0, comm), 0);
+    expect("2 3 ");
     clean();
 }
 
@@ -150,6 +159,7 @@ int main(int argc, char **argv) {
     comm_bcast(comm, dir, sizeof dir, 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_keep),
+        cmocka_unit_test(test_saved),
         cmocka_unit_test(test_never_the_only_good_one),
         cmocka_unit_test(test_leftovers),
         cmocka_unit_test(test_all_ranks_open_the_same),

@@ -99,7 +99,7 @@ static void test_kill_while_saving_a_step_again(void **state) {
         save_well(4, 3);
         assert_int_equal(newest(&variant), 4);
         assert_int_equal(variant, 3);
-        assert_int_equal(ckpt_rotate(dir, 1, NULL, 0, comm), 0);
+        assert_int_equal(ckpt_rotate(dir, -1, 1, NULL, 0, comm), 0);
         assert_int_equal(count_files(dir, ""), 2);
         empty_dir(dir);
     }
@@ -119,7 +119,7 @@ static void test_kill_at_random(void **state) {
             for (int64_t step = first;; step++) {
                 if (sample_save(dir, step, (int)(step % 2), comm) < 0) _exit(1);
                 if (write(pipes[1], &step, sizeof step) != sizeof step) _exit(2);
-                if (step % 3 == 0) ckpt_rotate(dir, 2, NULL, 0, comm);
+                if (step % 3 == 0) ckpt_rotate(dir, -1, 2, NULL, 0, comm);
             }
         }
         close(pipes[1]);

@@ -10,6 +10,10 @@ sft=("$bin/rhetor-sft" "$tiny/sft.yaml" run.dir=out)
 reward=("$bin/rhetor-reward" "$tiny/reward.yaml" run.dir=out)
 ppo=("$bin/rhetor-ppo" "$tiny/ppo.yaml" run.dir=out)
 
+# --- what is no text
+expect 65 "train.h5: is an HDF5 file (a corpus or a checkpoint), expected text or JSON lines" -- \
+    "${sft[@]}" data.train=run/train.h5
+
 # --- settings
 expect 78 "command line: unknown setting train.stps; did you mean train.steps?" -- "${sft[@]}" train.stps=3
 expect 78 "command line: optim.lr is 11, expected a number from 0 to 10" -- "${reward[@]}" optim.lr=11
@@ -111,7 +115,7 @@ rm -r out
 
 # --- the moving average switched on in the middle
 must "${ppo[@]}" ppo.episodes=64 ppo.max_response=2 ppo.ema=0
-expect 78 "out/checkpoints/step_00000001.h5 has no ema/" "made without ema (ppo.ema: 0?)" -- "${ppo[@]}"
+expect 78 "out/checkpoints/step_00000001.h5 has no ema/" "made without ema (ppo.ema: 0?)" -- "${ppo[@]}" ppo.max_response=2
 rm -r out
 
 # --- damaged checkpoints

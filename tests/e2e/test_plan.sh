@@ -91,6 +91,10 @@ plan_json $machine --run run "$tiny" --threads 1
 [ "$small" = $(((512 + 64) * 32 + 2 * (12 * 32 * 32 + 13 * 32) + 2 * 32)) ] && [ "$(value parameters | sed -n 2p)" = 136960 ] ||
     fail "parameters of SFT: $small alone, $(value parameters | tr '\n' ' ') in the recipe"
 
+# A model whose weights are read in no time
+sed 's/"decode_gbs": 12/"decode_gbs": 1e6/' rates.json >fast.json
+expect 0 "and its weights in no measurable time" -- "$plan" --rates fast.json --cores 1 "$tiny/pretrain.yaml"
+
 # Errors
 expect 64 "which recipe or config?" -- "$plan"
 expect 64 "expected a whole number" -- "$plan" "$tiny" --nodes 1,x

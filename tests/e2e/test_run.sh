@@ -119,6 +119,7 @@ shows 'interrupted: this step is finished and saved'
 printf '\003' >&3
 shows 'interrupted again: leaving at once; what came after step 20 is lost'
 shows 'left with 130'
+shows '"state": "failed", "code": 130, "reason": "what came after step 20 is lost"' hangs/status.json
 hang_up
 on_terminal 80 xterm "$train train.steps=1000000 save.every=0 run.dir=interrupted"
 shows 'step 1/'

@@ -623,6 +623,11 @@ static void test_not_finite(void **state) {
     w->g->norm_f_w->data[3] = keep;
     for (int64_t i = 0; i < PROMPTS; i++)
         for (int64_t k = 0; k < r.v[i].n; k++) assert_true(isnan(r.v[i].logp[k]));
+    assert_int_equal(decode_finite(&r), ERR_INTERNAL);
+    assert_non_null(strstr(error_message(), "response 1, token 1"));
+    decode_free(&r);
+    r = run(w, &(DecodeOptions){.temperature = 1, .top_p = 1, .max_new = 3});
+    assert_int_equal(decode_finite(&r), 0);
     decode_free(&r);
 }
 
