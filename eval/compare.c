@@ -283,13 +283,16 @@ static BestOf best_of(const Judge *j, const Answers *all, const double *r, int64
                       int64_t K, int64_t n) {
     BestOf b = {.n = n, .kl = best_of_kl(n), .gold = (double)NAN, .gold_se = (double)NAN};
     const int64_t groups = K / n;
-    AUTOFREE double *gold = xcalloc((size_t)prompts + 1, sizeof *gold);
+    AUTOFREE double *gold = xcalloc((size_t)prompts + 1, sizeof *gold),
+                    *reward = xcalloc((size_t)prompts + 1, sizeof *reward);
     for (int64_t i = 0; i < prompts; i++)
         for (int64_t g = 0; g < groups; g++) {
             const int64_t pick = pick_best(r, i * K + g * n, n);
-            b.reward += r[pick] / (double)(groups * prompts);
+            reward[i] += r[pick] / (double)groups;
             if (j->gold) gold[i] += gold_score(&j->gold[i], all->text[pick], NULL) / (double)groups;
         }
+    double se;
+    b.reward = mean_se(reward, prompts, &se);
     if (j->gold) b.gold = mean_se(gold, prompts, &b.gold_se);
     return b;
 }
@@ -432,6 +435,7 @@ static int judge_all(Comparison *c, Judge *j, const PromptFile *p) {
     c->has_gold = j->gold != NULL;
     c->row = xcalloc((size_t)(o->n + o->npolicy) + 1, sizeof *c->row);
     c->kernel = kernel_name(kernel_level);
+    c->base = o->base;
     c->above_abstaining = (double)NAN;
     groups_make(&c->groups, j->gold, p->n);
     c->prompt = xcalloc((size_t)p->n + 1, sizeof *c->prompt);
@@ -600,9 +604,9 @@ static void set_numbers(json_t *j, const Number *number, size_t n) {
         if (isfinite(number[k].v)) json_object_set_new(j, number[k].key, json_real(number[k].v));
 }
 
-/* For each group: n, score, its standard error, the shares of verdicts and of answers that make
+/* For each group: n, score, what it is above base's, their standard errors, the shares of verdicts and of answers that make
  * something up. */
-static json_t *groups_json(const Comparison *c, const CompareRow *r) {
+static json_t *groups_json(const Comparison *c, const CompareRow *r, const CompareRow *base) {
     json_t *all = json_object();
     for (int m = 0; m < c->groups.n; m++) {
         const Group *g = &c->groups.v[m];
@@ -611,8 +615,11 @@ static json_t *groups_json(const Comparison *c, const CompareRow *r) {
         for (int v = 0; r->verdict && v < VERDICT_COUNT; v++)
             json_object_set_new(acts, gold_verdict_names[v],
                                 json_real(measure_mean(c, v, r, NULL, g, &se)));
+        double diff_se, diff = measure_mean(c, MEASURE_SCORE, r, base, g, &diff_se);
         const Number number[] = {{"score", score},
                                  {"score_se", score_se},
+                                 {"diff", diff},
+                                 {"diff_se", diff_se},
                                  {"made_up", measure_mean(c, MEASURE_MADE_UP, r, NULL, g, &se)}};
         set_numbers(one, number, sizeof number / sizeof *number);
         json_object_set_new(one, "acts", acts);
@@ -623,6 +630,7 @@ static json_t *groups_json(const Comparison *c, const CompareRow *r) {
 
 json_t *compare_json(const Comparison *c) {
     json_t *rows = json_array(), *best = json_array(), *groups = json_object();
+    const CompareRow *base = find_row(c, c->base);
     for (int i = 0; i < c->nrow; i++) {
         const CompareRow *r = &c->row[i];
         double se, mean = compare_score(c, i, &se);
@@ -633,7 +641,7 @@ json_t *compare_json(const Comparison *c) {
             {"length", r->length}, {"stopped", r->stopped}};
         json_t *row = json_pack("{s:s}", "model", r->name);
         set_numbers(row, number, sizeof number / sizeof *number);
-        if (c->has_gold) json_object_set_new(groups, r->name, groups_json(c, r));
+        if (c->has_gold) json_object_set_new(groups, r->name, groups_json(c, r, base));
         json_array_append_new(rows, row);
     }
     for (int i = 0; i < c->nbest; i++) {

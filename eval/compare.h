@@ -73,6 +73,7 @@ typedef struct Comparison {
     double above_abstaining; /* share of the answerable prompts where it puts the ideal answer above
                                 "The text does not say."; NaN: not measured */
     const char *kernel;
+    const char *base; /* CompareOptions' */
 } Comparison;
 
 /* What is compared: the score, the share of a verdict, the share of answers that make something

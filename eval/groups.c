@@ -1,13 +1,13 @@
 /* groups.c: prompts by what they ask. See groups.h. */
 #include "eval/groups.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "eval/stats.h"
 
 /* Record i belongs to the group of that name. */
 static void put(Groups *g, const char *name, int64_t i, int64_t n) {
@@ -67,19 +67,14 @@ int64_t *groups_clusters(char *const *prompt, int64_t n) {
 
 double groups_mean(const Group *g, const double *x, int64_t n, const int64_t *cluster, double *se) {
     const int64_t m = g ? g->n : n;
-    AUTOFREE double *sum = xcalloc((size_t)n + 1, sizeof *sum);
-    AUTOFREE unsigned char *there = xcalloc((size_t)n + 1, 1);
-    double mean = 0, var = 0, clusters = 0;
-    for (int64_t k = 0; k < m; k++) mean += x[g ? g->index[k] : k] / (double)m;
+    AUTOFREE double *of = xmalloc((size_t)(m + 1) * sizeof *of);
+    AUTOFREE int64_t *label = xmalloc((size_t)(m + 1) * sizeof *label);
     for (int64_t k = 0; k < m; k++) {
-        const int64_t i = g ? g->index[k] : k, c = cluster ? cluster[i] : i;
-        sum[c] += x[i] - mean;
-        there[c] = 1;
+        const int64_t i = g ? g->index[k] : k;
+        of[k] = x[i];
+        label[k] = cluster ? cluster[i] : i;
     }
-    for (int64_t c = 0; c < n; c++) {
-        var += sum[c] * sum[c];
-        clusters += there[c];
-    }
-    *se = sqrt(var * clusters / (clusters - 1)) / (double)m;
-    return m ? mean : (double)NAN;
+    double mean;
+    *se = stats_cluster_se(of, label, m, &mean);
+    return mean;
 }

@@ -28,8 +28,7 @@ const Group *groups_find(const Groups *g, const char *name); /* NULL: none */
 int64_t *groups_clusters(char *const *prompt, int64_t n);
 
 /* Mean of x over a group (NULL: over all n) and its standard error, clustered: records of one
- * prompt are no independent draws (Liang and Zeger 1986, with G/(G-1)). cluster NULL: each record
- * its own. NaN where there is nothing. */
+ * prompt are no independent draws. cluster NULL: each record its own. NaN where there is nothing. */
 double groups_mean(const Group *g, const double *x, int64_t n, const int64_t *cluster, double *se);
 
 #endif

@@ -1,4 +1,4 @@
-/* rhetor-eval: how good is a model? loss, logprobs, reward, rank, win, compare,
+/* rhetor-eval: how good is a model? loss, logprobs, reward, rank, win, compare, seeds,
  * pick, probe. Each subcommand has its own --help, and is in tools/eval/. */
 #include <math.h>
 #include <stdio.h>
@@ -109,6 +109,7 @@ static const Option compare_options[] = {
     {"expect-se", 0, "X", "by how many where it does not say (5)", OPT_NUMBER(expect_se, 0, 0)},
     MAX,
     {0}};
+static const Option seeds_options[] = {FILES("TABLE.json...", 1, 0), {0}};
 static const Option pick_options[] = {
     {"model", 'm', "RUN", "run folder of rhetor-sft", OPT_TEXT(model)},
     REWARD,
@@ -187,6 +188,12 @@ static const struct {
      false},
     {{"compare", "A table of models that answer the same held-out prompts.", compare_options, NULL},
      eval_compare,
+     false},
+    {{"seeds",
+      "The tables that compare --json wrote for several seeds, side by side as Markdown, with "
+      "intervals over the seeds.",
+      seeds_options, NULL},
+     eval_seeds,
      false},
     {{"pick",
       "Which checkpoint of an SFT run PPO starts from: the latest that the reward model scores "

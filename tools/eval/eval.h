@@ -36,5 +36,6 @@ int eval_compare(const Args *a);
 int eval_pick(const Args *a);
 int eval_probe(const Args *a);
 int eval_best(const Args *a);
+int eval_seeds(const Args *a);
 
 #endif
