@@ -122,11 +122,11 @@ must "${table[@]}" --reward "$RUN/reward" --best-of 2 --json table.json --expect
     --expect "over-refused: sft<refuse by 0 se" --expect "blind>refuse on answerable by 0 se"
 grep -q 'blind>refuse on answerable by 0 se: blind minus refuse .*: holds' must.out || fail "$(cat must.out)"
 for key in kernel reward_accuracy reward_above_abstaining groups; do grep -q "\"$key\":" table.json || fail "no $key: $(cat table.json)"; done
+grep -Eq '^base +-[0-9.]+ .* - +- +[0-9.]+$' must.out || fail "a KL of a model without the template: $(cat must.out)"
 must "$bin/rhetor-eval" seeds table.json table.json
 grep -q '^| mean, 95 % over seeds | .*\[.*\] |' must.out && grep -q '^| table.json | [01]\.' must.out || fail "seeds: $(cat must.out)"
 echo '{}' >none.json
 expect 65 'none.json: no "groups"' -- "$bin/rhetor-eval" seeds table.json none.json
-grep -Eq '^base +-[0-9.]+ .* - +- +[0-9.]+$' must.out || fail "a KL of a model without the template: $(cat must.out)"
 expect 70 "nothing>blind does not hold" -- "${table[@]}" --expect "nothing>blind"
 expect 70 "does not hold" -- "${table[@]}" --expect "over-refused: refuse<sft+0.5 by 0 se"
 expect 70 "on family/cat does not hold" -- "${table[@]}" --expect "blind>nothing on family/cat"
