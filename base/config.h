@@ -26,6 +26,11 @@ typedef struct StageInfo {
 } StageInfo;
 extern const StageInfo config_stage[];
 
+/* A step of it is an iteration of ppo.batch episodes, not train.batch items. */
+static inline bool config_has_episodes(int stage) {
+    return stage == STAGE_PPO || stage == STAGE_GRPO;
+}
+
 /* C types of the kinds of keys. ENUM holds the index of the word in its list of choices. */
 typedef int64_t ConfigI64;
 typedef double ConfigF64;

@@ -140,6 +140,29 @@ KEY(ppo_save_rollouts, "ppo.save_rollouts", Bool, false, 0, 1, "", RESULT, "writ
 KEY(ptx_coef, "ptx.coef", F64, 0, 0, 1e6, "", RESULT, "weight of the pretraining term (PPO-ptx), per token mean; 0: off")
 KEY(ptx_ratio, "ptx.ratio", F64, 1, 0, 1e6, "", RESULT, "pretraining windows for each episode")
 
+/* --- GRPO, RLOO: without a critic (rhetor-grpo) ------------------------------------------------------- */
+KEY(grpo_samples, "grpo.samples", I64, 8, 2, 1e6, "", RESULT, "responses to a prompt, which are compared with each other; divides ppo.batch, the responses of an iteration")
+ENUM(grpo_baseline, "grpo.baseline", "group", WORD(BASELINE_GROUP, "group") WORD(BASELINE_LOO, "loo"), RESULT, "what a response's reward is compared with. group: the mean of its prompt's responses (GRPO); loo: of the other ones (RLOO)")
+ENUM(grpo_scale, "grpo.scale", "std", WORD(SCALE_STD, "std") WORD(SCALE_NONE, "none"), RESULT, "std: advantages are divided by the standard deviation of the group's rewards (GRPO); none: not (RLOO, Dr. GRPO)")
+ENUM(grpo_aggregate, "grpo.aggregate", "sequence", WORD(AGGREGATE_TOKEN, "token") WORD(AGGREGATE_SEQUENCE, "sequence") WORD(AGGREGATE_CONSTANT, "constant"), RESULT, "the loss of a minibatch. sequence: mean over responses of the mean over their tokens (GRPO); token: mean over all tokens (DAPO); constant: sum over tokens by responses times ppo.max_response (Dr. GRPO, RLOO)")
+KEY(grpo_clip_high, "grpo.clip_high", F64, 0, 0, 100, "", RESULT, "clipping of the probability ratio above 1, where ppo.clip is below (DAPO: 0.28); 0: ppo.clip")
+ENUM(grpo_ratio, "grpo.ratio", "token", WORD(RATIO_TOKEN, "token") WORD(RATIO_SEQUENCE, "sequence"), RESULT, "importance ratio of each token, or one of the whole response, by the mean of its tokens (GSPO; ppo.clip is then some 3e-4)")
+ENUM(grpo_kl, "grpo.kl", "loss", WORD(KL_IN_LOSS, "loss") WORD(KL_IN_REWARD, "reward"), RESULT, "where ppo.beta times the KL to the reference goes. loss: k3 of each token (GRPO); reward: the response's sum of log-ratios is taken from its reward (RLOO). With ppo.beta: 0 there is no reference")
+KEY(grpo_resample, "grpo.resample", I64, 0, 0, 1000, "", RESULT, "dynamic sampling (DAPO): groups whose scores are all equal are left out in any case; so many times more prompts are sampled in an iteration until ppo.batch responses are left; 0: never")
+
+/* --- rewards (PPO, GRPO) ------------------------------------------------------------------------------ */
+KEY(reward_model, "reward.model", F64, 1, -1e6, 1e6, "", RESULT, "weight of the reward model's score (from.reward). A score is the sum of what the following find, times their weights; a response without the stop token scores ppo.no_stop_score")
+KEY(reward_gold, "reward.gold", F64, 0, -1e6, 1e6, "", RESULT, "weight of the embedded world's gold reward; records need \"gold\"")
+KEY(reward_program, "reward.program", F64, 0, -1e6, 1e6, "", RESULT, "weight of what reward.command says")
+KEY(reward_command, "reward.command", Str, "", 0, 0, "", RESULT, "a command of the shell, trusted, run by rank 0 with your rights: it reads a line {\"prompt\", \"completion\", \"record\"} a response, in any number, and writes a number each, without holding it back for more. Started once; again when it dies or is late")
+KEY(reward_seconds, "reward.seconds", F64, 60, 0.01, 1e6, "", SAME, "what reward.command may take for the responses of an iteration")
+KEY(reward_number, "reward.number", F64, 0, -1e6, 1e6, "", RESULT, "weight of: 1 where the last number of the response is the last one of the record's answer (GSM8K), else 0")
+KEY(reward_text, "reward.text", F64, 0, -1e6, 1e6, "", RESULT, "weight of: 1 where the response is the record's answer, white space around them aside")
+KEY(reward_answer, "reward.answer", Str, "answer", 0, 0, "", RESULT, "the field of the record that holds the answer")
+KEY(reward_match, "reward.match", F64, 0, -1e6, 1e6, "", RESULT, "weight of: 1 where reward.pattern matches somewhere in the response")
+KEY(reward_pattern, "reward.pattern", Str, "", 0, 0, "", RESULT, "regular expression (Oniguruma's syntax, as tokenizers have it)")
+KEY(reward_length, "reward.length", F64, 0, -1e6, 1e6, "", RESULT, "weight of the response's tokens by ppo.max_response; below 0: shorter ones are better")
+
 /* --- DPO and its relatives (rhetor-dpo) ------------------------------------------------------------- */
 ENUM(dpo_loss, "dpo.loss", "sigmoid", WORD(DPO_SIGMOID, "sigmoid") WORD(DPO_IPO, "ipo") WORD(DPO_SIMPO, "simpo") WORD(DPO_ORPO, "orpo") WORD(DPO_KTO, "kto") WORD(DPO_HINGE, "hinge"), RESULT, "what is learned from preferences. sigmoid: DPO; simpo and orpo need no reference; kto learns from single answers (records with \"label\")")
 KEY(dpo_beta, "dpo.beta", F64, 0.1, 1e-9, 1e9, "", RESULT, "how close to the reference the policy stays: factor of the log-ratio. SimPO: of the mean log-probability, 2 is usual; ORPO: weight of the odds ratio")

@@ -388,12 +388,12 @@ static double given(void *ctx, int64_t i, double logp, double entropy, double *d
 }
 
 double gpt_joint_loss(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, double temperature,
-                      JointLossFn *loss, void *ctx) {
+                      JointLossFn *loss, void *ctx, real *entropy_out) {
     const int32_t *targets = targets_of(t, b, rows);
     Tensor *h = gpt_forward(g, t, b, rows, NULL);
     real *logp = tape_alloc(t, (size_t)rows->m * sizeof *logp);
     double *dlogp = tape_alloc(t, (size_t)rows->m * sizeof *dlogp), value = 0;
-    op_token_loss(t, h, g->out_w, targets, temperature, NULL, NULL, logp, NULL);
+    op_token_loss(t, h, g->out_w, targets, temperature, NULL, NULL, logp, entropy_out);
     if (!tape_dry(t)) value = loss(ctx, rows->m, logp, dlogp);
     op_token_loss(t, h, g->out_w, targets, temperature, given, dlogp, NULL, NULL);
     return value;

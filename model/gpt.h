@@ -107,10 +107,11 @@ double gpt_token_loss(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, doub
 
 /* A loss of all log-probabilities together, such as DPO's of pairs of sequences: loss(ctx, m, logp,
  * dlogp) returns it and writes its m derivatives. The trunk goes forward once, the logits are made
- * twice, since the loss must be known before its gradient can be. */
+ * twice, since the loss must be known before its gradient can be. entropy_out [m] or NULL: the bits
+ * of log-probabilities are those of gpt_token_loss that is, or is not, asked for entropies. */
 typedef double JointLossFn(void *ctx, int64_t m, const real *logp, double *dlogp);
 double gpt_joint_loss(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, double temperature,
-                      JointLossFn *loss, void *ctx);
+                      JointLossFn *loss, void *ctx, real *entropy_out);
 
 /* The log-probabilities alone, without gradient. Resets the tape. */
 void gpt_score(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, double temperature,

@@ -92,7 +92,7 @@ static int64_t batch_of(const SubmitPlan *p, int i, const char **key) {
     const RecipeStep *s = &p->recipe.step[i];
     Config c;
     if (config_load(&c, s->stage, s->config, s->set, s->nset) < 0) return INT64_MAX;
-    const bool ppo = s->stage == STAGE_PPO;
+    const bool ppo = config_has_episodes(s->stage);
     *key = ppo ? "ppo.batch" : "train.batch";
     const int64_t n = ppo ? c.ppo_batch / c.ppo_minibatches : c.train_batch;
     config_free(&c);

@@ -108,7 +108,7 @@ static int64_t clamp(int64_t n, int64_t lo, int64_t hi) { return n < lo ? lo : n
 static int open_lab(MachineLab *l, const PlanStages *s, double seconds) {
     const PlanStage *stage = &s->v[0], *ppo = NULL;
     for (int i = 0; i < s->n; i++)
-        if (s->v[i].kind == STAGE_PPO && !ppo) ppo = &s->v[i];
+        if (config_has_episodes(s->v[i].kind) && !ppo) ppo = &s->v[i];
     const PlanWork *w = &stage->work;
     const GptConfig *g = &w->model;
     TRY(gpt_open(&l->gpt, g, true));

@@ -85,7 +85,7 @@ static void print_stage(const PlanStage *s) {
     else
         printf("not known\n");
     printf("  tokens a step     %.0f\n  FLOPs             %.3g a step", tokens_of(w), flops);
-    if (w->stage == STAGE_PPO)
+    if (config_has_episodes(w->stage))
         printf(" (rollout %.3g, scoring %.3g, update %.3g)", part[0], part[1], part[2]);
     if (w->steps > 0) printf(", %.3g in all", flops * (double)w->steps);
     printf("\n");
@@ -110,7 +110,7 @@ static void print_memory(const PlanStage *s, const Row *r) {
 }
 
 static void print_times(const PlanStage *s, const Row *row, int n) {
-    const bool ppo = s->kind == STAGE_PPO;
+    const bool ppo = config_has_episodes(s->kind);
     printf("  %6s %6s %9s ", "ranks", "nodes", "MB sent");
     if (ppo) printf("%9s %9s ", "rollout", "scoring");
     printf("%9s %9s %9s %9s %6s %10s %9s %9s   %s\n", ppo ? "training" : "compute", "update",

@@ -274,7 +274,8 @@ static int plan_stage(PlanStage *s, Known *k, const PlanGiven *g) {
                                                     [STAGE_SFT] = plan_sft,
                                                     [STAGE_REWARD] = plan_reward,
                                                     [STAGE_DPO] = plan_dpo,
-                                                    [STAGE_PPO] = plan_ppo};
+                                                    [STAGE_PPO] = plan_ppo,
+                                                    [STAGE_GRPO] = plan_ppo};
     int rc = plan[s->kind] ? plan[s->kind](s, k, &c, g)
                            : error_set(ERR_CONFIG, "%s: rhetor-plan knows no plan of %s", s->config,
                                        config_stage_name(s->kind));

@@ -11,6 +11,32 @@
 #include "data/order.h"
 #include "dist/watchdog.h"
 
+int actor_stop(Loaded *policy, Run *run) {
+    const Config *c = &run->cfg;
+    const int32_t stop = c->ppo_stop[0] ? tokenizer_id(policy->tokenizer, c->ppo_stop)
+                         : policy->nend ? policy->stop[0]
+                                        : -1;
+    if (stop < 0)
+        return config_bad(c, "ppo.stop", "\"%s\" is not one token of the model's tokenizer",
+                          c->ppo_stop[0] ? c->ppo_stop : "<|endoftext|>");
+    if (c->ppo_stop[0]) load_end_with(policy, stop);
+    if (policy->nend == 1) run_stop_token(run, stop);
+    return 0;
+}
+
+Actor actor_of(const Loaded *policy, const Dataset *prompts, const Run *run, Arena *scratch,
+               Comm *comm) {
+    const Config *c = &run->cfg;
+    return (Actor){.policy = policy,
+                   .prompts = prompts,
+                   .comm = comm,
+                   .decode = {.temperature = c->ppo_temperature,
+                              .top_p = 1,
+                              .max_new = c->ppo_max_response,
+                              .seed = (uint64_t)c->run_seed,
+                              .scratch = scratch}};
+}
+
 static int alive(void *ctx, int64_t prompt, int32_t token) {
     watchdog_beat();
     return 0;
@@ -41,7 +67,7 @@ static int keep(const Run *run, const Episodes *e, const char *name) {
 
 int actor_episodes(const Actor *a, Run *run, int64_t n, Episodes *e) {
     const Config *c = &run->cfg;
-    const int64_t first = run->step * n;
+    const int64_t first = (run->step + a->rounds) * n, samples = a->samples > 0 ? a->samples : 1;
     AUTOFREE char *name = xasprintf("iteration_%06" PRId64 ".jsonl", run->step);
     if (c->ppo_replay[0]) {
         AUTOFREE char *path = file_join(c->ppo_replay, name);
@@ -49,7 +75,7 @@ int actor_episodes(const Actor *a, Run *run, int64_t n, Episodes *e) {
     }
     AUTOFREE int64_t *item = xmalloc((size_t)n * sizeof *item);
     for (int64_t i = 0; i < n; i++)
-        item[i] = order_stream((uint64_t)c->run_seed, first + i, a->prompts->n);
+        item[i] = order_stream((uint64_t)c->run_seed, (first + i) / samples, a->prompts->n);
     TRY(actor_answer(a, a->prompts, item, n, (uint64_t)first, (uint32_t)run->step, e));
     if (!c->ppo_save_rollouts || run->dry) return 0;
     return comm_agree(run->comm, run->main_rank ? keep(run, e, name) : 0);
@@ -67,14 +93,14 @@ void actor_show(const Actor *a, Run *run, const Episodes *e, int64_t i) {
 }
 
 int actor_evaluate(const Actor *a, Run *run, const Dataset *heldout,
-                   void (*score)(void *ctx, Episodes *e), void *ctx) {
+                   int (*score)(void *ctx, Episodes *e), void *ctx) {
     const int64_t most = run->cfg.eval_records,
                   n = most > 0 && most < heldout->n ? most : heldout->n;
     double mean = 0, stopped = 0;
     Episodes e = {0};
     TRY(actor_answer(a, heldout, NULL, n, 0, UINT32_MAX, &e));
     watchdog_enter(PHASE_EVAL);
-    score(ctx, &e);
+    const int rc = score(ctx, &e);
     for (int64_t i = 0; i < n; i++) {
         mean += (double)e.score[i] / (double)n;
         stopped += e.stopped[i] / (double)n;
@@ -85,9 +111,9 @@ int actor_evaluate(const Actor *a, Run *run, const Dataset *heldout,
     run_metric(run, "eval/stopped", stopped);
     run_eval_result(run, -mean);
     for (int64_t i = 0; i < n && i < 4; i++) actor_show(a, run, &e, i);
-    if (run->main_rank)
+    if (run->main_rank && rc == 0)
         log_info("step %" PRId64 ": held-out score %.4f, %.1f tokens, %.1f %% stopped",
                  run->step + 1, mean, length, 100 * stopped);
     rollout_free(&e);
-    return 0;
+    return rc;
 }

@@ -159,7 +159,7 @@ static void loss(const Step *s, void *dpo, const Batch *b, int64_t begin, int64_
     Tape *t = s->trainer->tape;
     PrefPass pass = {dpo, t, begin, end, (PrefStats *)sum};
     const GptRows rows = gpt_weighted_rows(t, b);
-    gpt_joint_loss(s->trainer->gpt, t, b, &rows, 1, joint_loss, &pass);
+    gpt_joint_loss(s->trainer->gpt, t, b, &rows, 1, joint_loss, &pass, NULL);
 }
 
 /* The prompts of the run's next step. All ranks count the whole step first. */

@@ -20,6 +20,7 @@
 #include "rlhf/actor.h"
 #include "rlhf/gold_curve.h"
 #include "rlhf/iteration.h"
+#include "rlhf/rewards.h"
 #include "rlhf/score.h"
 #include "rlhf/selftest.h"
 
@@ -29,9 +30,9 @@ typedef struct Stage {
     Dataset prompts, heldout;
     GoldCurve gold;
     Actor actor;
+    Rewards rewards;
     Ppo ppo;
     PlanWork plan;
-    bool gap_reported, no_stop_reported;
 } Stage;
 
 /* --- opening ---------------------------------------------------------------------------------- */
@@ -47,15 +48,7 @@ static int open_models(Stage *s, Run *run) {
                           "the reward model's context of %" PRId64
                           " is shorter than the policy's %" PRId64,
                           s->reward.cfg.context, policy->cfg.context);
-    const int32_t stop = c->ppo_stop[0] ? tokenizer_id(policy->tokenizer, c->ppo_stop)
-                         : policy->nend ? policy->stop[0]
-                                        : -1;
-    if (stop < 0)
-        return config_bad(c, "ppo.stop", "\"%s\" is not one token of the model's tokenizer",
-                          c->ppo_stop[0] ? c->ppo_stop : "<|endoftext|>");
-    if (c->ppo_stop[0]) load_end_with(policy, stop);
-    if (policy->nend == 1) run_stop_token(run, stop);
-    return 0;
+    return actor_stop(policy, run);
 }
 
 static int open_data(Stage *s, Run *run) {
@@ -117,34 +110,30 @@ static int open_all(Stage *s, Run *run) {
     run_keep_f64(run, "kl_beta", &p->kl.beta);
     run_describe(run, &s->policy.cfg, s->policy.tokenizer, s->policy.tmpl,
                  c->ppo_ema > 0 ? "ema" : "params");
-    s->actor = (Actor){.policy = &s->policy,
-                       .prompts = &s->prompts,
-                       .comm = p->comm,
-                       .decode = {.temperature = p->o.temperature,
-                                  .top_p = 1,
-                                  .max_new = c->ppo_max_response,
-                                  .seed = p->o.seed,
-                                  .scratch = &p->policy.arena}}; /* idle then */
+    s->actor = actor_of(&s->policy, &s->prompts, run, &p->policy.arena, p->comm);
     run->steps = plan_steps(c, 0);
     watch_settings(run);
-    return 0;
+    return rewards_open(&s->rewards, run, &s->policy, &s->prompts, &s->heldout);
 }
 
 /* --- the report ------------------------------------------------------------------------------- */
 
-static void score(void *ppo, Episodes *e) {
-    const Ppo *p = ppo;
+static int score(void *stage, Episodes *e) {
+    Stage *s = stage;
+    const Ppo *p = &s->ppo;
     AUTOFREE Sequence *q = xmalloc((size_t)(e->n + 1) * sizeof *q);
     for (int64_t i = 0; i < e->n; i++)
         q[i] = (Sequence){.tokens = e->tokens + e->start[i], .n = e->start[i + 1] - e->start[i]};
     score_samples(p->reward, q, e->stopped, e->n, p->o.micro_tokens, p->o.no_stop_score, e->score);
+    rewards_weigh(&s->rewards, e);
+    return rewards_add(&s->rewards, &s->rewards.heldout, e, p->comm);
 }
 
 /* Of the model that will be saved: the average, if there is one. */
 static int evaluate(Stage *s, Run *run) {
     Ppo *p = &s->ppo;
     if (p->ema.decay > 0) ema_swap(&p->ema, &s->policy.gpt->params);
-    int rc = actor_evaluate(&s->actor, run, &s->heldout, score, p);
+    int rc = actor_evaluate(&s->actor, run, &s->heldout, score, s);
     if (p->ema.decay > 0) ema_swap(&p->ema, &s->policy.gpt->params);
     return rc;
 }
@@ -158,58 +147,14 @@ static int measure_gold(Stage *s, Run *run) {
     return rc;
 }
 
-/* Said once: samples whose log-probabilities are not the training forward's are not the policy's;
- * where all scores are the same, there is nothing to learn from. */
-static void watch(Stage *s, const Run *run, const PpoStats *stats) {
-    const Config *c = &run->cfg;
-    if (!run->main_rank) return;
-    if (stats->decode_gap > PPO_DECODE_GAP && !s->gap_reported) {
-        s->gap_reported = true;
-        log_warn("iteration %" PRId64 ": the sampler's log-probabilities differ from the training "
-                 "forward's by up to %.1e (rollout/decode_gap_max), expected at most %.0e: the "
-                 "samples are not quite the policy's; rhetor-ppo --selftest checks this machine",
-                 run->step + 1, stats->decode_gap, PPO_DECODE_GAP);
-    }
-    if (stats->stopped <= 0 && !s->no_stop_reported) {
-        s->no_stop_reported = true;
-        log_warn("iteration %" PRId64 ": none of the %" PRId64 " responses ended with the stop "
-                 "token, so each scores ppo.no_stop_score (%g) whatever it says; a longer SFT or a "
-                 "larger ppo.max_response (%" PRId64 ") may help",
-                 run->step + 1, c->ppo_batch, c->ppo_no_stop_score, c->ppo_max_response);
-    }
-}
-
 static void report(Stage *stage, Run *run, const Episodes *e, const PpoStats *s, double lr) {
-    run_metric(run, "objective/kl", s->kl);
-    run_metric(run, "objective/kl_k3", s->kl3);
-    run_metric(run, "objective/entropy", s->neg_logp);
-    run_metric(run, "objective/scores", s->score);
-    run_metric(run, "objective/scores_std", s->score_std);
-    run_metric(run, "objective/rlhf_reward", s->rlhf_reward);
-    run_metric(run, "objective/non_score_reward", s->non_score_reward);
-    run_metric(run, "objective/beta", s->beta);
-    run_metric(run, "policy/entropy_avg", s->entropy);
-    run_metric(run, "policy/approxkl_avg", s->approxkl);
-    run_metric(run, "policy/clipfrac_avg", s->clipfrac);
-    run_metric(run, "loss/policy_avg", s->policy_loss);
-    run_metric(run, "loss/value_avg", s->value_loss);
-    run_metric(run, "loss/ptx_avg", s->ptx_loss);
-    run_metric(run, "val/clipfrac_avg", s->value_clipfrac);
-    run_metric(run, "val/ratio", s->ratio);
-    run_metric(run, "val/ratio_var", s->ratio_var);
-    run_metric(run, "val/explained_variance", s->explained);
-    run_metric(run, "val/num_eos_tokens", s->stopped * (double)run->cfg.ppo_batch);
-    run_metric(run, "val/first_ratio_gap", s->first_ratio_gap);
-    run_metric(run, "rollout/length", s->length);
-    run_metric(run, "rollout/decode_gap_max", s->decode_gap);
-    run_metric(run, "grad_norm/policy", s->policy_norm);
-    run_metric(run, "grad_norm/critic", s->critic_norm);
+    iteration_report(&stage->ppo, run, s);
     run_metric(run, "lr", lr);
     run_metric(run, "eps", run->cfg.ppo_clip);
     run_metric(run, "episode", (double)((run->step + 1) * run->cfg.ppo_batch));
     run_headline(run, "score %.3f  kl %.2f  length %.1f  entropy %.2f  loss %.3f/%.3f", s->score,
                  s->kl, s->length, s->entropy, s->policy_loss, s->value_loss);
-    watch(stage, run, s);
+    iteration_watch(&stage->ppo, run, s);
     if (run->step % run->cfg.run_log_every == 0) actor_show(&stage->actor, run, e, 0);
 }
 
@@ -219,6 +164,8 @@ static int iterate(Stage *s, Run *run, double lr, double critic_lr, Episodes *e,
     Ppo *p = &s->ppo;
     TRY(actor_episodes(&s->actor, run, p->o.batch, e));
     iteration_score(p, e, run->step);
+    rewards_weigh(&s->rewards, e);
+    TRY(rewards_add(&s->rewards, &s->rewards.prompts, e, p->comm));
     iteration_advantages(p, e, stats);
     return iteration_update(p, e, run->step, lr, critic_lr, stats);
 }
@@ -280,6 +227,7 @@ static int ppo(Run *run) {
     trainer_close(&s.ppo.critic);
     ema_free(&s.ppo.ema);
     windows_close(&s.ppo.ptx);
+    rewards_close(&s.rewards);
     if (run->dry) comm_close(&s.ppo.comm);
     gold_curve_close(&s.gold);
     dataset_free(&s.prompts);

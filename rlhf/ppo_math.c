@@ -34,14 +34,35 @@ void ppo_whiten(float *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) x[i] = (float)(((double)x[i] - mean) / sqrt(var + 1e-8));
 }
 
+double ppo_clipped_loss(double d, double advantage, double low, double high, double *dd,
+                        bool *clipped) {
+    const double ratio = exp(d);
+    const double free = -advantage * ratio;
+    const double held = -advantage * clamp(ratio, 1 - low, 1 + high);
+    *clipped = held > free;
+    *dd = *clipped ? 0 : free; /* d ratio / dd = ratio; the clipped branch is constant */
+    return *clipped ? held : free;
+}
+
 double ppo_policy_loss(double logp, double old, double advantage, double clip, double *dlogp,
                        bool *clipped) {
-    const double ratio = exp(logp - old);
-    const double free = -advantage * ratio;
-    const double held = -advantage * clamp(ratio, 1 - clip, 1 + clip);
-    *clipped = held > free;
-    *dlogp = *clipped ? 0 : free; /* d ratio / d logp = ratio; the clipped branch is constant */
-    return *clipped ? held : free;
+    return ppo_clipped_loss(logp - old, advantage, clip, clip, dlogp, clipped);
+}
+
+double ppo_k3(double logp, double ref, double *dlogp) {
+    const double d = logp - ref;
+    *dlogp = 1 - exp(-d);
+    return expm1(-d) + d;
+}
+
+void ppo_group_advantages(const double *r, int64_t K, bool leave_one_out, bool scale, double *a) {
+    const double n = (double)K;
+    double mean = 0, var = 0;
+    for (int64_t i = 0; i < K; i++) mean += r[i] / n;
+    for (int64_t i = 0; i < K; i++) var += (r[i] - mean) * (r[i] - mean) / fmax(n - 1, 1);
+    /* r_i - (n mean - r_i) / (n - 1) = n / (n - 1) (r_i - mean) */
+    const double factor = leave_one_out ? n / fmax(n - 1, 1) : 1;
+    for (int64_t i = 0; i < K; i++) a[i] = factor * (r[i] - mean) / (scale ? sqrt(var) + 1e-4 : 1);
 }
 
 double ppo_value_loss(double v, double old, double ret, double clip, double *dv, bool *clipped) {

@@ -15,6 +15,7 @@ static void allocate(Episodes *e, int64_t n, const int64_t *prompt, const int64_
     e->start = xcalloc((size_t)n + 1, sizeof *e->start);
     e->first = xcalloc((size_t)n + 1, sizeof *e->first);
     e->prompt = xcalloc((size_t)n + 1, sizeof *e->prompt);
+    e->item = xcalloc((size_t)n + 1, sizeof *e->item);
     e->stopped = xcalloc((size_t)n + 1, 1);
     e->score = xcalloc((size_t)n + 1, sizeof *e->score);
     for (int64_t i = 0; i < n; i++) {
@@ -30,11 +31,43 @@ static void allocate(Episodes *e, int64_t n, const int64_t *prompt, const int64_
 }
 
 void rollout_free(Episodes *e) {
-    void *all[] = {e->start,  e->first,        e->prompt,    e->stopped,  e->score,
-                   e->tokens, e->sampled_logp, e->logp,      e->ref_logp, e->entropy,
-                   e->value,  e->reward,       e->advantage, e->ret};
+    void *all[] = {e->start,   e->first,  e->prompt,       e->item,      e->stopped,
+                   e->score,   e->tokens, e->sampled_logp, e->logp,      e->ref_logp,
+                   e->entropy, e->value,  e->reward,       e->advantage, e->ret};
     for (size_t a = 0; a < sizeof all / sizeof *all; a++) free(all[a]);
     *e = (Episodes){0};
+}
+
+/* Copies the sampled part of episode i of `from` to episode j. */
+static void copy_episode(Episodes *to, int64_t j, const Episodes *from, int64_t i) {
+    const int64_t all = from->start[i + 1] - from->start[i], n = rollout_length(from, i);
+    memcpy(to->tokens + to->start[j], from->tokens + from->start[i],
+           (size_t)all * sizeof *to->tokens);
+    memcpy(to->sampled_logp + to->first[j], from->sampled_logp + from->first[i],
+           (size_t)n * sizeof *to->sampled_logp);
+    to->item[j] = from->item[i];
+    to->stopped[j] = from->stopped[i];
+    to->score[j] = from->score[i];
+}
+
+void rollout_append(Episodes *to, const Episodes *from, const int64_t *pick, int64_t n) {
+    const int64_t before = to->n, all = before + n;
+    int64_t *prompt = xmalloc((size_t)(all + 1) * sizeof *prompt);
+    int64_t *response = xmalloc((size_t)(all + 1) * sizeof *response);
+    for (int64_t i = 0; i < all; i++) {
+        const Episodes *e = i < before ? to : from;
+        const int64_t k = i < before ? i : pick[i - before];
+        prompt[i] = e->prompt[k];
+        response[i] = rollout_length(e, k);
+    }
+    Episodes joined;
+    allocate(&joined, all, prompt, response);
+    for (int64_t i = 0; i < before; i++) copy_episode(&joined, i, to, i);
+    for (int64_t i = 0; i < n; i++) copy_episode(&joined, before + i, from, pick[i]);
+    rollout_free(to);
+    *to = joined;
+    free(prompt);
+    free(response);
 }
 
 /* What ranks exchange: for each response its length with the stop flag in the lowest bit, its
@@ -69,6 +102,7 @@ static void assemble(Episodes *e, const Dataset *prompts, const int64_t *item, i
         const size_t len = (size_t)response[i];
         int32_t *tokens = e->tokens + e->start[i];
         e->stopped[i] = *w++ & 1;
+        e->item[i] = item[i];
         memcpy(tokens, prompts->seq[prompts->first[item[i]]].tokens,
                (size_t)prompt[i] * sizeof *tokens);
         memcpy(tokens + prompt[i], w, len * sizeof *tokens);

@@ -11,6 +11,7 @@ typedef struct Episodes {
     int64_t n;              /* episodes of the global batch */
     int64_t *start;         /* [n+1] episode e's prompt and response are tokens[start[e]..) */
     int64_t *prompt;        /* [n] tokens of the prompt */
+    int64_t *item;          /* [n] which prompt of the set; 0 in a replay */
     int64_t *first;         /* [n+1] its response tokens in the arrays below: first[e].. */
     int32_t *tokens;        /* [start[n]] */
     unsigned char *stopped; /* [n] the response ended with a stop token */
@@ -27,6 +28,9 @@ typedef struct Episodes {
 int rollout_sample(Episodes *e, Gpt *policy, const Dataset *prompts, const int64_t *item, int64_t n,
                    uint64_t first_id, const DecodeOptions *o, Comm *c);
 void rollout_free(Episodes *e);
+/* Appends the episodes pick[0..n) of `from` to `to` (which may be empty): what was sampled, and the
+ * scores. */
+void rollout_append(Episodes *to, const Episodes *from, const int64_t *pick, int64_t n);
 
 /* Episode tokens as JSON lines {"prompt":[...],"response":[...],"stopped":b}, and back. Not
  * collective. */

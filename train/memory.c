@@ -201,7 +201,7 @@ static double least_need(const Run *run, const PlanWork *work, double *may) {
     virtual_close(&v);
     plan_memory(&w, &l, &m);
     *may = m.total - m.program;
-    if (w.stage == STAGE_PPO) { /* nobody knows how long responses will be */
+    if (config_has_episodes(w.stage)) { /* nobody knows how long responses will be */
         w.length -= w.response - 1;
         w.response = 1;
         w.longest = 1;

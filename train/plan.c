@@ -83,7 +83,7 @@ void plan_mix(PlanWork *w, double ratio) {
 }
 
 int64_t plan_steps(const Config *c, int64_t n) {
-    if (c->stage == STAGE_PPO) return (c->ppo_episodes + c->ppo_batch - 1) / c->ppo_batch;
+    if (config_has_episodes(c->stage)) return (c->ppo_episodes + c->ppo_batch - 1) / c->ppo_batch;
     if (c->train_steps > 0 || n == 0) return c->train_steps;
     const double steps = c->train_epochs * (double)n / (double)c->train_batch;
     const int64_t whole = (int64_t)(c->stage == STAGE_PRETRAIN ? steps + 0.5 : ceil(steps - 1e-9));
@@ -94,6 +94,13 @@ int64_t plan_parameters(const PlanWork *w) {
     int64_t n = 0;
     for (int i = 0; i < w->nets; i++)
         if (w->net[i].loss) n += arch_count(&w->net[i].cfg);
+    return n;
+}
+
+/* Networks that learn. */
+static double learners(const PlanWork *w) {
+    int n = 0;
+    for (int i = 0; i < w->nets; i++) n += w->net[i].loss != NULL;
     return n;
 }
 
@@ -131,7 +138,7 @@ static double scoring_flops(const PlanWork *w, double e) {
 
 double plan_flops(const PlanWork *w, double part[3]) {
     double p[3] = {0};
-    if (w->stage == STAGE_PPO) {
+    if (config_has_episodes(w->stage)) {
         const double epochs = (double)w->epochs, updates = epochs * (double)w->minibatches;
         p[0] = rollout_flops(w, w->items);
         p[1] = scoring_flops(w, w->items);
@@ -201,11 +208,11 @@ static double micro_batches(double micro, double items, double length) {
 
 /* Optimizer steps of a step of the run. */
 static double updates(const PlanWork *w) {
-    return w->stage == STAGE_PPO ? (double)(w->epochs * w->minibatches) : 1;
+    return config_has_episodes(w->stage) ? (double)(w->epochs * w->minibatches) : 1;
 }
 /* Items between two optimizer steps, and their tokens. PPO: episodes of a minibatch. */
 static double step_items(const PlanWork *w) {
-    return w->stage == STAGE_PPO ? ceil(w->items / (double)w->minibatches) : w->items;
+    return config_has_episodes(w->stage) ? ceil(w->items / (double)w->minibatches) : w->items;
 }
 static double item_tokens(const PlanWork *w) { return w->sequences * w->length; }
 /* Micro-batches of a rank between two optimizer steps: of items, and of windows. */
@@ -392,7 +399,7 @@ static double gathered_bytes(const PlanWork *w, const PlanLayout *l) {
     if (!w->muon || l->shard == SHARD_NONE) return 0;
     for (ArchParam p = {0}; arch_next(&w->model, &p);)
         if (p.matrices) n += (double)p.n;
-    return n * (double)sizeof(real) * (w->stage == STAGE_PPO ? 2 : 1);
+    return n * (double)sizeof(real) * learners(w);
 }
 
 double plan_exchange_bytes(const PlanWork *w, const PlanLayout *l) {
@@ -447,13 +454,13 @@ void plan_time(const PlanWork *w, const PlanLayout *l, const PlanRates *measured
                PlanTime *t) {
     const PlanRates r = scaled(measured, l->threads);
     const double items = rank_share(w, l, step_items(w)), windows = rank_share(w, l, w->windows);
-    const double each = w->stage == STAGE_PPO ? 2 : 1; /* models in a micro-batch of items */
+    const double each = learners(w); /* models in a micro-batch of items */
     const double again = w->recompute ? 4.0 / 3 : 1;
     const double byte = trained_bytes(w), model = byte / each;
     const double micros = each * item_micros(w, l) + window_micros(w, l);
     const double flops = window_flops(w, windows) + train_flops(w, items * item_tokens(w));
     *t = (PlanTime){0};
-    if (w->stage == STAGE_PPO) {
+    if (config_has_episodes(w->stage)) {
         t->rollout = rollout_seconds(w, l, &r);
         t->scoring = scoring_flops(w, share(w->items, l->ranks)) / r.forward;
         t->exchange = plan_sum_seconds(4 * 4 * w->items * w->response, l, n);

@@ -78,9 +78,10 @@ static void test_stage_defaults(void **unused) {
     assert_non_null(strstr(sft, "    optim.eps=1e-8\n"));
     assert_non_null(strstr(ppo, "    optim.eps=1e-5\n"));
     assert_non_null(strstr(ppo, "    optim.schedule=constant\n"));
-    assert_non_null(strstr(md, "| `optim.eps` | number | 1e-8; ppo: 1e-5 |"));
+    assert_non_null(strstr(md, "| `optim.eps` | number | 1e-8; ppo: 1e-5; grpo: 1e-5 |"));
     assert_non_null(strstr(
-        md, "| `optim.lr` | number | 0.0003; sft: 9.65e-6; reward: 9e-6; dpo: 1e-6; ppo: 9e-6 |"));
+        md, "| `optim.lr` | number | 0.0003; sft: 9.65e-6; reward: 9e-6; dpo: 1e-6; ppo: 9e-6; "
+            "grpo: 1e-6 |"));
     free(sft);
     free(ppo);
     free(md);
@@ -372,15 +373,14 @@ static void test_help_and_markdown(void **unused) {
         char *help = config_help(stage);
         assert_true(longest_line(help) <= 100);
         assert_int_equal(strstr(help, "optim.lr=0.0003") != NULL, stage == STAGE_PRETRAIN);
-        assert_int_equal(strstr(help, "ppo.batch=512") != NULL, stage == STAGE_PPO);
+        assert_int_equal(strstr(help, "ppo.batch=512") != NULL, config_has_episodes(stage));
         assert_int_equal(strstr(help, "model.layers=4") != NULL, stage == STAGE_PRETRAIN);
         free(help);
     }
     char *md = config_markdown();
     assert_non_null(strstr(md, "\n## ppo\n"));
-    assert_non_null(strstr(
-        md,
-        "| `optim.schedule` | word | cosine; ppo: constant | constant, linear, cosine | all |"));
+    assert_non_null(strstr(md, "| `optim.schedule` | word | cosine; ppo: constant; grpo: constant "
+                               "| constant, linear, cosine | all |"));
     assert_non_null(strstr(md, "| `save.keep_best` | true or false | false |  |"));
     /* every key of the table, once */
 #define KEY(field, name, ...)                          \

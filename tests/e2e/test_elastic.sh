@@ -5,7 +5,7 @@
 must "$bin/rhetor-pipeline" "$tiny" --run ref
 export RUN=ref
 
-for name in pretrain sft reward ppo dpo; do
+for name in pretrain sft dpo reward ppo grpo; do
     dir=four-$name
     RHETOR_FAULT=ckpt_save.begin:0:2:kill leaves=137 stage $name 4 $dir
     [ "$(ls $dir/checkpoints/*.json | wc -l)" = 1 ] || fail "$dir: $(ls $dir/checkpoints)"

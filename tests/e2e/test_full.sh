@@ -33,7 +33,7 @@ for program in "$bin"/rhetor*; do
     mute "$program" --version
 done
 mute rhetor --settings
-for stage in pretrain sft reward ppo dpo; do mute "rhetor-$stage" "$tiny/$stage.yaml" --print-config; done
+for stage in pretrain sft dpo reward ppo grpo; do mute "rhetor-$stage" "$tiny/$stage.yaml" --print-config; done
 mute rhetor-sft "$tiny/sft.yaml" --dry-run
 mute rhetor-ppo --selftest
 

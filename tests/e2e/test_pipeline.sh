@@ -7,9 +7,9 @@ pipeline=$bin/rhetor-pipeline
 ckpt=$bin/rhetor-ckpt
 
 # --- all four stages
-expect 0 "11 steps done, 11 of them now" -- "$pipeline" "$tiny" --run run
+expect 0 "12 steps done, 12 of them now" -- "$pipeline" "$tiny" --run run
 ! sed 's/standard error//; /responses ended with the stop token/d; /carriage returns/d; /an empty answer/d' expect.out | grep -niE 'warning|error|\bnan\b|\binf\b|left out' || fail "odd output"
-for stage in pretrain sft reward ppo dpo; do
+for stage in pretrain sft dpo reward ppo grpo; do
     [ -f "run/$stage/metrics.jsonl" ] || fail "$stage wrote no metrics"
 done
 [ "$(wc -l <run/ppo/metrics.jsonl)" = 2 ] || fail "PPO has not made two iterations"
@@ -23,15 +23,15 @@ awk 'NR == 1 { first = $1 } { last = $1 } END { exit !(first > 6 && last < first
     fail "pretraining does not learn: $losses"
 
 # --- a dry run does a step and tells from it how long all of them take
-for stage in pretrain sft reward ppo dpo; do
+for stage in pretrain sft dpo reward ppo grpo; do
     expect 0 "time              about " " on one rank here: a step took " -- env RUN=run "$bin/rhetor-$stage" "$tiny/$stage.yaml" run.dir=dry --dry-run
 done
 
 # --- what is done is done
 before=$(cat run/*/checkpoints/*.json | cksum)
-expect 0 "11 steps done, 0 of them now" "sft: done already, 20 steps" -- "$pipeline" "$tiny" --run run
+expect 0 "12 steps done, 0 of them now" "sft: done already, 20 steps" -- "$pipeline" "$tiny" --run run
 expect 0 -- "$pipeline" "$tiny" --run run --status
-[ "$(grep -c ' done ' expect.out)" = 11 ] || fail "--status: $(cat expect.out)"
+[ "$(grep -c ' done ' expect.out)" = 12 ] || fail "--status: $(cat expect.out)"
 [ "$(cat run/*/checkpoints/*.json | cksum)" = "$before" ] || fail "a step that was done was run"
 
 # --- a copy of the folder is as done as the folder
@@ -43,19 +43,19 @@ expect 0 "outdated" -- "$pipeline" "$tiny" --run copy --status --seed 2
 rm -r copy
 
 # --- a changed setting: that stage and what follows, and nothing else
-expect 0 "11 steps done, 3 of them now" "rank: done already" "run/reward is kept as run/reward.old-1" -- \
+expect 0 "12 steps done, 4 of them now" "rank: done already" "run/reward is kept as run/reward.old-1" -- \
     "$pipeline" "$tiny" --run run reward:train.steps=12
 # --status tells of the run as it was started, and says how, unless it is asked for something else
 expect 0 "configs/tiny in run, with reward:train.steps=12" "12/12" -- "$pipeline" "$tiny" --run run --status
-[ "$(grep -c ' done ' expect.out)" = 11 ] || fail "--status: $(cat expect.out)"
+[ "$(grep -c ' done ' expect.out)" = 12 ] || fail "--status: $(cat expect.out)"
 expect 0 '"reward:train.steps=12"' '"seed": "1"' -- "$pipeline" "$tiny" --run run --status --json
 expect 0 -- "$pipeline" "$tiny" --run run --status reward:train.steps=10
-[ "$(grep -c ' done ' expect.out) $(grep -c ' outdated ' expect.out)" = "8 3" ] ||
+[ "$(grep -c ' done ' expect.out) $(grep -c ' outdated ' expect.out)" = "8 4" ] ||
     fail "--status with other settings: $(cat expect.out)"
-expect 0 "9/11 reward: is made again" "10/11 pick: is made again" "11/11 ppo: is made again" "7/11 rank: is done" -- \
+expect 0 "9/12 reward: is made again" "10/12 pick: is made again" "11/12 ppo: is made again" "7/12 rank: is done" -- \
     "$pipeline" "$tiny" --run run --dry-run
 # and back: everything is a function of the recipe and the seed
-expect 0 "3 of them now" -- "$pipeline" "$tiny" --run run
+expect 0 "4 of them now" -- "$pipeline" "$tiny" --run run
 identical run/ppo run/ppo.old-1
 identical run/reward run/reward.old-1
 # settings that change no result change nothing here
@@ -63,7 +63,7 @@ expect 0 "0 of them now" -- "$pipeline" "$tiny" --run run save.every=2 run.log_e
     run.tensorboard=false train.recompute=true dist.shard=optimizer
 
 # --- stopped and going on
-expect 75 "4/11 pretrain: stopped and saved; run the same command to go on" -- \
+expect 75 "4/12 pretrain: stopped and saved; run the same command to go on" -- \
     "$pipeline" "$tiny" --run stopped --until pretrain pretrain:run.deadline=0.001
 expect 0 -- "$pipeline" "$tiny" --run stopped --status
 grep -qE '^pretrain +stopped +[1-9][0-9]*/40 ' expect.out || fail "--status: $(cat expect.out)"

@@ -25,7 +25,7 @@ full) KILLS=${KILLS:-200} FLIPS=${FLIPS:-10000} JOBS=${JOBS:-1} ;;
 *) echo "FAULTS=$FAULTS: expected quick or full" >&2 && exit 64 ;;
 esac
 quick() { [ "$FAULTS" = quick ]; }
-stages=(pretrain sft reward ppo dpo)
+stages=(pretrain sft dpo reward ppo grpo)
 HANG=2 # dist.hang_seconds where something hangs
 
 # --- cases -------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ row_save() {
     local point s n
     for point in $points; do
         for s in "${stages[@]}"; do
-            case $FAULTS,$s in quick,pretrain | quick,reward | quick,dpo | quick,ppo) continue ;; esac
+            case $FAULTS,$s in quick,pretrain | quick,reward | quick,dpo | quick,ppo | quick,grpo) continue ;; esac
             try "$s killed at $point" killed_in_save "$s" 1 "$point"
         done
         quick || try "sft killed at $point on 2 ranks" killed_in_save sft 2 "$point"
@@ -230,7 +230,7 @@ row_disk() {
         [ "$point" != ckpt_save.committed ] || continue # nothing can fail any more
         for action in enospc eio; do
             for s in "${stages[@]}"; do
-                case $FAULTS,$s,$action in quick,pretrain,* | quick,reward,* | quick,dpo,* | quick,ppo,* | quick,*,eio) continue ;; esac
+                case $FAULTS,$s,$action in quick,pretrain,* | quick,reward,* | quick,dpo,* | quick,ppo,* | quick,grpo,* | quick,*,eio) continue ;; esac
                 try "$s, $action once at $point" disk_once "$s" 1 "$point" $action
                 try "$s, $action for good at $point" disk_for_good "$s" 1 "$point" $action
             done
@@ -360,7 +360,7 @@ row_damage() {
 # --- NaN, spikes, drift ----------------------------------------------------------------------------------
 # after STAGE: an update soon after the first save
 after() {
-    case $1 in pretrain) echo 8 ;; ppo) echo 17 ;; *) echo 4 ;; esac
+    case $1 in pretrain) echo 8 ;; ppo) echo 17 ;; grpo) echo 9 ;; *) echo 4 ;; esac
 }
 nan_once() {
     ranks=$2
@@ -418,7 +418,7 @@ drift() {
     local update=6
     ranks=$2
     command_of "$1" "${@:4}"
-    case $1 in pretrain) update=14 ;; ppo) update=17 ;; esac
+    case $1 in pretrain) update=14 ;; ppo) update=17 ;; grpo) update=16 ;; esac
     run 70 "weights:$3:$update:flip"
     says "^rhetor-$1: step [0-9]+: the ranks have diverged: [a-z/]*params/[^ ]+ of rank 1 .* differs from that of rank 0"
     grep -q '"code": 70' "$dir/status.json" || fail "$(cat "$dir/status.json")"
@@ -451,7 +451,7 @@ phases_of() {
     sft) echo start step forward exchange update eval save ;;
     reward) echo start step forward exchange update save ;;
     dpo) echo start step forward exchange update eval score save ;;
-    ppo) echo start step forward exchange update rollout score save ;;
+    ppo | grpo) echo start step forward exchange update rollout score save ;;
     esac
 }
 # visit PHASE: one in the middle
@@ -639,7 +639,7 @@ row_signals() {
         for phase in $(phases_of "$s"); do
             # PPO's second iteration is its last: what comes after its first step
             # boundary is too late. SFT's only evaluation belongs to its last step.
-            case $s,$phase in ppo,save | ppo,step | sft,eval) continue ;; esac
+            case $s,$phase in ppo,save | ppo,step | grpo,save | grpo,step | sft,eval) continue ;; esac
             for signal in term usr1; do
                 try "$s, $signal in $phase" signalled "$s" "$phase" 1 0 $signal
                 try "$s on 2 ranks, $signal for rank 1 in $phase" signalled "$s" "$phase" 2 1 $signal
@@ -652,7 +652,7 @@ row_signals() {
 # --- memory that does not suffice --------------------------------------------------------------------------
 refused() { # STAGE RANKS LIMIT [KIB]
     local large=(train.batch=1000000000)
-    [ "$1" != ppo ] || large=(ppo.batch=1000000000 ppo.kl=fixed)
+    case $1 in ppo) large=(ppo.batch=1000000000 ppo.kl=fixed) ;; grpo) large=(ppo.batch=1000000000) ;; esac
     ranks=$2
     command_of "$1" "${large[@]}" train.micro_tokens=1000000000
     (ulimit -v "${4:-unlimited}" && run 78) || exit 1
@@ -676,7 +676,7 @@ row_memory() {
 
 # --- all of it -----------------------------------------------------------------------------------------------
 # The run that is left alone, with all its checkpoints. On more ranks it has the same bits.
-must "$bin/rhetor-pipeline" "$tiny" --run ref {pretrain,sft,dpo,reward,ppo}:save.keep_last=1000
+must "$bin/rhetor-pipeline" "$tiny" --run ref {pretrain,sft,dpo,reward,ppo,grpo}:save.keep_last=1000
 export RUN=ref
 
 # run_row ROW: in a folder of its own, whose `counts` are what passed, failed and was skipped. What it

@@ -326,4 +326,5 @@ def iteration_part():
             "policy": some(policy), "critic": some(critic), "ema": some(ema)}
 
 
-print(json.dumps({"ranking": ranking, "math": math_part, "iteration": iteration_part()}, indent=None))
+if __name__ == "__main__":
+    print(json.dumps({"ranking": ranking, "math": math_part, "iteration": iteration_part()}, indent=None))

@@ -8,7 +8,9 @@
 
 #include "base/json.h"
 
+#ifndef GOLDEN
 #define GOLDEN "tests/golden/rl_golden.json"
+#endif
 
 /* A member of the file; the program ends with it. */
 static json_t *golden_file;

@@ -15,7 +15,7 @@
 
 static int warnings(Stage *s, const Run *run, double gap) {
     const int keep = scratch_catch();
-    watch(s, run, &(PpoStats){.decode_gap = gap, .stopped = 1});
+    iteration_watch(&s->ppo, run, &(PpoStats){.decode_gap = gap, .stopped = 1});
     char *text = scratch_caught(keep);
     const int n = strstr(text, "warning: iteration 3: ") && strstr(text, "2.0e-04") ? 1 : 0;
     assert_int_equal(n, text[0] != 0);
