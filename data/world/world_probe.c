@@ -11,8 +11,8 @@ const char *const world_probe_names[PROBE_KINDS] = {"look-up", "binding", "copyi
                                                     "minus"};
 
 static void offer(Probe *p, const char *value) {
-    CHECK(p->n < PROBE_VALUES && strlen(value) + 1 < PROBE_VALUE, "the value \"%s\"", value);
-    snprintf(p->value[p->n++], PROBE_VALUE, " %s", value);
+    CHECK(p->n < PROBE_VALUES && strlen(value) + 2 < PROBE_VALUE, "the value \"%s\"", value);
+    snprintf(p->value[p->n++], PROBE_VALUE, " %s.", value);
 }
 
 static const char **value_of(Person *p, Topic topic) {
@@ -54,7 +54,7 @@ static void facts_probe(Dice *r, Prose *t, size_t *story, Probe *p, ProbeKind ki
     }
     prose_say(t, "%s", "");
     person_state(t, &s.p[0], topic, 0);
-    t->n -= strlen(p->value[p->right]); /* which it ends with */
+    t->n -= strlen(p->value[p->right]) - 1; /* which it ends with, but for the stop */
 }
 
 static void sum_probe(Dice *r, Prose *t, size_t *story, Probe *p, bool plus, uint64_t index) {

@@ -19,7 +19,7 @@ extern const char *const world_probe_names[PROBE_KINDS]; /* "look-up", ... */
 enum { PROBE_VALUES = 32, PROBE_VALUE = 24, PROBE_GROUPS = 4 };
 typedef struct Probe {
     char text[2048];                       /* a document up to the value */
-    char value[PROBE_VALUES][PROBE_VALUE]; /* [n] " Rome", ...: all that could follow */
+    char value[PROBE_VALUES][PROBE_VALUE]; /* [n] " Rome.", ...: with the stop, or 1 beats 14 */
     int n, right;
     /* Probes that a reader of nothing but the last sentence cannot tell apart: the best constant
      * answers each group's most frequent value. */
