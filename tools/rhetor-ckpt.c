@@ -16,6 +16,7 @@
 #include "base/option.h"
 #include "base/text.h"
 #include "checkpoints/checkpoint.h"
+#include "checkpoints/exchange/gguf_model.h"
 #include "checkpoints/exchange/hf.h"
 #include "checkpoints/manifest.h"
 #include "model/arch.h"
@@ -25,7 +26,7 @@ enum { EXIT_DIFFERENT = 1 };
 typedef struct Args {
     OptionList path;
     const char *only, *tokenizer, *template;
-    int format;
+    int format, type;
     bool arrays, config;
 } Args;
 
@@ -45,13 +46,17 @@ static const Option import_options[] = {
     {"tokenizer", 0, "PATH",
      "tokenizer.json, or a folder with one or with vocab.json and merges.txt (the model's folder)",
      OPT_TEXT(tokenizer)},
-    {"template", 0, "NAME", "chat template (the one it was exported with, or plain)",
+    {"template", 0, "NAME",
+     "chat template (the one that the model's own text is, or it was exported with, or plain)",
      OPT_TEXT(template)},
-    PATHS("DIR OUT.h5", 2, 2),
+    PATHS("DIR|FILE.gguf OUT.h5", 2, 2),
     {0}};
 static const Option export_options[] = {
-    {"format", 0, "hf", "Hugging Face's folder; there is no other", OPT_WORD(format, "hf")},
-    PATHS("PATH DIR", 2, 2),
+    {"format", 0, "FORMAT", "hf: Hugging Face's folder; gguf: one file, as llama.cpp reads it",
+     OPT_WORD(format, "hf|gguf")},
+    {"type", 0, "TYPE", "of a GGUF file's matrices: f32, f16, bf16 or q8_0",
+     OPT_WORD(type, "f32|f16|bf16|q8_0")},
+    PATHS("PATH DIR|FILE.gguf", 2, 2),
     {0}};
 
 /* --- the arrays of a checkpoint --------------------------------------------------------------- */
@@ -380,13 +385,20 @@ done:
 
 /* --- import, export --------------------------------------------------------------------------- */
 static int cmd_import(const Args *a) {
-    TRY(hf_import(a->path.v[0], a->path.v[1], a->tokenizer, a->template));
+    const bool folder = !file_exists(a->path.v[0]) || file_is_dir(a->path.v[0]);
+    TRY((folder ? hf_import : gguf_import)(a->path.v[0], a->path.v[1], a->tokenizer, a->template));
     printf("%s: from.model=%s, or -m %s\n", a->path.v[1], a->path.v[1], a->path.v[1]);
     return 0;
 }
 
 static int cmd_export(const Args *a) {
-    TRY(hf_export(a->path.v[0], a->path.v[1]));
+    static const GgufType types[] = {GGUF_F32, GGUF_F16, GGUF_BF16, GGUF_Q8_0};
+    if (a->format == 0 && a->type > 0)
+        return error_set(ERR_USAGE, "--type is for --format gguf; a folder of hf's has f32");
+    if (a->format == 0)
+        TRY(hf_export(a->path.v[0], a->path.v[1]));
+    else
+        TRY(gguf_export(a->path.v[0], a->path.v[1], types[a->type]));
     printf("%s: written\n", a->path.v[1]);
     return 0;
 }
@@ -408,12 +420,12 @@ static const struct {
       diff_options, NULL},
      cmd_diff},
     {{"import",
-      "A GPT-2 of Hugging Face's (config.json, model.safetensors, tokenizer) becomes a checkpoint.",
+      "A model of Hugging Face's (a folder with config.json, model.safetensors, tokenizer) or of "
+      "llama.cpp's (a GGUF file) becomes a checkpoint.",
       import_options, NULL},
      cmd_import},
     {{"export",
-      "A checkpoint becomes a folder that transformers loads: a language model as GPT2LMHeadModel, "
-      "a reward model as GPT2ForSequenceClassification.",
+      "A checkpoint becomes a folder that transformers loads, or a GGUF file that llama.cpp loads.",
       export_options, NULL},
      cmd_export},
 };

@@ -77,30 +77,30 @@ const GgufTensor *gguf_list(const Gguf *g, int *n) {
 
 /* --- before the data -------------------------------------------------------------------------- */
 
-typedef struct Reader {
+typedef struct GgufReader {
     Gguf *g;
     FILE *f;
     int64_t at;     /* bytes read */
     int64_t values; /* of lists */
-} Reader;
+} GgufReader;
 
-static int64_t left(const Reader *r) { return r->g->size - r->at; }
+static int64_t left(const GgufReader *r) { return r->g->size - r->at; }
 
-static int truncated(const Reader *r) {
+static int truncated(const GgufReader *r) {
     return error_set(ERR_DATA,
                      "%s: ends within its metadata, after %" PRId64 " bytes: truncated; copy it "
                      "again",
                      r->g->path, r->g->size);
 }
 
-static int get(Reader *r, void *out, size_t len) {
+static int get(GgufReader *r, void *out, size_t len) {
     if ((int64_t)len > left(r)) return truncated(r);
     r->at += (int64_t)len;
     return fread(out, 1, len, r->f) == len ? 0 : file_error(r->g->path, "read");
 }
 
 /* An unsigned number of that many bytes. */
-static int get_number(Reader *r, int bytes, uint64_t *out) {
+static int get_number(GgufReader *r, int bytes, uint64_t *out) {
     unsigned char b[8];
     TRY(get(r, b, (size_t)bytes));
     *out = 0;
@@ -108,7 +108,7 @@ static int get_number(Reader *r, int bytes, uint64_t *out) {
     return 0;
 }
 
-static int get_u32(Reader *r, uint32_t *out) {
+static int get_u32(GgufReader *r, uint32_t *out) {
     uint64_t v;
     TRY(get_number(r, 4, &v));
     *out = (uint32_t)v;
@@ -116,7 +116,7 @@ static int get_u32(Reader *r, uint32_t *out) {
 }
 
 /* malloc'd, NUL-terminated. */
-static int get_string(Reader *r, uint64_t longest, char **out, size_t *len) {
+static int get_string(GgufReader *r, uint64_t longest, char **out, size_t *len) {
     uint64_t n;
     TRY(get_number(r, 8, &n));
     if (n > longest)
@@ -134,7 +134,7 @@ static int get_string(Reader *r, uint64_t longest, char **out, size_t *len) {
 }
 
 /* A name: printable, as messages show it. */
-static int get_name(Reader *r, char **out, const char *what) {
+static int get_name(GgufReader *r, char **out, const char *what) {
     size_t len;
     TRY(get_string(r, LONGEST_KEY, out, &len));
     bool text = len > 0;
@@ -145,7 +145,7 @@ static int get_name(Reader *r, char **out, const char *what) {
                      what);
 }
 
-static int get_scalar(Reader *r, ValueType type, json_t **out) {
+static int get_scalar(GgufReader *r, ValueType type, json_t **out) {
     uint64_t v;
     char *text;
     size_t len;
@@ -180,7 +180,7 @@ static int get_scalar(Reader *r, ValueType type, json_t **out) {
     return *out ? 0 : error_set(ERR_DATA, "its value is no number that Rhetor can take");
 }
 
-static int get_list(Reader *r, json_t **out) {
+static int get_list(GgufReader *r, json_t **out) {
     uint32_t type;
     uint64_t n;
     TRY(get_u32(r, &type));
@@ -204,7 +204,7 @@ static int get_list(Reader *r, json_t **out) {
     return 0;
 }
 
-static int get_pair(Reader *r) {
+static int get_pair(GgufReader *r) {
     char *key;
     uint32_t type = 0;
     json_t *v = NULL;
@@ -244,7 +244,7 @@ static int64_t bytes_of(const GgufTensor *t) {
 }
 
 /* Shape, type, offset; the offset still counts from the data. */
-static int get_layout(Reader *r, GgufTensor *t) {
+static int get_layout(GgufReader *r, GgufTensor *t) {
     uint32_t ndim, type;
     uint64_t d, offset;
     TRY(get_u32(r, &ndim));
@@ -276,7 +276,7 @@ static int get_layout(Reader *r, GgufTensor *t) {
     return 0;
 }
 
-static int get_tensor(Reader *r) {
+static int get_tensor(GgufReader *r) {
     Gguf *g = r->g;
     GgufTensor *t = &g->v[g->n];
     char *name;
@@ -326,7 +326,7 @@ static int place_tensors(Gguf *g, int64_t begin, int64_t alignment) {
 }
 
 /* The version, the counts. */
-static int get_counts(Reader *r, uint64_t *tensors, uint64_t *pairs) {
+static int get_counts(GgufReader *r, uint64_t *tensors, uint64_t *pairs) {
     char magic[4];
     uint32_t version;
     Gguf *g = r->g;
@@ -351,7 +351,7 @@ static int get_counts(Reader *r, uint64_t *tensors, uint64_t *pairs) {
     return 0;
 }
 
-static int read_head(Reader *r) {
+static int read_head(GgufReader *r) {
     Gguf *g = r->g;
     uint64_t tensors = 0, pairs = 0;
     TRY(get_counts(r, &tensors, &pairs));
@@ -372,7 +372,7 @@ int gguf_open(Gguf **out, const char *path) {
     Gguf *g = xcalloc(1, sizeof *g);
     g->path = xstrdup(path);
     g->fd = open(path, O_RDONLY | O_CLOEXEC);
-    Reader r = {.g = g, .f = g->fd < 0 ? NULL : fopen(path, "rbe")};
+    GgufReader r = {.g = g, .f = g->fd < 0 ? NULL : fopen(path, "rbe")};
     int rc = r.f ? 0 : file_error(path, "open");
     if (rc == 0 && (g->size = lseek(g->fd, 0, SEEK_END)) < 0) rc = file_error(path, "find the end");
     if (rc == 0) rc = read_head(&r);

@@ -150,6 +150,8 @@ static int write_tokenizer(const Export *e) {
                           "bos_token", word(e, e->model.eos), "eos_token", word(e, e->model.eos),
                           "clean_up_tokenization_spaces", 0, "add_prefix_space", 0);
     if (e->pad >= 0) json_object_set_new(c, "pad_token", json_string(e->pad_token));
+    const char *jinja = tokenizer_chat_template(e->model.tokenizer);
+    if (jinja) json_object_set_new(c, "chat_template", json_string(jinja));
     return write_json(e, "tokenizer_config.json", c);
 }
 

@@ -5,7 +5,6 @@
  * against the numbers in the files. Values come in pieces, so nothing is held twice. */
 #include <inttypes.h>
 #include <math.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +15,8 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "checkpoints/checkpoint.h"
 #include "checkpoints/exchange/hf_impl.h"
+#include "checkpoints/exchange/import.h"
 #include "checkpoints/exchange/load.h"
 #include "checkpoints/exchange/safetensors.h"
 
@@ -31,6 +30,7 @@ typedef struct Import {
     int nfile;
     bool bare;                  /* the trunk was saved alone: names lack the family's prefix */
     char output[ARCH_NAME_MAX]; /* the tensor that makes the logits in an untied model */
+    char *jinja;                /* the model's chat template, NULL: none */
     uint64_t hash;              /* of the files' bytes */
     json_t *used;               /* names of the tensors that became parameters */
     Gpt *gpt;
@@ -323,17 +323,7 @@ static int read_tokenizer(const Import *m, const char *path, Tokenizer **t) {
         return 0;
     }
     TRY(tokenizer_load(t, path));
-    int64_t n = tokenizer_vocab(*t), rows = 0, first = -1;
-    if (n > m->cfg.vocab)
-        return error_set(ERR_DATA, "%s: the tokenizer has %" PRId64 " tokens, the model %" PRId64,
-                         path, n, m->cfg.vocab);
-    for (int64_t i = m->cfg.vocab; i-- > 0;)
-        if (!tokenizer_token_bytes(*t, (int32_t)i, NULL)) rows++, first = i;
-    if (rows)
-        log_info("%s: %" PRId64 " of the model's %" PRId64 " rows of the vocabulary (from %" PRId64
-                 ") have no token in the tokenizer: they are never sampled",
-                 m->dir, rows, m->cfg.vocab, first);
-    return 0;
+    return import_check_rows(path, *t, m->cfg.vocab);
 }
 
 static int read_stops(const Import *m, const Tokenizer *t, json_t *meta) {
@@ -351,16 +341,32 @@ static int read_stops(const Import *m, const Tokenizer *t, json_t *meta) {
 
 /* --- the checkpoint --------------------------------------------------------------------------- */
 
+/* chat_template.jinja, or "chat_template" in tokenizer_config.json. Several under names: the one of
+ * the name "default". */
+static int read_jinja(Import *m) {
+    AUTOFREE char *file = file_join(m->dir, "chat_template.jinja"),
+                  *config = file_join(m->dir, "tokenizer_config.json");
+    json_auto_t *j = NULL;
+    size_t len;
+    if (file_exists(file)) return file_read(file, &m->jinja, &len);
+    if (!file_exists(config)) return 0;
+    TRY(json_read_file(&j, config));
+    const json_t *v = json_object_get(j, "chat_template"), *text = v;
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        const json_t *e = json_array_get(v, i);
+        const char *name = json_string_value(json_object_get(e, "name"));
+        if (name && strcmp(name, "default") == 0) text = json_object_get(e, "template");
+    }
+    if (json_is_string(text)) m->jinja = xstrdup(json_string_value(text));
+    return 0;
+}
+
 /* What an export of ours says beyond GPT2Config: the chat template, the token that ends an
  * answer. */
 static int read_ours(const Import *m, const char *tmpl, json_t *meta) {
     const json_t *ours = hf_config_get(&m->config, "rhetor");
     const json_t *saved = json_object_get(ours, "template"), *stop = json_object_get(ours, "stop");
-    Template t = TEMPLATE_PLAIN;
-    if (tmpl) TRY(template_by_name(tmpl, &t));
-    int rc = !tmpl && saved ? template_from_json(saved, &t) : 0;
-    if (rc < 0) return error_wrap(ERR_DATA, "%s: \"rhetor\"", m->config.path);
-    json_object_set_new(meta, "template", template_to_json(t));
+    TRY(import_template(m->dir, tmpl, saved, m->jinja, meta));
     if (!stop) return 0;
     if (!json_is_integer(stop) || json_integer_value(stop) < 0 ||
         json_integer_value(stop) >= m->cfg.vocab)
@@ -369,73 +375,40 @@ static int read_ours(const Import *m, const char *tmpl, json_t *meta) {
     return 0;
 }
 
-static int save(const Import *m, const char *out, const char *tokenizer, json_t *meta) {
-    char hash[17];
-    snprintf(hash, sizeof hash, "%016" PRIx64, m->hash);
-    json_t *more =
-        json_pack("{s:o, s:s, s:{s:s}, s:s, s:i, s:i}", "model", arch_to_json(&m->cfg), "use",
-                  "params", "data", "import", hash, "program", "rhetor " RHETOR_VERSION, "ranks", 1,
-                  "threads", omp_get_max_threads());
-    json_object_update(meta, more);
-    json_decref(more);
-    const ParamSet *ps = &m->gpt->params;
-    AUTOFREE CkptArray *array = xcalloc((size_t)ps->n, sizeof *array);
-    for (int i = 0; i < ps->n; i++) {
-        array[i] = (CkptArray){.name = xasprintf("params/%s", ps->v[i].name),
-                               .type = H5_F32,
-                               .ndim = ps->v[i].tensor.ndim,
-                               .data = ps->v[i].tensor.data};
-        memcpy(array[i].shape, ps->v[i].tensor.shape, sizeof ps->v[i].tensor.shape);
-    }
-    int rc = ckpt_save_file(out, &(CkptContent){.stage = "import",
-                                                .arrays = array,
-                                                .narrays = ps->n,
-                                                .meta = meta,
-                                                .tokenizer = tokenizer,
-                                                .compress = true});
-    for (int i = 0; i < ps->n; i++) free((char *)(uintptr_t)array[i].name);
-    return rc;
-}
-
 /* A folder; a file is named as what it is. */
 static int check_folder(const char *dir) {
-    char magic[4] = "";
     if (file_is_dir(dir)) return 0;
     if (!file_exists(dir))
         return error_set(
             ERR_IO, "%s: no such folder; expected one with config.json and model.safetensors", dir);
-    FILE *f = fopen(dir, "rbe");
-    const bool gguf = f && fread(magic, 1, 4, f) == 4 && memcmp(magic, "GGUF", 4) == 0;
-    if (f) fclose(f);
     return error_set(ERR_DATA,
-                     "%s: is a %s; expected Hugging Face's folder with config.json and "
-                     "model.safetensors",
-                     dir,
-                     gguf ? "GGUF file, which this version does not read" : "file, not a folder");
+                     "%s: is a file, not a folder; expected Hugging Face's folder with config.json "
+                     "and model.safetensors",
+                     dir);
 }
 
 int hf_import(const char *dir, const char *out, const char *tokenizer, const char *tmpl) {
     Import m = {.dir = dir};
     Tokenizer *t = NULL;
-    AUTOFREE char *text = NULL;
     json_auto_t *meta = json_object();
     int rc;
     TRY_GOTO(done, check_folder(dir));
     TRY_GOTO(done, hf_config_read(&m.config, dir));
     m.cfg = m.config.cfg;
+    TRY_GOTO(done, read_jinja(&m));
     TRY_GOTO(done, read_ours(&m, tmpl, meta));
     TRY_GOTO(done, open_files(&m));
     TRY_GOTO(done, find_layout(&m));
     TRY_GOTO(done, read_tokenizer(&m, tokenizer, &t));
     TRY_GOTO(done, read_stops(&m, t, meta));
     TRY_GOTO(done, read_weights(&m));
-    if (t) text = tokenizer_json(t);
-    TRY_GOTO(done, save(&m, out, text, meta));
+    TRY_GOTO(done, import_save(out, m.gpt, t, m.hash, meta));
 done:
     for (int i = 0; i < m.nfile; i++) safetensors_close(&m.file[i]);
     gpt_close(&m.gpt);
     tokenizer_close(&t);
     hf_config_free(&m.config);
+    free(m.jinja);
     json_decref(m.used);
     return rc;
 }

@@ -141,15 +141,15 @@ static json_t *added_tokens(const Lists *l) {
 }
 
 /* What two tokens make a third. */
-typedef struct Pair {
+typedef struct TokenPair {
     double score;
     int32_t a, b;       /* ids */
     int32_t alen, blen; /* characters */
     int32_t order;      /* as they were found */
-} Pair;
+} TokenPair;
 
 static int by_score(const void *x, const void *y) {
-    const Pair *p = x, *q = y;
+    const TokenPair *p = x, *q = y;
     if (p->score != q->score) return p->score > q->score ? -1 : 1;
     if (p->alen != q->alen) return p->alen > q->alen ? -1 : 1;
     if (p->blen != q->blen) return p->blen > q->blen ? -1 : 1;
@@ -158,7 +158,7 @@ static int by_score(const void *x, const void *y) {
 
 /* Of one token, in the order of its parts' ids. */
 static int by_ids(const void *x, const void *y) {
-    const Pair *p = x, *q = y;
+    const TokenPair *p = x, *q = y;
     return p->a != q->a ? (p->a < q->a ? -1 : 1) : (p->b > q->b) - (p->b < q->b);
 }
 
@@ -172,7 +172,7 @@ static int32_t text_token(const Lists *l, const char *s, size_t len) {
 
 /* Every way to cut a token into two, the tokens of the highest score first. */
 static json_t *merges_of_scores(const Lists *l) {
-    Pair *v = NULL;
+    TokenPair *v = NULL;
     int64_t n = 0, cap = 0;
     for (size_t i = 0; i < l->n; i++) {
         const char *token = token_of(l, i);
@@ -187,7 +187,7 @@ static json_t *merges_of_scores(const Lists *l) {
             chars++;
             if (a < 0 || b < 0) continue;
             XGROW(v, n, cap);
-            v[n++] = (Pair){
+            v[n++] = (TokenPair){
                 json_number_value(json_array_get(l->scores, i)), a, b, chars, all - chars, 0};
         }
         if (n > first) qsort(v + first, (size_t)(n - first), sizeof *v, by_ids);
