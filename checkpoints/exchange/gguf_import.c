@@ -169,7 +169,7 @@ static int read_description(GgufImport *m) {
 
 /* The same bytes: some files hold the matrix of a tied model twice. */
 static int same_values(const GgufImport *m, const GgufTensor *a, const GgufTensor *b, bool *same) {
-    AUTOFREE float *x = xmalloc(2 * BLOCK_VALUES * sizeof *x), *y = x + BLOCK_VALUES;
+    AUTOFREE float *x = xmalloc(BLOCK_VALUES * sizeof *x), *y = xmalloc(BLOCK_VALUES * sizeof *y);
     *same = a->type == b->type && a->n == b->n;
     for (int64_t from = 0; from < a->n && *same; from += BLOCK_VALUES) {
         const int64_t n = a->n - from < BLOCK_VALUES ? a->n - from : BLOCK_VALUES;
