@@ -46,7 +46,7 @@ expect 65 "bare.h5 was imported without a tokenizer" '{"tokens": [...]}' -- "$bi
 expect 78 "is a reward model" -- "$bin/rhetor-eval" logprobs -m reward tokens.jsonl
 expect 0 "no tokenizer" -- "$ckpt" show bare.h5
 printf 'GGUF\3\0\0\0' >some.gguf
-expect 65 "some.gguf: is a GGUF file, which this version does not read" -- "$ckpt" import some.gguf no.h5
+expect 65 "some.gguf: 8 bytes: not a GGUF file, or truncated" -- "$ckpt" import some.gguf no.h5
 
 must "$ckpt" export sft out
 must "$ckpt" import out back.h5

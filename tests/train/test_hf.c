@@ -568,7 +568,7 @@ static void test_bad_config(void **state) {
     char *file = scratch("model.gguf");
     scratch_text(file, "GGUF\3");
     FAILS(hf_import(file, out, NULL, NULL), ERR_DATA, file,
-          "GGUF file, which this version does not");
+          "is a file, not a folder");
     scratch_text(file, "{}");
     FAILS(hf_import(file, out, NULL, NULL), ERR_DATA, file, "is a file, not a folder; expected");
     free(file);
