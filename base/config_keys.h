@@ -163,6 +163,10 @@ KEY(reward_match, "reward.match", F64, 0, -1e6, 1e6, "", RESULT, "weight of: 1 w
 KEY(reward_pattern, "reward.pattern", Str, "", 0, 0, "", RESULT, "regular expression (Oniguruma's syntax, as tokenizers have it)")
 KEY(reward_length, "reward.length", F64, 0, -1e6, 1e6, "", RESULT, "weight of the response's tokens by ppo.max_response; below 0: shorter ones are better")
 
+/* --- the reward model (rhetor-reward) ---------------------------------------------------------------- */
+ENUM(reward_pairs, "reward.pairs", "kway", WORD(PAIRS_KWAY, "kway") WORD(PAIRS_SHUFFLED, "shuffled"), RESULT, "kway: all pairs of a prompt's answers are one item of a batch (Ouyang 2022); shuffled: each pair is an item of its own, a baseline that overfits and costs more; train.batch counts items")
+KEY(reward_layers, "reward.layers", I64, 0, 0, 1e6, "", RESULT, "blocks of the parent that the reward model takes, the first ones; 0: all. Fewer make a smaller reward model than the policy")
+
 /* --- DPO and its relatives (rhetor-dpo) ------------------------------------------------------------- */
 ENUM(dpo_loss, "dpo.loss", "sigmoid", WORD(DPO_SIGMOID, "sigmoid") WORD(DPO_IPO, "ipo") WORD(DPO_SIMPO, "simpo") WORD(DPO_ORPO, "orpo") WORD(DPO_KTO, "kto") WORD(DPO_HINGE, "hinge"), RESULT, "what is learned from preferences. sigmoid: DPO; simpo and orpo need no reference; kto learns from single answers (records with \"label\")")
 KEY(dpo_beta, "dpo.beta", F64, 0.1, 1e-9, 1e9, "", RESULT, "how close to the reference the policy stays: factor of the log-ratio. SimPO: of the mean log-probability, 2 is usual; ORPO: weight of the odds ratio")

@@ -425,6 +425,34 @@ void dataset_best(Dataset *out, const Dataset *d) {
     }
 }
 
+void dataset_pairs(Dataset *out, const Dataset *d) {
+    const int64_t n = d->pairs;
+    *out = (Dataset){.kind = d->kind,
+                     .n = n,
+                     .pairs = n,
+                     .hash = d->hash,
+                     .first = xcalloc((size_t)n + 1, sizeof *out->first),
+                     .seq = xcalloc((size_t)(2 * n) + 1, sizeof *out->seq),
+                     .rank = xcalloc((size_t)(2 * n) + 1, sizeof *out->rank),
+                     .line = xcalloc((size_t)n + 1, sizeof *out->line),
+                     .file = xcalloc((size_t)n + 1, sizeof *out->file)};
+    int64_t k = 0;
+    for (int64_t i = 0; i < d->n; i++)
+        for (int64_t a = d->first[i]; a < d->first[i + 1]; a++)
+            for (int64_t b = d->first[i]; b < d->first[i + 1]; b++) {
+                if (d->rank[a] >= d->rank[b]) continue;
+                out->first[k + 1] = 2 * k + 2;
+                out->seq[2 * k] = d->seq[a];
+                out->seq[2 * k + 1] = d->seq[b];
+                out->rank[2 * k] = 1;
+                out->rank[2 * k + 1] = 2;
+                out->line[k] = d->line[i];
+                out->file[k++] = d->file[i];
+                out->tokens += d->seq[a].n + d->seq[b].n;
+            }
+    CHECK(k == n, "%lld pairs of %lld", (long long)k, (long long)n);
+}
+
 void dataset_free(Dataset *d) {
     Store *s = d->priv;
     if (s) {

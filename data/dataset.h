@@ -86,6 +86,9 @@ void dataset_options(DatasetOptions *o, const Config *c, const Tokenizer *t, Tem
 int dataset_load(Dataset *out, DatasetKind kind, const StrList *files, const DatasetOptions *o);
 /* Of rankings the best answer of each, as demonstrations. Borrows from d. */
 void dataset_best(Dataset *out, const Dataset *d);
+/* Of rankings each pair of answers that do not tie, as a ranking of its own, the better one first.
+ * Borrows from d. */
+void dataset_pairs(Dataset *out, const Dataset *d);
 void dataset_free(Dataset *d);
 
 #endif

@@ -107,9 +107,9 @@ typedef struct LabGraph {
     int n;
 } LabGraph;
 
-/* Reads the labs and makes the graph of all steps that their measures need. Sets environment
- * variables. ERR_CONFIG. */
-int steps_load(LabGraph *out, const char *const *paths, int n, const char *folder,
+/* Reads the labs and makes the graph of all steps that their measures need. set: settings of all
+ * labs besides their own. Sets environment variables. ERR_CONFIG. */
+int steps_load(LabGraph *out, const OptionList *paths, const OptionList *set, const char *folder,
                const char *data);
 void steps_free(LabGraph *g);
 /* Looks into the folders and sets the state of all steps. */

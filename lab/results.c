@@ -1,4 +1,6 @@
 /* results.c: the numbers of all cells, as flat records. See lab.h. */
+#include <ctype.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,29 +12,50 @@
 #include "base/text.h"
 #include "lab/lab.h"
 
+/* As a criterion writes it: letters, digits and _ . / are kept, others become _. */
+static char *field_name(const char *prefix, const char *key) {
+    char *name = xasprintf("%s%s", prefix, key);
+    for (char *c = name; *c; c++)
+        if (!isalnum((unsigned char)*c) && !strchr("_./", *c)) *c = '_';
+    return name;
+}
+
+/* A text that is a number is one: names of checkpoints by their steps. */
+static json_t *plain_value(json_t *v) {
+    char *end;
+    const char *text = json_string_value(v);
+    const double number = text ? strtod(text, &end) : 0;
+    return text && *text && !*end && isfinite(number) ? json_real(number) : json_incref(v);
+}
+
 /* Members that are numbers, texts, true or false; those of objects as "outer.inner". */
 static void flatten(json_t *to, const char *prefix, const json_t *from) {
     const char *key;
     json_t *v;
     json_object_foreach((json_t *)(uintptr_t)from, key, v) {
-        AUTOFREE char *name = xasprintf("%s%s", prefix, key);
+        AUTOFREE char *name = field_name(prefix, key);
         if (json_is_object(v)) {
             AUTOFREE char *longer = xasprintf("%s.", name);
             flatten(to, longer, v);
         } else if (!json_is_array(v) && !json_is_null(v))
-            json_object_set(to, name, v);
+            json_object_set_new(to, name, plain_value(v));
     }
 }
 
-/* Only what `take` names, by the names that it gives. */
+/* Only what `take` names, by the names that it gives; NULL: the row lacks one of them. */
 static json_t *taken(const LabMeasure *m, json_t *all) {
     if (m->take.n == 0) return json_incref(all);
     json_t *some = json_object();
     for (int i = 0; i < m->take.n; i++) {
         const char *equals = strchr(m->take.v[i], '=');
         AUTOFREE char *name = xasprintf("%.*s", (int)(equals - m->take.v[i]), m->take.v[i]);
-        json_t *v = json_object_get(all, equals + 1);
-        if (v) json_object_set(some, name, v);
+        AUTOFREE char *from = field_name("", equals + 1);
+        json_t *v = json_object_get(all, from);
+        if (!v) {
+            json_decref(some);
+            return NULL;
+        }
+        json_object_set(some, name, v);
     }
     return some;
 }
@@ -45,6 +68,7 @@ static void add_row(const LabFile *lab, int cell, const LabMeasure *m, const jso
     else
         json_object_set(all, "value", (json_t *)(uintptr_t)row);
     json_t *r = taken(m, all);
+    if (!r) return;
     if (key) json_object_set_new(r, "key", json_string(key));
     json_object_set_new(r, "measure", json_string(m->name));
     for (int f = 0; f < lab->nfactor; f++) {

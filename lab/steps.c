@@ -260,18 +260,20 @@ static int load_cell(LabGraph *g, int l, int index, const char *data) {
     return rc;
 }
 
-int steps_load(LabGraph *out, const char *const *paths, int n, const char *folder,
+int steps_load(LabGraph *out, const OptionList *paths, const OptionList *set, const char *folder,
                const char *data) {
+    const int n = paths->n;
     *out = (LabGraph){.out = xstrdup(folder), .lab = xcalloc((size_t)n, sizeof *out->lab)};
     int rc = 0, cells = 0;
     for (int i = 0; rc >= 0 && i < n; i++) {
-        rc = matrix_read(&out->lab[i], paths[i]);
+        rc = matrix_read(&out->lab[i], paths->v[i]);
         if (rc < 0) break;
         out->nlab++;
+        copy_list(&out->lab[i].set, set);
         cells += matrix_cells(&out->lab[i]);
         for (int k = 0; k < i && rc >= 0; k++)
             if (strcmp(out->lab[k].name, out->lab[i].name) == 0)
-                rc = error_set(ERR_USAGE, "%s and %s are both called %s", paths[k], paths[i],
+                rc = error_set(ERR_USAGE, "%s and %s are both called %s", paths->v[k], paths->v[i],
                                out->lab[i].name);
     }
     out->cell = xcalloc((size_t)cells + 1, sizeof *out->cell);

@@ -227,6 +227,10 @@ static int plan_reward(PlanStage *s, Known *k, const Config *c, const PlanGiven 
     GptConfig cfg = k->cfg;
     cfg.scalar_head = true;
     cfg.untied = false;
+    if (c->reward_layers > 0) cfg.layers = c->reward_layers;
+    if (c->reward_pairs == PAIRS_SHUFFLED)
+        assume(s,
+               "steps and their length are those of whole rankings, not of reward.pairs: shuffled");
     *w = plan_work(c, &cfg);
     TRY(records_of(s, k, c, DATASET_RANKED, g, &records));
     w->eval_tokens = records > 0 ? (double)records * w->length : HUGE_VAL; /* the best answers */

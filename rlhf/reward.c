@@ -23,6 +23,7 @@ typedef struct Report {
 typedef struct Reward {
     Loaded model;
     Dataset ranked, heldout, reference;
+    Dataset kway; /* reward.pairs: shuffled: what ranked's pairs are of */
     Trainer trainer;
     PlanWork plan;
     double mean, std; /* of the rewards, after training */
@@ -143,12 +144,25 @@ static int open_reference(Reward *w, const Config *c) {
     return 0;
 }
 
+/* The trunk is the parent's first reward.layers blocks. */
+static int choose_layers(GptConfig *g, const Config *c) {
+    if (c->reward_layers > g->layers)
+        return config_bad(c, "reward.layers", "the parent has %" PRId64 " layers", g->layers);
+    if (c->reward_layers > 0) g->layers = c->reward_layers;
+    return 0;
+}
+
 static int open_all(Reward *w, Run *run) {
     Loaded *m = &w->model;
     w->seed = (uint64_t)run->cfg.run_seed;
     TRY(opening_parent(run, m, "from.model", LOAD_TRUNK));
+    TRY(choose_layers(&m->cfg, &run->cfg));
     TRY(opening_records(run, m, DATASET_RANKED, 0, &w->ranked, &w->heldout));
     TRY(open_reference(w, &run->cfg));
+    if (run->cfg.reward_pairs == PAIRS_SHUFFLED) {
+        w->kway = w->ranked;
+        dataset_pairs(&w->ranked, &w->kway);
+    }
     w->plan = plan_work(&run->cfg, &m->cfg);
     plan_records(&w->plan, &w->ranked);
     plan_evaluation(&w->plan, &w->reference, 0);
@@ -197,6 +211,7 @@ static int reward(Run *run) {
     if (rc == 0) rc = run->dry ? dry_run(&w, run) : train(&w, run);
     trainer_close(&w.trainer);
     dataset_free(&w.ranked);
+    dataset_free(&w.kway);
     dataset_free(&w.heldout);
     dataset_free(&w.reference);
     load_free(&w.model);

@@ -19,11 +19,19 @@
 #include "lab/panel.h"
 
 typedef struct Args {
-    OptionList lab;
+    OptionList lab, set;
     const char *out, *data;
     int64_t jobs, threads;
     bool status, report, dry, worker;
 } Args;
+
+/* Settings are those of all labs, where their levels say nothing else. */
+static int take_argument(void *args, const Option *o, char *arg) {
+    Args *a = args;
+    OptionList *l = strchr(arg, '=') ? &a->set : &a->lab;
+    option_add(&l->v, &l->n, arg);
+    return 0;
+}
 
 static const Option options[] = {
     {"jobs", 'j', "N", "steps at a time (as many as cores)", OPT_WHOLE(jobs, 1, 4096)},
@@ -36,7 +44,7 @@ static const Option options[] = {
     {"dry-run", 0, NULL, "print what would be made", OPT_FLAG(dry)},
     {"worker", 0, NULL, "do steps until none is left for us, beside others on any host; no report",
      OPT_FLAG(worker)},
-    {NULL, 0, "LAB.yaml... | RUN", NULL, OPT_LIST(lab), .low = 1},
+    {NULL, 0, "LAB.yaml... [key=value...] | RUN", NULL, OPT_CALL(take_argument)},
     {0}};
 
 /* All labs' records and the report. */
@@ -71,7 +79,7 @@ static int run_labs(Args *a) {
     TRY(check_out(a->out));
     if (!a->status && !a->dry && !a->report) TRY(file_make_dirs(a->out));
     AUTOFREE char *whole = realpath(a->out, NULL);
-    TRY(steps_load(&g, a->lab.v, a->lab.n, whole ? whole : a->out, a->data));
+    TRY(steps_load(&g, &a->lab, &a->set, whole ? whole : a->out, a->data));
     int rc = 0;
     for (int l = 0; l < g.nlab && rc >= 0; l++) rc = panel_check(&g.lab[l]);
     if (rc < 0)
@@ -108,10 +116,13 @@ int main(int argc, char **argv) {
     process_signals();
     core_init();
     int rc;
-    if (a.report && a.lab.n == 1 && file_is_dir(a.lab.v[0]))
+    if (a.lab.n == 0)
+        rc = error_set(ERR_USAGE, "which lab? e.g. configs/lab/headline.yaml");
+    else if (a.report && a.lab.n == 1 && file_is_dir(a.lab.v[0]))
         rc = report_run(a.lab.v[0]);
     else
         rc = run_labs(&a);
     free(a.lab.v);
+    free(a.set.v);
     return option_end(rc);
 }

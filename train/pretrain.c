@@ -13,12 +13,14 @@
 #include "base/text.h"
 #include "train/evaluate.h"
 #include "train/memory.h"
+#include "train/opening.h"
 #include "train/windows.h"
 
 typedef struct Pretrain {
     Windows text;
     Corpus *heldout;
     Tokenizer *tokenizer;
+    Loaded parent; /* of continued pretraining: from.model */
     Gpt *gpt;
     Trainer trainer;
     PlanWork plan;
@@ -79,6 +81,29 @@ static int open_tokenizer(Pretrain *p, const Config *c) {
                       c->from_tokenizer, c->data_train.v[0], c->from_tokenizer);
 }
 
+/* Continued pretraining goes on with the parent's weights, in its shape and tokens. */
+static int open_parent(Pretrain *p, Run *run, const GptConfig *g) {
+    const Config *c = &run->cfg;
+    TRY(opening_parent(run, &p->parent, "from.model", LOAD_LANGUAGE));
+    json_auto_t *mine = arch_to_json(g), *its = arch_to_json(&p->parent.cfg);
+    const char *key;
+    json_t *v;
+    json_object_foreach(its, key, v) {
+        if (json_equal(v, json_object_get(mine, key))) continue;
+        AUTOFREE char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT),
+                      *here =
+                          json_dumps(json_object_get(mine, key), JSON_ENCODE_ANY | JSON_COMPACT);
+        return config_bad(c, "from.model",
+                          "its model has %s %s, here it is %s: write it in section model", key,
+                          text, here);
+    }
+    if (tokenizer_hash(p->parent.tokenizer) != tokenizer_hash(p->tokenizer))
+        return config_bad(c, "from.model",
+                          "%s has another tokenizer than the corpus; encode it with that one",
+                          p->parent.path);
+    return 0;
+}
+
 static int open_all(Pretrain *p, Run *run) {
     const Config *c = &run->cfg;
     if (c->data_train.n == 0)
@@ -89,6 +114,7 @@ static int open_all(Pretrain *p, Run *run) {
         TRY(corpus_open(&p->heldout, &c->data_heldout, tokenizer_hash(p->tokenizer)));
     GptConfig g;
     TRY(arch_of_config(&g, c, tokenizer_vocab(p->tokenizer)));
+    if (c->from_model[0]) TRY(open_parent(p, run, &g));
     p->nwindows = corpus_windows(p->text.corpus, g.context);
     if (p->nwindows < 0) return (int)p->nwindows;
     p->plan = plan_work(c, &g);
@@ -97,8 +123,13 @@ static int open_all(Pretrain *p, Run *run) {
         p->plan.eval_tokens = c->eval_records > 0 ? (double)c->eval_records * p->plan.length
                                                   : (double)corpus_tokens(p->heldout);
     TRY(memory_check(run, &p->plan));
-    TRY(gpt_open(&p->gpt, &g, true));
-    gpt_init(p->gpt, (uint64_t)c->run_seed, c->model_init);
+    if (c->from_model[0]) {
+        TRY(load_weights(&p->parent, true));
+        p->gpt = p->parent.gpt;
+    } else {
+        TRY(gpt_open(&p->gpt, &g, true));
+        gpt_init(p->gpt, (uint64_t)c->run_seed, c->model_init);
+    }
     trainer_open(&p->trainer, p->gpt, run, "");
     run_describe(run, &g, p->tokenizer, TEMPLATE_PLAIN, "params");
     run_data(run, "train", corpus_hash(p->text.corpus));
@@ -134,7 +165,8 @@ static int pretrain(Run *run) {
     int rc = open_all(&p, run);
     if (rc == 0) rc = run->dry ? dry_run(&p, run) : train(&p, run);
     trainer_close(&p.trainer);
-    gpt_close(&p.gpt);
+    if (p.gpt != p.parent.gpt) gpt_close(&p.gpt);
+    load_free(&p.parent);
     tokenizer_close(&p.tokenizer);
     windows_close(&p.text);
     corpus_close(&p.heldout);
