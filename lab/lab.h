@@ -73,13 +73,13 @@ typedef enum LabState { LAB_WAITS, LAB_READY, LAB_RUNS, LAB_FAILED, LAB_DONE } L
 typedef struct LabStep {
     char *name, *folder; /* folder: OUT/steps/NAME-ADDRESS, the step's RUN */
     uint64_t address;
-    char *run;        /* a command; NULL: a stage */
-    int stage;        /* STAGE_* */
-    char *config;     /* of a stage */
-    OptionList set;   /* of a stage, malloc'd */
-    OptionList env;   /* "NAME=value", malloc'd */
-    OptionList input; /* names below RUN that other steps make, malloc'd ... */
-    int *from;        /* ... and these steps */
+    char *run;          /* a command; NULL: a stage */
+    int stage;          /* STAGE_* */
+    char *config, *dir; /* of a stage; dir: its run folder, below RUN */
+    OptionList set;     /* of a stage, malloc'd */
+    OptionList env;     /* "NAME=value", malloc'd */
+    OptionList input;   /* names below RUN that other steps make, malloc'd ... */
+    int *from;          /* ... and these steps */
     LabState state;
     double seconds, cpu; /* of a done one: by the clock, of all threads */
 } LabStep;
@@ -125,6 +125,8 @@ char *steps_measured(const LabGraph *g, const LabCell *c, int measure);
  * none. Returns 0, ERR_REQUEUE when a step was asked to save and leave, ERR_INTERNAL when one has
  * failed. */
 int work_loop(LabGraph *g, int64_t threads, int parent);
+/* Why the loop was asked to leave: "SIGUSR1: ..."; "": it was not. */
+const char *work_reason(void);
 /* Forks so many of these, shows a line of progress, and hands on signals; process_signals must have
  * been called. Forgets earlier failures first. */
 int work_all(LabGraph *g, int64_t jobs, int64_t threads);
@@ -138,5 +140,14 @@ void work_plan(LabGraph *g, int64_t jobs); /* for --dry-run */
  * factor. *missing: measures of cells that are not there yet. A new reference. */
 int results_collect(LabGraph *g, int lab, json_t **out, int *missing);
 int results_write(const LabGraph *g, int lab, const json_t *records); /* OUT/NAME/results.jsonl */
+
+/* --- on a cluster (lab/lab_submit.c) ---------------------------------------------------------- */
+/* Submits `workers` jobs, each of which does `command`, a line of bash, and is put back when it is
+ * preempted or warned of its end: work_loop. Settings of the jobs are cluster.* of `file` (NULL:
+ * cluster.yaml beside the first lab) and `cluster`; dry: the scripts are printed. ERR_CONFIG. */
+int lab_submit(const LabGraph *g, int64_t workers, const char *command, const char *file,
+               const OptionList *cluster, bool dry);
+/* At the end of such a job that was asked to leave: *status: with what it has to. */
+int lab_submit_end(const LabGraph *g, const char *job, int *status);
 
 #endif

@@ -105,6 +105,7 @@ static int draft_recipe(Drafts *d, const Recipe *r) {
     for (int i = 0; i < r->n; i++) {
         const RecipeStep *s = &r->step[i];
         LabStep t = {.name = s->name, .run = s->run, .stage = s->stage, .config = s->config};
+        if (s->dir && strncmp(s->dir, "${RUN}/", 7) == 0) t.dir = s->dir + 7;
         AUTOFREE char *text = NULL;
         if (s->stage) {
             Config c;
@@ -143,7 +144,8 @@ static int place_draft(LabGraph *g, Drafts *d, int i) {
                  .address = t->s.address,
                  .run = copy_text(t->s.run),
                  .stage = t->s.stage,
-                 .config = copy_text(t->s.config)};
+                 .config = copy_text(t->s.config),
+                 .dir = copy_text(t->s.dir)};
     copy_list(&s.set, &t->s.set);
     copy_list(&s.env, d->env);
     s.from = xcalloc((size_t)t->names.n + 1, sizeof *s.from);
@@ -287,8 +289,8 @@ int steps_load(LabGraph *out, const OptionList *paths, const OptionList *set, co
 void steps_free(LabGraph *g) {
     for (int i = 0; i < g->n; i++) {
         LabStep *s = &g->step[i];
-        char *texts[] = {s->name, s->folder, s->run, s->config};
-        for (int k = 0; k < 4; k++) free(texts[k]);
+        char *texts[] = {s->name, s->folder, s->run, s->config, s->dir};
+        for (int k = 0; k < 5; k++) free(texts[k]);
         option_free(&s->set);
         option_free(&s->env);
         option_free(&s->input);

@@ -28,10 +28,28 @@
 #include "base/process.h"
 #include "base/text.h"
 #include "lab/lab.h"
+#include "pipeline/progress.h"
 
 static void doze(double seconds) {
     const struct timespec t = {(time_t)seconds, (long)(1e9 * (seconds - (double)(time_t)seconds))};
     nanosleep(&t, NULL);
+}
+
+static char reason[128];
+const char *work_reason(void) { return reason; }
+
+/* What a stage says of why it left, or the signal that ended a command. */
+static void remember_reason(const LabStep *s, int status) {
+    const int signals[] = {SIGUSR1, SIGTERM, SIGINT};
+    const char *names[] = {"SIGUSR1", "SIGTERM", "SIGINT"};
+    for (int i = 0; i < 3; i++)
+        if (status == 128 + signals[i]) snprintf(reason, sizeof reason, "%s", names[i]);
+    if (!s->dir) return;
+    AUTOFREE char *dir = file_join(s->folder, s->dir);
+    const RecipeStep stage = {.dir = dir};
+    StageStatus st;
+    progress_status(&stage, &st);
+    if (*st.reason) snprintf(reason, sizeof reason, "%s", st.reason);
 }
 
 /* --- one step --------------------------------------------------------------------------------- */
@@ -115,6 +133,7 @@ static int end_step(const LabStep *s, int status, double seconds, double cpu) {
                         status != 128 + SIGBUS && status != 128 + SIGFPE);
     TRY(json_write_file(j, status == 0 ? done : asked ? spent : failed));
     if (status == 0) return 0;
+    if (asked) remember_reason(s, status);
     return error_set(asked ? ERR_REQUEUE : ERR_INTERNAL,
                      "step %s ended with %d; its log: %s/.lab/log.txt", s->name, status, s->folder);
 }
@@ -186,9 +205,11 @@ int work_loop(LabGraph *g, int64_t threads, int parent) {
         if (!left) break;
         sigset_t waiting;
         sigpending(&waiting);
-        if (sigismember(&waiting, SIGTERM) || sigismember(&waiting, SIGINT) ||
-            sigismember(&waiting, SIGUSR1))
+        const bool warned = sigismember(&waiting, SIGUSR1);
+        if (warned || sigismember(&waiting, SIGTERM) || sigismember(&waiting, SIGINT)) {
+            snprintf(reason, sizeof reason, "%s", warned ? "SIGUSR1" : "SIGTERM");
             return error_set(ERR_REQUEUE, "asked to leave");
+        }
         if (!did) doze(parent ? 0.1 : 2);
     }
     for (int i = 0; i < g->n; i++)

@@ -3,6 +3,7 @@
 #define PIPELINE_SUBMIT_H
 
 #include "base/config.h"
+#include "base/text.h"
 #include "pipeline/jobs.h"
 #include "pipeline/progress.h"
 #include "pipeline/request.h"
@@ -29,6 +30,7 @@ typedef struct SubmitPlan {
     const Order *order;
     Recipe recipe;
     const Queue *queue;
+    const char *command; /* NULL: rhetor-pipeline's; else what each job does (rhetor-lab) */
     Task *task;
     int n;
 } SubmitPlan;
@@ -43,6 +45,8 @@ void submit_plan_free(SubmitPlan *p);
 int submit_check_script(const SubmitPlan *p, const Task *t);
 /* The text of a job's script; malloc'd. Plain bash: directives, prologue, one command. */
 char *submit_script(const SubmitPlan *p, int i);
+/* A word of bash, in quotes where it needs them. */
+void submit_word(Text *t, const char *word);
 char *submit_script_path(const SubmitPlan *p, int i); /* RUN/jobs/NAME.sh; malloc'd */
 
 #endif

@@ -22,7 +22,7 @@ static const char *control_in(const char *text) {
 
 /* A word of bash: in quotes where it needs them; control characters as $'\012', so that no word
  * begins a line of its own. */
-static void put_word(Text *t, const char *word) {
+void submit_word(Text *t, const char *word) {
     const bool plain = *word && !word[strspn(word, PLAIN)], control = control_in(word);
     if (!plain) text_put(t, control ? "$'" : "'");
     for (; *word; word++) {
@@ -178,15 +178,19 @@ static void put_command(Text *x, const SubmitPlan *p, const Task *t) {
     const Order *o = p->order;
     const RecipeStep *first = &p->recipe.step[t->first], *last = &p->recipe.step[t->last];
     AUTOFREE char *program = xasprintf("%s/rhetor-pipeline", getenv("BIN"));
+    if (p->command) {
+        text_put(x, "exec %s\n", p->command);
+        return;
+    }
     text_put(x, "exec ");
-    put_word(x, program);
+    submit_word(x, program);
     text_put(x, " ");
-    put_word(x, p->recipe.folder);
+    submit_word(x, p->recipe.folder);
     text_put(x, " --run ");
-    put_word(x, getenv("RUN"));
+    submit_word(x, getenv("RUN"));
     text_put(x, " --seed %s", getenv("SEED"));
     if (o->request.data) text_put(x, " --data ");
-    if (o->request.data) put_word(x, o->request.data);
+    if (o->request.data) submit_word(x, o->request.data);
     text_put(x, " \\\n    --job %s", first->name);
     if (t->first == t->last)
         text_put(x, " --only %s", first->name);
@@ -197,13 +201,17 @@ static void put_command(Text *x, const SubmitPlan *p, const Task *t) {
         text_put(x, " %s:run.deadline=%" PRId64, first->name, t->seconds - t->c.cluster_lead);
     for (int i = 0; i < o->request.set.n; i++) {
         text_put(x, i ? " " : " \\\n    ");
-        put_word(x, o->request.set.v[i]);
+        submit_word(x, o->request.set.v[i]);
     }
     text_put(x, "\n");
 }
 
 static void put_comment(Text *x, const SubmitPlan *p, const Task *t) {
     const Recipe *r = &p->recipe;
+    if (p->command) {
+        text_put(x, "# A worker of rhetor-lab. Rewritten by each submission.\n");
+        return;
+    }
     text_put(x, "# %s, seed %s: step%s", r->folder, getenv("SEED"), TEXT_S(t->last - t->first + 1));
     for (int i = t->first; i <= t->last; i++)
         text_put(x, "%s %s", i > t->first ? "," : "", r->step[i].name);
@@ -232,12 +240,13 @@ char *submit_script(const SubmitPlan *p, int i) {
     text_put(&x, "\n");
     if (n) text_put(&x, "%s%s\n", prologue, prologue[n - 1] == '\n' ? "" : "\n");
     text_put(&x, "cd ");
-    put_word(&x, here ? here : ".");
+    submit_word(&x, here ? here : ".");
     text_put(&x, " || exit 74\n");
     put_lines(&x, "", "export OMP_NUM_THREADS={threads}\n", &v);
-    if (t->stage && t->srun)
+    if (t->stage && t->srun && !p->command)
         put_lines(&x, "", p->queue->launch, &v);
-    else if (t->stage) { /* mpirun would pin each rank, with all its threads, to one core */
+    else if (t->stage &&
+             !p->command) { /* mpirun would pin each rank, with all its threads, to one core */
         char *launch =
             xasprintf("launch=\"mpirun -n {tasks} --map-by ppr:{ranks}:node:PE={threads} "
                       "--bind-to core -x OMP_NUM_THREADS -x RHETOR_LIFE%s\"\n",

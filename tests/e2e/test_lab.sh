@@ -104,6 +104,48 @@ for text in '<h2>pretrain</h2>' '<h2>ppo</h2>' 'objective/kl' '<svg'; do
 done
 expect 65 "expected the folder of a run" -- "$bin/rhetor-lab" --report "$here/alone/data"
 
+# --- as jobs of a queue: programs in Slurm's place run the scripts; a worker is warned of its end
+mkdir "$here/queue"
+cat >"$here/queue/sbatch" <<SH
+#!/bin/bash
+echo \$((\$(cat "$here/queue/last" 2>/dev/null || echo 0) + 1)) >"$here/queue/last"
+id=\$(cat "$here/queue/last")
+cp "\${@: -1}" "$here/queue/\$id.sh"
+SLURM_JOB_ID=\$id setsid bash "$here/queue/\$id.sh" >>"$here/queue/\$id.out" 2>&1 &
+echo \$! >"$here/queue/\$id.pid"
+echo \$id
+SH
+cat >"$here/queue/scontrol" <<SH
+#!/bin/bash
+if [ "\$1" = requeue ]; then
+    echo "requeue \$2" >>"$here/queue/calls"
+    SLURM_JOB_ID=\$2 setsid bash -c 'sleep 1; exec bash "$here/queue/\$SLURM_JOB_ID.sh"' >>"$here/queue/\$2.out" 2>&1 &
+    echo \$! >"$here/queue/\$2.pid"
+else
+    echo "JobState=RUNNING"
+fi
+SH
+printf '#!/bin/sh\nexit 1\n' >"$here/queue/squeue"
+chmod +x "$here"/queue/s*
+submit() { PATH=$here/queue:$PATH "${lab[@]}" "$here/mini.yaml" --out "$here/jobs" --submit cluster.scheduler=slurm cluster.time=60 "$@"; }
+submit --dry-run >"$here/dry.out" || fail "--submit --dry-run"
+grep -q "^#SBATCH --signal=B:USR1@240" "$here/dry.out" && grep -q "^exec .*rhetor-lab --worker .*mini.yaml --job mini-1" "$here/dry.out" ||
+    fail "$(cat "$here/dry.out")"
+[ ! -e "$here/jobs/jobs" ] || fail "--dry-run has written something"
+submit >"$here/submit.out" || fail "$(cat "$here/submit.out")"
+[ "$(cat "$here/queue/last")" = 2 ] || fail "two workers: $(cat "$here/submit.out")"
+for k in $(seq 100); do # once it pretrains
+    ls "$here"/jobs/steps/pretrain-*/pretrain/log.txt >/dev/null 2>&1 && break
+    sleep 0.1
+done
+kill -USR1 "$(cat "$here/queue/1.pid")" || fail "no first worker: $(cat "$here/queue/1.out")"
+for k in $(seq 1200); do
+    [ -f "$here/jobs/mini/report.html" ] && ! kill -0 "$(cat "$here/queue/1.pid")" 2>/dev/null && ! kill -0 "$(cat "$here/queue/2.pid")" 2>/dev/null && break
+    sleep 0.1
+done
+cmp "$results" "$here/jobs/mini/results.jsonl" || fail "as jobs it has other results: $(tail "$here"/queue/*.out)"
+grep -q "^requeue 1$" "$here/queue/calls" || fail "the warned worker was not put back: $(cat "$here/queue/1.out")"
+
 # --- wrong labs: nothing runs
 wrong() { # wrong SED TEXT...: the lab, changed, is refused with these texts
     sed -e "$1" "$here/mini.yaml" >"$here/wrong.yaml"
