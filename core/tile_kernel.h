@@ -3,11 +3,11 @@
  *   LANES        reals in a vector register
  *   ROWS         rows of C kept in registers
  * ROWS x 2 vectors of C stay in registers while k runs: each step loads two vectors of B,
- * broadcasts ROWS numbers of A, and does 2 ROWS fused multiply-adds. M rows are taken in groups of
- * sizes as even as they go, since one of few rows waits for its own sums. A first group of many
- * rows can also fetch B, `ahead` elements on, into the second cache: the processor itself does not
- * look far enough ahead where the arithmetic takes as long as the reading. With few it does, and
- * would only be held up. (No include guard.) */
+ * broadcasts ROWS numbers of A, and does 2 ROWS fused multiply-adds. The last rows make two even
+ * groups where one would be of few, which waits for its own sums. A first group of many rows can
+ * also fetch B, `ahead` elements on, into the second cache: the processor itself does not look far
+ * enough ahead where the arithmetic takes as long as the reading. With few it does, and would only
+ * be held up. (No include guard.) */
 
 typedef real TILE(vec)
     __attribute__((vector_size(LANES * sizeof(real)), aligned(sizeof(real)), may_alias));
@@ -84,9 +84,12 @@ TILE(group)(int rows, const int vecs, int64_t K, const real *a, int64_t ai, int6
 static inline __attribute__((always_inline)) void
 TILE(column)(const int vecs, int64_t M, int64_t K, const real *a, int64_t ai, int64_t ak,
              const real *b, int64_t ldb, int64_t ahead, bool add, real *c, int64_t ldc) {
-    int64_t left = (M + ROWS - 1) / ROWS; /* groups */
-    for (int64_t i = 0, rows; i < M; i += rows, left--, ahead = 0) {
-        rows = (M - i + left - 1) / left;
+    for (int64_t i = 0, rows; i < M; i += rows, ahead = 0) {
+        rows = M - i;
+        if (rows >= ROWS + 4 || rows == ROWS)
+            rows = ROWS;
+        else if (rows > ROWS)
+            rows = (rows + 1) / 2; /* and as many, instead of few */
         TILE(group)((int)rows, vecs, K, a + i * ai, ai, ak, b, ldb, ahead, add, c + i * ldc, ldc);
     }
 }
