@@ -162,7 +162,7 @@ endif
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
 # --- the rest ------------------------------------------------------------------------------------
-.PHONY: deps demo test test-faults test-slurm test-web objects bench bench-peers lint format asan fuzz docs install deb test-build clean plugin real-small uses
+.PHONY: deps demo test test-faults test-slurm test-web objects bench bench-peers lint format asan fuzz docs install deb test-build clean plugin real-small smollm2 uses
 T    ?=
 SEED ?= 1
 J     = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -171,7 +171,7 @@ J     = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 $(B)/serve/http/pages.o: $(wildcard serve/pages/*)
 
 # Without the packages only these can do anything useful; of the others, say it before gcc does.
-ifneq ($(filter-out deps demo test test-faults test-slurm test-web real-small asan fuzz lint format deb test-build clean uses,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out deps demo test test-faults test-slurm test-web real-small smollm2 asan fuzz lint format deb test-build clean uses,$(or $(MAKECMDGOALS),all)),)
 ifneq ($(filter-out CMOCKA MICROHTTPD SQLITE,$(MISSING)),)
 $(shell $(said) tools/detect.sh --missing)
 $(error libraries are missing; "make deps" installs them on Debian)
@@ -205,6 +205,12 @@ real-small: deps
 	@test -d "$(DATA)" || { echo "usage: make real-small DATA=DIR" >&2; exit 64; }
 	+@$(MAKE) --no-print-directory -s $(J) all
 	@$(BIN)/rhetor-pipeline configs/real-small --data "$(DATA)"
+
+# GGUF: SmolLM2-135M-Instruct as llama.cpp has it; DATA: sentiment/sentence_polarity.jsonl in it
+smollm2: deps
+	@test -f "$(GGUF)" -a -d "$(DATA)" || { echo "usage: make smollm2 GGUF=FILE DATA=DIR" >&2; exit 64; }
+	+@$(MAKE) --no-print-directory -s $(J) all
+	@GGUF="$(abspath $(GGUF))" $(BIN)/rhetor-pipeline configs/smollm2-sentiment --data "$(DATA)"
 
 bench: all
 	@$(BIN)/rhetor-bench --all

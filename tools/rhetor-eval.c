@@ -1,5 +1,5 @@
 /* rhetor-eval: how good is a model? loss, logprobs, reward, rank, win, compare, seeds,
- * pick, probe. Each subcommand has its own --help, and is in tools/eval/. */
+ * judge, pick, probe. Each subcommand has its own --help, and is in tools/eval/. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,6 +110,12 @@ static const Option compare_options[] = {
     MAX,
     {0}};
 static const Option seeds_options[] = {FILES("TABLE.json...", 1, 0), {0}};
+static const Option judge_options[] = {
+    {"train", 0, "FILE", "labelled texts, {\"text\", \"label\": 0 or 1}", OPT_TEXT(train)},
+    {"shuffle", 0, NULL, "the control: learn from the labels of other texts", OPT_FLAG(shuffle)},
+    SEED,
+    FILES("FILE.jsonl...", 1, 0),
+    {0}};
 static const Option pick_options[] = {
     {"model", 'm', "RUN", "run folder of rhetor-sft", OPT_TEXT(model)},
     REWARD,
@@ -194,6 +200,14 @@ static const struct {
       "intervals over the seeds.",
       seeds_options, NULL},
      eval_seeds,
+     false},
+    {{"judge",
+      "What share of texts ({\"text\"} or {\"completions\"} records) a naive Bayes classifier on "
+      "words "
+      "and pairs of words, learned from --train, takes for positive, and how varied they are. Of "
+      "labelled texts its accuracy.",
+      judge_options, NULL},
+     eval_judge,
      false},
     {{"pick",
       "Which checkpoint of an SFT run PPO starts from: the latest that the reward model scores "

@@ -567,8 +567,7 @@ static void test_bad_config(void **state) {
     FAILS(hf_import("no/where", out, NULL, NULL), ERR_IO, "no/where", "no such folder");
     char *file = scratch("model.gguf");
     scratch_text(file, "GGUF\3");
-    FAILS(hf_import(file, out, NULL, NULL), ERR_DATA, file,
-          "is a file, not a folder");
+    FAILS(hf_import(file, out, NULL, NULL), ERR_DATA, file, "is a file, not a folder");
     scratch_text(file, "{}");
     FAILS(hf_import(file, out, NULL, NULL), ERR_DATA, file, "is a file, not a folder; expected");
     free(file);

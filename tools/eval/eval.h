@@ -11,13 +11,13 @@ enum { MAX_LIST = 64, MICRO_TOKENS = 8192 };
 
 typedef struct Args {
     CompareOptions o; /* what the subcommands share with compare is here */
-    const char *model, *json, *out;
+    const char *model, *json, *out, *train;
     const char *name[MAX_LIST], *path[MAX_LIST];          /* [o.n] --model NAME=PATH */
     const char *policy_name[MAX_LIST], *policy[MAX_LIST]; /* [o.npolicy] --policy NAME=POLICY */
     OptionList file, expect;
     double expect_se, expect_accuracy;
     int64_t probes;
-    bool gold;
+    bool gold, shuffle;
 } Args;
 
 /* A number with so many decimals; null where there is nothing to measure. */
@@ -37,5 +37,6 @@ int eval_pick(const Args *a);
 int eval_probe(const Args *a);
 int eval_best(const Args *a);
 int eval_seeds(const Args *a);
+int eval_judge(const Args *a);
 
 #endif
