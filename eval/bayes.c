@@ -71,13 +71,13 @@ static void each_gram(const char *text, GramFn *fn, void *ctx) {
     }
 }
 
-typedef struct Learning {
+typedef struct GramLearner {
     Bayes *b;
     bool positive;
-} Learning;
+} GramLearner;
 
 static void learn(void *ctx, uint64_t hash, bool pair) {
-    Learning *l = ctx;
+    GramLearner *l = ctx;
     if (2 * l->b->used >= l->b->size) grow(l->b);
     GramCount *c = slot(l->b, hash);
     if (!c->hash) l->b->used++;
@@ -88,16 +88,16 @@ static void learn(void *ctx, uint64_t hash, bool pair) {
 
 void bayes_learn(Bayes *b, const char *text, bool positive) {
     b->texts[positive]++;
-    each_gram(text, learn, &(Learning){b, positive});
+    each_gram(text, learn, &(GramLearner){b, positive});
 }
 
-typedef struct Scoring {
+typedef struct GramScore {
     const Bayes *b;
     double sum;
-} Scoring;
+} GramScore;
 
 static void add_score(void *ctx, uint64_t hash, bool pair) {
-    Scoring *s = ctx;
+    GramScore *s = ctx;
     const Bayes *b = s->b;
     const GramCount *c = slot(b, hash);
     if (!c->hash) return;
@@ -108,7 +108,7 @@ static void add_score(void *ctx, uint64_t hash, bool pair) {
 }
 
 double bayes_score(const Bayes *b, const char *text) {
-    Scoring s = {b, log((double)(b->texts[1] + 1) / (double)(b->texts[0] + 1))};
+    GramScore s = {b, log((double)(b->texts[1] + 1) / (double)(b->texts[0] + 1))};
     each_gram(text, add_score, &s);
     return s.sum;
 }
@@ -119,7 +119,7 @@ static void count_pair(void *ctx, uint64_t hash, bool pair) {
 
 double bayes_distinct(const char *const *texts, int64_t n) {
     Bayes *b = bayes_new();
-    for (int64_t i = 0; i < n; i++) each_gram(texts[i], count_pair, &(Learning){b, true});
+    for (int64_t i = 0; i < n; i++) each_gram(texts[i], count_pair, &(GramLearner){b, true});
     const double share = b->grams[1] > 0 ? (double)b->used / (double)b->grams[1] : (double)NAN;
     bayes_free(&b);
     return share;
