@@ -1,6 +1,6 @@
 /* forecast.h: what the parts of rhetor-plan share. */
-#ifndef TOOLS_PLAN_PLAN_H
-#define TOOLS_PLAN_PLAN_H
+#ifndef PLAN_FORECAST_H
+#define PLAN_FORECAST_H
 
 #include <jansson.h>
 

@@ -1,7 +1,7 @@
 /* tokenizer.h: byte-level BPE (Sennrich 2016; GPT-2's byte alphabet and splitting pattern), and
  * SentencePiece's BPE of characters with tokens for the bytes of the others (Llama 2, TinyLlama). */
-#ifndef DATA_TOKENIZER_H
-#define DATA_TOKENIZER_H
+#ifndef DATA_TOKENIZER_TOKENIZER_H
+#define DATA_TOKENIZER_TOKENIZER_H
 
 #include <jansson.h>
 #include <stdbool.h>

@@ -12,8 +12,8 @@
  * tokenizer_files.c vocab.json + merges.txt, .tiktoken
  * tokenizer_gguf.c  the metadata of a GGUF file
  * tokenizer.c       the object, encode, decode */
-#ifndef DATA_TOKENIZER_IMPL_H
-#define DATA_TOKENIZER_IMPL_H
+#ifndef DATA_TOKENIZER_TOKENIZER_IMPL_H
+#define DATA_TOKENIZER_TOKENIZER_IMPL_H
 
 #include <jansson.h>
 
