@@ -9,7 +9,7 @@
 #endif
 
 /* Every stage; the ones that start from a model and read records. */
-#define COMMON                                                                     \
+#define COMMON                                                                                   \
     "run. data.train data.heldout train.micro_tokens train.recompute eval. -eval.prompts save. " \
     "-save.every_epoch optim. dist. "
 #define RECORDS                                                                             \

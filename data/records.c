@@ -122,6 +122,70 @@ int records_rank(const char *in, const char *out, GoldNoise noise, const Raters 
     return 0;
 }
 
+/* --- best ------------------------------------------------------------------------------------- */
+
+typedef struct Best {
+    RecordWriter out;
+    const char *by;
+    double least;
+    int64_t taken, all;
+} Best;
+
+/* The record's member of that name, or "NAME.SUB" of an object's. */
+static const json_t *member(const json_t *record, const char *name) {
+    const char *dot = strchr(name, '.');
+    if (!dot) return json_object_get(record, name);
+    AUTOFREE char *outer = strndup(name, (size_t)(dot - name));
+    return json_object_get(json_object_get(record, outer), dot + 1);
+}
+
+static int best_record(void *ctx, json_t *record, const char *where) {
+    static const char *const beside[] = {"completions", "stopped", "scores", "gold_scores",
+                                         "ranks"};
+    Best *b = ctx;
+    const json_t *list = json_object_get(record, "completions");
+    const json_t *number = member(record, b->by), *ended = json_object_get(record, "stopped");
+    const size_t k = json_array_size(list);
+    size_t best = k;
+    if (k == 0) return error_set(ERR_DATA, "%s: no \"completions\"", where);
+    if (json_array_size(number) != k)
+        return error_set(ERR_DATA,
+                         "%s: \"%s\" has %zu numbers for %zu completions; rhetor-data rank and "
+                         "rhetor-eval best-of --out write some",
+                         where, b->by, json_array_size(number), k);
+    for (size_t i = 0; i < k; i++) {
+        const json_t *x = json_array_get(number, i);
+        if (!json_is_number(x) || !json_is_string(json_array_get(list, i)))
+            return error_set(ERR_DATA, "%s: completion %zu is no text, or its \"%s\" no number",
+                             where, i + 1, b->by);
+        if (json_is_false(json_array_get(ended, i)) || json_number_value(x) < b->least) continue;
+        if (best == k || json_number_value(x) > json_number_value(json_array_get(number, best)))
+            best = i;
+    }
+    b->all++;
+    if (best == k) return 0;
+    json_object_set(record, "completion", json_array_get(list, best));
+    json_object_set(record, "score", json_array_get(number, best));
+    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) json_object_del(record, beside[i]);
+    record_writer_put(&b->out, record);
+    b->taken++;
+    return 0;
+}
+
+int records_best(const char *const *in, int n, const char *by, double least, const char *out,
+                 int64_t *taken, int64_t *all) {
+    Best b = {.by = by, .least = least};
+    int rc = 0;
+    TRY(record_writer_open(&b.out, out));
+    for (int i = 0; i < n && rc >= 0; i++) rc = each_record(in[i], best_record, &b);
+    if (rc >= 0 && b.taken == 0)
+        rc = error_set(ERR_DATA, "%s: none of %lld records has a finished answer of at least %g",
+                       in[0], (long long)b.all, least);
+    *taken = b.taken;
+    *all = b.all;
+    return record_writer_close(&b.out, rc);
+}
+
 /* --- score ------------------------------------------------------------------------------------ */
 
 enum { PARTS = 5, FAMILIES = 64 };

@@ -17,6 +17,14 @@
 int records_rank(const char *in, const char *out, GoldNoise noise, const Raters *raters,
                  double *agreement);
 
+/* Rejection sampling: of each record with "completions" in the files, one after the other, the one
+ * with the largest of the numbers `by` (an array beside them, "scores", or "scores.NAME"; of equals
+ * the first) becomes
+ * a demonstration {"prompt", "completion", ...}. Those that were cut off ("stopped": false) are not
+ * taken, nor those below `least`. *taken of *all records. ERR_DATA, ERR_IO. */
+int records_best(const char *const *in, int n, const char *by, double least, const char *out,
+                 int64_t *taken, int64_t *all);
+
 /* Prints the mean gold reward and its parts, over all and by family, of the records of `in` with
  * "gold" and "completion" or "completions" (the field `field` where it is not NULL). */
 int records_score(const char *in, const char *field, FILE *out);

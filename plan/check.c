@@ -81,8 +81,9 @@ static int check_stage(const PlanStage *s, const char *folder, int64_t steps, do
     argv[n++] = xstrdup(s->config);
     for (int i = 0; i < s->nset; i++) argv[n++] = xstrdup(s->set[i]);
     argv[n++] = xasprintf("run.dir=%s", dir);
-    argv[n++] = config_has_episodes(s->kind) ? xasprintf("ppo.episodes=%.0f", (double)steps * s->work.items)
-                                     : xasprintf("train.steps=%" PRId64, steps);
+    argv[n++] = config_has_episodes(s->kind)
+                    ? xasprintf("ppo.episodes=%.0f", (double)steps * s->work.items)
+                    : xasprintf("train.steps=%" PRId64, steps);
     argv[n++] = xstrdup("run.log_every=1");
     /* Not in every step: it counts in a step's time. At the end alone it would miss arenas that the
      * last step has made afresh and not yet filled. */

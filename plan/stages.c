@@ -273,13 +273,9 @@ static int plan_ppo(PlanStage *s, Known *k, const Config *c, const PlanGiven *g)
 static int plan_stage(PlanStage *s, Known *k, const PlanGiven *g) {
     Config c;
     TRY(config_load(&c, s->kind, s->config, s->set, s->nset));
-    int (*const plan[STAGES])(PlanStage *, Known *, const Config *,
-                              const PlanGiven *) = {[STAGE_PRETRAIN] = plan_pretrain,
-                                                    [STAGE_SFT] = plan_sft,
-                                                    [STAGE_REWARD] = plan_reward,
-                                                    [STAGE_DPO] = plan_dpo,
-                                                    [STAGE_PPO] = plan_ppo,
-                                                    [STAGE_GRPO] = plan_ppo};
+    int (*const plan[STAGES])(PlanStage *, Known *, const Config *, const PlanGiven *) = {
+        [STAGE_PRETRAIN] = plan_pretrain, [STAGE_SFT] = plan_sft, [STAGE_REWARD] = plan_reward,
+        [STAGE_DPO] = plan_dpo,           [STAGE_PPO] = plan_ppo, [STAGE_GRPO] = plan_ppo};
     int rc = plan[s->kind] ? plan[s->kind](s, k, &c, g)
                            : error_set(ERR_CONFIG, "%s: rhetor-plan knows no plan of %s", s->config,
                                        config_stage_name(s->kind));

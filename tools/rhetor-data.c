@@ -1,5 +1,6 @@
 /* rhetor-data: text into tokens, tokens into corpora, and a look at what is in a file of data. The
  * subcommands are in tools/data/. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -183,6 +184,16 @@ static const Option rank_options[] = {
     IN,
     {0}};
 
+static const Option best_options[] = {
+    OUT,
+    {"by", 0, "FIELD",
+     "the numbers beside the completions, or scores.NAME, as rhetor-eval best-of --out has them "
+     "(scores)",
+     OPT_TEXT(by)},
+    {"min", 0, "X", "take none below (all are taken)", OPT_NUMBER(least, 0, 0)},
+    FILES(0),
+    {0}};
+
 static const Option score_options[] = {
     GOLD,
     {"field", 0, "NAME", "field with the text or texts (completion, completions)", OPT_LIST(field)},
@@ -259,6 +270,11 @@ static const struct {
     {{"rank", "Ranks the completions that rhetor-generate --n K wrote. " STDIN, rank_options,
       "--gold IN.jsonl"},
      data_rank},
+    {{"best",
+      "Rejection sampling: of each record's completions the one with the largest number, as a "
+      "demonstration for rhetor-sft; of several files one after the other. " STDIN,
+      best_options, "[--by FIELD] [--min X] FILE..."},
+     data_best},
     {{"score", "Prints the mean gold reward of completions, by family. " STDIN, score_options,
       "--gold IN.jsonl"},
      data_score},
@@ -279,6 +295,8 @@ int main(int argc, char **argv) {
     Args a = {.min_frequency = 2,
               .samples = 3,
               .seed = 1,
+              .by = "scores",
+              .least = -HUGE_VAL,
               .kind = -1,
               .weight = 1,
               .synth = synth_defaults(),

@@ -18,8 +18,8 @@ typedef struct Args {
     int files_rc;
     bool dedup;
     int64_t vocab, min_frequency, samples, seed;
-    double heldout, noise, grain;
-    const char *from, *encoding, *raters, *rater;
+    double heldout, noise, grain, least;
+    const char *from, *encoding, *raters, *rater, *by;
     TieBreak tie_break;
     bool heldout_tail, no_eot, ids, count, chars, gold, specials;
     int kind; /* -1: recognised by the first record */
@@ -38,6 +38,7 @@ int data_inspect(Args *a);
 int data_split(Args *a);
 int data_synth(Args *a);
 int data_rank(Args *a);
+int data_best(Args *a);
 int data_score(Args *a);
 int data_policies(Args *a);
 int data_examples(Args *a);

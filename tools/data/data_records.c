@@ -57,6 +57,14 @@ int data_rank(Args *a) {
     return rc;
 }
 
+int data_best(Args *a) {
+    int64_t taken, all;
+    TRY(data_need_files(a, INT32_MAX));
+    TRY(records_best(a->file, a->nfile, a->by, a->least, a->out, &taken, &all));
+    log_info("%lld of %lld record%s", (long long)taken, (long long)all, TEXT_S(all));
+    return 0;
+}
+
 int data_score(Args *a) {
     TRY(need_gold(a));
     return records_score(a->file[0], a->field.n ? a->field.v[0] : NULL, stdout);
