@@ -76,6 +76,13 @@ static void stream_done(void *ctx) {
 
 void http_wake(HttpStream *s) { MHD_resume_connection(s->connection); }
 
+bool http_left(const HttpStream *s) {
+    const union MHD_ConnectionInfo *i =
+        MHD_get_connection_info(s->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    char byte;
+    return i && recv(i->connect_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 static enum MHD_Result send_reply(struct MHD_Connection *c, HttpReply *r) {
     struct MHD_Response *m;
     if (r->stream) {

@@ -68,6 +68,9 @@ const char *http_cookie(const HttpRequest *q, const char *name);
  * lock that done takes. */
 void http_wake(HttpStream *s);
 
+/* Has the client closed its side? Before done only, as http_wake. */
+bool http_left(const HttpStream *s);
+
 /* The reply is this JSON (taken over); an error in the form of OpenAI's and ours:
  * {"error": {"message", "type"}}. */
 void http_json(HttpReply *r, int status, json_t *j);

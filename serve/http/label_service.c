@@ -90,7 +90,7 @@ static const struct {
              {"GET", "/report", get_report_page}};
 enum { CALLS = sizeof calls / sizeof *calls };
 
-bool label_service_api(Label *l, const HttpRequest *q, HttpReply *r) {
+static bool reply_to_call(Label *l, const HttpRequest *q, HttpReply *r) {
     int i = 0;
     while (i < CALLS && (strcmp(q->path, calls[i].path) != 0)) i++;
     if (i == CALLS) return false;
@@ -99,8 +99,7 @@ bool label_service_api(Label *l, const HttpRequest *q, HttpReply *r) {
         return true;
     }
     LabelCall c = {.l = l, .r = r};
-    c.labeller = visitor_of(l, q, &c.admin);
-    if (!c.labeller) {
+    if (!visitor_may(&(Visitors){.l = l}, q, &c.labeller, &c.admin)) {
         http_error(r, 401, "who is this? Enter with the token of a labeller");
         return true;
     }
@@ -114,13 +113,15 @@ bool label_service_api(Label *l, const HttpRequest *q, HttpReply *r) {
 
 void label_service(void *label, const HttpRequest *q, HttpReply *r) {
     Label *l = label;
+    const Visitors v = {.l = l};
+    int64_t labeller;
     bool admin;
     const bool get = strcmp(q->method, "GET") == 0 || strcmp(q->method, "HEAD") == 0;
-    if (visitor_enters(l, q, r) || label_service_api(l, q, r)) return;
+    if (visitor_enters(&v, q, r) || reply_to_call(l, q, r)) return;
     if (!get)
         http_error(r, 405, "%s %s is nothing here", q->method, q->path);
     else if (strcmp(q->path, "/") == 0)
-        pages_reply(visitor_of(l, q, &admin) ? "/label.html" : "/login.html", r);
+        pages_reply(visitor_may(&v, q, &labeller, &admin) ? "/label.html" : "/login.html", r);
     else if (!pages_reply(q->path, r))
         http_error(r, 404, "%s is nothing here", q->path);
 }

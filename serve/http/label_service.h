@@ -15,7 +15,5 @@
 
 /* A handler of http_open; ctx is the Label. */
 void label_service(void *label, const HttpRequest *q, HttpReply *r);
-/* Only the calls under /api and /report: false if it is none of them. */
-bool label_service_api(Label *l, const HttpRequest *q, HttpReply *r);
 
 #endif

@@ -9,21 +9,30 @@
 #define COOKIE "rhetor"
 enum { COOKIE_DAYS = 90 };
 
-bool visitor_enters(Label *l, const HttpRequest *q, HttpReply *r) {
+static bool knows(const Visitors *v, const char *token, int64_t *labeller, bool *admin) {
+    if (v->l) return (*labeller = label_whose(v->l, token, admin)) != 0;
+    return !v->key || (token && http_equal(token, v->key));
+}
+
+bool visitor_enters(const Visitors *v, const HttpRequest *q, HttpReply *r) {
     const bool get = strcmp(q->method, "GET") == 0 && strcmp(q->path, "/enter") == 0;
     if (!get && !(strcmp(q->method, "POST") == 0 && strcmp(q->path, "/api/enter") == 0))
         return false;
     const char *token = http_query(q, "token");
     json_auto_t *body = get ? NULL : http_body(q, r, 4);
+    int64_t labeller;
     bool admin;
     if (!get && !body) return true;
     if (!get) token = json_string_value(json_object_get(body, "token"));
-    if (!label_whose(l, token, &admin)) {
-        http_error(r, 403, "no labeller has this token; \"rhetor-label token\" makes one");
+    if (!token || !knows(v, token, &labeller, &admin)) {
+        http_error(r, 403, "nobody has this token");
         return true;
     }
-    r->cookie = xasprintf(COOKIE "=%s; HttpOnly; SameSite=Strict; Path=/; Max-Age=%d", token,
-                          COOKIE_DAYS * 86400);
+    /* of a token that is ours; what else a cookie could be made of is not */
+    if (strspn(token, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_") ==
+        strlen(token))
+        r->cookie = xasprintf(COOKIE "=%s; HttpOnly; SameSite=Strict; Path=/; Max-Age=%d", token,
+                              COOKIE_DAYS * 86400);
     if (get) {
         r->status = 303;
         r->location = xstrdup("/");
@@ -32,9 +41,11 @@ bool visitor_enters(Label *l, const HttpRequest *q, HttpReply *r) {
     return true;
 }
 
-int64_t visitor_of(Label *l, const HttpRequest *q, bool *admin) {
-    const char *bearer = http_header(q, "Authorization"), *token = http_cookie(q, COOKIE);
+bool visitor_may(const Visitors *v, const HttpRequest *q, int64_t *labeller, bool *admin) {
+    const char *bearer = http_header(q, "Authorization");
+    *labeller = 0;
     *admin = false;
-    if (bearer && strncmp(bearer, "Bearer ", 7) == 0) return label_whose(l, bearer + 7, admin);
-    return http_same_origin(q) ? label_whose(l, token, admin) : 0;
+    if (bearer && strncmp(bearer, "Bearer ", 7) == 0 && (v->l || v->key))
+        return knows(v, bearer + 7, labeller, admin);
+    return http_same_origin(q) && knows(v, http_cookie(q, COOKIE), labeller, admin);
 }

@@ -15,18 +15,17 @@ export function el(tag, attributes = {}, ...children) {
 // Characters that change how what follows is shown, or that show as nothing, become their names.
 const hidden = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
 
-// A model's or a person's text, as text. Of one that would hold up the browser the beginning, until
-// somebody asks for the rest.
-const long = 20000;
+// A model's or a person's text, as text.
 export function shown(text, cls = "text") {
   const pre = el("pre", { class: cls, dir: "auto", tabindex: "0" });
-  put(pre, text.slice(0, long));
-  if (text.length > long) pre.append(el("button", { type: "button", onclick: () => put(pre, text) },
-    `… ${(text.length - long).toLocaleString()}`));
+  put(pre, text);
   return pre;
 }
 
-export function put(pre, text) {
+// Of a text that would hold up the browser the beginning, until somebody asks for the rest.
+const long = 20000;
+export function put(pre, whole, all = false) {
+  const text = all ? whole : whole.slice(0, long);
   pre.replaceChildren();
   let at = 0;
   for (const m of text.matchAll(hidden)) {
@@ -36,6 +35,8 @@ export function put(pre, text) {
     at = m.index + m[0].length;
   }
   pre.append(text.slice(at));
+  if (text.length < whole.length) pre.append(el("button", { type: "button", onclick: () => put(pre, whole, true) },
+    `… ${(whole.length - text.length).toLocaleString()}`));
 }
 
 // A prompt: a text, or messages.

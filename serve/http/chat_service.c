@@ -1,0 +1,187 @@
+/* chat_service.c: see chat_service.h. */
+#include "serve/http/chat_service.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "core/rng.h"
+#include "eval/stats.h"
+#include "serve/http/pages.h"
+
+enum { DEPTH = 12, MODELS = 32, BOOTSTRAPS = 1000 };
+
+/* --- comparisons --------------------------------------------------------------------------------- */
+
+static int vote(ChatService *s, int64_t labeller, const json_t *body) {
+    static const char *const winners[] = {"a", "b", "tie", "both bad"};
+    const char *winner = json_string_value(json_object_get(body, "winner"));
+    const json_t *a = json_object_get(body, "a"), *b = json_object_get(body, "b");
+    json_t *prompt = json_object_get(body, "messages");
+    const char *text[2] = {json_string_value(json_object_get(a, "text")),
+                           json_string_value(json_object_get(b, "text"))};
+    const char *model[2] = {json_string_value(json_object_get(a, "model")),
+                            json_string_value(json_object_get(b, "model"))};
+    int w = 0;
+    while (w < 4 && !(winner && strcmp(winner, winners[w]) == 0)) w++;
+    if (w == 4 || !text[0] || !text[1] || !model[0] || !model[1] || json_array_size(prompt) == 0)
+        return error_set(ERR_DATA,
+                         "a vote has messages, a and b with model and text, and a winner: a, b, "
+                         "tie or both bad");
+    json_auto_t *record = json_pack("{s:[s,s]}", "models", model[0], model[1]);
+    return label_compare(s->visitors.l, labeller, prompt, text[0], text[1], record, w);
+}
+
+/* One comparison: models by number, and the first one's share of the win. */
+typedef struct Duel {
+    int a, b;
+    double win;
+} Duel;
+
+typedef struct ArenaTable {
+    char *name[MODELS];
+    int n;
+    Duel *duel;
+    int64_t duels, cap;
+} ArenaTable;
+
+static int model_number(ArenaTable *t, const char *name) {
+    int i = 0;
+    while (i < t->n && strcmp(t->name[i], name) != 0) i++;
+    if (i == t->n && t->n < MODELS) t->name[t->n++] = xstrdup(name);
+    return i < MODELS ? i : -1;
+}
+
+static int read_duels(ArenaTable *t, Label *l) {
+    AUTOSTMT *cursor = NULL;
+    LabelAnswer x;
+    int rc;
+    TRY(label_answers(l, &cursor));
+    while ((rc = label_answers_next(cursor, &x)) > 0) {
+        const json_t *models = json_object_get(x.record, "models"),
+                     *rank = json_object_get(x.body, "rank");
+        const char *a = json_string_value(json_array_get(models, 0));
+        const char *b = json_string_value(json_array_get(models, 1));
+        const json_int_t ra = json_integer_value(json_array_get(rank, 0));
+        const json_int_t rb = json_integer_value(json_array_get(rank, 1));
+        if (a && b && json_array_size(models) == 2 && strcmp(a, b) != 0) {
+            const int i = model_number(t, a), j = model_number(t, b);
+            XGROW(t->duel, t->duels, t->cap);
+            if (i >= 0 && j >= 0)
+                t->duel[t->duels++] = (Duel){i, j, ra < rb ? 1 : ra > rb ? 0 : 0.5};
+        }
+        label_answers_drop(&x);
+    }
+    return rc;
+}
+
+static bool strengths(const ArenaTable *t, const int64_t *pick, double *strength) {
+    double wins[MODELS * MODELS] = {0};
+    for (int64_t i = 0; i < t->duels; i++) {
+        const Duel *d = &t->duel[pick ? pick[i] : i];
+        wins[d->a * t->n + d->b] += d->win;
+        wins[d->b * t->n + d->a] += 1 - d->win;
+    }
+    return stats_bradley_terry(wins, t->n, strength);
+}
+
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static json_t *real_or_null(double v) { return isfinite(v) ? json_real(v) : json_null(); }
+
+static json_t *arena_table(const ArenaTable *t) {
+    AUTOFREE double *drawn = xmalloc(sizeof *drawn * BOOTSTRAPS * MODELS);
+    AUTOFREE int64_t *pick = xmalloc(sizeof *pick * (size_t)(t->duels + 1));
+    double all[MODELS], one[MODELS];
+    int64_t good = 0;
+    const bool finite = t->n > 1 && strengths(t, NULL, all);
+    for (int b = 0; b < BOOTSTRAPS && finite; b++) {
+        const RngKey key = {.seed = 1, .purpose = RNG_NOISE, .step = (uint32_t)b};
+        for (int64_t i = 0; i < t->duels; i++)
+            pick[i] = rng_below(&key, (uint64_t)i, 0, 0, t->duels);
+        if (!strengths(t, pick, one)) continue;
+        for (int m = 0; m < t->n; m++) drawn[m * BOOTSTRAPS + good] = one[m];
+        good++;
+    }
+    json_t *models = json_array();
+    for (int m = 0; m < t->n; m++) {
+        double *d = drawn + m * BOOTSTRAPS;
+        int64_t wins = 0, ties = 0, losses = 0;
+        qsort(d, (size_t)good, sizeof *d, by_value);
+        for (int64_t i = 0; i < t->duels; i++) {
+            const Duel *x = &t->duel[i];
+            if (x->a != m && x->b != m) continue;
+            const double mine = x->a == m ? x->win : 1 - x->win;
+            wins += mine > 0.5, ties += mine == 0.5, losses += mine < 0.5;
+        }
+        json_array_append_new(
+            models,
+            json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:I}", "model", t->name[m], "strength",
+                      real_or_null(finite ? all[m] : (double)NAN), "low",
+                      real_or_null(good ? d[good / 40] : (double)NAN), "high",
+                      real_or_null(good ? d[good - 1 - good / 40] : (double)NAN), "wins",
+                      (json_int_t)wins, "ties", (json_int_t)ties, "losses", (json_int_t)losses));
+    }
+    return json_pack("{s:o, s:I}", "models", models, "comparisons", (json_int_t)t->duels);
+}
+
+int chat_service_arena(Label *l, json_t **out) {
+    ArenaTable t = {0};
+    const int rc = read_duels(&t, l);
+    if (rc >= 0) *out = arena_table(&t);
+    for (int i = 0; i < t.n; i++) free(t.name[i]);
+    free(t.duel);
+    return rc < 0 ? rc : 0;
+}
+
+/* --- the handler ----------------------------------------------------------------------------------- */
+
+static void api(ChatService *s, int64_t labeller, const HttpRequest *q, HttpReply *r) {
+    const bool post = strcmp(q->method, "POST") == 0;
+    json_auto_t *body = NULL, *arena = NULL;
+    int rc = 0;
+    if (!post && strcmp(q->path, "/api/me") == 0) {
+        AUTOFREE char *name =
+            labeller ? sql_text(s->visitors.l->db, "SELECT name FROM labeller WHERE id = ?", "i",
+                                labeller)
+                     : NULL;
+        http_json(r, 200,
+                  json_pack("{s:b, s:s}", "votes", labeller != 0, "labeller", name ? name : ""));
+    } else if (!labeller)
+        http_error(r, 404, "comparisons need a labelling database: rhetor-serve --labels DB");
+    else if (!post && strcmp(q->path, "/api/arena") == 0) {
+        rc = chat_service_arena(s->visitors.l, &arena);
+        if (rc >= 0) http_json(r, 200, json_incref(arena));
+    } else if (post && strcmp(q->path, "/api/vote") == 0) {
+        body = http_body(q, r, DEPTH);
+        if (!body) return;
+        rc = vote(s, labeller, body);
+        if (rc >= 0) http_json(r, 200, json_pack("{s:b}", "ok", 1));
+    } else
+        http_error(r, 404, "%s %s is nothing here", q->method, q->path);
+    if (rc < 0) http_error(r, rc == ERR_DATA ? 422 : 500, "%s", error_message());
+}
+
+void chat_service(void *service, const HttpRequest *q, HttpReply *r) {
+    ChatService *s = service;
+    int64_t labeller;
+    bool admin;
+    const bool get = strcmp(q->method, "GET") == 0 || strcmp(q->method, "HEAD") == 0;
+    if (visitor_enters(&s->visitors, q, r)) return;
+    const bool may = visitor_may(&s->visitors, q, &labeller, &admin);
+    if (get && strcmp(q->path, "/") == 0)
+        pages_reply(may ? "/chat.html" : "/login.html", r);
+    else if (get && pages_reply(q->path, r))
+        return;
+    else if (!may && strcmp(q->path, "/health") != 0)
+        http_error(r, 401, "who is this? \"Authorization: Bearer TOKEN\", or enter by the page");
+    else if (strncmp(q->path, "/api/", 5) == 0)
+        api(s, labeller, q, r);
+    else if (!openai_reply(&s->api, q, r))
+        http_error(r, 404, "%s %s is nothing here", q->method, q->path);
+}
