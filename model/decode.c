@@ -48,18 +48,18 @@ typedef struct DecodeWork {
 } DecodeWork;
 
 /* A sequence in a slot. */
-typedef struct Slot {
+typedef struct DecodeSlot {
     DecodeSequence *seq; /* NULL: free */
     int64_t cached;      /* tokens in the cache, also when it is free */
     int32_t *held;       /* [longest] these tokens, where w->share */
     int64_t row;         /* of its last token in this pass */
     int64_t fresh;       /* tokens that this pass adds: they cannot be taken over yet */
-} Slot;
+} DecodeSlot;
 
 typedef struct Worker {
     DecodeWork *w;
     int64_t slots, active, rows_max;
-    Slot *at; /* [slots] */
+    DecodeSlot *at; /* [slots] */
     Arena arena;
     Tape *tape;
     KvCache kv;
@@ -75,7 +75,7 @@ static int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
 /* --- one pass --------------------------------------------------------------------------------- */
 
 static void add_row(Worker *k, int64_t slot, int32_t token) {
-    Slot *s = &k->at[slot];
+    DecodeSlot *s = &k->at[slot];
     k->token[k->n] = token;
     k->slot[k->n] = (int32_t)slot;
     k->pos[k->n] = (int32_t)s->cached;
@@ -85,7 +85,7 @@ static void add_row(Worker *k, int64_t slot, int32_t token) {
 }
 
 /* How many tokens of the prompt, its last one not among them, slot s holds. */
-static int64_t common(const Slot *s, const DecodeSequence *q) {
+static int64_t common(const DecodeSlot *s, const DecodeSequence *q) {
     const int64_t most = at_most(s->cached - s->fresh, q->nprompt - 1);
     int64_t n = 0;
     while (n < most && s->held[n] == q->prompt[n]) n++;
@@ -228,7 +228,7 @@ static void one_pass(Worker *k) {
 
 #pragma omp parallel for schedule(static) if (m * V > PARALLEL_MIN)
     for (int64_t i = 0; i < m; i++) {
-        const Slot *s = &k->at[slot[i]];
+        const DecodeSlot *s = &k->at[slot[i]];
         const DecodeOptions *o = s->seq->o;
         const RngKey key = {.seed = o->seed, .purpose = RNG_SAMPLE, .step = o->step};
         if (o->see) o->see(o->ctx, s->seq->index, logits + i * V);

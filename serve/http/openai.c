@@ -463,19 +463,19 @@ static const json_t *prompt_at(const json_t *prompt, int i) {
                : prompt;
 }
 
-typedef struct Asked {
+typedef struct OpenAiAsked {
     DecodeOptions o;
     int64_t n;
     int top;
     bool echo;
-} Asked;
+} OpenAiAsked;
 
-static int read_options(Asked *a, ServeRequest *q, const json_t *body, int64_t context) {
+static int read_options(OpenAiAsked *a, ServeRequest *q, const json_t *body, int64_t context) {
     int64_t seed = 0, top = 0;
     bool wanted = false;
     char random[33];
     const json_t *lp = json_object_get(body, "logprobs");
-    *a = (Asked){
+    *a = (OpenAiAsked){
         .o = {.temperature = 1, .top_p = 1, .max_new = q->chat ? context : COMPLETION_TOKENS},
         .n = 1,
         .top = -1};
@@ -509,7 +509,7 @@ static int read_options(Asked *a, ServeRequest *q, const json_t *body, int64_t c
     return read_stops(q, json_object_get(body, "stop"));
 }
 
-static int make_choice(ServeRequest *q, ServeChoice *c, const Asked *a, const json_t *body,
+static int make_choice(ServeRequest *q, ServeChoice *c, const OpenAiAsked *a, const json_t *body,
                        const json_t *prompt, int64_t sample) {
     const Loaded *m = engine_model(q->e);
     IdList ids = {0};
@@ -536,7 +536,7 @@ static int make_choice(ServeRequest *q, ServeChoice *c, const Asked *a, const js
 
 static int read_request(ServeRequest *q, const json_t *body) {
     const json_t *prompt = json_object_get(body, "prompt");
-    Asked a;
+    OpenAiAsked a;
     q->e = find_engine(q->o, body, false);
     if (!q->e) return ERR_DATA;
     TRY(read_options(&a, q, body, engine_model(q->e)->gpt->cfg.context));

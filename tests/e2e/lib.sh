@@ -121,3 +121,25 @@ near() {
 no_temporaries() {
     [ -z "$(ls "$1/checkpoints" | grep tmp)" ] || fail "temporaries are left: $(ls "$1/checkpoints")"
 }
+
+# --- HTTP ------------------------------------------------------------------------------------------
+# http METHOD PATH BODY [HEADER...]: the whole reply of 127.0.0.1:$port in `reply`; fails without one
+http() {
+    local method=$1 path=$2 body=$3 header
+    shift 3
+    reply=
+    exec 5<>"/dev/tcp/127.0.0.1/$port" || return 1
+    {
+        printf '%s %s HTTP/1.0\r\nHost: 127.0.0.1:%s\r\nContent-Length: %d\r\n' "$method" "$path" "$port" ${#body}
+        for header; do printf '%s\r\n' "$header"; done
+        printf '\r\n%s' "$body"
+    } >&5 2>/dev/null && reply=$(cat <&5 2>/dev/null)
+    exec 5>&-
+    [ -n "$reply" ]
+}
+json='Content-Type: application/json'
+# says TEXT...: the last reply holds each
+says() {
+    local text
+    for text; do grep -qF -- "$text" <<<"$reply" || fail "the reply does not say \"$text\": $reply"; done
+}

@@ -25,27 +25,6 @@ serve() {
 }
 trap 'kill -9 $server 2>/dev/null' EXIT
 
-# http METHOD PATH BODY [HEADER...]: the reply's status line and body in `reply`; fails without one
-http() {
-    local method=$1 path=$2 body=$3 header
-    shift 3
-    reply=
-    exec 5<>"/dev/tcp/127.0.0.1/$port" || return 1
-    {
-        printf '%s %s HTTP/1.0\r\nHost: 127.0.0.1:%s\r\nContent-Length: %d\r\n' "$method" "$path" "$port" ${#body}
-        for header; do printf '%s\r\n' "$header"; done
-        printf '\r\n%s' "$body"
-    } >&5 2>/dev/null && reply=$(cat <&5 2>/dev/null)
-    exec 5>&-
-    [ -n "$reply" ]
-}
-json='Content-Type: application/json'
-# says TEXT...: the last reply holds each
-says() {
-    local text
-    for text; do grep -qF -- "$text" <<<"$reply" || fail "the reply does not say \"$text\": $reply"; done
-}
-
 # --- import -------------------------------------------------------------------------------------------
 for i in 1 2 3 4 5 6; do
     echo "{\"prompt\": \"Question $i\", \"completions\": [\"one $i\", \"two $i\", \"three $i\"], \"id\": $i}"

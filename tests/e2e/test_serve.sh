@@ -1,0 +1,112 @@
+#!/bin/bash
+# rhetor-serve without a browser: completions equal to rhetor-generate's and rhetor-eval's, whatever else
+# is served; streaming, stops, limits, refusals; overload is 429; a score is the reward model's; SIGTERM
+# finishes what was begun.
+# timeout: 300
+. "$(dirname "$0")/lib.sh"
+[ -x "$bin/rhetor-serve" ] || {
+    echo "rhetor-serve is not built here (libmicrohttpd, SQLite)"
+    exit 77
+}
+
+tiny_data 300 --documents 200 --documents-heldout 10 --sft 100 --sft-heldout 10 \
+    --compare 20 --compare-heldout 10 --ppo 10 --eval 10
+export RUN=.
+must "$bin/rhetor-pretrain" "$tiny/pretrain.yaml" train.steps=20 data.heldout= model.context=256
+must "$bin/rhetor-sft" "$tiny/sft.yaml" train.steps=5 data.mix_ratio=0 data.mix=
+tiny_ranked sft
+must "$bin/rhetor-reward" "$tiny/reward.yaml" train.steps=2
+expect 64 "which model?" -- "$bin/rhetor-serve"
+expect 64 "give --key-file or --labels too" -- "$bin/rhetor-serve" -m sft --listen 0.0.0.0
+expect 64 "two models are called sft" -- "$bin/rhetor-serve" -m sft -m sft/
+
+# serve OPTION...: on $port
+serve() {
+    "$bin/rhetor-serve" -m sft -m rm=reward --port 0 "$@" 2>serve.log &
+    server=$!
+    for _ in $(seq 600); do
+        port=$(sed -nE 's,.*http://[^:]*:([0-9]+)/.*,\1,p' serve.log)
+        [ -n "$port" ] && return
+        kill -0 $server 2>/dev/null || fail "the server left: $(cat serve.log)"
+        sleep 0.1
+    done
+    fail "the server does not say where it listens"
+}
+trap 'kill -9 $server 2>/dev/null' EXIT
+serve
+ask='{"model": "sft", "messages": [{"role": "user", "content": "Where does Ana live?"}], "seed": 3, "max_tokens": 20}'
+
+# --- the same text as rhetor-generate, the same log-probabilities as rhetor-eval --------------------------
+http POST /v1/chat/completions "$ask" "$json" && says " 200 " '"role":"assistant"' '"completion_tokens":'
+text=$(grep -oE '"content":"([^"\\]|\\.)*"' <<<"$reply")
+echo '{"prompt": "Where does Ana live?"}' >prompt.jsonl
+"$bin/rhetor-generate" -m sft --in prompt.jsonl --seed 3 --max-new 20 2>/dev/null >generated
+grep -qF "${text#*:}" generated || fail "served $text, rhetor-generate says $(cat generated)"
+http POST /v1/completions '{"prompt": "Ana lives in Rome.", "echo": true, "logprobs": 1, "max_tokens": 0}' "$json"
+says '"text":"Ana lives in Rome."'
+served=$(grep -oE '"token_logprobs":\[null,[^]]*' <<<"$reply" | cut -d, -f2-)
+echo '{"text": "Ana lives in Rome."}' >text.jsonl
+own=$("$bin/rhetor-eval" logprobs -m sft text.jsonl | grep -oE '"logprobs":\[[^]]*' | cut -d[ -f2)
+paste -d' ' <(tr , '\n' <<<"$served") <(tr , '\n' <<<"$own") | awk 'NF != 2 || ($1 - $2) ^ 2 > 1e-14 { exit 1 }' ||
+    fail "served $served, rhetor-eval says $own"
+http POST /v1/score '{"prompt": "Where does Ana live?", "completions": ["In Rome.", "No."]}' "$json" && says '"model":"rm"'
+served=$(grep -oE '"score":-?[0-9.e-]+' <<<"$reply" | cut -d: -f2 | head -n 1)
+echo '{"prompt": "Where does Ana live?", "completion": "In Rome."}' >one.jsonl
+own=$("$bin/rhetor-eval" reward -m reward one.jsonl | grep -oE '"score": ?-?[0-9.e-]+' | cut -d: -f2)
+awk -v a="$served" -v b="$own" 'BEGIN { exit (a - b) ^ 2 > 1e-10 }' || fail "score $served, rhetor-eval says $own"
+
+# --- whatever else is served ------------------------------------------------------------------------------
+for i in $(seq 24); do
+    (http POST /v1/completions "{\"prompt\": \"Ana lives\", \"n\": 3, \"max_tokens\": 60, \"temperature\": 1.$i}" "$json") &
+done
+for _ in 1 2 3; do
+    http POST /v1/chat/completions "$ask" "$json" && says "$text"
+done
+# streamed, the pieces are the same text
+http POST /v1/chat/completions "${ask%\}}, \"stream\": true}" "$json" && says "text/event-stream" "data: [DONE]"
+pieces=$(grep -oE '"delta":\{"content":"([^"\\]|\\.)*"' <<<"$reply" | sed -E 's/"delta":\{"content":"(.*)"$/\1/' | tr -d '\n')
+[ "\"content\":\"$pieces\"" = "$text" ] || fail "streamed $pieces, at once $text"
+wait_all() { for j in $(jobs -p); do [ "$j" = "$server" ] || wait "$j"; done; }
+wait_all
+
+# --- stops, refusals, what is not ours -----------------------------------------------------------------
+http POST /v1/completions '{"prompt": "Ana lives in", "stop": ["a", "e", "i", "o"], "seed": 1, "max_tokens": 50}' "$json"
+says '"finish_reason":"stop"'
+grep -oE '"text":"[^"]*"' <<<"$reply" | cut -d'"' -f4 | grep -q '[aeio]' && fail "a stop text is in $reply"
+http POST /v1/completions '{"prompt": "x", "logit_bias": {"1": 2}}' "$json" && says " 400 " 'logit_bias' 'not supported'
+http POST /v1/completions '{"prompt": ""}' "$json" && says " 400 " "the prompt is empty"
+http POST /v1/completions '{"prompt": [1, 99999]}' "$json" && says " 400 " "99999"
+http POST /v1/completions '{"model": "gpt-4", "prompt": "x"}' "$json" && says " 400 " "there is no gpt-4"
+http POST /v1/completions '{"model": "rm", "prompt": "x"}' "$json" && says " 400 " "is a reward model"
+http POST /v1/completions '{"prompt": "x", "temperature": -1}' "$json" && says " 400 " '\"temperature\" must be'
+http POST /v1/completions '{"prompt": "x"' "$json" && says " 400 " "no JSON"
+http POST /v1/completions "$(printf '{"prompt": "%s"}' "$(head -c 20000 /dev/zero | tr '\0' x)")" "$json" && says " 400 " "context is 256"
+http GET /v1/completions "" && says " 405 "
+http GET /v1/models "" && says '"id":"sft"' '"id":"rm"'
+http GET /health "" && says '"status":"ok"'
+http POST /tokenize '{"prompt": "Ana lives"}' "$json" && says '"tokens":['
+ids=$(grep -oE '"tokens":\[[^]]*\]' <<<"$reply")
+http POST /detokenize "{$ids}" "$json" && says '"prompt":"Ana lives"'
+http GET /metrics "" && says 'rhetor_tokens_total{model="sft"}'
+
+# --- SIGTERM finishes what was begun; overload ------------------------------------------------------------
+(http POST /v1/completions '{"prompt": "Ana", "n": 8, "max_tokens": 200, "seed": 1}' "$json"; echo "$reply" >last) &
+sleep 0.3
+kill $server
+wait $server || fail "the server left with $?: $(cat serve.log)"
+wait
+grep -q ' 200 ' last && grep -q '"usage"' last || fail "what was begun was not finished: $(cat last)"
+head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n' >key
+serve --slots 1 --queue 2 --key-file key
+http GET /v1/models "" && says " 401 "
+http GET /v1/models "" "Authorization: Bearer $(cat key)x" && says " 401 "
+auth="Authorization: Bearer $(cat key)"
+http GET /v1/models "" "$auth" && says " 200 "
+for i in $(seq 8); do
+    (http POST /v1/completions '{"prompt": "Ana", "max_tokens": 200}' "$json" "$auth"; head -n 1 <<<"$reply" >"status.$i"
+        grep -q ' 429 ' <<<"$reply" && grep -qi 'Retry-After: 1' <<<"$reply" && touch retry) &
+done
+wait_all
+[ "$(cat status.* | grep -cvE ' 200 | 429 ')" = 0 ] && [ -e retry ] && grep -q ' 200 ' status.* ||
+    fail "eight requests, one place, two may wait: $(cat status.*)"
+kill $server && wait $server || fail "the second server left with $?"
