@@ -8,7 +8,8 @@
 
 typedef struct Coprocess Coprocess;
 
-/* `command` is the shell's; it is started at the first question. seconds: what an answer may take. */
+/* `command` is the shell's; it is started at the first question. seconds: what an answer may
+ * take. */
 Coprocess *coprocess_new(const char *command, double seconds);
 void coprocess_close(Coprocess **c); /* ends it; accepts NULL, nulls the pointer */
 

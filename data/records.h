@@ -1,5 +1,6 @@
 /* records.h: files of records in, files of records out: ranking by the gold reward, its means,
- * what adversarial policies score, splitting. The work of rhetor-data rank, score, policies, split. */
+ * what adversarial policies score, splitting, rejection sampling. The work of rhetor-data rank,
+ * score, policies, split, best. */
 #ifndef DATA_RECORDS_H
 #define DATA_RECORDS_H
 

@@ -30,8 +30,8 @@ int actor_answer(const Actor *a, const Dataset *prompts, const int64_t *item, in
  * (ppo.replay). Collective. */
 int actor_episodes(const Actor *a, Run *run, int64_t n, Episodes *e);
 /* Answers to the first eval.records of the held-out prompts: their mean score, which is the run's
- * result, as score(ctx, e) has it (< 0: an error), lengths, stops. Always with the same random numbers.
- * Collective. */
+ * result, as score(ctx, e) has it (< 0: an error), lengths, stops. Always with the same random
+ * numbers. Collective. */
 int actor_evaluate(const Actor *a, Run *run, const Dataset *heldout,
                    int (*score)(void *ctx, Episodes *e), void *ctx);
 /* An episode, to samples.txt. Not collective. */

@@ -1,14 +1,15 @@
 /* rhetor-grpo: reinforcement learning without a critic. Several responses to a prompt are compared
- * with each other: GRPO (Shao 2024) with the variants of DAPO (Yu 2025), Dr. GRPO (Liu 2025) and GSPO
- * (Zheng 2025); RLOO (Ahmadian 2024).
+ * with each other: GRPO (Shao 2024) with the variants of DAPO (Yu 2025), Dr. GRPO (Liu 2025) and
+ * GSPO (Zheng 2025); RLOO (Ahmadian 2024).
  *
  * for each iteration:
- *     groups <- the policy's responses to some prompts, what each is worth    actor_episodes, rewards.c
- *     groups whose scores are all equal say nothing and are left out; with
- *     grpo.resample others are sampled in their place                         gather
- *     old and reference log-probabilities                                     iteration_score
- *     advantages within each group                                            iteration_group_advantages
- *     inner epochs over minibatches: policy (+ ptx), EMA                      iteration_update
+ *     groups <- the policy's responses to some prompts                  actor_episodes
+ *     what each is worth                                                judge, rewards.c
+ *     groups whose scores are all equal say nothing and are left out;
+ *     with grpo.resample others are sampled in their place              gather
+ *     old and reference log-probabilities                               iteration_score
+ *     advantages within each group                                      iteration_group_advantages
+ *     inner epochs over minibatches: policy (+ ptx), EMA                iteration_update
  *
  * Iteration, rollout and settings are PPO's (ppo.*); the frozen reference begins as the policy. */
 #include <inttypes.h>

@@ -18,7 +18,7 @@ void ppo_gae(const float *reward, const float *value, int64_t n, double gamma, d
 /* (x - mean) / sqrt(var + 1e-8), population variance over all n numbers. */
 void ppo_whiten(float *x, int64_t n);
 
-/* max(-A rho, -A clip(rho, 1-low, 1+high)), rho = exp(d), d the difference of the log-probabilities.
+/* max(-A rho, -A clip(rho, 1-low, 1+high)), rho = exp(d), d the log-probabilities' difference.
  * *dd: derivative. *clipped: the clipped branch is the larger one. low and high apart: DAPO (Yu
  * 2025, eq. 10). */
 double ppo_clipped_loss(double d, double advantage, double low, double high, double *dd,
@@ -34,7 +34,8 @@ double ppo_k3(double logp, double ref, double *dlogp);
 
 /* The advantages of a prompt's K samples with rewards r, without a critic: r_i - b_i, where b_i is
  * the mean of the group (GRPO, Shao 2024) or of the other samples (leave_one_out: RLOO, Ahmadian
- * 2024), and with `scale` divided by their standard deviation (of a sample, K - 1) + 1e-4. K = 1: 0. */
+ * 2024), and with `scale` divided by their standard deviation (of a sample, K - 1) + 1e-4. K = 1:
+ * 0. */
 void ppo_group_advantages(const double *r, int64_t K, bool leave_one_out, bool scale, double *a);
 
 /* 1/2 max((v-R)^2, (clip(v, old-e, old+e) - R)^2); e = 0: no clipping. */

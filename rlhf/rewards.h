@@ -42,8 +42,8 @@ void rewards_weigh(const Rewards *r, Episodes *e);
  * unfinished ones nothing is asked: their score stays. All ranks get all. Collective. */
 int rewards_add(Rewards *r, const RewardRecords *of, Episodes *e, Comm *comm);
 
-/* The rules, for tests. Does the last number of the text equal the last one of `want`? Thousands may
- * have commas. */
+/* The rules, for tests. Does the last number of the text equal the last one of `want`? Thousands
+ * may have commas. */
 bool rewards_same_number(const char *text, const char *want);
 
 #endif
