@@ -24,8 +24,11 @@ static void one(const uint8_t *data, size_t len) {
          *again = file_join(fuzz.folder, "again.gguf");
     char *path = xstrdup(fuzz_file("x.gguf", data, len));
     read_all(path);
-    if (gguf_import(path, out, NULL, NULL) == 0 && gguf_export(out, again, GGUF_F32) == 0)
+    if (gguf_import(path, out, NULL, NULL) == 0 && gguf_export(out, again, GGUF_F32) == 0) {
+        unlink(out);
+        unlink(manifest);
         CHECK(gguf_import(again, out, NULL, NULL) == 0, "%s", error_message());
+    }
     unlink(out);
     unlink(manifest);
     unlink(again);
