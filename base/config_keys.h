@@ -49,6 +49,12 @@ KEY(model_tied, "model.tied", Enum, "family", 0, 0, "family|true|false", RESULT,
 ENUM(model_init, "model.init", "gpt2", WORD(INIT_GPT2, "gpt2") WORD(INIT_FAN_IN, "fan_in"), RESULT, "first weights. gpt2: normal, deviation 0.02. fan_in: 1/sqrt(inputs) for matrices, 0.2 for embeddings; narrow models (a width of 100 or so) learn to read with it, and hardly with 0.02")
 KEY(model_dropout, "model.dropout", F64, 0, 0, 0.9, "", RESULT, "residual and embedding dropout while training")
 
+/* --- adapters ------------------------------------------------------------------------------------- */
+KEY(lora_rank, "lora.rank", I64, 0, 0, 4096, "", RESULT, "train low-rank adapters of this rank (LoRA) and leave the parent's weights as they are: no gradients, moments or copies of these; 0: train all weights. About ten times the learning rate is right then")
+KEY(lora_alpha, "lora.alpha", F64, 32, 1e-6, 1e6, "", RESULT, "adapters count alpha / rank times")
+KEY(lora_targets, "lora.targets", Enum, "all", 0, 0, "all|attention|mlp", RESULT, "matrices that have an adapter")
+KEY(lora_dropout, "lora.dropout", F64, 0, 0, 0.9, "", RESULT, "dropout of what goes into the adapters (SFT)")
+
 /* --- data -------------------------------------------------------------------------------------- */
 KEY(data_train, "data.train", Paths, "", 0, 0, "", RESULT, "training files. Pretraining: corpora (.h5); SFT: demonstrations; reward: rankings; PPO: prompts")
 KEY(data_heldout, "data.heldout", Paths, "", 0, 0, "", RESULT, "held-out files of the same kind")

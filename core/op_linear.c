@@ -223,3 +223,86 @@ bool op_linear_case(GradCase *c, int i) {
     c->run = linear_run;
     return true;
 }
+
+/* --- adapt: y = act(p), p = z + scale d ------------------------------------------------------------
+ *
+ *   backward  dp = dy act'(p),  dz += dp,  dd += scale dp      saved: p, unless act is none */
+
+typedef struct Adapt {
+    Tensor *z, *d, *y, *p; /* p is y without an activation */
+    real scale;
+    Activation act;
+} Adapt;
+
+KERNEL(scaled_sum,
+       (int64_t n, const real *restrict z, real s, const real *restrict d, real *restrict out),
+       (n, z, s, d, out)) {
+    for (int64_t i = 0; i < n; i++) out[i] = z[i] + s * d[i];
+}
+
+KERNEL(scaled_out, (int64_t n, real s, const real *restrict x, bool add, real *restrict out),
+       (n, s, x, add, out)) {
+    for (int64_t i = 0; i < n; i++) out[i] = add ? out[i] + s * x[i] : s * x[i];
+}
+
+enum { ADAPT_BLOCK = 8192 };
+
+static void adapt_backward(Tape *t, void *ctx) {
+    const Adapt *a = ctx;
+    const GradOut dz = tape_grad_out(t, a->z), dd = tape_grad_out(t, a->d);
+    const int64_t n = tensor_size(a->y);
+    if (tape_dry(t)) return;
+#pragma omp parallel for schedule(static) if (n > PARALLEL_MIN)
+    for (int64_t i = 0; i < n; i += ADAPT_BLOCK) {
+        const int64_t m = n - i < ADAPT_BLOCK ? n - i : ADAPT_BLOCK;
+        real *dy = a->y->grad + i;
+        if (a->act != ACT_NONE) {
+            derivative(a->act, m, a->p->data + i, NULL);
+            multiply(m, a->p->data + i, dy);
+        }
+        if (dz.to) scaled_out(m, 1, dy, dz.add, dz.to + i);
+        if (dd.to) scaled_out(m, a->scale, dy, dd.add, dd.to + i);
+    }
+}
+
+Tensor *op_adapt(Tape *t, Tensor *z, Tensor *d, double scale, Activation act) {
+    CHECK(z->ndim == 2, "op_adapt: z has %d dimensions, expected 2", z->ndim);
+    tensor_expect(d, "op_adapt: d", 2, z->shape);
+    Adapt *a = tape_alloc(t, sizeof *a);
+    *a = (Adapt){.z = z, .d = d, .scale = (real)scale, .act = act};
+    a->y = a->p = tape_tensor(t, 2, z->shape);
+    if (tape_records(t) && act != ACT_NONE) {
+        a->p = tape_tensor(t, 2, z->shape);
+        tape_keep(t, a->p);
+    }
+    tape_push(t, adapt_backward, a, a->y);
+    const int64_t n = tensor_size(z);
+    if (tape_dry(t)) return a->y;
+#pragma omp parallel for schedule(static) if (n > PARALLEL_MIN)
+    for (int64_t i = 0; i < n; i += ADAPT_BLOCK) {
+        const int64_t m = n - i < ADAPT_BLOCK ? n - i : ADAPT_BLOCK;
+        scaled_sum(m, z->data + i, a->scale, d->data + i, a->p->data + i);
+        op_linear_finish(act, 1, m, m, NULL, a->p->data + i, a->y->data + i);
+    }
+    return a->y;
+}
+
+static double adapt_run(Tape *t, const GradCase *c) {
+    Tensor *y = op_adapt(t, c->in[0], c->in[1], 0.75, (Activation)(c->variant % 4));
+    double loss = gradcheck_project(t, y);
+    return c->variant < 4
+               ? loss
+               : loss + gradcheck_project(t, op_adapt(t, c->in[1], c->in[0], 2, ACT_NONE));
+}
+
+bool op_adapt_case(GradCase *c, int i) {
+    static const char *const what[] = {"no activation", "gelu tanh", "gelu erf", "relu",
+                                       "used twice"};
+    if (i >= 5) return false;
+    gradcheck_input(c, 2, (int64_t[]){i == 1 ? 900 : 7, 11});
+    gradcheck_input(c, 2, (int64_t[]){i == 1 ? 900 : 7, 11});
+    c->variant = i;
+    c->what = what[i];
+    c->run = adapt_run;
+    return true;
+}

@@ -25,6 +25,9 @@ typedef enum Activation { ACT_NONE, ACT_GELU_TANH, ACT_GELU_ERF, ACT_RELU } Acti
 /* y = act(x W^T + b).  x [n,K], w [M,K], b [M] or NULL -> [n,M] */
 Tensor *op_linear(Tape *t, Tensor *x, Tensor *w, Tensor *b, Activation act);
 
+/* y = act(z + scale d), a linear layer's output and its adapter's (model/lora.h).  [n,M] */
+Tensor *op_adapt(Tape *t, Tensor *z, Tensor *d, double scale, Activation act);
+
 /* The end of it, for products made elsewhere: z [rows,cols], row stride ld, becomes z + b (b NULL:
  * 0), and y = act(z); y may be z. One thread. */
 void op_linear_finish(Activation act, int64_t rows, int64_t cols, int64_t ld, const real *b,
@@ -129,6 +132,7 @@ double op_cross_entropy(Tape *t, Tensor *x, Tensor *wte, const int32_t *targets,
 #define OP_LIST(X) \
     X(embed)       \
     X(linear)      \
+    X(adapt)       \
     X(layernorm)   \
     X(rmsnorm)     \
     X(headnorm)    \

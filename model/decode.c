@@ -22,6 +22,7 @@
 #include "base/error.h"
 #include "core/kernel.h"
 #include "model/kv_cache.h"
+#include "model/lora.h"
 #include "model/packed.h"
 #include "model/sample.h"
 #include "model/trunk.h"
@@ -205,7 +206,8 @@ static real *forward(Worker *k, const GptRows *rows, int32_t **heap) {
     const DecodeWork *w = k->w;
     const int64_t V = w->g->cfg.vocab;
     k->linear = 0;
-    Tensor *h = gpt_trunk(w->g, k->tape, embed_rows(k), &(TrunkOps){k, linear, attend}, rows, NULL);
+    Tensor *h =
+        gpt_trunk(w->g, k->tape, embed_rows(k), &(TrunkOps){k, linear, attend, true}, rows, NULL);
     real *logits = tape_numbers(k->tape, sizeof *logits * (size_t)(rows->m * V));
     *heap = any_filters(k) ? tape_numbers(k->tape, sizeof **heap * (size_t)(rows->m * V)) : NULL;
     if (!tape_dry(k->tape))
@@ -273,7 +275,8 @@ int64_t decode_slots(const GptConfig *cfg, int64_t n, int64_t longest, int64_t t
 }
 
 static int64_t workers_of(const DecodeWork *w, int64_t slots, int64_t threads) {
-    if (w->g->params.size > LARGE_MODEL && slots < threads * SLOTS_LARGE_MODEL_MIN) return 1;
+    const ParamSet *weights = w->g->base ? &w->g->base->params : &w->g->params;
+    if (weights->size > LARGE_MODEL && slots < threads * SLOTS_LARGE_MODEL_MIN) return 1;
     return at_least(1, at_most(threads, slots / SLOTS_PER_WORKER_MIN));
 }
 
@@ -290,12 +293,26 @@ static void run_workers(DecodeWork *w, int64_t n, int64_t slots) {
         worker_run(w, slots * (i + 1) / workers - slots * i / workers);
 }
 
-static void pack_weight(DecodeWork *w, Packed *p, const Tensor *weight) {
+static void pack_weight(DecodeWork *w, Packed *p, const Tensor *weight, const real *data) {
     real *strips = arena_numbers(w->arena, sizeof(real) * (size_t)packed_size(weight));
-    if (w->arena->dry)
-        *p = (Packed){weight, weight->shape[0], weight->shape[1], strips};
-    else
-        packed_make(p, weight, strips);
+    const Tensor merged = {
+        .ndim = 2, .shape = {weight->shape[0], weight->shape[1]}, .data = (real *)(uintptr_t)data};
+    if (!w->arena->dry) packed_make(p, &merged, strips);
+    *p = (Packed){weight, weight->shape[0], weight->shape[1], strips};
+}
+
+/* Adapted weights are merged on the way. */
+static void pack_block_weight(DecodeWork *w, int64_t layer, LoraTarget target, Packed *p,
+                              const Tensor *weight) {
+    if (w->arena->dry || !w->g->block[layer].lora_a[target]) {
+        pack_weight(w, p, weight, weight->data);
+        return;
+    }
+    Arena arena = {0};
+    real *merged = arena_alloc(&arena, sizeof(real) * (size_t)tensor_size(weight));
+    lora_merge_weight(w->g, layer, target, &arena, merged);
+    pack_weight(w, p, weight, merged);
+    arena_free(&arena);
 }
 
 static void pack_weights(DecodeWork *w) {
@@ -305,12 +322,12 @@ static void pack_weights(DecodeWork *w) {
     for (int64_t l = 0; l < L; l++) {
         const GptBlock *b = &g->block[l];
         Packed *p = &w->linear[l * LINEARS];
-        pack_weight(w, &p[QKV], b->qkv_w);
-        pack_weight(w, &p[PROJ], b->proj_w);
-        pack_weight(w, &p[FC], b->fc_w);
-        pack_weight(w, &p[FC2], b->fc2_w);
+        pack_block_weight(w, l, LORA_QKV, &p[QKV], b->qkv_w);
+        pack_block_weight(w, l, LORA_PROJ, &p[PROJ], b->proj_w);
+        pack_block_weight(w, l, LORA_FC, &p[FC], b->fc_w);
+        pack_block_weight(w, l, LORA_FC2, &p[FC2], b->fc2_w);
     }
-    pack_weight(w, &w->linear[L * LINEARS], g->out_w);
+    pack_weight(w, &w->linear[L * LINEARS], g->out_w, g->out_w->data);
 }
 
 void decode_bytes(DecodeBytes *out, Gpt *g, int64_t n, int64_t prompt, int64_t longest,

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "model/lora.h"
 #include "model/trunk.h"
 
 static const double init_std = 0.02; /* Radford 2019 */
@@ -82,7 +83,7 @@ void gpt_close(Gpt **g) {
     if (!*g) return;
     if (!(*g)->params.dry) free((*g)->embed.grad);
     paramset_free(&(*g)->params);
-    rope_free(&(*g)->rope);
+    if (!(*g)->base) rope_free(&(*g)->rope);
     free((*g)->block);
     free((*g)->masked);
     free(*g);
@@ -90,7 +91,7 @@ void gpt_close(Gpt **g) {
 }
 
 void gpt_split_tied(Gpt *g) {
-    if (g->out_w != g->wte || g->embed.grad) return;
+    if (g->out_w != g->wte || g->embed.grad || !g->wte->grad) return;
     g->embed = *g->wte;
     g->embed.grad =
         g->params.dry ? g->wte->grad : xcalloc((size_t)tensor_size(g->wte), sizeof(real));
@@ -193,9 +194,19 @@ typedef struct Layer {
     const Gpt *g;
     TrunkOps o;
     int64_t l;
-    GptRows rows;    /* that go on after attention; at NULL: all */
-    GptDropout drop; /* of those rows; p 0: none */
+    GptRows rows;          /* that go on after attention; at NULL: all */
+    GptDropout drop;       /* of those rows; p 0: none */
+    const GptDropout *all; /* of all rows; NULL: none */
 } Layer;
+
+static Tensor *linear_of(Tape *t, const Layer *a, LoraTarget target, Tensor *x, Tensor *w,
+                         Tensor *b, Activation act) {
+    const TrunkOps *o = &a->o;
+    if (!a->g->block[a->l].lora_a[target] || o->merged) return o->linear(o->ctx, t, x, w, b, act);
+    const GptDropout *drop = target == LORA_QKV ? a->all : &a->drop;
+    return lora_linear(a->g, a->l, target, o->linear, o->ctx, t, x, w, b, act,
+                       a->all ? drop : NULL);
+}
 
 /* The rows' q, k and v -> what they attend to, of the rows that go on. */
 static Tensor *attention(Tape *t, const Layer *a, Tensor *qkv, Tensor **x) {
@@ -217,18 +228,17 @@ static Tensor *attention(Tape *t, const Layer *a, Tensor *qkv, Tensor **x) {
 static Tensor *mlp(Tape *t, const Layer *a, Tensor *h) {
     static const Activation act[] = {
         [MLP_GELU_TANH] = ACT_GELU_TANH, [MLP_GELU_ERF] = ACT_GELU_ERF, [MLP_RELU] = ACT_RELU};
-    const TrunkOps *o = &a->o;
     const GptBlock *b = &a->g->block[a->l];
     const ArchMlp kind = (ArchMlp)a->g->cfg.mlp;
     Tensor *y =
-        o->linear(o->ctx, t, h, b->fc_w, b->fc_b, kind == MLP_SWIGLU ? ACT_NONE : act[kind]);
+        linear_of(t, a, LORA_FC, h, b->fc_w, b->fc_b, kind == MLP_SWIGLU ? ACT_NONE : act[kind]);
     tape_done(t, h);
     if (kind == MLP_SWIGLU) {
         Tensor *z = op_swiglu(t, y);
         tape_done(t, y);
         y = z;
     }
-    Tensor *z = o->linear(o->ctx, t, y, b->fc2_w, b->fc2_b, ACT_NONE);
+    Tensor *z = linear_of(t, a, LORA_FC2, y, b->fc2_w, b->fc2_b, ACT_NONE);
     tape_done(t, y);
     return z;
 }
@@ -238,14 +248,13 @@ static Tensor *mlp(Tape *t, const Layer *a, Tensor *h) {
  * backward pass the same few buffers serve all layers, and with one only what it reads is kept. */
 static void layer_forward(Tape *t, const void *ctx, Tensor **x) {
     const Layer *a = ctx;
-    const TrunkOps *o = &a->o;
     const GptBlock *b = &a->g->block[a->l];
     const GptConfig *c = &a->g->cfg;
     Tensor *h = norm(t, c, &x[0], x[1], b->norm1_w, b->norm1_b);
-    Tensor *qkv = o->linear(o->ctx, t, h, b->qkv_w, b->qkv_b, ACT_NONE);
+    Tensor *qkv = linear_of(t, a, LORA_QKV, h, b->qkv_w, b->qkv_b, ACT_NONE);
     tape_done(t, h);
     Tensor *y = attention(t, a, qkv, &x[0]);
-    x[1] = o->linear(o->ctx, t, y, b->proj_w, b->proj_b, ACT_NONE);
+    x[1] = linear_of(t, a, LORA_PROJ, y, b->proj_w, b->proj_b, ACT_NONE);
     tape_done(t, y);
     x[1] = dropout(t, x[1], &a->drop, 2 * a->l + 1);
 
@@ -271,8 +280,10 @@ static void part_done_backward(Tape *t, void *ctx) {
     d->g->part_done(d->g->part_ctx, d->part);
 }
 
+/* Adapters have a part for each layer and, with a head, one more. */
 static void part_begins(Gpt *g, Tape *t, int64_t part) {
-    if (!g->part_done || !tape_records(t)) return;
+    if (g->base) part--;
+    if (!g->part_done || !tape_records(t) || part < 0 || part >= g->params.nparts) return;
     PartDone *d = tape_alloc(t, sizeof *d);
     *d = (PartDone){g, (int)part};
     tape_push(t, part_done_backward, d, NULL);
@@ -291,11 +302,16 @@ static GptDropout dropout_of(Tape *t, const GptDropout *all, const GptRows *rows
 Tensor *gpt_trunk(Gpt *g, Tape *t, Tensor *x0, const TrunkOps *o, const GptRows *rows,
                   const GptDropout *drop) {
     static const GptDropout none = {0};
+    if (drop) { /* the backward pass reads it */
+        GptDropout *kept = tape_alloc(t, sizeof *kept);
+        *kept = *drop;
+        drop = kept;
+    }
     Tensor *x[2] = {dropout(t, x0, drop ? drop : &none, 0), NULL};
     for (int64_t l = 0; l < g->cfg.layers; l++) {
         part_begins(g, t, l + 1);
         Layer *a = tape_alloc(t, sizeof *a); /* the backward pass reads it */
-        *a = (Layer){.g = g, .o = *o, .l = l, .drop = drop ? *drop : none};
+        *a = (Layer){.g = g, .o = *o, .l = l, .drop = drop ? *drop : none, .all = drop};
         if (rows && l + 1 == g->cfg.layers) {
             a->rows = *rows;
             if (drop) a->drop = dropout_of(t, drop, rows);
@@ -338,7 +354,7 @@ Tensor *gpt_forward(Gpt *g, Tape *t, const Batch *b, const GptRows *rows, const 
     *p = (Pass){*b, g};
     part_begins(g, t, 0);
     Tensor *x = op_embed(t, g->embed.grad ? &g->embed : g->wte, g->wpe, &p->b);
-    return gpt_trunk(g, t, x, &(TrunkOps){p, linear, attend}, rows, drop);
+    return gpt_trunk(g, t, x, &(TrunkOps){p, linear, attend, false}, rows, drop);
 }
 
 GptRows gpt_weighted_rows(Tape *t, const Batch *b) {

@@ -15,6 +15,15 @@
 #include "core/tape.h"
 #include "model/arch.h"
 
+/* Adapters (model/lora.h): the weights of a block that have one. */
+typedef enum LoraTarget { LORA_QKV, LORA_PROJ, LORA_FC, LORA_FC2, LORA_TARGETS } LoraTarget;
+enum { LORA_RANK_MAX = 4096 };
+typedef struct LoraConfig {
+    int64_t rank; /* 0: none */
+    double alpha, dropout;
+    unsigned targets; /* bits of LoraTarget */
+} LoraConfig;
+
 /* d: columns of a head; F: ffn; Q: (heads + 2 kv_heads) d. NULL: the model has it not. */
 typedef struct GptBlock {
     Tensor *norm1_w, *norm1_b;           /* [C] */
@@ -23,6 +32,7 @@ typedef struct GptBlock {
     Tensor *proj_w, *proj_b;             /* [C,heads d] [C] */
     Tensor *norm2_w, *norm2_b;           /* [C] */
     Tensor *fc_w, *fc_b, *fc2_w, *fc2_b; /* [F,C] (SwiGLU: gate and up, [2F,C]) [F] [C,F] [C] */
+    Tensor *lora_a[LORA_TARGETS], *lora_b[LORA_TARGETS]; /* [r,K] [M,r] */
 } GptBlock;
 
 /* arch.c lists the parameters with their names and shapes. */
@@ -30,10 +40,12 @@ typedef struct Gpt {
     GptConfig cfg;
     ParamSet params;
     Tensor *wte, *wpe, *norm_f_w, *norm_f_b, *head_w, *head_b;
-    Tensor *out_w;   /* [V,C] logits = hidden out_w^T: wte, or lm_head.weight when untied */
-    Tensor embed;    /* wte with a gradient of its own; grad NULL: not split */
-    GptBlock *block; /* [layers] */
-    Rope rope;       /* of `context` positions, where cfg.rope */
+    Tensor *out_w;          /* [V,C] logits = hidden out_w^T: wte, or lm_head.weight when untied */
+    Tensor embed;           /* wte with a gradient of its own; grad NULL: not split */
+    GptBlock *block;        /* [layers] */
+    Rope rope;              /* of `context` positions, where cfg.rope */
+    const struct Gpt *base; /* model/lora.h: `params` are adapters on this one's; NULL: none */
+    LoraConfig lora;
     int32_t *masked; /* [nmasked] tokens that are never sampled, ascending */
     int64_t nmasked;
     bool recompute; /* activation checkpointing, a segment a layer: a third of the activations, a

@@ -14,6 +14,7 @@ typedef struct TrunkOps {
     /* qkv [n, (heads + 2 kv_heads) d] of layer `layer`, rotated here where the model has rotary
      * positions -> [n, heads d]. qkv is used up. */
     Tensor *(*attend)(void *ctx, Tape *t, int64_t layer, Tensor *qkv);
+    bool merged; /* the products of `linear` are those of adapted weights already */
 } TrunkOps;
 
 /* Embedded tokens x [n,C] -> hidden states after the last layer norm of the rows, [m,C]. rows NULL:

@@ -81,7 +81,27 @@ static void watch_settings(const Run *run) {
                  run->steps * c->ppo_batch);
 }
 
-static int open_weights(Stage *s) {
+/* The policy's base is the reference; where the reward model is adapters on the same weights, it is
+ * that one's and the critic's base too. */
+static int open_adapters(Stage *s, Run *run, const LoraConfig *o) {
+    const uint64_t seed = (uint64_t)run->cfg.run_seed;
+    run_adapters(run, o, s->policy.path, s->policy.id);
+    TRY(load_with_adapters(&s->policy, o, seed));
+    s->reference = s->policy.base;
+    if (load_is_on(&s->reward, &s->policy)) {
+        TRY(load_adapters(&s->reward, s->reference, &s->reward.gpt, false));
+        TRY(lora_open(&s->critic, s->reference, &s->reward.lora, true, true));
+        return gpt_copy(s->critic, s->reward.gpt);
+    }
+    TRY(load_weights(&s->reward, false));
+    TRY(lora_open(&s->critic, s->reward.gpt, o, true, true));
+    lora_init(s->critic, seed + 1);
+    return 0;
+}
+
+static int open_weights(Stage *s, Run *run) {
+    const LoraConfig o = lora_of_config(&run->cfg);
+    if (o.rank > 0) return open_adapters(s, run, &o);
     TRY(load_weights(&s->policy, true));
     TRY(load_weights(&s->reward, false));
     TRY(gpt_open(&s->reference, &s->policy.cfg, false));
@@ -96,7 +116,7 @@ static int open_all(Stage *s, Run *run) {
     TRY(iteration_options(c, &p->o, &p->kl));
     TRY(open_models(s, run));
     TRY(open_data(s, run));
-    TRY(open_weights(s));
+    TRY(open_weights(s, run));
     p->reference = s->reference;
     p->reward = s->reward.gpt;
     p->comm = run->comm;
@@ -232,10 +252,10 @@ static int ppo(Run *run) {
     gold_curve_close(&s.gold);
     dataset_free(&s.prompts);
     dataset_free(&s.heldout);
-    load_free(&s.policy);
-    load_free(&s.reward);
-    gpt_close(&s.reference);
+    if (s.reference != s.policy.base) gpt_close(&s.reference);
     gpt_close(&s.critic);
+    load_free(&s.reward); /* before the base that it may be on */
+    load_free(&s.policy);
     return rc;
 }
 

@@ -167,7 +167,7 @@ static int open_all(Reward *w, Run *run) {
     plan_records(&w->plan, &w->ranked);
     plan_evaluation(&w->plan, &w->reference, 0);
     TRY(memory_check(run, &w->plan));
-    TRY(load_weights(m, true));
+    TRY(opening_weights(run, m));
     gpt_init_head(m->gpt, w->seed);
     trainer_open(&w->trainer, m->gpt, run, "");
     run_keep_f64(run, "reward_mean_before", &w->mean);

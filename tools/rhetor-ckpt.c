@@ -18,6 +18,7 @@
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/exchange/gguf_model.h"
 #include "checkpoints/exchange/hf.h"
+#include "checkpoints/exchange/merge.h"
 #include "checkpoints/manifest.h"
 #include "model/arch.h"
 
@@ -58,6 +59,7 @@ static const Option export_options[] = {
      OPT_WORD(type, "f32|f16|bf16|q8_0")},
     PATHS("PATH DIR|FILE.gguf", 2, 2),
     {0}};
+static const Option merge_options[] = {PATHS("PATH OUT.h5", 2, 2), {0}};
 
 /* --- the arrays of a checkpoint --------------------------------------------------------------- */
 typedef struct Array {
@@ -403,6 +405,12 @@ static int cmd_export(const Args *a) {
     return 0;
 }
 
+static int cmd_merge(const Args *a) {
+    TRY(merge_adapters(a->path.v[0], a->path.v[1]));
+    printf("%s: written\n", a->path.v[1]);
+    return 0;
+}
+
 /* --- main ------------------------------------------------------------------------------------- */
 static const struct {
     OptionCommand command;
@@ -428,6 +436,11 @@ static const struct {
       "A checkpoint becomes a folder that transformers loads, or a GGUF file that llama.cpp loads.",
       export_options, NULL},
      cmd_export},
+    {{"merge",
+      "A checkpoint of adapters (lora.rank) becomes one of all weights, with the adapters merged "
+      "into those of its base.",
+      merge_options, NULL},
+     cmd_merge},
 };
 
 int main(int argc, char **argv) {

@@ -21,6 +21,13 @@ int opening_parent(Run *run, Loaded *l, const char *key, LoadKind kind) {
     return 0;
 }
 
+int opening_weights(Run *run, Loaded *l) {
+    const LoraConfig o = lora_of_config(&run->cfg);
+    if (o.rank == 0) return load_weights(l, true);
+    run_adapters(run, &o, l->path, l->id);
+    return load_with_adapters(l, &o, (uint64_t)run->cfg.run_seed);
+}
+
 int opening_records(Run *run, const Loaded *l, DatasetKind kind, int64_t room, Dataset *train,
                     Dataset *heldout) {
     const Config *c = &run->cfg;

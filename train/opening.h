@@ -10,6 +10,9 @@
 /* The parent that a setting names, "from.model" or "from.reward", without its weights, and its place
  * in the lineage. Collective. */
 int opening_parent(Run *run, Loaded *l, const char *key, LoadKind kind);
+/* The parent's weights, to be trained; with lora.rank they stay and adapters on them are. A scalar
+ * head that is new is initialised. Collective. */
+int opening_weights(Run *run, Loaded *l);
 /* The records of data.train and data.heldout, in the parent's tokenizer and template. room: tokens
  * that a prompt leaves free. Not collective. */
 int opening_records(Run *run, const Loaded *l, DatasetKind kind, int64_t room, Dataset *train,

@@ -21,6 +21,7 @@
 #include "core/kernel.h"
 #include "dist/signals.h"
 #include "dist/watchdog.h"
+#include "model/lora.h"
 #include "train/health.h"
 #include "train/run_impl.h"
 
@@ -111,6 +112,14 @@ void run_describe(Run *run, const GptConfig *model, const Tokenizer *tk, Templat
         json_array_append_new(list, json_integer(stop[i]));
         if (i == 0) json_object_set_new(p->meta, "eos", list);
     }
+}
+
+void run_adapters(Run *run, const LoraConfig *o, const char *path, const char *id) {
+    json_t *j = lora_to_json(o);
+    AUTOFREE char *whole = realpath(path, NULL);
+    json_object_set_new(j, "base", json_string(whole ? whole : path));
+    json_object_set_new(j, "base_id", json_string(id));
+    json_object_set_new(run->priv->meta, "lora", j);
 }
 
 void run_stop_token(Run *run, int32_t id) {

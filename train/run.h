@@ -54,6 +54,8 @@ void run_keep_doubles(Run *run, const char *name, double *v, int64_t n);
  * stages ("params" or "ema"). Not collective. */
 void run_describe(Run *run, const GptConfig *model, const Tokenizer *tk, Template tmpl,
                   const char *use);
+/* The run trains adapters on the weights of this parent; its checkpoints say so. */
+void run_adapters(Run *run, const LoraConfig *o, const char *path, const char *id);
 /* The token that ends the model's answers, where it was trained to stop. Not collective. */
 void run_stop_token(Run *run, int32_t id);
 /* Lineage: parent checkpoints (role, id) and data hashes (role, hash). A resumed run whose parents

@@ -140,7 +140,7 @@ static int open_all(Sft *s, Run *run) {
     } else if (c->data_mix.n > 0 && run->main_rank)
         log_warn("data.mix is not read: data.mix_ratio is 0 and says how much of it is mixed in");
     TRY(memory_check(run, &s->plan));
-    TRY(load_weights(m, true));
+    TRY(opening_weights(run, m));
     trainer_open(&s->trainer, m->gpt, run, "");
     run_describe(run, &m->cfg, m->tokenizer, m->tmpl, "params");
     run->steps = plan_steps(c, s->demos.n);

@@ -90,7 +90,8 @@ void step_lm(const Step *s, void *ctx, const Batch *b, int64_t begin, int64_t en
     const GptDropout drop = {
         .p = s->dropout, .seed = s->seed, .step = (uint32_t)s->number, .row = b->row};
     real *logp = tape_alloc(t, (size_t)b->n * sizeof *logp);
-    gpt_loss(s->trainer->gpt, t, b, s->dropout > 0 ? &drop : NULL, logp);
+    gpt_loss(s->trainer->gpt, t, b,
+             s->dropout > 0 || s->trainer->gpt->lora.dropout > 0 ? &drop : NULL, logp);
     for (int64_t i = 0; i < b->n && !tape_dry(t); i++)
         sum[0] -= (double)b->weight[i] * (double)logp[i];
 }

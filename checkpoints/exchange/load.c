@@ -93,12 +93,40 @@ static CkptArray array_of(const Loaded *l, const char *param, int ndim, const in
 }
 static void array_free(CkptArray *a) { free((char *)(uintptr_t)a->name); }
 
+static int check_adapters(const Loaded *l, const GptConfig *cfg) {
+    ParamSet ps = {0};
+    int rc = 0;
+    lora_params(cfg, &l->lora, &ps);
+    for (int i = 0; i < ps.n && rc >= 0; i++) {
+        CkptArray a = array_of(l, ps.v[i].name, ps.v[i].tensor.ndim, ps.v[i].tensor.shape);
+        rc = ckpt_check(l->file, &a);
+        array_free(&a);
+    }
+    paramset_free(&ps);
+    return rc;
+}
+
+/* "lora": what adapters there are, and the checkpoint whose weights they are on. */
+static int read_lora(Loaded *l, const json_t *meta) {
+    const json_t *j = json_object_get(meta, "lora");
+    if (!j) return 0;
+    const char *path = json_string_value(json_object_get(j, "base")),
+               *id = json_string_value(json_object_get(j, "base_id"));
+    int rc = lora_from_json(&l->lora, j);
+    if (rc == 0 && (!path || !id)) rc = error_set(ERR_DATA, "its adapters name no base");
+    if (rc < 0) return error_wrap(rc, "%s", ckpt_path(l->file));
+    l->base_path = xstrdup(path);
+    l->base_id = xstrdup(id);
+    return 0;
+}
+
 /* The description is believed, and memory taken for it, when the file has what it describes. */
 static int check_model(const Loaded *l, const GptConfig *cfg) {
     int rc = arch_check(cfg);
     if (rc < 0)
         rc = error_set(ERR_DATA, "%s: its model: %s; the file is damaged or made to deceive",
                        ckpt_path(l->file), error_message());
+    if (rc >= 0 && l->lora.rank > 0) return check_adapters(l, cfg);
     for (ArchParam p = {0}; rc >= 0 && arch_next(cfg, &p);) {
         CkptArray a = array_of(l, p.name, p.ndim, p.shape);
         rc = ckpt_check(l->file, &a);
@@ -113,6 +141,7 @@ static int describe(Loaded *l, const char *key, LoadKind kind) {
     GptConfig cfg;
     int rc = arch_from_json(&cfg, json_object_get(meta, "model"));
     if (rc < 0) return error_wrap(rc, "%s", ckpt_path(k));
+    TRY(read_lora(l, meta));
     if (kind == LOAD_REWARD && !cfg.scalar_head)
         return error_set(ERR_CONFIG,
                          "%s: %s is a language model of stage %s; a reward model is needed here "
@@ -159,12 +188,8 @@ int load_open(Loaded *out, const char *path, const char *key, LoadKind kind, Com
     return rc;
 }
 
-/* A head that the file lacks is the caller's to initialise. */
-int load_weights(Loaded *l, bool with_grad) {
-    int rc = gpt_open(&l->gpt, &l->cfg, with_grad);
-    if (l->comm) rc = comm_agree(l->comm, rc);
-    TRY(rc);
-    const ParamSet *ps = &l->gpt->params;
+/* The file's numbers of a set of parameters; a head that it lacks is the caller's to initialise. */
+static int read_params(Loaded *l, const ParamSet *ps) {
     CkptArray *v = xcalloc((size_t)ps->n, sizeof *v);
     int n = 0;
     for (int i = 0; i < ps->n; i++) {
@@ -176,12 +201,59 @@ int load_weights(Loaded *l, bool with_grad) {
         else
             v[n++] = a;
     }
-    rc = ckpt_load(l->file, v, n, l->comm);
+    const int rc = ckpt_load(l->file, v, n, l->comm);
     while (n > 0) array_free(&v[--n]);
     free(v);
-    if (rc < 0) return rc;
+    return rc;
+}
+
+bool load_is_on(const Loaded *adapters, const Loaded *base) {
+    return adapters->lora.rank > 0 && strcmp(adapters->base_id, base->id) == 0 &&
+           arch_differ(&adapters->cfg, &base->cfg) == NULL;
+}
+
+int load_adapters(Loaded *l, const Gpt *base, Gpt **out, bool with_grad) {
+    TRY(lora_open(out, base, &l->lora, l->cfg.scalar_head, with_grad));
+    return read_params(l, &(*out)->params);
+}
+
+/* The base, from its own checkpoint, with the adapters merged into it. */
+static int load_merged(Loaded *l) {
+    Loaded base;
+    Gpt *adapted = NULL;
+    int rc = load_open(&base, l->base_path, "the base of the adapters", LOAD_EITHER, l->comm);
+    if (rc < 0) return error_wrap(rc, "%s", l->path);
+    if (strcmp(base.id, l->base_id) != 0)
+        rc = error_set(ERR_DATA,
+                       "%s: its adapters are on the checkpoint %s, but %s is %s now: a run that "
+                       "was made again? make this one again too",
+                       l->path, l->base_id, base.path, base.id);
+    if (rc >= 0 && l->cfg.layers <= base.cfg.layers) base.cfg.layers = l->cfg.layers;
+    if (rc >= 0) rc = load_weights(&base, false);
+    if (rc >= 0) rc = load_adapters(l, base.gpt, &adapted, false);
+    if (rc >= 0) rc = gpt_copy(l->gpt, base.gpt);
+    if (rc >= 0) lora_merge(l->gpt, adapted);
+    gpt_close(&adapted);
+    load_free(&base);
+    return rc;
+}
+
+int load_weights(Loaded *l, bool with_grad) {
+    int rc = gpt_open(&l->gpt, &l->cfg, with_grad);
+    if (l->comm) rc = comm_agree(l->comm, rc);
+    TRY(rc);
+    TRY(l->lora.rank > 0 ? load_merged(l) : read_params(l, &l->gpt->params));
     ckpt_close(&l->file);
     mask_rows(l);
+    return 0;
+}
+
+int load_with_adapters(Loaded *l, const LoraConfig *o, uint64_t seed) {
+    TRY(load_weights(l, false));
+    l->base = l->gpt;
+    l->gpt = NULL;
+    TRY(lora_open(&l->gpt, l->base, o, l->cfg.scalar_head, true));
+    lora_init(l->gpt, seed);
     return 0;
 }
 
@@ -195,6 +267,9 @@ int load_model(Loaded *out, const char *path, const char *key, LoadKind kind) {
 void load_free(Loaded *l) {
     ckpt_close(&l->file);
     gpt_close(&l->gpt);
+    gpt_close(&l->base);
+    free(l->base_path);
+    free(l->base_id);
     tokenizer_close(&l->tokenizer);
     free(l->id);
     free(l->path);

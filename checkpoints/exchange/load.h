@@ -7,7 +7,7 @@
 #include "checkpoints/checkpoint.h"
 #include "data/template.h"
 #include "data/tokenizer/tokenizer.h"
-#include "model/gpt.h"
+#include "model/lora.h"
 
 enum { LOAD_STOPS = 16 };
 
@@ -25,9 +25,12 @@ typedef struct Loaded {
     char *path;
     char *stage; /* that wrote it */
     int64_t step;
-    GptConfig cfg; /* the model's */
-    Ckpt *file;    /* between load_open and load_weights */
-    Comm *comm;    /* load_open's */
+    GptConfig cfg;             /* the model's */
+    Gpt *base;                 /* load_adapters: what gpt is adapters on; owned */
+    LoraConfig lora;           /* the checkpoint holds adapters of this rank; 0: all weights */
+    char *base_path, *base_id; /* ... on this one's weights */
+    Ckpt *file;                /* between load_open and load_weights */
+    Comm *comm;                /* load_open's */
 } Loaded;
 
 /* What the model must be (ERR_CONFIG otherwise). */
@@ -47,7 +50,18 @@ int load_open(Loaded *out, const char *path, const char *key, LoadKind kind, Com
 /* Then its memory and weights: the group that the checkpoint says to use. with_grad: to train on.
  * Collective if load_open was. */
 int load_weights(Loaded *l, bool with_grad);
-/* Both, for this process alone, without a gradient. */
+/* For a checkpoint of adapters the base's weights are loaded, and the adapters merged into them.
+ * To train adapters, or to share a base, instead of load_weights: */
+
+/* The adapters that the checkpoint holds, on `base` (borrowed), which must have its base's weights:
+ * load_is_on says whether it has. Collective if load_open was. */
+int load_adapters(Loaded *l, const Gpt *base, Gpt **out, bool with_grad);
+bool load_is_on(const Loaded *adapters, const Loaded *base);
+/* The weights, frozen, become l->base, and l->gpt new adapters on them: with a scalar head where
+ * l->cfg has one. Collective if load_open was. */
+int load_with_adapters(Loaded *l, const LoraConfig *o, uint64_t seed);
+
+/* load_open and load_weights, for this process alone, without a gradient. */
 int load_model(Loaded *out, const char *path, const char *key, LoadKind kind);
 void load_free(Loaded *l);
 /* From now on this token alone is an answer's proper end. */

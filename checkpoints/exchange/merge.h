@@ -1,0 +1,9 @@
+/* merge.h: a checkpoint of adapters (model/lora.h) becomes one of all weights. Not collective. */
+#ifndef CHECKPOINTS_EXCHANGE_MERGE_H
+#define CHECKPOINTS_EXCHANGE_MERGE_H
+
+/* The model at `path` (a run folder or a checkpoint), its adapters merged into its base's weights,
+ * becomes the checkpoint `out`, a parent like any other. ERR_USAGE: it holds no adapters. */
+int merge_adapters(const char *path, const char *out);
+
+#endif
