@@ -2,6 +2,7 @@
 #   make            all programs, in bin/
 #   make deps       install what is missing (Debian 12; through sudo if not root)
 #   make demo       the whole pipeline on data that Rhetor generates itself  [SEED=1]
+#   make lab        the laboratory's small tier: which findings hold, in some two hours on 2 cores
 #   make test       all tests; make test T=name runs those whose name contains it
 #   make test-slurm rhetor-submit on a real Slurm of two nodes on this machine (root), in a minute or two
 #   make test-web   the pages of rhetor-label and rhetor-serve in a real browser  [PICTURES=DIR]
@@ -162,7 +163,7 @@ endif
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
 # --- the rest ------------------------------------------------------------------------------------
-.PHONY: deps demo test test-faults test-slurm test-web objects bench bench-peers lint format asan fuzz docs install deb test-build clean plugin real-small smollm2 uses
+.PHONY: deps demo lab test test-faults test-slurm test-web objects bench bench-peers lint format asan fuzz docs install deb test-build clean plugin real-small smollm2 uses
 T    ?=
 SEED ?= 1
 J     = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -171,7 +172,7 @@ J     = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 $(B)/serve/http/pages.o: $(wildcard serve/pages/*)
 
 # Without the packages only these can do anything useful; of the others, say it before gcc does.
-ifneq ($(filter-out deps demo test test-faults test-slurm test-web real-small smollm2 asan fuzz lint format deb test-build clean uses,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out deps demo lab test test-faults test-slurm test-web real-small smollm2 asan fuzz lint format deb test-build clean uses,$(or $(MAKECMDGOALS),all)),)
 ifneq ($(filter-out CMOCKA MICROHTTPD SQLITE,$(MISSING)),)
 $(shell $(said) tools/detect.sh --missing)
 $(error libraries are missing; "make deps" installs them on Debian)
@@ -199,6 +200,13 @@ test-web: deps
 demo: deps
 	+@$(MAKE) --no-print-directory -s $(J) all
 	@$(BIN)/rhetor-pipeline configs/demo --seed $(SEED)
+
+# A base that cannot read says nothing about alignment: then the rest is not begun.
+LABS ?= headline epochs rankings pairs overopt penalty tax seeds
+lab: deps
+	+@$(MAKE) --no-print-directory -s $(J) all
+	@$(BIN)/rhetor-lab configs/lab/competence.yaml --expect
+	@$(BIN)/rhetor-lab $(patsubst %,configs/lab/%.yaml,competence $(LABS))
 
 # DATA: a folder as ../shared/data lays it out
 real-small: deps

@@ -262,7 +262,8 @@ static void put_summary(Text *t, const LabGraph *g, const PanelResult *r, int n,
              missing ? " Not everything is measured yet." : "");
 }
 
-int report_labs(const LabGraph *g, json_t *const *records, int missing, const char *path) {
+int report_labs(const LabGraph *g, json_t *const *records, int missing, const char *path,
+                int *open) {
     Text t = {0};
     int n = 0, rc = 0;
     for (int l = 0; l < g->nlab; l++) n += g->lab[l].npanel;
@@ -272,6 +273,9 @@ int report_labs(const LabGraph *g, json_t *const *records, int missing, const ch
         for (int i = 0; i < g->lab[l].npanel && rc >= 0; i++)
             rc = panel_judge(&r[n++], &g->lab[l], &g->lab[l].panel[i], records[l]);
     if (rc >= 0) panel_decide(r, n);
+    *open = 0;
+    for (int i = 0; i < n; i++)
+        *open += r[i].panel && r[i].panel->holds.n > 0 && r[i].verdict != STATS_HOLDS;
     page_begin(&t, "Rhetor · laboratory",
                g->nlab == 1 ? g->lab[0].name : "What holds on small models");
     if (rc >= 0) {

@@ -23,7 +23,7 @@ typedef struct Args {
     OptionList lab, set, cluster;
     const char *out, *data, *file, *job;
     int64_t jobs, threads;
-    bool status, report, dry, worker, submit;
+    bool status, report, dry, worker, submit, expect;
 } Args;
 
 /* Settings are those of all labs, where their levels say nothing else. */
@@ -45,6 +45,7 @@ static const Option options[] = {
     {"status", 0, NULL, "print how far it is", OPT_FLAG(status)},
     {"report", 0, NULL, "only write the report, of what is there; also of a run's folder",
      OPT_FLAG(report)},
+    {"expect", 0, NULL, "fail (exit 70) where a panel does not hold", OPT_FLAG(expect)},
     {"dry-run", 0, NULL, "print what would be made", OPT_FLAG(dry)},
     {"submit", 0, NULL, "have a cluster's queue do it, by --jobs jobs at once", OPT_FLAG(submit)},
     {"cluster", 0, "FILE", "with --submit: cluster.* settings (cluster.yaml beside the lab)",
@@ -56,8 +57,8 @@ static const Option options[] = {
     {0}};
 
 /* All labs' records and the report. */
-static int conclude(LabGraph *g) {
-    int missing = 0, rc = 0;
+static int conclude(const Args *a, LabGraph *g) {
+    int missing = 0, rc = 0, open = 0;
     json_t **records = xcalloc((size_t)g->nlab, sizeof *records);
     for (int l = 0; l < g->nlab && rc >= 0; l++) {
         int none;
@@ -68,10 +69,12 @@ static int conclude(LabGraph *g) {
     }
     AUTOFREE char *path = g->nlab == 1 ? xasprintf("%s/%s/report.html", g->out, g->lab[0].name)
                                        : file_join(g->out, "report.html");
-    if (rc >= 0) rc = report_labs(g, records, missing, path);
+    if (rc >= 0) rc = report_labs(g, records, missing, path, &open);
     if (rc >= 0) printf("the report: %s\n", path);
     for (int l = 0; l < g->nlab; l++) json_decref(records[l]);
     free(records);
+    if (rc >= 0 && a->expect && open)
+        rc = error_set(ERR_INTERNAL, "%d panel%s not hold", open, open == 1 ? " does" : "s do");
     return rc < 0 ? rc : 0;
 }
 
@@ -100,7 +103,7 @@ static int work_as_one(const Args *a, LabGraph *g, int *status) {
     const int rc = work_loop(g, threads > 0 ? threads : 1, 0);
     if (rc == ERR_REQUEUE && a->job) return lab_submit_end(g, a->job, status);
     if (rc < 0 && rc != ERR_INTERNAL) return rc;
-    TRY(conclude(g)); /* whoever comes last does it last */
+    TRY(conclude(a, g)); /* whoever comes last does it last */
     return rc < 0 ? error_set(rc, "steps have failed; --status names them") : 0;
 }
 
@@ -134,7 +137,7 @@ static int run_labs(Args *a, int *status) {
         const bool failed = rc == ERR_INTERNAL;
         if (failed) work_status(&g);
         if (rc >= 0 || failed) {
-            const int ended = conclude(&g);
+            const int ended = conclude(a, &g);
             rc = ended < 0 ? ended
                  : failed  ? error_set(rc, "steps have failed; the same command tries them again")
                            : 0;
