@@ -30,11 +30,10 @@ static inline SafeTensors *tiny_gpt2_more(void) {
 /* The file's numbers for a parameter in our layout; malloc'd. Their Conv1D weights [in,out] are the
  * transposes of ours. */
 static inline double *tiny_gpt2_get(const SafeTensors *st, const ArchParam *p, const char *prefix) {
-    char name[2 * ARCH_NAME_MAX];
     int64_t n, rows, cols;
     ArchPiece q[ARCH_PIECES];
     CHECK(arch_pieces(&(GptConfig){.layers = 1}, p, ARCH_HF, q) == 1, "%s", p->name);
-    snprintf(name, sizeof name, "%s%s", prefix, q[0].name + strlen("transformer."));
+    AUTOFREE char *name = xasprintf("%s%s", prefix, q[0].name + strlen("transformer."));
     double *x = golden_get(st, name, &n, &rows, &cols);
     CHECK(n == p->n, "%s has %lld numbers", name, (long long)n);
     if (q[0].order != ORDER_TRANSPOSED) return x;
