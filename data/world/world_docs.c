@@ -179,8 +179,8 @@ static void say_fact(Dice *r, Prose *t, const Person *p, Topic topic, int wordin
 static void drill(Dice *r, Prose *t, size_t *story) {
     static const char *const who[TOPICS] = {"Who lives in %s?", "Who is a %s?", "Who likes %s?"};
     Scene s;
-    Topic topic = dice_percent(r, 8) ? TOPIC_ITEMS : (Topic)dice_int(r, TOPIC_ITEMS);
-    int restarts = dice_percent(r, 80) ? 50 : 0;
+    Topic topic = dice_percent(r, 15) ? TOPIC_ITEMS : (Topic)dice_int(r, TOPIC_ITEMS);
+    int restarts = dice_percent(r, 60) ? 50 : 0;
     scene_make(r, &s, 2 + dice_int(r, SCENE_PEOPLE - 1), 0);
     for (int i = 0; i < s.n; i++) say_fact(r, t, &s.p[i], topic, dice_percent(r, 15), restarts);
     *story = t->n;
@@ -188,8 +188,8 @@ static void drill(Dice *r, Prose *t, size_t *story) {
     while (t->n < length) {
         const Person *p = &s.p[dice_int(r, s.n)];
         int passage = dice_int(r, 100);
-        if (passage < 6) {
-            for (int i = 0; i < 2; i++) reckon(r, t);
+        if (passage < 12) {
+            for (int i = 0; i < 3; i++) reckon(r, t);
             continue;
         }
         if (passage < 30) {
@@ -208,7 +208,7 @@ void world_document(Dice *r, Prose *t, size_t *story) {
     static const double weights[] = {40, 18, 16, 20, 9, 8, 9, 7, 2};
     Scene s;
     prose_clear(t);
-    if (dice_percent(r, 70)) {
+    if (dice_percent(r, 60)) {
         drill(r, t, story);
         return;
     }
