@@ -43,6 +43,10 @@ done
 # every recipe's stages accept their settings
 export RUN=run SEED=1 DATA=data
 for file in "$root"/configs/*/*.yaml; do
+    if [[ $file == */configs/lab/* ]]; then
+        must "$bin/rhetor-lab" "$file" --dry-run --out none
+        continue
+    fi
     stage=$(basename "$file" .yaml)
     stage=${stage%%-*}
     case $stage in pipeline | cluster) ;; *) must "$bin/rhetor-$stage" "$file" --print-config ;; esac
