@@ -88,7 +88,7 @@ static void put_finding(Text *t, const char *criterion, const Finding *f) {
     text_put(t, "</td><td class=\"n\">%s</td><td>", f->exact ? "-" : p_word(f->p, p));
     if (*f->problem) {
         svg_escape(t, f->problem);
-        text_put(t, "; ");
+        if (f->value) text_put(t, "; ");
     }
     put_units(t, f);
     text_put(t, "</td></tr>\n");

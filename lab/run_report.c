@@ -176,7 +176,9 @@ static int put_tables(Text *t, const char *run, char **name, int n) {
         AUTOFREE char *inside = file_join(run, name[i]);
         const char *dot = strrchr(name[i], '.');
         json_auto_t *j = NULL;
-        if (!dot || strcmp(dot, ".json") != 0 || file_size(inside) > 10 << 20) continue;
+        if (!dot || strcmp(dot, ".json") != 0 || strcmp(name[i], "tokenizer.json") == 0 ||
+            file_size(inside) > 10 << 20)
+            continue;
         const json_t *rows = json_read_file(&j, inside) >= 0 ? rows_of(j) : NULL;
         if (rows) put_table(t, name[i], rows);
     }

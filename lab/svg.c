@@ -96,7 +96,8 @@ static void put_ticks(Text *t, const Axis *a, const Axis *x, const Axis *y, int 
         if (a->log || fabs(at) >= 1e6)
             svg_number(at, word);
         else
-            snprintf(word, sizeof word, "%.*f", decimals, at);
+            snprintf(word, sizeof word, decimals > 3 ? "%.*g" : "%.*f", decimals > 3 ? 3 : decimals,
+                     at);
         put(t, x, y, at, word);
     }
     for (double d = floor(a->low); a->log && a->high - a->low < 1.2 && d <= a->high; d++)
