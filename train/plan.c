@@ -52,6 +52,7 @@ PlanWork plan_work(const Config *c, const GptConfig *model) {
                   .recompute = c->train_recompute,
                   .dropout = c->model_dropout > 0,
                   .muon = c->optim_name == OPTIM_MUON,
+                  .lora = lora_of_config(c),
                   .learn_all = c->data_loss_on == LOSS_ON_ALL,
                   .packed = c->save_compression == COMPRESS_ZSTD};
     plan_net(&w, model, model->scalar_head ? plan_values : step_lm, NULL);
@@ -228,14 +229,20 @@ static double window_micros(const PlanWork *w, const PlanLayout *l) {
 /* --- memory ----------------------------------------------------------------------------------- */
 
 typedef struct Model {
-    Gpt *gpt; /* dry */
+    Gpt *gpt;  /* dry */
+    Gpt *base; /* frozen, of adapters; NULL: none */
     OptimBytes state;
 } Model;
 
-static Model open_model(const GptConfig *cfg, const PlanWork *w, const PlanLayout *l) {
+static Model open_model(const PlanModel *p, const PlanWork *w, const PlanLayout *l) {
     const int ranks = (int)fmin((double)l->ranks, INT_MAX);
-    Model m;
-    int rc = gpt_open_dry(&m.gpt, cfg);
+    Model m = {0};
+    int rc = gpt_open_dry(&m.gpt, &p->cfg);
+    if (rc >= 0 && p->loss && w->lora.rank > 0) {
+        m.base = m.gpt;
+        paramset_drop_grad(&m.base->params);
+        rc = lora_open(&m.gpt, m.base, &w->lora, p->cfg.scalar_head, true);
+    }
     CHECK(rc >= 0, "%s", error_message());
     m.gpt->recompute = w->recompute;
     if (virtual_ranks(w, l) > 0) gpt_split_tied(m.gpt);
@@ -342,7 +349,7 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
     omp_set_num_threads((int)fmin((double)l->threads, 1 << 14)); /* some scratch is a thread's */
     *m = (PlanMemory){0};
     for (int i = 0; i < w->nets; i++) {
-        Model net = open_model(&w->net[i].cfg, w, l);
+        Model net = open_model(&w->net[i], w, l);
         double held = 0;
         const OptimBytes all = optim_bytes(&net.gpt->params, SHARD_NONE, 1, w->muon);
         if (w->net[i].saved) saved += (double)(all.weights + (w->net[i].loss ? all.moments : 0));
@@ -352,6 +359,9 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
             continue;
         }
         m->weights += (double)net.state.weights;
+        /* PPO's reference and reward model are the bases */
+        if (net.base && w->stage != STAGE_PPO)
+            m->frozen += (double)net.base->params.size * (double)sizeof(real);
         m->gradients += (double)net.state.gradients;
         m->moments += (double)net.state.moments;
         m->exchange += (double)net.state.exchange;
@@ -371,6 +381,7 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
         }
         m->activations += held;
         gpt_close(&net.gpt);
+        gpt_close(&net.base);
     }
     omp_set_num_threads(threads);
     const double libraries = l->ranks > 1 ? program_mpi : program_alone;

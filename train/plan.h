@@ -9,6 +9,7 @@
 
 #include "base/config.h"
 #include "data/dataset.h"
+#include "model/lora.h"
 #include "train/step.h"
 
 enum { PLAN_SHARDS = SHARD_GRADIENTS + 1 }; /* kinds of dist.shard */
@@ -37,6 +38,7 @@ typedef struct PlanWork {
     int shard;             /* dist.shard; what is planned for is the layout's */
     int64_t virtual_ranks; /* dist.virtual_ranks; 0: not dist.reproducible */
     bool recompute, dropout, muon;
+    LoraConfig lora;            /* rank 0: all weights are trained */
     bool learn_all;             /* data.loss_on: all tokens of demonstrations */
     bool packed;                /* save.compression */
     double data;                /* bytes of the records and corpora at hand */
