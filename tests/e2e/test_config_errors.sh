@@ -36,7 +36,7 @@ expect 78 'command line: model.layers is many, expected an integer' -- rhetor-pr
 expect 78 'command line: optim.lr is -1, expected' -- rhetor-pretrain c.yaml optim.lr=-1
 expect 78 'command line: optim.schedule is cos, expected one of constant, linear, cosine' -- \
     rhetor-pretrain c.yaml optim.schedule=cos
-expect 78 'ppo.clip is a setting of ppo, not of pretrain' -- rhetor-pretrain c.yaml ppo.clip=0.1
+expect 78 'ppo.clip is a setting of ppo, grpo, not of pretrain' -- rhetor-pretrain c.yaml ppo.clip=0.1
 
 # --- files -------------------------------------------------------------------------------------------
 expect 74 'nosuch.h5: ' 'No such file' 'check the path' -- \

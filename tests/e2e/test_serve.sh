@@ -55,6 +55,16 @@ echo '{"prompt": "Where does Ana live?", "completion": "In Rome."}' >one.jsonl
 own=$("$bin/rhetor-eval" reward -m reward one.jsonl | grep -oE '"score": ?-?[0-9.e-]+' | cut -d: -f2)
 awk -v a="$served" -v b="$own" 'BEGIN { exit (a - b) ^ 2 > 1e-10 }' || fail "score $served, rhetor-eval says $own"
 
+# --- rhetor-label gives out first what this model is least sure of -----------------------------------------
+cat >samples.jsonl <<'EOF'
+{"prompt": "Where does Ana live?", "completions": ["In Rome.", "No."]}
+{"prompt": "Where does Ana live?", "completions": ["In Rome.", "In Rome."]}
+EOF
+must "$bin/rhetor-label" import l.db samples.jsonl --reward reward
+must "$bin/rhetor-label" token l.db ann
+printf 'q\n' | "$bin/rhetor-label" terminal l.db ann >terminal.out
+[ "$(grep -c 'In Rome' terminal.out)" = 2 ] || fail "two equal answers are not the first task: $(cat terminal.out)"
+
 # --- whatever else is served ------------------------------------------------------------------------------
 for i in $(seq 24); do
     (http POST /v1/completions "{\"prompt\": \"Ana lives\", \"n\": 3, \"max_tokens\": 60, \"temperature\": 1.$i}" "$json") &
