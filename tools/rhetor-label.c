@@ -56,6 +56,9 @@ static const Option export_options[] = {
      "(all)",
      OPT_TEXT(who)},
     {"demos", 0, NULL, "the demonstrations that were written, not the rankings", OPT_FLAG(demos)},
+    {"complete", 0, NULL,
+     "write nothing and leave with 75 while an item lacks answers (for recipes)",
+     OPT_FLAG(complete)},
     DB("DB", 1),
     {0}};
 

@@ -65,7 +65,7 @@ static void sum_probe(Dice *r, Prose *t, size_t *story, Probe *p, bool plus, uin
     *story = t->n;
     prose_say(t, plus ? "%d plus %d is" : "%d minus %d is", plus ? a : c, b);
     for (int i = 1; i <= 15; i++) {
-        char number[8];
+        char number[12];
         snprintf(number, sizeof number, "%d", i);
         offer(p, number);
     }

@@ -395,6 +395,13 @@ int label_undo(Label *l, int64_t labeller) {
     return n < 0 ? (int)n : 1;
 }
 
+int64_t label_unfinished(Label *l) {
+    return sql_whole(l->db, -1,
+                     "SELECT count(*) FROM item i WHERE gold IS NULL AND (SELECT count(*) FROM "
+                     "assignment a WHERE a.item = i.id AND a.pass = 0 AND a.state = 'done') < ?",
+                     "i", l->overlap);
+}
+
 int label_progress(Label *l, int64_t labeller, json_t **out) {
     AUTOSTMT *s = NULL;
     AUTOFREE char *query = xasprintf(

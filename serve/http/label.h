@@ -53,6 +53,8 @@ int label_draft(Label *l, int64_t labeller, int64_t assignment, const json_t *bo
 int label_skip(Label *l, int64_t labeller, int64_t assignment, const char *reason);
 /* Opens the labeller's newest answered or skipped task again, its answer as the draft. 0: none. */
 int label_undo(Label *l, int64_t labeller);
+/* Items, without quality control, that lack answers of labellers. */
+int64_t label_unfinished(Label *l);
 /* {"done", "skipped", "left"} of the labeller. */
 int label_progress(Label *l, int64_t labeller, json_t **out);
 

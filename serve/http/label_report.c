@@ -355,12 +355,7 @@ static json_t *progress(Label *l) {
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         json_object_set_new(p, counts[i].name,
                             json_integer(sql_whole(l->db, 0, counts[i].query, "")));
-    AUTOFREE char *finished = xasprintf(
-        "SELECT count(*) FROM item i WHERE gold IS NULL AND (SELECT count(*) FROM "
-        "assignment a WHERE a.item = i.id AND a.pass = 0 AND a.state = 'done') >= %" PRId64,
-        l->overlap);
-    json_object_set_new(p, "items with all their answers",
-                        json_integer(sql_whole(l->db, 0, finished, "")));
+    json_object_set_new(p, "items that lack answers", json_integer(label_unfinished(l)));
     return p;
 }
 

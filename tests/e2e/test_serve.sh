@@ -65,6 +65,25 @@ must "$bin/rhetor-label" token l.db ann
 printf 'q\n' | "$bin/rhetor-label" terminal l.db ann >terminal.out
 [ "$(grep -c 'In Rome' terminal.out)" = 2 ] || fail "two equal answers are not the first task: $(cat terminal.out)"
 
+# --- the loop: people between two steps of a recipe, then a model that follows them ------------------------
+mkdir in
+ln -s "$PWD/sft" in/sft
+for i in 1 2 3; do echo "{\"prompt\": \"Where does Ana live? $i\"}"; done >in/prompts.jsonl
+human() {
+    RUN= K=2 MAX_NEW=8 "$bin/rhetor-pipeline" "$root/configs/human" --run loop --data in ppo:ppo.episodes=8 ppo:ppo.batch=8 \
+        ppo:ppo.minibatches=2 ppo:ppo.max_response=8 reward:train.batch=2 reward:data.on_long=drop ppo:data.on_long=drop
+}
+status=0
+human >human.out 2>&1 || status=$?
+[ $status = 75 ] && grep -q "3 items of .*labels.db still lack answers" human.out human.out loop/*.log loop/*/*.log 2>/dev/null ||
+    fail "the recipe left with $status before people came: $(cat human.out)"
+must "$bin/rhetor-label" token loop/labels.db bea
+printf '1 2\n5\n3\n1 2\n5\n3\n2 1\n2\n6\n' | "$bin/rhetor-label" terminal loop/labels.db bea >terminal.out
+grep -q "nothing is left to do" terminal.out || fail "bea is not done: $(cat terminal.out)"
+human >human.out 2>&1 || fail "after people came: $(cat human.out)"
+[ "$(wc -l <loop/ranked.jsonl)" = 3 ] && grep -q '"labeller":"bea"' loop/ranked.jsonl || fail "rankings: $(cat loop/ranked.jsonl)"
+must "$bin/rhetor-ckpt" verify loop/ppo
+
 # --- whatever else is served ------------------------------------------------------------------------------
 for i in $(seq 24); do
     (http POST /v1/completions "{\"prompt\": \"Ana lives\", \"n\": 3, \"max_tokens\": 60, \"temperature\": 1.$i}" "$json") &

@@ -151,9 +151,9 @@ static void make_params(ParamSet *ps) {
     paramset_part(ps, true);
     add(ps, "embedding", 130, 80, 0);
     for (int l = 0; l < 2; l++) {
-        char name[2][8] = {"", ""};
+        char name[2][16] = {"", ""};
         paramset_part(ps, false);
-        snprintf(name[0], 8, "%d.a", l), snprintf(name[1], 8, "%d.b", l);
+        snprintf(name[0], 16, "%d.a", l), snprintf(name[1], 16, "%d.b", l);
         add(ps, name[0], 80, 0, 0);
         add(ps, name[1], 3 * 80, 80, 3);
         name[0][2] = 'c', name[1][2] = 'd';

@@ -12,7 +12,7 @@ typedef struct Args {
     const char *db, *name, *out, *who, *listen, *host, *form;
     OptionList file, reward;
     int64_t port, overlap, gold_every, repeat_every, seed;
-    bool admin, gold, json, demos;
+    bool admin, gold, json, demos, complete;
 } Args;
 
 /* The subcommands. */

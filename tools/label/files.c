@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "checkpoints/exchange/load.h"
 #include "core/kernel.h"
 #include "data/record_writer.h"
@@ -260,6 +261,11 @@ int label_export(Args *a) {
     int rc = 0;
     if (strcmp(a->who, "all") != 0 && strcmp(a->who, "consensus") != 0 && !label_by_name(l, a->who))
         rc = error_set(ERR_USAGE, "--who %s: no such labeller; all, consensus or a name", a->who);
+    const int64_t lack = a->complete ? label_unfinished(l) : 0;
+    if (rc >= 0 && lack > 0)
+        rc = error_set(ERR_REQUEUE,
+                       "%" PRId64 " item%s of %s still lack%s answers: rhetor-label serve %s", lack,
+                       TEXT_S(lack), a->db, lack == 1 ? "s" : "", a->db);
     if (rc >= 0) rc = record_writer_open(&w, a->out);
     if (rc >= 0) rc = record_writer_close(&w, write_answers(l, a, &w, &n));
     label_close(&l);
