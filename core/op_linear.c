@@ -301,6 +301,12 @@ bool op_adapt_case(GradCase *c, int i) {
     if (i >= 5) return false;
     gradcheck_input(c, 2, (int64_t[]){i == 1 ? 900 : 7, 11});
     gradcheck_input(c, 2, (int64_t[]){i == 1 ? 900 : 7, 11});
+    /* Differences say nothing at relu's kink: p keeps away from it. */
+    const int64_t n = i == 3 && !c->arena->dry ? tensor_size(c->in[0]) : 0;
+    for (int64_t j = 0; j < n; j++) {
+        const real p = c->in[0]->data[j] + (real)0.75 * c->in[1]->data[j];
+        if (p > (real)-0.1 && p < (real)0.1) c->in[0]->data[j] += (real)0.5;
+    }
     c->variant = i;
     c->what = what[i];
     c->run = adapt_run;

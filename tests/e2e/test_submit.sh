@@ -36,7 +36,7 @@ for set in none slurm pbs lsf both; do
     printf '#!/bin/bash\nPATH=%q exec %q "$@"\n' "$PWD/fakes/$set" "$submit" >in/$set/rhetor-submit
     chmod +x in/$set/rhetor-submit
 done
-for job in slurm:SLURM_JOB_ID=7 pbs:PBS_JOBID=114.server lsf:LSB_JOBID=8; do
+for job in slurm:SLURM_JOB_ID=7 pbs:PBS_JOBID=118.server lsf:LSB_JOBID=8; do
     set=${job%%:*}
     mkdir -p in/job-$set
     printf '#!/bin/bash\nPATH=%q:$PATH %s exec %q %q --job pretrain --only pretrain "$@"\n' "$PWD/fakes/$set" "${job#*:}" "$pipeline" "$tiny" >in/job-$set/rhetor-pipeline
@@ -96,14 +96,16 @@ compare lsf lsf pretrain:optim.lr=2e-3 'pretrain:data.train=a b.h5'
 # --- who waits for whom
 fresh
 expect 0 "101        world, tokenizer, corpus" "102        pretrain, 1 node x 2 ranks x 1 thread, after 101" \
-    "to cancel: scancel 101 102 103 104 105 106 107" -- in/slurm/rhetor-submit "$tiny" --ranks-per-node 2
+    "to cancel: scancel 101 102 103 104 105 106 107 108 109" -- in/slurm/rhetor-submit "$tiny" --ranks-per-node 2
 same_calls "sbatch --parsable runs/tiny/jobs/world.sh
 sbatch --parsable --dependency=afterok:101 runs/tiny/jobs/pretrain.sh
 sbatch --parsable --dependency=afterok:102 runs/tiny/jobs/sft.sh
 sbatch --parsable --dependency=afterok:103 runs/tiny/jobs/sample.sh
-sbatch --parsable --dependency=afterok:104 runs/tiny/jobs/reward.sh
-sbatch --parsable --dependency=afterok:105 runs/tiny/jobs/pick.sh
-sbatch --parsable --dependency=afterok:106 runs/tiny/jobs/ppo.sh"
+sbatch --parsable --dependency=afterok:104 runs/tiny/jobs/dpo.sh
+sbatch --parsable --dependency=afterok:105 runs/tiny/jobs/reward.sh
+sbatch --parsable --dependency=afterok:106 runs/tiny/jobs/pick.sh
+sbatch --parsable --dependency=afterok:107 runs/tiny/jobs/ppo.sh
+sbatch --parsable --dependency=afterok:108 runs/tiny/jobs/grpo.sh"
 fresh
 must in/pbs/rhetor-submit "$tiny"
 grep -qx "qsub -W depend=afterok:101.server runs/tiny/jobs/pretrain.sh" calls || fail "$(cat calls)"
@@ -113,10 +115,10 @@ grep -qx "bsub -w done(101)" calls && grep -qx "bsub read #!/bin/bash" calls || 
 
 # --- seeds
 fresh
-expect 0 "runs/tiny, by slurm" "runs/tiny-seed2, by slurm" "runs/tiny-seed5, by slurm" "115        world" -- \
+expect 0 "runs/tiny, by slurm" "runs/tiny-seed2, by slurm" "runs/tiny-seed5, by slurm" "119        world" -- \
     in/slurm/rhetor-submit "$tiny" --array 1-2,5
 grep -q -- "--run runs/tiny-seed5 --seed 5 " runs/tiny-seed5/jobs/ppo.sh || fail "$(cat runs/tiny-seed5/jobs/ppo.sh)"
-[ "$(grep -c afterok calls)" = 18 ] || fail "$(cat calls)"
+[ "$(grep -c afterok calls)" = 24 ] || fail "$(cat calls)"
 
 # --- submitted already; refused half way; cancelled
 fresh
@@ -131,7 +133,7 @@ expect 78 "runs/tiny is submitted already: job 101 (world) is PENDING" "scancel 
 echo CANCELLED >queue
 expect 0 "104        world" -- in/slurm/rhetor-submit "$tiny"
 rm queue # long over: not known any more
-expect 0 "111        world" -- in/slurm/rhetor-submit "$tiny"
+expect 0 "113        world" -- in/slurm/rhetor-submit "$tiny"
 for case in "pbs R qdel" "lsf PEND bkill"; do
     read -r queue state cancel <<<"$case"
     fresh
@@ -240,7 +242,7 @@ sed -i 's/"stalled": [0-9]*/"stalled": 2/; s/"step": [0-9]*/"step": 5/' runs/tin
 expect 70 "in 4 lives it has not passed step 5; give it more time" -- in/job-slurm/rhetor-pipeline "${life[@]}"
 # a new submission is patient again, and begins with what is left to do
 rm queue
-expect 0 "from where it stopped" "108        pretrain" -- in/slurm/rhetor-submit "$tiny"
+expect 0 "from where it stopped" "110        pretrain" -- in/slurm/rhetor-submit "$tiny"
 grep -q '"stalled": 0' runs/tiny/jobs/pretrain.lives.json || fail "$(cat runs/tiny/jobs/pretrain.lives.json)"
 # stopped by a person
 touch runs/tiny/pretrain/STOP
@@ -256,14 +258,14 @@ rm -f queue
 must in/both/rhetor-submit "$tiny" --scheduler pbs
 : >calls
 expect 75 "goes back into the queue at step 8" -- in/job-pbs/rhetor-pipeline "${life[@]}"
-same_calls "qrerun 114.server"
+same_calls "qrerun 118.server"
 touch refuse
 : >calls
-expect 75 "job 114.server goes on as 120.server" -- in/job-pbs/rhetor-pipeline "${life[@]}"
-same_calls "qrerun 114.server
+expect 75 "job 118.server goes on as 126.server" -- in/job-pbs/rhetor-pipeline "${life[@]}"
+same_calls "qrerun 118.server
 qsub runs/tiny/jobs/pretrain.sh
-qalter -W depend=afterok:120.server 115.server"
-grep -q '"id": "120.server"' runs/tiny/jobs/jobs.json || fail "$(cat runs/tiny/jobs/jobs.json)"
+qalter -W depend=afterok:126.server 119.server"
+grep -q '"id": "126.server"' runs/tiny/jobs/jobs.json || fail "$(cat runs/tiny/jobs/jobs.json)"
 
 # all done: nothing to submit
 mkdir -p small

@@ -154,7 +154,7 @@ static char bytes[4096];
 static size_t len;
 
 static void put(uint64_t v, int n) {
-    for (int i = 0; i < n; i++) bytes[len++] = (char)(v >> 8 * i);
+    for (int i = 0; i < n; i++) bytes[len++] = i < 8 ? (char)(v >> 8 * i) : 0;
 }
 static void put_text(const char *s) {
     put(strlen(s), 8);

@@ -32,7 +32,7 @@ static inline SafeTensors *tiny_gpt2_more(void) {
 static inline double *tiny_gpt2_get(const SafeTensors *st, const ArchParam *p, const char *prefix) {
     int64_t n, rows, cols;
     ArchPiece q[ARCH_PIECES];
-    CHECK(arch_pieces(&(GptConfig){.layers = 1}, p, ARCH_HF, q) == 1, "%s", p->name);
+    CHECK(arch_pieces(&(GptConfig){.layers = 1, .heads = 1}, p, ARCH_HF, q) == 1, "%s", p->name);
     AUTOFREE char *name = xasprintf("%s%s", prefix, q[0].name + strlen("transformer."));
     double *x = golden_get(st, name, &n, &rows, &cols);
     CHECK(n == p->n, "%s has %lld numbers", name, (long long)n);

@@ -102,7 +102,7 @@ cluster:
     echo "prologue on $(hostname), nodes $SLURM_JOB_NODELIST"
 YAML
 
-all_done() { [ "$("$bin/rhetor-pipeline" "${recipe[@]}" --status | grep -c ' done ')" = 10 ]; }
+all_done() { [ "$("$bin/rhetor-pipeline" "${recipe[@]}" --status | grep -c ' done ')" = 12 ]; }
 submit() { "$bin/rhetor-submit" --cluster cluster.yaml "${recipe[@]}" >submit.out 2>&1; }
 job_of() { awk -F'"' -v name="$1" '$2 == "id" { id = $4 } $2 == "name" && $4 == name { print id }' runs/tiny/jobs/jobs.json; }
 state() { squeue -h -j "$1" -o %T 2>/dev/null; }
@@ -202,7 +202,7 @@ wait_for 150 "the cancelled chain to end" empty
 say "cancelled: ppo at step $(step ppo)"
 submit || { cat submit.out && fail "rhetor-submit after scancel"; }
 cat submit.out
-[ "$(grep -cE '^  [0-9]+ ' submit.out)" = 1 ] || fail "more than the stopped stage was submitted again"
+[ "$(grep -cE '^  [0-9]+ ' submit.out)" = 2 ] || fail "more than the stopped stage and the one after it were submitted again"
 wait_for 150 "ppo's job" started ppo 2
 preempt ppo $(($(step ppo) + 1)) "without warning"
 scontrol update PartitionName=low GraceTime=60
@@ -230,7 +230,7 @@ wait_for 150 "its job to leave" empty
 grep -q "step done, 1 of them now" "$odd/jobs/only.out" || fail "no output in $odd/jobs: $(find runs -name '*.out')"
 
 # --- bit by bit
-for stage in pretrain sft reward ppo; do
+for stage in pretrain sft dpo reward ppo grpo; do
     "$bin/rhetor-ckpt" diff "reference/$stage" "runs/tiny/$stage" >diff.out 2>&1 || fail "$stage differs: $(cat diff.out)"
     grep -q "are bit-identical" diff.out && ! grep -q "^counters" diff.out || fail "$stage: $(cat diff.out)"
     cmp "reference/$stage/metrics.jsonl" "runs/tiny/$stage/metrics.jsonl" || fail "$stage: metrics differ"
