@@ -41,7 +41,8 @@ struct ServeRequest {
     HttpStream stream;
     Text out;
     size_t sent;
-    bool closed; /* nobody reads any more */
+    bool closed;  /* nobody reads any more */
+    bool counted; /* in o->left */
 };
 
 /* Of all requests: what they do under it is short. */
@@ -238,6 +239,13 @@ static void wake(ServeRequest *q) {
     if (!q->closed) http_wake(&q->stream);
 }
 
+/* The client is gone before the end: its other completions end, too. */
+static void give_up(ServeRequest *q) {
+    if (!q->counted) atomic_fetch_add(&q->o->left, 1);
+    q->counted = true;
+    for (int i = 0; i < q->n; i++) atomic_store(&q->choice[i].t->cancelled, true);
+}
+
 static int on_token(EngineTask *t, int32_t token) {
     ServeChoice *c = t->ctx;
     ServeRequest *q = c->q;
@@ -253,7 +261,8 @@ static int on_token(EngineTask *t, int32_t token) {
             wake(q);
         }
     }
-    end = end || q->closed || http_left(&q->stream);
+    if (!q->closed && http_left(&q->stream)) give_up(q);
+    end = end || q->closed || q->counted;
     pthread_mutex_unlock(&lock);
     return end;
 }
@@ -306,8 +315,7 @@ static void reader_left(void *ctx) {
     pthread_mutex_lock(&lock);
     q->closed = true;
     const bool gone = q->left == 0;
-    if (!gone) atomic_fetch_add(&q->o->left, 1);
-    for (int i = 0; i < q->n && !gone; i++) atomic_store(&q->choice[i].t->cancelled, true);
+    if (!gone) give_up(q);
     pthread_mutex_unlock(&lock);
     if (gone) request_free(q);
 }

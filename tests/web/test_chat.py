@@ -131,11 +131,11 @@ def a_client_that_leaves():
     p = Page()
     p.get(s.url)
     p.see("#say")
-    body = json.dumps({"model": "sft", "prompt": "a", "max_tokens": 100, "n": 64, "seed": 1}).encode()
+    body = json.dumps({"model": "sft", "prompt": "a", "max_tokens": 240, "n": 128, "seed": 1, "temperature": 3}).encode()
     with socket.create_connection(("127.0.0.1", s.port)) as c:
         c.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                   b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        time.sleep(0.3)
+        time.sleep(0.05)
     until(lambda: 'rhetor_active{model="sft"} 0' in urllib.request.urlopen(s.url + "/metrics").read().decode(), "the place is free")
     text = urllib.request.urlopen(s.url + "/metrics").read().decode()
     assert "rhetor_clients_left_total 1" in text, text
