@@ -136,7 +136,7 @@ static void score_prompt(Engine *e, EngineTask *t) {
     if (n < 1) return;
     batch_add(&pack, t->ids, t->nids, NULL, 1.0f, 0);
     Batch b = pack;
-    AUTOFREE real *logp = xmalloc((size_t)n * sizeof *logp);
+    AUTOFREE real *logp = xmalloc((size_t)b.n * sizeof *logp); /* the last one's is of no use */
     gpt_score(e->m.gpt, e->tape, &b, NULL, 1.0, logp, NULL);
     for (int64_t i = 0; i < n; i++) t->logp[i + 1] = (float)logp[i];
     if (t->top > 0) {

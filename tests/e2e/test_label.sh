@@ -3,6 +3,7 @@
 # export into rhetor-data's reader, the terminal; and kills: every answer that was acknowledged is there.
 # KILLS=100 is what docs/LABEL.md reports.
 # timeout: 300
+# asan: yes
 . "$(dirname "$0")/lib.sh"
 [ -x "$bin/rhetor-label" ] || {
     echo "rhetor-label is not built here (libmicrohttpd, SQLite)"

@@ -3,6 +3,7 @@
 # is served; streaming, stops, limits, refusals; overload is 429; a score is the reward model's; SIGTERM
 # finishes what was begun.
 # timeout: 300
+# asan: yes
 . "$(dirname "$0")/lib.sh"
 [ -x "$bin/rhetor-serve" ] || {
     echo "rhetor-serve is not built here (libmicrohttpd, SQLite)"
