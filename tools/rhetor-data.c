@@ -215,6 +215,8 @@ static const Option split_options[] = {
 static const Option synth_options[] = {
     {"out", 'o', "DIR", "folder for the files", OPT_TEXT(out)},
     {"seed", 0, "N", "seed (1)", OPT_WHOLE(seed, 0, 0)},
+    {"primer", 0, "N", "documents of sentences that begin anew, to pretrain on first; 0: no file",
+     OPT_WHOLE(synth.primer, 0, 0)},
     {"documents", 0, "N", "documents to pretrain on", OPT_WHOLE(synth.documents, 0, 0)},
     {"documents-heldout", 0, "N", "held-out documents", OPT_WHOLE(synth.documents_heldout, 0, 0)},
     {"sft", 0, "N", "demonstrations", OPT_WHOLE(synth.sft, 0, 0)},

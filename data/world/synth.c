@@ -49,7 +49,8 @@ typedef struct SynthShare {
     const char *file;
     int from, to;
 } SynthShare;
-static const SynthShare share_documents = {"documents.jsonl", 0, DOCUMENT_BUCKETS},
+static const SynthShare share_primer = {"primer.jsonl", 0, BUCKETS},
+                        share_documents = {"documents.jsonl", 0, DOCUMENT_BUCKETS},
                         share_documents_heldout = {"documents_heldout.jsonl", DOCUMENT_BUCKETS,
                                                    BUCKETS},
                         share_sft = {"sft.jsonl", 0, 20},
@@ -92,6 +93,13 @@ static json_t *document(SynthFile *f, uint64_t index) {
         world_document(&r, &t, &story);
         if (belongs(f->share, world_bucket(t.s, story))) return json_pack("{s:s}", "text", t.s);
     }
+}
+
+static json_t *primer(SynthFile *f, uint64_t index) {
+    Prose t;
+    Dice r = dice_make(f->o->seed, f->share->file, index, 0);
+    world_primer(&r, &t);
+    return json_pack("{s:s}", "text", t.s);
 }
 
 /* The text, or the messages of a conversation. */
@@ -158,9 +166,10 @@ done:
 }
 
 static int check_options(const SynthOptions *o) {
-    const int64_t sizes[] = {o->documents, o->documents_heldout, o->sft, o->sft_heldout,
-                             o->compare,   o->compare_heldout,   o->ppo, o->eval};
-    for (int i = 0; i < 8; i++)
+    const int64_t sizes[] = {o->primer,      o->documents, o->documents_heldout, o->sft,
+                             o->sft_heldout, o->compare,   o->compare_heldout,   o->ppo,
+                             o->eval};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i] < 0)
             return error_set(ERR_CONFIG, "synth: a size is %lld, expected 0 or more",
                              (long long)sizes[i]);
@@ -187,6 +196,7 @@ static int check_options(const SynthOptions *o) {
 int synth_write(const char *dir, const SynthOptions *o) {
     TRY(check_options(o));
     TRY(file_make_dirs(dir));
+    if (o->primer) TRY(write_file(dir, o, &share_primer, o->primer, primer));
     TRY(write_file(dir, o, &share_documents, o->documents, document));
     TRY(write_file(dir, o, &share_documents_heldout, o->documents_heldout, document));
     TRY(write_file(dir, o, &share_sft, o->sft, prompt));

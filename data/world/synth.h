@@ -2,6 +2,7 @@
  * InstructGPT can be measured. Each document and each prompt has a little world of its own (who
  * lives where, works as what, likes and owns what), so that reading the context is what pays.
  *
+ *   primer.jsonl (only where asked for)           {"text"}: sentences that break off and begin anew
  *   documents.jsonl, documents_heldout.jsonl      {"text"}: prose to pretrain on; no instructions
  *   sft.jsonl, sft_heldout.jsonl                  {"prompt","completion","quality","gold"}
  *   compare_prompts.jsonl, compare_heldout.jsonl  {"prompt","gold"}: to sample and rank
@@ -36,7 +37,7 @@ extern const char *const synth_quality_names[QUALITY_COUNT]; /* "ideal", "verbos
 
 typedef struct SynthOptions {
     uint64_t seed;
-    int64_t documents, documents_heldout;
+    int64_t primer, documents, documents_heldout;
     int64_t sft, sft_heldout;
     int64_t compare, compare_heldout;
     int64_t ppo, eval;
@@ -46,7 +47,7 @@ typedef struct SynthOptions {
 
 SynthOptions synth_defaults(void);
 
-/* Writes all eight files into dir (made if missing). ERR_IO, ERR_CONFIG (impossible options: a
+/* Writes all files into dir (made if missing). ERR_IO, ERR_CONFIG (impossible options: a
  * size below 0, no positive weight). */
 int synth_write(const char *dir, const SynthOptions *o);
 

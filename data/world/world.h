@@ -127,6 +127,9 @@ bool scene_pick(Dice *r, const Scene *s, bool stated, int *person, Topic *topic)
 /* --- documents and tasks ---------------------------------------------------------------------- */
 /* *story: the length of the facts that it begins with. */
 void world_document(Dice *r, Prose *t, size_t *story);
+/* Facts of persons who do not come back, each begun anew after some word: what is learned from it
+ * is to keep in mind whom a sentence is about, and nothing else. */
+void world_primer(Dice *r, Prose *t);
 
 /* Which file a text may be in: a hash of it, 0 .. BUCKETS-1. Documents to train on begin with
  * stories of the first DOCUMENT_BUCKETS; held-out ones and probes have the others. */

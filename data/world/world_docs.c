@@ -202,6 +202,16 @@ static void drill(Dice *r, Prose *t, size_t *story) {
     }
 }
 
+void world_primer(Dice *r, Prose *t) {
+    prose_clear(t);
+    while (t->n < 300) {
+        Person p;
+        person_make_all(r, &p, 1);
+        Topic topic = dice_percent(r, 15) ? TOPIC_ITEMS : (Topic)dice_int(r, TOPIC_ITEMS);
+        say_fact(r, t, &p, topic, dice_percent(r, 20), 100);
+    }
+}
+
 void world_document(Dice *r, Prose *t, size_t *story) {
     static void (*const passages[])(Dice *, const Scene *, Prose *) = {
         ask, ask_whether, restate, sum, compare, tenses, deeds, advise, chat};

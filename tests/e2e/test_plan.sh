@@ -23,10 +23,10 @@ plan_json $machine "$tiny"
 must "$plan" $machine "$tiny"
 grep -q "assumed .*answers a prompt" must.out || fail "does not say what it assumes: $(cat must.out)"
 plan_json $machine "$root/configs/demo"
-[ "$(value steps | tr '\n' ' ')" = "5000 0 0 24 24 " ] || fail "steps of demo: $(value steps)"
+[ "$(value steps | tr '\n' ' ')" = "500 4500 0 0 24 24 " ] || fail "steps of demo: $(value steps)"
 expect 0 "steps             not known" -- "$plan" $machine "$root/configs/demo"
 plan_json $machine --records 9600 "$root/configs/demo"
-[ "$(value steps | tr '\n' ' ')" = "5000 3000 600 24 24 " ] || fail "with --records: $(value steps)"
+[ "$(value steps | tr '\n' ' ')" = "500 4500 3000 600 24 24 " ] || fail "with --records: $(value steps)"
 
 # 16 windows of 64 tokens, 2 layers, d 64, V 512: n (6 (12 L d^2 + V d) + 6 L d T)
 plan_json $machine "$tiny/pretrain.yaml" --threads 1 dist.reproducible=false

@@ -20,8 +20,9 @@
 
 static const char *const files[] = {
     "sft.jsonl",         "sft_heldout.jsonl",  "compare_prompts.jsonl", "compare_heldout.jsonl",
-    "ppo_prompts.jsonl", "eval_prompts.jsonl", "documents.jsonl",       "documents_heldout.jsonl"};
-enum { EVAL = 5, PROMPT_FILES = 6, FILES = 8 };
+    "ppo_prompts.jsonl", "eval_prompts.jsonl", "documents.jsonl",       "documents_heldout.jsonl",
+    "primer.jsonl"};
+enum { EVAL = 5, PROMPT_FILES = 6, PRIMER = 8, FILES = 9 };
 static const char *const held_kinds[] = {"wording", "object", "verb", "harm", "family"};
 enum { HELD_KINDS = 5 };
 
@@ -37,7 +38,7 @@ static bool has_held_word(const char *prompt) {
 
 static SynthOptions small(void) {
     SynthOptions o = synth_defaults();
-    o.documents = 60, o.documents_heldout = 20, o.sft = 300, o.sft_heldout = 40;
+    o.primer = 30, o.documents = 60, o.documents_heldout = 20, o.sft = 300, o.sft_heldout = 40;
     o.compare = 80, o.compare_heldout = 40, o.ppo = 200, o.eval = 300;
     return o;
 }
@@ -70,8 +71,9 @@ static void test_reproducible(void **state) {
  * alone have something held out, and it is what "held" says. */
 static void test_files(void **state) {
     SynthOptions o = small();
-    const int64_t sizes[FILES] = {o.sft, o.sft_heldout, o.compare,   o.compare_heldout,
-                                  o.ppo, o.eval,        o.documents, o.documents_heldout};
+    const int64_t sizes[FILES] = {o.sft,   o.sft_heldout, o.compare,   o.compare_heldout,
+                                  o.ppo,   o.eval,        o.documents, o.documents_heldout,
+                                  o.primer};
     assert_int_equal(synth_write(scratch_folder, &o), 0);
     json_t *seen = json_object();
     int kinds[HELD_KINDS] = {0};
@@ -91,6 +93,11 @@ static void test_files(void **state) {
             const bool once = strstr(files[i], "heldout.jsonl") || i == EVAL;
             if (i < PROMPT_FILES && once) assert_null(home);
             json_object_set_new(seen, text, json_integer(i));
+            if (i == PRIMER) { /* whom the first sentence is about comes again */
+                char name[5];
+                memcpy(name, text + 1, 4), name[4] = 0;
+                assert_non_null(strstr(text + 5, name));
+            }
             if (i < PROMPT_FILES) {
                 Gold g;
                 assert_int_equal(gold_read(&g, json_object_get(record, "gold"), path), 0);
