@@ -105,7 +105,7 @@ fi
 # Everything from one prefix, by a user without root, without pkg-config; then installed, moved and run.
 if wanted user; then
     unpack user libyaml-dev libjansson-dev libonig-dev libutf8proc-dev libzstd-dev libxxhash-dev zlib1g-dev \
-        libhdf5-dev libopenblas-openmp-dev
+        libhdf5-dev libopenblas-openmp-dev libmicrohttpd-dev libsqlite3-dev
     p=$work/user/usr l=$work/user/usr/lib/$triplet
     rm -rf "$work/tree" "$work/home" && mkdir "$work/tree" "$work/home"
     tar -c --exclude-vcs --exclude=./build --exclude=./bin --exclude=./runs . | tar -x -C "$work/tree"
@@ -119,8 +119,10 @@ if wanted user; then
         mv "$work/home/rhetor" "$work/home/moved" &&
         LD_LIBRARY_PATH=$l ldd "$work/home/moved/bin/rhetor-pretrain" >"$work/user.ldd" &&
         [ "$(grep -cE "lib(yaml|jansson|onig|utf8proc|zstd|xxhash|z|hdf5_serial|openblas)[-.].*$work/user/" "$work/user.ldd")" = 9 ] &&
+        LD_LIBRARY_PATH=$l ldd "$work/home/moved/bin/rhetor-serve" >"$work/serve.ldd" &&
+        [ "$(grep -cE "lib(microhttpd|sqlite3)[-.].*$work/user/" "$work/serve.ldd")" = 2 ] &&
         (cd "$work/home" && $as env HOME="$work/home" LD_LIBRARY_PATH="$l" moved/bin/rhetor pipeline tiny --dry-run) >>"$log" 2>&1; then
-        echo "ok      user (9 libraries from the prefix, as user $($as id -u))"
+        echo "ok      user (11 libraries from the prefix, as user $($as id -u))"
         passed=$((passed + 1))
     else
         echo "FAILED  user"

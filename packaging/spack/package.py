@@ -10,6 +10,8 @@ class Rhetor(MakefilePackage):
     # Where the source is published: url = ".../rhetor-0.1.0.tar.gz" and version("0.1.0", sha256=...)
     version("0.1.0")
 
+    variant("serve", default=True, description="rhetor-serve and rhetor-label")
+
     depends_on("c", type="build")
     depends_on("gmake", type="build")
     depends_on("pkgconfig", type="build")
@@ -24,6 +26,8 @@ class Rhetor(MakefilePackage):
     depends_on("zstd")
     depends_on("xxhash")
     depends_on("zlib-api")
+    depends_on("libmicrohttpd", when="+serve")
+    depends_on("sqlite", when="+serve")
     depends_on("cmocka", type="test")
 
     def flags_from(self, spec):

@@ -23,4 +23,24 @@ typedef struct OpenAi {
 /* true: the request was one of these and r is its reply. */
 bool openai_reply(OpenAi *o, const HttpRequest *q, HttpReply *r);
 
+/* The calls that an engine's threads answer. */
+void completions_chat(OpenAi *o, const HttpRequest *h, HttpReply *r);
+void completions_text(OpenAi *o, const HttpRequest *h, HttpReply *r);
+void scores_reply(OpenAi *o, const HttpRequest *h, HttpReply *r);
+
+/* --- what the calls share -------------------------------------------------------------------------- */
+
+/* Counts the request; its body, or NULL after the reply says what is wrong with it. */
+json_t *openai_body(OpenAi *o, const HttpRequest *h, HttpReply *r);
+/* The reply says what error_set was told: 400, or 500. */
+void openai_refuse(HttpReply *r, int rc);
+/* The engine of "model", or the first: a reward model or not. NULL after error_set. */
+Engine *openai_engine(const OpenAi *o, const json_t *body, bool reward);
+/* The tokens of "messages" with the model's template; of a text or a list of tokens. ERR_DATA. */
+int openai_chat_ids(const Loaded *m, const json_t *messages, IdList *ids);
+int openai_prompt_ids(const Loaded *m, const json_t *prompt, IdList *ids);
+/* Text that is JSON's whatever the bytes are; a number, or null where it is not finite. */
+json_t *openai_text(const char *s, size_t n);
+json_t *openai_real(float v);
+
 #endif

@@ -143,3 +143,17 @@ says() {
     local text
     for text; do grep -qF -- "$text" <<<"$reply" || fail "the reply does not say \"$text\": $reply"; done
 }
+# serve PROGRAM OPTION...: starts it on $port (a free one, or as before); $server is its process
+server= port=
+serve() {
+    "$bin/$1" "${@:2}" --port "${port:-0}" 2>serve.log &
+    server=$!
+    trap 'kill -9 $server 2>/dev/null' EXIT
+    for _ in $(seq 600); do
+        port=$(sed -nE 's,.*http://[^:]*:([0-9]+)/.*,\1,p' serve.log)
+        [ -n "$port" ] && return
+        kill -0 $server 2>/dev/null || fail "the server left: $(cat serve.log)"
+        sleep 0.1
+    done
+    fail "the server does not say where it listens"
+}

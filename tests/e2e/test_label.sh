@@ -12,20 +12,6 @@
 
 label() { "$bin/rhetor-label" "$@"; }
 
-# serve [OPTION...]: starts the server, $port and $server are its
-serve() {
-    "$bin/rhetor-label" serve l.db --port "${port:-0}" "$@" 2>serve.log &
-    server=$!
-    for _ in $(seq 300); do
-        port=$(sed -nE 's,.*http://[^:]*:([0-9]+)/.*,\1,p' serve.log)
-        [ -n "$port" ] && return
-        kill -0 $server 2>/dev/null || fail "the server left: $(cat serve.log)"
-        sleep 0.1
-    done
-    fail "the server does not say where it listens"
-}
-trap 'kill -9 $server 2>/dev/null' EXIT
-
 # --- import -------------------------------------------------------------------------------------------
 for i in 1 2 3 4 5 6; do
     echo "{\"prompt\": \"Question $i\", \"completions\": [\"one $i\", \"two $i\", \"three $i\"], \"id\": $i}"
@@ -51,7 +37,7 @@ expect 64 "no such labeller" -- "$bin/rhetor-label" export l.db --who nobody
 # --- who may do what ----------------------------------------------------------------------------------
 ann=$(label token l.db ann) bob=$(label token l.db bob --admin)
 [ ${#ann} = 32 ] || fail "a token of 128 bits, got $ann"
-serve
+serve rhetor-label serve l.db
 http GET /api/task "" && says " 401 "
 http GET /api/task "" "Cookie: rhetor=${ann%?}x" && says " 401 "
 http GET "/enter?token=$ann" "" && says " 303 " "HttpOnly" "SameSite=Strict"
@@ -121,7 +107,7 @@ grep -q '"hallucination"' cleo.jsonl && grep -qE '"ranks": ?\[[12],[12],[12]\]' 
 for i in $(seq 2000); do echo "{\"prompt\": \"more $i\", \"completions\": [\"one\", \"two\"]}"; done >more.jsonl
 must "$bin/rhetor-label" import l.db more.jsonl --gold-every 0 --repeat-every 0
 kill $server && wait $server || fail "the server did not end well"
-serve
+serve rhetor-label serve l.db
 : >acknowledged
 n=0
 client() {
@@ -137,7 +123,7 @@ for _ in $(seq "${KILLS:-8}"); do
     sleep "0.$((RANDOM % 9 + 1))"
     kill -9 $server
     wait $server 2>/dev/null
-    serve
+    serve rhetor-label serve l.db
 done
 sleep 1
 touch stop

@@ -21,20 +21,7 @@ expect 64 "which model?" -- "$bin/rhetor-serve"
 expect 64 "give --key-file or --labels too" -- "$bin/rhetor-serve" -m sft --listen 0.0.0.0
 expect 64 "two models are called sft" -- "$bin/rhetor-serve" -m sft -m sft/
 
-# serve OPTION...: on $port
-serve() {
-    "$bin/rhetor-serve" -m sft -m rm=reward --port 0 "$@" 2>serve.log &
-    server=$!
-    for _ in $(seq 600); do
-        port=$(sed -nE 's,.*http://[^:]*:([0-9]+)/.*,\1,p' serve.log)
-        [ -n "$port" ] && return
-        kill -0 $server 2>/dev/null || fail "the server left: $(cat serve.log)"
-        sleep 0.1
-    done
-    fail "the server does not say where it listens"
-}
-trap 'kill -9 $server 2>/dev/null' EXIT
-serve
+serve rhetor-serve -m sft -m rm=reward
 ask='{"model": "sft", "messages": [{"role": "user", "content": "Where does Ana live?"}], "seed": 3, "max_tokens": 20}'
 
 # --- the same text as rhetor-generate, the same log-probabilities as rhetor-eval --------------------------
@@ -127,7 +114,7 @@ wait $server || fail "the server left with $?: $(cat serve.log)"
 wait
 grep -q ' 200 ' last && grep -q '"usage"' last || fail "what was begun was not finished: $(cat last)"
 head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n' >key
-serve --slots 1 --queue 2 --key-file key
+serve rhetor-serve -m sft -m rm=reward --slots 1 --queue 2 --key-file key
 http GET /v1/models "" && says " 401 "
 http GET /v1/models "" "Authorization: Bearer $(cat key)x" && says " 401 "
 auth="Authorization: Bearer $(cat key)"
