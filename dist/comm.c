@@ -3,7 +3,7 @@
  * MPI_Allreduce may add in any order, and does so differently when ranks are placed differently, so
  * a resumed run would not repeat its bits. Here a large vector is cut into one slice a rank; slice
  * s of every rank goes to rank s (MPI_Alltoallv), which adds them in a fixed order, and the sums
- * are gathered (MPI_Allgatherv): the volume of a ring all-reduce. Short vectors are gathered whole
+ * are gathered (MPI_Allgatherv): the volume of a ring all-reduce. (Gradients go by exchange.c.) Short vectors are gathered whole
  * and added by every rank, in the same order.
  *
  * The order is a balanced binary tree over the ranks, ((r0 + r1) + (r2 + r3)) + ..., cut at the
@@ -28,7 +28,8 @@
 
 #define ROUND_BYTES ((int64_t)64 << 20)
 enum {
-    SHORT_VECTOR = 4096, /* elements up to which everybody adds everything */
+    SHORT_VECTOR = 4096, /* elements up to which everybody adds everything, */
+    SHORT_SUM = 1 << 18, /* of all ranks together */
     PIECE = 4096         /* elements added at a time, of all ranks */
 };
 
@@ -87,7 +88,8 @@ int comm_launch_size(void) {
 
 static Comm *new_comm(int size) {
     Comm *c = xcalloc(1, sizeof *c);
-    c->size = size;
+    c->size = c->groups = size;
+    c->group = 1;
     size_t n = (size_t)size;
     c->send_n = xcalloc(4 * n, sizeof(int));
     c->send_at = c->send_n + n;
@@ -95,6 +97,27 @@ static Comm *new_comm(int size) {
     c->recv_at = c->recv_n + n;
     c->part = xcalloc(n, sizeof *c->part);
     return c;
+}
+
+/* The largest groups of ranks that follow each other on one node, of equal size everywhere.
+ * RHETOR_GROUP=N: of N ranks at most (1: as if every rank had a node of its own). */
+static void find_groups(Comm *c) {
+    const char *most = getenv("RHETOR_GROUP");
+    int limit = most && atoi(most) > 0 ? atoi(most) : COMM_GROUP_MAX, first = c->rank;
+    MPI_Comm node;
+    MPI_TRY(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node));
+    MPI_TRY(MPI_Bcast(&first, 1, MPI_INT, 0, node));
+    MPI_TRY(MPI_Comm_free(&node));
+    const int mine[2] = {first, limit < COMM_GROUP_MAX ? limit : COMM_GROUP_MAX};
+    AUTOFREE int *all = xcalloc(2 * (size_t)c->size, sizeof *all);
+    MPI_TRY(MPI_Allgather(mine, 2, MPI_INT, all, 2, MPI_INT, MPI_COMM_WORLD));
+    for (int r = 0; r < c->size; r++) limit = all[2 * r + 1] < limit ? all[2 * r + 1] : limit;
+    for (int n = 2; n <= limit && c->size % n == 0; n *= 2) {
+        for (int r = 0; r < c->size; r++)
+            if (all[2 * r] != all[2 * (r / n * n)]) return;
+        c->group = n;
+        c->groups = c->size / n;
+    }
 }
 
 int comm_open_alone(Comm **out) { return comm_open_planned(out, 1); }
@@ -123,6 +146,9 @@ int comm_open(Comm **out, int *argc, char ***argv) {
             return error_set(ERR_INTERNAL, "this MPI does not support threads "
                                            "(MPI_THREAD_FUNNELED); use Open MPI 4.1");
         }
+        find_groups(c);
+        if (c->group > 1)
+            MPI_TRY(MPI_Comm_split(MPI_COMM_WORLD, c->rank / c->group, c->rank, &c->members));
         *out = c;
         return 0;
     }
@@ -141,6 +167,7 @@ void comm_close(Comm **comm) {
     if (!c) return;
     if (c->mpi) {
         error_end_hook = NULL;
+        if (c->group > 1) MPI_Comm_free(&c->members);
         MPI_Finalize();
     }
     free(c->scratch);
@@ -305,7 +332,7 @@ static void reduce_round(Comm *c, CommKind kind, char *buf, int64_t n) {
 
 static void reduce(Comm *c, CommKind kind, void *buf, int64_t n) {
     if (comm_alone(c) || n == 0) return;
-    if (n <= SHORT_VECTOR) {
+    if (n <= SHORT_VECTOR && n * c->size <= SHORT_SUM) {
         reduce_short(c, kind, buf, n);
         return;
     }

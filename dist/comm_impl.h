@@ -8,6 +8,8 @@
 
 #include <mpi.h>
 
+enum { COMM_GROUP_MAX = 64 };
+
 struct Comm {
     int rank, size;
     bool mpi; /* false: this process is alone, whatever size says */
@@ -17,6 +19,10 @@ struct Comm {
     char **part;                              /* [size] arguments of comm_fold_tree */
     Exchange *exchanges;                      /* open ones, a list */
     int nexchange;                            /* ever opened: their message tags follow */
+    /* Ranks that follow each other and share a node's memory: of a group `group`, a power of two
+     * that divides size, so a group is a subtree of the sums' tree. 1: each is alone. */
+    int group, groups;
+    MPI_Comm members; /* of this rank's group, where it is not alone */
 };
 
 /* Ends the job when an MPI call failed. */

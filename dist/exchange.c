@@ -1,16 +1,27 @@
 /* exchange.c: sums over the ranks that move on while the caller computes. See exchange.h.
  *
- * A vector goes through in rounds: a piece of every rank's share at a time, so that the scratch
- * memory is bounded. A round has two phases of non-blocking messages: (1) everybody sends to each
- * owner its part of the owner's piece, and the owner adds the parts in the order of the tree; (2)
- * where all shall have the sum, the owner sends it to everybody. A few rounds are under way at a
- * time. Rounds begin, are added and end in their order, on every rank, so between two ranks the
- * messages of one exchange and phase arrive in the order in which they are expected: a tag an
- * exchange and phase is all that distinguishes them. */
+ * Two levels. Ranks that share a node's memory form groups (comm_impl.h), and a group is a subtree
+ * of the sums' tree: it is added there first, through memory that all its members see, and one sum
+ * a group goes between the nodes. No member leads: the owner of a share is member m of group g, and
+ * of that share the m-th members of all groups send their groups' sums to it. So a node sends and
+ * receives every element once for each of its groups, not for each of its ranks, and all its ranks
+ * have the same share of the work.
+ *
+ * A vector goes through in rounds: a piece of every share at a time, CHUNK bytes in all, so that
+ * the scratch memory is bounded whatever the number of ranks. A round goes through five stages: (1)
+ * each member lays its pieces into the group's memory; (2) member m adds those of the owners m of
+ * all groups, and sends them there; (3) the owner adds the groups' sums; where all shall have the
+ * sum, it goes to member m of each group, (4) which lays it into the group's memory, and (5) from
+ * there everybody takes it. A rank without a group works in the vector itself, and (1) and (5) are
+ * nothing. A few rounds are under way at a time. Every stage takes rounds in their order, on every
+ * rank, so between two ranks the messages of one exchange and stage arrive in the order in which
+ * they are expected: a tag an exchange and stage is all that distinguishes them. Members tell each
+ * other by counters how many rounds have been through a stage. */
 #include "dist/exchange.h"
 
 #include <limits.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,33 +32,46 @@
 /* Calls that do not wait. */
 #define MPI_NOW(call) comm_check_mpi((call), #call)
 
-enum { UNDER_WAY = 4 }; /* rounds at a time */
+enum {
+    UNDER_WAY = 4,     /* rounds at a time */
+    CHUNK = 2 << 20,   /* bytes of a round */
+    LINE = 64,         /* of the cache */
+    PARALLEL = 1 << 18 /* bytes that are worth waking threads for */
+};
 enum { TAG_PARTS, TAG_SUMS, TAG_ROUNDS, TAGS, TAG_LIMIT = 32767 /* MPI promises this much */ };
-
-static const int64_t scratch_aim = (int64_t)4 << 20, message_least = 16 << 10; /* bytes */
+enum { LAID, NODE_ADDED, ADDED, HANDED_OUT, TAKEN, STAGES };
 
 typedef struct ExchangeJob {
     char *buf, *into;
-    int64_t n;
-    int where; /* EXCHANGE_*, or GATHER */
+    int64_t n, first;
+    int where;     /* EXCHANGE_*, or GATHER */
+    int owners;    /* shares that are not empty: those with the lowest index */
+    int64_t piece; /* elements of a share in a round */
 } ExchangeJob;
 enum { GATHER = -1 };
 
-/* Piece [at, at + piece) of every rank's share of a job. */
+/* Piece [at, at + piece) of every share of a job. */
 typedef struct Round {
     ExchangeJob job;
     int64_t at;
     bool last; /* of its job */
-    char *scratch;
-    MPI_Request *request; /* [2 (size - 1)] of the phase it is in */
+    int slot;
+    char *parts;          /* [groups][piece] the groups' sums of this rank's piece */
+    MPI_Request *request; /* [2 groups] of the stage it is in */
     int nrequest;
 } Round;
+
+/* A member's memory that its group sees. */
+typedef struct GroupMemory {
+    _Alignas(LINE) _Atomic int64_t laid, handed_out, taken; /* rounds */
+    _Alignas(
+        4096) char slot[UNDER_WAY][CHUNK]; /* [owners][piece] each; of the first member: sums */
+} GroupMemory;
 
 struct Exchange {
     Comm *c;
     Exchange *next;
     size_t element;
-    int64_t piece; /* elements */
     int tag;
     ExchangeJob
         *job; /* [njob] queued; [first] is the next of which rounds begin, at `at` of the shares */
@@ -55,47 +79,97 @@ struct Exchange {
     int64_t at;
     int64_t queued, done; /* jobs, ever */
     Round round[UNDER_WAY];
-    int64_t begun, added, ended; /* rounds, ever */
-    char **part;                 /* [size] scratch of comm_fold_tree */
-    char *zeros;                 /* [piece] when they are first needed */
+    int64_t through[STAGES]; /* rounds, ever */
+    MPI_Win window;
+    GroupMemory **member; /* [group]; NULL: this rank is alone */
+    char *zeros;          /* [CHUNK] when they are first needed */
     double waited;
     int64_t *said; /* [size] rounds announced; negative: -1 - rounds, and there are no more */
     bool over;     /* so are ours */
 };
 
-void exchange_share(int64_t n, int rank, int size, int64_t *begin, int64_t *end) {
-    comm_share((n + EXCHANGE_BLOCK - 1) / EXCHANGE_BLOCK, rank, size, begin, end);
-    *begin *= EXCHANGE_BLOCK;
-    *end *= EXCHANGE_BLOCK;
+/* --- who owns what ---------------------------------------------------------------------------- */
+
+static int group_of(const Comm *c, int rank) { return rank / c->group; }
+static int member_of(const Comm *c, int rank) { return rank % c->group; }
+static int place_of(const Comm *c, int rank) {
+    return member_of(c, rank) * c->groups + group_of(c, rank);
+}
+int exchange_place(const Comm *c) { return place_of(c, c->rank); }
+
+/* The i-th share, in units. */
+static void share_at(int64_t n, int64_t unit, int i, int size, int64_t *begin, int64_t *end) {
+    comm_share((n + unit - 1) / unit, i, size, begin, end);
+    *begin *= unit;
+    *end *= unit;
     if (*begin > n) *begin = n;
     if (*end > n) *end = n;
 }
 
-/* Elements of a message: a multiple of a cache line. */
-static int64_t piece_elements(int ranks, size_t element) {
-    int64_t bytes = scratch_aim / ranks;
-    if (bytes < message_least) bytes = message_least;
-    return bytes / 64 * 64 / (int64_t)element;
+static int index_of_place(int64_t first, int place, int size) {
+    return (int)((place - first % size + size) % size);
 }
 
-size_t exchange_bytes(int ranks, size_t element) {
-    if (ranks == 1) return 0;
-    return (size_t)UNDER_WAY * (size_t)ranks * (size_t)piece_elements(ranks, element) * element;
+void exchange_share(int64_t n, int64_t first, int place, int size, int64_t *begin, int64_t *end) {
+    share_at(n, EXCHANGE_BLOCK, index_of_place(first, place, size), size, begin, end);
+}
+
+/* What everybody gets nobody keeps as a shard: such shares need not be of whole blocks. */
+static int64_t unit_of(const Exchange *x, const ExchangeJob *j) {
+    return j->where == EXCHANGE_ALL ? LINE / (int64_t)x->element : EXCHANGE_BLOCK;
+}
+
+/* Elements of the i-th share's piece of a round; *begin: where it lies in the vector. */
+static int64_t piece_of(const Exchange *x, const Round *r, int i, int64_t *begin) {
+    int64_t end;
+    share_at(r->job.n, unit_of(x, &r->job), i, x->c->size, begin, &end);
+    *begin += r->at;
+    const int64_t n = end - *begin;
+    return n < 0 ? 0 : n < r->job.piece ? n : r->job.piece;
+}
+
+static int index_of(const Exchange *x, const Round *r, int rank) {
+    return index_of_place(r->job.first, place_of(x->c, rank), x->c->size);
+}
+static int peer(const Exchange *x, int group) { /* our like there */
+    return group * x->c->group + member_of(x->c, x->c->rank);
+}
+
+/* --- opening ---------------------------------------------------------------------------------- */
+
+size_t exchange_bytes(int ranks) { return ranks == 1 ? 0 : (size_t)2 * UNDER_WAY * CHUNK; }
+
+static void open_window(Exchange *x) {
+    Comm *c = x->c;
+    void *base;
+    MPI_TRY(MPI_Win_allocate_shared(sizeof(GroupMemory), 1, MPI_INFO_NULL, c->members, &base,
+                                    &x->window));
+    x->member = xcalloc((size_t)c->group, sizeof *x->member);
+    for (int m = 0; m < c->group; m++) {
+        MPI_Aint size;
+        int unit;
+        MPI_TRY(MPI_Win_shared_query(x->window, m, &size, &unit, &base));
+        x->member[m] = base;
+    }
+    GroupMemory *mine = x->member[member_of(c, c->rank)];
+    atomic_init(&mine->laid, 0);
+    atomic_init(&mine->handed_out, 0);
+    atomic_init(&mine->taken, 0);
+    MPI_TRY(MPI_Barrier(c->members));
 }
 
 void exchange_open(Exchange **out, Comm *c, size_t element) {
     Exchange *x = xcalloc(1, sizeof *x);
     x->c = c;
     x->element = element;
-    x->piece = piece_elements(c->size, element);
     x->tag = c->nexchange++ * TAGS % (TAG_LIMIT - TAGS);
-    x->part = xcalloc((size_t)c->size, sizeof *x->part);
     x->said = xcalloc((size_t)c->size, sizeof *x->said);
-    if (c->mpi)
-        for (int i = 0; i < UNDER_WAY; i++) {
-            x->round[i].scratch = xmalloc((size_t)(c->size * x->piece) * element);
-            x->round[i].request = xcalloc((size_t)(2 * c->size), sizeof(MPI_Request));
-        }
+    for (int i = 0; i < UNDER_WAY && c->mpi; i++) {
+        x->round[i].slot = i;
+        x->round[i].parts = xmalloc(CHUNK);
+        x->round[i].request = xcalloc((size_t)(2 * c->groups), sizeof(MPI_Request));
+    }
+    if (c->group > 1) open_window(x);
     x->next = c->exchanges;
     c->exchanges = x;
     *out = x;
@@ -107,14 +181,18 @@ void exchange_close(Exchange **exchange) {
     Exchange **link = &x->c->exchanges;
     while (*link != x) link = &(*link)->next;
     *link = x->next;
-    for (int i = 0; i < UNDER_WAY; i++) {
-        /* A run that ends early leaves messages, and MPI may still write there: to the end. */
-        if (x->begun > x->ended) break;
-        free(x->round[i].scratch);
+    /* A run that ends early leaves messages, and MPI may still write there: to the end. */
+    int busy = x->through[LAID] > x->through[TAKEN];
+    if (x->member) {
+        MPI_TRY(MPI_Allreduce(MPI_IN_PLACE, &busy, 1, MPI_INT, MPI_MAX, x->c->members));
+        if (!busy) MPI_TRY(MPI_Win_free(&x->window));
+    }
+    for (int i = 0; i < UNDER_WAY && !busy; i++) {
+        free(x->round[i].parts);
         free(x->round[i].request);
     }
+    free(x->member);
     free(x->job);
-    free(x->part);
     free(x->said);
     free(x->zeros);
     free(x);
@@ -125,122 +203,199 @@ double exchange_waited(const Exchange *x) { return x->waited; }
 
 /* --- rounds ----------------------------------------------------------------------------------- */
 
-/* Elements of rank r's piece of a round; *begin: where it lies in the vector. */
-static int64_t piece_of(const Exchange *x, const Round *r, int rank, int64_t *begin) {
-    int64_t end;
-    exchange_share(r->job.n, rank, x->c->size, begin, &end);
-    *begin += r->at;
-    int64_t n = end - *begin;
-    return n < 0 ? 0 : n < x->piece ? n : x->piece;
+static char *slot_of(const Exchange *x, const Round *r, int member, int i) {
+    return x->member[member]->slot[r->slot] + (size_t)(i * r->job.piece) * x->element;
+}
+/* Where the sum of the i-th share's piece lies; *n: elements. */
+static char *sum_of(const Exchange *x, const Round *r, int i, int64_t *n) {
+    int64_t begin;
+    *n = piece_of(x, r, i, &begin);
+    if (x->member) return slot_of(x, r, 0, i);
+    if (r->job.buf) return r->job.buf + (size_t)begin * x->element;
+    const bool mine = i == index_of(x, r, x->c->rank);
+    return mine ? r->parts + (size_t)(x->c->rank * r->job.piece) * x->element : x->zeros;
+}
+static char *part_of(const Exchange *x, const Round *r, int group) {
+    return r->parts + (size_t)(group * r->job.piece) * x->element;
 }
 
-static void post(Exchange *x, Round *r, bool send, char *buf, int64_t n, int rank, int phase) {
+static void post(Exchange *x, Round *r, bool send, char *buf, int64_t n, int rank, int tag) {
     if (n == 0) return;
     MPI_Datatype type = x->element == 4 ? MPI_FLOAT : MPI_DOUBLE;
     MPI_Request *q = &r->request[r->nrequest++];
     if (send)
-        MPI_NOW(MPI_Isend(buf, (int)n, type, rank, x->tag + phase, MPI_COMM_WORLD, q));
+        MPI_NOW(MPI_Isend(buf, (int)n, type, rank, x->tag + tag, MPI_COMM_WORLD, q));
     else
-        MPI_NOW(MPI_Irecv(buf, (int)n, type, rank, x->tag + phase, MPI_COMM_WORLD, q));
-}
-
-/* Where the part of `rank` lies in the scratch. */
-static char *part_of(const Exchange *x, const Round *r, int rank) {
-    return r->scratch + (size_t)(rank * x->piece) * x->element;
-}
-
-static void begin_parts(Exchange *x, Round *r) {
-    const int me = x->c->rank, size = x->c->size;
-    int64_t begin;
-    r->nrequest = 0;
-    if (r->job.where == GATHER) return;
-    const int64_t mine = piece_of(x, r, me, &begin);
-    for (int k = 1; k < size; k++) {
-        const int from = (me + size - k) % size;
-        post(x, r, false, part_of(x, r, from), mine, from, TAG_PARTS);
-    }
-    for (int k = 1; k < size; k++) {
-        const int to = (me + k) % size;
-        const int64_t n = piece_of(x, r, to, &begin);
-        char *from = r->job.buf ? r->job.buf + (size_t)begin * x->element : x->zeros;
-        post(x, r, true, from, n, to, TAG_PARTS);
-    }
-}
-
-/* The parts have come: adds them, and hands the sum on. */
-static void begin_sums(Exchange *x, Round *r) {
-    const int me = x->c->rank, size = x->c->size;
-    const CommKind kind = x->element == 4 ? KIND_F32 : KIND_F64;
-    int64_t begin, at;
-    const int64_t mine = piece_of(x, r, me, &begin);
-    char *own = r->job.buf ? r->job.buf + (size_t)begin * x->element : part_of(x, r, me);
-    r->nrequest = 0;
-    if (!r->job.buf) memset(own, 0, (size_t)mine * x->element);
-    if (r->job.where != GATHER && mine > 0) {
-        for (int k = 0; k < size; k++) x->part[k] = k == me ? own : part_of(x, r, k);
-        comm_fold_tree(kind, x->part, size, mine);
-        if (r->job.where == EXCHANGE_ADD) {
-            char *to[2] = {r->job.into + (size_t)r->at * x->element, x->part[0]};
-            comm_fold_tree(kind, to, 2, mine);
-        } else if (x->part[0] != own) {
-            memcpy(own, x->part[0], (size_t)mine * x->element);
-        }
-    }
-    if (r->job.where != GATHER && r->job.where != EXCHANGE_ALL) return;
-    for (int k = 1; k < size; k++) {
-        const int from = (me + size - k) % size;
-        const int64_t n = piece_of(x, r, from, &at);
-        post(x, r, false, r->job.buf + (size_t)at * x->element, n, from, TAG_SUMS);
-    }
-    for (int k = 1; k < size; k++) post(x, r, true, own, mine, (me + k) % size, TAG_SUMS);
+        MPI_NOW(MPI_Irecv(buf, (int)n, type, rank, x->tag + tag, MPI_COMM_WORLD, q));
 }
 
 static bool arrived(Round *r) {
     int flag = 1;
     if (r->nrequest > 0) MPI_NOW(MPI_Testall(r->nrequest, r->request, &flag, MPI_STATUSES_IGNORE));
+    if (flag) r->nrequest = 0;
     return flag;
 }
 
+/* All members have had more than `rounds` rounds through what `counter` counts. */
+#define MEMBERS_PASSED(x, counter, rounds)                                                        \
+    ({                                                                                            \
+        bool all_ = true;                                                                         \
+        for (int m_ = 0; (x)->member && all_ && m_ < (x)->c->group; m_++)                         \
+            all_ =                                                                                \
+                atomic_load_explicit(&(x)->member[m_]->counter, memory_order_acquire) > (rounds); \
+        all_;                                                                                     \
+    })
+#define PASSED(x, counter, rounds)                                                        \
+    do {                                                                                  \
+        if ((x)->member)                                                                  \
+            atomic_store_explicit(&(x)->member[member_of((x)->c, (x)->c->rank)]->counter, \
+                                  (rounds), memory_order_release);                        \
+    } while (0)
+
+/* Of the i-th share between the vector and the group's memory. */
+static void copy(const Exchange *x, const Round *r, int member, int i, bool out) {
+    int64_t begin;
+    const size_t bytes = (size_t)piece_of(x, r, i, &begin) * x->element;
+    char *slot = slot_of(x, r, member, i), *buf = r->job.buf;
+    if (bytes == 0) return;
+    if (buf) buf += (size_t)begin * x->element;
+    if (out)
+        memcpy(buf, slot, bytes);
+    else if (buf)
+        memcpy(slot, buf, bytes);
+    else
+        memset(slot, 0, bytes);
+}
+static void copy_all(const Exchange *x, const Round *r, int member, bool out) {
+    const int n = r->job.owners;
+    const bool large = (size_t)(n * r->job.piece) * x->element >= PARALLEL;
+#pragma omp parallel for schedule(static) if (large)
+    for (int i = 0; i < n; i++) copy(x, r, member, i, out);
+}
+
 /* The next round of what is queued. */
-static void begin_round(Exchange *x) {
-    Round *r = &x->round[x->begun++ % UNDER_WAY];
+static void next_round(Exchange *x, Round *r) {
     int64_t begin, end;
     r->job = x->job[x->first];
     r->at = x->at;
-    x->at += x->piece;
-    exchange_share(r->job.n, 0, x->c->size, &begin, &end); /* rank 0 has the largest share */
+    x->at += r->job.piece;
+    share_at(r->job.n, unit_of(x, &r->job), 0, x->c->size, &begin, &end); /* the largest */
     r->last = x->at >= end;
-    if (r->last) {
-        x->at = 0;
-        x->first++;
-    }
-    begin_parts(x, r);
+    if (!r->last) return;
+    x->at = 0;
+    if (++x->first == x->njob) x->first = x->njob = 0;
 }
 
-/* One step of each kind, if it can be done; whether any was. */
+static bool lay(Exchange *x, Round *r, int64_t t) {
+    Comm *c = x->c;
+    if (!MEMBERS_PASSED(x, taken, t - UNDER_WAY)) return false;
+    next_round(x, r);
+    const int me = index_of(x, r, c->rank);
+    int64_t n;
+    char *mine = sum_of(x, r, me, &n);
+    if (x->member && r->job.where == GATHER)
+        copy(x, r, 0, me, false);
+    else if (x->member)
+        copy_all(x, r, member_of(c, c->rank), false);
+    else if (!r->job.buf)
+        memset(mine, 0, (size_t)n * x->element);
+    PASSED(x, laid, t + 1);
+    for (int k = 1; k < c->groups && r->job.where != GATHER; k++) {
+        const int from = (group_of(c, c->rank) + c->groups - k) % c->groups;
+        post(x, r, false, part_of(x, r, from), n, peer(x, from), TAG_PARTS);
+    }
+    return true;
+}
+
+static bool add_node(Exchange *x, Round *r, int64_t t) {
+    Comm *c = x->c;
+    const CommKind kind = x->element == 4 ? KIND_F32 : KIND_F64;
+    if (!MEMBERS_PASSED(x, laid, t)) return false;
+    if (r->job.where == GATHER) return true;
+    const bool large = (size_t)(r->job.owners * r->job.piece) * x->element >= PARALLEL;
+#pragma omp parallel for schedule(static) if (large && c->groups > 1)
+    for (int g = 0; g < c->groups; g++) {
+        char *part[COMM_GROUP_MAX];
+        int64_t n;
+        const int i = index_of(x, r, peer(x, g));
+        sum_of(x, r, i, &n);
+        if (!x->member || n == 0) continue;
+        for (int m = 0; m < c->group; m++) part[m] = slot_of(x, r, m, i);
+        comm_fold_tree(kind, part, c->group, n);
+    }
+    for (int k = 1; k < c->groups; k++) {
+        int64_t n;
+        const int to = peer(x, (group_of(c, c->rank) + k) % c->groups);
+        char *sum = sum_of(x, r, index_of(x, r, to), &n);
+        post(x, r, true, sum, n, to, TAG_PARTS);
+    }
+    return true;
+}
+
+/* The groups' sums have come: adds them, and hands the sum on. */
+static bool add(Exchange *x, Round *r, int64_t t) {
+    Comm *c = x->c;
+    const CommKind kind = x->element == 4 ? KIND_F32 : KIND_F64;
+    (void)t;
+    if (!arrived(r)) return false;
+    int64_t mine;
+    char *own = sum_of(x, r, index_of(x, r, c->rank), &mine);
+    if (r->job.where != GATHER && mine > 0) {
+        for (int g = 0; g < c->groups; g++)
+            c->part[g] = g == group_of(c, c->rank) ? own : part_of(x, r, g);
+        comm_fold_tree(kind, c->part, c->groups, mine);
+        if (r->job.where == EXCHANGE_ADD) {
+            char *to[2] = {r->job.into + (size_t)r->at * x->element, c->part[0]};
+            comm_fold_tree(kind, to, 2, mine);
+        } else if (c->part[0] != own) {
+            memcpy(own, c->part[0], (size_t)mine * x->element);
+        }
+    }
+    if (r->job.where != GATHER && r->job.where != EXCHANGE_ALL) return true;
+    for (int k = 1; k < c->groups; k++) {
+        const int from = peer(x, (group_of(c, c->rank) + c->groups - k) % c->groups);
+        int64_t n;
+        char *sum = sum_of(x, r, index_of(x, r, from), &n);
+        post(x, r, false, sum, n, from, TAG_SUMS);
+    }
+    for (int k = 1; k < c->groups; k++)
+        post(x, r, true, own, mine, peer(x, (group_of(c, c->rank) + k) % c->groups), TAG_SUMS);
+    return true;
+}
+
+static bool hand_out(Exchange *x, Round *r, int64_t t) {
+    if (!arrived(r)) return false;
+    PASSED(x, handed_out, t + 1);
+    return true;
+}
+
+static bool take(Exchange *x, Round *r, int64_t t) {
+    const int me = index_of(x, r, x->c->rank);
+    if (x->member && (r->job.where == GATHER || r->job.where == EXCHANGE_ALL)) {
+        if (!MEMBERS_PASSED(x, handed_out, t)) return false;
+        copy_all(x, r, 0, true);
+    } else if (x->member && r->job.where == EXCHANGE_OWN) {
+        copy(x, r, 0, me, true);
+    }
+    PASSED(x, taken, t + 1);
+    x->done += r->last;
+    return true;
+}
+
+static bool (*const stages[STAGES])(Exchange *, Round *, int64_t) = {
+    [LAID] = lay, [NODE_ADDED] = add_node, [ADDED] = add, [HANDED_OUT] = hand_out, [TAKEN] = take};
+
+/* One step of each stage, if it can be done; whether any was. */
 static bool advance(Exchange *x) {
     bool moved = false;
-    while (x->first < x->njob && x->begun - x->ended < UNDER_WAY) {
-        begin_round(x);
+    for (int s = 0; s < STAGES; s++) {
+        const int64_t t = x->through[s];
+        const bool there = s == LAID ? x->first < x->njob && t - x->through[TAKEN] < UNDER_WAY
+                                     : t < x->through[s - 1];
+        if (!there || !stages[s](x, &x->round[t % UNDER_WAY], t)) continue;
+        x->through[s]++;
         moved = true;
     }
-    if (x->added < x->begun) {
-        Round *r = &x->round[x->added % UNDER_WAY];
-        if (arrived(r)) {
-            begin_sums(x, r);
-            x->added++;
-            moved = true;
-        }
-    }
-    if (x->ended < x->added) {
-        Round *r = &x->round[x->ended % UNDER_WAY];
-        if (arrived(r)) {
-            x->done += r->last;
-            x->ended++;
-            moved = true;
-        }
-    }
-    if (x->first == x->njob) x->first = x->njob = 0;
     return moved;
 }
 
@@ -267,18 +422,26 @@ static int64_t queue(Exchange *x, ExchangeJob job) {
         x->cap = x->cap ? 2 * x->cap : 64;
         x->job = xrealloc(x->job, (size_t)x->cap * sizeof *x->job);
     }
-    if (!job.buf && !x->zeros) x->zeros = xcalloc((size_t)x->piece, x->element);
+    if (!job.buf && !x->zeros) x->zeros = xcalloc(CHUNK, 1);
+    const int64_t unit = unit_of(x, &job), blocks = (job.n + unit - 1) / unit;
+    job.owners = blocks < x->c->size ? (int)blocks : x->c->size;
+    /* A round's pieces fit into a slot, the groups' sums of one piece into `parts`. */
+    const int64_t most = job.owners > x->c->groups ? job.owners : x->c->groups;
+    const int64_t line = LINE / (int64_t)x->element;
+    job.piece = CHUNK / most / LINE * line;
+    CHECK(job.piece > 0, "%d ranks, expected at most %d", x->c->size, CHUNK / LINE);
     x->job[x->njob++] = job;
     exchange_progress(x);
     return ticket;
 }
 
-int64_t exchange_sum(Exchange *x, void *buf, int64_t n, int where, void *into) {
-    return queue(x, (ExchangeJob){.buf = buf, .into = into, .n = n, .where = where});
+int64_t exchange_sum(Exchange *x, void *buf, int64_t n, int64_t first, int where, void *into) {
+    return queue(x,
+                 (ExchangeJob){.buf = buf, .into = into, .n = n, .first = first, .where = where});
 }
 
-int64_t exchange_gather(Exchange *x, void *buf, int64_t n) {
-    return queue(x, (ExchangeJob){.buf = buf, .n = n, .where = GATHER});
+int64_t exchange_gather(Exchange *x, void *buf, int64_t n, int64_t first) {
+    return queue(x, (ExchangeJob){.buf = buf, .n = n, .first = first, .where = GATHER});
 }
 
 void exchange_idle(Comm *c) {

@@ -48,8 +48,15 @@ static int64_t sums_size(const ParamSet *ps, const Shard *s) {
 
 OptimBytes optim_bytes(const ParamSet *ps, int shard, int ranks, bool muon) {
     if (ranks == 1) shard = SHARD_NONE;
-    Shard s;
-    shard_open(&s, ps, 0, shard == SHARD_NONE ? 1 : ranks);
+    const int owners = shard == SHARD_NONE ? 1 : ranks;
+    Shard s = {0};
+    for (int place = 0; place < owners; place++) { /* the largest: blocks at an end are shorter */
+        Shard other;
+        shard_open(&other, ps, place, owners);
+        const Shard smaller = other.size > s.size ? s : other;
+        if (other.size > s.size) s = other;
+        shard_close(&(Shard){.v = smaller.v});
+    }
     int64_t gradients = ps->size, size[BUFFERS];
     if (shard == SHARD_GRADIENTS) {
         buffer_sizes(ps, size);
@@ -60,7 +67,7 @@ OptimBytes optim_bytes(const ParamSet *ps, int shard, int ranks, bool muon) {
                           .gradients = (size_t)gradients * sizeof(real),
                           .moments = (size_t)(s.size + shard_second_moments(&s, ps, muon, NULL)) *
                                      sizeof(real),
-                          .exchange = exchange_bytes(ranks, sizeof(real))};
+                          .exchange = exchange_bytes(ranks)};
     shard_close(&s);
     return b;
 }
@@ -127,7 +134,7 @@ void grads_open(Grads **out, ParamSet *ps, Comm *c, int shard) {
     *g = (Grads){.ps = ps, .c = c, .kind = ranks == 1 ? SHARD_NONE : shard};
     exchange_open(&g->x, c, sizeof(real));
     const bool all = g->kind == SHARD_NONE;
-    shard_open(&g->shard, ps, all ? 0 : comm_rank(c), all ? 1 : ranks);
+    shard_open(&g->shard, ps, all ? 0 : exchange_place(c), all ? 1 : ranks);
     for (int k = 0; k < ps->nparts; k++)
         g->nsquare += (part_size(g, k) + EXCHANGE_BLOCK - 1) / EXCHANGE_BLOCK;
     g->square = xmalloc((size_t)g->nsquare * sizeof *g->square);
@@ -160,7 +167,7 @@ double grads_waited(const Grads *g) { return g->waited + exchange_waited(g->x); 
 /* --- sums over the ranks ---------------------------------------------------------------------- */
 
 static void sum_flat(Grads *g, int k) {
-    exchange_sum(g->x, g->ps->grad + g->ps->part[k].offset, part_size(g, k),
+    exchange_sum(g->x, g->ps->grad + g->ps->part[k].offset, part_size(g, k), g->shard.v[k].first,
                  g->kind == SHARD_NONE ? EXCHANGE_ALL : EXCHANGE_OWN, NULL);
 }
 
@@ -171,7 +178,7 @@ static void sum_lent(Grads *g, int k) {
     paramset_complete_grad(ps, k);
     if (!ps->part[k].throughout) {
         LentBuffer *b = &g->buffer[buffer_of(ps, k)];
-        b->ticket = exchange_sum(g->x, b->p, part_size(g, k), EXCHANGE_ADD,
+        b->ticket = exchange_sum(g->x, b->p, part_size(g, k), g->shard.v[k].first, EXCHANGE_ADD,
                                  (real *)(uintptr_t)g->shard.v[k].grad);
     }
     g->next = k > 0 ? k - 1 : ps->nparts - 1;
@@ -195,7 +202,7 @@ void grads_part_done(Grads *g, int k) {
 static void sum_zeros(Grads *g) {
     for (int k = g->ps->nparts - 1; k >= 0; k--)
         if (!g->ps->part[k].throughout)
-            exchange_sum(g->x, NULL, part_size(g, k), EXCHANGE_ADD,
+            exchange_sum(g->x, NULL, part_size(g, k), g->shard.v[k].first, EXCHANGE_ADD,
                          (real *)(uintptr_t)g->shard.v[k].grad);
     g->passes++;
 }
@@ -209,7 +216,8 @@ static bool all_over(Grads *g) {
     g->over = true;
     if (g->ps->part[0].throughout) {
         paramset_complete_grad(g->ps, 0);
-        exchange_sum(g->x, g->buffer[FIRST].p, part_size(g, 0), EXCHANGE_OWN, NULL);
+        exchange_sum(g->x, g->buffer[FIRST].p, part_size(g, 0), g->shard.v[0].first, EXCHANGE_OWN,
+                     NULL);
     }
     return true;
 }
@@ -243,11 +251,13 @@ double grads_norm(Grads *g) {
 
 void grads_updated(Grads *g, int k) {
     if (g->kind != SHARD_NONE)
-        exchange_gather(g->x, g->ps->data + g->ps->part[k].offset, part_size(g, k));
+        exchange_gather(g->x, g->ps->data + g->ps->part[k].offset, part_size(g, k),
+                        g->shard.v[k].first);
 }
 
 void grads_gather(Grads *g, int k, real *buf) {
-    if (g->kind != SHARD_NONE) exchange_wait(g->x, exchange_gather(g->x, buf, part_size(g, k)));
+    if (g->kind != SHARD_NONE)
+        exchange_wait(g->x, exchange_gather(g->x, buf, part_size(g, k), g->shard.v[k].first));
 }
 
 void grads_end(Grads *g) {

@@ -14,6 +14,7 @@
 typedef struct Share {
     int64_t begin, end; /* elements of the flat buffers */
     int64_t at;         /* where the first one lies in the buffers of the moments */
+    int64_t first;      /* the place where the part's shares begin */
     const real *grad;   /* [end - begin] the gradient, when it has been summed */
 } Share;
 typedef struct Shard {
@@ -22,9 +23,9 @@ typedef struct Shard {
     int64_t size; /* elements in all */
     bool whole;   /* of one rank */
 } Shard;
-/* `rank` of `ranks`; of one rank: everything. Gradients are those of the flat buffer, if there is
+/* Of a place (exchange_place) among `ranks`; of one rank: everything. Gradients are those of the flat buffer, if there is
  * one. Not collective. */
-void shard_open(Shard *s, const ParamSet *ps, int rank, int ranks);
+void shard_open(Shard *s, const ParamSet *ps, int place, int ranks);
 void shard_close(Shard *s);
 /* The elements [*begin, *end) of parameter p, flattened, that the shard has, maybe none; returns
  * where the first one lies in the buffers of the moments. */

@@ -4,13 +4,17 @@
 #include "base/error.h"
 #include "optim/grad_impl.h"
 
-void shard_open(Shard *s, const ParamSet *ps, int rank, int ranks) {
+void shard_open(Shard *s, const ParamSet *ps, int place, int ranks) {
+    int64_t blocks = 0;
     *s = (Shard){
         .v = xcalloc((size_t)ps->nparts, sizeof *s->v), .n = ps->nparts, .whole = ranks == 1};
     for (int k = 0; k < ps->nparts; k++) {
         const int64_t begin = ps->part[k].offset;
         Share *a = &s->v[k];
-        exchange_share(paramset_part_end(ps, k) - begin, rank, ranks, &a->begin, &a->end);
+        const int64_t n = paramset_part_end(ps, k) - begin;
+        a->first = blocks % ranks;
+        blocks += (n + EXCHANGE_BLOCK - 1) / EXCHANGE_BLOCK;
+        exchange_share(n, a->first, place, ranks, &a->begin, &a->end);
         a->begin += begin;
         a->end += begin;
         a->at = s->size;

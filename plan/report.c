@@ -165,10 +165,11 @@ static void print_choice(const PlanStages *s, const PlanMachine *m, int64_t node
         const Row r = row_of(&s->v[i], m, l);
         char a[2][16];
         printf("  %-10s %" PRId64 " rank%s a node with %" PRId64 " thread%s, dist.shard %s, "
-               "train.micro_tokens %" PRId64 ": %s a step, %s in all\n             %s\n",
+               "train.micro_tokens %" PRId64
+               ": %s a step, %s in all, efficiency %.1f %%\n             %s\n",
                s->v[i].name, l.per_node, l.per_node == 1 ? "" : "s", l.threads,
                l.threads == 1 ? "" : "s", plan_shard_name(l.shard), l.micro_tokens,
-               duration(r.t.step, a[0]), duration(r.wall, a[1]), why);
+               duration(r.t.step, a[0]), duration(r.wall, a[1]), 100 * r.efficiency, why);
         free(why);
     }
 }
@@ -191,10 +192,11 @@ static void print_assumptions(const PlanMachine *m, const PlanLayout *l) {
            l->threads, l->threads == 1 ? "" : "s", r->threads, m->origin ? m->origin : "",
            r->train * 1e-9, r->forward * 1e-9, r->update * 1e-9, r->decode * 1e-9,
            reading_text(r->decode_read, reading));
-    printf("network: %.3g us and %.3g GB/s a node, within a node %.3g us and %.3g GB/s; %.0f %% of "
-           "the last backward pass hides the exchange\n\n",
+    printf("network: %.3g us and %.3g GB/s a node, within a node %.3g us and %.3g GB/s, its memory "
+           "%.3g "
+           "GB/s; %.0f %% of the last backward pass hides the exchange\n\n",
            n->latency * 1e6, n->bandwidth * 1e-9, n->node_latency * 1e6, n->node_bandwidth * 1e-9,
-           100 * n->overlap);
+           n->memory * 1e-9, 100 * n->overlap);
 }
 
 void report_print(const PlanStages *s, const PlanMachine *m, const PlanLayout *layout, int n,
@@ -287,10 +289,11 @@ json_t *report_json(const PlanStages *s, const PlanMachine *m, const PlanLayout 
     const PlanNet *net = &m->net;
     json_t *j = machine_json(m);
     json_object_set_new(j, "network",
-                        json_pack("{s:f, s:f, s:f, s:f, s:f}", "latency_us", net->latency * 1e6,
-                                  "bandwidth_gbs", net->bandwidth * 1e-9, "node_latency_us",
-                                  net->node_latency * 1e6, "node_bandwidth_gbs",
-                                  net->node_bandwidth * 1e-9, "overlap", net->overlap));
+                        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "latency_us",
+                                  net->latency * 1e6, "bandwidth_gbs", net->bandwidth * 1e-9,
+                                  "node_latency_us", net->node_latency * 1e6, "node_bandwidth_gbs",
+                                  net->node_bandwidth * 1e-9, "memory_gbs", net->memory * 1e-9,
+                                  "overlap", net->overlap));
     json_object_set_new(j, "stages", stages);
     return j;
 }

@@ -26,6 +26,9 @@
 
 enum { LAYOUTS_MAX = 64 };
 #define MANY 1000000000000LL
+/* Of a node's memory bandwidth, what laying vectors there and taking them gets (rhetor-bench comm;
+ * docs/BENCHMARKS.md has the measurement). */
+static const double NODE_SHARE = 1.0 / 3;
 
 typedef struct Counts {
     int64_t v[LAYOUTS_MAX];
@@ -37,7 +40,8 @@ typedef struct Args {
     OptionList set, rates;
     Counts nodes, ranks;
     int64_t per_node, threads, cores;
-    double memory, latency, bandwidth, node_latency, node_bandwidth, overlap, seconds;
+    double memory, latency, bandwidth, node_latency, node_bandwidth, memory_bandwidth, overlap,
+        seconds;
     int shard;
     PlanGiven given;
     CheckOptions check;
@@ -106,8 +110,12 @@ static const Option options[] = {
      OPT_NUMBER(latency, 1e-6, 1e6)},
     {"bandwidth", 0, "GBS", "of a node, each way, GB/s (12.5: 100 Gbit/s)",
      OPT_NUMBER(bandwidth, 1e-6, 1e6)},
+    {"memory-bandwidth", 0, "GBS", "of a node's memory, GB/s (the updates' rate of all threads)",
+     OPT_NUMBER(memory_bandwidth, 1e-6, 1e6)},
     {"node-latency", 0, "US", "between ranks of a node (1)", OPT_NUMBER(node_latency, 1e-6, 1e6)},
-    {"node-bandwidth", 0, "GBS", "between ranks of a node, all together (10)",
+    {"node-bandwidth", 0, "GBS",
+     "vectors that the ranks of a node lay into its memory, or take, all together (a third of "
+     "--memory-bandwidth)",
      OPT_NUMBER(node_bandwidth, 1e-6, 1e6)},
     {"overlap", 0, "X", "share of the last backward pass that hides the exchange, 0 to 1 (0)",
      OPT_NUMBER(overlap, 0, 1)},
@@ -157,22 +165,22 @@ static void set_environment(const Args *a) {
 }
 
 static int open_machine(PlanMachine *m, const Args *a, const PlanStages *s) {
-    m->net = (PlanNet){.latency = 2e-6,
-                       .bandwidth = 12.5e9,
-                       .node_latency = 1e-6,
-                       .node_bandwidth = 10e9,
-                       .overlap = a->overlap};
+    m->net = (PlanNet){
+        .latency = 2e-6, .bandwidth = 12.5e9, .node_latency = 1e-6, .overlap = a->overlap};
     for (int i = 0; i < a->rates.n; i++) TRY(machine_read(m, a->rates.v[i]));
-    const double given[4] = {a->latency * 1e-6, a->bandwidth * 1e9, a->node_latency * 1e-6,
-                             a->node_bandwidth * 1e9};
-    double *const to[4] = {&m->net.latency, &m->net.bandwidth, &m->net.node_latency,
-                           &m->net.node_bandwidth};
-    for (int i = 0; i < 4; i++)
+    const double given[5] = {a->latency * 1e-6, a->bandwidth * 1e9, a->node_latency * 1e-6,
+                             a->node_bandwidth * 1e9, a->memory_bandwidth * 1e9};
+    double *const to[5] = {&m->net.latency, &m->net.bandwidth, &m->net.node_latency,
+                           &m->net.node_bandwidth, &m->net.memory};
+    for (int i = 0; i < 5; i++)
         if (given[i] > 0) *to[i] = given[i];
     m->cores = a->cores > 0 ? a->cores : comm_cores();
     m->memory = a->memory > 0 ? a->memory * (double)(1 << 30)
                               : (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     if (m->nrates == 0) TRY(machine_measure(m, s, a->seconds));
+    for (int i = 0; i < m->nrates && a->memory_bandwidth <= 0; i++)
+        m->net.memory = fmax(m->net.memory, m->rates[i].update);
+    if (m->net.node_bandwidth <= 0) m->net.node_bandwidth = m->net.memory * NODE_SHARE;
     if (!a->save_rates) return 0;
     json_auto_t *j = machine_json(m);
     return json_write_file(j, a->save_rates);

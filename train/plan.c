@@ -413,24 +413,56 @@ static double gathered_bytes(const PlanWork *w, const PlanLayout *l) {
     return n * (double)sizeof(real) * learners(w);
 }
 
-double plan_exchange_bytes(const PlanWork *w, const PlanLayout *l) {
-    const double R = (double)l->ranks;
-    return updates(w) * (halves(w, l) * trained_bytes(w) + gathered_bytes(w, l)) * (R - 1) / R;
+/* Ranks of a group, as comm.c finds them on nodes that are filled in the order of the ranks. */
+static double group_of(const PlanLayout *l) {
+    const int64_t r = l->ranks < l->per_node ? l->ranks : l->per_node;
+    int64_t n = 1;
+    while (2 * n <= PLAN_GROUP_MAX && r % (2 * n) == 0 && l->ranks % (2 * n) == 0) n *= 2;
+    return (double)n;
 }
 
-static double half_seconds(double bytes, const PlanLayout *l, const PlanNet *n) {
+double plan_exchange_bytes(const PlanWork *w, const PlanLayout *l) {
+    const double G = group_of(l), N = (double)l->ranks / G;
+    return updates(w) * (halves(w, l) * trained_bytes(w) + gathered_bytes(w, l)) / G * (N - 1) / N;
+}
+
+/* What the group with the largest shares owns over the mean: a shard is of whole blocks of every
+ * part, and a part may have fewer of them than there are groups. */
+static double unevenness(const PlanWork *w, const PlanLayout *l) {
+    if (l->shard == SHARD_NONE || l->ranks == 1) return 1;
+    const double N = (double)l->ranks / group_of(l);
+    double all = 0, slowest = 0;
+    for (int i = 0; i < w->nets; i++) {
+        if (!w->net[i].loss) continue;
+        Model m = open_model(&w->net[i], w, l);
+        const ParamSet *ps = &m.gpt->params;
+        for (int k = 0; k < ps->nparts; k++) {
+            const double n = (double)(paramset_part_end(ps, k) - ps->part[k].offset);
+            all += n / N;
+            slowest += fmin(n, ceil(ceil(n / EXCHANGE_BLOCK) / N) * EXCHANGE_BLOCK);
+        }
+        gpt_close(&m.gpt);
+        gpt_close(&m.base);
+    }
+    return all > 0 ? slowest / all : 1;
+}
+
+/* Either half of a sum: the vectors of a node's ranks go into its memory, or come out of it; and each
+ * group sends its sums of a share to the group that owns it, or gets them from there. */
+static double half_seconds(double bytes, double uneven, const PlanLayout *l, const PlanNet *n) {
     const double R = (double)l->ranks, r = fmin(R, (double)l->per_node);
     if (R <= 1) return 0;
-    const double rounds = ceil(bytes / PLAN_ROUND_BYTES),
-                 each = bytes / R; /* to every other rank */
+    const double G = group_of(l), N = R / G, k = ceil(r / G); /* groups of a node */
+    const double each = uneven * bytes / N, rounds = ceil(bytes / PLAN_ROUND_BYTES);
     const double latency = R > r ? n->latency : n->node_latency;
-    double seconds = rounds * (R - 1) * latency + r * (r - 1) * each / n->node_bandwidth;
-    if (R > r) seconds += r * (R - r) * each / n->bandwidth;
+    double seconds = rounds * (N - 1) * latency + k * (k - 1) * each / n->node_bandwidth;
+    if (G > 1) seconds += rounds * n->node_latency + r * bytes / n->node_bandwidth;
+    if (R > r) seconds += k * (N - k) * each / n->bandwidth;
     return seconds;
 }
 
 double plan_sum_seconds(double bytes, const PlanLayout *l, const PlanNet *n) {
-    return 2 * half_seconds(bytes, l, n);
+    return 2 * half_seconds(bytes, 1, l, n);
 }
 
 /* --- time ------------------------------------------------------------------------------------- */
@@ -478,16 +510,21 @@ void plan_time(const PlanWork *w, const PlanLayout *l, const PlanRates *measured
     }
     const double compute = flops * again / r.train + micros * model / r.micro;
     const double slice = l->shard == SHARD_NONE ? 1 : 1 / (double)l->ranks;
-    const double exchange = halves(w, l) * half_seconds(byte, l, n);
+    const double uneven = unevenness(w, l);
+    const double exchange = halves(w, l) * half_seconds(byte, uneven, l, n);
     /* The gradient is final in the last micro-batch; two thirds of its time is the way back. */
     const double last = micros > 0 ? compute / micros * each * 2 / 3 : 0;
     const double hidden = fmin(n->overlap * last, exchange);
     t->compute = updates(w) * compute;
     /* A virtual rank's gradient joins another's: two arrays read and both written. */
     const double joins = (double)(leaves_of(w, l) - 1) * 4;
-    t->update = updates(w) * (UPDATE_ARRAYS * slice + joins) * byte / r.update;
+    /* The gradient is cleared as a whole, where there is one. */
+    const double clear = l->shard == SHARD_OPTIMIZER ? 1 : slice;
+    const double node = n->memory / fmin((double)l->ranks, (double)l->per_node);
+    const double rate = node > 0 ? fmin(r.update, node) : r.update;
+    t->update = updates(w) * ((UPDATE_ARRAYS - 1) * slice + clear + joins) * byte / rate;
     if (w->muon) t->update += updates(w) * each * slice * muon_flops(&w->model) / r.train;
-    const double gather = half_seconds(gathered_bytes(w, l), l, n);
+    const double gather = half_seconds(gathered_bytes(w, l), uneven, l, n);
     t->exposed = t->exchange + updates(w) * (exchange - hidden + gather);
     t->exchange += updates(w) * (exchange + gather);
     t->step = t->rollout + t->scoring + t->compute + t->update + t->exposed;

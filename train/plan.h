@@ -71,10 +71,12 @@ typedef struct PlanRates {
 } PlanRates;
 
 /* The network. Latency a message, seconds. Bandwidth in bytes a second that a node sends while it
- * receives as much, whatever the number of its ranks. */
+ * receives as much, whatever the number of its ranks; within a node: of the ranks' vectors, all
+ * together, that go into its memory to be summed, or come out of it. */
 typedef struct PlanNet {
     double latency, bandwidth;           /* between nodes */
     double node_latency, node_bandwidth; /* between the ranks of a node */
+    double memory; /* of a node, bytes a second: what bounds the updates of its ranks; 0: nothing */
     double overlap; /* share of the last micro-batch's backward pass that hides the exchange */
 } PlanNet;
 
@@ -96,7 +98,7 @@ typedef struct PlanTime {
     double step;
 } PlanTime;
 
-enum { PLAN_ROUND_BYTES = 64 << 20 /* of dist/comm.c */ };
+enum { PLAN_ROUND_BYTES = 2 << 20 /* of dist/exchange.c */, PLAN_GROUP_MAX = 64 };
 
 const char *plan_shard_name(int shard); /* "none", "optimizer", "gradients" */
 
@@ -126,8 +128,9 @@ double plan_flops(const PlanWork *w, double part[3]);
  * those who allocate the rest say. */
 void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m);
 
-/* Bytes that a rank sends in a step (it receives as many): the ordered sum sends (R-1)/R of the
- * vector twice; with sharded gradients the first half goes once a micro-batch. */
+/* Bytes that a rank sends in messages in a step (it receives as many). Its group (comm_impl.h) sends
+ * (N-1)/N of the vector twice, of N groups, and its ranks share that; with sharded gradients the
+ * first half goes once a micro-batch. */
 double plan_exchange_bytes(const PlanWork *w, const PlanLayout *l);
 /* Seconds of an ordered sum of `bytes` over the layout's ranks. */
 double plan_sum_seconds(double bytes, const PlanLayout *l, const PlanNet *n);

@@ -52,7 +52,7 @@ void trainer_open(Trainer *t, Gpt *gpt, Run *run, const char *prefix) {
                            .muon = c->optim_name == OPTIM_MUON,
                            .momentum = c->optim_momentum});
     t->run = run;
-    run->exchange_bytes += exchange_bytes(comm_size(run->comm), sizeof(real));
+    run->exchange_bytes += exchange_bytes(comm_size(run->comm));
     t->clip = c->optim_clip;
     t->max_skips = c->optim_max_skips;
     t->skip_z = c->optim_skip_zscore;

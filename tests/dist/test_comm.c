@@ -163,15 +163,39 @@ static int child(const char *mode, int *argc, char ***argv) {
     return 0;
 }
 
-/* Scratch of the gradients' sums: bounded, and what a message has never less than 16 KiB. */
+/* Scratch of the gradients' sums: it does not grow with the ranks. */
 static void test_exchange_scratch(void **state) {
-    assert_true(exchange_bytes(1, 4) == 0);
-    for (int ranks = 2; ranks <= 4096; ranks++) {
-        const size_t each = exchange_bytes(ranks, 4) / (size_t)ranks / 4; /* of four rounds */
-        assert_true(each >= 16 << 10);
-        assert_true(exchange_bytes(ranks, 4) <= (ranks > 256 ? (size_t)ranks << 16 : 16 << 20));
+    assert_true(exchange_bytes(1) == 0);
+    for (int ranks = 2; ranks <= 4096; ranks++) assert_true(exchange_bytes(ranks) == 16 << 20);
+}
+
+/* Shares of vectors that follow each other: each is a partition, and no rank owns more than a block
+ * more than another. */
+static void test_exchange_shares(void **state) {
+    static const int64_t n[] = {3, 3000000, 16384, 16385, 1234567, 40000};
+    for (int size = 1; size <= 100; size++) {
+        int64_t owned[100] = {0}, first = 0;
+        for (size_t k = 0; k < sizeof n / sizeof *n; k++) {
+            int64_t at = 0;
+            for (int i = 0; i < size; i++) { /* in the order of the shares */
+                int64_t begin, end;
+                const int place = (int)((first + i) % size);
+                exchange_share(n[k], first, place, size, &begin, &end);
+                if (begin == end) continue;
+                assert_int_equal(begin, at);
+                at = end;
+                owned[place] += (end - begin + EXCHANGE_BLOCK - 1) / EXCHANGE_BLOCK;
+            }
+            assert_int_equal(at, n[k]);
+            first += (n[k] + EXCHANGE_BLOCK - 1) / EXCHANGE_BLOCK;
+        }
+        int64_t least = owned[0], most = owned[0];
+        for (int p = 1; p < size; p++) {
+            if (owned[p] < least) least = owned[p];
+            if (owned[p] > most) most = owned[p];
+        }
+        assert_true(most - least <= 1);
     }
-    assert_true(exchange_bytes(1024, 8) == 64 << 20);
 }
 
 int main(int argc, char **argv) {
@@ -181,6 +205,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_one_rank),          cmocka_unit_test(test_share),
         cmocka_unit_test(test_srun_without_pmix), cmocka_unit_test(test_exit_status_arrives),
         cmocka_unit_test(test_binding_warning),   cmocka_unit_test(test_exchange_scratch),
+        cmocka_unit_test(test_exchange_shares),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -75,7 +75,7 @@ static PlanLayout ranks(int64_t n, int64_t per_node) {
     return (PlanLayout){.ranks = n, .per_node = per_node, .threads = 1};
 }
 static const PlanRates rates = {1, 100e9, 20e9, 110e9, 30e9, 25e9, 200e9};
-static const PlanNet net = {2e-6, 10e9, 1e-6, 5e9, 0};
+static const PlanNet net = {2e-6, 10e9, 1e-6, 5e9, 0, 0};
 
 static void test_parameters(void **state) {
     PlanWork w = lm_work(gpt2, 1, 1024);
@@ -220,7 +220,7 @@ static void test_memory(void **state) {
                 none.weights + none.gradients + none.moments + none.frozen + none.activations +
                     none.save + none.exchange + none.program,
                 1e-12);
-    assert_near(none.exchange, (double)exchange_bytes((int)l.ranks, sizeof(real)), 1e-12);
+    assert_near(none.exchange, (double)exchange_bytes((int)l.ranks), 1e-12);
     l.shard = SHARD_OPTIMIZER;
     plan_memory(&w, &l, &opt);
     l.shard = SHARD_GRADIENTS;
@@ -266,21 +266,28 @@ static void test_exchange(void **state) {
                 1e-12);
     l = ranks(1, 1);
     w = ppo_work(); /* 8 updates of both models */
-    l = ranks(2, 2);
+    l = ranks(2, 1);
     assert_near(plan_exchange_bytes(&w, &l), 8 * 2 * 4.0 * 273985 / 2, 1e-12);
+    l = ranks(2, 2); /* through the node's memory */
+    assert_true(plan_exchange_bytes(&w, &l) == 0);
+    l = ranks(8, 4); /* four share what their node sends */
+    assert_near(plan_exchange_bytes(&w, &l), 8 * 2 * 4.0 * 273985 / 2 / 4, 1e-12);
 }
 
 static void test_sum(void **state) {
-    /* 2 nodes, one rank each: half of 40 MB twice at 10 GB/s, and a message each way */
+    /* 2 nodes, one rank each: half of 40 MB twice at 10 GB/s, 20 rounds of a message each way */
     PlanLayout l = ranks(2, 1);
-    assert_near(plan_sum_seconds(40e6, &l, &net), 2 * (20e6 / 10e9 + 2e-6), 1e-12);
-    l = ranks(2, 2); /* both on one node send half, all together at 5 GB/s */
-    assert_near(plan_sum_seconds(40e6, &l, &net), 2 * (2 * 20e6 / 5e9 + 1e-6), 1e-12);
-    l = ranks(4, 2); /* each sends a quarter to one neighbour and to two strangers */
-    assert_near(plan_sum_seconds(40e6, &l, &net), 2 * (2 * 10e6 / 5e9 + 4 * 10e6 / 10e9 + 3 * 2e-6),
+    assert_near(plan_sum_seconds(40e6, &l, &net), 2 * (20e6 / 10e9 + 20 * 2e-6), 1e-12);
+    l = ranks(2, 2); /* both on one node lay 40 MB into its memory and take them, at 5 GB/s */
+    assert_near(plan_sum_seconds(40e6, &l, &net), 2 * (80e6 / 5e9 + 20 * 1e-6), 1e-12);
+    l = ranks(4, 2); /* the same on two nodes, and each sends half to the other */
+    assert_near(plan_sum_seconds(40e6, &l, &net), 2 * (80e6 / 5e9 + 20 * 3e-6 + 20e6 / 10e9),
                 1e-12);
-    l = ranks(3, 1); /* three rounds of at most 64 MiB */
-    assert_near(plan_sum_seconds(180e6, &l, &net), 2 * (2 * 60e6 / 10e9 + 3 * 2 * 2e-6), 1e-12);
+    l = ranks(3, 1); /* no groups: 86 rounds, two messages each */
+    assert_near(plan_sum_seconds(180e6, &l, &net), 2 * (2 * 60e6 / 10e9 + 86 * 2 * 2e-6), 1e-12);
+    l = ranks(6, 6); /* three groups of two on a node: each lays a third in for the two others */
+    assert_near(plan_sum_seconds(30e6, &l, &net), 2 * (180e6 / 5e9 + 6 * 10e6 / 5e9 + 15 * 3e-6),
+                1e-12);
     l = ranks(1, 1);
     assert_true(plan_sum_seconds(40e6, &l, &net) == 0);
 }
@@ -303,7 +310,15 @@ static void test_time(void **state) {
     assert_near(two.exposed, 2 * (bytes / 2 / 10e9 + 2e-6), 1e-12);
     l.shard = SHARD_OPTIMIZER;
     plan_time(&w, &l, &rates, &net, &sharded);
-    assert_near(sharded.update, t.update / 2, 1e-12);
+    assert_near(sharded.update, t.update * 5 / 9, 1e-12); /* the gradient is cleared as a whole */
+    /* Parts of 37,440 (embeddings), twice 49,984 and 128 elements: whole blocks of 16,384, of which
+     * one of two ranks has 2 of 3 (32,768) and 2 of 4 (32,768 of 49,984). */
+    assert_near(sharded.exposed, 2 * ((32768 + 32768 * 2 + 128) * 4 / 10e9 + 2e-6), 0.02);
+    PlanNet slow = net; /* two ranks share the 10 GB/s of their node's memory */
+    slow.memory = 10e9;
+    PlanLayout both = ranks(2, 2);
+    plan_time(&w, &both, &rates, &slow, &hidden);
+    assert_near(hidden.update, 9 * bytes / 5e9, 1e-12);
     PlanNet overlapping = net;
     overlapping.overlap = 1;
     plan_time(&w, &l, &rates, &overlapping, &hidden);

@@ -1,10 +1,16 @@
-/* bench_comm.c: `mpirun -n N rhetor-bench comm`: what the ordered sum of dist/comm.h takes between
- * the ranks, for vectors from 32 KiB to 64 MiB, and the two numbers of rhetor-plan's network that
- * say it shortest (train/plan.h):
+/* bench_comm.c: `mpirun -n N rhetor-bench comm`: what the exchange of gradients (dist/exchange.h)
+ * takes between the ranks, for vectors from 32 KiB to 64 MiB, and the two numbers of rhetor-plan's
+ * network that say it shortest (train/plan.h). On one node
  *
- *     seconds = 2 (R-1) latency + 2 r (R-1)/R bytes / bandwidth      r: ranks of a node
+ *     seconds = 2 latency rounds + 2 R bytes / bandwidth
  *
- * least squares of the relative error over all sizes. Addition and memory are in it, as used. */
+ * and between nodes of one rank each, or of several whose vectors' way through the node's memory
+ * is then within the bandwidth,
+ *
+ *     seconds = 2 (N-1) latency rounds + 2 (N-1)/N bytes / bandwidth
+ *
+ * for N nodes and rounds of 2 MiB; least squares of the relative error over all sizes. Addition and
+ * memory are in it, as used. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -19,8 +25,9 @@
 #include "base/option.h"
 #include "base/text.h"
 #include "core/rng.h"
-#include "dist/comm.h"
+#include "dist/exchange.h"
 #include "tools/bench/bench.h"
+#include "train/plan.h"
 
 enum { SIZES = 12, SMALLEST = 1 << 13, ROUNDS_MAX = 200 };
 
@@ -54,14 +61,14 @@ static int count_nodes(Comm *c) {
 }
 
 /* The shortest of several sums; of the slowest rank. */
-static double sum_seconds(Comm *c, float *v, int64_t n, double budget) {
+static double sum_seconds(Comm *c, Exchange *x, float *v, int64_t n, double budget) {
     double best = HUGE_VAL;
     const double began = clock_seconds();
     for (int i = 0; i < ROUNDS_MAX; i++) {
         double go = 0;
         comm_max_f64(c, &go, 1); /* together */
         double t = clock_seconds();
-        comm_sum_f32(c, v, n);
+        exchange_wait(x, exchange_sum(x, v, n, 0, EXCHANGE_ALL, NULL));
         t = clock_seconds() - t;
         double late = clock_seconds() - began > budget;
         double both[2] = {t, late};
@@ -72,19 +79,19 @@ static double sum_seconds(Comm *c, float *v, int64_t n, double budget) {
     return best;
 }
 
-/* t = a + b x. */
-static void fit(const double *x, const double *t, int n, double *a, double *b) {
-    double s0 = 0, s1 = 0, s2 = 0, r0 = 0, r1 = 0; /* sums over (a + b x - t) / t */
+/* t = a y + b x. */
+static void fit(const double *y, const double *x, const double *t, int n, double *a, double *b) {
+    double yy = 0, xy = 0, xx = 0, y1 = 0, x1 = 0; /* sums over (a y + b x - t) / t */
     for (int i = 0; i < n; i++) {
-        const double w = 1 / (t[i] * t[i]);
-        s0 += w;
-        s1 += w * x[i];
-        s2 += w * x[i] * x[i];
-        r0 += w * t[i];
-        r1 += w * t[i] * x[i];
+        const double v = y[i] / t[i], w = x[i] / t[i];
+        yy += v * v;
+        xy += v * w;
+        xx += w * w;
+        y1 += v;
+        x1 += w;
     }
-    *b = (s0 * r1 - s1 * r0) / (s0 * s2 - s1 * s1);
-    *a = (r0 - *b * s1) / s0;
+    *b = (yy * x1 - xy * y1) / (yy * xx - xy * xy);
+    *a = (y1 - *b * xy) / yy;
 }
 
 static int measure(Comm *c, const Args *a) {
@@ -97,26 +104,30 @@ static int measure(Comm *c, const Args *a) {
     const int64_t most = (int64_t)SMALLEST << (sizes - 1);
     float *v = xmalloc((size_t)most * sizeof *v);
     for (int64_t i = 0; i < most; i++) v[i] = (float)(i % 256) * 1e-30f; /* sums stay finite */
-    double bytes[SIZES], seconds[SIZES], fixed, slope;
+    double bytes[SIZES], seconds[SIZES], messages[SIZES], moved[SIZES], latency, slope;
+    Exchange *x;
+    exchange_open(&x, c, sizeof *v);
     json_t *vectors = json_array();
     if (speaks)
         printf("%d ranks on %d node%s\n%12s %12s %12s %12s\n", R, nodes, TEXT_S(nodes), "KiB", "ms",
-               "fit", "GB/s a rank");
+               "fit", "GB/s a node");
     for (int i = 0; i < sizes; i++) {
         const int64_t n = (int64_t)SMALLEST << i;
         bytes[i] = (double)n * (double)sizeof *v;
-        seconds[i] = sum_seconds(c, v, n, a->seconds);
+        seconds[i] = sum_seconds(c, x, v, n, a->seconds);
+        messages[i] = 2 * ceil(bytes[i] / PLAN_ROUND_BYTES) * (nodes > 1 ? nodes - 1 : 1);
+        moved[i] = 2 * bytes[i] * (nodes > 1 ? (nodes - 1.0) / nodes : R);
         json_array_append_new(vectors,
                               json_pack("{s:f, s:f}", "bytes", bytes[i], "seconds", seconds[i]));
     }
     free(v);
-    fit(bytes, seconds, sizes, &fixed, &slope);
-    const double per_node = ceil((double)R / nodes);
-    const double latency = fmax(fixed, 1e-9) / (2 * (R - 1));
-    const double bandwidth = 2 * per_node * (R - 1) / R / slope;
+    exchange_close(&x);
+    fit(messages, moved, seconds, sizes, &latency, &slope);
+    latency = fmax(latency, 1e-9);
+    const double bandwidth = 1 / slope;
     for (int i = 0; speaks && i < sizes; i++)
         printf("%12.0f %12.3f %12.3f %12.2f\n", bytes[i] / 1024, seconds[i] * 1e3,
-               (fixed + slope * bytes[i]) * 1e3, 2e-9 * bytes[i] * (R - 1) / R / seconds[i]);
+               (latency * messages[i] + slope * moved[i]) * 1e3, 1e-9 * moved[i] / seconds[i]);
     if (speaks)
         printf("latency %.2f us a message, bandwidth %.2f GB/s a node: rhetor-plan "
                "--%slatency %.3g --%sbandwidth %.3g\n",
