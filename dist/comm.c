@@ -24,13 +24,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define ROUND_BYTES ((int64_t)64 << 20)
 enum {
     SHORT_VECTOR = 4096, /* elements up to which everybody adds everything, */
     SHORT_SUM = 1 << 18, /* of all ranks together */
-    PIECE = 4096         /* elements added at a time, of all ranks */
+    PIECE = 4096,        /* elements added at a time, of all ranks */
+    FILES_BESIDE = 128   /* open files of a rank beside its messages */
 };
 
 void comm_check_mpi(int rc, const char *call) {
@@ -128,9 +130,27 @@ int comm_open_planned(Comm **out, int size) {
     return 0;
 }
 
+/* A socket for each other rank and some for files: what is allowed is raised before MPI fails over
+ * it in the middle of a run. */
+static int make_room_for_sockets(int size) {
+    const rlim_t need = (rlim_t)size + FILES_BESIDE;
+    struct rlimit now;
+    if (getrlimit(RLIMIT_NOFILE, &now) != 0 || now.rlim_cur >= need) return 0;
+    const rlim_t had = now.rlim_cur;
+    now.rlim_cur = now.rlim_max < need ? now.rlim_max : need;
+    if (setrlimit(RLIMIT_NOFILE, &now) == 0 && now.rlim_cur >= need) return 0;
+    return error_set(ERR_CONFIG,
+                     "%d ranks take up to %llu open files each; %llu are allowed (ulimit -n), at "
+                     "most %llu (ulimit -Hn); raise LimitNOFILE or /etc/security/limits.conf",
+                     size, (unsigned long long)need, (unsigned long long)had,
+                     (unsigned long long)now.rlim_max);
+}
+
 int comm_open(Comm **out, int *argc, char ***argv) {
     *out = NULL;
     if (launched()) {
+        const int expected = comm_launch_size(); /* MPI_Init may set what this reads */
+        TRY(make_room_for_sockets(expected));
         int level = MPI_THREAD_SINGLE, rank, size;
         comm_check_mpi(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level), "MPI_Init_thread");
         error_end_hook = comm_abort; /* the caller has said why */
@@ -145,6 +165,15 @@ int comm_open(Comm **out, int *argc, char ***argv) {
             comm_close(&c);
             return error_set(ERR_INTERNAL, "this MPI does not support threads "
                                            "(MPI_THREAD_FUNNELED); use Open MPI 4.1");
+        }
+        if (size == 1 && expected > 1) {
+            comm_close(&c);
+            return error_set(
+                ERR_USAGE,
+                "%d ranks were started, but each is alone: the launcher's PMI and this "
+                "MPI do not know each other; use srun --mpi=pmix or --mpi=pmi2 (srun "
+                "--mpi=list), or the mpirun that belongs to this MPI",
+                expected);
         }
         find_groups(c);
         if (c->group > 1)
@@ -177,6 +206,14 @@ void comm_close(Comm **comm) {
     *comm = NULL;
 }
 
+int comm_group(const Comm *c) { return c->group; }
+const char *comm_library(void) {
+    static char text[MPI_MAX_LIBRARY_VERSION_STRING + 1];
+    int n;
+    MPI_Get_library_version(text, &n);
+    text[strcspn(text, ",\n")] = '\0';
+    return text;
+}
 int comm_rank(const Comm *c) { return c->rank; }
 int comm_size(const Comm *c) { return c->size; }
 bool comm_alone(const Comm *c) { return !c->mpi || c->size == 1; }

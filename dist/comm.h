@@ -31,6 +31,8 @@ int comm_launch_size(void); /* the same for the number of ranks; 1 without a lau
 /* Not collective. */
 int comm_rank(const Comm *c);
 int comm_size(const Comm *c);
+int comm_group(const Comm *c);  /* ranks that exchange gradients through a node's memory; 1: none */
+const char *comm_library(void); /* "Open MPI v4.1.4"; also before comm_open */
 bool comm_alone(const Comm *c); /* no other process takes part: one rank, or comm_open_planned */
 
 /* After a step that can fail on some ranks: every rank passes its rc; all return the same: 0 if all
@@ -59,8 +61,9 @@ void comm_share(int64_t n, int rank, int size, int64_t *begin, int64_t *end);
 
 /* Cores this process may run on (sched_getaffinity). Not collective. When a rank has fewer of them
  * than threads, when the ranks of one node are bound to the same cores, or when mpirun left most of
- * a node's cores idle, comm_check_binding warns with the mpirun or srun option that mends it. */
+ * a node's cores idle, comm_check_binding warns with the mpirun or srun option that mends it
+ * (true on rank 0, which speaks). */
 int comm_cores(void);
-void comm_check_binding(Comm *c, int threads);
+bool comm_check_binding(Comm *c, int threads);
 
 #endif

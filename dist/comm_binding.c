@@ -129,7 +129,7 @@ static bool warn_node(const HostNode *n) {
     return true;
 }
 
-void comm_check_binding(Comm *c, int threads) {
+bool comm_check_binding(Comm *c, int threads) {
     int size = comm_size(c);
     RankPlace me = {.threads = threads};
     gethostname(me.host, sizeof me.host - 1);
@@ -151,4 +151,5 @@ void comm_check_binding(Comm *c, int threads) {
         HostNode n = node_of(place, size, &place[r]);
         said = warn_node(&n);
     }
+    return said && comm_rank(c) == 0;
 }

@@ -24,7 +24,9 @@
 #include "base/option.h"
 #include "base/text.h"
 #include "base/utf8.h"
+#include "core/blas.h"
 #include "core/kernel.h"
+#include "dist/fault.h"
 #include "dist/signals.h"
 #include "dist/watchdog.h"
 #include "train/run_impl.h"
@@ -229,10 +231,63 @@ static double peak_mib(void) {
     return (double)usage.ru_maxrss / 1024;
 }
 
+/* A rank's program and processor. */
+typedef struct RankProgram {
+    char host[64], version[48], blas[64];
+    int level; /* KernelLevel */
+    uint64_t file;
+} RankProgram;
+
+/* Ranks hold the same weights only if all compute alike: one version, and the kernels of the weakest
+ * processor. */
+static int agree_on_program(Run *run) {
+    RankProgram me = {.level = (int)kernel_level};
+    snprintf(me.version, sizeof me.version, "%s", RHETOR_VERSION);
+    if (fault_point("run.version") < 0) me.version[0] ^= 1; /* as if another was installed */
+    if (kernel_level == KERNEL_BLAS) snprintf(me.blas, sizeof me.blas, "%s", blas_name());
+    gethostname(me.host, sizeof me.host - 1);
+    if (file_hash("/proc/self/exe", &me.file) < 0) me.file = 0;
+    AUTOFREE char *bytes = NULL;
+    const int ranks = comm_size(run->comm);
+    AUTOFREE size_t *at = xcalloc((size_t)ranks + 1, sizeof *at);
+    if (comm_alone(run->comm)) return 0;
+    comm_allgather_bytes(run->comm, &me, sizeof me, &bytes, at);
+    const RankProgram *p = (const RankProgram *)(void *)bytes, *weak = p, *strong = p, *file = p;
+    for (int r = 1; r < ranks; r++) {
+        if (strcmp(p[r].version, p->version) != 0)
+            return error_set(
+                ERR_CONFIG,
+                "rank %d on %s is rhetor %s, rank 0 on %s is %s; install one version on "
+                "all nodes",
+                r, p[r].host, p[r].version, p->host, p->version);
+        if (p[r].level < weak->level) weak = &p[r];
+        if (p[r].level > strong->level) strong = &p[r];
+        if (p[r].file != p->file) file = &p[r];
+        if (strcmp(p[r].blas, p->blas) != 0)
+            return error_set(
+                ERR_CONFIG,
+                "%s multiplies by %s, %s by %s, and their products differ; set "
+                "RHETOR_KERNEL=plain on all nodes (mpirun -x), or use nodes of one kind",
+                p->host, *p->blas ? p->blas : kernel_name((KernelLevel)p->level), p[r].host,
+                *p[r].blas ? p[r].blas : kernel_name((KernelLevel)p[r].level));
+    }
+    if (weak->level != strong->level && run->main_rank)
+        log_warn("%s has %s kernels, %s only %s: all ranks use these", strong->host,
+                 kernel_name((KernelLevel)strong->level), weak->host,
+                 kernel_name((KernelLevel)weak->level));
+    if (file != p && run->main_rank)
+        log_warn("the program's file on %s is not that on %s, though both are version %s; install "
+                 "one build on all nodes, or ranks may drift apart",
+                 file->host, p->host, p->version);
+    kernel_level = (KernelLevel)weak->level;
+    return 0;
+}
+
 static int run_stage(Run *run, StageFn *fn) {
     RunPriv *p = run->priv;
     set_threads(run);
     core_init();
+    TRY(comm_agree(run->comm, agree_on_program(run)));
     if (run->cfg.dist_shard == SHARD_GRADIENTS && run->cfg.dist_reproducible)
         return config_bad(&run->cfg, "dist.shard",
                           "their sums depend on the layout; set dist.reproducible=false, "
