@@ -26,6 +26,7 @@ KEY(run_tensorboard, "run.tensorboard", Bool, true, 0, 1, "", SAME, "also write 
 KEY(from_tokenizer, "from.tokenizer", Path, "", 0, 0, "", RESULT, "tokenizer.json, or a folder with vocab.json and merges.txt")
 KEY(from_model, "from.model", Path, "", 0, 0, "", RESULT, "parent: a run folder (its newest good checkpoint, the best where one was kept) or a checkpoint file. SFT: the pretrained model; reward and PPO: the SFT model")
 KEY(from_reward, "from.reward", Path, "", 0, 0, "", RESULT, "the reward model: scores the samples and starts the critic")
+KEY(from_ensemble, "from.ensemble", Paths, "", 0, 0, "", RESULT, "more reward models, which with from.reward form an ensemble: reward.ensemble")
 
 /* --- the model (the other stages inherit it) ----------------------------------------------------- */
 ENUM(model_family, "model.family", "gpt2", WORD(MODEL_GPT2, "gpt2") WORD(MODEL_LLAMA, "llama") WORD(MODEL_QWEN2, "qwen2") WORD(MODEL_QWEN3, "qwen3") WORD(MODEL_GPT_NEOX, "gpt_neox") WORD(MODEL_OPT, "opt"), RESULT, "what the block is like: norm, mlp, positions, biases as the models of this family have them; the keys below whose default is `family`, or 0, set one of these by itself. llama is today's usual choice (SmolLM, Llama 3)")
@@ -140,6 +141,7 @@ KEY(ppo_kl_target, "ppo.kl_target", F64, 6, 1e-6, 1e6, "", RESULT, "adaptive: KL
 KEY(ppo_kl_horizon, "ppo.kl_horizon", F64, 10000, 1, 1e12, "", RESULT, "adaptive: episodes")
 KEY(ppo_whiten, "ppo.whiten", Bool, true, 0, 1, "", RESULT, "whiten advantages over the global batch")
 KEY(ppo_critic_lr, "ppo.critic_lr", F64, 0, 0, 10, "", RESULT, "the critic's learning rate; 0: optim.lr")
+ENUM(ppo_critic, "ppo.critic", "reward", WORD(CRITIC_REWARD, "reward") WORD(CRITIC_RANDOM, "random"), RESULT, "what the critic begins as. reward: the reward model; random: a model of its shape with random weights, a baseline that learns more slowly")
 KEY(ppo_ema, "ppo.ema", F64, 0.992, 0, 0.999999, "", RESULT, "decay of the moving average of the policy, one step an optimizer step; the average is what is evaluated and saved as the model; 0: none")
 KEY(ppo_replay, "ppo.replay", Path, "", 0, 0, "", RESULT, "folder of another run's rollouts to train on instead of sampling (tests, debugging)")
 KEY(ppo_save_rollouts, "ppo.save_rollouts", Bool, false, 0, 1, "", RESULT, "write the episodes of every iteration to rollouts/")
@@ -158,6 +160,8 @@ KEY(grpo_resample, "grpo.resample", I64, 0, 0, 1000, "", RESULT, "dynamic sampli
 
 /* --- rewards (PPO, GRPO) ------------------------------------------------------------------------------ */
 KEY(reward_model, "reward.model", F64, 1, -1e6, 1e6, "", RESULT, "weight of the reward model's score (from.reward). A score is the sum of what the following find, times their weights; a response without the stop token scores ppo.no_stop_score")
+ENUM(reward_ensemble, "reward.ensemble", "mean", WORD(ENSEMBLE_MEAN, "mean") WORD(ENSEMBLE_WORST, "worst") WORD(ENSEMBLE_UNCERTAINTY, "uncertainty") WORD(ENSEMBLE_FIRST, "first"), RESULT, "with from.ensemble, what the models' scores of a response are together (Coste 2023). worst: the smallest; uncertainty: the mean minus reward.spread times the variance; first: from.reward alone, the others are asked only by eval.prompts (gold/others), as a test of it")
+KEY(reward_spread, "reward.spread", F64, 0.5, 0, 1e6, "", RESULT, "with reward.ensemble: uncertainty, the weight of the variance between the models")
 KEY(reward_gold, "reward.gold", F64, 0, -1e6, 1e6, "", RESULT, "weight of the embedded world's gold reward; records need \"gold\"")
 KEY(reward_program, "reward.program", F64, 0, -1e6, 1e6, "", RESULT, "weight of what reward.command says")
 KEY(reward_command, "reward.command", Str, "", 0, 0, "", RESULT, "a command of the shell, trusted, run by rank 0 with your rights: it reads a line {\"prompt\", \"completion\", \"record\"} a response, in any number, and writes a number each, without holding it back for more. Started once; again when it dies or is late")

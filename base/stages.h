@@ -29,17 +29,19 @@ STAGE(DPO, "dpo", "a policy from preferences, without a reward model", "eval/rew
       COMMON RECORDS "data.fields.chosen data.fields.rejected train. train.batch=64 dpo. "
                      "optim.lr=1e-6 optim.warmup=150")
 STAGE(PPO, "ppo", "reinforcement learning from the reward model", "eval/score",
-      COMMON RECORDS "from.reward lora. -lora.dropout eval.prompts data.mix data.fields.messages "
-                     "ppo. reward. "
-                     "-reward.pairs -reward.layers ptx. "
-                     "optim.lr=9e-6 optim.schedule=constant optim.warmup=10 "
-                     "optim.warmup_from=0.1 optim.eps=1e-5")
+      COMMON RECORDS
+      "from.reward from.ensemble lora. -lora.dropout eval.prompts data.mix data.fields.messages "
+      "ppo. reward. "
+      "-reward.pairs -reward.layers ptx. "
+      "optim.lr=9e-6 optim.schedule=constant optim.warmup=10 "
+      "optim.warmup_from=0.1 optim.eps=1e-5")
 STAGE(GRPO, "grpo", "reinforcement learning from groups of samples, without a critic", "eval/score",
-      COMMON RECORDS "from.reward data.mix data.fields.messages ppo. -ppo.clip_value -ppo.gamma "
-                     "-ppo.lambda -ppo.kl -ppo.kl_target -ppo.kl_horizon -ppo.whiten "
-                     "-ppo.critic_lr grpo. reward. -reward.pairs -reward.layers ptx. ppo.beta=0.04 "
-                     "optim.lr=1e-6 "
-                     "optim.schedule=constant optim.eps=1e-5")
+      COMMON RECORDS
+      "from.reward from.ensemble data.mix data.fields.messages ppo. -ppo.clip_value -ppo.gamma "
+      "-ppo.lambda -ppo.kl -ppo.kl_target -ppo.kl_horizon -ppo.whiten "
+      "-ppo.critic_lr -ppo.critic grpo. reward. -reward.pairs -reward.layers ptx. ppo.beta=0.04 "
+      "optim.lr=1e-6 "
+      "optim.schedule=constant optim.eps=1e-5")
 /* Defaults of their own: Ouyang 2022, App. C; epsilon: Ziegler 2019; DPO: Rafailov 2023, App. B;
  * GRPO: Shao 2024. */
 

@@ -84,7 +84,7 @@ static int judge(const GoldCurve *g, const Actor *a, Run *run, const Episodes *e
 }
 
 int gold_curve_measure(const GoldCurve *g, const Actor *a, Run *run, Gpt *reference, Gpt *reward,
-                       double no_stop_score) {
+                       Ensemble *more, double no_stop_score) {
     const int64_t n = g->prompts.n, micro = run->cfg.train_micro_tokens;
     const uint32_t same = UINT32_MAX; /* the same random numbers in every evaluation */
     Episodes e = {0};
@@ -103,12 +103,15 @@ int gold_curve_measure(const GoldCurve *g, const Actor *a, Run *run, Gpt *refere
     evaluate_logp(a->policy->gpt, q, n, a->decode.temperature, micro, mine);
     evaluate_logp(reference, q, n, a->decode.temperature, micro, other);
     if (reward) score_samples(reward, q, e.stopped, n, micro, no_stop_score, score);
+    ensemble_join(more, q, e.stopped, n, a->comm, score);
     for (int64_t i = 0; i < n; i++) {
         kl += (mine[i] - other[i]) / (double)n;
         proxy += (double)score[i] / (double)n;
     }
     run_metric(run, "gold/kl", kl);
     if (reward) run_metric(run, "gold/proxy", proxy);
+    if (more->n > 0) run_metric(run, "gold/others", more->others);
+    if (more->n > 0) run_metric(run, "gold/spread", more->spread);
     run_metric(run, "gold/tokens", (double)e.first[n] / (double)n);
     const int rc = judge(g, a, run, &e);
     rollout_free(&e);

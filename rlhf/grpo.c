@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "dist/watchdog.h"
 #include "rlhf/actor.h"
+#include "rlhf/ensemble.h"
 #include "rlhf/iteration.h"
 #include "rlhf/rewards.h"
 #include "rlhf/score.h"
@@ -29,6 +30,7 @@
 typedef struct Grpo {
     Loaded policy, reward; /* reward.gpt NULL: no model is asked */
     Gpt *reference;        /* NULL: nobody asks how far the policy has gone */
+    Ensemble more;         /* reward models beside that one */
     Dataset prompts, heldout;
     Actor actor;
     Rewards rewards;
@@ -55,6 +57,7 @@ static int open_models(Grpo *s, Run *run) {
                           "nothing says what a response is worth: neither a reward model nor one "
                           "of reward.gold, program, number, text, match, length");
     }
+    TRY(ensemble_open(&s->more, run, &s->policy));
     return actor_stop(&s->policy, run);
 }
 
@@ -86,6 +89,7 @@ static int open_all(Grpo *s, Run *run) {
     TRY(open_data(s, run));
     TRY(load_weights(&s->policy, true));
     if (c->from_reward[0]) TRY(load_weights(&s->reward, false));
+    TRY(ensemble_weights(&s->more, &s->policy, NULL));
     if (c->ppo_beta > 0) {
         TRY(gpt_open(&s->reference, &s->policy.cfg, false));
         TRY(gpt_copy(s->reference, s->policy.gpt));
@@ -120,6 +124,7 @@ static int judge(Grpo *s, const RewardRecords *of, Episodes *e) {
             q[i] =
                 (Sequence){.tokens = e->tokens + e->start[i], .n = e->start[i + 1] - e->start[i]};
         score_shared(s->reward.gpt, q, n, p->o.micro_tokens, p->comm, e->score);
+        ensemble_episodes(&s->more, e, p->comm);
         rewards_weigh(&s->rewards, e);
     }
     for (int64_t i = 0; i < n; i++)
@@ -211,6 +216,7 @@ static void report(Grpo *g, Run *run, const Episodes *e, const PpoStats *s, doub
     run_metric(run, "loss/kl_avg", s->kl_loss);
     run_metric(run, "groups/sampled", s->groups);
     run_metric(run, "groups/without_signal", s->without_signal);
+    if (ensemble_rewards(&g->more)) run_metric(run, "objective/scores_spread", g->more.spread);
     run_metric(run, "lr", lr);
     run_metric(run, "eps", run->cfg.ppo_clip);
     run_metric(run, "episode", (double)((run->step + 1) * run->cfg.ppo_batch));
@@ -245,7 +251,8 @@ static int dry_run(Grpo *s, Run *run) {
         (size_t)s->policy.gpt->params.size * ((s->reference != NULL) + (p->ema.decay > 0));
     if (s->reward.gpt) frozen += (size_t)s->reward.gpt->params.size;
     run_plan(run, clock_seconds() - began, plan_parameters(w), (double)all.tokens,
-             plan_flops(w, NULL), trainer_bytes(&p->policy) + frozen * sizeof(real),
+             plan_flops(w, NULL),
+             trainer_bytes(&p->policy) + frozen * sizeof(real) + ensemble_bytes(&s->more),
              p->policy.arena.high);
     printf("  %.0f of %.0f groups have scores that differ\n", all.groups - all.silent, all.groups);
     AUTOFREE char *text = NULL;
@@ -287,6 +294,7 @@ static int grpo(Run *run) {
     if (run->dry) comm_close(&s.ppo.comm);
     dataset_free(&s.prompts);
     dataset_free(&s.heldout);
+    ensemble_close(&s.more);
     load_free(&s.policy);
     load_free(&s.reward);
     gpt_close(&s.reference);

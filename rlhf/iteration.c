@@ -426,6 +426,8 @@ PlanWork iteration_plan(const Config *c, const GptConfig *policy) {
     if (critic) plan_net(&w, &head, value_loss, &dry);
     if (critic || c->ppo_beta > 0) plan_net(&w, policy, NULL, NULL); /* the reference */
     if (critic || c->from_reward[0]) plan_net(&w, &head, NULL, NULL);
+    for (int k = 0; k < c->from_ensemble.n && k < PLAN_ENSEMBLE; k++)
+        plan_net(&w, &head, NULL, NULL);
     if (c->ppo_ema > 0) {
         plan_net(&w, policy, NULL, NULL);
         w.net[w.nets - 1].saved = true;

@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "rlhf/actor.h"
+#include "rlhf/ensemble.h"
 #include "rlhf/gold_curve.h"
 #include "rlhf/iteration.h"
 #include "rlhf/rewards.h"
@@ -27,6 +28,7 @@
 typedef struct Stage {
     Loaded policy, reward;
     Gpt *reference, *critic; /* begin as those */
+    Ensemble more;           /* reward models beside the first */
     Dataset prompts, heldout;
     GoldCurve gold;
     Actor actor;
@@ -48,6 +50,7 @@ static int open_models(Stage *s, Run *run) {
                           "the reward model's context of %" PRId64
                           " is shorter than the policy's %" PRId64,
                           s->reward.cfg.context, policy->cfg.context);
+    TRY(ensemble_open(&s->more, run, policy));
     return actor_stop(policy, run);
 }
 
@@ -85,9 +88,13 @@ static void watch_settings(const Run *run) {
  * that one's and the critic's base too. */
 static int open_adapters(Stage *s, Run *run, const LoraConfig *o) {
     const uint64_t seed = (uint64_t)run->cfg.run_seed;
+    if (run->cfg.ppo_critic == CRITIC_RANDOM)
+        return config_bad(&run->cfg, "ppo.critic",
+                          "with lora.rank the critic is adapters on the reward model's weights");
     run_adapters(run, o, s->policy.path, s->policy.id);
     TRY(load_with_adapters(&s->policy, o, seed));
     s->reference = s->policy.base;
+    TRY(ensemble_weights(&s->more, &s->policy, s->reference));
     if (load_is_on(&s->reward, &s->policy)) {
         TRY(load_adapters(&s->reward, s->reference, &s->reward.gpt, false));
         TRY(lora_open(&s->critic, s->reference, &s->reward.lora, true, true));
@@ -106,8 +113,12 @@ static int open_weights(Stage *s, Run *run) {
     TRY(load_weights(&s->reward, false));
     TRY(gpt_open(&s->reference, &s->policy.cfg, false));
     TRY(gpt_copy(s->reference, s->policy.gpt));
+    TRY(ensemble_weights(&s->more, &s->policy, NULL));
     TRY(gpt_open(&s->critic, &s->reward.cfg, true));
-    return gpt_copy(s->critic, s->reward.gpt);
+    if (run->cfg.ppo_critic == CRITIC_REWARD) return gpt_copy(s->critic, s->reward.gpt);
+    gpt_init(s->critic, (uint64_t)run->cfg.run_seed + 1,
+             INIT_FAN_IN); /* narrow models learn, too */
+    return 0;
 }
 
 static int open_all(Stage *s, Run *run) {
@@ -145,6 +156,7 @@ static int score(void *stage, Episodes *e) {
     for (int64_t i = 0; i < e->n; i++)
         q[i] = (Sequence){.tokens = e->tokens + e->start[i], .n = e->start[i + 1] - e->start[i]};
     score_samples(p->reward, q, e->stopped, e->n, p->o.micro_tokens, p->o.no_stop_score, e->score);
+    ensemble_join(&s->more, q, e->stopped, e->n, p->comm, e->score);
     rewards_weigh(&s->rewards, e);
     return rewards_add(&s->rewards, &s->rewards.heldout, e, p->comm);
 }
@@ -161,14 +173,16 @@ static int evaluate(Stage *s, Run *run) {
 static int measure_gold(Stage *s, Run *run) {
     Ppo *p = &s->ppo;
     if (p->ema.decay > 0) ema_swap(&p->ema, &s->policy.gpt->params);
-    const int rc =
-        gold_curve_measure(&s->gold, &s->actor, run, p->reference, p->reward, p->o.no_stop_score);
+    const int rc = gold_curve_measure(&s->gold, &s->actor, run, p->reference, p->reward, &s->more,
+                                      p->o.no_stop_score);
     if (p->ema.decay > 0) ema_swap(&p->ema, &s->policy.gpt->params);
     return rc;
 }
 
 static void report(Stage *stage, Run *run, const Episodes *e, const PpoStats *s, double lr) {
     iteration_report(&stage->ppo, run, s);
+    if (ensemble_rewards(&stage->more))
+        run_metric(run, "objective/scores_spread", stage->more.spread);
     run_metric(run, "lr", lr);
     run_metric(run, "eps", run->cfg.ppo_clip);
     run_metric(run, "episode", (double)((run->step + 1) * run->cfg.ppo_batch));
@@ -184,6 +198,7 @@ static int iterate(Stage *s, Run *run, double lr, double critic_lr, Episodes *e,
     Ppo *p = &s->ppo;
     TRY(actor_episodes(&s->actor, run, p->o.batch, e));
     iteration_score(p, e, run->step);
+    ensemble_episodes(&s->more, e, p->comm);
     rewards_weigh(&s->rewards, e);
     TRY(rewards_add(&s->rewards, &s->rewards.prompts, e, p->comm));
     iteration_advantages(p, e, stats);
@@ -203,7 +218,7 @@ static int dry_run(Stage *s, Run *run) {
     run_plan(run, clock_seconds() - began, plan_parameters(w), (double)e.start[e.n],
              plan_flops(w, NULL),
              trainer_bytes(&p->policy) + trainer_bytes(&p->critic) +
-                 (size_t)(2 * a->size + b->size) * sizeof(real),
+                 (size_t)(2 * a->size + b->size) * sizeof(real) + ensemble_bytes(&s->more),
              p->policy.arena.high + p->critic.arena.high);
     AUTOFREE char *text = NULL;
     TRY(tokenizer_decode(s->policy.tokenizer, e.tokens, e.start[1], false, &text, NULL));
@@ -254,6 +269,7 @@ static int ppo(Run *run) {
     dataset_free(&s.heldout);
     if (s.reference != s.policy.base) gpt_close(&s.reference);
     gpt_close(&s.critic);
+    ensemble_close(&s.more);
     load_free(&s.reward); /* before the base that it may be on */
     load_free(&s.policy);
     return rc;

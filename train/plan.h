@@ -21,7 +21,7 @@ typedef struct PlanModel {
     void *ctx;      /* of the loss */
     bool saved;     /* with the checkpoints; else it is again what it began as */
 } PlanModel;
-enum { PLAN_MODELS = 6 };
+enum { PLAN_ENSEMBLE = 8, PLAN_MODELS = 6 + PLAN_ENSEMBLE }; /* further reward models */
 
 /* A step of a stage, all ranks together. Lengths are means. An item is what ranks share out: a
  * window, an example, a prompt with its ranked answers, an episode. */
