@@ -1,5 +1,6 @@
-/* arena.c: a chain of blocks, bump allocation. Blocks of 2 MiB and more are aligned to huge pages
- * and advised so, because activations are streamed through and page faults would show. */
+/* arena.c: a chain of blocks, bump allocation. Blocks of 8 MiB and more are aligned to huge pages
+ * and advised so, because activations are streamed through and page faults would show; of smaller
+ * ones too much would be rounded up. */
 #include "core/arena.h"
 
 #include <stdint.h>
@@ -23,7 +24,7 @@ static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 /* Becomes the newest block; holds at least `bytes`. */
 static void push_block(Arena *a, size_t bytes) {
-    size_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGN;
+    size_t align = bytes >= 4 * HUGE_PAGE ? HUGE_PAGE : ALIGN;
     size_t total = round_up(bytes + sizeof(ArenaBlock), align);
     ArenaBlock *b = xaligned(align, total);
 #ifdef MADV_HUGEPAGE

@@ -224,8 +224,9 @@ bool op_linear_case(GradCase *c, int i) {
     return true;
 }
 
-/* --- adapt: y = act(p), p = z + scale d ------------------------------------------------------------
+/* --- adapt ------------------------------------------------------------------------------------
  *
+ *   forward   y = act(p), p = z + scale d
  *   backward  dp = dy act'(p),  dz += dp,  dd += scale dp      saved: p, unless act is none */
 
 typedef struct Adapt {

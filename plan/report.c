@@ -103,8 +103,7 @@ static void print_memory(const PlanStage *s, const Row *r) {
         if (k > 0 && r->l.ranks == 1) break;
         printf("  %-10s %9.1f %9.1f %9.1f %9.1f %11.1f %9.1f %9.1f %9.1f %9.1f\n",
                plan_shard_name(k), m->weights / mib, m->gradients / mib, m->moments / mib,
-               m->frozen / mib, m->activations / mib,
-               fmax(fmax(m->decoding, m->evaluation), m->save) / mib, m->exchange / mib,
+               m->frozen / mib, m->activations / mib, m->beside / mib, m->exchange / mib,
                m->program / mib, m->total / mib);
     }
 }
@@ -228,6 +227,7 @@ static json_t *memory_json(const PlanMemory *m) {
                 {"activations", m->activations},
                 {"decoding", m->decoding},
                 {"evaluation", m->evaluation},
+                {"first", m->first},
                 {"save", m->save},
                 {"messages", m->exchange},
                 {"program", m->program},

@@ -17,6 +17,7 @@
 #include "pipeline/recipe.h"
 #include "plan/forecast.h"
 #include "rlhf/iteration.h"
+#include "rlhf/preference.h"
 
 enum { ANSWERS = 4 };
 
@@ -26,6 +27,7 @@ typedef struct Known {
     bool alone; /* of the recipe this stage only: a parent that is there is the one it will have */
     GptConfig cfg;
     Tokenizer *tokenizer; /* NULL: only its size is known */
+    double tokenizer_bytes;
     Template tmpl;
     int64_t vocab; /* of the recipe's command, or given */
 } Known;
@@ -49,9 +51,16 @@ static bool have(const StrList *files) {
     return files->n > 0;
 }
 
+/* A rank holds what is opened here, too: its bytes of the heap. */
+static double heap_bytes(void) {
+    const struct mallinfo2 m = mallinfo2();
+    return (double)(m.uordblks + m.hblkhd);
+}
+
 /* --- the model -------------------------------------------------------------------------------- */
 
 static int know_tokenizer(Known *k, const Config *c, Corpus *corpus) {
+    const double before = heap_bytes();
     if (corpus) {
         size_t len;
         const char *text = corpus_tokenizer(corpus, &len);
@@ -59,6 +68,7 @@ static int know_tokenizer(Known *k, const Config *c, Corpus *corpus) {
     } else if (c->from_tokenizer[0] && file_exists(c->from_tokenizer)) {
         TRY(tokenizer_load(&k->tokenizer, c->from_tokenizer));
     }
+    k->tokenizer_bytes = heap_bytes() - before;
     if (k->tokenizer) k->vocab = tokenizer_vocab(k->tokenizer);
     if (k->vocab > 0) return 0;
     return error_set(ERR_CONFIG,
@@ -77,25 +87,22 @@ static int know_parent(Known *k, const Config *c) {
                          "whole recipe (its folder), or run the earlier stages first",
                          c->origin, c->from_model[0] ? c->from_model : "not set");
     Loaded l;
+    tokenizer_close(&k->tokenizer);
+    const double before = heap_bytes();
     TRY(load_open(&l, c->from_model, "from.model", LOAD_EITHER, NULL));
     k->model = true;
     k->cfg = l.cfg;
     k->cfg.scalar_head = false;
     k->tmpl = l.tmpl;
-    tokenizer_close(&k->tokenizer);
     k->tokenizer = l.tokenizer;
     l.tokenizer = NULL;
     load_free(&l);
+    k->tokenizer_bytes = heap_bytes() - before;
     return 0;
 }
 
 /* --- the data --------------------------------------------------------------------------------- */
 
-/* A rank holds what is opened here, too: what closing it gives back to the heap. */
-static double heap_bytes(void) {
-    const struct mallinfo2 m = mallinfo2();
-    return (double)(m.uordblks + m.hblkhd);
-}
 static void close_corpus(PlanStage *s, Corpus **c, bool trained) {
     PlanWork *w = &s->work;
     size_t bytes = 0;
@@ -136,18 +143,20 @@ static int mixed_windows(PlanStage *s, const Known *k, const Config *c, double *
 }
 
 /* Items and their sequences in data.train; records 0 where they are not known. */
-static int records_of(PlanStage *s, const Known *k, const Config *c, DatasetKind kind,
-                      const PlanGiven *g, int64_t *records) {
+static int records_of(PlanStage *s, Known *k, const Config *c, DatasetKind kind, const PlanGiven *g,
+                      int64_t *records) {
     PlanWork *w = &s->work;
     Dataset d = {0};
     if (have(&c->data_train) && k->tokenizer) {
         DatasetOptions o;
+        const double before = heap_bytes();
         dataset_options(&o, c, k->tokenizer, k->tmpl, k->cfg.context);
         if (kind == DATASET_PROMPTS) o.max_prompt = k->cfg.context - c->ppo_max_response;
         TRY(dataset_load(&d, kind, &c->data_train, &o));
         *records = d.n;
         plan_records(w, &d);
         close_records(s, &d);
+        k->tokenizer_bytes += heap_bytes() - before; /* what it has remembered of words */
         return 0;
     }
     const int64_t room = k->cfg.context - (kind == DATASET_PROMPTS ? c->ppo_max_response : 0);
@@ -165,15 +174,15 @@ static int records_of(PlanStage *s, const Known *k, const Config *c, DatasetKind
 }
 
 /* Of an evaluation; not known: as many tokens as there is room for. */
-static int evaluation_of(PlanStage *s, const Known *k, const Config *c, const StrList *files,
-                         int64_t records) {
+static int evaluation_of(PlanStage *s, const Known *k, const Config *c, DatasetKind kind,
+                         const StrList *files, int64_t records) {
     if (files->n == 0) return 0;
     s->work.eval_tokens = HUGE_VAL;
     if (!have(files) || !k->tokenizer) return 0;
     Dataset d;
     DatasetOptions o;
     dataset_options(&o, c, k->tokenizer, k->tmpl, k->cfg.context);
-    TRY(dataset_load(&d, DATASET_DEMOS, files, &o));
+    TRY(dataset_load(&d, kind, files, &o));
     plan_evaluation(&s->work, &d, records);
     close_records(s, &d);
     return 0;
@@ -211,7 +220,7 @@ static int plan_sft(PlanStage *s, Known *k, const Config *c, const PlanGiven *g)
     TRY(template_of_config(c, &k->tmpl));
     *w = plan_work(c, &k->cfg);
     TRY(records_of(s, k, c, DATASET_DEMOS, g, &records));
-    TRY(evaluation_of(s, k, c, &c->data_heldout, c->eval_records));
+    TRY(evaluation_of(s, k, c, DATASET_DEMOS, &c->data_heldout, c->eval_records));
     if (c->data_mix_ratio > 0) {
         TRY(mixed_windows(s, k, c, &w->window));
         plan_mix(w, c->data_mix_ratio);
@@ -234,20 +243,21 @@ static int plan_reward(PlanStage *s, Known *k, const Config *c, const PlanGiven 
     *w = plan_work(c, &cfg);
     TRY(records_of(s, k, c, DATASET_RANKED, g, &records));
     w->eval_tokens = records > 0 ? (double)records * w->length : HUGE_VAL; /* the best answers */
-    TRY(evaluation_of(s, k, c, &c->data_reference, 0));
+    TRY(evaluation_of(s, k, c, DATASET_DEMOS, &c->data_reference, 0));
     w->steps = plan_steps(c, records);
     return 0;
 }
 
 static int plan_dpo(PlanStage *s, Known *k, const Config *c, const PlanGiven *g) {
     PlanWork *w = &s->work;
-    const bool kto = c->dpo_loss == DPO_KTO;
     int64_t records;
+    const DatasetKind kind = c->dpo_loss == DPO_KTO ? DATASET_LABELLED : DATASET_RANKED;
     TRY(know_parent(k, c));
     *w = plan_work(c, &k->cfg);
-    TRY(records_of(s, k, c, kto ? DATASET_LABELLED : DATASET_RANKED, g, &records));
-    /* the reference's pass */
-    w->eval_tokens = records > 0 ? (double)records * w->sequences * w->length : HUGE_VAL;
+    TRY(records_of(s, k, c, kind, g, &records));
+    TRY(evaluation_of(s, k, c, kind, &c->data_heldout, c->eval_records));
+    if (preference_has_reference(c->dpo_loss))
+        w->first_tokens = records > 0 ? (double)records * w->sequences * w->length : HUGE_VAL;
     w->steps = plan_steps(c, records);
     return 0;
 }
@@ -279,6 +289,8 @@ static int plan_stage(PlanStage *s, Known *k, const PlanGiven *g) {
     int rc = plan[s->kind] ? plan[s->kind](s, k, &c, g)
                            : error_set(ERR_CONFIG, "%s: rhetor-plan knows no plan of %s", s->config,
                                        config_stage_name(s->kind));
+    /* every parent comes with its own */
+    s->work.data += k->tokenizer_bytes * (1 + (c.from_reward[0] != '\0'));
     if (rc >= 0 && s->work.steps == 0)
         assume(s, "the number of steps is not known: %s is not there yet (--records)",
                c.data_train.n ? c.data_train.v[0] : "data.train");

@@ -317,7 +317,8 @@ static int open_all(Dpo *p, Run *run) {
     prepare(p, &p->heldout);
     p->plan = plan_work(c, &m->cfg);
     plan_records(&p->plan, &p->train.d);
-    plan_evaluation(&p->plan, &p->train.d, 0); /* the reference's pass */
+    plan_evaluation(&p->plan, &p->heldout.d, c->eval_records);
+    if (preference_has_reference(p->o.loss)) p->plan.first_tokens = (double)p->train.d.tokens;
     TRY(memory_check(run, &p->plan));
     TRY(load_weights(m, true));
     trainer_open(&p->trainer, m->gpt, run, "");

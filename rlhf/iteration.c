@@ -428,6 +428,8 @@ PlanWork iteration_plan(const Config *c, const GptConfig *policy) {
     if (critic || c->from_reward[0]) plan_net(&w, &head, NULL, NULL);
     for (int k = 0; k < c->from_ensemble.n && k < PLAN_ENSEMBLE; k++)
         plan_net(&w, &head, NULL, NULL);
+    for (int i = 0; i < w.nets; i++) /* groups are judged before minibatches are made of them */
+        w.net[i].whole = !critic && w.net[i].cfg.scalar_head;
     if (c->ppo_ema > 0) {
         plan_net(&w, policy, NULL, NULL);
         w.net[w.nets - 1].saved = true;

@@ -3,7 +3,7 @@
 #   1. format: clang-format 14 (.clang-format)
 #   2. who includes whom: the USES_ table of the Makefile; MPI, HDF5 and CBLAS in their one place
 #   3. no flags that change what floating point means, none that tie a program to this machine's CPU
-#   4. no file name and no type name twice in the product
+#   4. no file name and no type name twice in the product, no stray file at the top
 #   5. warnings are errors, with gcc and, where it is installed, clang
 #   6. what a file exports begins with a word of its name, or with its room's name
 # Prints one line for each finding, file:line first; exit status 1 when there is one.
@@ -119,6 +119,12 @@ mapfile -t twice < <(awk '
         type[$2] = FILENAME ":" FNR
     }' "${product[@]}")
 finding "${twice[@]}"
+
+mapfile -t stray < <(git ls-files 2>/dev/null |
+    grep -vE '/|^\.|^(LICENSE|Makefile|README\.md|THIRD_PARTY\.md)$')
+for f in "${stray[@]}"; do
+    finding "$f:1: no file of the top folder (a test's output?): git rm --cached $f"
+done
 
 # --- 5. warnings -------------------------------------------------------------------------------------
 # The objects are kept, so a second lint compiles only what changed.

@@ -211,9 +211,10 @@ static double least_need(const Run *run, const PlanWork *work, double *may) {
     const double save = run->dry                    ? 0
                         : comm_rank(run->comm) == 0 ? m.save
                                                     : m.save / (double)l.ranks;
-    const double beside = run->dry ? 0 : fmax(fmax(m.decoding, m.evaluation), save);
-    return m.weights + m.gradients + m.moments + m.frozen + m.activations + beside +
-           (run->dry ? 0 : m.exchange);
+    const double models = m.weights + m.gradients + m.moments + m.frozen;
+    if (run->dry) return models + m.activations;
+    const double step = m.activations + fmax(fmax(m.decoding, m.evaluation), save);
+    return models + fmax(step, m.first) + m.exchange;
 }
 
 static void print_plan(const Run *run, const PlanWork *w) {
@@ -225,8 +226,8 @@ static void print_plan(const Run *run, const PlanWork *w) {
              "activations %.1f, beside them (a save, an evaluation, decoding) %.1f, messages %.1f, "
              "program %.1f",
              plan_parameters(w), l.ranks, m.total / mib, m.weights / mib, m.gradients / mib,
-             m.moments / mib, m.frozen / mib, m.activations / mib,
-             fmax(fmax(m.decoding, m.evaluation), m.save) / mib, m.exchange / mib, m.program / mib);
+             m.moments / mib, m.frozen / mib, m.activations / mib, m.beside / mib, m.exchange / mib,
+             m.program / mib);
 }
 
 /* --- together --------------------------------------------------------------------------------- */

@@ -23,7 +23,7 @@ enum { UPDATE_ARRAYS = 9 }; /* norm: g; AdamW: w g m v to w m v; clearing: g */
 static const double mib = 1024.0 * 1024.0;
 
 /* The program with its libraries, MiB, measured: peak of short runs less what is known. */
-static const double program_alone = 22, program_mpi = 31, program_thread = 0.5;
+static const double program_alone = 17.7, program_mpi = 27, program_thread = 0.5;
 
 const char *plan_shard_name(int shard) {
     static const char *const names[PLAN_SHARDS] = {"none", "optimizer", "gradients"};
@@ -38,7 +38,7 @@ void plan_values(const Step *s, void *ctx, const Batch *b, int64_t begin, int64_
 
 void plan_net(PlanWork *w, const GptConfig *cfg, StepLoss *loss, void *ctx) {
     CHECK(w->nets < PLAN_MODELS, "%d networks", w->nets);
-    w->net[w->nets++] = (PlanModel){*cfg, loss, ctx, loss != NULL};
+    w->net[w->nets++] = (PlanModel){.cfg = *cfg, .loss = loss, .ctx = ctx, .saved = loss != NULL};
 }
 
 PlanWork plan_work(const Config *c, const GptConfig *model) {
@@ -326,10 +326,20 @@ static double learned_bytes(const PlanWork *w, const PlanLayout *l, const Model 
     return most;
 }
 
-/* What comes and goes beside the networks that learn: passes that only score. PPO's scoring is
- * shared among the ranks, not the virtual ones, so its micro-batches are fuller. */
-static double scoring_bytes(const PlanWork *w, const PlanLayout *l, const Model *m, double n) {
+/* What comes and goes beside the networks that learn: a pass that only scores, of n tokens. */
+static double scoring_bytes(const PlanWork *w, const Model *m, double n) {
     return n > 0 ? pass_bytes(m, NULL, NULL, w, n, w->length, active_of(w, n)) : 0;
+}
+/* Of as many tokens in all ranks, those of a rank's largest micro-batch. */
+static double scored(const PlanWork *w, const PlanLayout *l, double tokens) {
+    const double micro = (double)micro_of(w, l);
+    return fmin(tokens / (double)l->ranks, micro_batch(micro, micro, w->length));
+}
+/* Episodes are shared out among the ranks, not the virtual ones, so that the micro-batches of their
+ * scoring are fuller. */
+static double scored_episodes(const PlanWork *w, const PlanLayout *l, const PlanModel *p) {
+    const double n = p->whole ? w->items : step_items(w);
+    return micro_batch((double)micro_of(w, l), share(n, l->ranks), w->length);
 }
 
 /* Of text, whose chunks are kept as windows from all over it are read; two are being unpacked. */
@@ -343,7 +353,6 @@ static double cached_bytes(const PlanWork *w, const PlanLayout *l) {
 /* The networks that learn are held through the step with their largest micro-batches; sampling,
  * scoring, evaluating and saving come beside them, one after the other. */
 void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
-    const double micro = (double)micro_of(w, l);
     const int threads = omp_get_max_threads();
     double saved = 0;
     omp_set_num_threads((int)fmin((double)l->threads, 1 << 14)); /* some scratch is a thread's */
@@ -355,6 +364,9 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
         if (w->net[i].saved) saved += (double)(all.weights + (w->net[i].loss ? all.moments : 0));
         if (!w->net[i].loss) {
             m->frozen += (double)net.state.weights;
+            if (w->net[i].whole)
+                m->decoding =
+                    fmax(m->decoding, scoring_bytes(w, &net, scored_episodes(w, l, &w->net[i])));
             gpt_close(&net.gpt);
             continue;
         }
@@ -367,17 +379,16 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
         m->exchange += (double)net.state.exchange;
         held = learned_bytes(w, l, &net, i);
         if (w->longest > 0) { /* it samples: the first one */
-            const double n = micro_batch(micro, share(step_items(w), l->ranks), w->length);
+            const double n = scored_episodes(w, l, &w->net[i]);
             DecodeBytes d = {0};
             if (i == 0)
                 decode_bytes(&d, net.gpt, episodes_of(w, l),
                              (int64_t)(w->length - w->response + 0.5), longest_of(w), l->threads);
             held = fmax(held, (double)d.weights); /* which lie where its activations do */
-            m->decoding = fmax(m->decoding, fmax((double)d.passes, scoring_bytes(w, l, &net, n)));
+            m->decoding = fmax(m->decoding, fmax((double)d.passes, scoring_bytes(w, &net, n)));
         } else {
-            m->evaluation = scoring_bytes(
-                w, l, &net,
-                fmin(w->eval_tokens / (double)l->ranks, micro_batch(micro, micro, w->length)));
+            m->evaluation = scoring_bytes(w, &net, scored(w, l, w->eval_tokens));
+            m->first = scoring_bytes(w, &net, scored(w, l, w->first_tokens));
         }
         m->activations += held;
         gpt_close(&net.gpt);
@@ -388,8 +399,9 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
     m->program =
         (libraries + program_thread * (double)l->threads) * mib + w->data + cached_bytes(w, l);
     m->save = (double)ckpt_save_memory(saved, l->ranks, w->packed, l->threads);
-    m->total = m->weights + m->gradients + m->moments + m->frozen + m->activations +
-               fmax(fmax(m->decoding, m->evaluation), m->save) + m->exchange + m->program;
+    m->beside = fmax(fmax(m->decoding, m->evaluation), m->save);
+    m->total = m->weights + m->gradients + m->moments + m->frozen +
+               fmax(m->activations + m->beside, m->first) + m->exchange + m->program;
 }
 
 /* --- messages --------------------------------------------------------------------------------- */

@@ -20,6 +20,7 @@ typedef struct PlanModel {
     StepLoss *loss; /* of the micro-batches that train it; NULL: frozen */
     void *ctx;      /* of the loss */
     bool saved;     /* with the checkpoints; else it is again what it began as */
+    bool whole;     /* scores the items of a step at once, not those of a minibatch */
 } PlanModel;
 enum { PLAN_ENSEMBLE = 8, PLAN_MODELS = 6 + PLAN_ENSEMBLE }; /* further reward models */
 
@@ -43,6 +44,7 @@ typedef struct PlanWork {
     bool packed;                /* save.compression */
     double data;                /* bytes of the records and corpora at hand */
     double chunks, chunk_bytes; /* of text: in its cache at most */
+    double first_tokens;        /* scored before the first step (DPO: by the reference) */
     double eval_tokens; /* of an evaluation on held-out data (reward: of the reference answers) */
     double response; /* tokens of a sequence whose hidden states the loss reads; 0: all. PPO: of the
                         response (length is of prompt and response together) */
@@ -85,9 +87,10 @@ typedef struct PlanMemory {
     double weights, gradients, moments; /* of what is trained */
     double frozen;                      /* PPO: reference, reward model, moving average */
     double activations, decoding;       /* decoding: caches and packed weights not within them */
-    double evaluation, save;            /* come and go beside what is kept: of these, and of
-                                           decoding, the largest counts */
-    double exchange, program;           /* buffers of messages; program, libraries, data */
+    double evaluation, save;            /* come and go beside what is kept */
+    double beside;                      /* the largest of decoding, evaluation, save */
+    double first;             /* a pass before the first step, when there are no activations yet */
+    double exchange, program; /* buffers of messages; program, libraries, data */
     double total;
 } PlanMemory;
 

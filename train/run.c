@@ -6,6 +6,7 @@
 #include "train/run.h"
 
 #include <inttypes.h>
+#include <malloc.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -403,6 +404,7 @@ int run_resume(Run *run) {
     if (rc == 0 && run->main_rank) run_write_status(run, "running", 0, "");
 out:
     ckpt_close(&k);
+    malloc_trim(0); /* what opening gave back */
     p->began = p->last_log = p->last_save = p->step_began = clock_seconds();
     p->first_step = run->step;
     watchdog_enter(PHASE_STEP);

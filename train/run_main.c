@@ -358,7 +358,7 @@ void run_priv_free(RunPriv *p) {
  * 32 MiB, and keeps what is below: peaks would follow each other on top of it. */
 static void give_memory_back(void) {
     mallopt(M_ARENA_MAX, 1); /* or every thread keeps its own */
-    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_MMAP_THRESHOLD, 1 << 17);
     mallopt(M_TRIM_THRESHOLD, 1 << 20);
 }
 

@@ -331,12 +331,18 @@ static int get_counts(GgufReader *r, uint64_t *tensors, uint64_t *pairs) {
     uint32_t version;
     Gguf *g = r->g;
     if (g->size < 24)
-        return error_set(ERR_DATA, "%s: %" PRId64 " bytes: not a GGUF file, or truncated", g->path,
-                         g->size);
+        return error_set(ERR_DATA,
+                         "%s: %" PRId64 " bytes: not a GGUF file, or truncated; expected one, or a "
+                         "folder as Hugging Face has it (config.json, *.safetensors)",
+                         g->path, g->size);
     TRY(get(r, magic, 4));
     TRY(get_u32(r, &version));
     if (memcmp(magic, "GGUF", 4) != 0)
-        return error_set(ERR_DATA, "%s: does not begin with \"GGUF\": not a GGUF file", g->path);
+        return error_set(
+            ERR_DATA,
+            "%s: not a GGUF file, which begins with \"GGUF\"; expected one, or a folder as "
+            "Hugging Face has it (config.json, *.safetensors)",
+            g->path);
     if (version != 2 && version != 3)
         return error_set(ERR_DATA, "%s: GGUF of version %" PRIu32 "%s, expected 2 or 3", g->path,
                          version, version > 0xffff ? " (big-endian?)" : "");

@@ -3,6 +3,8 @@
 set -u
 bin=${RHETOR_BIN:?set by tests/run.sh}
 root=${RHETOR_ROOT:?set by tests/run.sh}
+# Started by hand from within the tree: nothing is written there.
+[[ $PWD/ != "$root"/* ]] || cd "$(mktemp -d "${TMPDIR:-/tmp}/rhetor-test.XXXXXX")" || exit 2
 tiny=$root/configs/tiny
 
 fail() {

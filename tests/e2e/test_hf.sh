@@ -47,6 +47,7 @@ expect 78 "is a reward model" -- "$bin/rhetor-eval" logprobs -m reward tokens.js
 expect 0 "no tokenizer" -- "$ckpt" show bare.h5
 printf 'GGUF\3\0\0\0' >some.gguf
 expect 65 "some.gguf: 8 bytes: not a GGUF file, or truncated" -- "$ckpt" import some.gguf no.h5
+expect 65 "README.md: not a GGUF file" "or a folder as Hugging Face has it" -- "$ckpt" import "$root/README.md" no.h5
 
 must "$ckpt" export sft out
 must "$ckpt" import out back.h5

@@ -165,6 +165,15 @@ expect 78 "unknown setting optim.lrr; did you mean optim.lr?" -- "$pipeline" "$t
 expect 78 "model.layers is 0, expected an integer from 1" -- "$pipeline" "$tiny" --run run model.layers=0
 expect 78 "--run DIR" -- "$pipeline" "$tiny" --run run run.dir=here
 
+# --- the plan's memory against that of runs: tiny's is within 6 %, half of which is the program itself.
+# (The time is not looked at: other tests run.)
+if [ "$bin" = "$root/bin" ]; then # AddressSanitizer takes more
+    OMP_NUM_THREADS=2 RUN=run "$bin/rhetor-plan" "$tiny" --check --steps 3 --threads 2 --seconds 0.2 >check.out 2>&1
+    awk 'beside && NF == 7 { n++; if ($7 + 0 > 10 || $7 + 0 < -10) bad = 1 }
+         /MiB, plan/ { beside = 1 }
+         END { exit n != 6 || bad }' check.out || fail "--check: $(tail -n 8 check.out)"
+fi
+
 # --- checkpoints for people
 last=run/ppo/checkpoints/step_00000002.h5
 expect 0 "stage       ppo, step 2" "2 layers, width 64, 4 heads, vocabulary 512, context 64" "136960" \

@@ -27,6 +27,8 @@ esac
 quick() { [ "$FAULTS" = quick ]; }
 stages=(pretrain sft dpo reward ppo grpo)
 HANG=2 # dist.hang_seconds where something hangs
+# Of four samples a prompt hardly a group of tiny's has a signal, which is no work for two ranks.
+grpo_settings=(grpo.samples=8)
 
 # --- cases -------------------------------------------------------------------------------------------
 row='' number=0 dir='' passed=0 failed=0 skipped=0
@@ -61,6 +63,7 @@ try() {
 command_of() {
     stage=$1
     command=("$bin/rhetor-$1" "$tiny/$1.yaml" "run.dir=$dir" "${@:2}")
+    [ "$1" != grpo ] || command+=("${grpo_settings[@]}")
     [ "$ranks" = 1 ] || command=(mpirun -n "$ranks" --oversubscribe --bind-to none "${command[@]}")
 }
 
@@ -676,7 +679,8 @@ row_memory() {
 
 # --- all of it -----------------------------------------------------------------------------------------------
 # The run that is left alone, with all its checkpoints. On more ranks it has the same bits.
-must "$bin/rhetor-pipeline" "$tiny" --run ref {pretrain,sft,dpo,reward,ppo,grpo}:save.keep_last=1000
+must "$bin/rhetor-pipeline" "$tiny" --run ref {pretrain,sft,dpo,reward,ppo,grpo}:save.keep_last=1000 \
+    "${grpo_settings[@]/#/grpo:}"
 export RUN=ref
 
 # run_row ROW: in a folder of its own, whose `counts` are what passed, failed and was skipped. What it
