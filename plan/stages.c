@@ -290,7 +290,7 @@ static int plan_stage(PlanStage *s, Known *k, const PlanGiven *g) {
                            : error_set(ERR_CONFIG, "%s: rhetor-plan knows no plan of %s", s->config,
                                        config_stage_name(s->kind));
     /* every parent comes with its own */
-    s->work.data += k->tokenizer_bytes * (1 + (c.from_reward[0] != '\0'));
+    s->work.data += k->tokenizer_bytes * (1 + (c.from_reward[0] != '\0') + c.from_ensemble.n);
     if (rc >= 0 && s->work.steps == 0)
         assume(s, "the number of steps is not known: %s is not there yet (--records)",
                c.data_train.n ? c.data_train.v[0] : "data.train");
