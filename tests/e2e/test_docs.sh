@@ -40,6 +40,18 @@ for name in $(sed -nE 's,^row_([a-z]+)\(.*,\1,p' "$root/tests/faults/run.sh"); d
     grep -qE "rows? .*\`$name\`" "$root/docs/RELIABILITY.md" || fail "RELIABILITY.md does not name the row $name"
 done
 
+# the example of an op in ADDING.md, applied to a copy, passes its gradient check
+if [ "$bin" = "$root/bin" ]; then
+    mkdir core && cp "$root"/core/{op_elementwise.c,ops.c,ops.h} core/
+    awk '/^```diff/ { on = 1; next } /^```/ { if (on) exit } on' "$root/docs/ADDING.md" >op.diff
+    must patch -p1 --fuzz=0 -i op.diff
+    libraries=$(sed -n 's/^DEPS_LIBS := //p; s/^CMOCKA_LIBS := //p' "$root/build/release/libraries.mk")
+    must ${CC:-gcc} -std=gnu11 -D_GNU_SOURCE -O1 -fopenmp -I. -I"$root" -o gradcheck core/op_elementwise.c core/ops.c \
+        "$root/tests/core/test_gradcheck.c" "$root"/build/release/lib{core,base}.a $libraries -ldl -lm
+    must ./gradcheck
+    grep -q 'OK ] op_scale' must.out || fail "the check of op_scale did not run: $(cat must.out)"
+fi
+
 # every recipe's stages accept their settings
 export RUN=run SEED=1 DATA=data
 for file in "$root"/configs/*/*.yaml; do
@@ -48,7 +60,8 @@ for file in "$root"/configs/*/*.yaml; do
         continue
     fi
     stage=$(basename "$file" .yaml)
-    stage=${stage%%-*}
-    case $stage in pipeline | cluster) ;; *) must "$bin/rhetor-$stage" "$file" --print-config ;; esac
+    stage=${stage%%-*} # or what a step says that names the file
+    step=$(grep -s -B 2 "config: ${file##*/}" "${file%/*}/pipeline.yaml" | sed -n 's/^ *stage: *//p')
+    case $stage in pipeline | cluster) ;; *) must "$bin/rhetor-${step:-$stage}" "$file" --print-config ;; esac
 done
 exit 0
