@@ -124,9 +124,13 @@ static void put_lines(Text *x, const char *before, const char *template, const V
 
 static int64_t minutes(int64_t seconds) { return (seconds + 59) / 60; }
 
+static const char *step_name(const SubmitPlan *p, const Task *t) {
+    return p->order && p->order->doctor ? "doctor" : p->recipe.step[t->first].name;
+}
+
 /* The name of a job. Those of the run's folders are not ours. */
 static char *name_of(const SubmitPlan *p, const Task *t) {
-    const char *step = p->recipe.step[t->first].name;
+    const char *step = step_name(p, t);
     char *name = p->queue->name_most ? xasprintf("%.*s", p->queue->name_most, step)
                                      : xasprintf("%s.%s", file_basename(getenv("RUN")), step);
     for (char *c = name; *c; c++)
@@ -141,7 +145,7 @@ static char *output_of(const SubmitPlan *p, const Task *t) {
             text_put(&x, "%s", p->queue->percent);
         else
             text_put(&x, "%c", *c);
-    text_put(&x, "/jobs/%s.out", p->recipe.step[t->first].name);
+    text_put(&x, "/jobs/%s.out", step_name(p, t));
     return x.s;
 }
 
@@ -182,6 +186,17 @@ static void put_command(Text *x, const SubmitPlan *p, const Task *t) {
         text_put(x, "exec %s\n", p->command);
         return;
     }
+    if (o->doctor) {
+        text_put(x, "exec $launch ");
+        AUTOFREE char *doctor = xasprintf("%s/rhetor-doctor", getenv("BIN"));
+        submit_word(x, doctor);
+        text_put(x, " ");
+        submit_word(x, p->recipe.folder);
+        text_put(x, " --dir ");
+        submit_word(x, getenv("RUN"));
+        text_put(x, "\n");
+        return;
+    }
     text_put(x, "exec ");
     submit_word(x, program);
     text_put(x, " ");
@@ -212,6 +227,10 @@ static void put_comment(Text *x, const SubmitPlan *p, const Task *t) {
         text_put(x, "# A worker of rhetor-lab. Rewritten by each submission.\n");
         return;
     }
+    if (p->order->doctor) {
+        text_put(x, "# rhetor-doctor with the layout of step %s.\n", r->step[t->first].name);
+        return;
+    }
     text_put(x, "# %s, seed %s: step%s", r->folder, getenv("SEED"), TEXT_S(t->last - t->first + 1));
     for (int i = t->first; i <= t->last; i++)
         text_put(x, "%s %s", i > t->first ? "," : "", r->step[i].name);
@@ -222,7 +241,7 @@ static void put_comment(Text *x, const SubmitPlan *p, const Task *t) {
 }
 
 char *submit_script_path(const SubmitPlan *p, int i) {
-    return xasprintf("%s/jobs/%s.sh", getenv("RUN"), p->recipe.step[p->task[i].first].name);
+    return xasprintf("%s/jobs/%s.sh", getenv("RUN"), step_name(p, &p->task[i]));
 }
 
 char *submit_script(const SubmitPlan *p, int i) {

@@ -87,6 +87,8 @@ static const Option options[] = {
     {"cluster", 0, "FILE", "cluster.* settings (RECIPE/cluster.yaml)", OPT_TEXT(order.file)},
     {"array", 0, "SEEDS", "a chain a seed: 1-3 or 1,4,7", OPT_CALL(set_array)},
     {"dry-run", 0, NULL, "print the scripts; write and submit nothing", OPT_FLAG(order.dry)},
+    {"doctor", 0, NULL, "submit rhetor-doctor alone, on the nodes of the recipe's first stage",
+     OPT_FLAG(order.doctor)},
     {"settings", 0, NULL, "print all cluster.* settings", OPT_CALL(print_settings)},
     REQUEST_OPTIONS(order.request),
     REQUEST_ARGUMENTS(order.request, "RECIPE [cluster.key=value...] [key=value...]", take_argument),
@@ -246,8 +248,27 @@ static void print_dry(const SubmitPlan *p, int first) {
     }
 }
 
+/* One job that goes nowhere in the books. */
+static int submit_doctor(const SubmitPlan *p) {
+    int i = 0;
+    while (i < p->n && !p->task[i].stage) i++;
+    if (i == p->n) return error_set(ERR_CONFIG, "%s has no stage", p->recipe.folder);
+    AUTOFREE char *path = submit_script_path(p, i), *text = submit_script(p, i), *id = NULL;
+    AUTOFREE char *folder = file_join(getenv("RUN"), "jobs");
+    if (p->order->dry) {
+        printf("== %s\n%s", path, text);
+        return 0;
+    }
+    TRY(file_make_dirs(folder));
+    TRY(file_write_durable(path, text, strlen(text)));
+    TRY(queue_submit(p->queue, path, NULL, &id));
+    printf("  %s doctor; what it says will be in %s/doctor.out\n", id, folder);
+    return 0;
+}
+
 static int submit_chain(const SubmitPlan *p, const Request *request) {
     const char *run = getenv("RUN");
+    if (p->order->doctor) return submit_doctor(p);
     const int first = first_task(p);
     if (first == p->n) {
         printf("%s: all steps are done\n", run);

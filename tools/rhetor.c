@@ -28,6 +28,7 @@ static const struct {
     {"submit", "a recipe as cluster jobs"},
     {"plan", "memory, FLOPs and time of a run on N nodes"},
     {"size", "a recipe for one's own data (configs/own runs it)"},
+    {"doctor", "will this node, this allocation, this file system do?"},
     {"bench", "the machine's limits and our share of them"},
 };
 enum { KNOWN = sizeof known / sizeof *known };
