@@ -190,6 +190,7 @@ KEY(dpo_undesirable, "dpo.undesirable", F64, 1, 0, 1e6, "", RESULT, "kto: weight
 /* --- cluster.yaml of a recipe: its jobs (rhetor-submit) ------------------------------------------------- */
 KEY(cluster_scheduler, "cluster.scheduler", Str, "auto", 0, 0, "", SAME, "the queue: slurm, pbs, lsf; auto: the one whose program to submit (sbatch, qsub, bsub) is in PATH")
 ENUM(cluster_launcher, "cluster.launcher", "auto", WORD(LAUNCHER_AUTO, "auto") WORD(LAUNCHER_SRUN, "srun") WORD(LAUNCHER_MPIRUN, "mpirun"), SAME, "what starts the ranks; auto: srun under Slurm, else mpirun")
+ENUM(cluster_mpi, "cluster.mpi", "openmpi", WORD(MPI_OPEN, "openmpi") WORD(MPI_MPICH, "mpich") WORD(MPI_INTEL, "intel") WORD(MPI_CRAY, "cray"), SAME, "the MPI that Rhetor was built with, whose launcher's options the jobs take: srun --mpi=pmix, pmi2 (mpich, intel) or cray_shasta; mpirun of Open MPI or Hydra (mpich, cray: mpiexec; intel: mpirun)")
 KEY(cluster_nodes, "cluster.nodes", I64, 1, 1, 1e6, "", SAME, "nodes of a stage; the recipe's commands take one")
 KEY(cluster_ranks_per_node, "cluster.ranks_per_node", I64, 1, 1, 4096, "", SAME, "ranks of a stage on each node")
 KEY(cluster_threads, "cluster.threads", I64, 1, 1, 4096, "", SAME, "cores and OpenMP threads of a rank; a command gets those of all ranks of a node")

@@ -12,8 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/text.h"
 
 char *process_folder(void) {
@@ -93,7 +95,33 @@ static bool copy_output(int from, FILE *log) {
     return n > 0;
 }
 
-int process_run(char *const *argv, FILE *log, bool launcher, int *status) {
+enum { ASK = 5, PATIENCE = 30, LAST_WORDS = 10 }; /* seconds */
+
+/* Since when the work is over, and what was sent because of it. */
+typedef struct Overdue {
+    double asked, since;
+    int sent;
+} Overdue;
+
+static void end_overdue(Overdue *o, pid_t group, bool is_over) {
+    const double now = clock_seconds();
+    o->asked = now;
+    if (!is_over) return;
+    if (o->since <= 0) o->since = now;
+    const double late = now - o->since;
+    const int signal = late < PATIENCE ? 0 : late < PATIENCE + LAST_WORDS ? SIGTERM : SIGKILL;
+    if (signal == o->sent || !signal) return;
+    if (!o->sent)
+        log_warn(
+            "the work has been over for %.0f s, but its launcher is still there (is a node out of "
+            "reach?): it is ended",
+            late);
+    kill(-group, signal);
+    o->sent = signal;
+}
+
+int process_run(char *const *argv, FILE *log, bool launcher, bool (*over)(const void *ctx),
+                const void *ctx, int *status) {
     int fd[2] = {-1, -1}, wstatus = 0, interrupts = 0;
     if (log && pipe(fd) != 0) return file_error("the output of a step", "pipe");
     pid_t pid = fork();
@@ -106,12 +134,16 @@ int process_run(char *const *argv, FILE *log, bool launcher, int *status) {
     if (log) close(fd[1]);
     memset((void *)(uintptr_t)caught, 0, sizeof caught);
     bool open = log != NULL, gone = false;
+    Overdue late = {.asked = clock_seconds()};
+    const struct timespec ask = {.tv_sec = ASK};
     while (open || !gone) {
         struct pollfd p = {.fd = fd[0], .events = POLLIN};
-        int ready = gone ? 1 : ppoll(&p, open, NULL, &waiting_mask);
+        int ready = gone ? 1 : ppoll(&p, open, over ? &ask : NULL, &waiting_mask);
         if (open && ready > 0) open = copy_output(fd[0], log);
         hand_on_signals(pid, launcher, &interrupts);
         if (!gone) gone = waitpid(pid, &wstatus, WNOHANG) == pid;
+        if (!gone && over && clock_seconds() - late.asked >= ASK)
+            end_overdue(&late, pid, over(ctx));
     }
     if (log) close(fd[0]);
     *status = WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : 128 + WTERMSIG(wstatus);

@@ -17,8 +17,13 @@ void process_signals(void);
  * of them, as it would kill its ranks at once otherwise. When this process is killed, the program
  * gets a SIGTERM. With `log` all output goes to our standard output and is copied there. *status as
  * a shell says it: 127 when it cannot be started, 128 + the signal that killed it. ERR_IO when
- * there is no process to be had. */
-int process_run(char *const *argv, FILE *log, bool launcher, int *status);
+ * there is no process to be had.
+ *
+ * over(ctx), which is asked every few seconds, says that the work is done whatever the program does: one
+ * that is still there half a minute later (mpirun, when the way to a node is cut) is ended. NULL:
+ * never. */
+int process_run(char *const *argv, FILE *log, bool launcher, bool (*over)(const void *ctx),
+                const void *ctx, int *status);
 
 /* Runs argv[0] (found in PATH) with standard input from `input` (NULL: none) and collects what it
  * prints, errors included, in *text (malloc'd, without line breaks at its end). *status and errors

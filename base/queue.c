@@ -41,7 +41,7 @@ const Queue queues[] = {
         .warns = true,
         /* since 22.05 srun does not take the cores of a rank from the job */
         .launch = "export SRUN_CPUS_PER_TASK={threads}\n"
-                  "launch='srun --mpi=pmix --cpu-bind=cores --kill-on-bad-exit=1 --wait=60'\n",
+                  "launch='srun --mpi={pmi} --cpu-bind=cores --kill-on-bad-exit=1 --wait=60'\n",
         .hosts = "",
         .goes_back = "Slurm's SIGUSR1 comes cluster.lead before the end (and before a preemption, where the\n"
                      "# site sends it): the stage saves and leaves with 75, and rhetor-pipeline has Slurm put this job\n"

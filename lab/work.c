@@ -110,7 +110,7 @@ static int run_program(const LabStep *s, int *status) {
         v[n++] = xstrdup(s->config);
         for (int k = 0; k < s->set.n; k++) v[n++] = xstrdup(s->set.v[k]);
     }
-    const int rc = process_run(v, NULL, false, status);
+    const int rc = process_run(v, NULL, false, NULL, NULL, status);
     for (int i = 0; i < n; i++) free(v[i]);
     free(v);
     return rc;

@@ -344,7 +344,7 @@ int recipe_make(const char *folder, bool dry) {
         char *command = xasprintf("%s%s", r.make, dry ? " --dry-run" : "");
         char *argv[] = {(char[]){"/bin/sh"}, (char[]){"-e"}, (char[]){"-c"}, command, NULL};
         fflush(stdout);
-        if (rc >= 0) rc = process_run(argv, NULL, false, &status);
+        if (rc >= 0) rc = process_run(argv, NULL, false, NULL, NULL, &status);
         if (rc >= 0 && status != 0) { /* it has said why */
             rc = ERR_CONFIG;
 #define X(name, code, exit) rc = status == exit ? code : rc;

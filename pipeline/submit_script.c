@@ -70,7 +70,7 @@ typedef struct Value {
     const char *name;
     char *text; /* malloc'd; NULL: not set, the line is left out */
 } Value;
-enum { VALUES = 16 };
+enum { VALUES = 20 };
 
 typedef struct Values {
     Value v[VALUES];
@@ -172,6 +172,11 @@ static Values values_of(const SubmitPlan *p, const Task *t) {
     set_text(&v, "if_lead_minutes", s && t->stage ? xstrdup("") : NULL);
     set_text(&v, "if_stage", t->stage ? xstrdup("") : NULL);
     set_text(&v, "to_script", xstrdup(t->srun ? "" : "B:")); /* mpirun hands it on */
+    static const char *const pmi[] = {[MPI_OPEN] = "pmix",
+                                      [MPI_MPICH] = "pmi2",
+                                      [MPI_INTEL] = "pmi2",
+                                      [MPI_CRAY] = "cray_shasta"};
+    set_text(&v, "pmi", xstrdup(pmi[c->cluster_mpi]));
     set_word(&v, "partition", c->cluster_partition);
     set_word(&v, "account", c->cluster_account);
     return v;
@@ -266,10 +271,21 @@ char *submit_script(const SubmitPlan *p, int i) {
         put_lines(&x, "", p->queue->launch, &v);
     else if (t->stage &&
              !p->command) { /* mpirun would pin each rank, with all its threads, to one core */
+        /* Hydra, which MPICH and Intel MPI share, finds the job's hosts by itself. */
+        static const char *const words[] = {
+            [MPI_OPEN] =
+                "mpirun -n {tasks} --map-by ppr:{ranks}:node:PE={threads} --bind-to core -x "
+                "OMP_NUM_THREADS -x RHETOR_LIFE",
+            [MPI_MPICH] = "mpiexec -n {tasks} -ppn {ranks} -bind-to core:{threads} -genvlist "
+                          "OMP_NUM_THREADS,RHETOR_LIFE",
+            [MPI_INTEL] =
+                "mpirun -n {tasks} -ppn {ranks} -genv I_MPI_PIN_DOMAIN {threads} -genvlist "
+                "OMP_NUM_THREADS,RHETOR_LIFE",
+            [MPI_CRAY] = "mpiexec -n {tasks} -ppn {ranks} -bind-to core:{threads} -genvlist "
+                         "OMP_NUM_THREADS,RHETOR_LIFE"};
+        const int mpi = t->c.cluster_mpi;
         char *launch =
-            xasprintf("launch=\"mpirun -n {tasks} --map-by ppr:{ranks}:node:PE={threads} "
-                      "--bind-to core -x OMP_NUM_THREADS -x RHETOR_LIFE%s\"\n",
-                      p->queue->hosts);
+            xasprintf("launch=\"%s%s\"\n", words[mpi], mpi == MPI_OPEN ? p->queue->hosts : "");
         put_lines(&x, "", launch, &v);
         free(launch);
     }

@@ -147,12 +147,29 @@ static bool has_spoken(const RecipeStep *s, struct timespec before) {
     return now.tv_sec != before.tv_sec || now.tv_nsec != before.tv_nsec;
 }
 
+/* A stage, and the time of the status.json that was there when it began. */
+typedef struct StageRun {
+    const RecipeStep *s;
+    struct timespec before;
+} StageRun;
+
+/* Has it left its last word? */
+static bool is_over(const void *ctx) {
+    const StageRun *r = ctx;
+    StageStatus st;
+    if (!has_spoken(r->s, r->before)) return false;
+    progress_status(r->s, &st);
+    return strcmp(st.state, "stopped") == 0 || strcmp(st.state, "failed") == 0 ||
+           strcmp(st.state, "done") == 0;
+}
+
 /* What the launcher said, unless the stage left its own word in status.json: `before` is the time
  * of the one that was there when the stage began. */
 static int true_status(const RecipeStep *s, int status, struct timespec before) {
     if (status == 0 || !s->stage || !has_spoken(s, before)) return status;
     StageStatus st;
     progress_status(s, &st);
+    if (strcmp(st.state, "done") == 0 && status > 128) return 0; /* the launcher was ended */
     bool left = strcmp(st.state, "stopped") == 0 || strcmp(st.state, "failed") == 0;
     return left && st.code > 0 ? st.code : status;
 }
@@ -204,9 +221,11 @@ static int run_step(Pipeline *p, int i, uint64_t key, StepState state, int *stat
     if (!s->stage && !(log = fopen(path, "w"))) rc = file_error(path, "open");
     const double began = clock_seconds();
     const struct timespec before = status_time(s);
+    const StageRun stage = {s, before};
+    const bool launcher = s->stage && (p->args->ranks > 0 || p->args->launch);
     char **argv = command_of(p, i);
-    if (rc == 0)
-        rc = process_run(argv, log, s->stage && (p->args->ranks > 0 || p->args->launch), status);
+    if (rc == 0) rc = process_run(argv, log, launcher, launcher ? is_over : NULL, &stage, status);
+    if (rc == 0 && *status > 128) *status = true_status(s, *status, before);
     free_command(argv);
     if (log) fclose(log);
     if (rc == 0) {

@@ -184,6 +184,13 @@ expect 78 'cluster.scheduler is "slorm"' "expected auto, slurm, pbs or lsf" -- i
 # --- what could become shell, or mean something to the queue
 evil=$'a\ntouch hacked'
 dry=(in/none/rhetor-submit "$tiny" --dry-run --scheduler)
+# the launcher's options of other MPIs
+expect 0 "srun --mpi=pmix " -- "${dry[@]}" slurm
+expect 0 "srun --mpi=pmi2 " -- "${dry[@]}" slurm cluster.mpi=intel
+expect 0 "srun --mpi=cray_shasta " -- "${dry[@]}" slurm cluster.mpi=cray
+expect 0 'launch="mpirun -n 2 --map-by ppr:2:node:PE=3 ' -- "${dry[@]}" pbs --ranks-per-node 2 --threads 3
+expect 0 'launch="mpiexec -n 2 -ppn 2 -bind-to core:3 -genvlist ' -- "${dry[@]}" pbs --ranks-per-node 2 --threads 3 cluster.mpi=mpich
+expect 0 'launch="mpirun -n 2 -ppn 2 -genv I_MPI_PIN_DOMAIN 3 ' -- "${dry[@]}" lsf --ranks-per-node 2 --threads 3 cluster.mpi=intel
 for queue in slurm pbs lsf; do
     for option in --partition --account; do
         expect 78 "cluster.${option#--} is" "a control character, such as a line break" -- "${dry[@]}" $queue $option "$evil"
