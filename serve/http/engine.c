@@ -164,7 +164,7 @@ static void *scorer(void *ctx) {
         if (e->m.cfg.scalar_head) {
             const Sequence q = {.tokens = t->ids, .n = t->nids, .prompt = t->nids};
             score_sequences(e->m.gpt, &q, 1, SCORE_TOKENS, &t->reward);
-        } else
+        } else if (t->echo)
             score_prompt(e, t);
         if (e->m.cfg.scalar_head || t->o.max_new == 0 || atomic_load(&t->cancelled) ||
             atomic_load(&e->cut)) {

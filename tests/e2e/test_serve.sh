@@ -32,6 +32,8 @@ echo '{"prompt": "Where does Ana live?"}' >prompt.jsonl
 grep -qF "${text#*:}" generated || fail "served $text, rhetor-generate says $(cat generated)"
 http POST /v1/completions '{"prompt": "Ana lives in Rome.", "echo": true, "logprobs": 1, "max_tokens": 0}' "$json"
 says '"text":"Ana lives in Rome."'
+http POST /v1/completions '{"prompt": "Ana", "echo": true, "max_tokens": 0}' "$json" && says '"text":"Ana"'
+http POST /v1/completions '{"prompt": "Ana lives in Rome.", "echo": true, "logprobs": 1, "max_tokens": 0}' "$json"
 served=$(grep -oE '"token_logprobs":\[null,[^]]*' <<<"$reply" | cut -d, -f2-)
 echo '{"text": "Ana lives in Rome."}' >text.jsonl
 own=$("$bin/rhetor-eval" logprobs -m sft text.jsonl | grep -oE '"logprobs":\[[^]]*' | cut -d[ -f2)
