@@ -44,6 +44,7 @@ typedef struct Ranking {
     GoldNoise noise;
     const Raters *raters; /* or NULL */
     Agreement agreement;
+    RecordScorer scorer; /* score NULL: the gold reward */
 } Ranking;
 
 /* The record's rater, who is named in it, ranks the answers; all of them say how they would have.
@@ -62,6 +63,14 @@ static void rank_by_rater(Ranking *r, json_t *record, uint64_t id, const GoldPar
     json_object_set_new(record, "rater", json_string(one->name));
 }
 
+static int other_scores(Ranking *r, json_t *record, const char *where, int k, double *score) {
+    int rc = r->scorer.score(r->scorer.ctx, record, k, score);
+    for (int i = 0; i < k && rc >= 0; i++)
+        if (!isfinite(score[i]))
+            rc = error_set(ERR_DATA, "the score of completion %d is not finite", i + 1);
+    return rc < 0 ? error_wrap(rc, "%s", where) : 0;
+}
+
 static int rank_record(void *ctx, json_t *record, const char *where) {
     Ranking *r = ctx;
     const json_t *list = json_object_get(record, "completions");
@@ -72,7 +81,7 @@ static int rank_record(void *ctx, json_t *record, const char *where) {
                          "with rhetor-generate --n K",
                          where);
     Gold gold;
-    TRY(gold_read(&gold, json_object_get(record, "gold"), where));
+    if (!r->scorer.score) TRY(gold_read(&gold, json_object_get(record, "gold"), where));
     AUTOFREE GoldParts *parts = xmalloc((size_t)k * sizeof *parts);
     double *score = xmalloc((size_t)k * sizeof *score);
     int *same = xmalloc((size_t)k * sizeof *same), *rank = xmalloc((size_t)k * sizeof *rank);
@@ -86,8 +95,9 @@ static int rank_record(void *ctx, json_t *record, const char *where) {
         same[i] = i;
         for (int j = i - 1; j >= 0; j--)
             if (strcmp(text, json_string_value(json_array_get(list, (size_t)j))) == 0) same[i] = j;
-        score[i] = gold_score(&gold, text, &parts[i]);
+        if (!r->scorer.score) score[i] = gold_score(&gold, text, &parts[i]);
     }
+    if (rc == 0 && r->scorer.score) rc = other_scores(r, record, where, k, score);
     if (rc == 0) {
         char *prompt =
             json_dumps(json_object_get(record, "prompt"), JSON_ENCODE_ANY | JSON_SORT_KEYS);
@@ -102,7 +112,10 @@ static int rank_record(void *ctx, json_t *record, const char *where) {
             json_array_append_new(scores, json_real(score[i]));
             json_array_append_new(ranks, json_integer(rank[i]));
         }
-        json_object_set_new(record, "scores", scores);
+        if (r->scorer.score == records_given) /* they are there, under their name */
+            json_decref(scores);
+        else
+            json_object_set_new(record, "scores", scores);
         json_object_set_new(record, "ranks", ranks);
         record_writer_put(&r->out, record);
     }
@@ -122,6 +135,12 @@ int records_rank(const char *in, const char *out, GoldNoise noise, const Raters 
     return 0;
 }
 
+int records_rank_by(const char *in, const char *out, GoldNoise noise, RecordScorer s) {
+    Ranking r = {.noise = noise, .scorer = s};
+    TRY(record_writer_open(&r.out, out));
+    return record_writer_close(&r.out, each_record(in, rank_record, &r));
+}
+
 /* --- best ------------------------------------------------------------------------------------- */
 
 typedef struct Best {
@@ -137,6 +156,21 @@ static const json_t *member(const json_t *record, const char *name) {
     if (!dot) return json_object_get(record, name);
     AUTOFREE char *outer = strndup(name, (size_t)(dot - name));
     return json_object_get(json_object_get(record, outer), dot + 1);
+}
+
+int records_given(void *ctx, json_t *record, int k, double *score) {
+    const json_t *number = member(record, ctx);
+    if ((int)json_array_size(number) != k)
+        return error_set(ERR_DATA, "\"%s\" has %zu numbers for %d completions", (const char *)ctx,
+                         json_array_size(number), k);
+    for (int i = 0; i < k; i++) {
+        const json_t *x = json_array_get(number, (size_t)i);
+        if (!json_is_number(x))
+            return error_set(ERR_DATA, "\"%s\" of completion %d is no number", (const char *)ctx,
+                             i + 1);
+        score[i] = json_number_value(x);
+    }
+    return 0;
 }
 
 static int best_record(void *ctx, json_t *record, const char *where) {

@@ -1,9 +1,10 @@
-/* records.h: files of records in, files of records out: ranking by the gold reward, its means,
+/* records.h: files of records in, files of records out: ranking, means of the gold reward,
  * what adversarial policies score, splitting, rejection sampling. The work of rhetor-data rank,
  * score, policies, split, best. */
 #ifndef DATA_RECORDS_H
 #define DATA_RECORDS_H
 
+#include <jansson.h>
 #include <stdio.h>
 
 #include "data/dataset.h"
@@ -17,6 +18,17 @@
  * two of them order two answers alike (NaN: there is one). ERR_DATA "file:line", ERR_IO. */
 int records_rank(const char *in, const char *out, GoldNoise noise, const Raters *raters,
                  double *agreement);
+
+/* The same with other scores than the gold reward's: score writes those of the record's k completions,
+ * which are texts; ERR_DATA without the place, which is put before it. Those that are not finite are
+ * refused. */
+typedef struct RecordScorer {
+    int (*score)(void *ctx, json_t *record, int k, double *score);
+    void *ctx;
+} RecordScorer;
+int records_rank_by(const char *in, const char *out, GoldNoise noise, RecordScorer s);
+/* Its score: the numbers beside the completions, ctx being their member's name as in records_best. */
+int records_given(void *ctx, json_t *record, int k, double *score);
 
 /* Rejection sampling: of each record with "completions" in the files, one after the other, the one
  * with the largest of the numbers `by` (an array beside them, "scores", or "scores.NAME"; of equals

@@ -2,6 +2,9 @@
 #ifndef RLHF_SCORE_H
 #define RLHF_SCORE_H
 
+#include <jansson.h>
+
+#include "checkpoints/exchange/load.h"
 #include "data/dataset.h"
 #include "dist/comm.h"
 #include "model/gpt.h"
@@ -13,6 +16,10 @@ void score_sequences(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens
 
 /* The same, shared among the ranks; all of them get all of r. Collective. */
 void score_shared(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, Comm *c, float *r);
+
+/* r[k] of the texts in the list `completions` after `prompt`, a text or messages, with the model's
+ * template. ERR_DATA: they are none, or longer than its context. Not collective. */
+int score_completions(const Loaded *rm, const json_t *prompt, const json_t *completions, float *r);
 
 /* Rankings, the first `records` (0: all) of d, as the model ranks them. Collective. */
 void score_rankings(Gpt *rm, const Dataset *d, int64_t records, int64_t micro_tokens, Comm *c,

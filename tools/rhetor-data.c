@@ -169,7 +169,15 @@ static const Option inspect_options[] = {
     {0}};
 
 static const Option rank_options[] = {
-    GOLD,
+    {"gold", 0, NULL, "by the gold reward of the embedded world", OPT_FLAG(gold)},
+    {"by", 0, "FIELD", "by the numbers beside the completions: scores, or scores.NAME",
+     OPT_TEXT(by)},
+    {"reward", 0, "MODEL", "by a reward model: run folder or checkpoint", OPT_TEXT(reward)},
+    {"program", 0, "COMMAND",
+     "by a program of yours, which gets {\"prompt\", \"completion\", \"record\"} a line and "
+     "answers "
+     "with a number a line",
+     OPT_TEXT(program)},
     OUT,
     {"grain", 0, "X", "grades of the rater's scale lie at this distance; equal ones tie (0: exact)",
      OPT_NUMBER(grain, 0, 1e6)},
@@ -297,7 +305,6 @@ int main(int argc, char **argv) {
     Args a = {.min_frequency = 2,
               .samples = 3,
               .seed = 1,
-              .by = "scores",
               .least = -HUGE_VAL,
               .kind = -1,
               .weight = 1,

@@ -9,29 +9,40 @@
 #include "base/json.h"
 #include "core/rng.h"
 #include "eval/stats.h"
+#include "serve/http/label_form.h"
 #include "serve/http/pages.h"
 
 enum { DEPTH = 12, MODELS = 32, BOOTSTRAPS = 1000 };
 
-/* --- comparisons --------------------------------------------------------------------------------- */
+/* --- rankings ------------------------------------------------------------------------------------ */
 
 static int vote(ChatService *s, int64_t labeller, const json_t *body) {
-    static const char *const winners[] = {"a", "b", "tie", "both bad"};
-    const char *winner = json_string_value(json_object_get(body, "winner"));
-    const json_t *a = json_object_get(body, "a"), *b = json_object_get(body, "b");
-    json_t *prompt = json_object_get(body, "messages");
-    const char *text[2] = {json_string_value(json_object_get(a, "text")),
-                           json_string_value(json_object_get(b, "text"))};
-    const char *model[2] = {json_string_value(json_object_get(a, "model")),
-                            json_string_value(json_object_get(b, "model"))};
-    int w = 0;
-    while (w < 4 && !(winner && strcmp(winner, winners[w]) == 0)) w++;
-    if (w == 4 || !text[0] || !text[1] || !model[0] || !model[1] || json_array_size(prompt) == 0)
-        return error_set(ERR_DATA,
-                         "a vote has messages, a and b with model and text, and a winner: a, b, "
-                         "tie or both bad");
-    json_auto_t *record = json_pack("{s:[s,s]}", "models", model[0], model[1]);
-    return label_compare(s->visitors.l, labeller, prompt, text[0], text[1], record, w);
+    json_t *prompt = json_object_get(body, "messages"), *one;
+    const json_t *answers = json_object_get(body, "answers");
+    json_auto_t *ranks = NULL, *models = json_array(), *texts = json_array();
+    json_auto_t *record = json_pack("{s:O}", "models", models);
+    size_t i;
+    if (json_array_size(prompt) == 0)
+        return error_set(ERR_DATA, "\"messages\" must be a list with a message at least");
+    json_array_foreach(
+        prompt, i,
+        one) if (!json_is_string(json_object_get(one, "role")) ||
+                 !json_is_string(json_object_get(
+                     one,
+                     "content"))) return error_set(ERR_DATA,
+                                                   "message %zu needs a \"role\" and a \"content\"",
+                                                   i + 1);
+    json_array_foreach(answers, i, one) {
+        json_t *model = json_object_get(one, "model"), *text = json_object_get(one, "text");
+        if (!json_is_string(model) || !json_is_string(text))
+            return error_set(ERR_DATA, "answer %zu needs a \"model\" and a \"text\"", i + 1);
+        json_array_append(models, model);
+        json_array_append(texts, text);
+    }
+    TRY(label_form_ranks(&ranks, body, (int)i));
+    json_auto_t *answer = json_pack("{s:O, s:b}", "rank", ranks, "both_bad",
+                                    json_is_true(json_object_get(body, "both_bad")));
+    return label_ranked(s->visitors.l, labeller, prompt, texts, record, answer);
 }
 
 /* One comparison: models by number, and the first one's share of the win. */
@@ -54,6 +65,19 @@ static int model_number(ArenaTable *t, const char *name) {
     return i < MODELS ? i : -1;
 }
 
+/* Answers i and j of a ranking. */
+static void add_duel(ArenaTable *t, const json_t *models, const json_t *rank, size_t i, size_t j) {
+    const char *a = json_string_value(json_array_get(models, i));
+    const char *b = json_string_value(json_array_get(models, j));
+    const json_int_t ra = json_integer_value(json_array_get(rank, i));
+    const json_int_t rb = json_integer_value(json_array_get(rank, j));
+    if (!a || !b || strcmp(a, b) == 0) return;
+    const int m = model_number(t, a), n = model_number(t, b);
+    if (m < 0 || n < 0) return;
+    XGROW(t->duel, t->duels, t->cap);
+    t->duel[t->duels++] = (Duel){m, n, ra < rb ? 1 : ra > rb ? 0 : 0.5};
+}
+
 static int read_duels(ArenaTable *t, Label *l) {
     AUTOSTMT *cursor = NULL;
     LabelAnswer x;
@@ -62,16 +86,9 @@ static int read_duels(ArenaTable *t, Label *l) {
     while ((rc = label_answers_next(cursor, &x)) > 0) {
         const json_t *models = json_object_get(x.record, "models"),
                      *rank = json_object_get(x.body, "rank");
-        const char *a = json_string_value(json_array_get(models, 0));
-        const char *b = json_string_value(json_array_get(models, 1));
-        const json_int_t ra = json_integer_value(json_array_get(rank, 0));
-        const json_int_t rb = json_integer_value(json_array_get(rank, 1));
-        if (a && b && json_array_size(models) == 2 && strcmp(a, b) != 0) {
-            const int i = model_number(t, a), j = model_number(t, b);
-            XGROW(t->duel, t->duels, t->cap);
-            if (i >= 0 && j >= 0)
-                t->duel[t->duels++] = (Duel){i, j, ra < rb ? 1 : ra > rb ? 0 : 0.5};
-        }
+        for (size_t i = 0; i < json_array_size(models); i++)
+            for (size_t j = i + 1; j < json_array_size(models); j++)
+                add_duel(t, models, rank, i, j);
         label_answers_drop(&x);
     }
     return rc;

@@ -2,8 +2,9 @@
  *
  *   GET  /              the chat page
  *   GET  /api/me        {"votes": may comparisons be kept?, "labeller"}
- *   POST /api/vote      {"messages", "a": {"model", "text"}, "b": {...}, "winner": "a" | "b" | "tie" |
- *                       "both bad"}: kept in the labelling database
+ *   POST /api/vote      {"messages", "answers": [{"model", "text"}, ...], "rank": [1, ...],
+ *                       "both_bad"}: 2 to 9 answers, equal ranks are ties; kept in the labelling
+ *                       database
  *   GET  /api/arena     Bradley-Terry strengths of the models in its comparisons */
 #ifndef SERVE_HTTP_CHAT_SERVICE_H
 #define SERVE_HTTP_CHAT_SERVICE_H

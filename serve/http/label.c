@@ -420,13 +420,13 @@ int label_progress(Label *l, int64_t labeller, json_t **out) {
     return 0;
 }
 
-/* --- comparisons of the chat page -------------------------------------------------------------- */
+/* --- rankings of the chat page ----------------------------------------------------------------- */
 
-static int add_compared(Label *l, int64_t labeller, json_t *prompt, json_t *pair, json_t *record,
-                        int winner) {
+static int add_ranked(Label *l, int64_t labeller, json_t *prompt, json_t *completions,
+                      json_t *record, const json_t *body) {
     char id[33];
-    TRY(label_add(l, "rank", prompt, pair, record, NULL, -1));
-    AUTOFREE char *p = dump(prompt), *c = dump(pair);
+    TRY(label_add(l, "rank", prompt, completions, record, NULL, -1));
+    AUTOFREE char *p = dump(prompt), *c = dump(completions), *text = dump(body);
     const int64_t item = sql_whole(
         l->db, 0, "SELECT id FROM item WHERE task = 'rank' AND prompt = ? AND completions = ?",
         "tt", p, c);
@@ -437,19 +437,14 @@ static int add_compared(Label *l, int64_t labeller, json_t *prompt, json_t *pair
     const int64_t assignment = sql_whole(
         l->db, 0, "SELECT id FROM assignment WHERE item = ? AND labeller = ? AND pass = 0", "ii",
         item, labeller);
-    json_auto_t *body = json_pack("{s:[i,i], s:b}", "rank", winner == 1 ? 2 : 1,
-                                  winner == 0 ? 2 : 1, "both_bad", winner == 3);
-    AUTOFREE char *text = dump(body);
     TRY(http_token(id));
     return save_answer(l, assignment, id, text, 0);
 }
 
-int label_compare(Label *l, int64_t labeller, json_t *prompt, const char *a, const char *b,
-                  json_t *record, int winner) {
-    json_auto_t *pair = json_pack("[s,s]", a, b);
-    if (!pair) return error_set(ERR_DATA, "an answer is no UTF-8");
+int label_ranked(Label *l, int64_t labeller, json_t *prompt, json_t *completions, json_t *record,
+                 const json_t *body) {
     TRY(begin(l));
-    return end(l, add_compared(l, labeller, prompt, pair, record, winner));
+    return end(l, add_ranked(l, labeller, prompt, completions, record, body));
 }
 
 /* --- reading answers --------------------------------------------------------------------------- */

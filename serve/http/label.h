@@ -58,9 +58,10 @@ int64_t label_unfinished(Label *l);
 /* {"done", "skipped", "left"} of the labeller. */
 int label_progress(Label *l, int64_t labeller, json_t **out);
 
-/* A comparison from the chat page: a ranked pair at once. winner: 0 a, 1 b, 2 tie, 3 both bad. */
-int label_compare(Label *l, int64_t labeller, json_t *prompt, const char *a, const char *b,
-                  json_t *record, int winner);
+/* A ranking from the chat page: an item and its answer at once. `record` as label_add has it; body has
+ * "rank" of the completions in their order, and what else shall be kept. All are borrowed. */
+int label_ranked(Label *l, int64_t labeller, json_t *prompt, json_t *completions, json_t *record,
+                 const json_t *body);
 
 /* order[shown] = completion, of k, for this labeller, item and pass. */
 void label_order(const Label *l, int64_t labeller, int64_t item, int64_t pass, int k, int *order);

@@ -114,10 +114,11 @@ static int missing(const char *what, int i) {
 }
 
 /* Ranks with gaps (1, 3, 3) become 1, 2, 2. */
-static int check_ranks(json_t *to, const json_t *body, int k) {
+int label_form_ranks(json_t **out, const json_t *body, int k) {
+    json_auto_t *to = json_array();
     const json_t *rank = json_object_get(body, "rank");
     int64_t v[LABEL_COMPLETIONS];
-    if ((int)json_array_size(rank) != k)
+    if (k > LABEL_COMPLETIONS || (int)json_array_size(rank) != k)
         return error_set(ERR_DATA, "\"rank\" must be a list of %d", k);
     for (int i = 0; i < k; i++) {
         v[i] = json_integer_value(json_array_get(rank, (size_t)i));
@@ -132,6 +133,7 @@ static int check_ranks(json_t *to, const json_t *body, int k) {
         }
         json_array_append_new(to, json_integer(better));
     }
+    *out = json_incref(to);
     return 0;
 }
 
@@ -184,7 +186,7 @@ static int check_text(json_t *to, const json_t *body, const char *name, bool nee
 }
 
 int label_form_check(json_t **out, const json_t *form, const json_t *body, int k) {
-    json_auto_t *a = json_object(), *rank = json_array(), *quality = json_array();
+    json_auto_t *a = json_object(), *quality = json_array();
     json_auto_t *flags = json_array();
     TRY(check_text(a, body, "note", false));
     if (k == 0) {
@@ -194,8 +196,9 @@ int label_form_check(json_t **out, const json_t *form, const json_t *body, int k
         const json_t *scale = json_object_get(form, "quality"),
                      *asked = json_object_get(form, "flags");
         if (json_is_true(json_object_get(form, "ranking"))) {
-            TRY(check_ranks(rank, body, k));
-            json_object_set(a, "rank", rank);
+            json_t *rank;
+            TRY(label_form_ranks(&rank, body, k));
+            json_object_set_new(a, "rank", rank);
         }
         if (scale) {
             TRY(check_quality(quality, scale, body, k));

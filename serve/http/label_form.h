@@ -21,5 +21,7 @@ int label_form_read(json_t **out, const char *path);
  *   {"rank": [k], "quality": [k], "flags": [k][], "note": ""}   or   {"prompt": "", "completion": ""}
  * *out: a new reference, checked, with ranks 1, 2, ... without gaps. ERR_DATA says what is missing. */
 int label_form_check(json_t **out, const json_t *form, const json_t *body, int k);
+/* Of it the ranks alone. */
+int label_form_ranks(json_t **out, const json_t *body, int k);
 
 #endif

@@ -3,7 +3,7 @@ import { call, el, languageChoice, put, shown, translator } from "/common.js";
 
 const t = translator({
   en: {
-    chat: "Chat", compare: "Compare", table: "Table", model: "Model", system: "System message", temperature: "Temperature",
+    chat: "Chat", compare: "Compare", rank: "Rank", table: "Table", model: "Model", system: "System message", temperature: "Temperature",
     top_p: "Top p", max: "Longest answer", seed: "Seed (empty: any)", settings: "Settings", send: "Send", stop: "Stop",
     again: "Once more", copy: "Copy", copied: "copied", clear: "New conversation", say: "Your message", you: "You",
     assistant: "Assistant", a: "A is better", b: "B is better", tie: "Tie", bad: "Both bad", first: "First", second: "Second",
@@ -11,9 +11,10 @@ const t = translator({
     next: "Next", strength: "strength", interval: "95 % interval", wins: "wins", ties: "ties", losses: "losses",
     none: "No comparisons yet.", not_finite: "Somebody won or lost everything: there is no finite strength yet.",
     cut: "(cut: the longest answer is reached)", offline: "the server cannot be reached", any: "any two",
+    samples: "Answers", place: "Rank", keep: "Keep the ranking", best: "1 is best; equal ranks are ties",
   },
   zh: {
-    chat: "对话", compare: "比较", table: "排行", model: "模型", system: "系统消息", temperature: "温度",
+    chat: "对话", compare: "比较", rank: "排序", table: "排行", model: "模型", system: "系统消息", temperature: "温度",
     top_p: "Top p", max: "最长回答", seed: "随机种子（可空）", settings: "设置", send: "发送", stop: "停止",
     again: "重新生成", copy: "复制", copied: "已复制", clear: "新对话", say: "输入消息", you: "您",
     assistant: "助手", a: "A 更好", b: "B 更好", tie: "平局", bad: "都不好", first: "其一", second: "其二",
@@ -21,6 +22,7 @@ const t = translator({
     next: "下一个", strength: "强度", interval: "95% 区间", wins: "胜", ties: "平", losses: "负",
     none: "还没有比较。", not_finite: "有模型全胜或全负，暂无有限的强度。",
     cut: "（已到最长回答）", offline: "无法连接服务器", any: "任意两个",
+    samples: "回答数", place: "名次", keep: "保存排序", best: "1 为最好；名次相同表示并列",
   },
 });
 
@@ -35,18 +37,19 @@ let tab = "chat";
 
 const keep = () => localStorage.setItem("rhetor.chat", JSON.stringify({ settings, turns }));
 
-// Streams an answer; piece(text) gets all of it so far. Returns {text, finish}.
-async function ask(model, messages, piece, signal) {
+// Streams n answers; piece(text, i) gets all of answer i so far. Returns {texts, finish}.
+async function ask(model, messages, piece, signal, n = 1) {
   const seed = settings.seed === "" ? undefined : Number(settings.seed);
   const r = await fetch("/v1/chat/completions", { method: "POST", signal, headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ model, messages, stream: true, temperature: Number(settings.temperature),
+    body: JSON.stringify({ model, messages, n, stream: true, temperature: Number(settings.temperature),
       top_p: Number(settings.top_p), max_tokens: Number(settings.max_tokens), seed }) });
   if (!r.ok) throw new Error((await r.json().catch(() => ({ error: { message: r.statusText } }))).error.message);
   const reader = r.body.pipeThrough(new TextDecoderStream()).getReader();
-  let buffer = "", text = "", finish = null;
+  const texts = Array(n).fill("");
+  let buffer = "", finish = null;
   for (;;) {
     const { value, done } = await reader.read();
-    if (done) return { text, finish };
+    if (done) return { texts, finish };
     buffer += value;
     const events = buffer.split("\n\n");
     buffer = events.pop();
@@ -54,7 +57,8 @@ async function ask(model, messages, piece, signal) {
       if (!e.startsWith("data: ") || e === "data: [DONE]") continue;
       const choice = JSON.parse(e.slice(6)).choices[0];
       if (!choice) continue;
-      if (choice.delta.content) piece(text += choice.delta.content);
+      const i = choice.index || 0;
+      if (choice.delta.content) piece(texts[i] += choice.delta.content, i);
       finish = choice.finish_reason || finish;
     }
   }
@@ -86,6 +90,7 @@ function submit() {
   if (!content) return;
   input.value = "";
   if (tab === "compare") return duel(content);
+  if (tab === "rank") return samples(content);
   turns.push({ role: "user", content });
   answer();
 }
@@ -148,7 +153,7 @@ async function duel(content) {
   if (choose([0, 1])) pair.reverse();
   const messages = messagesFor([{ role: "user", content }]), texts = ["", ""];
   const pres = [shown(""), shown("")];
-  const votes = el("div", { class: "foot hidden", id: "votes" });
+  const votes = el("div", { class: "row hidden", id: "votes" });
   place.replaceChildren(el("section", { class: "card" }, shown(content)), el("div", { class: "grid" },
     ...pres.map((p, i) => el("article", { class: "card" }, el("h2", {}, "AB"[i]), p))), votes);
   const vote = async (winner) => {
@@ -156,7 +161,8 @@ async function duel(content) {
       el("span", { class: "good", id: "vote-kept" }));
     if (me.votes) {
       try {
-        await call("/api/vote", { messages, a: { model: pair[0], text: texts[0] }, b: { model: pair[1], text: texts[1] }, winner });
+        await call("/api/vote", { messages, answers: pair.map((model, i) => ({ model, text: texts[i] })),
+          rank: { a: [1, 2], b: [2, 1] }[winner] || [1, 1], both_bad: winner === "bad" });
         document.getElementById("vote-kept").textContent = t("kept");
       } catch (error) { failed(error); }
     }
@@ -164,8 +170,42 @@ async function duel(content) {
   await during(async (signal) => {
     await Promise.all(pair.map((m, i) => ask(m, messages, (text) => { texts[i] = text; put(pres[i], text); }, signal)));
     votes.classList.remove("hidden");
-    votes.append(...[["a", "a"], ["b", "b"], ["tie", "tie"], ["both bad", "bad"]].map(([w, name]) =>
-      el("button", { id: "vote-" + name, onclick: () => vote(w) }, t(name))));
+    votes.append(...["a", "b", "tie", "bad"].map((name) => el("button", { id: "vote-" + name, onclick: () => vote(name) }, t(name))));
+  });
+}
+
+// --- several answers of one model, ranked where they stand --------------------------------------
+
+const many = el("input", { id: "many", type: "number", min: "2", max: "9", value: "4" });
+const sampled = el("div", { id: "samples" });
+
+async function samples(content) {
+  const model = modelChoice.value, messages = messagesFor([{ role: "user", content }]);
+  const k = Math.min(9, Math.max(2, Math.round(Number(many.value)) || 4));
+  const numbers = Array.from({ length: k }, (_, i) => i + 1), rank = Array(k).fill(null), pres = numbers.map(() => shown(""));
+  const note = el("span", { class: "space", id: "ranking-kept", role: "status" }, t("best"));
+  const keepButton = el("button", { class: "main", id: "keep", disabled: true, onclick: async () => {
+    keepButton.disabled = true;
+    try {
+      await call("/api/vote", { messages, answers: texts.map((text) => ({ model, text })), rank });
+      note.textContent = t("kept");
+    } catch (error) { keepButton.disabled = false; failed(error); }
+  } }, t("keep"));
+  let texts = [];
+  const places = (i) => {
+    const buttons = numbers.map((r) => el("button", { type: "button", "aria-label": `${t("place")} ${r}`, "aria-pressed": "false",
+      onclick: () => {
+        rank[i] = r;
+        buttons.forEach((b, j) => b.setAttribute("aria-pressed", String(j + 1 === r)));
+        keepButton.disabled = !me.votes || !texts.length || rank.includes(null);
+      } }, String(r)));
+    return el("div", { class: "row", role: "group", "aria-label": t("place") }, el("span", { class: "name" }, t("place")), ...buttons);
+  };
+  sampled.replaceChildren(el("section", { class: "card" }, shown(content)), el("div", { class: "grid" }, ...pres.map((p, i) =>
+    el("article", { class: "card" }, el("h2", {}, "ABCDEFGHI"[i]), p, places(i)))), el("div", { class: "row" }, note, keepButton));
+  await during(async (signal) => {
+    ({ texts } = await ask(model, messages, (text, i) => put(pres[i], text), signal, k));
+    keepButton.disabled = !me.votes || rank.includes(null);
   });
 }
 
@@ -194,7 +234,7 @@ function setting(name, key, attributes) {
 }
 
 function draw() {
-  bar.replaceChildren(el("h1", {}, "Rhetor"), ...["chat", "compare", "table"].filter((n) => n === "chat" || (n === "compare" ? models.length > 1 : me.votes))
+  bar.replaceChildren(el("h1", {}, "Rhetor"), ...["chat", "compare", "rank", "table"].filter((n) => n === "chat" || n === "rank" || (n === "compare" ? models.length > 1 : me.votes))
     .map((n) => el("button", { id: "tab-" + n, "aria-pressed": String(tab === n), onclick: () => { tab = n; draw(); } }, t(n))),
     status, el("span", { class: "space" }), me.labeller ? el("span", { class: "soft" }, me.labeller) : "", languageChoice());
   if (tab === "table") return drawTable();
@@ -207,6 +247,9 @@ function draw() {
     main.replaceChildren(el("div", { class: "row" }, el("span", { class: "name" }, t("model")), modelChoice,
       el("button", { id: "clear", onclick: () => { turns = []; drawTurns(); } }, t("clear"))), more, list);
     drawTurns();
+  } else if (tab === "rank") {
+    main.replaceChildren(el("div", { class: "row" }, el("span", { class: "name" }, t("model")), modelChoice,
+      el("label", { class: "name", for: "many" }, t("samples")), many), me.votes ? "" : el("p", { class: "soft" }, t("no_votes")), more, sampled);
   } else {
     main.replaceChildren(el("div", { class: "row" }, ...pairChoice), me.votes ? "" : el("p", { class: "soft" }, t("no_votes")), more, place);
   }

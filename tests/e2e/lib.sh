@@ -23,7 +23,7 @@ must() {
 # expect CODE TEXT... -- COMMAND...: leaves with CODE, and what it prints holds each TEXT. A
 # failure (64 and above) is one line that begins with the program's name.
 expect() {
-    local code=$1 status=0 texts=() program said
+    local code=$1 status=0 texts=() text program said
     shift
     while [ "$1" != -- ]; do
         texts+=("$1")

@@ -45,6 +45,21 @@ echo '{"prompt": "Where does Ana live?", "completion": "In Rome."}' >one.jsonl
 own=$("$bin/rhetor-eval" reward -m reward one.jsonl | grep -oE '"score": ?-?[0-9.e-]+' | cut -d: -f2)
 awk -v a="$served" -v b="$own" 'BEGIN { exit (a - b) ^ 2 > 1e-10 }' || fail "score $served, rhetor-eval says $own"
 
+# --- rhetor-data rank by given scores, by a reward model, by a program --------------------------------------
+echo '{"prompt": "Where does Ana live?", "completions": ["In Rome.", "No.", "No."], "scores": {"mine": [1, 3, 2]}}' >k.jsonl
+ranks() { "$bin/rhetor-data" rank "$@" k.jsonl 2>rank.err | grep -oE '"(ranks|scores)": ?\[[^]]*\]' | tr -d ' \n'; }
+[[ $(ranks --by scores.mine) == *'"ranks":[3,1,2]'* ]] || fail "by scores.mine: $(ranks --by scores.mine) $(cat rank.err)"
+by_model=$(ranks --reward reward)
+first=$(sed -E 's/.*"scores":\[([^],]*).*/\1/' <<<"$by_model")
+awk -v a="$first" -v b="$own" 'BEGIN { exit (a - b) ^ 2 > 1e-10 }' || fail "rank --reward: $by_model, rhetor-eval says $own"
+cat >judge.sh <<'EOF'
+while read -r line; do case $line in *'"completion":"In Rome."'*) echo 2 ;; *) echo 0.5 ;; esac; done
+EOF
+[[ $(ranks --program "bash judge.sh") == *'"ranks":[1,2,2]'* ]] || fail "by a program: $(ranks --program "bash judge.sh") $(cat rank.err)"
+expect 64 "rank by what?" -- "$bin/rhetor-data" rank k.jsonl
+expect 65 "k.jsonl:1:" "has 0 numbers for 3" -- "$bin/rhetor-data" rank --by none k.jsonl
+expect 65 "k.jsonl:1:" -- "$bin/rhetor-data" rank --program 'while read -r l; do echo good; done' k.jsonl
+
 # --- rhetor-label gives out first what this model is least sure of -----------------------------------------
 cat >samples.jsonl <<'EOF'
 {"prompt": "Where does Ana live?", "completions": ["In Rome.", "No."]}

@@ -3,32 +3,8 @@ rhetor-label's export. The model is a few steps of configs/tiny: what it says do
 shown, and the same for the same seed, does."""
 import json
 
+from models import serve
 from web import *
-
-TINY = os.path.join(os.path.dirname(BIN), "configs", "tiny")
-MODELS = None
-
-
-def models():
-    """Two small models, made once: [sft, pretrain]."""
-    global MODELS
-    if MODELS:
-        return MODELS
-    at = tempfile.mkdtemp()
-    os.environ["RUN"] = at
-    run("rhetor-data", "synth", "--out", f"{at}/data", "--documents", 200, "--documents-heldout", 10, "--sft", 100,
-        "--sft-heldout", 10, "--compare", 20, "--compare-heldout", 10, "--ppo", 10, "--eval", 10)
-    run("rhetor-data", "tokenizer", "--vocab", 300, "--out", f"{at}/tokenizer.json", f"{at}/data/documents.jsonl")
-    run("rhetor-data", "encode", "--tokenizer", f"{at}/tokenizer.json", "--out", f"{at}/train.h5", f"{at}/data/documents.jsonl")
-    run("rhetor-pretrain", f"{TINY}/pretrain.yaml", "train.steps=30", "data.heldout=", "model.context=256")
-    run("rhetor-sft", f"{TINY}/sft.yaml", "train.steps=5", "data.mix_ratio=0", "data.mix=", "data.template=hh")
-    MODELS = [f"sft={at}/sft", f"base={at}/pretrain"]
-    return MODELS
-
-
-def serve(*more):
-    return Server("rhetor-serve", *[w for m in models() for w in ("--model", m)], *more)
-
 
 def answers(p):
     return [e.text for e in p.all(".turn.assistant pre")]
@@ -81,8 +57,8 @@ def hostile_answers():
             window.fetch = async () => new Response('data: ' + JSON.stringify({choices: [{delta: {content: text}, finish_reason: null}]})
                 + '\\n\\ndata: [DONE]\\n\\n', {status: 200});""")
         p.see("#say").send_keys("x", Keys.ENTER)
-        p.see(".turn.assistant pre", "<script>")
-        assert p.d.title == "Rhetor: chat" and not p.all(".turn img") and "U+202E" in p.text(".turn.assistant pre")
+        until(lambda: "<script>" in "".join(p.contents(".turn.assistant pre")), "the answer")
+        assert p.d.title == "Rhetor: chat" and not p.all(".turn img") and "U+202E" in p.contents(".turn.assistant pre")[0]
         assert not p.wider_than_the_window()
         p.picture(f"chat-hostile-{width}")
         p.close()
@@ -125,6 +101,58 @@ def blind_comparisons():
     s.kill()
 
 
+def answers_ranked_in_place():
+    """Four answers to a prompt, ranked where they stand; then the page in Chinese, narrow, light and dark."""
+    with open("s.jsonl", "w") as f:
+        f.write(json.dumps({"prompt": "Where?", "completions": ["In Rome.", "I do not know."]}) + "\n")
+    run("rhetor-label", "import", "l.db", "s.jsonl")
+    token = run("rhetor-label", "token", "l.db", "ann").strip()
+    s = serve("--labels", "l.db")
+    p = Page()
+    p.get(s.url)
+    p.see("#token").send_keys(token, Keys.ENTER)
+    p.see("#tab-rank").click()
+    p.see("#say").send_keys("Where does Ana live?", Keys.ENTER)
+    until(lambda: len(p.all("#samples article")) == 4, "four answers")
+    finished(p)
+    for answer, rank in zip(p.all("#samples article"), (2, 1, 4, 4)):
+        assert not p.see("#keep").is_enabled()
+        answer.find_elements(By.CSS_SELECTOR, "[role=group] button")[rank - 1].click()
+    texts = [e.text for e in p.all("#samples article pre")]
+    p.picture("rank-1440")
+    p.see("#keep").click()
+    p.see("#ranking-kept", "kept")
+    a = [json.loads(line) for line in run("rhetor-label", "export", "l.db").splitlines()]
+    assert len(a) == 1 and a[0]["ranks"] == [2, 1, 3, 3] and a[0]["models"] == ["sft"] * 4, a
+    assert [c.split() for c in a[0]["completions"]] == [c.split() for c in texts], (a, texts)
+    assert a[0]["prompt"] == [{"role": "user", "content": "Where does Ana live?"}] and not p.errors(), p.errors()
+    p.close()
+    for width, dark in ((360, True), (360, False), (1440, True)):
+        p = Page(width=width, height=800, dark=dark)
+        p.get(f"{s.url}/enter?token={token}")
+        p.see("#say")
+        p.d.execute_script("localStorage.setItem('rhetor.language', 'zh')")
+        p.d.refresh()
+        p.see("#say").send_keys("安娜住在哪里？", Keys.ENTER)
+        until(lambda: p.text("#send") == "发送" and p.all(".turn.assistant"), "the end of the answer")
+        p.see(".turn.user .role", "您")
+        p.picture(f"chat-zh-{width}-{'dark' if dark else 'light'}")
+        assert not p.wider_than_the_window()
+        p.see("#tab-rank", "排序").click()
+        p.see("#say").send_keys("安娜住在哪里？", Keys.ENTER)
+        until(lambda: p.text("#send") == "发送" and len(p.all("#samples article")) == 4, "four answers")
+        p.see("#keep", "保存排序")
+        p.picture(f"rank-zh-{width}-{'dark' if dark else 'light'}")
+        assert not p.wider_than_the_window()
+        p.see("#tab-compare", "比较").click()
+        p.see("#say").send_keys("安娜住在哪里？", Keys.ENTER)
+        p.see("#vote-bad", "都不好")
+        p.picture(f"compare-zh-{width}-{'dark' if dark else 'light'}")
+        assert not p.wider_than_the_window() and not p.errors(), p.errors()
+        p.close()
+    s.kill()
+
+
 def a_client_that_leaves():
     """A place is freed, and the server counts it."""
     s = serve("--slots", 1)
@@ -143,4 +171,4 @@ def a_client_that_leaves():
     assert s.kill(signal.SIGTERM) == 0
 
 
-main([a_conversation, hostile_answers, blind_comparisons, a_client_that_leaves])
+main([a_conversation, hostile_answers, blind_comparisons, answers_ranked_in_place, a_client_that_leaves])

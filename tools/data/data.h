@@ -19,7 +19,7 @@ typedef struct Args {
     bool dedup;
     int64_t vocab, min_frequency, samples, seed;
     double heldout, noise, grain, least;
-    const char *from, *encoding, *raters, *rater, *by;
+    const char *from, *encoding, *raters, *rater, *by, *reward, *program;
     TieBreak tie_break;
     bool heldout_tail, no_eot, ids, count, chars, gold, specials;
     int kind; /* -1: recognised by the first record */

@@ -14,45 +14,7 @@
 #include "serve/http/label_form.h"
 #include "tools/label/commands.h"
 
-enum { MICRO_TOKENS = 4096 };
-
 /* --- import: which items are worth most --------------------------------------------------------- */
-
-/* The ids of a conversation that a record's "prompt" holds. */
-static int prompt_ids(const Loaded *m, const json_t *prompt, IdList *ids) {
-    const size_t n = json_is_array(prompt) ? json_array_size(prompt) : 1;
-    AUTOFREE Message *msg = xcalloc(n, sizeof *msg);
-    for (size_t i = 0; i < n; i++) {
-        const json_t *one = json_array_get(prompt, i);
-        msg[i] = (Message){"user", json_string_value(prompt)};
-        if (json_is_array(prompt)) {
-            TRY(json_get_str(one, "role", &msg[i].role));
-            TRY(json_get_str(one, "content", &msg[i].content));
-        }
-    }
-    return template_prompt(m->tmpl, m->tokenizer, msg, (int)n, ids);
-}
-
-static int score_record(const Loaded *m, const json_t *prompt, const json_t *completions,
-                        float *r) {
-    const int k = (int)json_array_size(completions);
-    IdList ids[LABEL_COMPLETIONS] = {{0}};
-    Sequence q[LABEL_COMPLETIONS];
-    int rc = 0;
-    for (int i = 0; i < k && rc >= 0; i++) {
-        rc = prompt_ids(m, prompt, &ids[i]);
-        const int64_t n = ids[i].n;
-        const char *text = json_string_value(json_array_get(completions, (size_t)i));
-        if (rc >= 0) rc = template_completion(m->tmpl, m->tokenizer, text, &ids[i]);
-        q[i] = (Sequence){.tokens = ids[i].v, .n = ids[i].n, .prompt = n};
-        if (rc >= 0 && ids[i].n > m->gpt->cfg.context)
-            rc = error_set(ERR_DATA, "%" PRId64 " tokens, the reward model's context is %" PRId64,
-                           ids[i].n, m->gpt->cfg.context);
-    }
-    if (rc >= 0) score_sequences(m->gpt, q, k, MICRO_TOKENS, r);
-    for (int i = 0; i < k; i++) ids_free(&ids[i]);
-    return rc;
-}
 
 /* The mean over pairs of 4 p (1 - p), p being the models' mean probability that the first of the
  * pair is better: near 1 where scores are close or the models disagree. */
@@ -61,7 +23,7 @@ static int uncertainty(const Loaded *m, int n, const json_t *prompt, const json_
     const int k = (int)json_array_size(completions);
     AUTOFREE float *r = xmalloc((size_t)(n * LABEL_COMPLETIONS + 1) * sizeof *r);
     double sum = 0;
-    for (int i = 0; i < n; i++) TRY(score_record(&m[i], prompt, completions, r + i * k));
+    for (int i = 0; i < n; i++) TRY(score_completions(&m[i], prompt, completions, r + i * k));
     for (int b = 1; b < k; b++)
         for (int a = 0; a < b; a++) {
             double p = 0;
