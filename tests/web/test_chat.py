@@ -124,7 +124,7 @@ def answers_ranked_in_place():
     p.see("#ranking-kept", "kept")
     a = [json.loads(line) for line in run("rhetor-label", "export", "l.db").splitlines()]
     assert len(a) == 1 and a[0]["ranks"] == [2, 1, 3, 3] and a[0]["models"] == ["sft"] * 4, a
-    assert [c.split() for c in a[0]["completions"]] == [c.split() for c in texts], (a, texts)
+    assert [seen(c).split() for c in a[0]["completions"]] == [c.split() for c in texts], (a, texts)
     assert a[0]["prompt"] == [{"role": "user", "content": "Where does Ana live?"}] and not p.errors(), p.errors()
     p.close()
     for width, dark in ((360, True), (360, False), (1440, True)):

@@ -1,6 +1,7 @@
 """What the tests of the pages share: programs, browsers, waiting for what is to be seen."""
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -80,6 +81,12 @@ def until(true, what, seconds=WAIT_S):
             last = e
         time.sleep(0.05)
     raise AssertionError(f"in {seconds} s not seen: {what}")
+
+
+def seen(text):
+    """A text as the pages show it: hidden characters by their names (serve/pages/common.js)."""
+    return re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]",
+                  lambda m: f"U+{ord(m[0]):04X}", text)
 
 
 class Page:
