@@ -48,6 +48,7 @@ KEY(model_qk_norm, "model.qk_norm", Enum, "family", 0, 0, "family|true|false", R
 KEY(model_residual, "model.residual", Enum, "family", 0, 0, "family|serial|parallel", RESULT, "attention and mlp one after the other, or both of the same input")
 KEY(model_tied, "model.tied", Enum, "family", 0, 0, "family|true|false", RESULT, "logits from the embedding's matrix, or from one of their own")
 ENUM(model_init, "model.init", "gpt2", WORD(INIT_GPT2, "gpt2") WORD(INIT_FAN_IN, "fan_in"), RESULT, "first weights. gpt2: normal, deviation 0.02. fan_in: 1/sqrt(inputs) for matrices, 0.2 for embeddings; narrow models (a width of 100 or so) learn to read with it, and hardly with 0.02")
+ENUM(model_weights, "model.weights", "f32", WORD(WEIGHTS_F32, "f32") WORD(WEIGHTS_BF16, "bf16"), RESULT, "how weights that nobody trains are kept: the base under lora.rank, the reference, the reward model. bf16: half the memory, and the same bits where they are bfloat16 already, as those of published models are; others are rounded")
 KEY(model_dropout, "model.dropout", F64, 0, 0, 0.9, "", RESULT, "residual and embedding dropout while training")
 
 /* --- adapters ------------------------------------------------------------------------------------- */

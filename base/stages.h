@@ -17,27 +17,29 @@
     "data.fields.completion "
 
 STAGE(PRETRAIN, "pretrain", "a language model from text", "eval/loss",
-      COMMON "from.tokenizer from.model model. train.")
+      COMMON "from.tokenizer from.model model. -model.weights train.")
 STAGE(SFT, "sft", "supervised fine-tuning on demonstrations", "eval/loss",
-      COMMON RECORDS
-      "model.dropout lora. data.mix data.mix_ratio data.template data.roles. data.loss_on "
-      "data.fields.messages train. save.every_epoch optim.lr=9.65e-6")
+      COMMON RECORDS "model.dropout model.weights lora. data.mix data.mix_ratio data.template "
+                     "data.roles. data.loss_on "
+                     "data.fields.messages train. save.every_epoch optim.lr=9.65e-6")
 STAGE(REWARD, "reward", "a reward model from ranked completions", "eval/accuracy",
       COMMON RECORDS "data.fields.chosen data.fields.rejected data.reference lora. -lora.dropout "
-                     "train. train.batch=64 reward.pairs reward.layers optim.lr=9e-6")
+                     "model.weights train. train.batch=64 reward.pairs reward.layers optim.lr=9e-6")
 STAGE(DPO, "dpo", "a policy from preferences, without a reward model", "eval/rewards/accuracies",
-      COMMON RECORDS "data.fields.chosen data.fields.rejected train. train.batch=64 dpo. "
+      COMMON RECORDS "data.fields.chosen data.fields.rejected lora. -lora.dropout "
+                     "model.weights train. train.batch=64 dpo. "
                      "optim.lr=1e-6 optim.warmup=150")
 STAGE(PPO, "ppo", "reinforcement learning from the reward model", "eval/score",
-      COMMON RECORDS
-      "from.reward from.ensemble lora. -lora.dropout eval.prompts data.mix data.fields.messages "
-      "ppo. reward. "
-      "-reward.pairs -reward.layers ptx. "
-      "optim.lr=9e-6 optim.schedule=constant optim.warmup=10 "
-      "optim.warmup_from=0.1 optim.eps=1e-5")
+      COMMON RECORDS "from.reward from.ensemble lora. -lora.dropout model.weights eval.prompts "
+                     "data.mix data.fields.messages "
+                     "ppo. reward. "
+                     "-reward.pairs -reward.layers ptx. "
+                     "optim.lr=9e-6 optim.schedule=constant optim.warmup=10 "
+                     "optim.warmup_from=0.1 optim.eps=1e-5")
 STAGE(GRPO, "grpo", "reinforcement learning from groups of samples, without a critic", "eval/score",
       COMMON RECORDS
-      "from.reward from.ensemble data.mix data.fields.messages ppo. -ppo.clip_value -ppo.gamma "
+      "from.reward from.ensemble lora. -lora.dropout model.weights data.mix data.fields.messages "
+      "ppo. -ppo.clip_value -ppo.gamma "
       "-ppo.lambda -ppo.kl -ppo.kl_target -ppo.kl_horizon -ppo.whiten "
       "-ppo.critic_lr -ppo.critic grpo. reward. -reward.pairs -reward.layers ptx. ppo.beta=0.04 "
       "optim.lr=1e-6 "

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "core/bfloat.h"
 #include "core/blas.h"
 #include "core/kernel.h"
 #include "core/tile.h"
@@ -42,6 +43,26 @@ static void pack_columns(bool trans, int64_t j, int64_t cols, int64_t k, int64_t
               trans ? ldb : 1, trans ? 1 : ldb, out);
 }
 
+/* The same of a B in bfloat16, a strip at a time. */
+static void pack_half(bool trans, int64_t j, int64_t cols, int64_t k, int64_t K, const uint16_t *b,
+                      int64_t ldb, real *out) {
+    enum { TERMS = 256, PAD = 16 /* rows apart would share few sets of the cache */ };
+    const int64_t width = gemm_strip_cols();
+    real wide[GEMM_STRIP_MAX * (TERMS + PAD)];
+    for (int64_t s = 0; s < cols; s += width)
+        for (int64_t k0 = 0; k0 < K; k0 += TERMS) {
+            const int64_t n = cols - s < width ? cols - s : width;
+            const int64_t m = K - k0 < TERMS ? K - k0 : TERMS;
+            const uint16_t *from = trans ? b + (j + s) * ldb + k + k0 : b + (k + k0) * ldb + j + s;
+            real *to = out + s * K + k0 * width;
+            for (int64_t i = 0; trans && i < n; i++)
+                bfloat_widen(m, from + i * ldb, wide + i * (TERMS + PAD));
+            for (int64_t i = 0; !trans && i < m; i++)
+                bfloat_widen(n, from + i * ldb, wide + i * width);
+            tile_pack(width, n, m, wide, trans ? TERMS + PAD : 1, trans ? 1 : width, to);
+        }
+}
+
 int64_t gemm_packed_size(int64_t N, int64_t K) {
     return parts(N, GEMM_STRIP_MAX) * GEMM_STRIP_MAX * K; /* on any level */
 }
@@ -50,6 +71,15 @@ void gemm_pack(bool trans, int64_t N, int64_t K, const real *b, int64_t ldb, rea
 #pragma omp parallel for schedule(static) if (N * K > PARALLEL_MIN)
     for (int64_t j = 0; j < N; j += PACK_COLS)
         pack_columns(trans, j, N - j < PACK_COLS ? N - j : PACK_COLS, 0, K, b, ldb, out + j * K);
+}
+
+void gemm_pack_half(int64_t N, int64_t K, const uint16_t *b, int64_t ldb, uint16_t *out) {
+    const int64_t width = gemm_strip_cols();
+#pragma omp parallel for schedule(static) if (N * K > PARALLEL_MIN)
+    for (int64_t j = 0; j < N; j += width)
+        for (int64_t k = 0; k < K; k++)
+            for (int64_t i = 0; i < width; i++)
+                out[j * K + k * width + i] = j + i < N ? b[(j + i) * ldb + k] : 0;
 }
 
 /* --- products --------------------------------------------------------------------------------- */
@@ -88,6 +118,17 @@ void gemm_strip(int64_t M, int64_t K, const real *a, int64_t lda, const real *st
     for (int64_t k = 0; k < K; k += block)
         strip_rows(M, K - k < block ? K - k : block, a + k, lda, 1, strip + k * tile_cols(), cols,
                    k > 0, c, ldc);
+}
+
+void gemm_strip_half(int64_t M, int64_t K, const real *a, int64_t lda, const uint16_t *strip,
+                     int64_t cols, real *c, int64_t ldc) {
+    const int64_t block = even(K, BLOCK_K, 1), width = tile_cols();
+    real wide[GEMM_STRIP_MAX * BLOCK_K];
+    for (int64_t k = 0; k < K; k += block) {
+        const int64_t m = K - k < block ? K - k : block;
+        bfloat_widen(m * width, strip + k * width, wide);
+        strip_rows(M, m, a + k, lda, 1, wide, cols, k > 0, c, ldc);
+    }
 }
 
 /* sum[i] += a[k][i] for each k. */
@@ -130,9 +171,15 @@ static void tile_shape(int64_t M, int64_t N, int threads, int64_t *rows, int64_t
         *rows = even(M, *rows / 2, ROWS_UNIT);
 }
 
+/* n columns of B, one after another. */
+static void widen_tile(const Gemm *g, const uint16_t *b, int64_t n, real *out) {
+    const int64_t rows = g->trans_b ? n : g->K, cols = g->trans_b ? g->K : n;
+    for (int64_t i = 0; i < rows; i++) bfloat_widen(cols, b + i * g->ldb, out + i * cols);
+}
+
 /* The same on the level `blas`: each tile is a product of one thread's, so that threads change no
  * bit, and prepare and finish are as before. */
-static void gemm_blas(const Gemm *g, bool parallel) {
+static void gemm_blas(const Gemm *g, bool parallel, real *wide) {
     const int64_t rows = even(g->M, GEMM_ROWS, ROWS_UNIT), ncol = parts(g->N, TILE_COLS);
 #pragma omp parallel if (parallel)
     {
@@ -146,9 +193,12 @@ static void gemm_blas(const Gemm *g, bool parallel) {
             int64_t i = t / ncol * rows, j = t % ncol * TILE_COLS;
             int64_t m = g->M - i < rows ? g->M - i : rows,
                     n = g->N - j < TILE_COLS ? g->N - j : TILE_COLS;
+            const int64_t at = j * (g->trans_b ? g->ldb : 1);
+            const real *b = g->b_half ? wide + omp_get_thread_num() * TILE_COLS * g->K : g->b + at;
+            if (g->b_half) widen_tile(g, g->b_half + at, n, (real *)(uintptr_t)b);
+            const int64_t ldb = !g->b_half ? g->ldb : g->trans_b ? g->K : n;
             blas_gemm(g->trans_a, g->trans_b, m, n, g->K, 1, g->a + i * (g->trans_a ? 1 : g->lda),
-                      g->lda, g->b + j * (g->trans_b ? g->ldb : 1), g->ldb, g->add,
-                      g->c + i * g->ldc + j, g->ldc);
+                      g->lda, b, ldb, g->add, g->c + i * g->ldc + j, g->ldc);
             if (g->a_sum && j == 0) add_rows(g->K, m, g->a + i, g->lda, g->a_sum + i);
             if (g->finish) g->finish(g->ctx, i, j, m, n);
         }
@@ -159,13 +209,16 @@ void gemm(Arena *arena, const Gemm *g) {
     CHECK(!g->a_sum || g->trans_a, "sums of a matrix that is not transposed");
     if (g->M == 0 || g->N == 0) return;
     bool parallel = g->M * g->N * g->K > 16 * PARALLEL_MIN && !omp_in_parallel();
+    ArenaMark mark = arena_mark(arena);
+    int threads = parallel ? omp_get_max_threads() : 1;
     if (kernel_level == KERNEL_BLAS) {
-        if (!arena->dry) gemm_blas(g, parallel);
+        const int64_t size = g->b_half ? threads * TILE_COLS * g->K : 0;
+        real *wide = size ? arena_numbers(arena, (size_t)size * sizeof *wide) : NULL;
+        if (!arena->dry) gemm_blas(g, parallel, wide);
+        arena_release(arena, mark);
         return;
     }
     int64_t block_k = g->K ? even(g->K, BLOCK_K, 1) : 1, panel_cols = even(g->N, PANEL, TILE_COLS);
-    ArenaMark mark = arena_mark(arena);
-    int threads = parallel ? omp_get_max_threads() : 1;
     int64_t rows, wide;
     tile_shape(g->M, panel_cols < g->N ? panel_cols : g->N, threads, &rows, &wide);
     const int64_t nrow = parts(g->M, rows);
@@ -189,9 +242,13 @@ void gemm(Arena *arena, const Gemm *g) {
                     g->prepare(g->ctx, i, g->M - i < rows ? g->M - i : rows);
             }
 #pragma omp for schedule(dynamic)
-            for (int64_t s = 0; s < cols; s += PACK_COLS)
-                pack_columns(g->trans_b, j0 + s, cols - s < PACK_COLS ? cols - s : PACK_COLS, k0, K,
-                             g->b, g->ldb, packed + s * K);
+            for (int64_t s = 0; s < cols; s += PACK_COLS) {
+                const int64_t n = cols - s < PACK_COLS ? cols - s : PACK_COLS;
+                if (g->b_half)
+                    pack_half(g->trans_b, j0 + s, n, k0, K, g->b_half, g->ldb, packed + s * K);
+                else
+                    pack_columns(g->trans_b, j0 + s, n, k0, K, g->b, g->ldb, packed + s * K);
+            }
 #pragma omp for schedule(dynamic)
             for (int64_t t = 0; t < nrow * ncol; t++) {
                 int64_t i = t / ncol * rows, j = t % ncol * wide;

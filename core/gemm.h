@@ -19,7 +19,10 @@ typedef struct Gemm {
     int64_t M, N, K;
     const real *a; /* [M,K], or [K,M] if trans_a; lda between its rows */
     const real *b; /* [K,N], or [N,K] if trans_b */
-    real *c;       /* [M,N] */
+    const uint16_t
+        *b_half; /* instead of b: the same in bfloat16; NULL: b. Read exactly, so the bits
+                               are those of a b with these numbers */
+    real *c;     /* [M,N] */
     int64_t lda, ldb, ldc;
     bool trans_a, trans_b;
     bool add;    /* C += A B instead of C = A B */
@@ -43,9 +46,13 @@ enum { GEMM_STRIP_MAX = 32 };
 int64_t gemm_strip_cols(void);
 int64_t gemm_packed_size(int64_t N, int64_t K); /* elements */
 void gemm_pack(bool trans, int64_t N, int64_t K, const real *b, int64_t ldb, real *out);
+/* The same of B in bfloat16, [N,K] (as if trans), which it stays. Not for the level `blas`. */
+void gemm_pack_half(int64_t N, int64_t K, const uint16_t *b, int64_t ldb, uint16_t *out);
 
 /* C[M, j..j+cols) = A times the strip of columns j.. (cols <= S). A [M,K]. One thread. */
 void gemm_strip(int64_t M, int64_t K, const real *a, int64_t lda, const real *strip, int64_t cols,
                 real *c, int64_t ldc);
+void gemm_strip_half(int64_t M, int64_t K, const real *a, int64_t lda, const uint16_t *strip,
+                     int64_t cols, real *c, int64_t ldc);
 
 #endif

@@ -51,6 +51,16 @@ static void embed_backward(Tape *t, void *ctx) {
                                dwte ? dwte + c : NULL, dwpe ? dwpe + c : NULL);
 }
 
+static void place_row(const Tensor *wte, int64_t token, const real *position, real *y) {
+    const int64_t C = wte->shape[1];
+    if (!wte->half) {
+        embed_row(C, wte->data + token * C, position, y);
+        return;
+    }
+    tensor_read(wte, token * C, C, y);
+    for (int64_t j = 0; position && j < C; j++) y[j] += position[j];
+}
+
 Tensor *op_embed(Tape *t, Tensor *wte, Tensor *wpe, const Batch *b) {
     CHECK(wte->ndim == 2 && (!wpe || wpe->ndim == 2),
           "op_embed: wte has %d dimensions, wpe %d, expected 2", wte->ndim, wpe ? wpe->ndim : 0);
@@ -65,8 +75,8 @@ Tensor *op_embed(Tape *t, Tensor *wte, Tensor *wpe, const Batch *b) {
 #pragma omp parallel for schedule(static) if (b->n * C > PARALLEL_MIN)
     for (int64_t s = 0; s < b->nseq; s++)
         for (int64_t i = b->start[s]; i < b->start[s + 1]; i++)
-            embed_row(C, wte->data + b->tokens[i] * C,
-                      wpe ? wpe->data + (i - b->start[s]) * C : NULL, y->data + i * C);
+            place_row(wte, b->tokens[i], wpe ? wpe->data + (i - b->start[s]) * C : NULL,
+                      y->data + i * C);
     return y;
 }
 

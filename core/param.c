@@ -8,6 +8,8 @@
 
 enum { LINE = 64 };
 
+static int64_t padded(int64_t n) { return (n + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN; }
+
 void paramset_part(ParamSet *ps, bool throughout) {
     ps->part = xrealloc(ps->part, (size_t)(ps->nparts + 1) * sizeof *ps->part);
     ps->part[ps->nparts++] = (ParamPart){ps->n, ps->size, throughout};
@@ -41,7 +43,7 @@ int paramset_add(ParamSet *ps, const char *name, int ndim, const int64_t *shape,
     p->decay = decay;
     int64_t n = tensor_size(&p->tensor);
     ps->count += n;
-    ps->size += (n + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
+    ps->size += padded(n);
     return ps->n++;
 }
 
@@ -72,10 +74,34 @@ void paramset_alloc_dry(ParamSet *ps) {
     place(ps, (real *)ARENA_NOWHERE, (real *)ARENA_NOWHERE);
 }
 
+void paramset_alloc_half(ParamSet *ps, bool dry) {
+    ps->size = 0;
+    for (int i = 0; i < ps->n; i++) {
+        Param *p = &ps->v[i];
+        int64_t *total = p->halves ? &ps->half_size : &ps->size;
+        p->offset = *total;
+        *total += padded(tensor_size(&p->tensor));
+    }
+    ps->dry = dry;
+    const size_t bytes = (size_t)ps->half_size * sizeof *ps->half;
+    ps->half = dry ? (uint16_t *)ARENA_NOWHERE : memset(xaligned(LINE, bytes), 0, bytes);
+    place(ps, dry ? (real *)ARENA_NOWHERE : flat(ps->size), NULL);
+    for (int i = 0; i < ps->n; i++)
+        if (ps->v[i].halves) {
+            ps->v[i].tensor.half = ps->half + ps->v[i].offset;
+            ps->v[i].tensor.data = NULL;
+        }
+}
+
+size_t paramset_bytes(const ParamSet *ps) {
+    return (size_t)ps->size * sizeof *ps->data + (size_t)ps->half_size * sizeof *ps->half;
+}
+
 void paramset_free(ParamSet *ps) {
     free(ps->v);
     free(ps->part);
     if (!ps->dry) {
+        free(ps->half);
         free(ps->data);
         free(ps->grad);
     }

@@ -16,6 +16,7 @@ typedef struct Param {
     Tensor tensor;             /* data and grad point into the flat buffers */
     int64_t offset;            /* element offset in the flat buffers, a multiple of PARAM_ALIGN */
     bool decay;                /* weight decay applies (matrices) */
+    bool halves;               /* paramset_alloc_half keeps it in bfloat16 */
     int matrices;       /* hidden matrices, one above another; 0: embedding, head, norm or bias */
     int64_t first_rows; /* of the first; the others are equally high. 0: all are */
 } Param;
@@ -33,11 +34,13 @@ typedef struct ParamSet {
     int n;
     ParamPart *part;
     int nparts;
-    int64_t size;  /* elements of the flat buffers, padding (always zero) included */
-    int64_t count; /* parameters, padding not counted */
-    real *data;    /* [size] */
-    real *grad;    /* [size]; NULL when made without gradients, or when they lie elsewhere */
-    bool dry;      /* without memory */
+    int64_t size;   /* elements of the flat buffers, padding (always zero) included */
+    int64_t count;  /* parameters, padding not counted */
+    real *data;     /* [size] */
+    real *grad;     /* [size]; NULL when made without gradients, or when they lie elsewhere */
+    bool dry;       /* without memory */
+    uint16_t *half; /* [half_size] paramset_alloc_half: what `halves`, which size is without */
+    int64_t half_size;
 } ParamSet;
 
 /* Build in two steps: add every parameter, then paramset_alloc gives them memory, cleared and owned
@@ -49,6 +52,10 @@ void paramset_part(ParamSet *ps, bool throughout);
 void paramset_alloc(ParamSet *ps, bool with_grad);
 /* The same without memory: data and grad are addresses that nobody may touch, for dry passes. */
 void paramset_alloc_dry(ParamSet *ps);
+/* Frozen parameters at half the memory, or (dry) with none. Offsets are those in `data`, of what
+ * does not halve. */
+void paramset_alloc_half(ParamSet *ps, bool dry);
+size_t paramset_bytes(const ParamSet *ps);               /* of the weights */
 int64_t paramset_part_end(const ParamSet *ps, int part); /* element of the flat buffers */
 /* Frees the flat gradient and leaves the tensors without: they are lent memory part by part. */
 void paramset_drop_grad(ParamSet *ps);

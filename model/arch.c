@@ -365,6 +365,7 @@ void arch_params(const GptConfig *c, ParamSet *ps) {
         const int i = paramset_add(ps, p.name, p.ndim, p.shape, p.decay);
         ps->v[i].matrices = p.matrices;
         ps->v[i].first_rows = p.first_rows;
+        ps->v[i].halves = p.decay && strcmp(p.name, "wpe.weight") != 0 && p.shape[0] > 1;
         part = mine;
     }
 }

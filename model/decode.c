@@ -165,9 +165,10 @@ static Tensor *embed_rows(Worker *k) {
     int64_t C = g->cfg.width;
     Tensor *x = tape_tensor(k->tape, 2, (int64_t[]){k->n, C});
     for (int64_t i = 0; i < k->n && !tape_dry(k->tape); i++) {
-        const real *a = g->wte->data + k->token[i] * C;
         const real *b = g->wpe ? g->wpe->data + k->pos[i] * C : NULL;
-        for (int64_t j = 0; j < C; j++) x->data[i * C + j] = b ? a[j] + b[j] : a[j];
+        real *y = x->data + i * C;
+        tensor_read(g->wte, k->token[i] * C, C, y);
+        for (int64_t j = 0; b && j < C; j++) y[j] += b[j];
     }
     return x;
 }
@@ -276,7 +277,7 @@ int64_t decode_slots(const GptConfig *cfg, int64_t n, int64_t longest, int64_t t
 
 static int64_t workers_of(const DecodeWork *w, int64_t slots, int64_t threads) {
     const ParamSet *weights = w->g->base ? &w->g->base->params : &w->g->params;
-    if (weights->size > LARGE_MODEL && slots < threads * SLOTS_LARGE_MODEL_MIN) return 1;
+    if (weights->count > LARGE_MODEL && slots < threads * SLOTS_LARGE_MODEL_MIN) return 1;
     return at_least(1, at_most(threads, slots / SLOTS_PER_WORKER_MIN));
 }
 
@@ -293,25 +294,28 @@ static void run_workers(DecodeWork *w, int64_t n, int64_t slots) {
         worker_run(w, slots * (i + 1) / workers - slots * i / workers);
 }
 
-static void pack_weight(DecodeWork *w, Packed *p, const Tensor *weight, const real *data) {
-    real *strips = arena_numbers(w->arena, sizeof(real) * (size_t)packed_size(weight));
-    const Tensor merged = {
-        .ndim = 2, .shape = {weight->shape[0], weight->shape[1]}, .data = (real *)(uintptr_t)data};
-    if (!w->arena->dry) packed_make(p, &merged, strips);
-    *p = (Packed){weight, weight->shape[0], weight->shape[1], strips};
+/* What is packed for `weight`: itself, or what adapters make of it. */
+static void pack_weight(DecodeWork *w, Packed *p, const Tensor *weight, const Tensor *data) {
+    void *memory = arena_numbers(w->arena, packed_bytes(data));
+    *p = (Packed){.M = weight->shape[0], .K = weight->shape[1]};
+    if (!w->arena->dry) packed_make(p, data, memory);
+    p->w = weight;
 }
 
-/* Adapted weights are merged on the way. */
+/* Adapted weights are merged on the way, and wide then. */
 static void pack_block_weight(DecodeWork *w, int64_t layer, LoraTarget target, Packed *p,
                               const Tensor *weight) {
-    if (w->arena->dry || !w->g->block[layer].lora_a[target]) {
-        pack_weight(w, p, weight, weight->data);
+    if (!w->g->block[layer].lora_a[target]) {
+        pack_weight(w, p, weight, weight);
         return;
     }
     Arena arena = {0};
-    real *merged = arena_alloc(&arena, sizeof(real) * (size_t)tensor_size(weight));
-    lora_merge_weight(w->g, layer, target, &arena, merged);
-    pack_weight(w, p, weight, merged);
+    Tensor merged = {.ndim = 2, .shape = {weight->shape[0], weight->shape[1]}};
+    if (!w->arena->dry) {
+        merged.data = arena_alloc(&arena, sizeof(real) * (size_t)tensor_size(weight));
+        lora_merge_weight(w->g, layer, target, &arena, merged.data);
+    }
+    pack_weight(w, p, weight, &merged);
     arena_free(&arena);
 }
 
@@ -327,7 +331,7 @@ static void pack_weights(DecodeWork *w) {
         pack_block_weight(w, l, LORA_FC, &p[FC], b->fc_w);
         pack_block_weight(w, l, LORA_FC2, &p[FC2], b->fc2_w);
     }
-    pack_weight(w, &w->linear[L * LINEARS], g->out_w, g->out_w->data);
+    pack_weight(w, &w->linear[L * LINEARS], g->out_w, g->out_w);
 }
 
 void decode_bytes(DecodeBytes *out, Gpt *g, int64_t n, int64_t prompt, int64_t longest,

@@ -53,13 +53,15 @@ static void open_rope(Rope *r, const GptConfig *c, bool dry) {
     r->positions = c->context;
 }
 
-static int open_model(Gpt **out, const GptConfig *cfg, bool with_grad, bool dry) {
+static int open_model(Gpt **out, const GptConfig *cfg, bool with_grad, bool half, bool dry) {
     TRY(arch_check(cfg));
     Gpt *g = xcalloc(1, sizeof *g);
     g->cfg = *cfg;
     g->block = xcalloc((size_t)cfg->layers, sizeof *g->block);
     arch_params(cfg, &g->params);
-    if (dry)
+    if (half)
+        paramset_alloc_half(&g->params, dry);
+    else if (dry)
         paramset_alloc_dry(&g->params);
     else
         paramset_alloc(&g->params, with_grad);
@@ -74,10 +76,16 @@ static int open_model(Gpt **out, const GptConfig *cfg, bool with_grad, bool dry)
 }
 
 int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad) {
-    return open_model(out, cfg, with_grad, false);
+    return open_model(out, cfg, with_grad, false, false);
 }
 
-int gpt_open_dry(Gpt **out, const GptConfig *cfg) { return open_model(out, cfg, true, true); }
+int gpt_open_dry(Gpt **out, const GptConfig *cfg) {
+    return open_model(out, cfg, true, false, true);
+}
+
+int gpt_open_half(Gpt **out, const GptConfig *cfg, bool dry) {
+    return open_model(out, cfg, false, true, dry);
+}
 
 void gpt_close(Gpt **g) {
     if (!*g) return;
@@ -154,7 +162,13 @@ int gpt_copy(Gpt *dst, const Gpt *src) {
     for (int i = 0; i < src->params.n; i++) {
         const Param *p = &src->params.v[i];
         Tensor *to = paramset_find(&dst->params, p->name);
-        if (to) memcpy(to->data, p->tensor.data, sizeof(real) * (size_t)tensor_size(to));
+        const int64_t n = to ? tensor_size(to) : 0;
+        real some[1024];
+        for (int64_t at = 0; at < n; at += 1024) {
+            const int64_t m = n - at < 1024 ? n - at : 1024;
+            tensor_read(&p->tensor, at, m, some);
+            tensor_write(to, at, m, some);
+        }
     }
     return 0;
 }

@@ -60,6 +60,9 @@ typedef struct Gpt {
 int gpt_open(Gpt **out, const GptConfig *cfg, bool with_grad);
 /* A model of these sizes that takes no memory, for dry passes (core/tape.h). */
 int gpt_open_dry(Gpt **out, const GptConfig *cfg);
+/* Frozen, its matrices in bfloat16 (model.weights): half the memory, and what it computes are the
+ * bits of the same numbers in real. dry: without memory. */
+int gpt_open_half(Gpt **out, const GptConfig *cfg, bool dry);
 void gpt_close(Gpt **g);
 /* These tokens, ascending, are never sampled: rows of the vocabulary that no token has. In all
  * probabilities they count, so that those of sampling and training agree. */
@@ -74,8 +77,8 @@ void gpt_never_sample(Gpt *g, const int32_t *tokens, int64_t n);
  *                attention long stays uniform. */
 void gpt_init(Gpt *g, uint64_t seed, int init); /* as model.init */
 void gpt_init_head(Gpt *g, uint64_t seed);      /* head ~ N(0, 1/(C+1)), bias 0 */
-/* Copies all parameters that both have; a head that only dst has is left alone. Shapes must agree:
- * ERR_CONFIG. */
+/* Copies all parameters that both have; a head that only dst has is left alone. Rounds where dst
+ * alone is in bfloat16. Shapes must agree: ERR_CONFIG. */
 int gpt_copy(Gpt *dst, const Gpt *src);
 
 /* Options of a training forward; NULL: no dropout. */

@@ -168,8 +168,8 @@ Tensor *lora_linear(const Gpt *g, int64_t layer, LoraTarget target, LoraLinear *
 
 /* --- merged ----------------------------------------------------------------------------------- */
 
-static const Tensor *weight_of(const GptBlock *b, LoraTarget target) {
-    const Tensor *const w[LORA_TARGETS] = {b->qkv_w, b->proj_w, b->fc_w, b->fc2_w};
+static Tensor *weight_of(const GptBlock *b, LoraTarget target) {
+    Tensor *const w[LORA_TARGETS] = {b->qkv_w, b->proj_w, b->fc_w, b->fc2_w};
     return w[target];
 }
 
@@ -179,7 +179,7 @@ void lora_merge_weight(const Gpt *g, int64_t layer, LoraTarget target, Arena *ar
     const Tensor *W = weight_of(b, target), *A = b->lora_a[target], *B = b->lora_b[target];
     const int64_t M = W->shape[0], K = W->shape[1], r = g->lora.rank;
     const real scale = (real)(g->lora.alpha / (double)r);
-    memcpy(to, W->data, (size_t)(M * K) * sizeof *to);
+    tensor_read(W, 0, M * K, to);
     const ArenaMark mark = arena_mark(arena);
     real *scaled = arena_alloc(arena, (size_t)(M * r) * sizeof *scaled);
     for (int64_t i = 0; i < M * r; i++) scaled[i] = scale * B->data[i];
@@ -201,11 +201,11 @@ void lora_merge(Gpt *full, const Gpt *g) {
     for (int64_t l = 0; l < g->cfg.layers; l++)
         for (int k = 0; k < LORA_TARGETS; k++) {
             if (!g->block[l].lora_a[k]) continue;
-            const Tensor *w = weight_of(&full->block[l], (LoraTarget)k);
+            Tensor *w = weight_of(&full->block[l], (LoraTarget)k);
             const ArenaMark mark = arena_mark(&arena);
             real *merged = arena_alloc(&arena, (size_t)tensor_size(w) * sizeof *merged);
             lora_merge_weight(g, l, (LoraTarget)k, &arena, merged);
-            memcpy(w->data, merged, (size_t)tensor_size(w) * sizeof *merged);
+            tensor_write(w, 0, tensor_size(w), merged);
             arena_release(&arena, mark);
         }
     arena_free(&arena);

@@ -3,19 +3,36 @@
 #include "model/packed.h"
 
 #include <omp.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "core/gemm.h"
 #include "core/kernel.h"
 
 enum { ROWS = 96, PAGE = 4096 / sizeof(real), LINE = 64 / sizeof(real) };
 enum { WAYS = 8 /* of the first cache, at least */ };
 
-int64_t packed_size(const Tensor *w) { return gemm_packed_size(w->shape[0], w->shape[1]); }
+static bool stays_half(const Tensor *w) { return w->half && kernel_level != KERNEL_BLAS; }
 
-void packed_make(Packed *p, const Tensor *w, real *strips) {
-    *p = (Packed){w, w->shape[0], w->shape[1], strips};
-    gemm_pack(true, p->M, p->K, w->data, p->K, strips);
+size_t packed_bytes(const Tensor *w) {
+    return (size_t)gemm_packed_size(w->shape[0], w->shape[1]) *
+           (stays_half(w) ? sizeof *w->half : sizeof *w->data);
+}
+
+void packed_make(Packed *p, const Tensor *w, void *memory) {
+    const int64_t M = w->shape[0], K = w->shape[1];
+    *p = (Packed){.w = w, .M = M, .K = K};
+    if (stays_half(w)) {
+        p->half = memory;
+        gemm_pack_half(M, K, w->half, K, memory);
+        return;
+    }
+    real *wide = w->half ? xmalloc((size_t)(M * K) * sizeof *wide) : NULL;
+    if (wide) tensor_read(w, 0, M * K, wide);
+    p->strips = memory;
+    gemm_pack(true, M, K, wide ? wide : w->data, K, memory);
+    free(wide);
 }
 
 /* Unit u: strip u % strips of a block of rows. */
@@ -25,7 +42,10 @@ static void unit(const Packed *p, int64_t u, int64_t n, const real *x, int64_t l
     int64_t i = u / strips * ROWS, j = u % strips * width, rows = n - i < ROWS ? n - i : ROWS,
             cols = p->M - j < width ? p->M - j : width;
     y += i * p->M + j;
-    gemm_strip(rows, p->K, x + i * ldx, ldx, p->strips + j * p->K, cols, y, p->M);
+    if (p->half)
+        gemm_strip_half(rows, p->K, x + i * ldx, ldx, p->half + j * p->K, cols, y, p->M);
+    else
+        gemm_strip(rows, p->K, x + i * ldx, ldx, p->strips + j * p->K, cols, y, p->M);
     op_linear_finish(act, rows, cols, p->M, b ? b->data + j : NULL, y, y);
 }
 

@@ -12,11 +12,13 @@
 typedef struct Packed {
     const Tensor *w; /* [M,K] */
     int64_t M, K;
-    real *strips; /* gemm_pack */
+    real *strips;   /* gemm_pack; NULL: */
+    uint16_t *half; /* ... gemm_pack_half, of a w in bfloat16 */
 } Packed;
 
-int64_t packed_size(const Tensor *w); /* elements of `strips` */
-void packed_make(Packed *p, const Tensor *w, real *strips);
+/* Bytes of memory for one of these; on the level `blas` it is wide in any case. */
+size_t packed_bytes(const Tensor *w);
+void packed_make(Packed *p, const Tensor *w, void *memory);
 
 /* y = act(x W^T + b).  x [n,K], b [M] or NULL -> y [n,M] */
 void packed_linear(const Packed *p, Arena *scratch, int64_t n, const real *x, const Tensor *b,

@@ -320,7 +320,7 @@ static int open_all(Dpo *p, Run *run) {
     plan_evaluation(&p->plan, &p->heldout.d, c->eval_records);
     if (preference_has_reference(p->o.loss)) p->plan.first_tokens = (double)p->train.d.tokens;
     TRY(memory_check(run, &p->plan));
-    TRY(load_weights(m, true));
+    TRY(opening_weights(run, m));
     trainer_open(&p->trainer, m->gpt, run, "");
     run_describe(run, &m->cfg, m->tokenizer, m->tmpl, "params");
     run->steps = plan_steps(c, p->train.d.n);

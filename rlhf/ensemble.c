@@ -42,6 +42,7 @@ int ensemble_open(Ensemble *m, Run *run, const Loaded *policy) {
         snprintf(role, sizeof role, "reward.%d", k + 2);
         TRY(load_open(l, c->from_ensemble.v[k], "from.ensemble", LOAD_REWARD, run->comm));
         m->n++;
+        l->half = c->model_weights == WEIGHTS_BF16;
         run_parent(run, role, l->id);
         TRY(load_same_tokenizer(policy, l));
         if (l->cfg.context < policy->cfg.context)
@@ -70,7 +71,7 @@ void ensemble_close(Ensemble *m) {
 
 size_t ensemble_bytes(const Ensemble *m) {
     size_t n = 0;
-    for (int k = 0; k < m->n; k++) n += (size_t)m->other[k].gpt->params.size * sizeof(real);
+    for (int k = 0; k < m->n; k++) n += paramset_bytes(&m->other[k].gpt->params);
     return n;
 }
 

@@ -75,10 +75,27 @@ static int open_data(Grpo *s, Run *run) {
                             &s->heldout));
     TRY(rewards_open(&s->rewards, run, &s->policy, &s->prompts, &s->heldout));
     s->plan = iteration_plan(c, &s->policy.cfg);
+    s->plan.one_base = load_is_on(&s->reward, &s->policy);
     plan_records(&s->plan, &s->prompts);
     s->plan.length += s->plan.response;
     if (c->ptx_coef > 0) TRY(opening_text(run, &s->policy, "ptx.coef", &s->ppo.ptx, &s->plan));
     return memory_check(run, &s->plan);
+}
+
+/* The base of adapters is the reference, and the reward model's base where it has the same one. */
+static int open_weights(Grpo *s, Run *run) {
+    const Config *c = &run->cfg;
+    if (c->lora_rank > 0)
+        TRY(opening_weights(run, &s->policy));
+    else
+        TRY(load_weights(&s->policy, true));
+    if (s->policy.base && c->from_reward[0] && load_is_on(&s->reward, &s->policy))
+        TRY(load_adapters(&s->reward, s->policy.base, &s->reward.gpt, false));
+    else if (c->from_reward[0])
+        TRY(load_weights(&s->reward, false));
+    TRY(ensemble_weights(&s->more, &s->policy, s->policy.base));
+    if (c->ppo_beta > 0) return iteration_reference(&s->policy, &s->reference);
+    return 0;
 }
 
 static int open_all(Grpo *s, Run *run) {
@@ -87,13 +104,7 @@ static int open_all(Grpo *s, Run *run) {
     TRY(iteration_options(c, &p->o, &p->kl));
     TRY(open_models(s, run));
     TRY(open_data(s, run));
-    TRY(load_weights(&s->policy, true));
-    if (c->from_reward[0]) TRY(load_weights(&s->reward, false));
-    TRY(ensemble_weights(&s->more, &s->policy, NULL));
-    if (c->ppo_beta > 0) {
-        TRY(gpt_open(&s->reference, &s->policy.cfg, false));
-        TRY(gpt_copy(s->reference, s->policy.gpt));
-    }
+    TRY(open_weights(s, run));
     p->reference = s->reference;
     p->comm = run->comm;
     if (run->dry) TRY(comm_open_alone(&p->comm)); /* it plays all episodes */
@@ -247,12 +258,12 @@ static int dry_run(Grpo *s, Run *run) {
         w->length = (double)e.start[e.n] / (double)e.n;
         w->response = (double)e.first[e.n] / (double)e.n;
     }
-    size_t frozen =
-        (size_t)s->policy.gpt->params.size * ((s->reference != NULL) + (p->ema.decay > 0));
-    if (s->reward.gpt) frozen += (size_t)s->reward.gpt->params.size;
+    const Gpt *base = s->reference ? s->reference : s->policy.base;
+    size_t frozen = base ? paramset_bytes(&base->params) : 0;
+    if (p->ema.decay > 0) frozen += paramset_bytes(&s->policy.gpt->params);
+    if (s->reward.gpt) frozen += paramset_bytes(&s->reward.gpt->params);
     run_plan(run, clock_seconds() - began, plan_parameters(w), (double)all.tokens,
-             plan_flops(w, NULL),
-             trainer_bytes(&p->policy) + frozen * sizeof(real) + ensemble_bytes(&s->more),
+             plan_flops(w, NULL), trainer_bytes(&p->policy) + frozen + ensemble_bytes(&s->more),
              p->policy.arena.high);
     printf("  %.0f of %.0f groups have scores that differ\n", all.groups - all.silent, all.groups);
     AUTOFREE char *text = NULL;
@@ -294,10 +305,10 @@ static int grpo(Run *run) {
     if (run->dry) comm_close(&s.ppo.comm);
     dataset_free(&s.prompts);
     dataset_free(&s.heldout);
-    ensemble_close(&s.more);
-    load_free(&s.policy);
+    if (s.reference != s.policy.base) gpt_close(&s.reference);
+    ensemble_close(&s.more); /* before the base that they may be on */
     load_free(&s.reward);
-    gpt_close(&s.reference);
+    load_free(&s.policy);
     return rc;
 }
 

@@ -407,6 +407,14 @@ void iteration_steps(Minibatch *m, Step step[2]) {
     critic->nsum = VALUE_SUMS;
 }
 
+int iteration_reference(const Loaded *policy, Gpt **out) {
+    *out = policy->base;
+    if (*out) return 0;
+    TRY(policy->half ? gpt_open_half(out, &policy->cfg, false)
+                     : gpt_open(out, &policy->cfg, false));
+    return gpt_copy(*out, policy->gpt);
+}
+
 PlanWork iteration_plan(const Config *c, const GptConfig *policy) {
     static Ppo ppo = {.o.temperature = 1};
     static Minibatch dry = {.ppo = &ppo};

@@ -56,6 +56,9 @@ typedef struct PpoStats {
 
 /* What the settings say; ERR_CONFIG where they contradict each other. Not collective. */
 int iteration_options(const Config *c, PpoOptions *o, KlControl *kl);
+/* What a policy that has just been loaded begins as, frozen: the base of its adapters, which is the
+ * policy's (policy->base), else a copy. */
+int iteration_reference(const Loaded *policy, Gpt **out);
 /* The plan of an iteration; critic and reward model are taken to be as large as the policy. */
 PlanWork iteration_plan(const Config *c, const GptConfig *policy);
 

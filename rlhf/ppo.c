@@ -65,6 +65,7 @@ static int open_data(Stage *s, Run *run) {
                             &s->heldout));
     TRY(gold_curve_open(&s->gold, run, &s->policy));
     s->plan = iteration_plan(c, g);
+    s->plan.one_base = load_is_on(&s->reward, &s->policy);
     plan_records(&s->plan, &s->prompts);
     s->plan.length += s->plan.response;
     if (c->ptx_coef > 0) TRY(opening_text(run, &s->policy, "ptx.coef", &s->ppo.ptx, &s->plan));
@@ -111,8 +112,7 @@ static int open_weights(Stage *s, Run *run) {
     if (o.rank > 0) return open_adapters(s, run, &o);
     TRY(load_weights(&s->policy, true));
     TRY(load_weights(&s->reward, false));
-    TRY(gpt_open(&s->reference, &s->policy.cfg, false));
-    TRY(gpt_copy(s->reference, s->policy.gpt));
+    TRY(iteration_reference(&s->policy, &s->reference));
     TRY(ensemble_weights(&s->more, &s->policy, NULL));
     TRY(gpt_open(&s->critic, &s->reward.cfg, true));
     if (run->cfg.ppo_critic == CRITIC_REWARD) return gpt_copy(s->critic, s->reward.gpt);
@@ -212,13 +212,14 @@ static int dry_run(Stage *s, Run *run) {
     PpoStats stats = {0};
     const double began = clock_seconds();
     TRY(iterate(s, run, 0, 0, &e, &stats)); /* learning rate 0 */
-    const ParamSet *a = &s->policy.gpt->params, *b = &s->critic->params;
     w->length = (double)e.start[e.n] / (double)e.n;
     w->response = (double)e.first[e.n] / (double)e.n;
     run_plan(run, clock_seconds() - began, plan_parameters(w), (double)e.start[e.n],
              plan_flops(w, NULL),
              trainer_bytes(&p->policy) + trainer_bytes(&p->critic) +
-                 (size_t)(2 * a->size + b->size) * sizeof(real) + ensemble_bytes(&s->more),
+                 paramset_bytes(&s->reference->params) + paramset_bytes(&s->reward.gpt->params) +
+                 (p->ema.decay > 0 ? paramset_bytes(&s->policy.gpt->params) : 0) +
+                 ensemble_bytes(&s->more),
              p->policy.arena.high + p->critic.arena.high);
     AUTOFREE char *text = NULL;
     TRY(tokenizer_decode(s->policy.tokenizer, e.tokens, e.start[1], false, &text, NULL));

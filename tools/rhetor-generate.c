@@ -24,7 +24,7 @@ typedef struct Args {
     const char *model, *in, *out, *prompt, *field;
     int64_t n, max_new, max, seed, top_k;
     double temperature, top_p;
-    bool raw, chat;
+    bool raw, chat, bf16;
 } Args;
 
 static const Option options[] = {
@@ -45,6 +45,8 @@ static const Option options[] = {
      OPT_NUMBER(top_p, 1e-6, 1)},
     {"seed", 's', "N", "seed (1)", OPT_WHOLE(seed, 0, 0)},
     {"raw", 0, NULL, "continue the text as it is, without the chat template", OPT_FLAG(raw)},
+    {"bf16", 0, NULL, "keep weights in bfloat16: half the memory, exact for published models",
+     OPT_FLAG(bf16)},
     {"chat", 0, NULL, "a conversation; /help lists its commands", OPT_FLAG(chat)},
     {"field", 0, "NAME", "name of the field with the prompt (prompt)", OPT_TEXT(field)},
     {NULL, 0, "[PROMPT]", NULL, OPT_TEXT(prompt), .high = 1},
@@ -146,7 +148,7 @@ int main(int argc, char **argv) {
         return option_end(error_set(ERR_USAGE, "give a prompt, --in FILE or --chat"));
     core_init();
     Loaded m;
-    int rc = load_model(&m, a.model, "--model", LOAD_LANGUAGE);
+    int rc = load_model_half(&m, a.model, "--model", LOAD_LANGUAGE, a.bf16);
     if (rc >= 0) {
         rc = a.chat ? chat(&a, &m) : a.in ? file_of_prompts(&a, &m) : one_prompt(&a, &m);
         load_free(&m);

@@ -18,6 +18,7 @@ typedef struct Args {
     const char *listen, *host, *labels, *key_file;
     int64_t port, slots, queue, body;
     double deadline, drain;
+    bool bf16;
 } Args;
 
 static const Option options[] = {
@@ -33,6 +34,8 @@ static const Option options[] = {
     {"labels", 0, "DB",
      "labelling database: its labellers' tokens are the keys, comparisons on the page go into it",
      OPT_TEXT(labels)},
+    {"bf16", 0, NULL, "keep weights in bfloat16: half the memory, exact for published models",
+     OPT_FLAG(bf16)},
     {"slots", 0, "N", "sequences decoded at once (chosen for the machine)",
      OPT_WHOLE(slots, 0, 4096)},
     {"queue", 0, "N", "completions that may wait; then 429 (256)", OPT_WHOLE(queue, 1, 1e6)},
@@ -44,7 +47,7 @@ static const Option options[] = {
 
 /* NAME=PATH, or a path whose last part is the name. */
 static int open_engines(ChatService *s, const Args *a) {
-    const EngineOptions o = {a->slots, a->queue, a->deadline};
+    const EngineOptions o = {a->slots, a->queue, a->deadline, a->bf16};
     for (int i = 0; i < a->model.n; i++) {
         const char *text = a->model.v[i], *eq = strchr(text, '=');
         AUTOFREE char *path = xstrdup(eq ? eq + 1 : text);

@@ -329,8 +329,11 @@ int memory_check(Run *run, const PlanWork *w) {
 
 int memory_dry_run(Run *run, const PlanWork *w, Step *s) {
     const double began = clock_seconds();
+    const Gpt *base = s->trainer->gpt->base;
     TRY(step_passes(s));
     run_plan(run, clock_seconds() - began, plan_parameters(w), (double)s->tokens,
-             plan_flops(w, NULL), trainer_bytes(s->trainer), trainer_scratch(s->trainer));
+             plan_flops(w, NULL),
+             trainer_bytes(s->trainer) + (base ? paramset_bytes(&base->params) : 0),
+             trainer_scratch(s->trainer));
     return 0;
 }

@@ -18,11 +18,16 @@ int opening_parent(Run *run, Loaded *l, const char *key, LoadKind kind) {
     const char *path = reward ? run->cfg.from_reward : run->cfg.from_model;
     TRY(load_open(l, path, key, kind, run->comm));
     run_parent(run, reward ? "reward" : "model", l->id);
+    l->half = run->cfg.model_weights == WEIGHTS_BF16;
     return 0;
 }
 
 int opening_weights(Run *run, Loaded *l) {
     const LoraConfig o = lora_of_config(&run->cfg);
+    if (o.rank == 0 && l->half)
+        return config_bad(&run->cfg, "model.weights",
+                          "is for weights that nobody trains, and without lora.rank this stage "
+                          "trains all; remove it, or set lora.rank");
     if (o.rank == 0) return load_weights(l, true);
     run_adapters(run, &o, l->path, l->id);
     return load_with_adapters(l, &o, (uint64_t)run->cfg.run_seed);

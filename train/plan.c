@@ -53,6 +53,7 @@ PlanWork plan_work(const Config *c, const GptConfig *model) {
                   .dropout = c->model_dropout > 0,
                   .muon = c->optim_name == OPTIM_MUON,
                   .lora = lora_of_config(c),
+                  .half = c->model_weights == WEIGHTS_BF16,
                   .learn_all = c->data_loss_on == LOSS_ON_ALL,
                   .packed = c->save_compression == COMPRESS_ZSTD};
     plan_net(&w, model, model->scalar_head ? plan_values : step_lm, NULL);
@@ -234,11 +235,27 @@ typedef struct Model {
     OptimBytes state;
 } Model;
 
+/* A frozen network that is adapters: PPO's moving average of them, a reward model on the policy's
+ * base. */
+static bool frozen_adapters(const PlanModel *p, const PlanWork *w) {
+    return w->lora.rank > 0 && (p->saved || (w->one_base && p->cfg.scalar_head));
+}
+
+/* Is the base of adapters a frozen network of its own: the reference, the reward model? */
+static bool base_counts(const PlanModel *p, const PlanWork *w) {
+    for (int i = 0; i < w->nets; i++)
+        if (!w->net[i].loss && !w->net[i].saved && w->net[i].cfg.scalar_head == p->cfg.scalar_head)
+            return false;
+    return true;
+}
+
 static Model open_model(const PlanModel *p, const PlanWork *w, const PlanLayout *l) {
     const int ranks = (int)fmin((double)l->ranks, INT_MAX);
+    const bool adapters = w->lora.rank > 0 && (p->loss || frozen_adapters(p, w));
     Model m = {0};
-    int rc = gpt_open_dry(&m.gpt, &p->cfg);
-    if (rc >= 0 && p->loss && w->lora.rank > 0) {
+    int rc = w->half && (adapters || !(p->loss || p->saved)) ? gpt_open_half(&m.gpt, &p->cfg, true)
+                                                             : gpt_open_dry(&m.gpt, &p->cfg);
+    if (rc >= 0 && adapters) {
         m.base = m.gpt;
         paramset_drop_grad(&m.base->params);
         rc = lora_open(&m.gpt, m.base, &w->lora, p->cfg.scalar_head, true);
@@ -363,17 +380,17 @@ void plan_memory(const PlanWork *w, const PlanLayout *l, PlanMemory *m) {
         const OptimBytes all = optim_bytes(&net.gpt->params, SHARD_NONE, 1, w->muon);
         if (w->net[i].saved) saved += (double)(all.weights + (w->net[i].loss ? all.moments : 0));
         if (!w->net[i].loss) {
-            m->frozen += (double)net.state.weights;
+            m->frozen += (double)paramset_bytes(&net.gpt->params);
             if (w->net[i].whole)
                 m->decoding =
                     fmax(m->decoding, scoring_bytes(w, &net, scored_episodes(w, l, &w->net[i])));
             gpt_close(&net.gpt);
+            gpt_close(&net.base);
             continue;
         }
         m->weights += (double)net.state.weights;
-        /* PPO's reference and reward model are the bases */
-        if (net.base && w->stage != STAGE_PPO)
-            m->frozen += (double)net.base->params.size * (double)sizeof(real);
+        if (net.base && base_counts(&w->net[i], w))
+            m->frozen += (double)paramset_bytes(&net.base->params);
         m->gradients += (double)net.state.gradients;
         m->moments += (double)net.state.moments;
         m->exchange += (double)net.state.exchange;

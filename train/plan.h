@@ -40,6 +40,8 @@ typedef struct PlanWork {
     int64_t virtual_ranks; /* dist.virtual_ranks; 0: not dist.reproducible */
     bool recompute, dropout, muon;
     LoraConfig lora;            /* rank 0: all weights are trained */
+    bool one_base;              /* ... the reward model's adapters are on the policy's base */
+    bool half;                  /* model.weights: what is frozen is bfloat16 */
     bool learn_all;             /* data.loss_on: all tokens of demonstrations */
     bool packed;                /* save.compression */
     double data;                /* bytes of the records and corpora at hand */

@@ -1,10 +1,12 @@
-/* half.h: the 16-bit floats of models' files. Reading is exact; writing rounds to nearest, ties to
+/* half.h: the 16-bit floats of models' files (bfloat16: core/bfloat.h). Reading is exact; writing rounds to nearest, ties to
  * even. */
 #ifndef CHECKPOINTS_EXCHANGE_HALF_H
 #define CHECKPOINTS_EXCHANGE_HALF_H
 
 #include <stdint.h>
 #include <string.h>
+
+#include "core/bfloat.h"
 
 static inline uint32_t half_bits(float f) {
     uint32_t bits;
@@ -34,15 +36,6 @@ static inline uint16_t half_write(float f) {
     if (size < 0x38800000)                                    /* below 2^-14: steps of 2^-24 */
         return (uint16_t)(sign | (half_bits(half_float(size) + 0.5f) - half_bits(0.5f)));
     return (uint16_t)(sign | (size - (112u << 23) + 0xfff + (size >> 13 & 1)) >> 13);
-}
-
-/* bfloat16: the first half of a float. */
-static inline float bfloat_read(uint16_t b) { return half_float((uint32_t)b << 16); }
-
-static inline uint16_t bfloat_write(float f) {
-    const uint32_t bits = half_bits(f);
-    if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 64);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 #endif

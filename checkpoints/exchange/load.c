@@ -188,12 +188,26 @@ int load_open(Loaded *out, const char *path, const char *key, LoadKind kind, Com
     return rc;
 }
 
+/* One after the other, since each is wide for a while. */
+static int read_half(Loaded *l, Param *p) {
+    Tensor *t = &p->tensor;
+    const int64_t n = tensor_size(t);
+    CkptArray a = array_of(l, p->name, t->ndim, t->shape);
+    AUTOFREE real *wide = xmalloc((size_t)n * sizeof *wide);
+    a.data = wide;
+    const int rc = ckpt_load(l->file, &a, 1, l->comm);
+    if (rc >= 0) tensor_write(t, 0, n, wide);
+    array_free(&a);
+    return rc;
+}
+
 /* The file's numbers of a set of parameters; a head that it lacks is the caller's to initialise. */
 static int read_params(Loaded *l, const ParamSet *ps) {
     CkptArray *v = xcalloc((size_t)ps->n, sizeof *v);
     int n = 0;
     for (int i = 0; i < ps->n; i++) {
         const Param *p = &ps->v[i];
+        if (p->tensor.half) continue;
         CkptArray a = array_of(l, p->name, p->tensor.ndim, p->tensor.shape);
         a.data = p->tensor.data;
         if (strncmp(p->name, "head.", 5) == 0 && !ckpt_has(l->file, a.name))
@@ -201,14 +215,16 @@ static int read_params(Loaded *l, const ParamSet *ps) {
         else
             v[n++] = a;
     }
-    const int rc = ckpt_load(l->file, v, n, l->comm);
+    int rc = ckpt_load(l->file, v, n, l->comm);
     while (n > 0) array_free(&v[--n]);
     free(v);
+    for (int i = 0; i < ps->n && rc >= 0; i++)
+        if (ps->v[i].tensor.half) rc = read_half(l, &ps->v[i]);
     return rc;
 }
 
 bool load_is_on(const Loaded *adapters, const Loaded *base) {
-    return adapters->lora.rank > 0 && strcmp(adapters->base_id, base->id) == 0 &&
+    return adapters->lora.rank > 0 && base->id && strcmp(adapters->base_id, base->id) == 0 &&
            arch_differ(&adapters->cfg, &base->cfg) == NULL;
 }
 
@@ -228,6 +244,7 @@ static int load_merged(Loaded *l) {
                        "%s: its adapters are on the checkpoint %s, but %s is %s now: a run that "
                        "was made again? make this one again too",
                        l->path, l->base_id, base.path, base.id);
+    base.half = l->gpt->params.half != NULL;
     if (rc >= 0 && l->cfg.layers <= base.cfg.layers) base.cfg.layers = l->cfg.layers;
     if (rc >= 0) rc = load_weights(&base, false);
     if (rc >= 0) rc = load_adapters(l, base.gpt, &adapted, false);
@@ -239,7 +256,8 @@ static int load_merged(Loaded *l) {
 }
 
 int load_weights(Loaded *l, bool with_grad) {
-    int rc = gpt_open(&l->gpt, &l->cfg, with_grad);
+    const bool half = l->half && !with_grad;
+    int rc = half ? gpt_open_half(&l->gpt, &l->cfg, false) : gpt_open(&l->gpt, &l->cfg, with_grad);
     if (l->comm) rc = comm_agree(l->comm, rc);
     TRY(rc);
     TRY(l->lora.rank > 0 ? load_merged(l) : read_params(l, &l->gpt->params));
@@ -258,7 +276,12 @@ int load_with_adapters(Loaded *l, const LoraConfig *o, uint64_t seed) {
 }
 
 int load_model(Loaded *out, const char *path, const char *key, LoadKind kind) {
+    return load_model_half(out, path, key, kind, false);
+}
+
+int load_model_half(Loaded *out, const char *path, const char *key, LoadKind kind, bool half) {
     TRY(load_open(out, path, key, kind, NULL));
+    out->half = half;
     int rc = load_weights(out, false);
     if (rc < 0) load_free(out);
     return rc;

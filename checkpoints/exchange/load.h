@@ -25,9 +25,10 @@ typedef struct Loaded {
     char *path;
     char *stage; /* that wrote it */
     int64_t step;
-    GptConfig cfg;             /* the model's */
-    Gpt *base;                 /* load_adapters: what gpt is adapters on; owned */
-    LoraConfig lora;           /* the checkpoint holds adapters of this rank; 0: all weights */
+    GptConfig cfg;   /* the model's */
+    bool half;       /* before load_weights: what is frozen is kept in bfloat16 (model.weights) */
+    Gpt *base;       /* load_adapters: what gpt is adapters on; owned */
+    LoraConfig lora; /* the checkpoint holds adapters of this rank; 0: all weights */
     char *base_path, *base_id; /* ... on this one's weights */
     Ckpt *file;                /* between load_open and load_weights */
     Comm *comm;                /* load_open's */
@@ -50,7 +51,8 @@ int load_open(Loaded *out, const char *path, const char *key, LoadKind kind, Com
 /* Then its memory and weights: the group that the checkpoint says to use. with_grad: to train on.
  * Collective if load_open was. */
 int load_weights(Loaded *l, bool with_grad);
-/* For a checkpoint of adapters the base's weights are loaded, and the adapters merged into them.
+/* With l->half and no gradient in bfloat16, rounded where they are not bfloat16's already.
+ * For a checkpoint of adapters the base's weights are loaded, and the adapters merged into them.
  * To train adapters, or to share a base, instead of load_weights: */
 
 /* The adapters that the checkpoint holds, on `base` (borrowed), which must have its base's weights:
@@ -63,6 +65,7 @@ int load_with_adapters(Loaded *l, const LoraConfig *o, uint64_t seed);
 
 /* load_open and load_weights, for this process alone, without a gradient. */
 int load_model(Loaded *out, const char *path, const char *key, LoadKind kind);
+int load_model_half(Loaded *out, const char *path, const char *key, LoadKind kind, bool half);
 void load_free(Loaded *l);
 /* From now on this token alone is an answer's proper end. */
 void load_end_with(Loaded *l, int32_t token);

@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "core/blas.h"
+#include "core/gemm.h"
 #include "rlhf/score.h"
 
 enum { SCORE_TOKENS = 2048, LOGIT_ROWS = 64 };
@@ -144,7 +144,17 @@ static void score_prompt(Engine *e, EngineTask *t) {
         const Tensor *h = gpt_forward(e->m.gpt, e->tape, &b, NULL, NULL);
         for (int64_t i = 0; i < n; i += LOGIT_ROWS) {
             const int64_t m = n - i < LOGIT_ROWS ? n - i : LOGIT_ROWS;
-            blas_gemm(false, true, m, V, C, 1, h->data + i * C, C, g->out_w->data, C, 0, x, V);
+            gemm(tape_arena(e->tape), &(Gemm){.M = m,
+                                              .N = V,
+                                              .K = C,
+                                              .a = h->data + i * C,
+                                              .lda = C,
+                                              .b = g->out_w->data,
+                                              .b_half = g->out_w->half,
+                                              .ldb = C,
+                                              .trans_b = true,
+                                              .c = x,
+                                              .ldc = V});
             for (int64_t j = 0; j < m; j++) note(t, i + j + 1, x + j * V, V, t->ids[i + j + 1]);
         }
         tape_reset(e->tape);
@@ -184,7 +194,7 @@ static void *scorer(void *ctx) {
 int engine_open(Engine **out, const char *name, const char *path, const EngineOptions *o) {
     Engine *e = xcalloc(1, sizeof *e);
     *out = NULL;
-    int rc = load_model(&e->m, path, "--model", LOAD_EITHER);
+    int rc = load_model_half(&e->m, path, "--model", LOAD_EITHER, o->half);
     if (rc >= 0 && !e->m.tokenizer) {
         rc = error_set(ERR_CONFIG, "--model: %s has no tokenizer, clients could only send ids",
                        path);

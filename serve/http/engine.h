@@ -14,6 +14,7 @@ typedef struct EngineOptions {
     int64_t slots;     /* sequences decoded at once; 0: chosen for the machine */
     int64_t queue;     /* tasks that may wait */
     double deadline_s; /* of a task, from its submission */
+    bool half;         /* weights in bfloat16 */
 } EngineOptions;
 
 /* One completion, or one score. Made by the caller, its own until `done`. */

@@ -132,7 +132,7 @@ static void open_operands(Operands *o, const Product *p) {
     o->dy = numbers(p->n * p->M, 3);
     o->out = numbers(p->kind == WEIGHT ? p->M * p->K : most, 4);
     if (p->kind != DECODE) return;
-    const size_t size = (size_t)packed_size(&o->w) * sizeof(real);
+    const size_t size = packed_bytes(&o->w);
     o->copies = (int)(COPIES_BYTES / size) + 1;
     o->packed = xcalloc((size_t)o->copies, sizeof *o->packed);
     for (int i = 0; i < o->copies; i++) packed_make(&o->packed[i], &o->w, xaligned(64, size));
