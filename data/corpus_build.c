@@ -270,11 +270,10 @@ static int add_document(Building *g, const char *text, size_t len) {
 
 /* A file without a name, beside the corpus, where there is room for it. */
 static int open_waits(Building *g) {
-    char *name = xasprintf("%s.ids.tmp", g->b->path);
+    AUTOFREE char *name = xasprintf("%s.ids.tmp", g->b->path);
     g->waits = fopen(name, "w+");
     const int rc = g->waits ? 0 : file_error(name, "open");
     if (g->waits) unlink(name);
-    free(name);
     return rc;
 }
 

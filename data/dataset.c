@@ -221,15 +221,13 @@ static int commit_single(Loading *l, const Incoming *it) {
 
 /* The ranks of the kept answers without gaps. */
 static void close_ranks(const int32_t *rank, const bool *kept, int k, int32_t *out) {
-    double *score = xmalloc((size_t)k * sizeof *score);
-    int32_t *dense = xmalloc((size_t)k * sizeof *dense);
+    AUTOFREE double *score = xmalloc((size_t)k * sizeof *score);
+    AUTOFREE int32_t *dense = xmalloc((size_t)k * sizeof *dense);
     int n = 0;
     for (int i = 0; i < k; i++)
         if (kept[i]) score[n++] = -(double)rank[i];
     record_ranks(score, n, dense);
     for (int i = 0, j = 0; i < k; i++) out[i] = kept[i] ? dense[j++] : 0;
-    free(score);
-    free(dense);
 }
 
 /* The answers that fit; all with the same prompt, so it is cut for the longest of them. A group in

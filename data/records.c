@@ -83,7 +83,7 @@ static int rank_record(void *ctx, json_t *record, const char *where) {
     Gold gold;
     if (!r->scorer.score) TRY(gold_read(&gold, json_object_get(record, "gold"), where));
     AUTOFREE GoldParts *parts = xmalloc((size_t)k * sizeof *parts);
-    double *score = xmalloc((size_t)k * sizeof *score);
+    AUTOFREE double *score = xmalloc((size_t)k * sizeof *score);
     int *same = xmalloc((size_t)k * sizeof *same), *rank = xmalloc((size_t)k * sizeof *rank);
     int rc = 0;
     for (int i = 0; i < k && rc == 0; i++) {
@@ -119,7 +119,6 @@ static int rank_record(void *ctx, json_t *record, const char *where) {
         json_object_set_new(record, "ranks", ranks);
         record_writer_put(&r->out, record);
     }
-    free(score);
     free(same);
     free(rank);
     return rc;

@@ -531,12 +531,11 @@ int template_conversation(Template tp, const Tokenizer *tk, const Message *m, in
 }
 
 int template_text(const Tokenizer *tk, const int32_t *ids, int64_t n, char **text) {
-    int32_t *known = xmalloc((size_t)(n + 1) * sizeof *known);
+    AUTOFREE int32_t *known = xmalloc((size_t)(n + 1) * sizeof *known);
     int64_t k = 0;
     for (int64_t i = 0; i < n; i++)
         if (ids[i] < tokenizer_vocab(tk)) known[k++] = ids[i];
     int rc = tokenizer_decode(tk, known, k, true, text, NULL);
-    free(known);
     return rc;
 }
 

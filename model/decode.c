@@ -344,14 +344,13 @@ void decode_bytes(DecodeBytes *out, Gpt *g, int64_t n, int64_t prompt, int64_t l
     pack_weights(&w);
     k.n = at_least(k.slots, at_most(rows_of(&w, k.slots), (n + workers - 1) / workers * prompt));
     k.tape = tape_open(&k.arena, false);
-    int64_t *last = xmalloc((size_t)k.slots * sizeof *last);
+    AUTOFREE int64_t *last = xmalloc((size_t)k.slots * sizeof *last);
     for (int64_t s = 0; s < k.slots; s++) last[s] = s;
     int32_t *heap;
     forward(&k, &(GptRows){k.slots, last}, &heap);
     *out = (DecodeBytes){.weights = packed.high,
                          .passes = (size_t)workers * k.arena.high +
                                    (size_t)(slots * kv_bytes_per_slot(&g->cfg, longest))};
-    free(last);
     tape_close(&k.tape);
     arena_free(&k.arena);
     arena_free(&packed);

@@ -102,9 +102,8 @@ static int check_stage(const PlanStage *s, const char *folder, int64_t steps, do
 }
 
 static void remove_tree(const char *dir) {
-    char *command = xasprintf("rm -rf '%s'", dir);
+    AUTOFREE char *command = xasprintf("rm -rf '%s'", dir);
     if (system(command) != 0) fprintf(stderr, "rhetor-plan: %s is left\n", dir);
-    free(command);
 }
 
 int check_stages(const PlanStages *s, const PlanMachine *m, const PlanLayout *l,

@@ -45,13 +45,12 @@ typedef struct MachineLab {
 
 static void fill(Batch *p, const GptConfig *g, int64_t sequences, int64_t length) {
     const RngKey key = {.seed = 1, .purpose = RNG_TEST};
-    int32_t *t = xmalloc((size_t)(length + 1) * sizeof *t);
+    AUTOFREE int32_t *t = xmalloc((size_t)(length + 1) * sizeof *t);
     for (int64_t s = 0; s < sequences; s++) {
         for (int64_t i = 0; i <= length; i++)
             t[i] = (int32_t)rng_below(&key, (uint64_t)s, (uint32_t)i, 0, (uint32_t)g->vocab);
         batch_add_window(p, t, length, 1.0f / (float)(sequences * length), (uint64_t)s);
     }
-    free(t);
 }
 
 static double train_seconds(MachineLab *l, const Batch *p) {

@@ -254,9 +254,8 @@ static char *pipeline_yaml(const Own *o) {
 }
 
 static int write_file(const char *folder, const char *name, char *text) {
-    char *path = file_join(folder, name);
+    AUTOFREE char *path = file_join(folder, name);
     int rc = file_write_durable(path, text, strlen(text));
-    free(path);
     free(text);
     return rc;
 }

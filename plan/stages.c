@@ -213,7 +213,8 @@ static int plan_pretrain(PlanStage *s, Known *k, const Config *c, const PlanGive
     return 0;
 }
 
-static int plan_sft(PlanStage *s, Known *k, const Config *c, const PlanGiven *g) {
+/* Demonstrations, and what a stage that says nothing else is taken to learn from. */
+static int plan_demos(PlanStage *s, Known *k, const Config *c, const PlanGiven *g) {
     PlanWork *w = &s->work;
     int64_t records;
     TRY(know_parent(k, c));
@@ -280,15 +281,15 @@ static int plan_ppo(PlanStage *s, Known *k, const Config *c, const PlanGiven *g)
     return 0;
 }
 
+static int (*const plans[STAGES])(PlanStage *, Known *, const Config *, const PlanGiven *) = {
+    [STAGE_PRETRAIN] = plan_pretrain, [STAGE_REWARD] = plan_reward, [STAGE_DPO] = plan_dpo,
+    [STAGE_PPO] = plan_ppo,           [STAGE_GRPO] = plan_ppo,
+};
+
 static int plan_stage(PlanStage *s, Known *k, const PlanGiven *g) {
     Config c;
     TRY(config_load(&c, s->kind, s->config, s->set, s->nset));
-    int (*const plan[STAGES])(PlanStage *, Known *, const Config *, const PlanGiven *) = {
-        [STAGE_PRETRAIN] = plan_pretrain, [STAGE_SFT] = plan_sft, [STAGE_REWARD] = plan_reward,
-        [STAGE_DPO] = plan_dpo,           [STAGE_PPO] = plan_ppo, [STAGE_GRPO] = plan_ppo};
-    int rc = plan[s->kind] ? plan[s->kind](s, k, &c, g)
-                           : error_set(ERR_CONFIG, "%s: rhetor-plan knows no plan of %s", s->config,
-                                       config_stage_name(s->kind));
+    int rc = (plans[s->kind] ? plans[s->kind] : plan_demos)(s, k, &c, g);
     /* every parent comes with its own */
     s->work.data += k->tokenizer_bytes * (1 + (c.from_reward[0] != '\0') + c.from_ensemble.n);
     if (rc >= 0 && s->work.steps == 0)
@@ -418,10 +419,9 @@ int stages_load(PlanStages *out, const char *path, const char *const *overrides,
     if (file_is_dir(path)) return from_recipe(out, path, NULL, overrides, n, g);
     const size_t len = (size_t)(file_basename(path) - path);
     char *folder = len > 1 ? xasprintf("%.*s", (int)len - 1, path) : xstrdup(".");
-    char *recipe = file_join(folder, "pipeline.yaml");
+    AUTOFREE char *recipe = file_join(folder, "pipeline.yaml");
     int rc = file_exists(recipe) ? from_recipe(out, folder, path, overrides, n, g)
                                  : from_config(out, path, overrides, n, g);
-    free(recipe);
     free(folder);
     return rc;
 }

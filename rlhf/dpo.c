@@ -86,10 +86,10 @@ static void ask_reference(const Dpo *p, const Run *run, Preferences *q) {
  * n of them. Collective. */
 static double reference_point(const Dpo *p, const Run *run, const Sequence *q, const double *ref,
                               int64_t n) {
-    double *logp = xmalloc((size_t)(n + 1) * sizeof *logp), sum = 0;
+    AUTOFREE double *logp = xmalloc((size_t)(n + 1) * sizeof *logp);
+    double sum = 0;
     logps(p, run, q, n, logp);
     for (int64_t s = 0; s < n; s++) sum += (logp[s] - ref[s]) / (double)n;
-    free(logp);
     return fmax(sum, 0);
 }
 
@@ -186,8 +186,8 @@ static void step_reference_point(Dpo *p, const Run *run) {
     const Dataset *d = &p->train.d;
     int64_t n = 0, batch = run->cfg.train_batch;
     for (int64_t b = 0; b < batch; b++) n += d->first[prompt(p, b) + 1] - d->first[prompt(p, b)];
-    Sequence *q = xmalloc((size_t)(n + 1) * sizeof *q);
-    double *ref = xmalloc((size_t)(n + 1) * sizeof *ref);
+    AUTOFREE Sequence *q = xmalloc((size_t)(n + 1) * sizeof *q);
+    AUTOFREE double *ref = xmalloc((size_t)(n + 1) * sizeof *ref);
     n = 0;
     for (int64_t b = 0; b < batch; b++)
         for (int64_t s = d->first[prompt(p, b)]; s < d->first[prompt(p, b) + 1]; s++) {
@@ -196,8 +196,6 @@ static void step_reference_point(Dpo *p, const Run *run) {
         }
     watchdog_enter(PHASE_SCORE);
     p->o.kl = reference_point(p, run, q, ref, n);
-    free(q);
-    free(ref);
 }
 
 /* --- what is reported ------------------------------------------------------------------------- */
@@ -228,8 +226,8 @@ static void evaluate(Dpo *p, Run *run) {
                   n = records > 0 && records < h->d.n ? records : h->d.n;
     const int64_t sequences = h->d.first[n];
     PrefStats s = {0};
-    PrefAnswer *a = xcalloc((size_t)sequences + 1, sizeof *a);
-    double *logp = xmalloc((size_t)(sequences + 1) * sizeof *logp);
+    AUTOFREE PrefAnswer *a = xcalloc((size_t)sequences + 1, sizeof *a);
+    AUTOFREE double *logp = xmalloc((size_t)(sequences + 1) * sizeof *logp);
     watchdog_enter(PHASE_EVAL);
     logps(p, run, h->d.seq, sequences, logp);
     if (h->other) p->o.kl = reference_point(p, run, h->other, h->other_ref, sequences);
@@ -239,8 +237,6 @@ static void evaluate(Dpo *p, Run *run) {
         const int64_t first = h->d.first[i];
         preference_group(&p->o, a + first, h->d.rank + first, h->d.first[i + 1] - first, NULL, &s);
     }
-    free(a);
-    free(logp);
     run_metric(run, "eval/loss", s.loss / s.terms);
     metrics(p, run, true, &s);
     run_eval_result(run, s.loss / s.terms);
@@ -264,17 +260,8 @@ static void report(const Dpo *p, Run *run, Step *step) {
 
 static int dry_run(Dpo *p, Run *run) {
     Step step = next_step(p, run, NULL);
-    const Dataset *d = &p->train.d;
     TRY(memory_dry_run(run, &p->plan, &step));
-    for (int64_t s = d->first[0]; s < d->first[1]; s++) {
-        const Sequence *q = &d->seq[s];
-        const int64_t from = s == d->first[0] ? 0 : q->prompt; /* the prompt once */
-        AUTOFREE char *text = NULL;
-        TRY(tokenizer_decode(p->model.tokenizer, q->tokens + from, q->n - from, false, &text,
-                             NULL));
-        printf("  rank %d: %s\n", d->rank[s], text);
-    }
-    return 0;
+    return opening_show_answers(&p->model, &p->train.d);
 }
 
 /* Settings that the loss does not read are mistaken for ones that it does. */

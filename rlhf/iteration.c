@@ -232,7 +232,8 @@ void iteration_advantages(Ppo *p, Episodes *e, PpoStats *s) {
 
 void iteration_group_advantages(Ppo *p, Episodes *e, PpoStats *s) {
     const int64_t K = p->o.samples;
-    double *r = xmalloc((size_t)K * sizeof *r), *a = xmalloc((size_t)K * sizeof *a);
+    AUTOFREE double *r = xmalloc((size_t)K * sizeof *r);
+    AUTOFREE double *a = xmalloc((size_t)K * sizeof *a);
     for (int64_t i = 0; i < e->n; i++) {
         const int64_t f = e->first[i], n = rollout_length(e, i), k = i % K;
         const double beta = p->o.kl_in_loss ? 0 : p->kl.beta;
@@ -246,8 +247,6 @@ void iteration_group_advantages(Ppo *p, Episodes *e, PpoStats *s) {
                 e->advantage[t] = (float)a[j];
     }
     rollout_stats(p, e, s);
-    free(r);
-    free(a);
 }
 
 /* --- updates ---------------------------------------------------------------------------------- */

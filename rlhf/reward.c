@@ -123,16 +123,7 @@ static void normalise(Reward *w, Run *run) {
 static int dry_run(Reward *w, Run *run) {
     Step step = next_step(w, run, NULL);
     TRY(memory_dry_run(run, &w->plan, &step));
-    const Dataset *d = &w->ranked;
-    for (int64_t s = d->first[0]; s < d->first[1]; s++) {
-        const Sequence *q = &d->seq[s];
-        const int64_t from = s == d->first[0] ? 0 : q->prompt; /* the prompt once */
-        AUTOFREE char *text = NULL;
-        TRY(tokenizer_decode(w->model.tokenizer, q->tokens + from, q->n - from, false, &text,
-                             NULL));
-        printf("  rank %d: %s\n", d->rank[s], text);
-    }
-    return 0;
+    return opening_show_answers(&w->model, &w->ranked);
 }
 
 static int open_reference(Reward *w, const Config *c) {

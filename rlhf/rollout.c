@@ -52,8 +52,8 @@ static void copy_episode(Episodes *to, int64_t j, const Episodes *from, int64_t 
 
 void rollout_append(Episodes *to, const Episodes *from, const int64_t *pick, int64_t n) {
     const int64_t before = to->n, all = before + n;
-    int64_t *prompt = xmalloc((size_t)(all + 1) * sizeof *prompt);
-    int64_t *response = xmalloc((size_t)(all + 1) * sizeof *response);
+    AUTOFREE int64_t *prompt = xmalloc((size_t)(all + 1) * sizeof *prompt);
+    AUTOFREE int64_t *response = xmalloc((size_t)(all + 1) * sizeof *response);
     for (int64_t i = 0; i < all; i++) {
         const Episodes *e = i < before ? to : from;
         const int64_t k = i < before ? i : pick[i - before];
@@ -66,8 +66,6 @@ void rollout_append(Episodes *to, const Episodes *from, const int64_t *pick, int
     for (int64_t i = 0; i < n; i++) copy_episode(&joined, before + i, from, pick[i]);
     rollout_free(to);
     *to = joined;
-    free(prompt);
-    free(response);
 }
 
 /* What ranks exchange: for each response its length with the stop flag in the lowest bit, its
@@ -88,8 +86,8 @@ static int32_t *serialise(const DecodeResult *r, size_t *words) {
 
 static void assemble(Episodes *e, const Dataset *prompts, const int64_t *item, int64_t n,
                      const int32_t *words) {
-    int64_t *prompt = xmalloc((size_t)(n + 1) * sizeof *prompt);
-    int64_t *response = xmalloc((size_t)(n + 1) * sizeof *response);
+    AUTOFREE int64_t *prompt = xmalloc((size_t)(n + 1) * sizeof *prompt);
+    AUTOFREE int64_t *response = xmalloc((size_t)(n + 1) * sizeof *response);
     const int32_t *w = words;
     for (int64_t i = 0; i < n; i++) {
         prompt[i] = prompts->seq[prompts->first[item[i]]].n;
@@ -109,8 +107,6 @@ static void assemble(Episodes *e, const Dataset *prompts, const int64_t *item, i
         memcpy(e->sampled_logp + e->first[i], w + len, len * sizeof(float));
         w += 2 * len;
     }
-    free(prompt);
-    free(response);
 }
 
 int rollout_sample(Episodes *e, Gpt *policy, const Dataset *prompts, const int64_t *item, int64_t n,
@@ -118,14 +114,14 @@ int rollout_sample(Episodes *e, Gpt *policy, const Dataset *prompts, const int64
     int64_t begin, end, total = 0;
     comm_share(n, comm_rank(c), comm_size(c), &begin, &end);
     const int64_t mine = end - begin;
-    int64_t *start = xcalloc((size_t)mine + 1, sizeof *start);
-    uint64_t *id = xcalloc((size_t)mine + 1, sizeof *id);
+    AUTOFREE int64_t *start = xcalloc((size_t)mine + 1, sizeof *start);
+    AUTOFREE uint64_t *id = xcalloc((size_t)mine + 1, sizeof *id);
     for (int64_t i = 0; i < mine; i++) {
         total += prompts->seq[prompts->first[item[begin + i]]].n;
         start[i + 1] = total;
         id[i] = first_id + (uint64_t)(begin + i);
     }
-    int32_t *tokens = xmalloc((size_t)(total + 1) * sizeof *tokens);
+    AUTOFREE int32_t *tokens = xmalloc((size_t)(total + 1) * sizeof *tokens);
     for (int64_t i = 0; i < mine; i++)
         memcpy(tokens + start[i], prompts->seq[prompts->first[item[begin + i]]].tokens,
                (size_t)(start[i + 1] - start[i]) * sizeof *tokens);
@@ -133,19 +129,14 @@ int rollout_sample(Episodes *e, Gpt *policy, const Dataset *prompts, const int64
     DecodeResult r = {0};
     int rc = comm_agree(c, decode(&r, policy, tokens, start, mine, id, o));
     if (rc == 0) {
-        size_t words, *offset = xmalloc((size_t)(comm_size(c) + 1) * sizeof *offset);
-        int32_t *out = serialise(&r, &words);
-        char *all;
+        size_t words;
+        AUTOFREE size_t *offset = xmalloc((size_t)(comm_size(c) + 1) * sizeof *offset);
+        AUTOFREE int32_t *out = serialise(&r, &words);
+        AUTOFREE char *all = NULL;
         comm_allgather_bytes(c, out, words * sizeof *out, &all, offset);
         assemble(e, prompts, item, n, (const int32_t *)(void *)all);
-        free(all);
-        free(out);
-        free(offset);
     }
     decode_free(&r);
-    free(tokens);
-    free(start);
-    free(id);
     return rc;
 }
 
@@ -200,8 +191,8 @@ static int check_record(const json_t *rec, const JsonRecords *r, int64_t vocab, 
 }
 
 static void fill_replay(Episodes *e, json_t *const *rec, int64_t n) {
-    int64_t *prompt = xmalloc((size_t)(n + 1) * sizeof *prompt);
-    int64_t *response = xmalloc((size_t)(n + 1) * sizeof *response);
+    AUTOFREE int64_t *prompt = xmalloc((size_t)(n + 1) * sizeof *prompt);
+    AUTOFREE int64_t *response = xmalloc((size_t)(n + 1) * sizeof *response);
     for (int64_t i = 0; i < n; i++) {
         prompt[i] = (int64_t)json_array_size(json_object_get(rec[i], "prompt"));
         response[i] = (int64_t)json_array_size(json_object_get(rec[i], "response"));
@@ -217,8 +208,6 @@ static void fill_replay(Episodes *e, json_t *const *rec, int64_t n) {
             *t++ = (int32_t)json_integer_value(json_array_get(r, (size_t)k));
         e->stopped[i] = json_is_true(json_object_get(rec[i], "stopped"));
     }
-    free(prompt);
-    free(response);
 }
 
 int rollout_read(Episodes *e, const char *path, int64_t n, int64_t vocab, int64_t context) {

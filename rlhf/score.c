@@ -42,12 +42,11 @@ void score_shared(Gpt *rm, const Sequence *q, int64_t n, int64_t micro_tokens, C
 void score_rankings(Gpt *rm, const Dataset *d, int64_t records, int64_t micro_tokens, Comm *c,
                     RankStats *s) {
     const int64_t n = records > 0 && records < d->n ? records : d->n, *first = d->first;
-    float *r = xmalloc((size_t)(first[n] + 1) * sizeof *r);
+    AUTOFREE float *r = xmalloc((size_t)(first[n] + 1) * sizeof *r);
     *s = (RankStats){0};
     score_shared(rm, d->seq, first[n], micro_tokens, c, r);
     for (int64_t i = 0; i < n; i++)
         rank_stats_add(s, r + first[i], d->rank + first[i], first[i + 1] - first[i]);
-    free(r);
 }
 
 void score_samples(Gpt *rm, const Sequence *q, const unsigned char *ended, int64_t n,

@@ -318,7 +318,7 @@ static double model_slope_gap(Lab *l) {
     Batch pack = {0};
     for (int64_t i = 0; i < PROMPTS; i++)
         batch_add(&pack, l->seq[i].tokens, l->seq[i].n, NULL, 0.02f, 0);
-    real *g = xmalloc((size_t)ps->size * sizeof *g);
+    AUTOFREE real *g = xmalloc((size_t)ps->size * sizeof *g);
     double norm2 = 0, f[2] = {0};
     step_lm(&step, NULL, &pack, 0, 0, f);
     trainer_backward(step.trainer);
@@ -337,7 +337,6 @@ static double model_slope_gap(Lab *l) {
     for (int64_t i = 0; i < ps->size; i++) ps->data[i] += (real)h * g[i];
     gpt_sum_tied(l->policy);
     paramset_zero_grad(ps);
-    free(g);
     batch_free(&pack);
     return fabs((f[0] - f[1]) / (2 * h) / norm2 - 1);
 }

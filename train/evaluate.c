@@ -174,10 +174,9 @@ int evaluate_demos(Gpt *gpt, const Dataset *d, int64_t records, int64_t micro_to
 void evaluate_logp(Gpt *gpt, const Sequence *q, int64_t n, double temperature, int64_t micro_tokens,
                    double *logp) {
     const BatchItems items = evaluate_items(q);
-    double *nll = xcalloc(2 * (size_t)n + 1, sizeof *nll);
+    AUTOFREE double *nll = xcalloc(2 * (size_t)n + 1, sizeof *nll);
     losses(gpt, &items, 0, n, temperature, micro_tokens, nll, nll + n);
     for (int64_t i = 0; i < n; i++) logp[i] = -nll[i];
-    free(nll);
 }
 
 void evaluate_report(Run *run, const EvalLoss *e) {

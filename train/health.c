@@ -55,7 +55,7 @@ static int name_the_odd(Run *run, const uint64_t *mine) {
     const RunPriv *p = run->priv;
     const int size = comm_size(run->comm), n = p->narray + 1;
     char *hashes, *hosts, host[64] = "";
-    size_t *offsets = xmalloc((size_t)(size + 1) * sizeof *offsets);
+    AUTOFREE size_t *offsets = xmalloc((size_t)(size + 1) * sizeof *offsets);
     gethostname(host, sizeof host - 1);
     comm_allgather_bytes(run->comm, mine, (size_t)n * sizeof *mine, &hashes, offsets);
     comm_allgather_bytes(run->comm, host, sizeof host, &hosts, offsets);
@@ -75,7 +75,6 @@ static int name_the_odd(Run *run, const uint64_t *mine) {
         TEXT_S(tensors), p->saved_step);
     free(hashes);
     free(hosts);
-    free(offsets);
     return rc;
 }
 
@@ -92,7 +91,7 @@ StepHealth health_step(Comm *c, double step_s, double exchange_s) {
     const int size = comm_size(c);
     const double mine[2] = {step_s - exchange_s, exchange_s};
     char *bytes;
-    size_t *offsets = xmalloc((size_t)(size + 1) * sizeof *offsets);
+    AUTOFREE size_t *offsets = xmalloc((size_t)(size + 1) * sizeof *offsets);
     comm_allgather_bytes(c, mine, sizeof mine, &bytes, offsets);
     const double *all = (const double *)(void *)bytes;
     StepHealth h = {0};
@@ -104,6 +103,5 @@ StepHealth health_step(Comm *c, double step_s, double exchange_s) {
     }
     h.wait_share = step_s > 0 ? h.exchange_s / step_s : 0;
     free(bytes);
-    free(offsets);
     return h;
 }

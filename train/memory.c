@@ -85,7 +85,7 @@ static const struct {
 static void group_limit(const char *root, int version, const char *folder, double swap,
                         MemoryLimit *v, int *n) {
     const char *mount = group_files[version].mount;
-    char *path = xasprintf("%s%s", mount, folder);
+    AUTOFREE char *path = xasprintf("%s%s", mount, folder);
     const double limit = number_of(root, path, group_files[version].limit),
                  used = number_of(root, path, group_files[version].used);
     if (limit >= 0 && used >= 0 && limit < 0x1p60) { /* version 1 says "none" by a huge number */
@@ -105,7 +105,6 @@ static void group_limit(const char *root, int version, const char *folder, doubl
         snprintf(l->what, sizeof l->what, "%s of %.560s (%.0f MiB)", group_files[version].limit,
                  path, limit / mib);
     }
-    free(path);
 }
 
 /* /proc/self/cgroup: "0::/a/b" is version 2's, "4:cpu,memory:/a/b" version 1's. The folders may be
@@ -282,7 +281,7 @@ static int judge(const Rank *rank, int n, int me, const MemoryLimit *limit, int 
 
 /* The limits are read by all ranks before any goes on to allocate. */
 static int check_once(Run *run, Rank *mine, bool *may) {
-    MemoryLimit *limit = xcalloc(MEMORY_LIMITS, sizeof *limit);
+    AUTOFREE MemoryLimit *limit = xcalloc(MEMORY_LIMITS, sizeof *limit);
     const int limits = memory_limits("", limit, &mine->groups);
     const int tightest = memory_least(limit, limits);
     int rc;
@@ -303,7 +302,6 @@ static int check_once(Run *run, Rank *mine, bool *may) {
         free(all);
         free(at);
     }
-    free(limit);
     return rc;
 }
 

@@ -2,6 +2,7 @@
 #include "train/opening.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -66,4 +67,15 @@ void opening_report(const Run *run, const Dataset *d, int64_t batch) {
                  " bad), %" PRId64 " step%s of %" PRId64,
                  d->n, records[d->kind], TEXT_S(d->n), each, d->tokens, d->too_long, d->bad,
                  run->steps, TEXT_S(run->steps), batch);
+}
+
+int opening_show_answers(const Loaded *l, const Dataset *d) {
+    for (int64_t s = d->first[0]; s < d->first[1]; s++) {
+        const Sequence *q = &d->seq[s];
+        const int64_t from = s == d->first[0] ? 0 : q->prompt; /* the prompt once */
+        AUTOFREE char *text = NULL;
+        TRY(tokenizer_decode(l->tokenizer, q->tokens + from, q->n - from, false, &text, NULL));
+        printf("  rank %d: %s\n", d->rank[s], text);
+    }
+    return 0;
 }

@@ -23,5 +23,7 @@ int opening_text(Run *run, const Loaded *l, const char *key, Windows *w, PlanWor
 /* What is learned from, in the log, e.g. "160 demonstrations of 3211 tokens (0 too long, 0 bad), 20
  * steps of 16". Not collective. */
 void opening_report(const Run *run, const Dataset *d, int64_t batch);
+/* The first prompt's answers with their ranks, for a dry run. Not collective. */
+int opening_show_answers(const Loaded *l, const Dataset *d);
 
 #endif

@@ -273,7 +273,7 @@ static void fill(Batch *b, const GptConfig *cfg, double n, double length, double
     const int64_t tokens = (int64_t)fmax(n + 0.5, 1), read = (int64_t)fmax(active + 0.5, 1),
                   fewest = (tokens + cfg->context - 1) / cfg->context,
                   about = (int64_t)(n / length + 0.5), S = about > fewest ? about : fewest;
-    int32_t *zeros = xcalloc((size_t)(tokens / S) + 2, sizeof *zeros);
+    AUTOFREE int32_t *zeros = xcalloc((size_t)(tokens / S) + 2, sizeof *zeros);
     for (int64_t s = 0; s < S; s++) {
         const int64_t len = tokens * (s + 1) / S - tokens * s / S;
         const int64_t tail = read * (s + 1) / S - read * s / S;
@@ -282,7 +282,6 @@ static void fill(Batch *b, const GptConfig *cfg, double n, double length, double
         else
             batch_add_response(b, zeros, len, tail < len ? len - tail : 1, 1, (uint64_t)s);
     }
-    free(zeros);
 }
 
 enum { DRY_TOKENS = 1 << 18 /* at most in a dry pass, whose batch is real */ };

@@ -288,6 +288,14 @@ static inline int three_bytes(const char *s) {
     return (c[0] & 15) << 12 | (c[1] & 63) << 6 | (c[2] & 63);
 }
 
+static inline int encode_part(const Tokenizer *t, const char *part, size_t len, IdList *out) {
+    const PieceKey key = piece_key(part, len);
+    const WholeSlot *whole = t->ignore_merges ? NULL : whole_slot(t, &key, part);
+    if (!whole || !whole->key.len) return encode_remembered(t, &key, part, len, out);
+    ids_push(out, whole->id);
+    return 0;
+}
+
 static int encode_parts(const Tokenizer *t, const char *piece, size_t len, IdList *out) {
     ids_room(out, (int64_t)len);
     for (size_t i = 0, end; i < len; i = end) {
@@ -300,12 +308,7 @@ static int encode_parts(const Tokenizer *t, const char *piece, size_t len, IdLis
             continue;
         }
         for (end = i + 1; end < len && joined(t, piece, end);) end++;
-        const PieceKey key = piece_key(piece + i, end - i);
-        const WholeSlot *whole = t->ignore_merges ? NULL : whole_slot(t, &key, piece + i);
-        if (whole && whole->key.len)
-            ids_push(out, whole->id);
-        else
-            TRY(encode_remembered(t, &key, piece + i, end - i, out));
+        TRY(encode_part(t, piece + i, end - i, out));
     }
     return 0;
 }
@@ -317,12 +320,7 @@ static int encode_chars(const Tokenizer *t, const char *piece, size_t len, IdLis
             const size_t n = utf8_char(piece + end, len - end);
             end += n > 0 ? n : 1;
         }
-        const PieceKey key = piece_key(piece + i, end - i);
-        const WholeSlot *whole = t->ignore_merges ? NULL : whole_slot(t, &key, piece + i);
-        if (whole && whole->key.len)
-            ids_push(out, whole->id);
-        else
-            TRY(encode_remembered(t, &key, piece + i, end - i, out));
+        TRY(encode_part(t, piece + i, end - i, out));
     }
     return 0;
 }

@@ -49,10 +49,9 @@ static OnigRegex compile_several(OnigRegex one, const char *pattern) {
     if (onig_number_of_captures(one) > 0) return NULL;
     for (size_t i = 0; i < sizeof forbids / sizeof *forbids; i++)
         if (strstr(pattern, forbids[i])) return NULL;
-    char *loop = xasprintf("(?:(?>%s)(?{report})){1,%d}", pattern, REGEX_MATCHES);
+    AUTOFREE char *loop = xasprintf("(?:(?>%s)(?{report})){1,%d}", pattern, REGEX_MATCHES);
     if (compile(&code, loop, &info) != ONIG_NORMAL)
         code = NULL; /* (?x) with a comment at the end */
-    free(loop);
     return code;
 }
 

@@ -410,15 +410,13 @@ int32_t tokenizer_eos(const Tokenizer *t) {
 /* --- as a file ----------------------------------------------------------------------------- */
 
 int tokenizer_save(const Tokenizer *t, const char *path) {
-    char *json = tokenizer_json(t);
+    AUTOFREE char *json = tokenizer_json(t);
     const int rc = file_write_durable(path, json, strlen(json));
-    free(json);
     return rc;
 }
 
 uint64_t tokenizer_hash(const Tokenizer *t) {
-    char *json = tokenizer_json(t);
+    AUTOFREE char *json = tokenizer_json(t);
     const uint64_t hash = hash_text(json);
-    free(json);
     return hash;
 }

@@ -137,13 +137,12 @@ static int add_token(Tokenizer *t, const char *content, int64_t id, int flags) {
         const int rc = add_char_token(t, content, id, flags);
         return rc < 0 ? error_wrap(rc, "token \"%s\"", content) : 0;
     }
-    char *bytes = xmalloc(len + 1);
+    AUTOFREE char *bytes = xmalloc(len + 1);
     const int64_t n = alphabet_decode(content, len, bytes);
     bool raw = n < 0;
     if (flags & TOKEN_ADDED) raw = raw || (size_t)n != len || memcmp(bytes, content, len) != 0;
     const int rc = raw ? tokenizer_set_token(t, id, content, len, flags | TOKEN_RAW)
                        : tokenizer_set_token(t, id, bytes, (size_t)n, flags);
-    free(bytes);
     return rc < 0 ? error_wrap(rc, "token \"%s\"", content) : 0;
 }
 

@@ -11,11 +11,7 @@
 
 #include <cmocka.h>
 
-#include "tests/base/scratch.h"
-#include "tests/data/tokens.h"
-#include "tests/train/lab.h"
-
-static char *model_dir, *ranked_path;
+#include "tests/rlhf/ranked.h"
 
 /* Groups of 3 and 2 with ties, one without a pair, an answer that was cut off before its first
  * token. */
@@ -25,34 +21,10 @@ static const char records[] =
     "{\"prompt\":\"three\",\"completions\":[\"same\",\"rank\"],\"ranks\":[1,1]}\n"
     "{\"prompt\":\"four\",\"completions\":[\"q\",\"r\",\"s\"],\"ranks\":[3,2,1]}\n";
 
-static int make(void **state) {
-    scratch_make(NULL);
-    model_dir = scratch("model");
-    ranked_path = scratch("ranked.jsonl");
-    scratch_text(ranked_path, records);
-    Gpt *g = lab_model(false, 1);
-    Tokenizer *t = tokens_bytes();
-    lab_save(model_dir, STAGE_SFT, g, t, TEMPLATE_PLAIN, NULL);
-    tokenizer_close(&t);
-    gpt_close(&g);
-    return 0;
-}
-
-static int clear(void **state) {
-    free(model_dir);
-    free(ranked_path);
-    return scratch_remove(NULL);
-}
+static int make(void **state) { return ranked_make(records); }
 
 static void open_dpo(Dpo *p, Run *run, const char *const *more) {
-    const char *set[16] = {0};
-    int n = 0;
-    char *own[] = {xasprintf("from.model=%s", model_dir), xasprintf("data.train=%s", ranked_path),
-                   xasprintf("data.heldout=%s", ranked_path)};
-    for (int i = 0; i < 3; i++) set[n++] = own[i];
-    while (*more) set[n++] = *more++;
-    lab_run(run, STAGE_DPO, NULL, set);
-    for (int i = 0; i < 3; i++) free(own[i]);
+    ranked_run(run, STAGE_DPO, NULL, more);
     *p = (Dpo){0};
     OK(open_all(p, run));
     ask_reference(p, run, &p->train);
@@ -187,7 +159,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_start),
         cmocka_unit_test(test_kto),
     };
-    int failed = cmocka_run_group_tests(tests, make, clear);
+    int failed = cmocka_run_group_tests(tests, make, ranked_clear);
     comm_close(&comm);
     return failed;
 }
