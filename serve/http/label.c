@@ -336,7 +336,12 @@ static int save_answer(Label *l, int64_t assignment, const char *id, const char 
                 "INSERT OR IGNORE INTO answer(id, assignment, body, seconds, at) VALUES(?, ?, ?, "
                 "?, " NOW ")",
                 "titd", id, assignment, text, seconds);
-    if (saved <= 0) return (int)saved;
+    if (saved < 0) return (int)saved;
+    if (saved == 0) /* sent once more; or the id is another answer's, which would be lost */
+        return sql_whole(l->db, 0, "SELECT assignment FROM answer WHERE id = ?", "t", id) ==
+                       assignment
+                   ? 0
+                   : error_set(ERR_DATA, "the id %s is another answer's", id);
     return (int)sql_run(
         l->db, "UPDATE assignment SET state = 'done', draft = NULL, touched = " NOW " WHERE id = ?",
         "i", assignment);

@@ -82,6 +82,7 @@ answer a3 "$ann" && task "$ann"
 answer a4 "$ann"
 task "$bob"
 [ "$prompt" = "Question 1" ] && [ "$shown" != "$first" ] || fail "bob's first task is $prompt in ann's order"
+answer first "$bob" && says " 422 " "another answer's" # which ann has sent
 answer b1 "$bob" && task "$bob" && answer b2 "$bob"
 label export l.db --who ann >ann.jsonl 2>/dev/null
 [ "$(wc -l <ann.jsonl)" = 2 ] || fail "ann's answers without quality control and repetitions: $(cat ann.jsonl)"
