@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "data/corpus.h"
 #include "data/order.h"
+#include "data/record.h"
 #include "data/texts.h"
 
 #include <stdlib.h>
@@ -194,8 +195,14 @@ static int texts_report(FILE *out, Texts *t, const DatasetOptions *o, int sample
     IdList ids = {0};
     const char *text;
     size_t len;
+    int64_t bad = 0;
     int rc;
-    while ((rc = texts_next(t, &text, &len)) > 0) {
+    while ((rc = texts_next(t, &text, &len)) != 0) {
+        if (rc == ERR_DATA && o->on_bad == ON_BAD_SKIP) {
+            rc = record_skip(error_message(), &bad, o->max_bad, "document", "data.max_bad");
+            if (rc == 0) continue;
+        }
+        if (rc < 0) break;
         ids.n = 0;
         rc = tokenizer_encode(tk, text, len, false, &ids);
         if (rc < 0) break;
@@ -206,6 +213,7 @@ static int texts_report(FILE *out, Texts *t, const DatasetOptions *o, int sample
         if (rc < 0) break;
     }
     if (rc >= 0) print_lengths(out, "texts", &l, unit(o));
+    if (bad > 0) fprintf(out, "%lld malformed\n", (long long)bad);
     ids_free(&ids);
     return rc;
 }

@@ -84,6 +84,11 @@ expect 65 "qa.jsonl:1: " "no prompt" "data.fields" -- "$data" inspect --kind dem
 echo '{"query":' >>qa.jsonl
 expect 65 "qa.jsonl:101:" "incomplete JSON" -- "$data" inspect $fields qa.jsonl
 expect 0 "1 malformed" -- "$data" inspect $fields --skip-bad qa.jsonl
+printf '{bad\n{"text":"x y"}\n' >first.jsonl # the first record, of texts and of others
+expect 65 "first.jsonl:1:" -- "$data" inspect first.jsonl
+expect 0 "1 malformed" "texts: 1, of 3" -- "$data" inspect --skip-bad first.jsonl
+{ echo '{"a":' && cat qa.jsonl; } >qa_first.jsonl
+expect 0 "2 malformed" -- "$data" inspect $fields --skip-bad qa_first.jsonl
 
 # --- the embedded world ----------------------------------------------------------------------------------
 must "$data" synth --out world --seed 7 --documents 20 --documents-heldout 5 --sft 40 --sft-heldout 5 \
@@ -121,7 +126,7 @@ expect 64 'no command "tokenise"' "tokenizer" -- "$data" tokenise
 expect 64 "--vocab N is needed" -- "$data" tokenizer --out t.json cats.jsonl
 expect 64 "no file given" -- "$data" tokenizer --vocab 300 --out t.json
 expect 64 '--heldout is "2"' -- "$data" encode --heldout 2 cats.jsonl
-expect 64 "--gold is needed" -- "$data" rank cats.jsonl
+expect 64 "rank by what? One of --gold" -- "$data" rank cats.jsonl
 expect 64 '--fields is "a=b"' -- "$data" inspect --fields a=b cats.jsonl
 "$data" inspect --samples 0 a.h5 >/dev/full 2>full.err && fail "a full disk went unnoticed"
 grep -q 'standard output' full.err || fail "a full disk: $(cat full.err)"
