@@ -9,3 +9,8 @@ document.getElementById("enter").addEventListener("submit", async (e) => {
     document.getElementById("status").textContent = error.message;
   }
 });
+
+// Who follows a link in another site's page comes without their cookie (SameSite=Strict); our own
+// request carries it. If that is let in, so is a reload.
+const page = await (await fetch("/")).text();
+if (!page.includes("/login.js")) location.replace("/");

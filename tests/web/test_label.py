@@ -99,6 +99,21 @@ def reload_in_the_middle():
     s.kill()
 
 
+def a_link_from_elsewhere():
+    """A labeller follows a link in somebody else's page: the token's, then the bare address."""
+    token = database(lambda i: ["one", "two"])
+    s = Server("rhetor-label", "serve", "l.db")
+    p = Page()
+    for link in ("/enter?token=" + token, "/"):
+        p.get(f"http://localhost:{s.port}/style.css")  # another site than 127.0.0.1
+        p.d.execute_script("const a = document.createElement('a'); a.href = arguments[0]; a.id = 'link'; a.textContent = 'link';"
+                           "document.documentElement.append(a); a.click()", s.url + link)
+        p.see("#prompt", "Question 0")
+        assert token not in p.d.current_url
+    p.close()
+    s.kill()
+
+
 def killed_in_the_middle():
     token = database(lambda i: ["one", "two"], n=2)
     s = Server("rhetor-label", "serve", "l.db")
@@ -223,5 +238,5 @@ def a_demonstration():
     s.kill()
 
 
-main([rank_skip_undo, reload_in_the_middle, killed_in_the_middle, two_at_once, hostile_texts,
+main([rank_skip_undo, reload_in_the_middle, a_link_from_elsewhere, killed_in_the_middle, two_at_once, hostile_texts,
       in_chinese_and_narrow, a_demonstration])
