@@ -16,6 +16,8 @@
 static const char *const target_names[LORA_TARGETS] = {"attn.qkv", "attn.proj", "mlp.fc",
                                                        "mlp.proj"};
 
+const char *lora_target_name(LoraTarget t) { return target_names[t]; }
+
 /* --- descriptions ----------------------------------------------------------------------------- */
 
 json_t *lora_to_json(const LoraConfig *o) {

@@ -8,6 +8,7 @@
 
 #include "model/gpt.h"
 
+const char *lora_target_name(LoraTarget t); /* "attn.qkv": of its parameters */
 /* The description of adapters in a checkpoint; a new reference. */
 json_t *lora_to_json(const LoraConfig *o);
 int lora_from_json(LoraConfig *o, const json_t *j); /* ERR_DATA names the field */

@@ -19,14 +19,16 @@
 #include "checkpoints/exchange/gguf_model.h"
 #include "checkpoints/exchange/hf.h"
 #include "checkpoints/exchange/merge.h"
+#include "checkpoints/exchange/peft.h"
 #include "checkpoints/manifest.h"
+#include "core/kernel.h"
 #include "model/arch.h"
 
 enum { EXIT_DIFFERENT = 1 };
 
 typedef struct Args {
     OptionList path;
-    const char *only, *tokenizer, *template;
+    const char *only, *tokenizer, *template, *base;
     int format, type;
     bool arrays, config;
 } Args;
@@ -50,11 +52,15 @@ static const Option import_options[] = {
     {"template", 0, "NAME",
      "chat template (the one that the model's own text is, or it was exported with, or plain)",
      OPT_TEXT(template)},
+    {"base", 0, "PATH",
+     "what the adapters in a folder of Peft's are on, a run folder or checkpoint", OPT_TEXT(base)},
     PATHS("DIR|FILE.gguf OUT.h5", 2, 2),
     {0}};
 static const Option export_options[] = {
-    {"format", 0, "FORMAT", "hf: Hugging Face's folder; gguf: one file, as llama.cpp reads it",
-     OPT_WORD(format, "hf|gguf")},
+    {"format", 0, "FORMAT",
+     "hf: Hugging Face's folder; gguf: one file, as llama.cpp reads it; peft: adapters alone "
+     "(lora.rank), a folder of Peft's",
+     OPT_WORD(format, "hf|gguf|peft")},
     {"type", 0, "TYPE", "of a GGUF file's matrices: f32, f16, bf16 or q8_0",
      OPT_WORD(type, "f32|f16|bf16|q8_0")},
     PATHS("PATH DIR|FILE.gguf", 2, 2),
@@ -387,17 +393,31 @@ done:
 
 /* --- import, export --------------------------------------------------------------------------- */
 static int cmd_import(const Args *a) {
+    const bool adapters = peft_is_folder(a->path.v[0]);
+    if (adapters != (a->base != NULL))
+        return error_set(ERR_USAGE,
+                         adapters ? "import: %s holds adapters: --base PATH says of which model"
+                                  : "import: --base is for a folder with adapter_config.json, "
+                                    "which %s is not",
+                         a->path.v[0]);
     const bool folder = !file_exists(a->path.v[0]) || file_is_dir(a->path.v[0]);
-    TRY((folder ? hf_import : gguf_import)(a->path.v[0], a->path.v[1], a->tokenizer, a->template));
+    if (adapters)
+        TRY(peft_import(a->path.v[0], a->base, a->path.v[1]));
+    else
+        TRY((folder ? hf_import : gguf_import)(a->path.v[0], a->path.v[1], a->tokenizer,
+                                               a->template));
     printf("%s: from.model=%s, or -m %s\n", a->path.v[1], a->path.v[1], a->path.v[1]);
     return 0;
 }
 
 static int cmd_export(const Args *a) {
     static const GgufType types[] = {GGUF_F32, GGUF_F16, GGUF_BF16, GGUF_Q8_0};
-    if (a->format == 0 && a->type > 0)
-        return error_set(ERR_USAGE, "--type is for --format gguf; a folder of hf's has f32");
-    if (a->format == 0)
+    if (a->format != 1 && a->type > 0)
+        return error_set(ERR_USAGE, "--type is for --format gguf; a folder has f32");
+    core_init(); /* adapters are merged */
+    if (a->format == 2)
+        TRY(peft_export(a->path.v[0], a->path.v[1]));
+    else if (a->format == 0)
         TRY(hf_export(a->path.v[0], a->path.v[1]));
     else
         TRY(gguf_export(a->path.v[0], a->path.v[1], types[a->type]));
@@ -406,6 +426,7 @@ static int cmd_export(const Args *a) {
 }
 
 static int cmd_merge(const Args *a) {
+    core_init(); /* the bits of those who load the adapters */
     TRY(merge_adapters(a->path.v[0], a->path.v[1]));
     printf("%s: written\n", a->path.v[1]);
     return 0;
@@ -429,7 +450,7 @@ static const struct {
      cmd_diff},
     {{"import",
       "A model of Hugging Face's (a folder with config.json, model.safetensors, tokenizer) or of "
-      "llama.cpp's (a GGUF file) becomes a checkpoint.",
+      "llama.cpp's (a GGUF file), or adapters of Peft's (--base), become a checkpoint.",
       import_options, NULL},
      cmd_import},
     {{"export",

@@ -8,11 +8,12 @@
 #include "base/error.h"
 #include "checkpoints/exchange/load.h"
 
-static int save(const Loaded *l, const char *out) {
+int merge_save(const Loaded *l, const ParamSet *ps, const char *stage, const json_t *lora,
+               const char *out) {
     json_auto_t *meta = json_pack(
         "{s:o, s:o, s:s, s:{s:s}, s:s, s:i, s:i}", "model", arch_to_json(&l->cfg), "template",
-        template_to_json(l->tmpl), "use", "params", "parents", "adapters", l->id, "program",
-        "rhetor " RHETOR_VERSION, "ranks", 1, "threads", omp_get_max_threads());
+        template_to_json(l->tmpl), "use", "params", "parents", lora ? "model" : "adapters", l->id,
+        "program", "rhetor " RHETOR_VERSION, "ranks", 1, "threads", omp_get_max_threads());
     const char *jinja = l->tokenizer ? tokenizer_chat_template(l->tokenizer) : NULL;
     if (jinja) json_object_set_new(meta, "chat_template", json_string(jinja));
     for (int i = 0; i < l->nstop; i++) {
@@ -21,7 +22,7 @@ static int save(const Loaded *l, const char *out) {
     }
     if (l->nend == 1) json_object_set_new(meta, "stop", json_integer(l->stop[0]));
     AUTOFREE char *text = l->tokenizer ? tokenizer_json(l->tokenizer) : NULL;
-    const ParamSet *ps = &l->gpt->params;
+    if (lora) json_object_set(meta, "lora", (json_t *)(uintptr_t)lora);
     AUTOFREE CkptArray *array = xcalloc((size_t)ps->n, sizeof *array);
     for (int i = 0; i < ps->n; i++) {
         const Tensor *t = &ps->v[i].tensor;
@@ -31,7 +32,7 @@ static int save(const Loaded *l, const char *out) {
                                .data = t->data};
         memcpy(array[i].shape, t->shape, sizeof t->shape);
     }
-    const int rc = ckpt_save_file(out, &(CkptContent){.stage = "merge",
+    const int rc = ckpt_save_file(out, &(CkptContent){.stage = stage,
                                                       .arrays = array,
                                                       .narrays = ps->n,
                                                       .meta = meta,
@@ -48,7 +49,7 @@ int merge_adapters(const char *path, const char *out) {
                  ? 0
                  : error_set(ERR_USAGE, "merge: %s holds no adapters: it is whole", l.path);
     if (rc == 0) rc = load_weights(&l, false);
-    if (rc == 0) rc = save(&l, out);
+    if (rc == 0) rc = merge_save(&l, &l.gpt->params, "merge", NULL, out);
     load_free(&l);
     return rc;
 }
