@@ -17,7 +17,7 @@ expect 0 "import, step 0" "exact GELU, untied" "params: 29 with" -- "$ckpt" show
 expect 0 "good: import" -- "$ckpt" verify model.h5
 expect 64 "model.h5" "is there already" -- "$ckpt" import theirs model.h5
 expect 64 "expected DIR|FILE.gguf OUT.h5" -- "$ckpt" import theirs
-expect 64 "--format is \"onnx\"; expected hf or gguf" -- "$ckpt" export --format onnx model.h5 out
+expect 64 "--format is \"onnx\"; expected hf, gguf or peft" -- "$ckpt" export --format onnx model.h5 out
 
 for p in ab cd ef gh ij kl mn op; do
     echo "{\"prompt\": \"$p\", \"completion\": \"a b\"}" >>demos.jsonl
