@@ -13,7 +13,7 @@ typedef struct Order {
     Request request;    /* its seed: of the one chain, where there is no --array */
     const char *file;   /* --cluster; NULL: the recipe's cluster.yaml, if there is one */
     OptionList cluster; /* "cluster.key=value", and "STEP:cluster.key=value" */
-    bool dry, doctor; /* doctor: one job with the first stage's layout that runs rhetor-doctor */
+    bool dry, doctor;   /* doctor: one job with the first stage's layout that runs rhetor-doctor */
 } Order;
 
 /* One job: the steps first to last of the recipe. Commands that follow one another are one job, as

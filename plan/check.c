@@ -17,7 +17,7 @@
 #include "base/process.h"
 #include "plan/forecast.h"
 
-enum { MORE_WORDS = 12 };
+enum { MORE_WORDS = 20 };
 
 /* The last line of a file, in place; "" if there is none. */
 static const char *last_line(char *text, size_t len) {
@@ -44,7 +44,7 @@ static int run_stage(char **argv, const char *log, double *peak) {
     if (pid < 0) return error_set(ERR_IO, "cannot start %s: %m", argv[0]);
     if (pid == 0) {
         if (!freopen(log, "w", stdout) || dup2(STDOUT_FILENO, STDERR_FILENO) < 0) _exit(74);
-        execv(argv[0], argv);
+        execvp(argv[0], argv);
         _exit(127);
     }
     int status;
@@ -71,12 +71,33 @@ static int step_seconds(const char *log, double *seconds) {
     return n > 1 ? 0 : error_set(ERR_INTERNAL, "%s: has no second step", log);
 }
 
-static int check_stage(const PlanStage *s, const char *folder, int64_t steps, double *seconds,
-                       double *peak) {
+/* Of the ranks of a job, of which rank 0 says at its end what the largest took. */
+static int peak_of_ranks(const char *log, double *peak) {
+    char *text;
+    size_t len;
+    double mib;
+    TRY(file_read(log, &text, &len));
+    const char *at = strstr(text, "at most ");
+    const bool said = at && sscanf(at, "at most %lf MiB a rank", &mib) == 1;
+    free(text);
+    if (!said) return error_set(ERR_INTERNAL, "%s: does not say what a rank took", log);
+    *peak = mib * 1024 * 1024;
+    return 0;
+}
+
+static int check_stage(const PlanStage *s, const char *folder, const PlanLayout *l, int64_t steps,
+                       double *seconds, double *peak) {
     char *bin = process_folder(), *dir = file_join(folder, s->name);
     char *out = xasprintf("%s.out", dir), *log = file_join(dir, "log.txt");
     char **argv = xcalloc((size_t)s->nset + MORE_WORDS, sizeof *argv);
     int n = 0;
+    if (l->ranks > 1) {
+        argv[n++] = xstrdup("mpirun");
+        argv[n++] = xstrdup("-n");
+        argv[n++] = xasprintf("%" PRId64, l->ranks);
+        argv[n++] = xstrdup("--bind-to");
+        argv[n++] = xstrdup("none");
+    }
     argv[n++] = xasprintf("%s/rhetor-%s", bin, config_stage_name(s->kind));
     argv[n++] = xstrdup(s->config);
     for (int i = 0; i < s->nset; i++) argv[n++] = xstrdup(s->set[i]);
@@ -85,6 +106,7 @@ static int check_stage(const PlanStage *s, const char *folder, int64_t steps, do
                     ? xasprintf("ppo.episodes=%.0f", (double)steps * s->work.items)
                     : xasprintf("train.steps=%" PRId64, steps);
     argv[n++] = xstrdup("run.log_every=1");
+    argv[n++] = xasprintf("run.threads=%" PRId64, l->threads);
     /* Not in every step: it counts in a step's time. At the end alone it would miss arenas that the
      * last step has made afresh and not yet filled. */
     argv[n++] = xasprintf("eval.every=%" PRId64, steps - 1);
@@ -92,6 +114,7 @@ static int check_stage(const PlanStage *s, const char *folder, int64_t steps, do
     argv[n++] = xasprintf("save.every=%" PRId64, steps);
     int rc = run_stage(argv, out, peak);
     if (rc >= 0) rc = step_seconds(log, seconds);
+    if (rc >= 0 && l->ranks > 1) rc = peak_of_ranks(log, peak);
     for (int i = 0; i < n; i++) free(argv[i]);
     free(argv);
     free(bin);
@@ -122,7 +145,7 @@ int check_stages(const PlanStages *s, const PlanMachine *m, const PlanLayout *l,
         PlanWork work = s->v[i].work;
         work.steps = o->steps;
         plan_memory(&work, l, &memory);
-        rc = check_stage(&s->v[i], folder, o->steps, &seconds, &peak);
+        rc = check_stage(&s->v[i], folder, l, o->steps, &seconds, &peak);
         if (rc < 0) break;
         const double time_off = t.step / seconds - 1, memory_off = memory.total / peak - 1;
         printf("%-10s %10.1fms %10.1fms %+6.1f%% %12.1f %12.1f %+6.1f%%\n", s->v[i].name,

@@ -132,7 +132,8 @@ static const Option options[] = {
     {.help = "What to do:"},
     {"json", 0, NULL, "print JSON", OPT_FLAG(json)},
     {"check", 0, NULL,
-     "run a few steps of each stage here and compare: 15 % in time, 5 % in memory",
+     "run a few steps of each stage here, with --ranks N by mpirun, and compare: 15 % in time, 5 % "
+     "in memory",
      OPT_FLAG(checks)},
     {"steps", 0, "N", "steps that --check runs (8)", OPT_WHOLE(check.steps, 3, 1000)},
     {NULL, 0, "RECIPE|CONFIG.yaml [key=value...]", NULL, OPT_CALL(take_argument)},
@@ -143,6 +144,10 @@ static int check_options(const Args *a) {
         return error_set(ERR_USAGE, "which recipe or config? e.g. rhetor-plan configs/demo");
     if (a->nodes.n && a->ranks.n)
         return error_set(ERR_USAGE, "--nodes and --ranks: expected one of the two");
+    if (a->checks && a->ranks.n && a->ranks.v[0] > comm_cores())
+        return error_set(ERR_USAGE,
+                         "--check: %" PRId64 " ranks on %d cores; expected at most one a core",
+                         a->ranks.v[0], comm_cores());
     return 0;
 }
 
@@ -232,7 +237,12 @@ static int plan(Args *a) {
     } else if (rc >= 0)
         report_print(&s, &m, layout, n, nodes);
     if (rc >= 0 && a->checks) {
-        const PlanLayout here = {.ranks = 1, .per_node = 1, .threads = omp_get_max_threads()};
+        const int64_t ranks = a->ranks.n ? a->ranks.v[0] : 1, share = comm_cores() / ranks;
+        const PlanLayout here = {.ranks = ranks,
+                                 .per_node = ranks,
+                                 .threads = ranks == 1  ? omp_get_max_threads()
+                                            : share > 0 ? share
+                                                        : 1};
         rc = check_stages(&s, &m, &here, &a->check);
     }
     stages_free(&s);
