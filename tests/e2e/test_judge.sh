@@ -43,6 +43,8 @@ for m in sft ppo ppo-shuffled; do
     grep -q '^{"text": "Continue this film review: ' "run/text_$m.jsonl" || fail "$(head -n 1 "run/text_$m.jsonl")"
 done
 grep -q '"positive"' run/.pipeline/table.log || fail "$(cat run/.pipeline/table.log)"
+[ "$(grep -cE '^guard: ppo(-shuffled)?: perplexity under sft [0-9.]+ times its own .*(holds|fails)\), distinct bigrams [0-9.]+ times' \
+    run/.pipeline/guards.log)" = 2 ] || fail "$(cat run/.pipeline/guards.log)"
 [ "$(wc -l <run/pairs.jsonl)" -gt 20 ] || fail "pairs.jsonl"
 grep -q '"chosen": ".*\(fine\|warm\|bright\).*"rejected": ".*\(dull\|flat\|stale\)' run/pairs.jsonl || fail "the order of pairs"
 ! grep -q '"chosen": ".*\(dull\|flat\|stale\).*"rejected"' run/pairs.jsonl || fail "a pair the wrong way round"
