@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "core/kernel.h"
 #include "data/world/policy.h"
+#include "eval/stats.h"
 #include "rlhf/score.h"
 #include "train/evaluate.h"
 
@@ -154,6 +155,9 @@ static void judge_answers(const Judge *j, CompareRow *row, const char *name, Ans
     row->score = xcalloc((size_t)n + 1, sizeof *row->score);
     row->reward = row->gold = row->gold_se = row->kl = row->lm_loss = (double)NAN;
     row->length = a->length;
+    row->log_length = xcalloc((size_t)n + 1, sizeof *row->log_length);
+    for (int64_t i = 0; i < n; i++)
+        row->log_length[i] = log(fmax((double)(a->seq[i].n - a->seq[i].prompt), 1));
     row->stopped = a->stopped;
     if (j->reward.gpt) {
         rewards(j, a, reward);
@@ -453,6 +457,8 @@ static int judge_all(Comparison *c, Judge *j, const PromptFile *p) {
     for (int i = 0; i < c->nrow; i++) {
         CompareRow *r = &c->row[i];
         r->diff = measure_mean(c, MEASURE_SCORE, r, base, NULL, &r->diff_se);
+        r->diff_at_length =
+            stats_beside(r->log_length, r->score, c->n, base->log_length, base->score, c->n);
         for (int64_t k = 0; k < c->n; k++)
             r->win += (r->score[k] > base->score[k]   ? 1
                        : r->score[k] < base->score[k] ? 0
@@ -484,6 +490,7 @@ void compare_free(Comparison *c) {
         for (int64_t k = 0; c->row[i].text && k < c->n; k++) free(c->row[i].text[k]);
         free(c->row[i].text);
         free(c->row[i].score);
+        free(c->row[i].log_length);
         free(c->row[i].verdict);
         free(c->row[i].made_up);
     }
@@ -635,10 +642,10 @@ json_t *compare_json(const Comparison *c) {
         const CompareRow *r = &c->row[i];
         double se, mean = compare_score(c, i, &se);
         const Number number[] = {
-            {"score", mean},       {"score_se", se},       {"gold", r->gold},
-            {"reward", r->reward}, {"diff", r->diff},      {"diff_se", r->diff_se},
-            {"win", r->win},       {"kl", r->kl},          {"lm_loss", r->lm_loss},
-            {"length", r->length}, {"stopped", r->stopped}};
+            {"score", mean},       {"score_se", se},        {"gold", r->gold},
+            {"reward", r->reward}, {"diff", r->diff},       {"diff_se", r->diff_se},
+            {"win", r->win},       {"kl", r->kl},           {"lm_loss", r->lm_loss},
+            {"length", r->length}, {"stopped", r->stopped}, {"diff_at_length", r->diff_at_length}};
         json_t *row = json_pack("{s:s}", "model", r->name);
         set_numbers(row, number, sizeof number / sizeof *number);
         if (c->has_gold) json_object_set_new(groups, r->name, groups_json(c, r, base));

@@ -43,7 +43,10 @@ typedef struct CompareRow {
     double *score;                /* [prompts] gold, or the reward model's when there is no gold
                                      (or by_reward) */
     double gold, gold_se, reward; /* gold_se: standard error of the mean */
+    double *log_length;           /* [prompts] of the answer, in tokens */
     double diff, diff_se;         /* score minus that of base */
+    double diff_at_length;        /* ... of answers of the same length: beside log_length in a
+                                     regression on both models' answers */
     double win;                   /* share of prompts where the score beats base's; ties half */
     double kl, lm_loss, length, stopped;
     char **text; /* [prompts] */

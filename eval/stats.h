@@ -84,6 +84,10 @@ bool stats_fit(StatsForm form, const double *d, const double *y, int64_t n, doub
 double stats_form(StatsForm form, const StatsFit *f, double d);
 /* Slope of y on x by least squares; NAN for fewer than two different x. */
 double stats_slope(const double *x, const double *y, int64_t n);
+/* What y1 is above y0 where x is the same: the coefficient of "is of group 1" beside x in the
+ * regression of both groups' y with one slope (analysis of covariance). NAN where no x differs. */
+double stats_beside(const double *x1, const double *y1, int64_t n1, const double *x0,
+                    const double *y0, int64_t n0);
 
 /* --- verdicts --------------------------------------------------------------------------------- */
 typedef enum StatsVerdict { STATS_UNDECIDED, STATS_HOLDS, STATS_FAILS } StatsVerdict;

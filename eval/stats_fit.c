@@ -172,6 +172,20 @@ double stats_slope(const double *x, const double *y, int64_t n) {
     return xx > 0 ? xy / xx : (double)NAN;
 }
 
+double stats_beside(const double *x1, const double *y1, int64_t n1, const double *x0,
+                    const double *y0, int64_t n0) {
+    const double *const x[] = {x0, x1}, *const y[] = {y0, y1};
+    const double mx[] = {stats_mean(x0, n0), stats_mean(x1, n1)},
+                 my[] = {stats_mean(y0, n0), stats_mean(y1, n1)};
+    double xy = 0, xx = 0;
+    for (int g = 0; g < 2; g++)
+        for (int64_t i = 0; i < (g ? n1 : n0); i++) {
+            xy += (x[g][i] - mx[g]) * (y[g][i] - my[g]);
+            xx += (x[g][i] - mx[g]) * (x[g][i] - mx[g]);
+        }
+    return xx > 0 ? my[1] - my[0] - xy / xx * (mx[1] - mx[0]) : (double)NAN;
+}
+
 /* Inverse of a symmetric 3 x 3 matrix; false where it has none. */
 static bool inverse3(const double m[3][3], double out[3][3]) {
     double det = 0;

@@ -82,6 +82,7 @@ typedef struct LabStep {
     int *from;          /* ... and these steps */
     LabState state;
     double seconds, cpu; /* of a done one: by the clock, of all threads */
+    double before;       /* seconds that steps of its name took in OUT so far; 0: none is done */
 } LabStep;
 
 /* Where a file of a cell lies. */

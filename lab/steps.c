@@ -262,6 +262,31 @@ static int load_cell(LabGraph *g, int l, int index, const char *data) {
     return rc;
 }
 
+/* --- what steps took before -------------------------------------------------------------------- */
+/* Of all labs that work in OUT: the mean of the steps of each name. */
+static void recall_costs(LabGraph *g) {
+    char **entry;
+    int n;
+    AUTOFREE char *folder = file_join(g->out, "steps");
+    AUTOFREE int *times = xcalloc((size_t)g->n + 1, sizeof *times);
+    if (!file_is_dir(folder) || file_list(folder, &entry, &n) < 0) return;
+    for (int e = 0; e < n; e++) {
+        const char *dash = strrchr(entry[e], '-'); /* NAME-ADDRESS */
+        AUTOFREE char *done = xasprintf("%s/%s/.lab/done.json", folder, entry[e]);
+        json_auto_t *j = NULL;
+        double seconds;
+        if (dash && file_exists(done) && json_read_file(&j, done) >= 0 &&
+            json_get_f64(j, "seconds", &seconds) >= 0)
+            for (int i = 0; i < g->n; i++) {
+                LabStep *s = &g->step[i];
+                const size_t length = (size_t)(dash - entry[e]);
+                if (strlen(s->name) != length || strncmp(s->name, entry[e], length) != 0) continue;
+                s->before += (seconds - s->before) / ++times[i];
+            }
+    }
+    file_free_list(&entry, n);
+}
+
 int steps_load(LabGraph *out, const OptionList *paths, const OptionList *set, const char *folder,
                const char *data) {
     const int n = paths->n;
@@ -282,6 +307,7 @@ int steps_load(LabGraph *out, const OptionList *paths, const OptionList *set, co
     for (int l = 0; l < out->nlab; l++)
         for (int i = 0; rc >= 0 && i < matrix_cells(&out->lab[l]); i++)
             rc = load_cell(out, l, i, data);
+    if (rc >= 0) recall_costs(out);
     if (rc < 0) steps_free(out);
     return rc < 0 ? rc : 0;
 }

@@ -227,6 +227,11 @@ static bool known_cost(const LabGraph *g, const char *name, double *seconds) {
         sum += g->step[i].seconds;
         n++;
     }
+    for (int i = 0; i < g->n && n == 0; i++) {
+        if (!(g->step[i].before > 0) || strcmp(g->step[i].name, name) != 0) continue;
+        sum = g->step[i].before;
+        n = 1;
+    }
     *seconds = n ? sum / n : 0;
     return n > 0;
 }
@@ -399,7 +404,11 @@ void work_plan(LabGraph *g, int64_t jobs) {
                g->step[i].folder);
     }
     const double left = work_left(g, &unknown);
-    printf("\n%d steps for %d cells, %d done; %.0f s of work left, %.0f s on %" PRId64 " at a time",
-           g->n, cells, count(g, LAB_DONE), left, left / (double)jobs, jobs);
+    printf("\n%d steps for %d cells, %d done; ", g->n, cells, count(g, LAB_DONE));
+    if (unknown && left <= 0) {
+        printf("what the others take is told once one of their name is done\n");
+        return;
+    }
+    printf("%.0f s of work left, %.0f s on %" PRId64 " at a time", left, left / (double)jobs, jobs);
     printf(unknown ? ", and %d steps of which none like them is done\n" : "\n", unknown);
 }

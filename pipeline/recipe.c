@@ -42,9 +42,9 @@ static int check_name(const char *place, const char *name) {
 }
 
 static int set_member(RecipeStep *s, const char *place, const char *member, const YamlValue *v) {
-    static const char *const members[] = {"name", "run", "stage", "config"};
-    char **const field[] = {&s->name, &s->run, NULL, &s->config};
-    for (int i = 0; i < 4; i++) {
+    static const char *const members[] = {"name", "run", "stage", "config", "before"};
+    char **const field[] = {&s->name, &s->run, NULL, &s->config, &s->before};
+    for (int i = 0; i < 5; i++) {
         if (strcmp(member, members[i]) != 0) continue;
         if (v->list || v->null)
             return error_set(ERR_CONFIG, "%s: %s is %s, expected a text", place, member,
@@ -56,7 +56,7 @@ static int set_member(RecipeStep *s, const char *place, const char *member, cons
         *field[i] = xstrdup(v->items[0]);
         return i == 0 ? check_name(place, s->name) : 0;
     }
-    AUTOFREE char *hint = nearest_hint(member, members, 4);
+    AUTOFREE char *hint = nearest_hint(member, members, 5);
     return error_set(ERR_CONFIG,
                      "%s: unknown key %s of a step, expected name, run, stage, config%s", place,
                      member, hint);
@@ -103,6 +103,11 @@ static int check_step(const Recipe *r, int first, int i) {
         if (strcmp(r->step[j].name, s->name) == 0)
             return error_set(ERR_CONFIG, "%s: a second step %s, the first is at %s", s->place,
                              s->name, r->step[j].place);
+    if (s->before && first == 0)
+        return error_set(ERR_CONFIG,
+                         "%s: step %s has a before, but a recipe's steps stand in their order; "
+                         "move it",
+                         s->place, s->name);
     if (!s->run == !s->stage)
         return error_set(ERR_CONFIG, "%s: step %s has %s, expected one of both", s->place, s->name,
                          s->run ? "a run and a stage" : "no run and no stage");
@@ -140,13 +145,15 @@ static void free_step(RecipeStep *s) {
     free(s->place);
     free(s->run);
     free(s->config);
+    free(s->before);
     free(s->set);
     free(s->own);
     free(s->dir);
 }
 
-/* The step at place i, which was added, goes to the one of its name, if there is one. */
-static void put_in_place(Recipe *r, int i) {
+/* The step at place i, which was added, goes to the one of its name, if there is one, or before the
+ * one that it names. */
+static int put_in_place(Recipe *r, int i) {
     RecipeStep *s = &r->step[i];
     if (s->stage) {
         s->own = xasprintf("run.dir=%s/%s", getenv("RUN"), s->name);
@@ -158,8 +165,17 @@ static void put_in_place(Recipe *r, int i) {
         free_step(&r->step[k]);
         r->step[k] = *s;
         memmove(s, s + 1, (size_t)(--r->n - i) * sizeof *s);
-        return;
+        return 0;
     }
+    if (!s->before) return 0;
+    const int k = recipe_find(r, s->before);
+    if (k < 0 || k >= i)
+        return error_set(ERR_CONFIG, "%s: step %s is to come before %s, which no step before it is",
+                         s->place, s->name, s->before);
+    const RecipeStep moved = *s;
+    memmove(&r->step[k + 1], &r->step[k], (size_t)(i - k) * sizeof *s);
+    r->step[k] = moved;
+    return 0;
 }
 
 static int read_more(Recipe *r, const char *path) {
@@ -172,7 +188,7 @@ static int read_more(Recipe *r, const char *path) {
     for (int i = before; i < r->n; i++) TRY(check_step(r, before, i));
     for (int i = before; i < r->n;) {
         const int were = r->n;
-        put_in_place(r, i);
+        TRY(put_in_place(r, i));
         i += r->n == were;
     }
     return 0;

@@ -34,6 +34,7 @@ typedef struct RecipeStep {
     char *run;          /* shell command; NULL: a stage */
     int stage;          /* IN_*; 0: a command */
     char *config;       /* of a stage: path of its file */
+    char *before;       /* of one that recipe_load_with added: the step that it comes before */
     const char **set;   /* of a stage: the overrides that it knows; borrowed */
     int nset;
     char *own;     /* of a stage that recipe_load_with added: "run.dir=...", one of its set */
@@ -59,7 +60,8 @@ int recipe_make(const char *folder, bool dry);
  * what was probably meant. */
 int recipe_load(Recipe *out, const char *folder, const char *const *overrides, int n);
 /* The same with the further steps that the list `steps` of the YAML file `more` has (its other keys
- * are not read): one with the name of a step takes its place, others come last. A stage among them
+ * are not read): one with the name of a step takes its place, one with `before: STEP` comes before
+ * that, others come last. A stage among them
  * works in ${RUN}/NAME. ERR_CONFIG for a recipe with `make`. */
 int recipe_load_with(Recipe *out, const char *folder, const char *more,
                      const char *const *overrides, int n);

@@ -29,6 +29,9 @@ double ensemble_score(const double *r, int n, int how, double weight, double *sd
 int ensemble_open(Ensemble *m, Run *run, const Loaded *policy) {
     const Config *c = &run->cfg;
     *m = (Ensemble){.cfg = c};
+    if (c->from_ensemble.n == 0 && c->reward_ensemble != ENSEMBLE_MEAN)
+        return config_bad(c, "reward.ensemble",
+                          "from.ensemble names no reward model beside from.reward");
     if (c->from_ensemble.n == 0) return 0;
     if (!c->from_reward[0])
         return config_bad(c, "from.ensemble", "the first model of an ensemble is from.reward");

@@ -65,6 +65,7 @@ stage ppo 1 other_seed ppo.critic=random run.seed=2 ppo.episodes=64
 ppo=("$bin/rhetor-ppo" "$tiny/ppo.yaml" run.dir=none "${settings[@]}")
 expect 78 "from.ensemble: " "is a language model" -- "${ppo[@]}" from.ensemble=run/sft
 expect 78 "the first model of an ensemble is from.reward" -- "$bin/rhetor-grpo" "$tiny/grpo.yaml" run.dir=none from.reward= from.ensemble=other
+expect 78 "reward.ensemble" "names no reward model beside from.reward" -- "${ppo[@]}" reward.ensemble=worst
 expect 78 "ppo.critic" "lora.rank" -- "${ppo[@]}" lora.rank=2 ppo.critic=random
 expect 78 "reward.ensemble" "mean, worst, uncertainty, first" -- "${ppo[@]}" reward.ensemble=best
 expect 0 "an episode" -- "${ppo[@]}" "${ensemble[@]}" --dry-run

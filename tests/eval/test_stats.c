@@ -195,6 +195,11 @@ static void test_fits(void **state) {
         near(names[i], f.rss, number(g, names[i]), 1e-4);
     }
     near("slope", stats_slope(d, up, n), number(g, "slope"), 1e-10);
+    /* numpy.linalg.lstsq on the columns group, 1, x */
+    near("beside",
+         stats_beside((double[]){1, 2, 2.5, 4, 3}, (double[]){2, 1.5, 2.5, 3, 1}, 5,
+                      (double[]){0.5, 1, 2, 3.5}, (double[]){0, 1, 0.5, 1.25}, 4),
+         1.1067073170731707, 1e-10);
     /* each form is best where its curve comes from */
     StatsFit gao;
     stats_fit(STATS_GAO_RL, d, rl, n, 0.95, &gao);
