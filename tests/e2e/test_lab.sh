@@ -3,8 +3,8 @@
 # with the same results; failures, wrong labs and reports of single runs.
 # timeout: 900
 . "$RHETOR_ROOT/tests/e2e/lib.sh"
-cd "$RHETOR_ROOT" || exit 1 # the lab names its recipe from here
-here=$OLDPWD
+ln -s "$RHETOR_ROOT/configs" configs # the lab names its recipe from here
+here=$PWD
 lab=("$bin/rhetor-lab" --jobs 2)
 count() { ls -d "$here/$1/steps/$2-"* | wc -l; }
 
@@ -86,6 +86,12 @@ expect 0 "32 steps for 6 cells, 28 done" -- "${lab[@]}" "$here/wide.yaml" --out 
 expect 0 "undecided  open" -- "${lab[@]}" "$here/wide.yaml" --out "$here/whole" --report
 [ "$(wc -l <"$here/whole/wide/results.jsonl")" = 28 ] || fail "a partial report: $(wc -l "$here/whole/wide/results.jsonl")"
 grep -q "Not everything is measured yet" "$here/whole/wide/report.html" || fail "the partial report does not say so"
+
+# --- steps of the same names say what others may take
+sed -e 's/seed: \[1, 2\]/seed: [3]/' "$here/mini.yaml" >"$here/third.yaml"
+expect 0 "14 steps for 2 cells, 0 done; " "s of work left" -- "${lab[@]}" "$here/third.yaml" --out "$here/whole" --dry-run
+! grep -q "none like them" expect.out || fail "$(cat expect.out)"
+expect 0 "0 done; what the others take is told once one of their name is done" -- "${lab[@]}" "$here/third.yaml" --out "$here/nowhere" --dry-run
 
 # --- a step that fails: the others are made, it is named, and tried again
 sed -e 's/echo .*word.json"/if [ ${SEED} = 2 ] \&\& [ ! -e "${FLAG}" ]; then exit 9; fi; &/' -e "s#^set: {#set: {FLAG: $here/flag, #" \
