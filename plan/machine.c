@@ -109,7 +109,9 @@ static int open_lab(MachineLab *l, const PlanStages *s, double seconds) {
     for (int i = 0; i < s->n; i++)
         if (config_has_episodes(s->v[i].kind) && !ppo) ppo = &s->v[i];
     const PlanWork *w = &stage->work;
-    const GptConfig *g = &w->model;
+    GptConfig model = w->model;
+    const GptConfig *g = &model;
+    model.scalar_head = false; /* has no language model loss, and cannot be decoded */
     TRY(gpt_open(&l->gpt, g, true));
     gpt_init(l->gpt, 1, INIT_GPT2);
     l->gpt->recompute = false;

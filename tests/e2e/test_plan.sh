@@ -1,6 +1,6 @@
 #!/bin/bash
-# rhetor-plan: recipes before and after their data exist, its figures, layouts, errors; nothing is
-# timed: all rates come from a file. docs/SCALING.md is what the tool prints.
+# rhetor-plan: recipes before and after their data exist, its figures, layouts, errors; all rates
+# but one case's come from a file. docs/SCALING.md is what the tool prints.
 . "$RHETOR_ROOT/tests/e2e/lib.sh"
 unset RUN DATA
 plan=$bin/rhetor-plan
@@ -52,6 +52,9 @@ plan_json $machine "$tiny/sft.yaml" model.width=128 # what it does not know is i
 expect 78 "no step of" -- "$plan" $machine "$root/configs/tiny/pipeline.yaml"
 mkdir tiny # a folder that is no recipe
 expect 0 "layout for" -- "$plan" $machine tiny
+
+# Measured by a stage that is alone: a reward model's trunk with the head of a language model.
+expect 0 "measured here with the model of stage reward" -- "$plan" "$tiny/reward.yaml" --records 30
 
 # dist.shard of the settings is what the times are for, unless --shard says otherwise.
 plan_json $machine --ranks 2 "$tiny" sft:dist.shard=optimizer ppo:dist.reproducible=false ppo:dist.shard=gradients
