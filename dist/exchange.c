@@ -64,8 +64,7 @@ typedef struct Round {
 /* A member's memory that its group sees. */
 typedef struct GroupMemory {
     _Alignas(LINE) _Atomic int64_t laid, handed_out, taken; /* rounds */
-    _Alignas(
-        4096) char slot[UNDER_WAY][CHUNK]; /* [owners][piece] each; of the first member: sums */
+    _Alignas(4096) char slot[UNDER_WAY][CHUNK]; /* [owners][piece]; of the first member: sums */
 } GroupMemory;
 
 struct Exchange {
@@ -139,17 +138,20 @@ static int peer(const Exchange *x, int group) { /* our like there */
 
 size_t exchange_bytes(int ranks) { return ranks == 1 ? 0 : (size_t)2 * UNDER_WAY * CHUNK; }
 
+/* A window may begin anywhere in a page, but in all processes at the same place of it: mappings are
+ * of whole pages. So everybody rounds an address up to the same byte. */
 static void open_window(Exchange *x) {
     Comm *c = x->c;
+    const size_t align = _Alignof(GroupMemory);
     void *base;
-    MPI_TRY(MPI_Win_allocate_shared(sizeof(GroupMemory), 1, MPI_INFO_NULL, c->members, &base,
-                                    &x->window));
+    MPI_TRY(MPI_Win_allocate_shared((MPI_Aint)(sizeof(GroupMemory) + align), 1, MPI_INFO_NULL,
+                                    c->members, &base, &x->window));
     x->member = xcalloc((size_t)c->group, sizeof *x->member);
     for (int m = 0; m < c->group; m++) {
         MPI_Aint size;
         int unit;
         MPI_TRY(MPI_Win_shared_query(x->window, m, &size, &unit, &base));
-        x->member[m] = base;
+        x->member[m] = (GroupMemory *)(((uintptr_t)base + align - 1) / align * align);
     }
     GroupMemory *mine = x->member[member_of(c, c->rank)];
     atomic_init(&mine->laid, 0);
