@@ -6,8 +6,11 @@
 #include "base/error.h"
 #include "base/json.h"
 
-#define COOKIE "rhetor"
 enum { COOKIE_DAYS = 90 };
+
+/* A browser sends a host's cookies to all its ports: a server with a key of its own must not take
+ * the place of a labeller's token. Two servers of one database share it, as they should. */
+static const char *cookie_of(const Visitors *v) { return v->l ? "rhetor" : "rhetor-key"; }
 
 static bool knows(const Visitors *v, const char *token, int64_t *labeller, bool *admin) {
     if (v->l) return (*labeller = label_whose(v->l, token, admin)) != 0;
@@ -31,8 +34,8 @@ bool visitor_enters(const Visitors *v, const HttpRequest *q, HttpReply *r) {
     /* of a token that is ours; what else a cookie could be made of is not */
     if (strspn(token, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_") ==
         strlen(token))
-        r->cookie = xasprintf(COOKIE "=%s; HttpOnly; SameSite=Strict; Path=/; Max-Age=%d", token,
-                              COOKIE_DAYS * 86400);
+        r->cookie = xasprintf("%s=%s; HttpOnly; SameSite=Strict; Path=/; Max-Age=%d", cookie_of(v),
+                              token, COOKIE_DAYS * 86400);
     if (get) {
         r->status = 303;
         r->location = xstrdup("/");
@@ -47,5 +50,5 @@ bool visitor_may(const Visitors *v, const HttpRequest *q, int64_t *labeller, boo
     *admin = false;
     if (bearer && strncmp(bearer, "Bearer ", 7) == 0 && (v->l || v->key))
         return knows(v, bearer + 7, labeller, admin);
-    return http_same_origin(q) && knows(v, http_cookie(q, COOKIE), labeller, admin);
+    return http_same_origin(q) && knows(v, http_cookie(q, cookie_of(v)), labeller, admin);
 }

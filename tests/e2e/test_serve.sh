@@ -135,6 +135,10 @@ serve rhetor-serve -m sft -m rm=reward --slots 1 --queue 2 --key-file key
 http GET /v1/models "" && says " 401 "
 http GET /v1/models "" "Authorization: Bearer $(cat key)x" && says " 401 "
 auth="Authorization: Bearer $(cat key)"
+# its cookie is not that of rhetor-label on another port of the host
+http GET "/enter?token=$(cat key)" "" && says " 303 " "Set-Cookie: rhetor-key=$(cat key); HttpOnly; SameSite=Strict"
+http GET /v1/models "" "Cookie: rhetor=$(cat key)" && says " 401 "
+http GET /v1/models "" "Cookie: rhetor-key=$(cat key)" && says " 200 "
 http GET /v1/models "" "$auth" && says " 200 "
 for i in $(seq 8); do
     (http POST /v1/completions '{"prompt": "Ana", "max_tokens": 200}' "$json" "$auth"; head -n 1 <<<"$reply" >"status.$i"
