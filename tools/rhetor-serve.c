@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/openmp.h"
 #include "base/option.h"
+#include "base/utf8.h"
 #include "core/kernel.h"
 #include "serve/http/chat_service.h"
 
@@ -54,7 +55,7 @@ static int open_engines(ChatService *s, const Args *a) {
         while (strlen(path) > 1 && path[strlen(path) - 1] == '/') path[strlen(path) - 1] = '\0';
         AUTOFREE char *name =
             eq ? strndup(text, (size_t)(eq - text)) : xstrdup(file_basename(path));
-        if (!*name || strpbrk(name, "\"\\\n{}"))
+        if (!*name || strpbrk(name, "\"\\\n{}") || utf8_valid(name, strlen(name)) != strlen(name))
             return error_set(ERR_USAGE, "--model %s: a name without quotes, braces, line ends",
                              text);
         for (int j = 0; j < i; j++)

@@ -22,16 +22,8 @@ static int vote(ChatService *s, int64_t labeller, const json_t *body) {
     json_auto_t *ranks = NULL, *models = json_array(), *texts = json_array();
     json_auto_t *record = json_pack("{s:O}", "models", models);
     size_t i;
-    if (json_array_size(prompt) == 0)
+    if (!json_is_array(prompt))
         return error_set(ERR_DATA, "\"messages\" must be a list with a message at least");
-    json_array_foreach(
-        prompt, i,
-        one) if (!json_is_string(json_object_get(one, "role")) ||
-                 !json_is_string(json_object_get(
-                     one,
-                     "content"))) return error_set(ERR_DATA,
-                                                   "message %zu needs a \"role\" and a \"content\"",
-                                                   i + 1);
     json_array_foreach(answers, i, one) {
         json_t *model = json_object_get(one, "model"), *text = json_object_get(one, "text");
         if (!json_is_string(model) || !json_is_string(text))

@@ -17,7 +17,8 @@ typedef struct ServeChoice {
     ServeRequest *q;
     EngineTask *t; /* the outbox's */
     AnswerStream *stream;
-    Text text; /* so far, without a stop text */
+    Text text;     /* so far, without a stop text */
+    size_t echoed; /* bytes of it that are the prompt's: no stop text is looked for there */
     size_t sent;
     bool stopped; /* by a stop text */
 } ServeChoice;
@@ -181,11 +182,15 @@ static bool add_text(ServeChoice *c, const char *piece) {
     const ServeRequest *q = c->q;
     const size_t before = c->text.n;
     text_bytes(&c->text, piece, strlen(piece));
-    for (int i = 0; i < q->nstop; i++) {
-        const size_t len = strlen(q->stop[i]), from = before > len ? before - len : 0;
-        const char *at = c->text.s ? strstr(c->text.s + from, q->stop[i]) : NULL;
-        if (!at) continue;
-        c->text.n = (size_t)(at - c->text.s);
+    const char *first = NULL;
+    for (int i = 0; i < q->nstop && c->text.s; i++) {
+        const size_t len = strlen(q->stop[i]);
+        const size_t from = before > c->echoed + len ? before - len : c->echoed;
+        const char *at = strstr(c->text.s + from, q->stop[i]);
+        if (at && (!first || at < first)) first = at;
+    }
+    if (first) {
+        c->text.n = (size_t)(first - c->text.s);
         c->text.s[c->text.n] = '\0';
         c->stopped = true;
     }
@@ -270,18 +275,19 @@ static int truth(const json_t *body, const char *name, bool *to) {
 
 /* What would change the answer and is not there. */
 static int refuse_others(const json_t *body) {
-    static const char *const zero[] = {"presence_penalty", "frequency_penalty"};
-    static const char *const none[] = {"logit_bias", "tools",   "functions",
-                                       "suffix",     "best_of", "response_format"};
+    static const char *const zero[] = {"presence_penalty", "frequency_penalty", "min_p",
+                                       "min_tokens"};
+    static const char *const none[] = {
+        "logit_bias", "tools",           "functions",          "suffix",
+        "best_of",    "response_format", "repetition_penalty", "stop_token_ids"};
     for (size_t i = 0; i < sizeof zero / sizeof *zero; i++)
         if (json_number_value(json_object_get(body, zero[i])) != 0)
             return error_set(ERR_DATA, "\"%s\" other than 0 is not supported", zero[i]);
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
         const json_t *v = json_object_get(body, none[i]);
-        const bool empty = !v || json_is_null(v) ||
-                           (json_is_object(v) && json_object_size(v) == 0) ||
-                           (json_is_array(v) && json_array_size(v) == 0) ||
-                           (json_is_integer(v) && json_integer_value(v) == 1);
+        const bool empty =
+            !v || json_is_null(v) || (json_is_object(v) && json_object_size(v) == 0) ||
+            (json_is_array(v) && json_array_size(v) == 0) || json_number_value(v) == 1;
         const char *type = json_string_value(json_object_get(v, "type"));
         if (!empty && !(type && strcmp(type, "text") == 0))
             return error_set(ERR_DATA, "\"%s\" is not supported", none[i]);
@@ -370,7 +376,7 @@ static int make_choice(ServeRequest *q, ServeChoice *c, const OpenAiAsked *a, co
                      : openai_prompt_ids(m, prompt, &ids);
     if (rc >= 0 && a->echo) {
         rc = tokenizer_decode(m->tokenizer, ids.v, ids.n, false, &echo, &len);
-        if (rc >= 0) text_bytes(&c->text, echo, len);
+        if (rc >= 0) text_bytes(&c->text, echo, c->echoed = len);
     }
     if (rc >= 0 && sample == 0) q->prompt_tokens += ids.n;
     if (rc >= 0) rc = engine_task(&c->t, q->e, &ids, &a->o, a->top, a->echo && a->top >= 0);

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/utf8.h"
 #include "core/rng.h"
 #include "serve/http/http.h"
 #include "serve/http/label_form.h"
@@ -146,8 +147,12 @@ void label_close(Label **l) {
 /* --- labellers -------------------------------------------------------------------------------- */
 
 int label_token(Label *l, const char *name, bool admin, char token[33]) {
-    if (!*name || strlen(name) > 100 || strpbrk(name, "\n\r\t"))
-        return error_set(ERR_USAGE, "a labeller's name has 1 to 100 characters on one line");
+    const size_t n = strlen(name);
+    bool plain = n > 0 && n <= 100 && utf8_valid(name, n) == n;
+    for (size_t i = 0; i < n; i++) plain = plain && (unsigned char)name[i] >= ' ';
+    if (!plain)
+        return error_set(ERR_USAGE,
+                         "a labeller's name has 1 to 100 bytes of text (UTF-8) on one line");
     TRY(http_token(token));
     const int64_t rc =
         sql_run(l->db,
@@ -179,6 +184,32 @@ static char *dump(const json_t *j) {
     return json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS);
 }
 
+/* A page that is given anything else shows nothing, and its labeller cannot go on. */
+static int check_prompt(const json_t *prompt) {
+    size_t i;
+    json_t *one;
+    if (!json_is_string(prompt) && json_array_size(prompt) == 0)
+        return error_set(ERR_DATA, "\"prompt\" must be a text, or messages and one at least");
+    json_array_foreach(prompt, i, one) {
+        if (!json_is_string(json_object_get(one, "role")) ||
+            !json_is_string(json_object_get(one, "content")))
+            return error_set(ERR_DATA, "message %zu needs a \"role\" and a \"content\"", i + 1);
+    }
+    return 0;
+}
+
+/* What tells an item from others; of answers of models, which are no two's, also whose. */
+static char *item_hash(const char *task, const char *prompt, const char *completions,
+                       const json_t *record) {
+    const json_t *models = json_object_get(record, "models");
+    AUTOFREE char *whose = models ? dump(models) : NULL;
+    AUTOFREE char *all = xasprintf("%s\n%s\n%s%s%s", task, prompt, completions, whose ? "\n" : "",
+                                   whose ? whose : "");
+    uint64_t hash[2];
+    hash_bytes128(all, strlen(all), hash);
+    return xasprintf("%016" PRIx64 "%016" PRIx64, hash[0], hash[1]);
+}
+
 int label_add(Label *l, const char *task, json_t *prompt, json_t *completions, json_t *record,
               json_t *ranks, double priority) {
     const size_t k = json_array_size(completions);
@@ -186,14 +217,15 @@ int label_add(Label *l, const char *task, json_t *prompt, json_t *completions, j
     if (rank && (k < 2 || k > LABEL_COMPLETIONS))
         return error_set(ERR_DATA, "%zu completion%s, expected 2 to %d", k, k == 1 ? "" : "s",
                          LABEL_COMPLETIONS);
+    TRY(check_prompt(prompt));
     if (ranks && json_array_size(ranks) != k)
         return error_set(ERR_DATA, "%zu ranks for %zu completions", json_array_size(ranks), k);
+    for (size_t i = 0; ranks && i < k; i++)
+        if (!json_is_number(json_array_get(ranks, i)))
+            return error_set(ERR_DATA, "rank %zu is no number", i + 1);
     AUTOFREE char *p = dump(prompt), *c = dump(completions), *r = dump(record);
     AUTOFREE char *g = ranks ? dump(ranks) : NULL;
-    uint64_t hash[2];
-    AUTOFREE char *all = xasprintf("%s\n%s\n%s", task, p, c);
-    hash_bytes128(all, strlen(all), hash);
-    AUTOFREE char *id = xasprintf("%016" PRIx64 "%016" PRIx64, hash[0], hash[1]);
+    AUTOFREE char *id = item_hash(task, p, c, record);
     return (int)sql_run(l->db,
                         "INSERT OR IGNORE INTO item(task, prompt, completions, record, gold, "
                         "priority, hash) VALUES(?, ?, ?, ?, ?, ?, ?)",
@@ -432,9 +464,8 @@ static int add_ranked(Label *l, int64_t labeller, json_t *prompt, json_t *comple
     char id[33];
     TRY(label_add(l, "rank", prompt, completions, record, NULL, -1));
     AUTOFREE char *p = dump(prompt), *c = dump(completions), *text = dump(body);
-    const int64_t item = sql_whole(
-        l->db, 0, "SELECT id FROM item WHERE task = 'rank' AND prompt = ? AND completions = ?",
-        "tt", p, c);
+    AUTOFREE char *hash = item_hash("rank", p, c, record);
+    const int64_t item = sql_whole(l->db, 0, "SELECT id FROM item WHERE hash = ?", "t", hash);
     TRY((int)sql_run(l->db,
                      "INSERT OR IGNORE INTO assignment(item, labeller, pass, state, touched) "
                      "VALUES(?, ?, 0, 'open', " NOW ")",

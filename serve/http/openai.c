@@ -75,10 +75,15 @@ int openai_chat_ids(const Loaded *m, const json_t *messages, IdList *ids) {
             msg[i].content = texts.s + texts.n;
             json_array_foreach(content, j, part) {
                 const char *text = json_string_value(json_object_get(part, "text"));
-                if (text) text_bytes(&texts, text, strlen(text));
+                if (text)
+                    text_bytes(&texts, text, strlen(text));
+                else
+                    rc =
+                        error_set(ERR_DATA, "message %zu: a part of \"content\" is no text", i + 1);
             }
             text_bytes(&texts, "", 1);
         }
+        if (rc < 0) break;
         if (!msg[i].content) {
             rc = error_set(ERR_DATA, "message %zu: \"content\" must be a text", i + 1);
             break;
@@ -92,6 +97,7 @@ int openai_chat_ids(const Loaded *m, const json_t *messages, IdList *ids) {
 static int ids_of_list(const json_t *list, IdList *ids) {
     size_t i;
     json_t *v;
+    if (!json_is_array(list)) return error_set(ERR_DATA, "\"tokens\" must be a list");
     json_array_foreach(list, i, v) {
         if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > INT32_MAX)
             return error_set(ERR_DATA, "a prompt of tokens must hold whole numbers only");

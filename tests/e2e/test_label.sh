@@ -24,6 +24,15 @@ expect 0 "1 item added" -- "$bin/rhetor-label" import l.db --gold gold.jsonl
 [ "$(stat -c %a l.db)" = 600 ] || fail "others may read the database"
 echo '{"prompt": "x", "completions": ["only one"]}' >bad.jsonl
 expect 65 "bad.jsonl:1:" "1 completion, expected 2 to 9" -- "$bin/rhetor-label" import l.db bad.jsonl
+for prompt in '[]' '[1]' '[{"role": "user"}]'; do # the page could not show it
+    echo "{\"prompt\": $prompt, \"completions\": [\"a\", \"b\"]}" >bad.jsonl
+    expect 65 "bad.jsonl:1:" "message" -- "$bin/rhetor-label" import l.db bad.jsonl
+done
+echo '{"prompt": "x", "completions": ["a", "b"], "ranks": [1, "x"]}' >bad.jsonl
+expect 65 "bad.jsonl:1:" "rank 2 is no number" -- "$bin/rhetor-label" import l.db --gold bad.jsonl
+for name in '' $'\xff' $'a\e[31m' $'a\nb'; do
+    expect 64 "a labeller's name" -- "$bin/rhetor-label" token l.db "$name"
+done
 echo '{"completions": ["a", "b"]}' >bad.jsonl
 expect 65 '"prompt" is missing' -- "$bin/rhetor-label" import l.db bad.jsonl
 expect 65 '--gold needs "ranks"' -- "$bin/rhetor-label" import l.db --gold samples.jsonl
@@ -103,6 +112,15 @@ printf '1 1\n2 1=3\n5\n3 hallucination\n7\ns too easy\nq\n' | label terminal l.d
 grep -q "1 stands there twice; once more" terminal.out || fail "terminal: $(cat terminal.out)"
 label export l.db --who cleo 2>/dev/null >cleo.jsonl
 grep -q '"hallucination"' cleo.jsonl && grep -qE '"ranks": ?\[[12],[12],[12]\]' cleo.jsonl || fail "cleo: $(cat cleo.jsonl)"
+
+# what is written stays as it is; what would move the cursor or reverse the text is shown by its name
+printf '%s\n' '{"prompt": [{"role": "user", "content": "a\u202eb\u009b31m\u001b[31m\u007f"}]}' >write.jsonl
+must "$bin/rhetor-label" import w.db write.jsonl
+label token w.db cleo >/dev/null
+printf 'def f():\n    return 1 \xff\n.\n' | label terminal w.db cleo >terminal.out || fail "terminal: $(cat terminal.out)"
+grep -qF '    a<U+202E>b<U+009B>31m<U+001B>[31m<U+007F>' terminal.out || fail "terminal: $(cat -v terminal.out)"
+label export w.db --demos 2>/dev/null | grep -qF '"completion":"def f():\n    return 1 '$'\xef\xbf\xbd"' ||
+    fail "written in the terminal: $(label export w.db --demos)"
 
 # --- kills --------------------------------------------------------------------------------------------
 for i in $(seq 2000); do echo "{\"prompt\": \"more $i\", \"completions\": [\"one\", \"two\"]}"; done >more.jsonl

@@ -19,6 +19,7 @@ tiny_ranked sft
 must "$bin/rhetor-reward" "$tiny/reward.yaml" train.steps=2
 expect 64 "which model?" -- "$bin/rhetor-serve"
 expect 64 "give --key-file or --labels too" -- "$bin/rhetor-serve" -m sft --listen 0.0.0.0
+expect 64 "a name without quotes" -- "$bin/rhetor-serve" -m $'\xff'=sft
 expect 64 "two models are called sft" -- "$bin/rhetor-serve" -m sft -m sft/
 
 serve rhetor-serve -m sft -m rm=reward
@@ -107,6 +108,27 @@ wait_all
 http POST /v1/completions '{"prompt": "Ana lives in", "stop": ["a", "e", "i", "o"], "seed": 1, "max_tokens": 50}' "$json"
 says '"finish_reason":"stop"'
 grep -oE '"text":"[^"]*"' <<<"$reply" | cut -d'"' -f4 | grep -q '[aeio]' && fail "a stop text is in $reply"
+# where two stop texts end together, the one that begins first counts
+both=
+for seed in 1 2 3 4 5 6 7 8; do
+    ask="{\"prompt\": \"Ana lives in\", \"seed\": $seed, \"max_tokens\": 30"
+    http POST /v1/completions "$ask}" "$json"
+    whole=$(grep -oE '"text":"[^"]*"' <<<"$reply" | cut -d'"' -f4)
+    for ((i = 1; i + 3 <= ${#whole}; i++)); do
+        first=${whole:i:3} last=${whole:i+2:1}
+        [[ $first =~ ^[a-zA-Z]+$ && ${whole:0:i+2} != *"$last"* ]] || continue
+        http POST /v1/completions "$ask, \"stop\": [\"$first\", \"$last\"]}" "$json"
+        says "\"text\":\"${whole:0:i}\"" '"finish_reason":"stop"'
+        both=yes
+    done
+done
+[ -n "$both" ] || fail "no two stop texts to be tried, the last answer is $whole"
+# what is echoed stops nothing
+http POST /v1/completions '{"prompt": "Ana", "echo": true, "stop": "na", "max_tokens": 1, "seed": 1}' "$json" && says '"text":"Ana' '"finish_reason":"length"'
+http POST /detokenize '{"tokens": "x"}' "$json" && says " 400 " '\"tokens\" must be a list'
+http POST /v1/chat/completions '{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}' "$json" && says " 400 " 'is no text'
+http POST /v1/completions '{"prompt": "x", "repetition_penalty": 1.2}' "$json" && says " 400 " 'repetition_penalty' 'not supported'
+http POST /v1/completions '{"prompt": "x", "min_p": 0.1}' "$json" && says " 400 " 'min_p' 'not supported'
 http POST /v1/completions '{"prompt": "x", "logit_bias": {"1": 2}}' "$json" && says " 400 " 'logit_bias' 'not supported'
 http POST /v1/completions '{"prompt": ""}' "$json" && says " 400 " "the prompt is empty"
 http POST /v1/completions '{"prompt": [1, 99999]}' "$json" && says " 400 " "99999"
@@ -148,3 +170,19 @@ wait_all
 [ "$(cat status.* | grep -cvE ' 200 | 429 ')" = 0 ] && [ -e retry ] && grep -q ' 200 ' status.* ||
     fail "eight requests, one place, two may wait: $(cat status.*)"
 kill $server && wait $server || fail "the second server left with $?"
+
+# --- a comparison counts for the models that it was of, whoever else wrote the same ---------------------------
+must "$bin/rhetor-label" import votes.db samples.jsonl
+auth="Authorization: Bearer $("$bin/rhetor-label" token votes.db ann)"
+serve rhetor-serve -m sft --labels votes.db
+vote() {
+    http POST /api/vote "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"rank\": [1, 2],
+        \"answers\": [{\"model\": \"$1\", \"text\": \"yes\"}, {\"model\": \"$2\", \"text\": \"no\"}]}" "$json" "$auth"
+    says " 200 "
+}
+vote a b && vote a b && vote b a && vote c a
+http GET /api/arena "" "$auth" && says '"comparisons":3' \
+    '"model":"a"' '"wins":1,"ties":0,"losses":2}' '"wins":1,"ties":0,"losses":1}' '"wins":1,"ties":0,"losses":0}'
+http POST /api/vote '{"messages": [{"role": "user"}], "rank": [1, 2], "answers": [{"model": "a", "text": "1"}, {"model": "b", "text": "2"}]}' \
+    "$json" "$auth" && says " 422 " 'needs a \"role\"'
+kill $server && wait $server || fail "the third server left with $?"

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "base/utf8.h"
 #include "serve/http/http.h"
 #include "serve/http/label_form.h"
 #include "tools/label/commands.h"
@@ -19,14 +20,27 @@ typedef struct Terminal {
     bool leave;
 } Terminal;
 
-/* What a model wrote may also move the cursor. */
-static void print_safely(const char *indent, const char *text) {
+/* What a model wrote may also move the cursor, or reverse what follows: such characters are shown by
+ * their names, as common.js does. */
+static bool is_hidden(uint32_t c) {
+    return (c < ' ' && c != '\t' && c != '\n') || (c >= 0x7f && c <= 0x9f) || c == 0x61c ||
+           (c >= 0x200b && c <= 0x200f) || (c >= 0x202a && c <= 0x202e) ||
+           (c >= 0x2060 && c <= 0x2069) || c == 0xfeff;
+}
+
+static void print_safely(const char *indent, const char *text) { /* JSON's, so it is UTF-8 */
+    const char *s = text ? text : "";
+    size_t len;
     fputs(indent, stdout);
-    for (const char *s = text ? text : ""; *s; s++)
-        if (*s == '\n')
-            printf("\n%s", indent);
-        else if ((unsigned char)*s >= ' ' || *s == '\t')
-            putchar(*s);
+    for (size_t n = strlen(s); n; s += len, n -= len) {
+        len = utf8_char(s, n);
+        const uint32_t c = utf8_code(s, len);
+        if (is_hidden(c))
+            printf("<U+%04" PRIX32 ">", c);
+        else
+            fwrite(s, 1, len, stdout);
+        if (c == '\n') fputs(indent, stdout);
+    }
     putchar('\n');
 }
 
@@ -112,11 +126,18 @@ static int rank_task(Terminal *t, int64_t id, int k, json_t *body) {
     return 1;
 }
 
+/* A terminal may send what is no UTF-8. */
+static json_t *typed(const char *s) {
+    size_t n;
+    AUTOFREE char *valid = utf8_repair(s, strlen(s), &n);
+    return json_stringn(valid, n);
+}
+
 static int write_task(Terminal *t, int64_t id, bool own, json_t *body) {
     Text text = {0};
     char *s;
     printf("the answer; a line with only . ends it (.s skips, .u undoes, .q leaves)\n");
-    if (own && (s = ask(t, "your prompt: "))) json_object_set_new(body, "prompt", json_string(s));
+    if (own && (s = ask(t, "your prompt: "))) json_object_set_new(body, "prompt", typed(s));
     while ((s = ask(t, "| ")) && strcmp(s, ".") != 0) {
         if (strcmp(s, ".q") == 0) t->leave = true;
         if (s[0] == '.' && s[1] && !s[2] && strchr("suq", s[1])) {
@@ -125,9 +146,9 @@ static int write_task(Terminal *t, int64_t id, bool own, json_t *body) {
                    : s[1] == 'u' ? (label_undo(t->l, t->labeller) < 0 ? ERR_IO : 0)
                                  : 0;
         }
-        text_put(&text, "%s%s", text.n ? "\n" : "", s);
+        text_put(&text, "%s%s", text.n ? "\n" : "", t->line); /* with what it begins with */
     }
-    json_object_set_new(body, "completion", json_string(text.s ? text.s : ""));
+    json_object_set_new(body, "completion", typed(text.s ? text.s : ""));
     free(text.s);
     return s ? 1 : 0;
 }
@@ -139,7 +160,7 @@ static void show(const json_t *task) {
     printf("\n--- prompt\n");
     if (json_is_string(prompt)) print_safely("    ", json_string_value(prompt));
     json_array_foreach(prompt, i, one) {
-        printf("  %s:\n", json_string_value(json_object_get(one, "role")));
+        print_safely("  ", json_string_value(json_object_get(one, "role")));
         print_safely("    ", json_string_value(json_object_get(one, "content")));
     }
     json_array_foreach(json_object_get(task, "completions"), i, one) {
