@@ -226,11 +226,10 @@ bool op_linear_case(GradCase *c, int i) {
     return true;
 }
 
-/* --- adapt ------------------------------------------------------------------------------------
- *
- *   forward   y = act(p), p = z + scale d
- *   backward  dp = dy act'(p),  dz += dp,  dd += scale dp      saved: p, unless act is none */
+/* --- adapt ------------------------------------------------------------------------------------ */
 
+/*   forward   y = act(p), p = z + scale d
+ *   backward  dp = dy act'(p),  dz += dp,  dd += scale dp      saved: p, unless act is none */
 typedef struct Adapt {
     Tensor *z, *d, *y, *p; /* p is y without an activation */
     real scale;

@@ -1,5 +1,5 @@
-/* half.h: the 16-bit floats of models' files (bfloat16: core/bfloat.h). Reading is exact; writing rounds to nearest, ties to
- * even. */
+/* half.h: the 16-bit floats of models' files (bfloat16: core/bfloat.h). Reading is exact; writing
+ * rounds to nearest, ties to even. */
 #ifndef CHECKPOINTS_EXCHANGE_HALF_H
 #define CHECKPOINTS_EXCHANGE_HALF_H
 

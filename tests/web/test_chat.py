@@ -65,7 +65,8 @@ def hostile_answers():
     s.kill()
 
 
-def blind_comparisons():
+def labeller_enters():
+    """A server with a labelling database, the page of a labeller who is in, and their token."""
     with open("s.jsonl", "w") as f:
         f.write(json.dumps({"prompt": "Where?", "completions": ["In Rome.", "I do not know."]}) + "\n")
     run("rhetor-label", "import", "l.db", "s.jsonl")
@@ -74,6 +75,11 @@ def blind_comparisons():
     p = Page()
     p.get(s.url)
     p.see("#token").send_keys(token, Keys.ENTER)
+    return s, p, token
+
+
+def blind_comparisons():
+    s, p, token = labeller_enters()
     p.see("#tab-compare").click()
     p.see("#say")
     shown_first = []
@@ -103,14 +109,7 @@ def blind_comparisons():
 
 def answers_ranked_in_place():
     """Four answers to a prompt, ranked where they stand; then the page in Chinese, narrow, light and dark."""
-    with open("s.jsonl", "w") as f:
-        f.write(json.dumps({"prompt": "Where?", "completions": ["In Rome.", "I do not know."]}) + "\n")
-    run("rhetor-label", "import", "l.db", "s.jsonl")
-    token = run("rhetor-label", "token", "l.db", "ann").strip()
-    s = serve("--labels", "l.db")
-    p = Page()
-    p.get(s.url)
-    p.see("#token").send_keys(token, Keys.ENTER)
+    s, p, token = labeller_enters()
     p.see("#tab-rank").click()
     p.see("#say").send_keys("Where does Ana live?", Keys.ENTER)
     until(lambda: len(p.all("#samples article")) == 4, "four answers")
